@@ -1,0 +1,49 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+UV := .venv/bin/uv
+# Hermetic: the lock file decides, not what this shell happens to have set.
+export UV_PROJECT_ENVIRONMENT := .venv
+export PYTHONPATH :=
+unexport VIRTUAL_ENV
+
+.PHONY: help
+help: ## Say what each target does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+.venv/.synced: pyproject.toml uv.lock
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@test -x $(UV) || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(UV) sync --quiet --locked --inexact --all-extras --all-groups --compile-bytecode
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.synced ## Make .venv, with uv and everything the lock file names
+
+.PHONY: demo
+demo: setup ## A real library of 129 games through all three stages, with nothing configured
+	@.venv/bin/steam-import demo
+
+.PHONY: test
+test: setup ## Tests, linters, types and import contracts (under 5 minutes on two cores)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+	.venv/bin/pytest -n 2 -m "not slow and not live" --cov --cov-report=term
+
+.PHONY: test-unit
+test-unit: setup ## The tests that need no database and no server (under 10 s)
+	.venv/bin/pytest tests/unit -q
+
+.PHONY: test-slow
+test-slow: setup ## The tests that take longer
+	.venv/bin/pytest -n 2 -m slow
+
+.PHONY: test-live
+test-live: setup ## The three stages against the real Steam, IGDB, S3 and PostgreSQL (.env.integration)
+	.venv/bin/pytest tests/live -m live -s
+
+.PHONY: format
+format: setup ## Format, and mend what ruff can mend
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .

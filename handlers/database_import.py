@@ -1,0 +1,12 @@
+"""Stage 3 as an AWS Lambda function."""
+
+from typing import Any
+
+from handlers.answer import answer
+from pipeline import wiring
+from schemas.events import LoadEvent, LoadResponse
+
+
+def handler(event: object, _context: object) -> dict[str, Any]:
+    """`{user_id, s3_enriched_location}` to rows in SavePoint's database."""
+    return answer(event, LoadEvent, LoadResponse, wiring.load)

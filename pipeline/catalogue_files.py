@@ -1,0 +1,123 @@
+"""The catalogue in the store: one large file, and small ones beside it that no one ever changes.
+
+An enrichment adds a file of its own under `catalogue/new/`; readers take all files together, and of each app the latest
+word wins. Only `compact` rewrites the large file, and deletes what it merged after that: killed in between, it leaves
+rows that are there twice, which merge to the same.
+"""
+
+from dataclasses import dataclass
+from io import BytesIO
+from uuid import uuid4
+
+import polars as pl
+import structlog
+from pandera.errors import SchemaErrors
+
+from pipeline.contract import Store
+from pipeline.errors import Retryable
+from pipeline.frames.catalogue import empty, merge
+from schemas.frames import Catalogue
+
+ROOT = "catalogue/"
+APPS = "catalogue/apps.parquet"
+NEW = "catalogue/new/"
+ASIDE = "catalogue/aside/"
+SCHEMA_VERSION = "1"
+TRIES = 10
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What a compaction did: rows of the large file, files merged into it, files set aside."""
+
+    apps: int
+    merged: int
+    set_aside: int
+
+
+class CatalogueFiles:
+    """The catalogue of one store; keeps what it read in memory, and reads only files with another ETag again.
+
+    Raises:
+        Retryable: `store_unavailable`, also when files vanish faster than they can be read.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen: dict[str, str] = {}
+        self._known = empty()
+
+    def read(self) -> pl.DataFrame:
+        """The Catalogue as it is now; one listing where nothing has changed."""
+        for _ in range(TRIES):
+            listed = self._listed()
+            is_grown = listed.get(APPS) == self._seen.get(APPS)
+            unread = [key for key, etag in listed.items() if not is_grown or self._seen.get(key) != etag]
+            parts = [self._read_file(key) for key in unread]
+            if all(part is not None for part in parts):
+                rows = [part.rows for part in parts if part]
+                self._known = merge([self._known, *rows] if is_grown else rows) if unread else self._known
+                self._seen = listed
+                return self._known
+        raise Retryable("store_unavailable", f"{ROOT} changes faster than it can be read. Try again later.")
+
+    def remember(self, rows: pl.DataFrame) -> None:
+        """Add Catalogue rows, as a file of their own that no one ever changes."""
+        if rows.height:
+            self._store.write(f"{NEW}{uuid4().hex}.parquet", _parquet(rows))
+
+    def compact(self) -> Compaction:
+        """Merge all files into the large one, then delete them; what cannot be read is moved aside."""
+        for _ in range(TRIES):
+            listed = self._listed()
+            parts = {key: self._read_file(key) for key in listed}
+            found = {key: part for key, part in parts.items() if part}
+            if len(found) < len(listed):
+                continue
+            apps = merge([part.rows for part in found.values()])
+            if self._store.replace(APPS, _parquet(apps), listed.get(APPS)):
+                return self._clear({key: part for key, part in found.items() if key != APPS or not part.is_whole}, apps)
+        raise Retryable("store_unavailable", f"{APPS} is being rewritten by others all the time. Try again later.")
+
+    def _clear(self, merged: dict[str, "_Part"], apps: pl.DataFrame) -> Compaction:
+        spoilt = {key: part for key, part in merged.items() if not part.is_whole}
+        for key, part in spoilt.items():
+            self._store.write(ASIDE + key.removeprefix(ROOT).replace("/", "-"), part.body)
+        for key in merged.keys() - {APPS}:
+            self._store.delete(key)
+        return Compaction(apps.height, len(merged) - len(spoilt), len(spoilt))
+
+    def _listed(self) -> dict[str, str]:
+        """The large file first: its rows yield to the small ones' of the same time."""
+        etags = self._store.list(ROOT)
+        own = {key: etag for key, etag in etags.items() if key.startswith(NEW) and key.endswith(".parquet")}
+        return {APPS: etags[APPS], **own} if APPS in etags else own
+
+    def _read_file(self, key: str) -> "_Part | None":
+        body = self._store.read(key)
+        if body is None:
+            return None
+        try:
+            version = pl.read_parquet_metadata(BytesIO(body)).get("schema_version")
+            if version == SCHEMA_VERSION:
+                return _Part(Catalogue.validate(pl.read_parquet(body), lazy=True), body, is_whole=True)
+            fault = f"schema version {version}"
+        except (pl.exceptions.PolarsError, SchemaErrors) as error:
+            fault = type(error).__name__
+        log.warning("catalogue file set aside", key=key, fault=fault)
+        return _Part(empty(), body, is_whole=False)
+
+
+@dataclass(frozen=True)
+class _Part:
+    rows: pl.DataFrame
+    body: bytes
+    is_whole: bool
+
+
+def _parquet(rows: pl.DataFrame) -> bytes:
+    body = BytesIO()
+    rows.write_parquet(body, metadata={"schema_version": SCHEMA_VERSION})
+    return body.getvalue()

@@ -1,0 +1,154 @@
+"""SavePoint's database: what it has, and the one transaction in which a load writes all seven tables."""
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import polars as pl
+from sqlalchemy import Table, exists, select, text
+from sqlalchemy.dialects.postgresql import insert
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from pipeline.edges import staging_tables as staging
+from pipeline.edges.library_upserts import Statuses, count_no_longer_owned, lock_users, merge_library
+from pipeline.edges.live_schema import LiveSchema, read_live_schema
+from pipeline.edges.postgres_session import Address, Session, transaction
+from pipeline.edges.upserts import NOT_COUNTED, NOW, count_unwritten, merge_games
+from pipeline.errors import Failed, Retryable
+from schemas.staging import Staged
+
+T = TypeVar("T")
+
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+ANALYZE = text(
+    "ANALYZE staged_users, staged_genres, staged_platforms, staged_games, staged_game_genres, staged_game_platforms, "
+    "staged_imported_games"
+)
+"""Without it PostgreSQL takes every temporary table for a small one."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Rows written, by name, and the number of SQL statements that took, which no number of rows changes."""
+
+    counts: dict[str, int]
+    statements: int
+
+
+class Database:
+    """One of SavePoint's databases, by its URL; every method is one transaction on one connection of its own.
+
+    A transaction is tried again as a whole when it met a deadlock, when the connection was lost or refused. All methods
+    raise `configuration` where the URL or the role's rights are wrong, and `database_unavailable` after the last try.
+    """
+
+    def __init__(
+        self, url: str, *, attempts: int = 5, retry_base_seconds: float = 1, connect_timeout_seconds: int = 10
+    ) -> None:
+        self._address = Address(url, connect_timeout_seconds)
+        self._attempts = Retrying(
+            retry=retry_if_exception_type(Retryable),
+            stop=stop_after_attempt(attempts),
+            wait=wait_random_exponential(multiplier=retry_base_seconds, max=30),
+            reraise=True,
+        )
+
+    def check(self) -> LiveSchema:
+        """What the database has, what a load would miss, and what it would leave out."""
+        return self._transact(read_live_schema)
+
+    def load(
+        self,
+        staged: Staged,
+        users: Iterable[str],
+        *,
+        status_unplayed: str | None = None,
+        status_played: str | None = None,
+    ) -> Loaded:
+        """Write what was staged for these users, and for nobody else: all of it or nothing.
+
+        Raises:
+            Failed: `schema_mismatch`, naming what the database lacks; `user_not_found`, naming who.
+            Refused: `configuration`, where a status is none of the enum's values.
+        """
+        touched = pl.DataFrame({"id": sorted(set(users))}, schema={"id": pl.String})
+        if not staged.imported_games["userId"].is_in(touched["id"].implode()).all():
+            raise ValueError("rows of users that this load may not touch")
+
+        def load(session: Session) -> Loaded:
+            live = read_live_schema(session)
+            known_users = live.require_users()
+            statuses = Statuses(live.status_unplayed(status_unplayed), live.status_played(status_played))
+            _stage(session, staged, touched)
+            _require_rows(session, known_users)
+            return _merge(session, live, statuses)
+
+        return self._transact(load)
+
+    def ensure_user(self, user_id: str) -> None:
+        """Make the user's row if there is none; only for a database that is nobody else's. Raises `schema_mismatch`."""
+
+        def ensure(session: Session) -> None:
+            users = read_live_schema(session).require_users()
+            row = {"id": user_id, "createdAt": NOW, "updatedAt": NOW}
+            session.run(insert(users).values(row).on_conflict_do_nothing())
+
+        self._transact(ensure)
+
+    def _transact(self, work: Callable[[Session], T]) -> T:
+        done: T = self._attempts(self._attempt, work)
+        return done
+
+    def _attempt(self, work: Callable[[Session], T]) -> T:
+        with transaction(self._address) as session:
+            return work(session)
+
+
+def _stage(session: Session, staged: Staged, users: pl.DataFrame) -> None:
+    session.stage(staging.STAGED_USERS, users)
+    session.stage(staging.STAGED_GENRES, staged.genres)
+    session.stage(staging.STAGED_PLATFORMS, staged.platforms)
+    session.stage(staging.STAGED_GAMES, staged.games)
+    session.stage(staging.STAGED_GAME_GENRES, staged.game_genres)
+    session.stage(staging.STAGED_GAME_PLATFORMS, staged.game_platforms)
+    session.stage(staging.STAGED_IMPORTED_GAMES, staged.imported_games)
+    session.create(staging.PREVIOUS_IMPORTS)
+    session.run(ANALYZE)
+
+
+def _require_rows(session: Session, users: Table) -> None:
+    # Not `SELECT *`, which takes more rights than to read the id.
+    absent = ~exists(users.c.id).where(users.c.id == staging.STAGED_USERS.c.id)
+    unknown = session.fetch(select(staging.STAGED_USERS.c.id).where(absent))
+    if unknown.height:
+        raise Failed(
+            "user_not_found",
+            f'The table "{users.name}" has no row with the id {", ".join(unknown["id"])}; nothing was written. Create '
+            "the user in SavePoint first, or import for another one.",
+        )
+
+
+def _merge(session: Session, live: LiveSchema, statuses: Statuses) -> Loaded:
+    session.run(lock_users())
+    prefix = _id_prefix()
+    counts: Counter[str] = Counter()
+    for step in (*merge_games(prefix), *merge_library(live, statuses, prefix)):
+        counts[step.counted_as] += session.run(step.statement)
+    if session.fetch(count_unwritten()).item():
+        raise Retryable(
+            "database_unavailable",
+            "Another load has just taken a slug or a name that this one needs; nothing was written. Try again.",
+        )
+    counts["no_longer_owned"] = session.fetch(count_no_longer_owned()).item()
+    del counts[NOT_COUNTED]
+    return Loaded(dict(counts), session.statements)
+
+
+def _id_prefix() -> str:
+    """As cuids begin: `c` and the time in eight digits of base 36; then ten random digits, this load's own."""
+    now = time.time_ns() // 1_000_000
+    digits = [DIGITS[now // 36**place % 36] for place in reversed(range(8))]
+    return "".join(["c", *digits, *(secrets.choice(DIGITS) for _ in range(10))])

@@ -1,0 +1,39 @@
+"""Everything that can go wrong, in one tree; the codes are in `schemas.events.ErrorCode`.
+
+PipelineError
+├── Refused    the event, the Steam id, the settings or the credentials are wrong: mend them   (exit status 2)
+├── Failed     the answer is final: a private library, a checkpoint that is not one, …          (exit status 1)
+└── Retryable  the same call may go through later; raised by handlers, for Step Functions       (exit status 75)
+"""
+
+from schemas.events import ErrorCode
+
+
+class PipelineError(Exception):
+    """What our callers catch: a code for programs, and a sentence that says what, where and what to do next."""
+
+    retryable = False
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code: ErrorCode = code
+        self.message = message
+
+
+class Refused(PipelineError):
+    """The caller has to mend the event, the Steam id, the settings or the credentials."""
+
+
+class Failed(PipelineError):
+    """The outside world gave a final answer, and it is not what the stage needs."""
+
+
+class Retryable(PipelineError):
+    """The stage's own retries are used up; the same event may go through later."""
+
+    retryable = True
+
+    def __init__(self, code: ErrorCode, message: str, *, retry_after: float | None = None) -> None:
+        """`retry_after`: seconds the other side asked us to wait, where it did."""
+        super().__init__(code, message)
+        self.retry_after = retry_after

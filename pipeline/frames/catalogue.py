@@ -1,0 +1,141 @@
+"""What is known of each app, how long it is believed, and a library joined to it."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import polars as pl
+
+from pipeline.frames.classify import looked_up
+from schemas.frames import MATCH_REASONS, MATCH_STATUSES, Catalogue, EnrichedLibrary
+
+SCHEMA = {name: column.dtype.type for name, column in Catalogue.to_schema().columns.items()}
+STORE_COLUMNS = ("store_type", "store_asked_at")
+IGDB_COLUMNS = tuple(name for name in SCHEMA if name not in ("appid", *STORE_COLUMNS))
+
+
+OF_GAME = tuple(name for name in IGDB_COLUMNS if name.startswith("igdb_"))
+
+
+class Lifetimes(NamedTuple):
+    """How long a hit and a miss are believed; the games of IGDB grow, so a miss is asked for again sooner."""
+
+    hit: timedelta
+    miss: timedelta
+
+
+def empty() -> pl.DataFrame:
+    """A Catalogue that knows nothing."""
+    return pl.DataFrame(schema=SCHEMA)
+
+
+def merge(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Several Catalogues as one: the latest word of the store and of IGDB wins; of equals, the later part's."""
+    rows = pl.concat([empty(), *parts])
+    store = _latest(rows.select("appid", *STORE_COLUMNS), "store_asked_at")
+    igdb = _latest(rows.select("appid", *IGDB_COLUMNS), "looked_up_at")
+    return store.join(igdb, on="appid", how="full", coalesce=True, validate="1:1").select(SCHEMA.keys()).sort("appid")
+
+
+def untyped(library: pl.DataFrame, known: pl.DataFrame, now: datetime, lifetimes: Lifetimes) -> pl.Series:
+    """The apps of a RawLibrary whose store type is not known, or no longer believed."""
+    apps = library.select("appid").unique().join(known, on="appid", how="left", validate="1:1")
+    is_fresh = _is_fresh("store_asked_at", pl.col("store_type").is_not_null(), now, lifetimes)
+    return apps.filter(~is_fresh)["appid"].sort()
+
+
+def unmatched(
+    apps: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame, now: datetime, lifetimes: Lifetimes
+) -> pl.Series:
+    """The apps of a ClassifiedLibrary that IGDB has to be asked about: games not known, or no longer believed."""
+    asked = apps.filter(looked_up()).select("appid").unique()
+    is_fresh = _is_fresh("looked_up_at", pl.col("match_status") == "MATCHED", now, lifetimes) & _is_valid()
+    joined = _with_overrides(asked.join(known, on="appid", how="left", validate="1:1"), overrides)
+    return joined.filter(~_is_ignored() & ~is_fresh)["appid"].sort()
+
+
+def typed(types: pl.DataFrame, asked_at: datetime) -> pl.DataFrame:
+    """StoreTypes as Catalogue rows."""
+    return _as_catalogue(types.with_columns(store_asked_at=_time(asked_at)))
+
+
+def matched(matches: pl.DataFrame, games: pl.DataFrame, looked_up_at: datetime) -> pl.DataFrame:
+    """Matches with their Games as Catalogue rows; what is PENDING is not known, and so not remembered."""
+    answered = matches.filter(pl.col("match_status") != "PENDING")
+    rows = answered.join(games, on="igdb_id", how="left", validate="m:1", maintain_order="left")
+    return _as_catalogue(rows.with_columns(looked_up_at=_time(looked_up_at)))
+
+
+def join_catalogue(apps: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
+    """ClassifiedLibrary with what is known of its apps, as EnrichedLibrary; what is not known is PENDING."""
+    joined = apps.join(known.drop(STORE_COLUMNS), on="appid", how="left", validate="m:1", maintain_order="left")
+    decided = _with_overrides(joined, overrides).with_columns(_status(), _reason())
+    is_matched = pl.col("status") == "MATCHED"
+    return (
+        decided.with_columns(pl.when(is_matched).then(pl.col(name)).otherwise(None).alias(name) for name in OF_GAME)
+        .with_columns(
+            match_status=pl.col("status").cast(pl.Enum(MATCH_STATUSES)),
+            match_reason=pl.col("reason").cast(pl.Enum(MATCH_REASONS)),
+            igdb_genres=pl.when(is_matched).then(_json("genres")),
+            igdb_platforms=pl.when(is_matched).then(_json("platforms")),
+            igdb_candidates=pl.when(pl.col("reason") == "ambiguous").then(_list("candidates")),
+        )
+        .select(EnrichedLibrary.to_schema().columns.keys())
+    )
+
+
+def _latest(rows: pl.DataFrame, time: str) -> pl.DataFrame:
+    known = rows.filter(pl.col(time).is_not_null())
+    return known.sort(time, maintain_order=True).unique("appid", keep="last", maintain_order=True)
+
+
+def _time(time: datetime) -> pl.Expr:
+    return pl.lit(time).cast(pl.Datetime("ms", "UTC"))
+
+
+def _as_catalogue(rows: pl.DataFrame) -> pl.DataFrame:
+    known = rows.select(name for name in SCHEMA if name in rows.columns)
+    return pl.concat([empty(), known], how="diagonal").select(SCHEMA.keys())
+
+
+def _is_fresh(time: str, is_hit: pl.Expr, now: datetime, lifetimes: Lifetimes) -> pl.Expr:
+    age = _time(now) - pl.col(time)
+    is_hit = is_hit.fill_null(value=False)
+    return (age < pl.when(is_hit).then(lifetimes.hit).otherwise(lifetimes.miss)).fill_null(value=False)
+
+
+def _with_overrides(apps: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
+    return apps.join(overrides, on="appid", how="left", validate="m:1", maintain_order="left")
+
+
+def _is_ignored() -> pl.Expr:
+    return (pl.col("action") == "ignore").fill_null(value=False)
+
+
+def _is_valid() -> pl.Expr:
+    """Whether what is known follows the override there is now, or none if there is none."""
+    follows = pl.col("match_reason") == "override"
+    is_wanted = (pl.col("action") == "match").fill_null(value=False)
+    return pl.when(is_wanted).then(follows & (pl.col("igdb_id") == pl.col("override_igdb_id"))).otherwise(~follows)
+
+
+def _reason() -> pl.Expr:
+    known = pl.when(_is_valid()).then(pl.col("match_reason").cast(pl.String)).otherwise(pl.lit("igdb_unavailable"))
+    return _undecided(pl.lit("override"), pl.lit("filtered"), known).alias("reason")
+
+
+def _status() -> pl.Expr:
+    known = pl.when(_is_valid()).then(pl.col("match_status").cast(pl.String)).otherwise(pl.lit("PENDING"))
+    return _undecided(pl.lit("IGNORED"), pl.lit("IGNORED"), known).alias("status")
+
+
+def _undecided(if_ignored: pl.Expr, if_filtered: pl.Expr, otherwise: pl.Expr) -> pl.Expr:
+    return pl.when(_is_ignored()).then(if_ignored).when(~looked_up()).then(if_filtered).otherwise(otherwise)
+
+
+def _json(column: str) -> pl.Expr:
+    return pl.format("[{}]", pl.col(column).list.eval(pl.element().struct.json_encode()).list.join(","))
+
+
+def _list(column: str) -> pl.Expr:
+    return pl.format("[{}]", pl.col(column).cast(pl.List(pl.String)).list.join(","))

@@ -1,0 +1,55 @@
+"""Steam's rows as a library."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from pipeline.contract import TIME_FORMAT, set_aside
+from schemas.frames import RawLibrary
+
+_YEAR_2004 = 1072915200
+"""A play before 2004 is an artefact: Steam gives very old ones as 86400, 1970-01-02 (Playnite: "unknown")."""
+
+_UINT32 = 2**32
+
+
+def library(games: Sequence[Any], user_id: str, steam_id64: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows of a GetOwnedGames answer, as (RawLibrary, rejected); what Steam adds to its rows is left out.
+
+    A row is set aside only if it has no usable appid, or a value that PostgreSQL cannot hold.
+    """
+    owner = {"user_id": user_id, "steam_id64": steam_id64}
+    columns = [
+        pl.Series(name, [owner.get(name) or _text(game, name) for game in games], pl.String)
+        for name in RawLibrary.to_schema().columns
+    ]
+    return set_aside(pl.DataFrame(columns).with_columns(_playtime(), _last_played()), RawLibrary)
+
+
+def _text(game: object, field: str) -> str | None:
+    """A JSON value as a CSV would hold it; half a surrogate pair, which no UTF-8 can hold, becomes `?`."""
+    value = game.get(field) if isinstance(game, Mapping) else None
+    if value is None:
+        return None
+    return (value if isinstance(value, str) else json.dumps(value)).encode(errors="replace").decode()
+
+
+def _playtime() -> pl.Expr:
+    """Protocol buffers leave a zero out."""
+    return pl.col("playtime_forever").fill_null("0")
+
+
+def _last_played() -> pl.Expr:
+    """Unix seconds as a time; what is no uint32 stays as it is, to be set aside."""
+    text = pl.col("rtime_last_played")
+    seconds = text.cast(pl.Int64, strict=False)
+    return (
+        pl.when(seconds.is_between(0, _YEAR_2004, closed="left"))
+        .then(None)
+        .when(seconds.is_between(_YEAR_2004, _UINT32, closed="left"))
+        .then(pl.from_epoch(seconds).dt.strftime(TIME_FORMAT))
+        .otherwise(text)
+        .alias("rtime_last_played")
+    )

@@ -1,0 +1,48 @@
+"""The humans' word: `overrides.csv`, a line an app."""
+
+import csv
+from collections.abc import Iterator
+
+import polars as pl
+from pydantic import ValidationError
+
+from schemas.frames import Overrides
+from schemas.overrides import HEADER, Override
+
+SCHEMA = {name: column.dtype.type for name, column in Overrides.to_schema().columns.items()}
+
+
+def overrides(body: bytes | None) -> tuple[pl.DataFrame, list[str]]:
+    """The lines of overrides.csv as (Overrides, a sentence for each line that was skipped); of an app's lines the last.
+
+    A line is a record, quoted or not: a quote that is never closed spoils its own line and no other.
+    """
+    faults: list[str] = []
+    rows: dict[int, Override] = {}
+    for number, fields in _lines(body or b"", faults):
+        try:
+            row = Override.model_validate(dict(zip(HEADER, fields, strict=False)))
+        except ValidationError as error:
+            faults.append(f"line {number}: {_why(error)}")
+            continue
+        if row.appid in rows:
+            faults.append(f"line {number}: appid {row.appid} stands above already; this line counts")
+        rows[row.appid] = row
+    return pl.DataFrame([row.columns() for row in rows.values()], schema=SCHEMA), faults
+
+
+def _lines(body: bytes, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
+    text = body.decode("utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            fields = next(csv.reader([line], strict=True), [])
+        except csv.Error as error:
+            faults.append(f"line {number}: {error}")
+            continue
+        if any(fields) and not (number == 1 and fields[0] == HEADER[0]):
+            yield number, fields
+
+
+def _why(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"

@@ -1,0 +1,161 @@
+"""The enriched library as the rows a load writes, keyed as SavePoint's tables are."""
+
+import polars as pl
+
+from pipeline.errors import Failed
+from schemas.staging import (
+    Staged,
+    StagedGames,
+    StagedGenres,
+    StagedImportedGames,
+    StagedLinks,
+    StagedPlatforms,
+)
+
+GENRES = pl.List(pl.Struct({"id": pl.Int32, "name": pl.String, "slug": pl.String, "checksum": pl.String}))
+PLATFORMS = pl.List(
+    pl.Struct(
+        {
+            "id": pl.Int32,
+            "name": pl.String,
+            "slug": pl.String,
+            "abbreviation": pl.String,
+            "alternative_name": pl.String,
+            "generation": pl.Int32,
+            "platform_family": pl.Int32,
+            "platform_type": pl.Int32,
+            "checksum": pl.String,
+        }
+    )
+)
+
+
+def stage(library: pl.DataFrame) -> Staged:
+    """An enriched library, of one user or of many, as the frames of one load.
+
+    An app that comes twice counts once, by its highest playtime. A match without IGDB's id, name or slug cannot become
+    a Game, so it is staged UNMATCHED.
+
+    Raises:
+        Failed: `checkpoint_invalid`, where genres or platforms are not the JSON that the schema describes.
+    """
+    apps = _distinct_apps(library)
+    games = apps.filter("has_game").sort("igdb_id", "appid").unique("igdb_id", keep="first", maintain_order=True)
+    genres, platforms = _entries(games, "igdb_genres", GENRES), _entries(games, "igdb_platforms", PLATFORMS)
+    return Staged(
+        imported_games=StagedImportedGames.validate(_imported_games(apps)),
+        games=StagedGames.validate(_games(games)),
+        genres=StagedGenres.validate(_genres(genres)),
+        platforms=StagedPlatforms.validate(_platforms(platforms)),
+        game_genres=StagedLinks.validate(_links(genres)),
+        game_platforms=StagedLinks.validate(_links(platforms)),
+    )
+
+
+def _distinct_apps(library: pl.DataFrame) -> pl.DataFrame:
+    return (
+        library.sort("playtime_forever", descending=True, maintain_order=True)
+        .unique(["user_id", "appid"], keep="first", maintain_order=True)
+        .sort("user_id", "appid")
+        .with_columns(
+            pl.col("match_status").cast(pl.String),
+            pl.col("match_reason").cast(pl.String),
+            has_game=(pl.col("match_status") == "MATCHED")
+            & pl.col("igdb_id").is_not_null()
+            & _is_said("igdb_name")
+            & _is_said("igdb_slug"),
+        )
+    )
+
+
+def _is_said(column: str) -> pl.Expr:
+    return pl.col(column).str.strip_chars().fill_null("") != ""
+
+
+def _imported_games(apps: pl.DataFrame) -> pl.DataFrame:
+    is_incomplete = (pl.col("match_status") == "MATCHED") & ~pl.col("has_game")
+    return apps.select(
+        _number(),
+        userId="user_id",
+        storefrontGameId=pl.col("appid").cast(pl.String),
+        name=pl.when(_is_said("name")).then("name").otherwise(pl.format("App {}", "appid")),
+        isNameless=~_is_said("name"),
+        img_icon_url=pl.when(_is_said("img_icon_url")).then("img_icon_url"),
+        playtime="playtime_forever",
+        playtimeWindows=pl.col("playtime_windows_forever").fill_null(0),
+        playtimeMac=pl.col("playtime_mac_forever").fill_null(0),
+        playtimeLinux=pl.col("playtime_linux_forever").fill_null(0),
+        lastPlayedAt=pl.col("rtime_last_played").dt.replace_time_zone(None),
+        igdbMatchStatus=pl.when(is_incomplete).then(pl.lit("UNMATCHED")).otherwise("match_status"),
+        isOverride=pl.col("match_reason") == "override",
+        igdbId=pl.when("has_game").then("igdb_id"),
+    )
+
+
+def _games(games: pl.DataFrame) -> pl.DataFrame:
+    return games.select(
+        _number(),
+        igdbId="igdb_id",
+        title="igdb_name",
+        description="igdb_summary",
+        coverImage="igdb_cover_url",
+        releaseDate=pl.col("igdb_first_release_date").dt.replace_time_zone(None),
+        steamAppId="appid",
+        slug="igdb_slug",
+    )
+
+
+def _genres(entries: pl.DataFrame) -> pl.DataFrame:
+    return _first_of_each(entries).select(_number(), "igdbId", "name", "slug", "checksum")
+
+
+def _platforms(entries: pl.DataFrame) -> pl.DataFrame:
+    return _first_of_each(entries).select(
+        _number(),
+        "igdbId",
+        "name",
+        "slug",
+        "abbreviation",
+        pl.col("alternative_name").alias("alternativeName"),
+        "generation",
+        pl.col("platform_family").alias("platformFamily"),
+        pl.col("platform_type").alias("platformType"),
+        "checksum",
+    )
+
+
+def _first_of_each(entries: pl.DataFrame) -> pl.DataFrame:
+    return entries.unique("igdbId", keep="first", maintain_order=True).sort("igdbId")
+
+
+def _links(entries: pl.DataFrame) -> pl.DataFrame:
+    return entries.select("gameIgdbId", "igdbId").unique(maintain_order=True)
+
+
+def _number() -> pl.Expr:
+    return pl.row_index("number").cast(pl.Int32)
+
+
+def _entries(games: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
+    """One row per game and named object of its list; an object without id, name or slug cannot become a row."""
+    return (
+        _decoded(games, column, dtype)
+        .explode(column, empty_as_null=False, keep_nulls=False)
+        .unnest(column)
+        .rename({"id": "igdbId"})
+        .drop_nulls("igdbId")
+        .filter(_is_said("name") & _is_said("slug"))
+    )
+
+
+def _decoded(games: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
+    # An empty cell would vanish from what json_decode returns, and the lists below it would move up by one game.
+    lists = pl.when(_is_said(column)).then(column)
+    try:
+        return games.select(pl.col("igdb_id").alias("gameIgdbId"), lists.str.json_decode(dtype).alias(column))
+    except pl.exceptions.PolarsError as error:
+        raise Failed(
+            "checkpoint_invalid",
+            f"{column} of the enriched CSV is not the JSON array of objects that enrich writes "
+            f"({str(error).splitlines()[0]}): run enrich again.",
+        ) from error

@@ -1,0 +1,74 @@
+"""What the command line uses where nothing is configured: an embedded PostgreSQL, and for the demo sandbox APIs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+
+from pipeline import wiring
+from pipeline.errors import Refused
+from pipeline.settings import Settings
+
+DATA = Path("data")
+"""Where the CSVs and the embedded database are, unless STORE_URL is another directory."""
+
+DEMO_LATENCY_SECONDS = 0.08
+_INSTALL = 'Set DATABASE_URL, or install the embedded database: pip install "steam-library-import[sandbox]"'
+
+
+def with_default_store(settings: Settings) -> Settings:
+    """These settings, with a store at `DATA` if they name none."""
+    return settings if settings.store else settings.model_copy(update={"store_url": str(DATA)})
+
+
+@contextmanager
+def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Settings]:
+    """These settings, with an embedded PostgreSQL if they name no database; there, the user's row is made on demand."""
+    if settings.database_url:
+        yield settings
+        return
+    with _extra():
+        from pipeline.sandbox.embedded import embedded_database  # noqa: PLC0415 - an extra, not installed everywhere
+    with embedded_database(_data(settings) / "postgres") as url:
+        local = settings.model_copy(update={"database_url": SecretStr(url)})
+        if user_id:
+            wiring.database(local).ensure_user(user_id)
+        yield local
+
+
+def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
+    """Make SavePoint's tables of a generation, 2025 or 2026, where there are none; whether it did."""
+    with _extra():
+        from pipeline.sandbox.embedded import create_tables, serve_postgres  # noqa: PLC0415 - an extra
+    if settings.database_url:
+        return create_tables(settings.database_url.get_secret_value(), generation)
+    with serve_postgres(_data(settings) / "postgres") as url:
+        return create_tables(url, generation)
+
+
+@contextmanager
+def with_sandbox(settings: Settings) -> Iterator[tuple[Settings, str]]:
+    """Settings that lead to sandbox APIs and to a store and a database of the demo's own, and an account to import."""
+    with _extra():
+        from pipeline.sandbox.server import Sandbox  # noqa: PLC0415 - an extra, not installed everywhere
+        from pipeline.sandbox.world import World  # noqa: PLC0415 - the same
+    with Sandbox(World.recorded(), latency_seconds=DEMO_LATENCY_SECONDS) as sandbox:
+        apis = {name.lower(): value for name, value in sandbox.environment.items()}
+        own = {"store_url": str(DATA / "demo"), "log_level": settings.log_level}
+        unset = dict.fromkeys(("database_url", "status_played", "status_unplayed", "aws_endpoint_url_s3"))
+        yield Settings.model_validate(apis | own | unset), World.RECORDED_ACCOUNT
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise Refused("configuration", f"{error.name} is not installed. {_INSTALL}") from None
+
+
+def _data(settings: Settings) -> Path:
+    store = str(settings.store)
+    return DATA if store.startswith("s3://") else Path(store)

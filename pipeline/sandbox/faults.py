@@ -1,0 +1,151 @@
+"""Switchable faults: what goes wrong between a request and its answer."""
+
+import asyncio
+import random
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aiohttp import web
+
+from pipeline.sandbox.wire import Record, Service, html_answer
+
+Kind = Literal["status", "reset", "cut", "stall", "html", "not_json", "lost"]
+
+
+def _any_text(_text: str) -> bool:
+    return True
+
+
+@dataclass(kw_only=True)
+class Fault:
+    """What goes wrong, with which requests, how often.
+
+    status: answers `status` with `body`, by default the one the service documents, and `headers`.
+    reset: resets the connection, unanswered. lost: the same after the request was carried out.
+    cut: closes in the middle of the body. stall: says nothing for `seconds`, then answers.
+    html: 200 with a page. not_json: 200 with half a JSON text.
+
+    Args:
+        service: one service; None is all of them.
+        path: only paths that contain this.
+        when: only requests whose text (body, or query string without secrets) it accepts.
+        times: how many requests it hits before it is spent; None is without end.
+        probability: of hitting a request it could hit.
+        kind: see above.
+        status: for kind status.
+        body: for kind status.
+        headers: for kind status.
+        seconds: for kind stall.
+    """
+
+    kind: Kind = "status"
+    service: Service | None = None
+    path: str = ""
+    when: Callable[[str], bool] = _any_text
+    times: int | None = None
+    probability: float = 1.0
+    status: int = 500
+    body: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 60.0
+
+    def concerns(self, record: Record) -> bool:
+        """Whether it could hit this request."""
+        return (
+            self.times != 0
+            and self.service in {None, record.service}
+            and self.path in record.path
+            and self.when(record.text)
+        )
+
+    def answer(self, error: Callable[[int], web.Response]) -> web.Response:
+        """The answer of the kinds status, html and not_json."""
+        if self.kind == "html":
+            return html_answer("Please come back later")
+        if self.kind == "not_json":
+            return web.Response(text='{"response":', content_type="application/json")
+        answer = error(self.status) if self.body is None else _sniffed(self.status, self.body)
+        answer.headers.update(self.headers)
+        return answer
+
+
+class Faults:
+    """The faults that are switched on, in the order in which they are tried; the seed decides the probable ones."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._faults: list[Fault] = []
+        self._random = random.Random(seed)
+
+    def add(self, fault: Fault) -> Fault:
+        """Switch a fault on and give it back, to be looked at or removed later."""
+        self._faults.append(fault)
+        return fault
+
+    def remove(self, fault: Fault) -> None:
+        """Switch one fault off."""
+        self._faults.remove(fault)
+
+    def clear(self) -> None:
+        """Switch all faults off."""
+        self._faults.clear()
+
+    def take(self, record: Record) -> Fault | None:
+        """The fault that hits this request, counted down."""
+        for fault in list(self._faults):
+            if fault.concerns(record) and self._random.random() < fault.probability:
+                if fault.times is not None:
+                    fault.times -= 1
+                return fault
+        return None
+
+
+async def suffer(
+    fault: Fault,
+    request: web.BaseRequest,
+    answer: Callable[[], web.Response],
+    error: Callable[[int], web.Response],
+) -> web.StreamResponse:
+    """What the client gets instead of `answer`."""
+    match fault.kind:
+        case "stall":
+            await asyncio.sleep(fault.seconds)
+            return answer()
+        case "cut":
+            return await _cut(request, answer())
+        case "lost":
+            return _reset(request, answer())
+        case "reset":
+            return _reset(request, web.Response())
+        case _:
+            return fault.answer(error)
+
+
+def _reset(request: web.BaseRequest, unheard: web.Response) -> web.Response:
+    """Close with RST instead of FIN: lingering for zero seconds does that."""
+    if request.transport is not None:
+        request.transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        request.transport.abort()
+    return unheard
+
+
+async def _cut(request: web.BaseRequest, whole: web.Response) -> web.StreamResponse:
+    """Announce the whole body, send half of it and close."""
+    body = (whole.text or "").encode()
+    half = web.StreamResponse(status=whole.status, headers={"Content-Type": whole.headers["Content-Type"]})
+    half.content_length = len(body)
+    await half.prepare(request)
+    await half.write(body[: len(body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return half
+
+
+def _sniffed(status: int, body: str) -> web.Response:
+    """An answer whose content type is guessed from how its body begins."""
+    kinds = {"<": "text/html", "{": "application/json", "[": "application/json"}
+    return web.Response(text=body, status=status, content_type=kinds.get(body[:1], "text/plain"))

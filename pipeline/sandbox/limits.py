@@ -1,0 +1,48 @@
+"""Limits as IGDB has them: requests in any sliding second, and requests open at once."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Gate:
+    """Admits 4 requests in any second and 8 at once (IGDB documentation, "Rate Limits").
+
+    One that is refused counts for nothing; one exactly a second after another is not in the same second. One that
+    counts as several may pass as soon as one could, and what is then too much for this second counts in the next ones.
+    """
+
+    per_second: int = 4
+    open_at_once: int = 8
+    _admitted: deque[float] = field(default_factory=deque)
+    _open: int = 0
+
+    @contextmanager
+    def passing(self, at: float, slots: int = 1) -> Iterator[bool]:
+        """Whether a request that arrived `at` (seconds) may pass; it stays open until the block ends."""
+        while self._admitted and at - self._admitted[0] >= 1:
+            self._admitted.popleft()
+        if len(self._admitted) >= self.per_second or self._open >= self.open_at_once:
+            yield False
+            return
+        for _ in range(slots):
+            full = len(self._admitted) >= self.per_second
+            self._admitted.append(self._admitted[-self.per_second] + 1 if full else at)
+        self._open += 1
+        try:
+            yield True
+        finally:
+            self._open -= 1
+
+
+def busiest_second(times: Sequence[float]) -> int:
+    """The largest number of arrivals (seconds, any order) less than one second apart."""
+    busiest, window = 0, deque[float]()
+    for at in sorted(times):
+        window.append(at)
+        while at - window[0] >= 1:
+            window.popleft()
+        busiest = max(busiest, len(window))
+    return busiest

@@ -1,0 +1,129 @@
+"""The Steam Web API, as far as a library import asks it (https://steamapi.xpaw.me, steam/webapi protobufs)."""
+
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+
+from aiohttp import web
+
+from pipeline.sandbox.store import GET_ITEMS, store_items
+from pipeline.sandbox.wire import Asked, Row, html_answer, json_answer, phrase
+from pipeline.sandbox.world import PUBLIC, Account, World
+
+APPINFO_FIELDS = frozenset({"name", "img_icon_url", "has_community_visible_stats", "content_descriptorids"})
+SUMMARIES_AT_ONCE = 100
+
+HOST = "https://api.steampowered.com"
+URL_BYTES = 8_192
+"""The longest URL: GetItems answered one of 8,186 bytes, and one half as long again got a 400."""
+
+KEYLESS = frozenset({GET_ITEMS})
+
+BAD_KEY = "Access is denied. Retrying will not help. Please verify your <pre>key=</pre> parameter."
+BLOCKED = "<html><head><title>Access Denied</title></head><body><h1>Access Denied</h1></body></html>"
+"""A 403 that does not name the key: what an address gets that ignored its 429s."""
+
+
+class Steam:
+    """Answers for the accounts of `world`; a request with another key than `key` gets `bad_key_status` (401 or 403)."""
+
+    def __init__(self, world: World, key: str, bad_key_status: int) -> None:
+        self.world = world
+        self.key = key
+        self.bad_key_status = bad_key_status
+
+    def answer(self, asked: Asked) -> web.Response:
+        """Answer a method of the API, in either spelling of its version."""
+        path = re.fullmatch(r"/(\w+/\w+/v)0*(\d+)/?", asked.path)
+        name = path[1] + path[2] if path else ""
+        refused = self._refused(asked, name)
+        if refused:
+            return self.error(refused)
+        found = METHODS[name](self.world, asked.params)
+        return self.error(400) if found is None else json_answer({"response": found})
+
+    def _refused(self, asked: Asked, name: str) -> int:
+        """The status of a request that no method gets to see, or 0."""
+        if len(HOST + asked.target) > URL_BYTES:
+            return 400
+        if name not in METHODS:
+            return 404
+        if asked.method != "GET":
+            return 405
+        return 0 if name in KEYLESS or asked.params.get("key") == self.key else self.bad_key_status
+
+    def error(self, status: int) -> web.Response:
+        """The HTML page Steam sends with a status; 401 and 403 blame the key."""
+        if status in {401, 403}:
+            return html_answer(HTTPStatus(status).phrase, BAD_KEY, status)
+        return html_answer(phrase(status), status=status)
+
+
+def owned_games(world: World, params: dict[str, str]) -> Row | None:
+    """IPlayerService/GetOwnedGames: a private, hidden or unknown library is an empty object."""
+    if not params.get("steamid", "").isdecimal():
+        return None
+    account = world.accounts.get(params["steamid"])
+    if account is None or account.visibility != PUBLIC or account.hidden:
+        return {}
+    games = [owned_game(row, params) for row in account.games if is_shown(row, account, params)]
+    return {"game_count": len(games)} | ({"games": games} if games else {})
+
+
+def is_shown(row: Row, account: Account, params: dict[str, str]) -> bool:
+    """Whether the flags of the request let this row through."""
+    appid = row["appid"]
+    played_free = flag(params, "include_played_free_games") and row["playtime_forever"] > 0
+    return (
+        (appid not in account.free or played_free or flag(params, "include_free_sub"))
+        and (appid not in account.free_sub or flag(params, "include_free_sub"))
+        and (appid not in account.unvetted or not flag(params, "skip_unvetted_apps", default="1"))
+    )
+
+
+def owned_game(row: Row, params: dict[str, str]) -> Row:
+    """A row without what was not asked for, and without the two weeks in which nothing was played."""
+    unasked = frozenset() if flag(params, "include_appinfo") else APPINFO_FIELDS
+    idle = frozenset() if row.get("playtime_2weeks") else {"playtime_2weeks"}
+    return {name: value for name, value in row.items() if name not in unasked | idle}
+
+
+def resolve_vanity(world: World, params: dict[str, str]) -> Row:
+    """ISteamUser/ResolveVanityURL: 42 is Steam's EResult NoMatch."""
+    wanted = params.get("vanityurl", "").casefold()
+    found = [steam_id64 for steam_id64, account in world.accounts.items() if account.vanity.casefold() == wanted != ""]
+    return {"steamid": found[0], "success": 1} if found else {"success": 42, "message": "No match"}
+
+
+def player_summaries(world: World, params: dict[str, str]) -> Row | None:
+    """ISteamUser/GetPlayerSummaries: unknown ids are missing, and the order is not the request's."""
+    steam_ids = params.get("steamids", "").split(",")
+    known = sorted(set(steam_ids) & world.accounts.keys())
+    if len(steam_ids) > SUMMARIES_AT_ONCE:
+        return None
+    return {"players": [_player(steam_id64, world.accounts[steam_id64]) for steam_id64 in known]}
+
+
+def _player(steam_id64: str, account: Account) -> Row:
+    profile = f"id/{account.vanity}" if account.vanity else f"profiles/{steam_id64}"
+    return {
+        "steamid": steam_id64,
+        "communityvisibilitystate": account.visibility,
+        "profilestate": 1,
+        "personaname": account.name,
+        "profileurl": f"https://steamcommunity.com/{profile}/",
+        "personastate": 0,
+    }
+
+
+def flag(params: dict[str, str], name: str, default: str = "0") -> bool:
+    """A boolean parameter: Steam takes 1 and true."""
+    return params.get(name, default).casefold() in {"1", "true"}
+
+
+METHODS: dict[str, Callable[[World, dict[str, str]], Row | None]] = {
+    "IPlayerService/GetOwnedGames/v1": owned_games,
+    "ISteamUser/ResolveVanityURL/v1": resolve_vanity,
+    "ISteamUser/GetPlayerSummaries/v2": player_summaries,
+    GET_ITEMS: store_items,
+}

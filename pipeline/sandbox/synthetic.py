@@ -1,0 +1,93 @@
+"""Made-up games, as many as wanted, the same ones every time."""
+
+import gc
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.sandbox.wire import Row
+
+if TYPE_CHECKING:
+    from pipeline.sandbox.world import World
+
+FIRSTS = ("Amber", "Boreal", "Cobalt", "Distant", "Ember", "Feral", "Gilded", "Hollow", "Iron", "Jade")
+SECONDS = ("Harbor", "Orchard", "Lantern", "Citadel", "Voyage", "Garden", "Tempest", "Railway", "Meadow", "Comet")
+
+FIRST_APPID, FIRST_IGDB_ID, FIRST_SECOND_IGDB_ID = 1_000_000, 500_000, 5_000_000
+
+
+@dataclass(frozen=True)
+class Oddities:
+    """How often an app of IGDB is not simply one game: each so-manieth, never if 0.
+
+    Args:
+        shared_every: is one more app of the game before it.
+        ambiguous_every: leads to a second game, too.
+        bare_every: has a row of external_games without a game.
+    """
+
+    shared_every: int = 0
+    ambiguous_every: int = 0
+    bare_every: int = 0
+
+
+def fill(world: "World", size: int, owned: int, oddities: Oddities) -> None:
+    """Put so many games in the store and on IGDB, and the first of them into the synthetic account's library."""
+    chance = random.Random(size)
+    game = FIRST_IGDB_ID
+    with _uncollected():
+        for number in range(size):
+            appid, name = FIRST_APPID + 10 * number, _name(number)
+            world.add_store_item(appid, name)
+            if number < owned:
+                played = max(0, chance.randrange(-120_000, 60_000))
+                world.add_owned(world.SYNTHETIC_ACCOUNT, appid, name, playtime_forever=played)
+            if _is_nth(number, oddities.bare_every):
+                world.add_external_game(str(appid), name=name)
+            elif _is_nth(number, oddities.shared_every):
+                world.add_external_game(str(appid), game=game, name=name)
+            else:
+                game = FIRST_IGDB_ID + number
+                world.add_game(appid, game, name, **_facts(world, name, chance))
+            if _is_nth(number, oddities.ambiguous_every):
+                world.add_game(appid, FIRST_SECOND_IGDB_ID + number, f"{name} Again")
+
+
+def _name(number: int) -> str:
+    return f"{FIRSTS[number % 10]} {SECONDS[number // 10 % 10]} {number // 100 + 1}"
+
+
+def _facts(world: "World", name: str, chance: random.Random) -> Row:
+    """Columns of a games row that go with a name; its genres are neighbours, and so are its platforms."""
+
+    def below(limit: int) -> int:
+        """Some number from 0; randrange takes ten times as long, which tells in a world of 200,000 games."""
+        return int(chance.random() * limit)
+
+    genres, platforms = list(world.genres), list(world.platforms)
+    year, genre, platform = 1995 + below(30), below(len(genres)), below(len(platforms))
+    return {
+        "summary": f"{name} is a made-up game of {year}.",
+        "first_release_date": 86_400 * (365 * (year - 1970) + below(365)),
+        "genres": genres[genre : genre + 1 + below(3)],
+        "platforms": sorted({6, *platforms[platform : platform + below(4)]}),
+        "image_id": f"co{below(36**4):05x}",
+    }
+
+
+def _is_nth(number: int, every: int) -> bool:
+    return every > 0 and number % every == every - 1
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection, which in a growing heap of a million rows takes a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,76 @@
+"""One frozen object, read once from the environment and `.env`; secrets print as ***."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import Refused
+
+WHERE_TO_GET = {
+    "steam_api_key": "STEAM_API_KEY: a key for the Steam Web API, from https://steamcommunity.com/dev/apikey",
+    "igdb_client_id": "IGDB_CLIENT_ID: the client id of a Twitch application, from https://dev.twitch.tv/console/apps",
+    "igdb_client_secret": "IGDB_CLIENT_SECRET: the client secret of that Twitch application",
+    "database_url": "DATABASE_URL: SavePoint's database, as postgresql://user:password@host/database",
+    "store": "S3_BUCKET: the bucket for the CSVs (or STORE_URL: s3://bucket/prefix, or a directory)",
+}
+
+
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+")]
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable of its name in capitals; an empty one counts as unset."""
+
+    model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
+
+    steam_api_key: SecretStr | None = None
+    igdb_client_id: str | None = None
+    igdb_client_secret: SecretStr | None = None
+    database_url: SecretStr | None = None
+    s3_bucket: str | None = None
+    store_url: str | None = None
+    aws_region: str | None = None
+    aws_endpoint_url_s3: str | None = None
+    steam_api_url: Url = "https://api.steampowered.com"
+    steam_store_api_url: Url = "https://api.steampowered.com"
+    igdb_api_url: Url = "https://api.igdb.com/v4"
+    twitch_token_url: Url = "https://id.twitch.tv/oauth2/token"
+    catalogue_ttl_days: float = Field(default=30, gt=0)
+    catalogue_miss_ttl_days: float = Field(default=7, gt=0)
+    status_unplayed: str | None = None
+    status_played: str | None = None
+    http_timeout_seconds: float = Field(default=20, gt=0)
+    retry_attempts: int = Field(default=5, ge=1)
+    retry_base_seconds: float | None = Field(default=None, ge=0, description="Unset: 1, for Steam 5")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_format: Literal["json", "console"] | None = None
+
+    @classmethod
+    def read(cls, **overrides: object) -> Self:
+        """The settings of this process; an override that is None leaves the environment's word.
+
+        Raises:
+            Refused: `configuration`, naming every setting that holds nonsense, never its value.
+        """
+        try:
+            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        except ValidationError as error:
+            wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
+            raise Refused("configuration", f"These settings cannot be used: {wrong}.") from None
+
+    def require(self, *names: str) -> None:
+        """Refuse to go on without these settings, naming all that are missing and where each is to be had.
+
+        Raises:
+            Refused: `configuration`.
+        """
+        missing = [name for name in names if not getattr(self, name)]
+        if missing:
+            listed = "\n".join(f"  {WHERE_TO_GET[name]}" for name in missing)
+            raise Refused("configuration", f"Set these in the environment or in .env:\n{listed}")
+
+    @property
+    def store(self) -> str | None:
+        """Where the checkpoints are: STORE_URL, else the bucket S3_BUCKET."""
+        return self.store_url or (f"s3://{self.s3_bucket}" if self.s3_bucket else None)

@@ -1,0 +1,225 @@
+"""Fetch, enrich, load: each gathers, decides and writes. The only module that knows both sides."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import polars as pl
+import structlog
+
+from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
+from pipeline.contract import Store, set_aside
+from pipeline.edges.igdb import Answer, Igdb, OnBatch
+from pipeline.edges.postgres import Database
+from pipeline.edges.steam import Steam
+from pipeline.errors import Failed
+from pipeline.frames.classify import classify, looked_up
+from pipeline.frames.library import library
+from pipeline.frames.match import external_games, games, join_matches, resolve
+from pipeline.frames.staging import stage
+from pipeline.layout import checkpoint, raw_checkpoint
+from pipeline.steam_id import Vanity, parse_steam_id
+from schemas.events import (
+    EnrichEvent,
+    EnrichResponse,
+    EnrichStats,
+    FetchEvent,
+    FetchResponse,
+    LoadEvent,
+    LoadResponse,
+    StageEvent,
+)
+from schemas.frames import EnrichedLibrary, RawLibrary
+from schemas.manifest import Source
+
+PRIVACY_PAGE = "https://steamcommunity.com/my/edit/settings"
+
+Progress = Callable[[str, int, int], None]
+"""Told what is done, how much of it, and of how much."""
+
+log = structlog.get_logger()
+
+
+def no_progress(_what: str, _done: int, _total: int) -> None:
+    """For where nobody watches."""
+
+
+async def find_account(steam: Steam, steam_id: str) -> str:
+    """The SteamID64 that any form of Steam id stands for; asks Steam only about a vanity name.
+
+    Raises:
+        Refused: `bad_steam_id`.
+        Failed: `account_not_found`.
+    """
+    account = parse_steam_id(steam_id)
+    if not isinstance(account, Vanity):
+        return account
+    steam_id64 = await steam.resolve_vanity(account.name)
+    if steam_id64 is None:
+        raise Failed(
+            "account_not_found",
+            f"No Steam profile has the custom URL {account.name!r}. Check its spelling, or give the SteamID64.",
+        )
+    return steam_id64
+
+
+async def fetch(store: Store, steam: Steam, event: FetchEvent) -> FetchResponse:
+    """Steam's list of what an account owns, as a raw CSV.
+
+    Raises:
+        Failed: `private_library`, `account_not_found`, `steam_blocked`. Nothing is written then.
+    """
+    run = _Run(event)
+    steam_id64 = await find_account(steam, event.steam_id64)
+    owned = await steam.fetch_owned_games(steam_id64)
+    if owned is None:
+        raise await _nothing_shown(steam, steam_id64)
+    rows, rejected = library(owned, event.user_id, steam_id64)
+    counts = {"games": rows.height, "rejected": rejected.height}
+    raw = raw_checkpoint(event.user_id, event.timestamp)
+    manifest = write_checkpoint(store, raw, rows, rejected, run.making(steam.requests, counts))
+    run.log("fetch", manifest.seconds, steam.requests, counts)
+    return FetchResponse(
+        success=True,
+        s3_location=store.locate(raw.key),
+        game_count=rows.height,
+        rejected=rejected.height,
+        seconds=manifest.seconds,
+        requests=steam.requests,
+    )
+
+
+async def enrich(store: Store, igdb: Igdb, event: EnrichEvent, progress: Progress = no_progress) -> EnrichResponse:
+    """What each app of a raw CSV is, and which IGDB game it is, as an enriched CSV.
+
+    Raises:
+        Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups; those that fail beside others are PENDING.
+    """
+    run = _Run(event)
+    raw = checkpoint(store.key_of(event.s3_location), "raw", event.user_id)
+    source = read_checkpoint(store, raw, RawLibrary)
+    apps = classify(source.rows)
+    matches, known_games = await _look_up(igdb, apps.filter(looked_up())["appid"].unique(), progress)
+    rows, rejected = set_aside(join_matches(apps, matches, known_games), EnrichedLibrary)
+    stats = _stats(rows)
+    counts = stats.model_dump(exclude={"kinds"}) | {"rejected": rejected.height}
+    making = run.making(igdb.requests, counts, source.source)
+    manifest = write_checkpoint(store, raw.enriched, rows, rejected, making)
+    run.log("enrich", manifest.seconds, igdb.requests, counts)
+    return EnrichResponse(
+        success=True,
+        s3_enriched_location=store.locate(raw.enriched.key),
+        stats=stats,
+        rejected=rejected.height,
+        seconds=manifest.seconds,
+        requests=igdb.requests,
+    )
+
+
+def load(
+    store: Store,
+    database: Database,
+    event: LoadEvent,
+    *,
+    status_unplayed: str | None = None,
+    status_played: str | None = None,
+) -> LoadResponse:
+    """The rows of an enriched CSV in SavePoint's tables: all of them, or nothing.
+
+    Raises:
+        Failed: `schema_mismatch`, `user_not_found`.
+        Refused: `configuration`, where a status is none that the database knows.
+    """
+    run = _Run(event)
+    enriched = checkpoint(store.key_of(event.s3_enriched_location), "enriched", event.user_id)
+    rows = read_checkpoint(store, enriched, EnrichedLibrary).rows
+    loaded = database.load(stage(rows), [event.user_id], status_unplayed=status_unplayed, status_played=status_played)
+    written = {what: rows for what, rows in loaded.counts.items() if rows}
+    run.log("load", run.seconds, 0, written | {"statements": loaded.statements})
+    return LoadResponse(success=True, stats=loaded.counts, rejected=0, seconds=run.seconds)
+
+
+async def _look_up(igdb: Igdb, appids: pl.Series, progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Matches of the apps and the Games they name: ids by app first, then each game once."""
+    by_app = await igdb.fetch_external_games(appids, _counting(progress, "Apps looked up on IGDB", appids.len()))
+    pairs = external_games(_rows(by_app))
+    ids = pairs["igdb_id"].unique()
+    by_id = await igdb.fetch_games(ids, _counting(progress, "Games read from IGDB", ids.len()))
+    _insist(by_app + by_id)
+    known_games, faults = games(_rows(by_id))
+    if faults:
+        log.warning("igdb rows set aside", rows=len(faults), first=faults[:5])
+    return resolve(
+        appids, pairs, known_games, unanswered_appids=_unanswered(by_app), unanswered_games=_unanswered(by_id)
+    ), known_games
+
+
+def _counting(progress: Progress, what: str, total: int) -> OnBatch:
+    done = 0
+
+    def on_batch(ids: int) -> None:
+        nonlocal done
+        done += ids
+        progress(what, done, total)
+
+    progress(what, 0, total)
+    return on_batch
+
+
+def _insist(answers: list[Answer]) -> None:
+    """Some batches may fail; all of them, and the stage has nothing to say."""
+    errors = [answer.error for answer in answers if answer.error]
+    if errors and len(errors) == len(answers):
+        raise errors[0]
+
+
+def _rows(answers: list[Answer]) -> list[object]:
+    return [row for answer in answers for row in answer.rows]
+
+
+def _unanswered(answers: list[Answer]) -> list[int]:
+    return [number for answer in answers for number in answer.unanswered]
+
+
+async def _nothing_shown(steam: Steam, steam_id64: str) -> Failed:
+    """Steam's empty answer means a private library as well as no account; its profile tells which."""
+    if await steam.has_account(steam_id64):
+        return Failed(
+            "private_library",
+            f"The games of {steam_id64} are private, and nothing was changed. Its owner can open {PRIVACY_PAGE}, set "
+            '"My profile" and "Game details" to Public, and try again.',
+        )
+    return Failed("account_not_found", f"Steam knows no account {steam_id64}. Check the id.")
+
+
+def _stats(rows: pl.DataFrame) -> EnrichStats:
+    statuses = Counter(rows["match_status"].cast(pl.String))
+    return EnrichStats(
+        processed=rows.height,
+        matched=statuses["MATCHED"],
+        unmatched=statuses["UNMATCHED"],
+        filtered=statuses["IGNORED"],
+        pending=statuses["PENDING"],
+        igdb_incomplete=rows.filter(pl.col("match_reason") == "igdb_incomplete").height,
+        kinds=dict(Counter(rows["kind"].cast(pl.String))),
+    )
+
+
+class _Run:
+    """One stage of one import, from when it began."""
+
+    def __init__(self, event: StageEvent) -> None:
+        self._user_id = event.user_id
+        self._run_id = event.run_id or uuid4().hex
+        self._started_at = datetime.now(UTC)
+
+    @property
+    def seconds(self) -> float:
+        return round((datetime.now(UTC) - self._started_at).total_seconds(), 3)
+
+    def making(self, requests: int, counts: dict[str, int], source: Source | None = None) -> Making:
+        return Making(self._run_id, self._started_at, requests, counts, source)
+
+    def log(self, stage: str, seconds: float, requests: int, counts: dict[str, int]) -> None:
+        log.info(stage, user_id=self._user_id, run_id=self._run_id, seconds=seconds, requests=requests, **counts)

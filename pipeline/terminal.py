@@ -1,0 +1,158 @@
+"""What people see: progress bars, and the table at the end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from pipeline.edges.live_schema import LiveSchema
+from pipeline.stages import Progress, no_progress
+from schemas.events import EnrichResponse, EnrichStats, FetchResponse, LoadResponse, StageResponse
+from schemas.frames import ENRICHED_KINDS
+
+NOT_MATCHED_SHOWN = 12
+TABLES = {
+    "imported_games": "ImportedGame",
+    "games": "Game",
+    "genres": "Genre",
+    "platforms": "Platform",
+    "game_genres": "GameGenre",
+    "game_platforms": "GamePlatform",
+    "library_items": "LibraryItem",
+}
+
+
+@dataclass
+class Report:
+    """What one `run` did; a stage it did not come to is None."""
+
+    user_id: str | None = None
+    steam_id64: str | None = None
+    fetch: FetchResponse | None = None
+    enrich: EnrichResponse | None = None
+    load: LoadResponse | None = None
+
+    @property
+    def stages(self) -> dict[str, StageResponse | None]:
+        """The stages' responses, by name."""
+        return {"fetch": self.fetch, "enrich": self.enrich, "load": self.load}
+
+    def total(self, figure: str) -> float:
+        """The sum of `seconds` or `requests` over the stages."""
+        return float(sum(getattr(response, figure) for response in self.stages.values() if response))
+
+    def as_json(self) -> dict[str, Any]:
+        """`{user_id, steam_id64, raw, enriched, fetch, enrich, load}`, each stage with its `seconds` and `requests`."""
+        return {
+            "user_id": self.user_id,
+            "steam_id64": self.steam_id64,
+            "raw": self.fetch and self.fetch.s3_location,
+            "enriched": self.enrich and self.enrich.s3_enriched_location,
+            **{name: response and response.model_dump(mode="json") for name, response in self.stages.items()},
+        }
+
+
+@contextmanager
+def progress_bars(console: Console) -> Iterator[Progress]:
+    """One bar for each thing that is counted; on anything but a terminal, nothing: log lines tell there."""
+    if not console.is_terminal:
+        yield no_progress
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def summary(report: Report) -> Table:
+    """What was found, what became of it, and what it cost."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(overflow="fold")
+    if report.fetch:
+        table.add_row("Games found", str(report.fetch.game_count), _set_aside(report.fetch))
+    if report.enrich:
+        _add_matches(table, report.enrich)
+    if report.load:
+        _add_rows(table, report.load)
+    table.add_row("Seconds", f"{report.total('seconds'):.1f}", "")
+    table.add_row("API requests", f"{report.total('requests'):.0f}", "")
+    return table
+
+
+def files(report: Report) -> str:
+    """Where the CSVs are, a line each."""
+    places = {
+        "Raw CSV:": report.fetch and report.fetch.s3_location,
+        "Enriched CSV:": report.enrich and report.enrich.s3_enriched_location,
+    }
+    return "\n".join(f"{what:14}{where}" for what, where in places.items() if where)
+
+
+def not_matched(enriched: pl.DataFrame) -> str:
+    """The games IGDB did not give, the most played first, each with the reason."""
+    games = enriched.filter(pl.col("match_status").is_in(["UNMATCHED", "PENDING"])).sort(
+        "playtime_forever", descending=True
+    )
+    if games.height == 0:
+        return ""
+    name = pl.coalesce("name", pl.format("App {}", "appid"))
+    lines = games.head(NOT_MATCHED_SHOWN).select(
+        pl.format("  {} ({}, {})", name, "appid", pl.col("match_reason").cast(pl.String))
+    )
+    more = games.height - lines.height
+    rest = [f"  and {more} more, in the enriched CSV"] if more else []
+    return "\n".join([f"Not matched ({games.height}):", *lines.to_series(), *rest])
+
+
+def describe(live: LiveSchema) -> str:
+    """What a load finds in a database, what it misses, and what it would leave out."""
+    findings = {
+        "Users' table": [live.users.name] if live.users is not None else [],
+        "Tables": sorted(live.columns),
+        "Missing": live.missing,
+        "Left out": live.left_out,
+    }
+    return "\n".join(f"{what + ':':14}{', '.join(found) or 'nothing'}" for what, found in findings.items())
+
+
+def _add_matches(table: Table, enrich: EnrichResponse) -> None:
+    stats = enrich.stats
+    if stats is None:
+        return
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(stats.kinds.items()) if kind not in ENRICHED_KINDS)
+    table.add_row("  filtered", str(stats.filtered), kinds)
+    table.add_row("  matched", str(stats.matched), "")
+    table.add_row("  unmatched", str(stats.unmatched), _incomplete(stats))
+    table.add_row(
+        "  pending", str(stats.pending), "IGDB did not answer for these: run it again" if stats.pending else ""
+    )
+
+
+def _add_rows(table: Table, load: LoadResponse) -> None:
+    stats = load.stats or {}
+    created, updated = (sum(stats.get(f"{name}_{what}", 0) for name in TABLES) for what in ("created", "updated"))
+    for what, total in (("created", created), ("updated", updated)):
+        parts = [f"{stats[f'{name}_{what}']} {label}" for name, label in TABLES.items() if stats.get(f"{name}_{what}")]
+        table.add_row(f"Rows {what}", str(total), ", ".join(parts))
+
+
+def _set_aside(response: StageResponse) -> str:
+    return f"and {response.rejected} rows set aside, in the rejected CSV" if response.rejected else ""
+
+
+def _incomplete(stats: EnrichStats) -> str:
+    return f"{stats.igdb_incomplete} of them incomplete on IGDB" if stats.igdb_incomplete else ""

@@ -1,0 +1,151 @@
+"""Settings to open clients; what the command line and the handlers share."""
+
+import logging
+import sys
+from functools import cache
+from typing import TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from pipeline import stages
+from pipeline.contract import Store
+from pipeline.edges.http import Patience
+from pipeline.edges.igdb import Igdb, Token
+from pipeline.edges.postgres import Database
+from pipeline.edges.steam import Steam
+from pipeline.edges.store import open_store
+from pipeline.errors import Refused
+from pipeline.settings import Settings
+from pipeline.stages import Progress, no_progress
+from schemas.events import EnrichEvent, EnrichResponse, FetchEvent, FetchResponse, LoadEvent, LoadResponse, StageEvent
+
+STEAM_RETRY_SECONDS = 5.0
+"""Steam answers even a first call with 429 at times, and mends itself in seconds (Playnite: 5 times, 5 s apart)."""
+
+NEEDED_BY_FETCH = ("steam_api_key", "store")
+NEEDED_BY_ENRICH = ("igdb_client_id", "igdb_client_secret", "store")
+NEEDED_BY_LOAD = ("database_url", "store")
+
+
+Event = TypeVar("Event", bound=StageEvent)
+
+
+def parse_event(event: object, event_type: type[Event]) -> Event:
+    """The event as its model.
+
+    Raises:
+        Refused: `bad_event`, naming every field at fault.
+    """
+    try:
+        return event_type.model_validate(event)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        listed = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'event'}: {fault['msg']}" for fault in faults)
+        raise Refused("bad_event", f"The event cannot be used: {listed}.") from None
+
+
+async def find_account(settings: Settings, steam_id: str) -> str:
+    """The SteamID64 of any form of Steam id; see `stages.find_account`."""
+    settings.require("steam_api_key")
+    async with _steam(settings) as steam:
+        return await stages.find_account(steam, steam_id)
+
+
+async def fetch(settings: Settings, event: FetchEvent) -> FetchResponse:
+    """Stage 1 with these settings; see `stages.fetch`."""
+    settings.require(*NEEDED_BY_FETCH)
+    async with _steam(settings) as steam:
+        return await stages.fetch(store(settings), steam, event)
+
+
+async def enrich(settings: Settings, event: EnrichEvent, progress: Progress = no_progress) -> EnrichResponse:
+    """Stage 2 with these settings; see `stages.enrich`."""
+    settings.require(*NEEDED_BY_ENRICH)
+    async with _igdb(settings) as igdb:
+        return await stages.enrich(store(settings), igdb, event, progress)
+
+
+def load(settings: Settings, event: LoadEvent) -> LoadResponse:
+    """Stage 3 with these settings; see `stages.load`."""
+    settings.require(*NEEDED_BY_LOAD)
+    return stages.load(
+        store(settings),
+        database(settings),
+        event,
+        status_unplayed=settings.status_unplayed,
+        status_played=settings.status_played,
+    )
+
+
+def store(settings: Settings) -> Store:
+    """Where the checkpoints are."""
+    settings.require("store")
+    return open_store(
+        str(settings.store),
+        region=settings.aws_region,
+        endpoint_url=settings.aws_endpoint_url_s3,
+        patience=_patience(settings),
+    )
+
+
+def database(settings: Settings) -> Database:
+    """SavePoint's database; nothing is opened yet."""
+    settings.require("database_url")
+    patience = _patience(settings)
+    return Database(
+        _secret(settings, "database_url"), attempts=patience.attempts, retry_base_seconds=patience.base_seconds
+    )
+
+
+def configure_logging(settings: Settings, default_format: str = "json") -> None:
+    """One line an event on stderr: JSON for machines, columns for people."""
+    log_format = settings.log_format or default_format
+    renderer = (
+        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _steam(settings: Settings) -> Steam:
+    patience = _patience(settings, STEAM_RETRY_SECONDS)
+    return Steam(_secret(settings, "steam_api_key"), settings.steam_api_url, patience)
+
+
+def _igdb(settings: Settings) -> Igdb:
+    client_id = str(settings.igdb_client_id)
+    return Igdb(
+        client_id,
+        _secret(settings, "igdb_client_secret"),
+        base_url=settings.igdb_api_url,
+        token_url=settings.twitch_token_url,
+        patience=_patience(settings),
+        token=_token(client_id, settings.twitch_token_url),
+    )
+
+
+@cache
+def _token(_client_id: str, _token_url: str) -> Token:
+    """One token for all clients of a process: Twitch keeps 25 alive an application, a warm Lambda needs one."""
+    return Token()
+
+
+def _patience(settings: Settings, base_seconds: float = 1.0) -> Patience:
+    base = base_seconds if settings.retry_base_seconds is None else settings.retry_base_seconds
+    return Patience(settings.http_timeout_seconds, settings.retry_attempts, base)
+
+
+def _secret(settings: Settings, name: str) -> str:
+    secret: str = getattr(settings, name).get_secret_value()
+    return secret

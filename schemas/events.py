@@ -1,0 +1,129 @@
+"""The Lambda events and responses: their keys are the contract with SavePoint and its state machines."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+ErrorCode = Literal[
+    "bad_event",
+    "bad_steam_id",
+    "configuration",
+    "bad_steam_key",
+    "bad_igdb_credentials",
+    "private_library",
+    "account_not_found",
+    "steam_blocked",
+    "location_refused",
+    "checkpoint_invalid",
+    "user_not_found",
+    "schema_mismatch",
+    "steam_rate_limited",
+    "steam_unavailable",
+    "steam_bad_answer",
+    "igdb_unavailable",
+    "store_unavailable",
+    "database_unavailable",
+]
+
+USER_ID = r"^[A-Za-z0-9_-]{1,64}$"
+KEY_TIME = "%Y%m%dT%H%M%SZ"
+
+
+def key_time(text: object) -> object:
+    """A time as keys hold it, `YYYYMMDDTHHMMSSZ` in UTC; ISO 8601 is rewritten, a time without zone is UTC.
+
+    Raises:
+        ValueError: The text is neither.
+    """
+    if not isinstance(text, str):
+        return text
+    time = datetime.fromisoformat(text)
+    try:
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).strftime(KEY_TIME)
+    except OverflowError:
+        raise ValueError(f"{text} is out of range in UTC") from None
+
+
+UserId = Annotated[str, Field(pattern=USER_ID)]
+KeyTime = Annotated[str, BeforeValidator(key_time)]
+
+
+class StageEvent(BaseModel):
+    """What every event may carry; unknown keys are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    user_id: UserId
+    timestamp: KeyTime | None = None
+    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,256}$")] | None = None
+
+
+class FetchEvent(StageEvent):
+    """`{user_id, steam_id64}`, the second in any form of Steam id."""
+
+    steam_id64: str
+
+
+class EnrichEvent(StageEvent):
+    """`{user_id, s3_location}`, the location of a raw CSV."""
+
+    s3_location: str
+
+
+class LoadEvent(StageEvent):
+    """`{user_id, s3_enriched_location}`, the location of an enriched CSV."""
+
+    s3_enriched_location: str
+
+
+class EnrichStats(BaseModel):
+    """Rows of the enriched CSV by match status; `igdb_incomplete` of the unmatched have a bad row on IGDB."""
+
+    processed: int
+    matched: int
+    unmatched: int
+    filtered: int
+    pending: int
+    igdb_incomplete: int = 0
+    kinds: dict[str, int] = {}
+
+
+class StageResponse(BaseModel):
+    """What every stage says; `seconds` and `requests` (to any API) are for people, not in a handler's response."""
+
+    success: bool
+    error: str | None = None
+    error_code: ErrorCode | None = None
+    rejected: int | None = Field(default=None, description="Rows set aside in the stage's rejected CSV")
+    seconds: float = 0.0
+    requests: int = 0
+
+    @classmethod
+    def failed(cls, code: ErrorCode, message: str) -> Self:
+        """The response of a stage that ended with an error."""
+        return cls(success=False, error=message, error_code=code)
+
+    def answer(self) -> dict[str, Any]:
+        """The response of the Lambda contract: JSON types, every key present."""
+        return self.model_dump(mode="json", exclude={"seconds", "requests"})
+
+
+class FetchResponse(StageResponse):
+    """`game_count` is the number of rows of the raw CSV."""
+
+    s3_location: str | None = None
+    game_count: int | None = None
+
+
+class EnrichResponse(StageResponse):
+    """`stats.processed` is the number of rows of the enriched CSV."""
+
+    s3_enriched_location: str | None = None
+    stats: EnrichStats | None = None
+
+
+class LoadResponse(StageResponse):
+    """`stats` counts rows written; it may hold more counts than the contract's five."""
+
+    stats: dict[str, int] | None = None

@@ -1,0 +1,108 @@
+"""The frames a load stages: rows keyed as SavePoint's tables are, times in UTC without a zone, enums as text.
+
+`number` counts a frame's rows from 0 in the order they are to be inserted; new ids are made from it.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import pandera.polars as pa
+import polars as pl
+
+NaiveTime = Annotated[pl.Datetime, "ms", None]
+
+
+class Exact(pa.DataFrameModel):
+    """What every staged frame is checked for besides its columns."""
+
+    class Config:
+        """Exactly these columns, in this order, of these types."""
+
+        strict = True
+        ordered = True
+
+
+class StagedImportedGames(Exact):
+    """One row per user and Steam app."""
+
+    number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by user and appid")
+    user_id: str = pa.Field(alias="userId", description="SavePoint's id of the owner")
+    storefront_game_id: str = pa.Field(alias="storefrontGameId", description="Steam's id of the app, as text")
+    name: str = pa.Field(description="The app's name, or `App {appid}`")
+    is_nameless: bool = pa.Field(alias="isNameless", description="Whether Steam gave no name: then it replaces none")
+    img_icon_url: str = pa.Field(nullable=True, description="Hash of the app's icon")
+    playtime: pl.Int32 = pa.Field(description="Minutes played")
+    playtime_windows: pl.Int32 = pa.Field(alias="playtimeWindows", description="Minutes played on Windows")
+    playtime_mac: pl.Int32 = pa.Field(alias="playtimeMac", description="Minutes played on macOS")
+    playtime_linux: pl.Int32 = pa.Field(alias="playtimeLinux", description="Minutes played on Linux")
+    last_played_at: NaiveTime = pa.Field(alias="lastPlayedAt", nullable=True, description="Last play, UTC")
+    igdb_match_status: str = pa.Field(alias="igdbMatchStatus", description="MATCHED only where the game is staged too")
+    is_override: bool = pa.Field(alias="isOverride", description="Whether a human decided the match status")
+    igdb_id: pl.Int32 = pa.Field(alias="igdbId", nullable=True, description="IGDB's id of the game, when MATCHED")
+
+    class Config(Exact.Config):
+        """One row per user and app."""
+
+        unique = ("userId", "storefrontGameId")
+
+
+class StagedGames(Exact):
+    """One row per IGDB game."""
+
+    number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
+    igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the game")
+    title: str = pa.Field(description="IGDB's name of the game")
+    description: str = pa.Field(nullable=True, description="IGDB's summary")
+    cover_image: str = pa.Field(alias="coverImage", nullable=True, description="URL of the cover")
+    release_date: NaiveTime = pa.Field(alias="releaseDate", nullable=True, description="First release, UTC")
+    steam_app_id: pl.Int32 = pa.Field(alias="steamAppId", description="The lowest appid of the game's Steam apps")
+    slug: str = pa.Field(description="IGDB's slug")
+
+
+class StagedGenres(Exact):
+    """One row per IGDB genre."""
+
+    number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
+    igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the genre")
+    name: str = pa.Field(description="IGDB's name")
+    slug: str = pa.Field(description="IGDB's slug")
+    checksum: str = pa.Field(nullable=True, description="IGDB's checksum of the object")
+
+
+class StagedPlatforms(Exact):
+    """One row per IGDB platform."""
+
+    number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
+    igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the platform")
+    name: str = pa.Field(description="IGDB's name")
+    slug: str = pa.Field(description="IGDB's slug")
+    abbreviation: str = pa.Field(nullable=True, description="IGDB's abbreviation")
+    alternative_name: str = pa.Field(alias="alternativeName", nullable=True, description="IGDB's alternative name")
+    generation: pl.Int32 = pa.Field(nullable=True, description="IGDB's generation")
+    platform_family: pl.Int32 = pa.Field(alias="platformFamily", nullable=True, description="IGDB's platform_family")
+    platform_type: pl.Int32 = pa.Field(alias="platformType", nullable=True, description="IGDB's platform_type")
+    checksum: str = pa.Field(nullable=True, description="IGDB's checksum of the object")
+
+
+class StagedLinks(Exact):
+    """One row per game and genre, or per game and platform."""
+
+    game_igdb_id: pl.Int32 = pa.Field(alias="gameIgdbId", description="IGDB's id of the game")
+    igdb_id: pl.Int32 = pa.Field(alias="igdbId", description="IGDB's id of the genre or platform")
+
+    class Config(Exact.Config):
+        """One row per pair."""
+
+        unique = ("gameIgdbId", "igdbId")
+
+
+@dataclass(frozen=True)
+class Staged:
+    """All that one load has to say to the database."""
+
+    imported_games: pl.DataFrame
+    games: pl.DataFrame
+    genres: pl.DataFrame
+    platforms: pl.DataFrame
+    game_genres: pl.DataFrame
+    game_platforms: pl.DataFrame

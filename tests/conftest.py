@@ -1,0 +1,1 @@
+pytest_plugins = ["tests.database_fixtures", "tests.lambda_fixtures"]

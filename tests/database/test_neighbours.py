@@ -1,0 +1,113 @@
+"""Other writers are in the database while we load."""
+
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
+
+import pytest
+from adbc_driver_postgresql import dbapi
+
+from pipeline.edges.postgres import Database
+from pipeline.errors import Retryable
+from pipeline.frames.staging import stage
+from tests.database_fixtures import add_user, execute, fetch, rows_of
+from tests.libraries import FIGHTING, WINDOWS, library, matched
+
+THEIR_GAME = """
+INSERT INTO "Game" (id, "igdbId", title, slug, "updatedAt") VALUES ('theirs', 1, 'Theirs', 'new', now())
+"""
+DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+
+
+def wait_for_a_lock(url: str) -> None:
+    """Until some session waits for another one."""
+    while not fetch(url, "SELECT 1 FROM pg_locks WHERE NOT granted").height:
+        sleep(0.01)
+
+
+def configure(url: str, setting: str) -> None:
+    """Change a setting of the database, for the sessions to come."""
+    execute(url, f"ALTER DATABASE {fetch(url, 'SELECT current_database()').item()} SET {setting}")
+
+
+def test_a_load_whose_connection_is_lost_is_tried_again(database_url: str) -> None:
+    staged = stage(library(matched(10, 100)))
+
+    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
+        cursor.execute('LOCK TABLE "Game"')
+        load = pool.submit(Database(database_url, retry_base_seconds=0).load, staged, ["user-1"])
+        wait_for_a_lock(database_url)
+        waiting = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted"
+        execute(database_url, waiting)
+        neighbour.rollback()
+
+        assert load.result().counts["games_created"] == 1
+
+
+def test_a_lock_that_is_held_too_long_is_waited_for_again(own_database_url: str) -> None:
+    configure(own_database_url, "lock_timeout TO '10ms'")
+    staged = stage(library(matched(10, 100)))
+
+    with dbapi.connect(own_database_url) as neighbour, neighbour.cursor() as cursor:
+        cursor.execute('LOCK TABLE "Game"')
+        with pytest.raises(Retryable, match="lock timeout"):
+            Database(own_database_url, attempts=2, retry_base_seconds=0).load(staged, ["user-1"])
+
+    assert Database(own_database_url, attempts=1).load(staged, ["user-1"]).counts["games_created"] == 1
+
+
+def test_a_slug_that_a_neighbour_takes_meanwhile_is_met_by_trying_again(database_url: str) -> None:
+    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
+        cursor.execute(THEIR_GAME)
+        staged = stage(library(matched(10, 100, igdb_slug="new")))
+        load = pool.submit(Database(database_url, retry_base_seconds=0).load, staged, ["user-1"])
+        wait_for_a_lock(database_url)
+        neighbour.commit()
+
+        assert load.result().counts["games_with_taken_slug"] == 1
+
+    assert rows_of(database_url, "Game", "slug") == [("new",), ("new-igdb-100",)]
+
+
+def test_the_victim_of_a_deadlock_is_tried_again(own_database_url: str) -> None:
+    games = [matched(10, 100), matched(11, 101)]
+    Database(own_database_url).load(stage(library(*games)), ["user-1"])
+    configure(own_database_url, "deadlock_timeout TO '1500ms'")
+    renamed = stage(library(*(game | {"igdb_name": "New"} for game in games)))
+
+    with ThreadPoolExecutor() as pool, dbapi.connect(own_database_url) as neighbour, neighbour.cursor() as cursor:
+        cursor.execute("SET deadlock_timeout TO '1min'")
+        cursor.execute('UPDATE "Game" SET "hltbId" = NULL WHERE "igdbId" = 101')
+        load = pool.submit(Database(own_database_url, retry_base_seconds=0).load, renamed, ["user-1"])
+        wait_for_a_lock(own_database_url)
+        cursor.execute('UPDATE "Game" SET "hltbId" = NULL WHERE "igdbId" = 100')
+        neighbour.commit()
+        assert load.result().counts["games_updated"] == 2
+
+    assert fetch(own_database_url, DEADLOCKS).item() == 1
+
+
+def test_users_who_share_games_can_import_at_once(database_url: str) -> None:
+    users = [f"user-{number}" for number in range(1, 7)]
+    for user in users:
+        add_user(database_url, user)
+
+    def load(user: str) -> None:
+        shared = [matched(n, n, user_id=user, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS]) for n in range(1, 300)]
+        rows = library(*shared) if user in users[::2] else library(*reversed(shared))
+        Database(database_url, retry_base_seconds=0).load(stage(rows), [user])
+
+    with ThreadPoolExecutor(len(users)) as pool:
+        list(pool.map(load, users))
+
+    assert len(rows_of(database_url, "Game")) == 299
+    assert len(rows_of(database_url, "LibraryItem")) == 299 * len(users)
+
+
+def test_loads_of_one_user_wait_for_each_other(database_url: str) -> None:
+    staged = stage(library(*(matched(n, n) for n in range(1, 300))))
+
+    with ThreadPoolExecutor(4) as pool:
+        loads = list(pool.map(lambda _: Database(database_url).load(staged, ["user-1"]), range(4)))
+
+    assert sorted(load.counts["imported_games_created"] for load in loads) == [0, 0, 0, 299]
+    assert len(rows_of(database_url, "ImportedGame")) == len(rows_of(database_url, "LibraryItem")) == 299

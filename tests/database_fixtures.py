@@ -1,0 +1,110 @@
+"""Real PostgreSQL databases for tests: one server per test process, one database per test."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from adbc_driver_postgresql import dbapi
+
+from pipeline.edges.postgres import Database
+from pipeline.sandbox.embedded import Generation, create_tables, serve_postgres
+
+EMPTY = """
+DO $$ BEGIN
+    EXECUTE (SELECT format('TRUNCATE %s RESTART IDENTITY', string_agg(oid::regclass::text, ', '))
+             FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND lower(relname) <> 'user');
+END $$
+"""
+
+NewDatabase = Callable[[Generation], str]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    # Short, for the path of a Unix socket must not exceed 107 bytes, and below a folder that everyone may enter.
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    with serve_postgres(folder) as url:
+        execute(url, "ALTER SYSTEM SET fsync = off")
+        execute(url, "SELECT pg_reload_conf()")
+        yield url
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def templates(postgres_server: str) -> dict[Generation, str]:
+    generations: tuple[Generation, ...] = (2025, 2026)
+    names = {generation: f"savepoint_{generation}" for generation in generations}
+    for generation, name in names.items():
+        execute(postgres_server, f"CREATE DATABASE {name}")
+        create_tables(url_of(postgres_server, name), generation)
+        add_user(url_of(postgres_server, name), "user-1")
+    return names
+
+
+@pytest.fixture
+def new_database(postgres_server: str, templates: dict[Generation, str]) -> Iterator[NewDatabase]:
+    """Makes databases with SavePoint's tables and the user `user-1`, gone after the test."""
+    numbers = count()
+    made: list[str] = []
+
+    def create(generation: Generation) -> str:
+        name = f"test_{next(numbers)}"
+        execute(postgres_server, f"CREATE DATABASE {name} TEMPLATE {templates[generation]}")
+        made.append(name)
+        return url_of(postgres_server, name)
+
+    yield create
+    for name in made:
+        execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=[2025, 2026])
+def generation(request: pytest.FixtureRequest) -> Generation:
+    asked: Generation = request.param
+    return asked
+
+
+@pytest.fixture
+def database_url(postgres_server: str, templates: dict[Generation, str], generation: Generation) -> Iterator[str]:
+    """A database of either generation with the user `user-1`; for tests that only write rows.
+
+    Afterwards all rows go, but for the users.
+    """
+    url = url_of(postgres_server, templates[generation])
+    yield url
+    execute(url, EMPTY)
+
+
+@pytest.fixture
+def own_database_url(new_database: NewDatabase, generation: Generation) -> str:
+    """A database of either generation with the user `user-1`; for tests that change more than rows."""
+    return new_database(generation)
+
+
+def url_of(server: str, database: str) -> str:
+    return server.replace("/postgres?", f"/{database}?")
+
+
+def add_user(url: str, user_id: str) -> None:
+    Database(url).ensure_user(user_id)
+
+
+def execute(url: str, statement: str) -> None:
+    with dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.executemany(statement, None)
+
+
+def fetch(url: str, query: str) -> pl.DataFrame:
+    with dbapi.connect(url) as connection, connection.cursor() as cursor:
+        rows: pl.DataFrame = cursor.execute(query).fetch_polars()
+        return rows
+
+
+def rows_of(url: str, table: str, columns: str = "t::text", order: str = "1") -> list[tuple[Any, ...]]:
+    """The rows of one of SavePoint's tables, by default as text."""
+    return fetch(url, f'SELECT {columns} FROM "{table}" t ORDER BY {order}').rows()  # noqa: S608 - the tests' own words

@@ -1,0 +1,362 @@
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+
+from pipeline.edges.http import Patience
+from pipeline.edges.igdb import Answer, Igdb, Token
+from pipeline.errors import PipelineError, Refused
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.wire import Service
+from pipeline.sandbox.world import GOG_SOURCE, World
+from tests.stores import QUICK
+
+T = TypeVar("T")
+CANARY = "CANARY0123456789abcdef"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    world = World()
+    world.add_game(620, 72, "Portal 2")
+    with Sandbox(world) as running:
+        yield running
+
+
+def asking(
+    sandbox: Sandbox,
+    call: Callable[[Igdb], Awaitable[T]],
+    *,
+    patience: Patience = QUICK,
+    token: Token | None = None,
+    changed: Mapping[str, str] = MappingProxyType({}),
+) -> T:
+    settings = {**sandbox.environment, **changed}
+
+    async def ask() -> T:
+        async with Igdb(
+            settings["IGDB_CLIENT_ID"],
+            settings["IGDB_CLIENT_SECRET"],
+            base_url=settings["IGDB_API_URL"],
+            token_url=settings["TWITCH_TOKEN_URL"],
+            patience=patience,
+            token=token,
+        ) as igdb:
+            return await call(igdb)
+
+    return asyncio.run(ask())
+
+
+def portal(sandbox: Sandbox, **given: Any) -> Answer:
+    """What IGDB says of the one app."""
+    (answer,) = asking(sandbox, lambda igdb: igdb.fetch_external_games([620]), **given)
+    return answer
+
+
+def through(handler: Callable[[httpx.Request], Any], call: Callable[[Igdb], Awaitable[T]]) -> T:
+    """The same client, with a handler for its network; a token is there."""
+
+    async def ask() -> T:
+        async with Igdb(
+            "id",
+            "secret",
+            base_url="https://igdb.example/v4",
+            token_url="https://twitch.example/token",
+            patience=QUICK,
+            token=Token("token", time.time() + 3600),
+            transport=httpx.MockTransport(handler),
+        ) as igdb:
+            return await call(igdb)
+
+    return asyncio.run(ask())
+
+
+def test_apps_are_asked_for_by_steams_uid(sandbox: Sandbox) -> None:
+    sandbox.world.add_external_game("620", external_game_source=GOG_SOURCE, game=9)
+    assert [(row["uid"], row["game"]) for row in portal(sandbox).rows] == [("620", 72)]
+    (record,) = sandbox.asked("igdb")
+    assert (record.method, record.path) == ("POST", "/v4/external_games")
+    assert record.body == (
+        'fields uid,game; where external_game_source = 1 & uid = ("620"); sort id asc; limit 500; offset 0;'
+    )
+
+
+def test_games_come_with_cover_genres_and_platforms() -> None:
+    world = World.recorded()
+    with Sandbox(world) as sandbox:
+        (answer,) = asking(sandbox, lambda igdb: igdb.fetch_games([16]))
+    (row,) = answer.rows
+    assert (row["id"], row["name"], row["cover"]) == (16, "Fallout: New Vegas", {"id": 85752, "image_id": "co1u60"})
+    assert {"id", "name", "slug", "checksum"} == row["genres"][0].keys()
+    assert {"id", "name", "slug", "checksum", "platform_type"} <= row["platforms"][0].keys()
+
+
+def test_every_request_is_counted(sandbox: Sandbox) -> None:
+    async def ask(igdb: Igdb) -> int:
+        await igdb.fetch_external_games([620])
+        return igdb.requests
+
+    sandbox.faults.add(Fault(service="igdb", times=1))
+    assert asking(sandbox, ask) == len(sandbox.requests) == 3
+
+
+def test_nothing_to_ask_is_not_asked(sandbox: Sandbox) -> None:
+    async def ask(igdb: Igdb) -> list[Answer]:
+        return await igdb.fetch_external_games([]) + await igdb.fetch_games([])
+
+    assert asking(sandbox, ask) == []
+    assert sandbox.requests == []
+
+
+def test_many_apps_are_asked_for_by_the_hundred_and_progress_is_told(sandbox: Sandbox) -> None:
+    told: list[int] = []
+    answers = asking(sandbox, lambda igdb: igdb.fetch_external_games(range(1, 902), told.append))
+    assert len(answers) == len(sandbox.asked("igdb")) == 3
+    assert sum(told) == 901
+    assert sandbox.busiest_second("igdb") <= 4
+    assert sandbox.tokens_minted == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "offsets"), [(499, ["0"]), (500, ["0", "500"]), (501, ["0", "500"]), (1000, ["0", "500", "1000"])]
+)
+def test_a_full_page_is_followed_by_the_next(sandbox: Sandbox, rows: int, offsets: list[str]) -> None:
+    for number in range(rows):
+        sandbox.world.add_external_game(str(1 + number % 100), game=number + 1)
+    (answer,) = asking(sandbox, lambda igdb: igdb.fetch_external_games(range(1, 101)))
+    assert len({row["id"] for row in answer.rows}) == rows
+    assert [record.body.split("offset ")[1].rstrip(";") for record in sandbox.asked("igdb")] == offsets
+
+
+def test_at_most_eight_requests_are_open_at_once() -> None:
+    waiting, most, enough = 0, 0, asyncio.Event()
+
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        if waiting >= 8:
+            asyncio.get_running_loop().call_later(0.8, enough.set)  # time enough for a ninth, if one were to come
+        await enough.wait()
+        waiting -= 1
+        return httpx.Response(200, json=[])
+
+    answers = through(answer, lambda igdb: igdb.fetch_external_games(range(1, 4001)))
+    assert (len(answers), most) == (10, 8)
+
+
+def test_a_token_is_used_by_the_next_client_too(sandbox: Sandbox) -> None:
+    token = Token()
+    portal(sandbox, token=token)
+    (answer,) = asking(sandbox, lambda igdb: igdb.fetch_games([72]), token=token)
+    assert len(answer.rows) == 1
+    assert sandbox.tokens_minted == 1
+
+
+@pytest.mark.parametrize(("seconds", "fresh"), [(62, True), (59, False), (0, False), (-1, False)])
+def test_a_token_that_lives_for_less_than_a_minute_is_not_used(seconds: float, *, fresh: bool) -> None:
+    assert Token("token", time.time() + seconds).is_fresh() is fresh
+
+
+@pytest.mark.parametrize(("seconds", "minted"), [(3600, 1), (59, 2)])
+def test_a_token_is_minted_anew_a_minute_before_it_expires(sandbox: Sandbox, seconds: int, minted: int) -> None:
+    sandbox.twitch.token_seconds = seconds
+
+    async def ask(igdb: Igdb) -> list[Answer]:
+        return await igdb.fetch_external_games([620]) + await igdb.fetch_games([72])
+
+    assert [len(answer.rows) for answer in asking(sandbox, ask)] == [1, 1]
+    assert sandbox.tokens_minted == minted
+
+
+def test_a_token_that_was_revoked_is_minted_anew_once_for_all_batches(sandbox: Sandbox) -> None:
+    async def ask(igdb: Igdb) -> list[Answer]:
+        await igdb.fetch_external_games([620])
+        sandbox.revoke_tokens()
+        return await igdb.fetch_external_games(range(1, 1001))
+
+    answers = asking(sandbox, ask)
+    assert [len(answer.rows) for answer in answers] == [0, 1, 0]
+    assert sandbox.tokens_minted == 2
+
+
+def test_a_new_token_that_is_refused_too_ends_the_stage(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(service="igdb", status=401))
+    with pytest.raises(Refused) as refused:
+        portal(sandbox)
+    assert refused.value.code == "bad_igdb_credentials"
+    assert (sandbox.tokens_minted, len(sandbox.asked("igdb"))) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "cause"),
+    [({"IGDB_CLIENT_ID": "wrong"}, "invalid client"), ({"IGDB_CLIENT_SECRET": "wrong"}, "invalid client secret")],
+)
+def test_wrong_credentials_end_the_stage_at_once(sandbox: Sandbox, changed: dict[str, str], cause: str) -> None:
+    with pytest.raises(Refused, match=f"IGDB_CLIENT_ID and IGDB_CLIENT_SECRET: {cause}") as refused:
+        asking(sandbox, lambda igdb: igdb.fetch_external_games(range(1, 2001)), changed=changed)
+    assert refused.value.code == "bad_igdb_credentials"
+    assert sandbox.asked("igdb") == []
+
+
+def _passing() -> list[Any]:
+    kinds = {
+        "429": Fault(status=429),
+        "500": Fault(status=500),
+        "503": Fault(status=503),
+        "408": Fault(status=408),
+        "reset": Fault(kind="reset"),
+        "lost answer": Fault(kind="lost"),
+        "cut body": Fault(kind="cut"),
+        "stall": Fault(kind="stall"),
+        "page with status 200": Fault(kind="html"),
+        "half a JSON text": Fault(kind="not_json"),
+        "an object": Fault(status=200, body='{"message":"?"}'),
+        "a number": Fault(status=200, body="7"),
+        "no gzip": Fault(status=200, body="no gzip", headers={"Content-Encoding": "gzip"}),
+    }
+    return [pytest.param(fault, id=name) for name, fault in kinds.items()]
+
+
+@pytest.mark.parametrize("service", ["igdb", "twitch"])
+@pytest.mark.parametrize("fault", _passing())
+def test_a_passing_fault_is_mended_by_asking_again(sandbox: Sandbox, service: Service, fault: Fault) -> None:
+    fault.service, fault.times = service, 1
+    sandbox.faults.add(fault)
+    answer = portal(sandbox, patience=Patience(timeout_seconds=0.3, attempts=2, base_seconds=0.01))
+    assert (len(answer.rows), answer.error) == (1, None)
+    assert len(sandbox.asked(service)) == 2
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(status=429), Fault(status=503), Fault(kind="reset")], ids=["429", "503", "reset"]
+)
+def test_a_batch_that_fails_for_good_says_which_ids_were_not_answered(sandbox: Sandbox, fault: Fault) -> None:
+    fault.service, fault.when = "igdb", lambda text: '"1"' in text
+    sandbox.faults.add(fault)
+    told: list[int] = []
+    failed, whole = asking(sandbox, lambda igdb: igdb.fetch_external_games([*range(1, 401), 620], told.append))
+    assert (failed.rows, failed.unanswered) == ([], list(range(1, 401)))
+    assert failed.error is not None
+    assert failed.error.code == "igdb_unavailable"
+    assert (len(whole.rows), whole.unanswered, whole.error) == (1, [], None)
+    assert sum(told) == 401
+    assert len(sandbox.asked("igdb")) == QUICK.attempts + 1
+
+
+def test_a_batch_of_which_a_later_page_fails_is_not_answered(sandbox: Sandbox) -> None:
+    for number in range(500):
+        sandbox.world.add_external_game("7", game=number + 1)
+    sandbox.faults.add(Fault(service="igdb", when=lambda text: "offset 500;" in text))
+    (answer,) = asking(sandbox, lambda igdb: igdb.fetch_external_games([7]))
+    assert (answer.rows, answer.unanswered) == ([], [7])
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 413])
+def test_a_query_that_igdb_finds_at_fault_is_not_repeated(sandbox: Sandbox, status: int) -> None:
+    sandbox.faults.add(
+        Fault(service="igdb", status=status, body='[{"title":"Invalid Field","cause":"Invalid field name: nope"}]')
+    )
+    error = portal(sandbox).error
+    assert error is not None
+    assert f"{status}: Invalid Field, Invalid field name: nope" in error.message
+    assert len(sandbox.asked("igdb")) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("{}", id="no token"),
+        pytest.param("[]", id="list"),
+        pytest.param('{"access_token":null,"expires_in":3600}', id="null token"),
+        pytest.param('{"access_token":["x"],"expires_in":3600}', id="list for a token"),
+        pytest.param('{"access_token":"x"}', id="no lifetime"),
+        pytest.param('{"access_token":"x","expires_in":"soon"}', id="word for a lifetime"),
+    ],
+)
+def test_an_answer_without_token_and_lifetime_is_no_token(sandbox: Sandbox, body: str) -> None:
+    sandbox.faults.add(Fault(service="twitch", status=200, body=body))
+    error = portal(sandbox).error
+    assert error is not None
+    assert error.code == "igdb_unavailable"
+    assert (len(sandbox.asked("twitch")), sandbox.asked("igdb")) == (QUICK.attempts, [])
+
+
+def test_retry_after_is_honoured(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(service="igdb", status=429, headers={"Retry-After": "1"}, times=1))
+    started = time.monotonic()
+    assert portal(sandbox).error is None
+    assert time.monotonic() - started >= 1
+
+
+def test_an_absurd_retry_after_ends_the_batch_at_once(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(service="igdb", status=429, headers={"Retry-After": "86400"}))
+    started = time.monotonic()
+    assert portal(sandbox).error is not None
+    assert time.monotonic() - started < 1
+    assert len(sandbox.asked("igdb")) == 1
+
+
+def test_every_request_says_who_asks() -> None:
+    seen: list[httpx.Headers] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers)
+        return httpx.Response(200, json=[])
+
+    through(answer, lambda igdb: igdb.fetch_games([72]))
+    assert (seen[0]["Client-ID"], seen[0]["Authorization"], seen[0]["Accept"]) == (
+        "id",
+        "Bearer token",
+        "application/json",
+    )
+
+
+@pytest.mark.parametrize("service", ["igdb", "twitch"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(None, id="no fault"),
+        pytest.param(Fault(status=401), id="401"),
+        pytest.param(Fault(status=403), id="403"),
+        pytest.param(Fault(status=503), id="503"),
+        pytest.param(Fault(kind="reset"), id="reset"),
+        pytest.param(Fault(kind="not_json"), id="half a JSON text"),
+    ],
+)
+def test_neither_secret_nor_token_is_in_a_log_exception_or_repr(
+    sandbox: Sandbox,
+    service: Service,
+    fault: Fault | None,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    sandbox.twitch.client_secret = CANARY
+    if fault:
+        fault.service = service
+        sandbox.faults.add(fault)
+    token, told = Token(), list[str]()
+    errors = list[PipelineError | None]()
+
+    async def ask(igdb: Igdb) -> None:
+        told.append(repr(igdb))
+        errors.extend(answer.error for answer in await igdb.fetch_external_games([620]))
+
+    try:
+        asking(sandbox, ask, token=token)
+    except PipelineError as raised:
+        errors.append(raised)
+    for error in filter(None, errors):
+        told += [repr(error), *traceback.format_exception(error)]
+    told += [repr(token), *(f"{record.getMessage()} {record.args!r}" for record in caplog.records), *capfd.readouterr()]
+    secrets = [secret for secret in (CANARY, token.value) if secret]
+    assert sandbox.requests
+    assert [line for line in told if any(secret in line for secret in secrets)] == []

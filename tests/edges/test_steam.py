@@ -1,0 +1,312 @@
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any, TypeVar
+
+import pytest
+
+from pipeline.edges.http import Patience
+from pipeline.edges.steam import Steam
+from pipeline.errors import Failed, PipelineError, Refused, Retryable
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.steam import BLOCKED
+from pipeline.sandbox.world import World
+from schemas.events import ErrorCode
+from tests.stores import QUICK
+
+T = TypeVar("T")
+CANARY = "CANARY0123456789ABCDEF/+&= ü"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(World.recorded()) as running:
+        yield running
+
+
+def asking(sandbox: Sandbox, call: Callable[[Steam], Awaitable[T]], patience: Patience = QUICK, key: str = "") -> T:
+    settings = sandbox.environment
+
+    async def ask() -> T:
+        async with Steam(key or settings["STEAM_API_KEY"], settings["STEAM_API_URL"], patience) as steam:
+            answer = await call(steam)
+            assert steam.requests == len(sandbox.asked("steam"))
+            return answer
+
+    return asyncio.run(ask())
+
+
+def owned_games(sandbox: Sandbox, account: str = World.RECORDED_ACCOUNT) -> list[Any] | None:
+    return asking(sandbox, lambda steam: steam.fetch_owned_games(account))
+
+
+def error(sandbox: Sandbox) -> PipelineError:
+    with pytest.raises(PipelineError) as raised:
+        owned_games(sandbox)
+    return raised.value
+
+
+def test_a_library_comes_whole_and_is_asked_for_with_its_free_and_unvetted_games(sandbox: Sandbox) -> None:
+    games = owned_games(sandbox)
+    assert games is not None
+    assert len(games) == 129
+    (record,) = sandbox.asked("steam")
+    assert record.path == "/IPlayerService/GetOwnedGames/v1/"
+    assert record.params == {
+        "steamid": World.RECORDED_ACCOUNT,
+        "include_appinfo": "1",
+        "include_played_free_games": "1",
+        "include_free_sub": "1",
+        "skip_unvetted_apps": "0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("account", "games"),
+    [
+        pytest.param(World.EMPTY_ACCOUNT, [], id="visible but empty"),
+        pytest.param(World.PRIVATE_ACCOUNT, None, id="private profile"),
+        pytest.param(World.HIDDEN_ACCOUNT, None, id="private game details"),
+        pytest.param(World.UNKNOWN_ACCOUNT, None, id="no such account"),
+    ],
+)
+def test_an_empty_library_is_no_games_and_a_hidden_one_nothing(
+    sandbox: Sandbox, account: str, games: list[Any] | None
+) -> None:
+    assert owned_games(sandbox, account) == games
+
+
+@pytest.mark.parametrize(
+    ("body", "games"),
+    [
+        pytest.param(
+            '{"response":{"game_count":1,"games":[{"appid":1,"new":[]}],"new":{}},"new":1}',
+            [{"appid": 1, "new": []}],
+            id="everywhere",
+        ),
+        pytest.param('{"response":{"game_count":0,"games":[]}}', [], id="empty list"),
+        pytest.param('{"response":{"new":true}}', None, id="beside nothing at all"),
+        pytest.param('{"response":{"games":[{"appid":1}]}}', [{"appid": 1}], id="no count"),
+    ],
+)
+def test_unknown_fields_are_ignored(sandbox: Sandbox, body: str, games: list[Any] | None) -> None:
+    sandbox.faults.add(Fault(status=200, body=body))
+    assert owned_games(sandbox) == games
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param('{"response":{"game_count":5}}', id="count without games"),
+        pytest.param('{"response":{"game_count":3,"games":[{"appid":1}]}}', id="fewer rows than the count"),
+        pytest.param('{"response":{"game_count":1,"games":"The Witcher 3"}}', id="games are text"),
+        pytest.param('{"response":{"game_count":1,"games":{"appid":1}}}', id="games are an object"),
+        pytest.param('{"response":{"game_count":0,"games":null}}', id="games are null"),
+        pytest.param('{"response":{"game_count":"1","games":[{"appid":1}]}}', id="count is text"),
+        pytest.param('{"response":{"game_count":null}}', id="count is null"),
+        pytest.param('{"response":[]}', id="response is a list"),
+        pytest.param('{"response":null}', id="response is null"),
+        pytest.param("{}", id="no response"),
+        pytest.param("[]", id="list"),
+        pytest.param("null", id="null"),
+        pytest.param("", id="nothing"),
+    ],
+)
+def test_a_short_or_malformed_answer_is_never_a_library(sandbox: Sandbox, body: str) -> None:
+    sandbox.faults.add(Fault(status=200, body=body))
+    assert error(sandbox).code == "steam_bad_answer"
+    assert len(sandbox.asked("steam")) == QUICK.attempts
+
+
+def test_a_short_answer_is_asked_for_again(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(status=200, body='{"response":{"game_count":5}}', times=1))
+    assert len(owned_games(sandbox) or []) == 129
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_names_its_setting_and_is_not_tried_again(status: int) -> None:
+    with Sandbox(World.recorded(), bad_key_status=status) as sandbox:
+        with pytest.raises(Refused, match="STEAM_API_KEY") as refused:
+            asking(sandbox, lambda steam: steam.fetch_owned_games(World.RECORDED_ACCOUNT), key="0" * 32)
+        assert refused.value.code == "bad_steam_key"
+        assert len(sandbox.asked("steam")) == 1
+
+
+def test_a_refusal_that_does_not_name_the_key_is_a_block(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(status=403, body=BLOCKED))
+    blocked = error(sandbox)
+    assert (type(blocked), blocked.code) == (Failed, "steam_blocked")
+    assert len(sandbox.asked("steam")) == 1
+
+
+PASSING = [
+    pytest.param(Fault(status=429), "steam_rate_limited", id="429"),
+    pytest.param(Fault(status=500), "steam_unavailable", id="500"),
+    pytest.param(Fault(status=502), "steam_unavailable", id="502"),
+    pytest.param(Fault(status=503), "steam_unavailable", id="503"),
+    pytest.param(Fault(kind="reset"), "steam_unavailable", id="reset"),
+    pytest.param(Fault(kind="lost"), "steam_unavailable", id="lost answer"),
+    pytest.param(Fault(kind="cut"), "steam_unavailable", id="cut body"),
+    pytest.param(
+        Fault(status=200, body="no gzip", headers={"Content-Encoding": "gzip"}), "steam_unavailable", id="no gzip"
+    ),
+    pytest.param(Fault(kind="html"), "steam_bad_answer", id="page with status 200"),
+    pytest.param(Fault(kind="not_json"), "steam_bad_answer", id="half a JSON text"),
+    pytest.param(Fault(status=302, body="", headers={"Location": "/"}), "steam_bad_answer", id="redirect"),
+]
+
+
+@pytest.mark.parametrize(("fault", "code"), PASSING)
+def test_a_passing_fault_is_mended_by_asking_again(sandbox: Sandbox, fault: Fault, code: ErrorCode) -> None:
+    assert code
+    fault.times = 2
+    sandbox.faults.add(fault)
+    assert len(owned_games(sandbox) or []) == 129
+    assert len(sandbox.asked("steam")) == 3
+
+
+@pytest.mark.parametrize(("fault", "code"), PASSING)
+def test_a_lasting_fault_ends_after_so_many_attempts(sandbox: Sandbox, fault: Fault, code: ErrorCode) -> None:
+    fault.times = None
+    sandbox.faults.add(fault)
+    raised = error(sandbox)
+    assert (type(raised), raised.code) == (Retryable, code)
+    assert len(sandbox.asked("steam")) == QUICK.attempts
+
+
+def test_an_answer_that_takes_too_long_is_given_up(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(kind="stall", times=1))
+    patience = Patience(timeout_seconds=0.3, attempts=2, base_seconds=0.01)
+    games = asking(sandbox, lambda steam: steam.fetch_owned_games(World.RECORDED_ACCOUNT), patience)
+    assert len(games or []) == 129
+
+
+def test_a_host_where_nobody_listens_is_named() -> None:
+    async def ask() -> None:
+        async with Steam("key", "http://127.0.0.1:1", QUICK) as steam:
+            await steam.fetch_owned_games(World.RECORDED_ACCOUNT)
+
+    with pytest.raises(Retryable, match=r"127\.0\.0\.1.* did not answer: ConnectError") as raised:
+        asyncio.run(ask())
+    assert raised.value.code == "steam_unavailable"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("spelled", ["seconds", "date"])
+def test_retry_after_is_honoured(sandbox: Sandbox, status: int, spelled: str) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
+    wait = {"seconds": "1", "date": date}[spelled]
+    sandbox.faults.add(Fault(status=status, headers={"Retry-After": wait}, times=1))
+    started = time.monotonic()
+    assert owned_games(sandbox)
+    assert time.monotonic() - started >= 0.9
+
+
+@pytest.mark.parametrize("wait", ["86400", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_an_absurd_retry_after_ends_the_stage_at_once(sandbox: Sandbox, wait: str) -> None:
+    sandbox.faults.add(Fault(status=429, headers={"Retry-After": wait}))
+    started = time.monotonic()
+    assert error(sandbox).code == "steam_rate_limited"
+    assert time.monotonic() - started < 1
+    assert len(sandbox.asked("steam")) == 1
+
+
+def test_a_custom_url_leads_to_its_account(sandbox: Sandbox) -> None:
+    found = asking(sandbox, lambda steam: steam.resolve_vanity("GabeLoganNewell"))
+    assert found == World.RECORDED_ACCOUNT
+    assert sandbox.asked("steam")[0].params == {"vanityurl": "GabeLoganNewell"}
+
+
+def test_a_custom_url_that_nobody_has_leads_nowhere(sandbox: Sandbox) -> None:
+    assert asking(sandbox, lambda steam: steam.resolve_vanity("nobody-has-this")) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param('{"response":{"success":1}}', id="no id"),
+        pytest.param('{"response":{"success":1,"steamid":76561197960287930}}', id="a number"),
+        pytest.param('{"response":{"success":1,"steamid":"7656119796028793"}}', id="16 digits"),
+        pytest.param('{"response":{"success":1,"steamid":"７６５６１１９７９６０２８７９３０"}}', id="full-width"),  # noqa: RUF001
+        pytest.param('{"response":{}}', id="nothing"),
+    ],
+)
+def test_an_answer_about_a_custom_url_without_an_id_is_bad(sandbox: Sandbox, body: str) -> None:
+    sandbox.faults.add(Fault(status=200, body=body))
+    with pytest.raises(Retryable) as raised:
+        asking(sandbox, lambda steam: steam.resolve_vanity("gabe"))
+    assert raised.value.code == "steam_bad_answer"
+
+
+@pytest.mark.parametrize(
+    ("account", "exists"),
+    [(World.PRIVATE_ACCOUNT, True), (World.HIDDEN_ACCOUNT, True), (World.UNKNOWN_ACCOUNT, False)],
+)
+def test_a_profile_tells_whether_the_account_exists(sandbox: Sandbox, account: str, *, exists: bool) -> None:
+    assert asking(sandbox, lambda steam: steam.has_account(account)) is exists
+
+
+@pytest.mark.parametrize("body", ['{"response":{}}', '{"response":{"players":{}}}', '{"response":{"players":null}}'])
+def test_a_profile_without_a_list_of_players_is_a_bad_answer(sandbox: Sandbox, body: str) -> None:
+    sandbox.faults.add(Fault(status=200, body=body))
+    with pytest.raises(Retryable) as raised:
+        asking(sandbox, lambda steam: steam.has_account(World.EMPTY_ACCOUNT))
+    assert raised.value.code == "steam_bad_answer"
+
+
+def test_any_key_arrives_whole(sandbox: Sandbox) -> None:
+    sandbox.steam.key = CANARY
+    assert len(owned_games(sandbox) or []) == 129
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(None, id="no fault"),
+        pytest.param(Fault(status=403), id="refused key"),
+        pytest.param(Fault(status=403, body=BLOCKED), id="blocked"),
+        pytest.param(Fault(status=429), id="429"),
+        pytest.param(Fault(status=503), id="503"),
+        pytest.param(Fault(kind="reset"), id="reset"),
+        pytest.param(Fault(kind="cut"), id="cut body"),
+        pytest.param(Fault(kind="stall"), id="stall"),
+        pytest.param(Fault(kind="not_json"), id="half a JSON text"),
+        pytest.param(Fault(status=302, body="", headers={"Location": "http://127.0.0.1/?key"}), id="redirect"),
+    ],
+)
+def test_the_key_is_in_no_log_exception_or_repr(
+    sandbox: Sandbox, fault: Fault | None, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    sandbox.steam.key = CANARY
+    if fault:
+        sandbox.faults.add(fault)
+    settings, told = sandbox.environment, []
+
+    async def ask() -> None:
+        async with Steam(CANARY, settings["STEAM_API_URL"], Patience(0.3, 2, 0.01)) as steam:
+            told.append(f"{steam!r} {steam}")
+            await steam.fetch_owned_games(World.RECORDED_ACCOUNT)
+
+    try:
+        asyncio.run(ask())
+    except PipelineError as raised:
+        told += [repr(raised), *traceback.format_exception(raised), *map(repr, _causes(raised))]
+    told += [f"{record.getMessage()} {record.args!r}" for record in caplog.records]
+    told += capfd.readouterr()
+    assert {"httpx", "httpcore"} & {record.name.split(".")[0] for record in caplog.records}
+    assert len(sandbox.asked("steam")) >= 1
+    assert [line for line in told if "CANARY" in line] == []
+
+
+def _causes(error: BaseException | None) -> Iterator[object]:
+    """The exceptions that led to this one, and the requests they hold."""
+    while error:
+        request = getattr(error, "_request", None)
+        yield (error, request, getattr(request, "url", None))
+        error = error.__cause__ or error.__context__

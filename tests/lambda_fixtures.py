@@ -1,0 +1,134 @@
+"""The three stages as they are deployed: settings in the environment, sandbox APIs, a bucket, a small library."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import polars as pl
+import pytest
+import structlog
+
+from pipeline.contract import TIME_FORMAT
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import World
+from pipeline.settings import Settings
+from tests.libraries import FIGHTING, WINDOWS, app, library, matched
+from tests.stores import BUCKET, local_s3
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+ACCOUNT = World.SYNTHETIC_ACCOUNT
+USER = "user-1"
+REGION = "eu-central-1"
+SOUNDTRACK_TYPE = 11
+
+QUICK_SETTINGS = {"RETRY_ATTEMPTS": "2", "RETRY_BASE_SECONDS": "0.01", "HTTP_TIMEOUT_SECONDS": "5"}
+NOWHERE = "http://127.0.0.1:1"
+"""Where nobody listens."""
+
+RAW = f"s3://{BUCKET}/imports/{USER}/20261123T031749Z-raw.csv"
+ENRICHED = RAW.replace("-raw", "-enriched")
+
+RAW_CSV = (
+    "user_id,steam_id64,appid,name,playtime_forever,playtime_2weeks,playtime_windows_forever,playtime_mac_forever,"
+    "playtime_linux_forever,playtime_deck_forever,rtime_last_played,img_icon_url\n"
+    f"{USER},{ACCOUNT},620,Portal 2,90,,90,0,0,0,2026-11-20T20:15:00Z,{620:040x}\n"
+)
+
+Handler = Callable[[object, object], dict[str, Any]]
+
+
+def small_world() -> World:
+    """Four apps of one account: two that IGDB knows, one that it does not, and a soundtrack."""
+    world = World.synthetic(0)
+    world.accounts[ACCOUNT].vanity = "four-apps"
+    world.add_owned(ACCOUNT, 620, "Portal 2", playtime_forever=90)
+    world.add_owned(ACCOUNT, 400, "Portal")
+    world.add_owned(ACCOUNT, 999_010, "Nobody Knows Me")
+    world.add_owned(ACCOUNT, 999_020, "Portal 2 - Soundtrack")
+    world.add_game(620, 72, "Portal 2", genres=[8, 9], platforms=[6, 14], summary="Cubes.", image_id="co1rs4")
+    world.add_game(400, 71, "Portal", genres=[9], platforms=[6])
+    for row in world.accounts[ACCOUNT].games:
+        world.add_store_item(row["appid"], row["name"])
+    world.store[999_020]["type"] = SOUNDTRACK_TYPE
+    return world
+
+
+def set_only(monkeypatch: pytest.MonkeyPatch, settings: Mapping[str, str]) -> None:
+    """Leave these settings in the environment, and none of this machine's own."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(small_world(), limits=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """An S3 takes a while to set up, so the tests of a module share one."""
+    with local_s3():
+        yield BUCKET
+
+
+@pytest.fixture
+def deployed(sandbox: Sandbox, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
+    """What a Lambda function finds, but for DATABASE_URL."""
+    settings = sandbox.environment | QUICK_SETTINGS | {"S3_BUCKET": bucket, "AWS_REGION": REGION}
+    set_only(monkeypatch, settings)
+    monkeypatch.chdir(tmp_path)
+    yield sandbox
+    for key in written():
+        _s3().delete_object(Bucket=bucket, Key=key)
+    # The log goes to the standard error of this test, which is closed after it.
+    structlog.reset_defaults()
+
+
+def invoke(handler: Handler, event: object) -> dict[str, Any]:
+    """As Lambda does: the event arrives as JSON, and the response leaves as JSON."""
+    response = handler(json.loads(json.dumps(event)), None)
+    assert json.loads(json.dumps(response, allow_nan=False)) == response
+    return response
+
+
+def put(location: str, body: str | bytes) -> None:
+    """Write an object of the bucket behind the stages' backs."""
+    _s3().put_object(Bucket=BUCKET, Key=_key_of(location), Body=body.encode() if isinstance(body, str) else body)
+
+
+def body_of(location: str) -> bytes:
+    """The bytes of an object of the bucket."""
+    return _s3().get_object(Bucket=BUCKET, Key=_key_of(location))["Body"].read()
+
+
+def written() -> dict[str, str]:
+    """The ETag of every object of the bucket, by key."""
+    return {entry["Key"]: entry["ETag"] for entry in _s3().list_objects_v2(Bucket=BUCKET).get("Contents", [])}
+
+
+def _s3() -> "S3Client":
+    """A client of the bucket, wherever AWS_ENDPOINT_URL_S3 leads the stages."""
+    client: S3Client = boto3.client("s3", region_name=REGION, endpoint_url=f"https://s3.{REGION}.amazonaws.com")
+    return client
+
+
+def _key_of(location: str) -> str:
+    return location.removeprefix(f"s3://{BUCKET}/")
+
+
+def enriched_csv(*rows: dict[str, Any]) -> str:
+    """An enriched CSV, of two apps unless rows are given."""
+    chosen = rows or (matched(620, 72, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS]), app(999_010))
+    return library(*chosen).write_csv(datetime_format=TIME_FORMAT)
+
+
+def rows_in(location: str) -> pl.DataFrame:
+    """A CSV of the bucket, every column as text."""
+    return pl.read_csv(body_of(location), infer_schema=False)

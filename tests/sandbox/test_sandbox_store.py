@@ -1,0 +1,115 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import HIDDEN, World
+
+GET_ITEMS = "IStoreBrowseService/GetItems/v1"
+US = {"language": "english", "country_code": "US"}
+
+GetItems = Callable[..., httpx.Response]
+
+
+@pytest.fixture
+def get_items(sandbox: Sandbox, client: httpx.Client) -> GetItems:
+    def get(*appids: int, base: str = "STEAM_STORE_API_URL", **changed: Any) -> httpx.Response:
+        basics = {"include_basic_info": True}
+        asked = {"ids": [{"appid": appid} for appid in appids], "context": US, "data_request": basics} | changed
+        params = {"input_json": json.dumps(asked, separators=(",", ":"))}
+        return client.get(f"{sandbox.environment[base]}/{GET_ITEMS}/", params=params)
+
+    return get
+
+
+def items(answer: httpx.Response) -> dict[int, dict[str, Any]]:
+    return {item["id"]: item for item in answer.json()["response"]["store_items"]}
+
+
+def test_an_item_tells_name_and_type_without_a_key(get_items: GetItems) -> None:
+    answer = get_items(550)
+    assert answer.headers["content-type"].startswith("application/json")
+    assert items(answer)[550] == {
+        "item_type": 0,
+        "id": 550,
+        "success": 1,
+        "visible": True,
+        "name": "Left 4 Dead 2",
+        "store_url_path": "app/550/Left_4_Dead_2",
+        "appid": 550,
+        "type": 0,
+    }
+
+
+def test_every_app_is_answered_once_and_not_in_the_order_asked_for(get_items: GetItems) -> None:
+    found = items(get_items(440, 550, 999_999, 440))
+    assert found.keys() == {440, 550, 999_999}
+    assert list(found) != [440, 550, 999_999]
+
+
+def test_both_base_urls_have_it_and_records_tell_them_apart(sandbox: Sandbox, get_items: GetItems) -> None:
+    assert get_items(440).json() == get_items(440, base="STEAM_API_URL").json()
+    assert [record.service for record in sandbox.requests] == ["store", "steam"]
+    assert sandbox.asked("store")[0].path == f"/{GET_ITEMS}/"
+
+
+def test_what_is_hidden_or_unknown_has_no_name_and_no_type_to_trust(sandbox: Sandbox, get_items: GetItems) -> None:
+    sandbox.world.add_store_item(5, "Failed", type=6, success=2)
+    sandbox.world.add_store_item(6, "Invisible", type=6, visible=False)
+    found = items(get_items(208090, 999_999, 5, 6))
+    nothing = {"item_type": 0, "visible": False, "name": "", "store_url_path": "app/0/", "appid": 0}
+    assert found[208090] == nothing | {"id": 208090, "success": HIDDEN, "type": 0}
+    assert found[999_999] == nothing | {"id": 999_999, "success": HIDDEN}
+    assert found[5] == nothing | {"id": 5, "success": 2, "type": 0}
+    assert found[6] == nothing | {"id": 6, "success": 1, "type": 0}
+
+
+def test_details_come_if_they_are_asked_for(sandbox: Sandbox, get_items: GetItems) -> None:
+    details = {"basic_info": {"short_description": "A game."}, "tagids": [19], "release": {"is_coming_soon": True}}
+    sandbox.world.add_store_item(7, "Detailed", type=12, is_free=True, **details)
+    few = items(get_items(7))[7]
+    assert few["basic_info"] == details["basic_info"]
+    assert (few["type"], few["is_free"], few.keys() & {"tagids", "release"}) == (12, True, set())
+    more = items(get_items(7, data_request={"include_release": True, "include_tag_count": 20}))[7]
+    assert more.keys() & details.keys() == {"tagids", "release"}
+
+
+@pytest.mark.parametrize("changed", [{"context": {"language": "english"}}, {"context": {}}, {"ids": []}])
+def test_without_a_country_or_apps_the_answer_is_empty(get_items: GetItems, changed: dict[str, object]) -> None:
+    answer = get_items(440, **changed)
+    assert (answer.status_code, answer.json()) == (200, {"response": {}})
+
+
+@pytest.mark.parametrize("asked", ["", "{", "[]", '{"ids":[{}]}', '{"ids":[{"appid":"x"}]}', "{}"])
+def test_what_cannot_be_read_is_a_bad_request(sandbox: Sandbox, asked: str) -> None:
+    answer = httpx.get(f"{sandbox.environment['STEAM_STORE_API_URL']}/{GET_ITEMS}/", params={"input_json": asked})
+    assert (answer.status_code, answer.text[:6]) == (400, "<html>")
+
+
+def test_items_are_only_to_get(sandbox: Sandbox) -> None:
+    assert httpx.post(f"{sandbox.environment['STEAM_STORE_API_URL']}/{GET_ITEMS}/").status_code == 405
+
+
+@pytest.mark.parametrize(("apps", "status"), [(200, 200), (250, 200), (300, 400), (2000, 400)])
+def test_long_urls_are_refused(get_items: GetItems, apps: int, status: int) -> None:
+    assert get_items(*range(1_000_000, 1_000_000 + apps)).status_code == status
+
+
+@pytest.mark.parametrize(("status", "text"), [(429, "429 Too Many Requests"), (503, "503 Service Unavailable")])
+def test_the_store_has_faults_too(sandbox: Sandbox, get_items: GetItems, status: int, text: str) -> None:
+    sandbox.faults.add(Fault(service="store", path="GetItems", when=lambda asked: "440" in asked, status=status))
+    answer = get_items(440)
+    assert (answer.status_code, f"<title>{text}</title>" in answer.text) == (status, True)
+    assert get_items(550).status_code == get_items(440, base="STEAM_API_URL").status_code == 200
+
+
+def test_the_recorded_library_is_in_the_store_as_in_reality() -> None:
+    world = World.recorded()
+    assert world.store.keys() == {row["appid"] for row in world.accounts[World.RECORDED_ACCOUNT].games}
+    other = {row["name"]: row["type"] for row in world.store.values() if row["type"] != 0}
+    assert other == {"EVGA Precision X1": 6, "RPG Maker MV": 6, "Skyrim Script Extender (SKSE)": 2}
+    assert {row["name"] for row in world.store.values() if row["success"] == HIDDEN} == {"Loadout", "MapleStory 2"}

@@ -1,0 +1,488 @@
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import polars as pl
+import pytest
+from structlog.testing import capture_logs
+
+from pipeline import stages
+from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
+from pipeline.contract import Store
+from pipeline.edges.http import Patience
+from pipeline.edges.igdb import Igdb
+from pipeline.edges.steam import Steam
+from pipeline.edges.store import DirectoryStore
+from pipeline.errors import Failed, PipelineError, Refused, Retryable
+from pipeline.frames.library import library
+from pipeline.layout import raw_checkpoint
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import World
+from pipeline.stages import Progress, no_progress
+from schemas.events import EnrichEvent, EnrichResponse, FetchEvent
+from schemas.frames import EnrichedLibrary
+from tests.stores import QUICK, names, opened
+
+TIMESTAMP = "20261123T031749Z"
+RAW = raw_checkpoint("user-1", TIMESTAMP)
+ENRICHED = RAW.enriched
+STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
+OWNER = World.RECORDED_ACCOUNT
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A store, and a look behind it."""
+
+    kind: str
+    folder: Path
+    store: Store
+
+    def files(self) -> dict[str, bytes | None]:
+        return {name: self.store.read(name) for name in names(self.kind, self.folder)}
+
+    def own(self, *games: dict[str, Any]) -> None:
+        """Put a raw CSV of these rows of Steam there."""
+        rows, rejected = library(games, "user-1", OWNER)
+        write_checkpoint(self.store, RAW, rows, rejected, Making("run-0", STARTED, 1, {"games": rows.height}))
+
+    def rows(self) -> pl.DataFrame:
+        return read_checkpoint(self.store, ENRICHED, EnrichedLibrary).rows
+
+    def verdicts(self) -> dict[int, tuple[Any, ...]]:
+        """Status, reason and game of each app."""
+        rows = self.rows().select("appid", "match_status", "match_reason", "igdb_id")
+        return {appid: (status, reason, igdb_id) for appid, status, reason, igdb_id in rows.iter_rows()}
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
+    with opened(request.param, tmp_path) as store:
+        yield Opened(request.param, tmp_path, store)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Opened]:
+    """For what does not depend on the kind of store."""
+    with opened("directory", tmp_path) as store:
+        yield Opened("directory", tmp_path, store)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(World()) as running:
+        yield running
+
+
+def enrich(
+    sandbox: Sandbox,
+    store: Store,
+    location: str | None = None,
+    progress: Progress = no_progress,
+    changed: Mapping[str, str] = MappingProxyType({}),
+) -> EnrichResponse:
+    settings = {**sandbox.environment, **changed}
+    event = EnrichEvent(
+        user_id="user-1", run_id="run-1", s3_location=store.locate(RAW.key) if location is None else location
+    )
+
+    async def run() -> EnrichResponse:
+        async with Igdb(
+            settings["IGDB_CLIENT_ID"],
+            settings["IGDB_CLIENT_SECRET"],
+            base_url=settings["IGDB_API_URL"],
+            token_url=settings["TWITCH_TOKEN_URL"],
+            patience=QUICK,
+        ) as igdb:
+            return await stages.enrich(store, igdb, event, progress)
+
+    return asyncio.run(run())
+
+
+def fetch(sandbox: Sandbox, store: Store, account: str) -> str:
+    """The location of an account's raw CSV, made by the stage before."""
+    settings = sandbox.environment
+
+    async def run() -> str | None:
+        async with Steam(settings["STEAM_API_KEY"], settings["STEAM_API_URL"], Patience(attempts=1)) as steam:
+            event = FetchEvent(user_id="user-1", timestamp=TIMESTAMP, steam_id64=account)
+            return (await stages.fetch(store, steam, event)).s3_location
+
+    return str(asyncio.run(run()))
+
+
+def test_a_recorded_library_is_enriched_and_every_row_accounted_for(at: Opened) -> None:
+    with Sandbox(World.recorded()) as sandbox:
+        response = enrich(sandbox, at.store, fetch(sandbox, at.store, World.RECORDED_ACCOUNT))
+    stats = response.stats
+    assert stats is not None
+    assert response.s3_enriched_location == at.store.locate(ENRICHED.key)
+    assert stats.processed == at.rows().height == sum(stats.kinds.values()) == 129
+    assert stats.matched + stats.unmatched + stats.filtered + stats.pending == stats.processed
+    assert stats.matched > 100
+    assert (stats.pending, response.rejected) == (0, 0)
+    fallout = at.rows().filter(appid=22380).select("match_status", "igdb_id", "igdb_slug", "igdb_cover_url").rows()
+    cover = "https://images.igdb.com/igdb/image/upload/t_cover_big/co1u60.jpg"
+    assert fallout == [("MATCHED", 16, "fallout-new-vegas", cover)]
+
+
+def test_two_thousand_new_games_take_at_most_twelve_requests_and_four_in_any_second(tmp_path: Path) -> None:
+    with Sandbox(World.synthetic(2000), latency_seconds=0.08) as sandbox, opened("directory", tmp_path) as store:
+        location = fetch(sandbox, store, World.SYNTHETIC_ACCOUNT)
+        response = enrich(sandbox, store, location)
+        asked = sandbox.asked("igdb")
+    assert response.stats is not None
+    assert response.stats.matched == 2000
+    assert len(asked) <= 12
+    assert {record.status for record in asked} == {200}
+    assert sandbox.busiest_second("igdb") <= 4
+    assert sandbox.tokens_minted == 1
+    assert response.requests == len(asked) + 1
+
+
+NAMES = [
+    "=1+1",
+    '"quoted", comma',
+    "two\nlines",
+    "two\rlines",
+    "two\r\nlines",
+    "Ärger™ 日本語 🎮",
+    "משחק \u202eעברי",  # noqa: RUF001
+    "  blanks \t",
+    "",
+    None,
+]
+
+
+def test_names_and_summaries_survive_both_csvs_byte_for_byte(sandbox: Sandbox, at: Opened) -> None:
+    summary = 'A "summary", with\r\nlines and 日本語. ' * 160
+    for number, name in enumerate(NAMES, start=1):
+        sandbox.world.add_owned(OWNER, number, name)
+        sandbox.world.add_game(number, 100 + number, name or "x", summary=summary)
+    enrich(sandbox, at.store, fetch(sandbox, at.store, OWNER))
+    for location in (RAW, ENRICHED):
+        at.store.delete(location.manifest_key)
+    rows = at.rows()
+    assert rows["name"].to_list() == NAMES
+    assert rows["igdb_name"].to_list() == [name or "x" for name in NAMES]
+    assert rows["igdb_summary"].to_list() == [summary] * len(NAMES)
+    assert len(summary.encode()) > 5_000
+
+
+def test_every_kind_of_match_and_miss_has_its_reason(sandbox: Sandbox, here: Opened) -> None:
+    world = sandbox.world
+    here.own(
+        *({"appid": appid, "name": f"App {appid}"} for appid in range(10, 110, 10)), {"appid": 5, "name": "X - Demo"}
+    )
+    world.add_game(10, 1, "One")
+    world.add_game(20, 2, "Base")
+    world.add_game(20, 3, "Deluxe", version_parent=2)
+    world.add_game(30, 4, "Main")
+    world.add_game(30, 5, "Bundle", game_type=3)
+    world.add_game(40, 6, "Twin")
+    world.add_game(40, 7, "Twin again")
+    world.add_external_game("50")
+    world.add_external_game("60", game=999)
+    world.add_game(70, 8, "Nameless")["name"] = None
+    world.add_game(80, 9, "Shared")
+    world.add_external_game("90, 80", game=9)
+    world.add_game(5, 10, "Demo")
+    stats = enrich(sandbox, here.store).stats
+    assert here.verdicts() == {
+        10: ("MATCHED", "external_game", 1),
+        20: ("MATCHED", "external_game", 2),
+        30: ("MATCHED", "external_game", 4),
+        40: ("UNMATCHED", "ambiguous", None),
+        50: ("UNMATCHED", "not_found", None),
+        60: ("UNMATCHED", "igdb_incomplete", None),
+        70: ("UNMATCHED", "igdb_incomplete", None),
+        80: ("MATCHED", "external_game", 9),
+        90: ("UNMATCHED", "not_found", None),
+        100: ("UNMATCHED", "not_found", None),
+        5: ("IGNORED", "filtered", None),
+    }
+    assert here.rows().filter(appid=40)["igdb_candidates"].to_list() == ["[6,7]"]
+    assert stats is not None
+    assert stats.model_dump() == {
+        "processed": 11,
+        "matched": 4,
+        "unmatched": 6,
+        "filtered": 1,
+        "pending": 0,
+        "igdb_incomplete": 2,
+        "kinds": {"game": 10, "demo": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"name": None}, id="no name"),
+        pytest.param({"slug": None}, id="no slug"),
+        pytest.param({"name": 7}, id="a number for a name"),
+        pytest.param({"summary": "a\0b"}, id="NUL in the summary"),
+        pytest.param({"first_release_date": "1998"}, id="text for a date"),
+    ],
+)
+def test_a_bad_game_row_is_told_and_the_rest_goes_on(sandbox: Sandbox, here: Opened, fields: dict[str, Any]) -> None:
+    here.own({"appid": 10}, {"appid": 20})
+    sandbox.world.add_game(10, 1, "Bad").update(fields)
+    sandbox.world.add_game(20, 2, "Good")
+    with capture_logs() as logged:
+        response = enrich(sandbox, here.store)
+    assert here.verdicts() == {10: ("UNMATCHED", "igdb_incomplete", None), 20: ("MATCHED", "external_game", 2)}
+    assert response.stats is not None
+    assert response.stats.igdb_incomplete == 1
+    assert [event["rows"] for event in logged if event["log_level"] == "warning"] == [1]
+
+
+def test_a_bad_genre_is_dropped_alone(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10})
+    sandbox.world.genres = {1: {"id": 1, "name": "Shooter", "slug": "shooter"}, 2: {"id": 2, "slug": "nameless"}}
+    sandbox.world.add_game(10, 1, "Good", genres=[1, 2])
+    enrich(sandbox, here.store)
+    (genres,) = here.rows()["igdb_genres"]
+    assert json.loads(genres) == [{"id": 1, "name": "Shooter", "slug": "shooter", "checksum": None}]
+
+
+@pytest.mark.parametrize(
+    ("fault", "asked_again"),
+    [
+        pytest.param(Fault(status=503), True, id="503"),
+        pytest.param(Fault(status=429), True, id="429"),
+        pytest.param(Fault(kind="reset"), True, id="reset"),
+        pytest.param(Fault(status=400), False, id="400"),
+    ],
+)
+def test_of_a_batch_that_fails_for_good_only_the_rows_are_pending(
+    sandbox: Sandbox, here: Opened, fault: Fault, *, asked_again: bool
+) -> None:
+    here.own(*({"appid": appid} for appid in range(1, 501)))
+    for appid in (1, 401):
+        sandbox.world.add_game(appid, 1000 + appid, f"Game {appid}")
+    fault.service, fault.when = "igdb", lambda text: '"400"' in text
+    sandbox.faults.add(fault)
+    response = enrich(sandbox, here.store)
+    verdicts = here.verdicts()
+    pending = {appid for appid, verdict in verdicts.items() if verdict == ("PENDING", "igdb_unavailable", None)}
+    assert pending == set(range(1, 401))
+    assert verdicts[401] == ("MATCHED", "external_game", 1401)
+    assert {verdicts[appid] for appid in range(402, 501)} == {("UNMATCHED", "not_found", None)}
+    assert response.success
+    assert response.stats is not None
+    assert (response.stats.pending, response.stats.matched, response.stats.unmatched) == (400, 1, 99)
+    assert len(sandbox.asked("igdb")) == (QUICK.attempts if asked_again else 1) + 2
+
+
+def test_apps_whose_games_could_not_be_read_are_pending_and_the_misses_stay(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10}, {"appid": 20})
+    sandbox.world.add_game(10, 1, "One")
+    sandbox.faults.add(Fault(service="igdb", path="/games", status=500))
+    assert enrich(sandbox, here.store).success
+    assert here.verdicts() == {10: ("PENDING", "igdb_unavailable", None), 20: ("UNMATCHED", "not_found", None)}
+
+
+@pytest.fixture(params=[True, False], ids=["beside an earlier one", "for the first time"])
+def before(request: pytest.FixtureRequest, sandbox: Sandbox, at: Opened) -> dict[str, bytes | None]:
+    """The files before an enrichment that fails."""
+    at.own({"appid": 10})
+    if request.param:
+        sandbox.world.add_game(10, 1, "One")
+        enrich(sandbox, at.store)
+        sandbox.requests.clear()
+    return at.files()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(service="igdb", status=503), id="IGDB is down"),
+        pytest.param(Fault(service="igdb", status=429), id="rate limited"),
+        pytest.param(Fault(service="igdb", kind="html"), id="pages"),
+        pytest.param(Fault(service="twitch", status=503), id="Twitch is down"),
+    ],
+)
+def test_if_igdb_answers_nothing_the_stage_raises_and_nothing_is_written(
+    sandbox: Sandbox, at: Opened, before: dict[str, bytes | None], fault: Fault
+) -> None:
+    sandbox.faults.add(fault)
+    with pytest.raises(Retryable) as raised:
+        enrich(sandbox, at.store)
+    assert raised.value.code == "igdb_unavailable"
+    assert at.files() == before
+
+
+@pytest.mark.parametrize("setting", ["IGDB_CLIENT_ID", "IGDB_CLIENT_SECRET"])
+def test_with_wrong_credentials_nothing_is_written(
+    sandbox: Sandbox, at: Opened, before: dict[str, bytes | None], setting: str
+) -> None:
+    with pytest.raises(Refused, match=setting) as refused:
+        enrich(sandbox, at.store, changed={setting: "wrong"})
+    assert refused.value.code == "bad_igdb_credentials"
+    assert at.files() == before
+
+
+def test_an_empty_library_goes_through_without_a_question(sandbox: Sandbox, here: Opened) -> None:
+    here.own()
+    response = enrich(sandbox, here.store)
+    assert response.stats is not None
+    assert (response.success, response.stats.processed, response.requests) == (True, 0, 0)
+    assert here.rows().is_empty()
+    assert sandbox.requests == []
+
+
+def test_what_is_no_game_is_never_asked_for(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "X - Demo"}, {"appid": 20, "name": "X - Soundtrack"})
+    response = enrich(sandbox, here.store)
+    assert response.stats is not None
+    assert (response.stats.filtered, sandbox.requests) == (2, [])
+
+
+def test_an_app_in_the_library_twice_is_asked_for_once_and_stays_twice(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "One"}, {"appid": 10, "name": "One again"})
+    sandbox.world.add_game(10, 1, "One")
+    enrich(sandbox, here.store)
+    assert here.rows().select("name", "igdb_id").rows() == [("One", 1), ("One again", 1)]
+    assert sandbox.asked("igdb")[0].body.count('"10"') == 1
+
+
+def test_a_retry_overwrites_its_own_output(sandbox: Sandbox, at: Opened) -> None:
+    at.own({"appid": 10})
+    enrich(sandbox, at.store)
+    at.store.write(ENRICHED.rejected_key, b"of an earlier attempt")
+    sandbox.world.add_game(10, 1, "One")
+    enrich(sandbox, at.store)
+    assert sorted(at.files()) == sorted([RAW.key, RAW.manifest_key, ENRICHED.key, ENRICHED.manifest_key])
+    assert at.verdicts() == {10: ("MATCHED", "external_game", 1)}
+
+
+def test_the_manifest_names_the_raw_csv_it_was_made_from(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10})
+    enrich(sandbox, here.store)
+    raw, manifest = here.store.read(RAW.key) or b"", json.loads(here.store.read(ENRICHED.manifest_key) or b"")
+    assert manifest["input"] == {"key": RAW.key, "sha256": sha256(raw).hexdigest()}
+    assert (manifest["stage"], manifest["run_id"], manifest["rows"], manifest["requests"]) == ("enrich", "run-1", 1, 2)
+    assert manifest["counts"] == {
+        "processed": 1,
+        "matched": 0,
+        "unmatched": 1,
+        "filtered": 0,
+        "pending": 0,
+        "igdb_incomplete": 0,
+        "rejected": 0,
+    }
+
+
+def test_progress_is_told_from_nothing_to_all(sandbox: Sandbox, here: Opened) -> None:
+    here.own(*({"appid": appid} for appid in range(1, 501)))
+    sandbox.world.add_game(1, 1, "One")
+    told: dict[str, list[tuple[int, int]]] = {}
+    enrich(sandbox, here.store, progress=lambda what, done, total: told.setdefault(what, []).append((done, total)))
+    assert told.keys() == {"Apps looked up on IGDB", "Games read from IGDB"}
+    assert (told["Apps looked up on IGDB"][0], told["Apps looked up on IGDB"][-1]) == ((0, 500), (500, 500))
+    assert told["Games read from IGDB"] == [(0, 1), (1, 1)]
+
+
+def test_the_stage_logs_one_event_with_its_counts(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10})
+    with capture_logs() as logged:
+        enrich(sandbox, here.store)
+    (event,) = logged
+    assert event.items() >= {"event": "enrich", "user_id": "user-1", "run_id": "run-1", "unmatched": 1}.items()
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        pytest.param(f"{{root}}imports/user-2/{TIMESTAMP}-raw.csv", id="another user"),
+        pytest.param(f"{{root}}imports/user-1/{TIMESTAMP}-enriched.csv", id="another stage"),
+        pytest.param(f"{{root}}imports/user-1/../user-2/{TIMESTAMP}-raw.csv", id="climbing over"),
+        pytest.param(f"{{root}}../imports/user-1/{TIMESTAMP}-raw.csv", id="climbing out"),
+        pytest.param("{root}catalogue/apps.parquet", id="another file"),
+        pytest.param(f"/elsewhere/{RAW.key}", id="another directory"),
+        pytest.param(f"s3://elsewhere/{RAW.key}", id="another bucket"),
+        pytest.param(RAW.key, id="bare key"),
+        pytest.param("", id="empty"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["directory", "bucket"])
+def test_a_location_that_is_not_the_users_own_is_refused_before_anything_is_read(
+    sandbox: Sandbox, tmp_path: Path, kind: str, location: str
+) -> None:
+    folder = tmp_path / "data"
+    folder.write_bytes(b"whoever reads here gets another error")
+    with opened(kind, folder) as store:
+        root = store.locate("x").removesuffix("x")
+        with pytest.raises(Failed) as refused:
+            enrich(sandbox, store, location.format(root=root))
+    assert refused.value.code == "location_refused"
+    assert sandbox.requests == []
+
+
+def test_a_link_out_of_the_store_is_refused_and_not_followed(sandbox: Sandbox, tmp_path: Path) -> None:
+    at = Opened("directory", tmp_path / "other", DirectoryStore(tmp_path / "other"))
+    at.own({"appid": 10})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "imports").symlink_to(tmp_path / "other" / "imports")
+    before = at.files()
+    with pytest.raises(Failed) as refused:
+        enrich(sandbox, DirectoryStore(tmp_path / "data"))
+    assert refused.value.code == "location_refused"
+    assert at.files() == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "names_it"),
+    [
+        pytest.param(
+            lambda body: body.replace(b",name,", b",title,"), "checkpoint_invalid", "name", id="missing column"
+        ),
+        pytest.param(
+            lambda body: body.replace(b"\n", b",x\n"), "checkpoint_invalid", "unknown column x", id="extra column"
+        ),
+        pytest.param(
+            lambda body: body.replace(b",10,", b",ten,"), "checkpoint_invalid", "row 1: appid", id="wrong type"
+        ),
+        pytest.param(lambda body: body[:-9], "checkpoint_invalid", "cut off", id="truncated"),
+        pytest.param(
+            lambda body: body.replace(b"user-1", b"user-2"), "location_refused", "user-2", id="another user's"
+        ),
+    ],
+)
+def test_a_raw_csv_that_does_not_conform_is_named_and_nothing_asked_or_written(
+    sandbox: Sandbox, at: Opened, spoil: Callable[[bytes], bytes], code: str, names_it: str
+) -> None:
+    at.own({"appid": 10, "name": "One"})
+    at.store.delete(RAW.manifest_key)
+    at.store.write(RAW.key, spoil(at.store.read(RAW.key) or b""))
+    before = at.files()
+    with pytest.raises(PipelineError) as raised:
+        enrich(sandbox, at.store)
+    assert raised.value.code == code
+    assert RAW.key in raised.value.message
+    assert names_it in raised.value.message
+    assert at.files() == before
+    assert sandbox.requests == []
+
+
+def test_a_raw_csv_that_changed_under_its_manifest_is_refused(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "One"})
+    here.store.write(RAW.key, (here.store.read(RAW.key) or b"").replace(b"One", b"Two"))
+    with pytest.raises(Failed, match="is not the file that") as raised:
+        enrich(sandbox, here.store)
+    assert raised.value.code == "checkpoint_invalid"
+    assert sandbox.requests == []
+
+
+def test_a_raw_csv_that_is_not_there_is_named(sandbox: Sandbox, at: Opened) -> None:
+    with pytest.raises(Failed, match=RAW.key) as raised:
+        enrich(sandbox, at.store)
+    assert raised.value.code == "checkpoint_invalid"
+    assert at.files() == {}

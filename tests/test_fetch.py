@@ -1,0 +1,289 @@
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from structlog.testing import capture_logs
+
+from pipeline import stages
+from pipeline.checkpoints import read_checkpoint
+from pipeline.contract import Store
+from pipeline.edges.http import Patience
+from pipeline.edges.steam import Steam
+from pipeline.errors import Failed, PipelineError, Refused, Retryable
+from pipeline.layout import raw_checkpoint
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.steam import BLOCKED
+from pipeline.sandbox.world import World
+from schemas.events import ErrorCode, FetchEvent, FetchResponse
+from schemas.frames import RawLibrary
+from tests.stores import QUICK, names, opened
+
+TIMESTAMP = "20261123T031749Z"
+RAW = raw_checkpoint("user-1", TIMESTAMP)
+FILES = [RAW.key, RAW.manifest_key]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A store, and a look behind it."""
+
+    kind: str
+    folder: Path
+    store: Store
+
+    def files(self) -> dict[str, bytes | None]:
+        return {name: self.store.read(name) for name in names(self.kind, self.folder)}
+
+    def rows(self) -> pl.DataFrame:
+        return read_checkpoint(self.store, RAW, RawLibrary).rows
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
+    with opened(request.param, tmp_path) as store:
+        yield Opened(request.param, tmp_path, store)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(World.recorded()) as running:
+        yield running
+
+
+def fetch(
+    sandbox: Sandbox,
+    at: Opened,
+    steam_id: str = World.RECORDED_ACCOUNT,
+    patience: Patience = QUICK,
+    **event: str | None,
+) -> FetchResponse:
+    settings = sandbox.environment
+    given = {"user_id": "user-1", "timestamp": TIMESTAMP, "run_id": "run-1", "steam_id64": steam_id} | event
+
+    async def run() -> FetchResponse:
+        async with Steam(settings["STEAM_API_KEY"], settings["STEAM_API_URL"], patience) as steam:
+            return await stages.fetch(at.store, steam, FetchEvent.model_validate(given))
+
+    return asyncio.run(run())
+
+
+def answering(sandbox: Sandbox, *games: Any) -> None:
+    """From now on Steam gives these rows."""
+    sandbox.faults.clear()
+    body = json.dumps({"response": {"game_count": len(games), "games": games}})
+    sandbox.faults.add(Fault(path="GetOwnedGames", status=200, body=body))
+
+
+def test_a_library_becomes_a_raw_csv_and_its_manifest(sandbox: Sandbox, at: Opened) -> None:
+    response = fetch(sandbox, at)
+    assert response.answer() == {
+        "success": True,
+        "s3_location": at.store.locate(RAW.key),
+        "game_count": 129,
+        "error": None,
+        "error_code": None,
+        "rejected": 0,
+    }
+    files = at.files()
+    assert sorted(files) == sorted(FILES)
+    body, manifest = files[RAW.key] or b"", json.loads(files[RAW.manifest_key] or b"")
+    assert manifest["counts"] == {"games": 129, "rejected": 0}
+    assert (manifest["stage"], manifest["rows"], manifest["requests"], manifest["input"]) == ("fetch", 129, 1, None)
+    assert (manifest["user_id"], manifest["run_id"], manifest["key"]) == ("user-1", "run-1", RAW.key)
+    assert (manifest["bytes"], manifest["sha256"]) == (len(body), sha256(body).hexdigest())
+    owned = sandbox.world.accounts[World.RECORDED_ACCOUNT].games
+    assert at.rows().select("appid", "name", "playtime_forever").rows() == [
+        (game["appid"], game["name"], game["playtime_forever"]) for game in owned
+    ]
+
+
+@pytest.mark.parametrize(
+    ("steam_id", "requests"),
+    [
+        ("76561197960287930", 1),
+        ("STEAM_0:0:11101", 1),
+        ("[U:1:22202]", 1),
+        ("https://steamcommunity.com/profiles/76561197960287930/", 1),
+        ("https://s.team/p/hjqp", 1),
+        ("https://steamcommunity.com/id/GabeLoganNewell/games/", 2),
+        ("gabelogannewell", 2),
+    ],
+)
+def test_any_form_of_steam_id_will_do(sandbox: Sandbox, tmp_path: Path, steam_id: str, requests: int) -> None:
+    with opened("directory", tmp_path) as store:
+        at = Opened("directory", tmp_path, store)
+        response = fetch(sandbox, at, steam_id)
+        assert at.rows()["steam_id64"].unique().to_list() == [World.RECORDED_ACCOUNT]
+    assert (response.game_count, response.requests) == (129, requests)
+
+
+def test_an_empty_library_goes_through(sandbox: Sandbox, at: Opened) -> None:
+    response = fetch(sandbox, at, World.EMPTY_ACCOUNT)
+    assert (response.success, response.game_count, response.rejected) == (True, 0, 0)
+    assert at.rows().is_empty()
+
+
+@pytest.fixture
+def before(sandbox: Sandbox, at: Opened) -> dict[str, bytes | None]:
+    """The files of an earlier import of the same time, with rejected rows, before a fetch that fails."""
+    answering(sandbox, {"appid": 440}, "rubbish")
+    fetch(sandbox, at)
+    sandbox.faults.clear()
+    sandbox.requests.clear()
+    return at.files()
+
+
+@pytest.mark.parametrize(
+    ("steam_id", "kind", "code"),
+    [
+        pytest.param("gabe newell", Refused, "bad_steam_id", id="no Steam id"),
+        pytest.param("103582791429521412", Refused, "bad_steam_id", id="group"),
+        pytest.param(World.PRIVATE_ACCOUNT, Failed, "private_library", id="private profile"),
+        pytest.param(World.HIDDEN_ACCOUNT, Failed, "private_library", id="private game details"),
+        pytest.param(World.UNKNOWN_ACCOUNT, Failed, "account_not_found", id="no such account"),
+        pytest.param("nobody-has-this", Failed, "account_not_found", id="no such custom URL"),
+    ],
+)
+def test_an_account_that_shows_nothing_has_its_code_and_nothing_is_written(
+    sandbox: Sandbox,
+    at: Opened,
+    before: dict[str, bytes | None],
+    steam_id: str,
+    kind: type[PipelineError],
+    code: ErrorCode,
+) -> None:
+    with pytest.raises(kind) as raised:
+        fetch(sandbox, at, steam_id)
+    assert raised.value.code == code
+    assert at.files() == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "code"),
+    [
+        pytest.param(Fault(status=401), Refused, "bad_steam_key", id="401"),
+        pytest.param(Fault(status=403), Refused, "bad_steam_key", id="403"),
+        pytest.param(Fault(status=403, body=BLOCKED), Failed, "steam_blocked", id="blocked"),
+        pytest.param(Fault(status=429), Retryable, "steam_rate_limited", id="429"),
+        pytest.param(Fault(status=503), Retryable, "steam_unavailable", id="503"),
+        pytest.param(Fault(kind="reset"), Retryable, "steam_unavailable", id="reset"),
+        pytest.param(Fault(kind="cut"), Retryable, "steam_unavailable", id="cut body"),
+        pytest.param(Fault(kind="html"), Retryable, "steam_bad_answer", id="page"),
+        pytest.param(
+            Fault(status=200, body='{"response":{"game_count":5}}'), Retryable, "steam_bad_answer", id="short answer"
+        ),
+        pytest.param(
+            Fault(status=200, body='{"response":{"game_count":2,"games":[{"appid":1}]}}'),
+            Retryable,
+            "steam_bad_answer",
+            id="short list",
+        ),
+    ],
+)
+def test_a_fault_of_steam_has_its_code_and_nothing_is_written(
+    sandbox: Sandbox,
+    at: Opened,
+    before: dict[str, bytes | None],
+    fault: Fault,
+    kind: type[PipelineError],
+    code: ErrorCode,
+) -> None:
+    sandbox.faults.add(fault)
+    with pytest.raises(kind) as raised:
+        fetch(sandbox, at)
+    assert raised.value.code == code
+    assert at.files() == before
+
+
+def test_a_profile_that_cannot_be_asked_for_leaves_open_whether_the_library_is_private(
+    sandbox: Sandbox, at: Opened
+) -> None:
+    sandbox.faults.add(Fault(path="GetPlayerSummaries", status=503))
+    with pytest.raises(Retryable) as raised:
+        fetch(sandbox, at, World.PRIVATE_ACCOUNT)
+    assert raised.value.code == "steam_unavailable"
+    assert at.files() == {}
+
+
+def test_an_import_that_fails_leaves_an_empty_store_empty(sandbox: Sandbox, at: Opened) -> None:
+    with pytest.raises(Failed):
+        fetch(sandbox, at, World.PRIVATE_ACCOUNT)
+    assert at.files() == {}
+
+
+def test_a_private_library_names_the_setting_and_its_page(sandbox: Sandbox, at: Opened) -> None:
+    with pytest.raises(Failed) as raised:
+        fetch(sandbox, at, World.HIDDEN_ACCOUNT)
+    for words in ('"Game details"', "Public", "https://steamcommunity.com/my/edit/settings", "nothing was changed"):
+        assert words in raised.value.message
+
+
+def test_what_is_no_steam_id_is_not_asked_about(sandbox: Sandbox, at: Opened) -> None:
+    with pytest.raises(Refused):
+        fetch(sandbox, at, "x" * 10_000)
+    assert sandbox.requests == []
+
+
+def test_rows_that_cannot_be_used_are_set_aside_and_the_rest_goes_on(sandbox: Sandbox, at: Opened) -> None:
+    answering(sandbox, {"appid": 440, "name": "TF2"}, {"name": "No id"}, {"appid": 570, "name": "a\0b"}, "rubbish")
+    response = fetch(sandbox, at)
+    assert (response.game_count, response.rejected) == (1, 3)
+    assert at.rows()["name"].to_list() == ["TF2"]
+    rejected = pl.read_csv(at.store.read(RAW.rejected_key) or b"", infer_schema=False)
+    assert rejected.columns == [*RawLibrary.to_schema().columns, "rejected_check"]
+    assert rejected.select("appid", "name", "rejected_check").rows() == [
+        (None, "No id", "appid: not_nullable"),
+        ("570", "a\0b", "name: holds_no_nul"),
+        (None, None, "appid: not_nullable"),
+    ]
+    assert json.loads(at.store.read(RAW.manifest_key) or b"")["counts"] == {"games": 1, "rejected": 3}
+
+
+def test_a_retry_overwrites_its_own_output_and_takes_old_rejected_rows_away(sandbox: Sandbox, at: Opened) -> None:
+    answering(sandbox, {"appid": 440}, "rubbish")
+    fetch(sandbox, at)
+    assert sorted(at.files()) == sorted([*FILES, RAW.rejected_key])
+    answering(sandbox, {"appid": 440, "name": "TF2"})
+    assert fetch(sandbox, at, timestamp="2026-11-23T03:17:49Z").rejected == 0
+    assert sorted(at.files()) == sorted(FILES)
+    assert at.rows()["name"].to_list() == ["TF2"]
+
+
+def test_another_timestamp_leaves_earlier_imports_alone(sandbox: Sandbox, at: Opened) -> None:
+    fetch(sandbox, at)
+    before = at.files()
+    fetch(sandbox, at, World.EMPTY_ACCOUNT, timestamp="20261123T031750Z")
+    assert {name: body for name, body in at.files().items() if name in before} == before
+    assert len(at.files()) == 4
+
+
+def test_without_timestamp_and_run_both_are_made(sandbox: Sandbox, at: Opened) -> None:
+    response = fetch(sandbox, at, World.EMPTY_ACCOUNT, timestamp=None, run_id=None)
+    key = at.store.key_of(response.s3_location or "")
+    assert re.fullmatch(r"imports/user-1/\d{8}T\d{6}Z-raw\.csv", key)
+    manifest = json.loads(at.store.read(key.replace(".csv", ".json")) or b"")
+    assert re.fullmatch(r"[0-9a-f]{32}", manifest["run_id"])
+
+
+def test_the_stage_logs_one_event_with_its_counts(sandbox: Sandbox, at: Opened) -> None:
+    with capture_logs() as logged:
+        fetch(sandbox, at)
+    (event,) = logged
+    told = {"event": "fetch", "log_level": "info", "user_id": "user-1", "run_id": "run-1", "games": 129, "requests": 1}
+    assert event.items() >= told.items()
+    assert event["seconds"] >= 0
+
+
+def test_a_store_that_is_none_is_a_matter_of_settings(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"in the way")
+    with opened("directory", tmp_path / "data") as store, pytest.raises(Refused) as refused:
+        fetch(sandbox, Opened("directory", tmp_path, store))
+    assert refused.value.code == "configuration"

@@ -1,0 +1,378 @@
+"""Each Lambda function's responses, for success and for every error code of the contract."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from handlers import database_import, igdb_enrichment, steam_import
+from pipeline.errors import PipelineError
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.steam import BLOCKED
+from pipeline.sandbox.world import World
+from tests.database_fixtures import NewDatabase, execute, fetch, rows_of, url_of
+from tests.lambda_fixtures import (
+    ACCOUNT,
+    ENRICHED,
+    NOWHERE,
+    RAW,
+    RAW_CSV,
+    USER,
+    Handler,
+    body_of,
+    enriched_csv,
+    invoke,
+    put,
+    written,
+)
+from tests.stores import BUCKET
+
+Arrange = Callable[[Sandbox, pytest.MonkeyPatch], object]
+
+FETCH: dict[str, Any] = {"user_id": USER, "steam_id64": ACCOUNT, "timestamp": "20261123T031749Z"}
+ENRICH = {"user_id": USER, "s3_location": RAW}
+LOAD = {"user_id": USER, "s3_enriched_location": ENRICHED}
+CLIMBING = RAW.replace(USER, f"user-2/../{USER}")
+ELSEWHERE = RAW.replace(BUCKET, "another-bucket")
+REFUSED_TOKEN = '{"access_token":"refused","expires_in":5000}'
+OWN_KEYS: dict[Handler, tuple[str, ...]] = {
+    steam_import.handler: ("s3_location", "game_count"),
+    igdb_enrichment.handler: ("s3_enriched_location", "stats"),
+    database_import.handler: ("stats",),
+}
+SAVEPOINT_TABLES = ("ImportedGame", "Game", "Genre", "Platform", "GameGenre", "GamePlatform", "LibraryItem")
+
+
+def nothing(_sandbox: Sandbox, _monkeypatch: pytest.MonkeyPatch) -> None:
+    pass
+
+
+def fault(**what: Any) -> Arrange:
+    return lambda sandbox, _: sandbox.faults.add(Fault(**what))
+
+
+def setting(name: str, value: str) -> Arrange:
+    return lambda _, monkeypatch: monkeypatch.setenv(name, value)
+
+
+def unset(name: str) -> Arrange:
+    return lambda _, monkeypatch: monkeypatch.delenv(name)
+
+
+def holding(location: str, body: str | bytes) -> Arrange:
+    return lambda *_: put(location, body)
+
+
+def raw(text: str, instead: str) -> Arrange:
+    return holding(RAW, RAW_CSV.replace(text, instead))
+
+
+def enriched(text: str, instead: str) -> Arrange:
+    return holding(ENRICHED, enriched_csv().replace(text, instead))
+
+
+class Failing(NamedTuple):
+    """An error code, and words that its sentence must hold."""
+
+    code: str
+    says: str
+    arrange: Arrange = nothing
+    event: dict[str, Any] | None = None
+
+
+@pytest.fixture
+def url_2026(postgres_server: str, templates: dict[Any, str]) -> str:
+    """A database that these tests leave as it is."""
+    return url_of(postgres_server, templates[2026])
+
+
+def assert_fails(handler: Handler, event: object, case: Failing) -> None:
+    """The response is the contract's, its sentence holds the words, and the bucket is as it was."""
+    before = written()
+    response = invoke(handler, event)
+    error = response.pop("error")
+    failed = {"success": False, "error_code": case.code, "rejected": None}
+    assert response == failed | dict.fromkeys(OWN_KEYS[handler])
+    assert case.says in error
+    assert written() == before
+
+
+def assert_raises_retryable(handler: Handler, event: object, code: str) -> None:
+    """What Lambda reports as errorType and errorMessage is what Step Functions retries by."""
+    before = written()
+    with pytest.raises(PipelineError) as raised:
+        invoke(handler, event)
+    assert type(raised.value).__name__ == "Retryable"
+    assert str(raised.value).startswith(f"{code}: ")
+    assert written() == before
+
+
+def test_the_three_functions_chained_answer_as_the_contract_says(
+    deployed: Sandbox, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert deployed
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    fetched = invoke(steam_import.handler, FETCH)
+    assert fetched == {
+        "success": True,
+        "s3_location": RAW,
+        "game_count": 4,
+        "error": None,
+        "error_code": None,
+        "rejected": 0,
+    }
+    enriched = invoke(igdb_enrichment.handler, {"user_id": USER, "s3_location": fetched["s3_location"]})
+    stats = enriched.pop("stats")
+    assert enriched == {
+        "success": True,
+        "s3_enriched_location": ENRICHED,
+        "error": None,
+        "error_code": None,
+        "rejected": 0,
+    }
+    assert stats.items() >= {"processed": 4, "matched": 2, "unmatched": 1, "filtered": 1, "pending": 0}.items()
+    event = {"user_id": USER, "s3_enriched_location": enriched["s3_enriched_location"]}
+    loaded = invoke(database_import.handler, event)
+    created = loaded.pop("stats")
+    assert loaded == {"success": True, "error": None, "error_code": None, "rejected": 0}
+    assert (
+        created.items()
+        >= {
+            "imported_games_created": 4,
+            "imported_games_updated": 0,
+            "games_created": 2,
+            "games_updated": 0,
+            "library_items_created": 2,
+        }.items()
+    )
+
+
+def test_an_empty_library_passes_through_all_three_functions(
+    deployed: Sandbox, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.world.accounts[ACCOUNT].games.clear()
+    monkeypatch.setenv("DATABASE_URL", new_database(2026))
+    assert invoke(steam_import.handler, FETCH).items() >= {"success": True, "game_count": 0, "rejected": 0}.items()
+    stats = invoke(igdb_enrichment.handler, ENRICH)["stats"]
+    assert stats.items() >= dict.fromkeys(("processed", "matched", "unmatched", "filtered", "pending"), 0).items()
+    assert set(invoke(database_import.handler, LOAD)["stats"].values()) == {0}
+
+
+def test_a_row_without_an_appid_is_set_aside_and_counted(deployed: Sandbox) -> None:
+    deployed.world.accounts[ACCOUNT].games.append({"appid": -1, "name": "No app", "playtime_forever": 3})
+    response = invoke(steam_import.handler, FETCH)
+    assert (response["success"], response["game_count"], response["rejected"]) == (True, 4, 1)
+    assert b"No app" in body_of(RAW.replace(".csv", ".rejected.csv"))
+
+
+FETCH_FAILURES = {
+    "a missing key": Failing("bad_event", "steam_id64", event={"user_id": USER}),
+    "17 digits": Failing("bad_steam_id", "76561197960265729", event=FETCH | {"steam_id64": "10000000000000000"}),
+    "no form of id": Failing("bad_steam_id", "'no such form!'", event=FETCH | {"steam_id64": "no such form!"}),
+    "no key": Failing("configuration", "STEAM_API_KEY", unset("STEAM_API_KEY")),
+    "a setting of another type": Failing(
+        "configuration", "HTTP_TIMEOUT_SECONDS", setting("HTTP_TIMEOUT_SECONDS", "soon")
+    ),
+    "no bucket": Failing("configuration", "no-such-bucket", setting("S3_BUCKET", "no-such-bucket")),
+    "a refused key": Failing("bad_steam_key", "STEAM_API_KEY", setting("STEAM_API_KEY", "0" * 32)),
+    "a private profile": Failing(
+        "private_library", "Game details", event=FETCH | {"steam_id64": World.PRIVATE_ACCOUNT}
+    ),
+    "private games": Failing("private_library", "Game details", event=FETCH | {"steam_id64": World.HIDDEN_ACCOUNT}),
+    "no such account": Failing("account_not_found", "Check", event=FETCH | {"steam_id64": World.UNKNOWN_ACCOUNT}),
+    "no such custom URL": Failing("account_not_found", "spelling", event=FETCH | {"steam_id64": "nobody-has-this"}),
+    "a block": Failing("steam_blocked", "Wait", fault(status=403, body=BLOCKED)),
+}
+
+
+@pytest.mark.parametrize("case", FETCH_FAILURES.values(), ids=FETCH_FAILURES)
+def test_a_fetch_that_cannot_work_says_why_and_writes_nothing(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, case: Failing
+) -> None:
+    recorded = World.recorded().accounts
+    deployed.world.accounts |= {who: recorded[who] for who in (World.PRIVATE_ACCOUNT, World.HIDDEN_ACCOUNT)}
+    case.arrange(deployed, monkeypatch)
+    assert_fails(steam_import.handler, case.event or FETCH, case)
+
+
+FETCH_RETRIES = [
+    pytest.param(fault(status=429), "steam_rate_limited", id="429"),
+    pytest.param(fault(status=503), "steam_unavailable", id="503"),
+    pytest.param(fault(kind="reset"), "steam_unavailable", id="reset"),
+    pytest.param(fault(kind="html"), "steam_bad_answer", id="not JSON"),
+    pytest.param(fault(status=200, body='{"response":{"game_count":5}}'), "steam_bad_answer", id="short"),
+    pytest.param(setting("AWS_ENDPOINT_URL_S3", NOWHERE), "store_unavailable", id="no store"),
+]
+
+
+@pytest.mark.parametrize(("arrange", "code"), FETCH_RETRIES)
+def test_a_fetch_that_may_go_through_later_raises_retryable(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, arrange: Arrange, code: str
+) -> None:
+    monkeypatch.setenv("RETRY_ATTEMPTS", "1")
+    arrange(deployed, monkeypatch)
+    assert_raises_retryable(steam_import.handler, FETCH, code)
+
+
+ENRICH_FAILURES = {
+    "null for a location": Failing("bad_event", "s3_location", event=ENRICH | {"s3_location": None}),
+    "no client id": Failing("configuration", "IGDB_CLIENT_ID", unset("IGDB_CLIENT_ID")),
+    "a wrong client id": Failing("bad_igdb_credentials", "invalid client", setting("IGDB_CLIENT_ID", "wrong")),
+    "a wrong secret": Failing("bad_igdb_credentials", "invalid client secret", setting("IGDB_CLIENT_SECRET", "wrong")),
+    "a token that is refused": Failing(
+        "bad_igdb_credentials", "just minted", fault(service="twitch", status=200, body=REFUSED_TOKEN)
+    ),
+    "another bucket": Failing("location_refused", "another-bucket", event=ENRICH | {"s3_location": ELSEWHERE}),
+    "another user's location": Failing("location_refused", "user-2", event=ENRICH | {"user_id": "user-2"}),
+    "another stage's location": Failing("location_refused", "-raw.csv", event=ENRICH | {"s3_location": ENRICHED}),
+    "a location that climbs": Failing("location_refused", "..", event=ENRICH | {"s3_location": CLIMBING}),
+    "a path": Failing("location_refused", "/etc/passwd", event=ENRICH | {"s3_location": "/etc/passwd"}),
+    "another user's rows": Failing("location_refused", "user-2", raw(f"\n{USER}", "\nuser-2")),
+    "no such file": Failing("checkpoint_invalid", "no such", event=ENRICH | {"s3_location": RAW.replace("17", "18")}),
+    "a missing column": Failing("checkpoint_invalid", "playtime_2weeks", raw(",playtime_2weeks,", ",fortnight,")),
+    "an extra column": Failing("checkpoint_invalid", "more", raw("\n", ",more\n")),
+    "a wrong type": Failing("checkpoint_invalid", "playtime", raw(",90,", ",long,")),
+    "a file cut off": Failing("checkpoint_invalid", "cut off", holding(RAW, RAW_CSV[:-50])),
+    "a file cut off between rows": Failing("checkpoint_invalid", "fields", holding(RAW, RAW_CSV[:-50] + "\n")),
+    "an empty file": Failing("checkpoint_invalid", "20261123T031749Z-raw.csv", holding(RAW, "")),
+    "another encoding": Failing(
+        "checkpoint_invalid", "UTF-8", holding(RAW, RAW_CSV.replace("o", "ö").encode("latin-1"))
+    ),
+    "no manifest": Failing("checkpoint_invalid", "is not a manifest", holding(RAW.replace(".csv", ".json"), "{}")),
+}
+
+
+@pytest.mark.parametrize("case", ENRICH_FAILURES.values(), ids=ENRICH_FAILURES)
+def test_an_enrich_that_cannot_work_says_why_and_writes_nothing(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, case: Failing
+) -> None:
+    put(RAW, RAW_CSV)
+    case.arrange(deployed, monkeypatch)
+    assert_fails(igdb_enrichment.handler, case.event or ENRICH, case)
+
+
+def test_a_file_that_disagrees_with_its_manifest_is_refused(deployed: Sandbox) -> None:
+    assert deployed
+    invoke(steam_import.handler, FETCH)
+    put(RAW, body_of(RAW).replace(b",90,", b",91,"))
+    assert_fails(igdb_enrichment.handler, ENRICH, Failing("checkpoint_invalid", "is not the file that"))
+
+
+ENRICH_RETRIES = [
+    pytest.param(fault(service="igdb", status=503), "igdb_unavailable", id="IGDB is down"),
+    pytest.param(fault(service="igdb", status=429), "igdb_unavailable", id="IGDB answers 429"),
+    pytest.param(fault(service="igdb", kind="not_json"), "igdb_unavailable", id="IGDB answers no JSON"),
+    pytest.param(fault(service="twitch", status=503), "igdb_unavailable", id="Twitch is down"),
+    pytest.param(setting("AWS_ENDPOINT_URL_S3", NOWHERE), "store_unavailable", id="no store"),
+]
+
+
+@pytest.mark.parametrize(("arrange", "code"), ENRICH_RETRIES)
+def test_an_enrich_that_may_go_through_later_raises_retryable(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, arrange: Arrange, code: str
+) -> None:
+    put(RAW, RAW_CSV)
+    monkeypatch.setenv("RETRY_ATTEMPTS", "1")
+    arrange(deployed, monkeypatch)
+    assert_raises_retryable(igdb_enrichment.handler, ENRICH, code)
+
+
+LOAD_FAILURES = {
+    "a missing key": Failing("bad_event", "s3_enriched_location", event={"user_id": USER}),
+    "no database": Failing("configuration", "DATABASE_URL", unset("DATABASE_URL")),
+    "another database": Failing("configuration", "postgresql://", setting("DATABASE_URL", "mysql://host/x")),
+    "an unknown status": Failing("configuration", "PLAYING", setting("STATUS_PLAYED", "FINISHED")),
+    "another user's location": Failing("location_refused", "user-2", event=LOAD | {"user_id": "user-2"}),
+    "a raw location": Failing("location_refused", "-enriched.csv", event=LOAD | {"s3_enriched_location": RAW}),
+    "another user's rows": Failing("location_refused", "user-2", enriched("\nuser-1", "\nuser-2")),
+    "a wrong value": Failing("checkpoint_invalid", "match_status", enriched("MATCHED", "PERHAPS")),
+    "raw rows": Failing("checkpoint_invalid", "match_status", holding(ENRICHED, RAW_CSV)),
+    "a file cut off": Failing("checkpoint_invalid", "cut off", holding(ENRICHED, enriched_csv()[:-9])),
+    "genres that are no JSON": Failing("checkpoint_invalid", "igdb_genres", enriched("[{", "{{")),
+    "an unknown user": Failing(
+        "user_not_found",
+        "user-9",
+        holding(ENRICHED.replace(USER, "user-9"), enriched_csv().replace("user-1", "user-9")),
+        {"user_id": "user-9", "s3_enriched_location": ENRICHED.replace(USER, "user-9")},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LOAD_FAILURES.values(), ids=LOAD_FAILURES)
+def test_a_load_that_cannot_work_says_why_and_writes_nothing(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, url_2026: str, case: Failing
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url_2026)
+    put(ENRICHED, enriched_csv())
+    case.arrange(deployed, monkeypatch)
+    assert_fails(database_import.handler, case.event or LOAD, case)
+    assert [rows_of(url_2026, table) for table in SAVEPOINT_TABLES] == [[]] * len(SAVEPOINT_TABLES)
+
+
+def test_a_database_without_the_tables_is_named_and_left_alone(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, postgres_server: str
+) -> None:
+    assert deployed
+    monkeypatch.setenv("DATABASE_URL", postgres_server)
+    put(ENRICHED, enriched_csv())
+    assert_fails(database_import.handler, LOAD, Failing("schema_mismatch", "ImportedGame"))
+    tables = fetch(postgres_server, "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+    assert tables.height == 0
+
+
+def test_a_database_that_lacks_a_column_is_told_which(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, new_database: NewDatabase
+) -> None:
+    assert deployed
+    url = new_database(2026)
+    execute(url, 'ALTER TABLE "ImportedGame" DROP COLUMN "storefrontGameId"')
+    monkeypatch.setenv("DATABASE_URL", url)
+    put(ENRICHED, enriched_csv())
+    assert_fails(database_import.handler, LOAD, Failing("schema_mismatch", "storefrontGameId"))
+    assert rows_of(url, "Game") == []
+
+
+@pytest.mark.parametrize(
+    ("arrange", "code"),
+    [
+        pytest.param(setting("DATABASE_URL", "postgresql://u@127.0.0.1:1/x"), "database_unavailable", id="no database"),
+        pytest.param(setting("AWS_ENDPOINT_URL_S3", NOWHERE), "store_unavailable", id="no store"),
+    ],
+)
+def test_a_load_that_may_go_through_later_raises_retryable(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, postgres_server: str, arrange: Arrange, code: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgres_server)
+    monkeypatch.setenv("RETRY_ATTEMPTS", "1")
+    put(ENRICHED, enriched_csv())
+    arrange(deployed, monkeypatch)
+    assert_raises_retryable(database_import.handler, LOAD, code)
+
+
+@pytest.mark.parametrize(
+    ("handler", "event", "missing"),
+    [
+        pytest.param(steam_import.handler, FETCH, {"STEAM_API_KEY", "S3_BUCKET"}, id="fetch"),
+        pytest.param(
+            igdb_enrichment.handler, ENRICH, {"IGDB_CLIENT_ID", "IGDB_CLIENT_SECRET", "S3_BUCKET"}, id="enrich"
+        ),
+        pytest.param(database_import.handler, LOAD, {"DATABASE_URL", "S3_BUCKET"}, id="load"),
+    ],
+)
+def test_all_unset_settings_of_a_stage_are_named_at_once_and_no_others(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, handler: Handler, event: object, missing: set[str]
+) -> None:
+    needed = ("STEAM_API_KEY", "IGDB_CLIENT_ID", "IGDB_CLIENT_SECRET", "S3_BUCKET", "DATABASE_URL")
+    for name in needed:
+        monkeypatch.delenv(name, raising=False)
+    response = invoke(handler, event)
+    assert response["error_code"] == "configuration"
+    assert {name for name in needed if name in response["error"]} == missing
+    assert deployed.requests == []
+
+
+def test_a_refused_location_is_refused_before_any_request(deployed: Sandbox) -> None:
+    response = invoke(igdb_enrichment.handler, {"user_id": USER, "s3_location": f"s3://{BUCKET}/{RAW_CSV[:9]}"})
+    assert response["error_code"] == "location_refused"
+    assert deployed.requests == []

@@ -1,0 +1,347 @@
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
+from pipeline.edges.store import DirectoryStore
+from pipeline.errors import PipelineError
+from pipeline.layout import raw_checkpoint
+from schemas.frames import EnrichedLibrary, RawLibrary
+from schemas.manifest import Manifest, Source
+
+RAW = raw_checkpoint("user-1", "20261123T031749Z")
+SCHEMA = {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+HEADER = ",".join(SCHEMA)
+ROW = 'user-1,76561197960287930,440,"Team Fortress 2",30,,1,2,3,4,2021-12-12T01:46:21Z,e3f595a9'
+QUOTED = '"user-1","76561197960287930","440","Team Fortress 2","30",,"1","2","3","4","2021-12-12T01:46:21Z","e3f595a9"'
+STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
+MAKING = Making("run-1", STARTED, 2, {"games": 1, "rejected": 0})
+
+NAMES = [
+    pytest.param("=1+1", id="formula"),
+    pytest.param('"quoted", comma', id="quotes and comma"),
+    pytest.param("two\nlines", id="newline"),
+    pytest.param("two\rlines", id="carriage return"),
+    pytest.param("two\r\nlines", id="CRLF"),
+    pytest.param("Ärger™ 日本語 🎮", id="beyond ASCII"),
+    pytest.param("משחק \u202eעברי", id="right to left"),  # noqa: RUF001
+    pytest.param("  blanks \t", id="blanks around"),
+    pytest.param("\n", id="only a newline"),
+    pytest.param("\r", id="only a carriage return"),
+    pytest.param('"', id="only a quote"),
+    pytest.param("\ufeffBOM", id="BOM"),
+    pytest.param("null", id="the word null"),
+    pytest.param("", id="empty"),
+    pytest.param(None, id="null"),
+    pytest.param('A summary, with "quotes" and\r\nlines. ' * 128, id="5 KB"),
+]
+
+
+@dataclass
+class Folder:
+    """A store of its own, with one raw CSV in it or none."""
+
+    store: DirectoryStore
+
+    def put(self, text: str | bytes) -> None:
+        self.store.write(RAW.key, text if isinstance(text, bytes) else text.encode())
+
+    def read(self) -> pl.DataFrame:
+        return read_checkpoint(self.store, RAW, RawLibrary).rows
+
+    def refusal(self) -> PipelineError:
+        with pytest.raises(PipelineError) as refused:
+            self.read()
+        return refused.value
+
+    def manifest(self) -> dict[str, Any]:
+        manifest: dict[str, Any] = json.loads(self.store.read(RAW.manifest_key) or b"")
+        return manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(DirectoryStore(tmp_path))
+
+
+def library(*names: str | None) -> pl.DataFrame:
+    owner = {"user_id": "user-1", "steam_id64": "76561197960287930", "playtime_forever": 0}
+    return pl.DataFrame([{**owner, "appid": n + 1, "name": name} for n, name in enumerate(names)], schema=SCHEMA)
+
+
+def write(folder: Folder, rows: pl.DataFrame, rejected: pl.DataFrame | None = None) -> Manifest:
+    return write_checkpoint(folder.store, RAW, rows, pl.DataFrame() if rejected is None else rejected, MAKING)
+
+
+def without_manifest(folder: Folder) -> None:
+    folder.store.delete(RAW.manifest_key)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("prepare", [lambda _: None, without_manifest], ids=["with manifest", "without manifest"])
+def test_a_name_survives_the_csv_byte_for_byte(
+    folder: Folder, name: str | None, prepare: Callable[[Folder], None]
+) -> None:
+    rows = library("before", name, "after")
+    write(folder, rows)
+    prepare(folder)
+    assert_frame_equal(folder.read(), rows)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0")), max_size=6))
+def test_any_names_survive_the_csv_with_and_without_its_manifest(folder: Folder, names: list[str | None]) -> None:
+    rows = library(*names)
+    write(folder, rows)
+    assert_frame_equal(folder.read(), rows)
+    without_manifest(folder)
+    assert_frame_equal(folder.read(), rows)
+
+
+def test_five_thousand_rows_of_odd_names_survive(folder: Folder) -> None:
+    rows = library(*(str(param.values[0]) for param in NAMES for _ in range(320)))
+    write(folder, rows)
+    without_manifest(folder)
+    assert_frame_equal(folder.read(), rows)
+
+
+def test_every_type_survives(folder: Folder) -> None:
+    played = datetime(2021, 12, 12, 1, 46, 21, tzinfo=UTC)
+    rows = library("One").with_columns(
+        playtime_2weeks=pl.lit(-(2**31), pl.Int32), rtime_last_played=pl.lit(played).cast(SCHEMA["rtime_last_played"])
+    )
+    write(folder, rows)
+    assert_frame_equal(folder.read(), rows)
+
+
+def test_an_empty_library_is_a_header_alone(folder: Folder) -> None:
+    write(folder, library())
+    assert folder.store.read(RAW.key) == f"{HEADER}\n".encode()
+    assert_frame_equal(folder.read(), library())
+
+
+def test_null_and_empty_are_spelled_apart_and_times_in_utc(folder: Folder) -> None:
+    played = datetime(2021, 12, 12, 1, 46, 21, tzinfo=UTC)
+    write(folder, library(None, "").with_columns(rtime_last_played=pl.lit(played).cast(SCHEMA["rtime_last_played"])))
+    assert (folder.store.read(RAW.key) or b"").decode().splitlines()[1:] == [
+        "user-1,76561197960287930,1,,0,,,,,,2021-12-12T01:46:21Z,",
+        'user-1,76561197960287930,2,"",0,,,,,,2021-12-12T01:46:21Z,',
+    ]
+
+
+def test_the_manifest_holds_every_field_of_the_contract(folder: Folder) -> None:
+    source = Source(key="imports/user-1/x-raw.csv", sha256="0" * 64)
+    making = Making("run-1", STARTED, 7, {"matched": 2}, source)
+    written = write_checkpoint(folder.store, RAW.enriched, library("One", "Two"), pl.DataFrame(), making)
+    body = folder.store.read(RAW.enriched.key) or b""
+    manifest = json.loads(folder.store.read(RAW.enriched.manifest_key) or b"")
+    finished = datetime.fromisoformat(manifest["finished_at"])
+    assert manifest == {
+        "schema_version": 1,
+        "stage": "enrich",
+        "user_id": "user-1",
+        "run_id": "run-1",
+        "key": "imports/user-1/20261123T031749Z-enriched.csv",
+        "rows": 2,
+        "bytes": len(body),
+        "sha256": sha256(body).hexdigest(),
+        "input": {"key": "imports/user-1/x-raw.csv", "sha256": "0" * 64},
+        "counts": {"matched": 2},
+        "requests": 7,
+        "started_at": "2026-11-23T03:17:49Z",
+        "finished_at": manifest["finished_at"],
+        "seconds": round((finished - STARTED).total_seconds(), 3),
+    }
+    assert Manifest.model_validate(manifest) == written
+
+
+def test_a_manifest_of_a_fetch_has_no_input(folder: Folder) -> None:
+    write(folder, library())
+    assert (folder.manifest()["stage"], folder.manifest()["input"]) == ("fetch", None)
+
+
+def test_what_was_read_is_proven_by_its_hash(folder: Folder) -> None:
+    manifest = write(folder, library("One"))
+    assert read_checkpoint(folder.store, RAW, RawLibrary).source == Source(key=RAW.key, sha256=manifest.sha256)
+
+
+def test_rejected_rows_lie_beside_the_csv_and_go_when_a_retry_has_none(folder: Folder) -> None:
+    rejected = pl.DataFrame(
+        {"appid": ["x", None], "name": ["", "a\0b"], "rejected_check": ["appid: not Int32", "n: x"]}
+    )
+    write(folder, library("One"), rejected)
+    assert folder.store.read(RAW.rejected_key) == b'appid,name,rejected_check\nx,"",appid: not Int32\n,a\0b,n: x\n'
+    write(folder, library("One"))
+    assert folder.store.read(RAW.rejected_key) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"{HEADER}\n{ROW}\n", id="plain"),
+        pytest.param(f"\ufeff{HEADER}\n{ROW}\n", id="BOM"),
+        pytest.param(f"{HEADER}\r\n{ROW}\r\n", id="CRLF"),
+        pytest.param(f"\ufeff{HEADER}\r\n{ROW}\r\n", id="BOM and CRLF, as spreadsheets write"),
+        pytest.param(
+            ",".join(reversed(HEADER.split(","))) + "\n" + ",".join(reversed(ROW.split(","))) + "\n", id="other order"
+        ),
+        pytest.param(f"{HEADER}\n{QUOTED}\n", id="more quotes than needed"),
+    ],
+)
+def test_a_csv_without_manifest_is_accepted_if_it_conforms(folder: Folder, text: str) -> None:
+    folder.put(text)
+    played = datetime(2021, 12, 12, 1, 46, 21, tzinfo=UTC)
+    values = ["user-1", "76561197960287930", 440, "Team Fortress 2", 30, None, 1, 2, 3, 4, played, "e3f595a9"]
+    assert_frame_equal(folder.read(), pl.DataFrame([values], schema=SCHEMA, orient="row"))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        pytest.param(
+            f"{HEADER}\n{ROW}\n".replace(",name,", ",title,"), "it lacks the column name", id="missing column"
+        ),
+        pytest.param(f"{HEADER},colour\n{ROW},red\n", "it has the unknown column colour", id="extra column"),
+        pytest.param(f"{HEADER},name\n{ROW},x\n", "it has the unknown column name", id="the same column twice"),
+        pytest.param(f"{ROW}\n", "it lacks the column user_id", id="no header"),
+        pytest.param(
+            f"{HEADER}\n{ROW}\n{ROW}\n{ROW}\n".replace("440", "four", 2).replace("four", "440", 1),
+            "1 rows do not conform, the first of them row 2: appid: not Int32",
+            id="wrong type",
+        ),
+        pytest.param(
+            f"{HEADER}\n{ROW.replace('440', '0')}\n{ROW.replace('30', 'x')}\n",
+            "2 rows do not conform, the first of them row 1: appid: greater_than_or_equal_to(1)",
+            id="two wrong rows",
+        ),
+        pytest.param(
+            f"{HEADER}\n{ROW.replace('Z,', ',')}\n", "row 1: rtime_last_played: not Datetime", id="time without zone"
+        ),
+        pytest.param(f"{HEADER}\n{ROW}\n{ROW[:40]}", "its last line does not end: the file is cut off", id="cut line"),
+        pytest.param(f"{HEADER}\n{ROW}\n{ROW}", "its last line does not end: the file is cut off", id="cut newline"),
+        pytest.param(f"{HEADER}\n{ROW}\n{ROW[:42]}\n", "line 3 has 4 fields, not 12", id="short line"),
+        pytest.param(f"{HEADER}\n{ROW},x\n{ROW}\n", "line 2 has 13 fields, not 12", id="long line"),
+        pytest.param(f"{HEADER}\n{ROW}\n\n", "line 3 has 0 fields, not 12", id="blank line"),
+        pytest.param(f'{HEADER}\n{ROW[:29]}"Team\n', "line 2 has 4 fields, not 12", id="open quote"),
+        pytest.param("", "it is empty", id="empty file"),
+        pytest.param(f"{HEADER}\n{ROW}\n".encode("latin-1").replace(b"Team", b"\xc4rger"), "UTF-8", id="Latin-1"),
+        pytest.param(f"{HEADER}\n{ROW}\n".encode("utf-16"), RAW.key, id="UTF-16"),
+        pytest.param(b"PK\x03\x04\n", RAW.key, id="a spreadsheet's own format"),
+    ],
+)
+def test_a_csv_that_does_not_conform_is_refused_by_name(folder: Folder, text: str | bytes, why: str) -> None:
+    folder.put(text)
+    refusal = folder.refusal()
+    assert refusal.code == "checkpoint_invalid"
+    assert RAW.key in refusal.message
+    assert why in refusal.message
+    assert "\n" not in refusal.message
+
+
+def test_an_enriched_csv_is_no_raw_one_and_the_reverse(folder: Folder) -> None:
+    folder.put(f"{','.join(EnrichedLibrary.to_schema().columns)}\n")
+    assert "it has the unknown column kind, kind_reason, match_status" in folder.refusal().message
+
+
+def test_a_missing_file_is_named_with_what_to_do(folder: Folder) -> None:
+    refusal = folder.refusal()
+    assert refusal.code == "checkpoint_invalid"
+    assert refusal.message == f"{RAW.key}: there is no such file. Run the stage that makes it again."
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda body: body[:-20], id="cut within a line"),
+        pytest.param(lambda body: body[: body.index(b"\n") + 1], id="cut at a line's end"),
+        pytest.param(lambda body: body.replace(b"Two", b"Too"), id="changed"),
+        pytest.param(lambda body: body + body.splitlines(keepends=True)[-1], id="longer"),
+        pytest.param(lambda body: body.replace(b"\n", b"\r\n"), id="other line ends"),
+        pytest.param(lambda _: b"", id="empty"),
+    ],
+)
+def test_a_csv_that_disagrees_with_its_manifest_is_refused(folder: Folder, change: Callable[[bytes], bytes]) -> None:
+    write(folder, library("One", "Two"))
+    folder.put(change(folder.store.read(RAW.key) or b""))
+    refusal = folder.refusal()
+    assert refusal.code == "checkpoint_invalid"
+    assert refusal.message.startswith(f"{RAW.key}: it is not the file that {RAW.manifest_key} describes")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        pytest.param(lambda _: b"", "is not a manifest", id="empty"),
+        pytest.param(lambda _: b"{", "is not a manifest", id="half a JSON text"),
+        pytest.param(lambda _: b"\xff", "is not a manifest", id="no text"),
+        pytest.param(lambda _: b"[]", "is not a manifest", id="a list"),
+        pytest.param(lambda text: text.replace(b'"sha256"', b'"md5"'), "is not a manifest", id="a field missing"),
+        pytest.param(
+            lambda text: text.replace(b'"rows": 1', b'"rows": "many"'), "is not a manifest", id="a wrong type"
+        ),
+        pytest.param(
+            lambda text: text.replace(b'"schema_version": 1', b'"schema_version": 0'),
+            "its schema version is 0, not 1: make it anew",
+            id="older schema version",
+        ),
+    ],
+)
+def test_a_bad_manifest_is_refused_by_name(folder: Folder, change: Callable[[bytes], bytes], why: str) -> None:
+    write(folder, library("One"))
+    folder.store.write(RAW.manifest_key, change(folder.store.read(RAW.manifest_key) or b""))
+    refusal = folder.refusal()
+    assert refusal.code == "checkpoint_invalid"
+    assert RAW.key.removesuffix(".csv") in refusal.message
+    assert why in refusal.message
+
+
+def test_rows_of_another_user_are_refused_and_the_user_named(folder: Folder) -> None:
+    folder.put(f"{HEADER}\n{ROW}\n{ROW.replace('user-1', 'user-2')}\n")
+    refusal = folder.refusal()
+    assert refusal.code == "location_refused"
+    assert refusal.message == f"{RAW.key} holds 1 rows of another user (user-2)."
+
+
+class Interrupted(Exception):
+    """Stands for a process that is killed."""
+
+
+class KilledBefore(DirectoryStore):
+    """A store whose process is killed before it writes a certain key."""
+
+    def __init__(self, root: Path, key: str) -> None:
+        super().__init__(root)
+        self._fatal = key
+
+    def write(self, key: str, body: bytes) -> None:
+        if key == self._fatal:
+            raise Interrupted
+        super().write(key, body)
+
+
+@pytest.mark.parametrize(
+    ("killed_before", "left"),
+    [
+        pytest.param(RAW.key, "Old", id="before the CSV"),
+        pytest.param(RAW.rejected_key, "New", id="before the rejected rows"),
+        pytest.param(RAW.manifest_key, "New", id="before the manifest"),
+    ],
+)
+def test_killed_in_between_a_stage_leaves_a_csv_that_can_be_read(
+    folder: Folder, tmp_path: Path, killed_before: str, left: str
+) -> None:
+    write(folder, library("Old"))
+    rejected = pl.DataFrame({"rejected_check": ["x"]})
+    with pytest.raises(Interrupted):
+        write(Folder(KilledBefore(tmp_path, killed_before)), library("New"), rejected)
+    assert folder.read()["name"].to_list() == [left]

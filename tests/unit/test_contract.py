@@ -1,0 +1,118 @@
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+from pandera.errors import SchemaErrors
+from polars.testing import assert_frame_equal
+
+from pipeline.contract import as_text, check, set_aside
+from schemas.frames import ExternalGames, RawLibrary
+
+COLUMNS = list(RawLibrary.to_schema().columns)
+
+
+def raw_text(**columns: str | None) -> pl.DataFrame:
+    """One row of a raw CSV as text."""
+    row = dict.fromkeys(COLUMNS) | {"user_id": "user-1", "steam_id64": "76561197960287930", "appid": "1"}
+    return pl.DataFrame([row | {"playtime_forever": "0"} | columns], schema=dict.fromkeys(COLUMNS, pl.String))
+
+
+def test_rows_that_conform_and_rows_that_do_not_are_parted_in_their_order() -> None:
+    pairs = pl.DataFrame({"appid": ["3", "x", "1", "0"], "igdb_id": ["30", "1", "10", "20"]})
+    accepted, rejected = set_aside(pairs, ExternalGames)
+    assert_frame_equal(
+        accepted, pl.DataFrame({"appid": [3, 1], "igdb_id": [30, 10]}, schema=dict.fromkeys(pairs.columns, pl.Int32))
+    )
+    assert_frame_equal(
+        rejected,
+        pl.DataFrame(
+            {
+                "appid": ["x", "0"],
+                "igdb_id": ["1", "20"],
+                "rejected_check": ["appid: not Int32", "appid: greater_than_or_equal_to(1)"],
+            }
+        ),
+    )
+
+
+def test_a_row_is_rejected_once_by_the_first_check_it_fails() -> None:
+    _, rejected = set_aside(pl.DataFrame({"appid": ["x"], "igdb_id": ["0"]}), ExternalGames)
+    assert rejected.rows() == [("x", "0", "appid: not Int32")]
+
+
+def test_rejected_rows_are_text_again_as_a_csv_spells_them() -> None:
+    typed, _ = check(raw_text(rtime_last_played="2021-12-12T01:46:21Z"), RawLibrary)
+    accepted, rejected = set_aside(typed.with_columns(appid=pl.lit(0, pl.Int32)), RawLibrary)
+    assert accepted.is_empty()
+    assert set(rejected.dtypes) == {pl.String}
+    assert rejected.select("appid", "rtime_last_played", "name").row(0) == ("0", "2021-12-12T01:46:21Z", None)
+
+
+def test_faults_are_told_with_the_row_they_are_in() -> None:
+    _, failures = check(pl.DataFrame({"appid": ["1", "0", "x"], "igdb_id": ["1", "1", "1"]}), ExternalGames)
+    assert failures["index"].to_list() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "value"),
+    [
+        pytest.param("appid", "2147483647", 2**31 - 1, id="highest int32"),
+        pytest.param("playtime_forever", "-2147483648", -(2**31), id="lowest int32"),
+        pytest.param("playtime_2weeks", None, None, id="null"),
+        pytest.param(
+            "rtime_last_played", "2021-12-12T01:46:21Z", datetime(2021, 12, 12, 1, 46, 21, tzinfo=UTC), id="UTC"
+        ),
+        pytest.param("name", "", "", id="empty text"),
+        pytest.param("name", "  \n", "  \n", id="blank text"),
+    ],
+)
+def test_text_is_read_as_the_types_of_the_model(column: str, text: str | None, value: object) -> None:
+    accepted, rejected = set_aside(raw_text(**{column: text}), RawLibrary)
+    assert (accepted[column][0], rejected.height) == (value, 0)
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "failed"),
+    [
+        pytest.param("appid", "2147483648", "appid: not Int32", id="above int32"),
+        pytest.param("appid", "1.5", "appid: not Int32", id="fraction"),
+        pytest.param("appid", "", "appid: not Int32", id="empty for a number"),
+        pytest.param("appid", None, "appid: not_nullable", id="null"),
+        pytest.param("playtime_forever", None, "playtime_forever: not_nullable", id="null playtime"),
+        pytest.param("playtime_deck_forever", "-2147483649", "playtime_deck_forever: not Int32", id="below int32"),
+        pytest.param("name", "a\0b", "name: holds_no_nul", id="NUL in a name"),
+        pytest.param("img_icon_url", "\0", "img_icon_url: holds_no_nul", id="NUL in an icon"),
+        pytest.param("user_id", "user/1", "user_id: str_matches", id="user of other characters"),
+        pytest.param("steam_id64", "7656119796028793", "steam_id64: str_matches", id="16 digits"),
+        pytest.param("rtime_last_played", "2021-12-12 01:46:21", "rtime_last_played: not Datetime", id="other time"),
+        pytest.param("rtime_last_played", "2021-02-30T00:00:00Z", "rtime_last_played: not Datetime", id="no such day"),
+        pytest.param("rtime_last_played", "1639273581", "rtime_last_played: not Datetime", id="Unix seconds"),
+    ],
+)
+def test_what_the_model_does_not_allow_is_named(column: str, text: str | None, failed: str) -> None:
+    _, rejected = set_aside(raw_text(**{column: text}), RawLibrary)
+    assert rejected["rejected_check"][0].startswith(failed)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(raw_text().drop("name"), id="missing column"),
+        pytest.param(raw_text().with_columns(colour=pl.lit("red")), id="unknown column"),
+        pytest.param(raw_text().with_columns(appid=pl.lit(1, pl.Int64)), id="wrong type"),
+    ],
+)
+def test_other_columns_than_the_models_are_a_bug_and_no_row_is_to_blame(rows: pl.DataFrame) -> None:
+    with pytest.raises(SchemaErrors):
+        set_aside(rows, RawLibrary)
+
+
+def test_no_rows_are_parted_into_no_rows() -> None:
+    accepted, rejected = set_aside(raw_text().clear(), RawLibrary)
+    assert accepted.schema == {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+    assert (accepted.height, rejected.height) == (0, 0)
+
+
+def test_times_become_text_in_utc_to_the_second() -> None:
+    times = pl.DataFrame({"at": [datetime(2021, 12, 12, 1, 46, 21, 999_000, tzinfo=UTC), None]})
+    assert as_text(times)["at"].to_list() == ["2021-12-12T01:46:21Z", None]

@@ -1,0 +1,71 @@
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipeline.errors import Failed
+from pipeline.layout import Checkpoint, checkpoint, raw_checkpoint
+from schemas.events import KEY_TIME
+
+RAW = "imports/user-1/20261123T031749Z-raw.csv"
+
+
+def test_the_files_of_an_import_share_one_time() -> None:
+    raw = raw_checkpoint("user-1", "20261123T031749Z")
+    assert (raw.key, raw.manifest_key, raw.rejected_key) == (
+        RAW,
+        "imports/user-1/20261123T031749Z-raw.json",
+        "imports/user-1/20261123T031749Z-raw.rejected.csv",
+    )
+    assert (raw.enriched.key, raw.enriched.manifest_key, raw.enriched.rejected_key) == (
+        "imports/user-1/20261123T031749Z-enriched.csv",
+        "imports/user-1/20261123T031749Z-enriched.json",
+        "imports/user-1/20261123T031749Z-enriched.rejected.csv",
+    )
+
+
+def test_without_a_timestamp_the_time_is_now_in_utc() -> None:
+    made = datetime.strptime(raw_checkpoint("user-1").stem, KEY_TIME).replace(tzinfo=UTC)
+    assert abs(datetime.now(UTC) - made) < timedelta(seconds=5)
+
+
+def test_a_key_is_read_back_as_the_checkpoint_that_wrote_it() -> None:
+    assert checkpoint(RAW, "raw", "user-1") == raw_checkpoint("user-1", "20261123T031749Z")
+    assert checkpoint(RAW, "raw") == Checkpoint("user-1", "20261123T031749Z", "raw")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param("imports/user-1/20261123T031749Z-enriched.csv", id="another stage"),
+        pytest.param("imports/user-1/20261123T031749Z-raw.json", id="manifest"),
+        pytest.param("imports/user-1/20261123T031749Z-raw.rejected.csv", id="rejected rows"),
+        pytest.param("backfills/user-1/20261123T031749Z-raw.csv", id="another folder"),
+        pytest.param("imports/user-1/deeper/20261123T031749Z-raw.csv", id="deeper folder"),
+        pytest.param("imports/20261123T031749Z-raw.csv", id="no user"),
+        pytest.param("imports//20261123T031749Z-raw.csv", id="empty user"),
+        pytest.param(f"imports/{'u' * 65}/20261123T031749Z-raw.csv", id="user of 65 characters"),
+        pytest.param("imports/user-1/-raw.csv", id="no time"),
+        pytest.param("imports/user-1/../user-2/20261123T031749Z-raw.csv", id="climbing"),
+        pytest.param("imports/../20261123T031749Z-raw.csv", id="climbing out of imports"),
+        pytest.param("imports/user-1/..-raw.csv", id="dots for a time"),
+        pytest.param(f"{RAW}\n", id="newline behind"),
+        pytest.param(f"{RAW}\0", id="NUL behind"),
+        pytest.param(f"/{RAW}", id="slash before"),
+        pytest.param("imports/üser/20261123T031749Z-raw.csv", id="umlaut"),
+        pytest.param("imports/user１/20261123T031749Z-raw.csv", id="full-width digit"),  # noqa: RUF001
+        pytest.param("", id="empty"),
+        pytest.param("x" * 10_000, id="10,000 characters"),
+    ],
+)
+def test_a_key_that_is_no_raw_csv_is_refused(key: str) -> None:
+    with pytest.raises(Failed) as refused:
+        checkpoint(key, "raw", "user-1")
+    assert refused.value.code == "location_refused"
+    assert len(refused.value.message) < 350
+
+
+def test_a_key_of_another_user_is_refused_and_both_are_named() -> None:
+    with pytest.raises(Failed, match=re.escape("belongs to user user-1, not to user user-2")) as refused:
+        checkpoint(RAW, "raw", "user-2")
+    assert refused.value.code == "location_refused"

@@ -1,0 +1,137 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from pipeline.frames.library import library
+from schemas.frames import RawLibrary
+
+SCHEMA = {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+OWNER = {"user_id": "user-1", "steam_id64": "76561197960287930"}
+WITNESS = {
+    "appid": 210970,
+    "name": "The Witness",
+    "playtime_forever": 1896,
+    "playtime_2weeks": 12,
+    "img_icon_url": "5406b4e3",
+    "has_community_visible_stats": True,
+    "playtime_windows_forever": 363,
+    "playtime_mac_forever": 1,
+    "playtime_linux_forever": 2,
+    "playtime_deck_forever": 3,
+    "rtime_last_played": 1639273581,
+    "playtime_disconnected": 0,
+    "content_descriptorids": [1, 5],
+}
+
+
+def of(*games: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
+    return library(games, **OWNER)
+
+
+def test_a_whole_row_is_kept_in_steams_names_and_what_is_new_left_out() -> None:
+    rows, rejected = of(WITNESS)
+    played = datetime(2021, 12, 12, 1, 46, 21, tzinfo=UTC)
+    expected = {name: WITNESS.get(name) for name in SCHEMA} | OWNER | {"rtime_last_played": played}
+    assert_frame_equal(rows, pl.DataFrame([expected], schema=SCHEMA))
+    assert rejected.is_empty()
+
+
+def test_what_steam_leaves_out_is_null_but_the_playtime_zero() -> None:
+    rows, rejected = of({"appid": 10})
+    absent = dict.fromkeys(SCHEMA) | OWNER | {"appid": 10, "playtime_forever": 0}
+    assert_frame_equal(rows, pl.DataFrame([absent], schema=SCHEMA))
+    assert rejected.is_empty()
+
+
+def test_rows_keep_steams_order() -> None:
+    rows, rejected = of({"appid": 30}, {"appid": 0}, {"appid": 10}, {"appid": 0}, {"appid": 20})
+    assert (rows["appid"].to_list(), rejected.height) == ([30, 10, 20], 2)
+
+
+def test_a_row_cannot_say_whose_it_is() -> None:
+    rows, _ = of({"appid": 10, "user_id": "user-2", "steam_id64": "76561197960265729"})
+    assert rows.select("user_id", "steam_id64").row(0) == ("user-1", "76561197960287930")
+
+
+def test_an_empty_library_has_no_rows_and_all_columns() -> None:
+    rows, rejected = of()
+    assert_frame_equal(rows, pl.DataFrame(schema=SCHEMA))
+    assert rejected.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kept"),
+    [
+        pytest.param("name", None, None, id="null name"),
+        pytest.param("name", "", "", id="empty name"),
+        pytest.param("name", "  x \r\n", "  x \r\n", id="blanks around a name"),
+        pytest.param("name", "=1+1", "=1+1", id="formula"),
+        pytest.param("name", "Ärger™ 日本語 🎮", "Ärger™ 日本語 🎮", id="beyond ASCII"),
+        pytest.param("name", "half \ud83c of a pair", "half ? of a pair", id="lone surrogate"),
+        pytest.param("name", 1942, "1942", id="a number for a name"),
+        pytest.param("appid", "10", 10, id="appid as text of digits"),
+        pytest.param("appid", 2**31 - 1, 2**31 - 1, id="highest appid"),
+        pytest.param("playtime_2weeks", None, None, id="null two weeks"),
+        pytest.param("playtime_forever", None, 0, id="null playtime"),
+        pytest.param("rtime_last_played", 0, None, id="never played"),
+        pytest.param("rtime_last_played", 86400, None, id="the day Steam gives very old plays"),
+        pytest.param("rtime_last_played", 1072915199, None, id="last second of 2003"),
+        pytest.param("rtime_last_played", 1072915200, datetime(2004, 1, 1, tzinfo=UTC), id="first second of 2004"),
+        pytest.param("rtime_last_played", 2**32 - 1, datetime(2106, 2, 7, 6, 28, 15, tzinfo=UTC), id="highest uint32"),
+    ],
+)
+def test_a_value_is_kept(field: str, value: object, kept: object) -> None:
+    rows, rejected = of({"appid": 10, field: value})
+    assert (rows[field].to_list(), rejected.height) == ([kept], 0)
+
+
+@pytest.mark.parametrize(
+    ("game", "failed"),
+    [
+        pytest.param({"name": "Nameless id"}, "appid: not_nullable", id="no appid"),
+        pytest.param({"appid": None}, "appid: not_nullable", id="null appid"),
+        pytest.param({"appid": 0}, "appid: greater_than_or_equal_to(1)", id="appid 0"),
+        pytest.param({"appid": -10}, "appid: greater_than_or_equal_to(1)", id="negative appid"),
+        pytest.param({"appid": 2**31}, "appid: not Int32", id="appid above int32"),
+        pytest.param({"appid": 10**400}, "appid: not Int32", id="appid of 400 digits"),
+        pytest.param({"appid": "ten"}, "appid: not Int32", id="appid in letters"),
+        pytest.param({"appid": "１０"}, "appid: not Int32", id="appid in full-width digits"),  # noqa: RUF001
+        pytest.param({"appid": 10.5}, "appid: not Int32", id="fraction"),
+        pytest.param({"appid": True}, "appid: not Int32", id="truth for an appid"),
+        pytest.param({"appid": {"id": 10}}, "appid: not Int32", id="object for an appid"),
+        pytest.param({"appid": 10, "name": "a\0b"}, "name: holds_no_nul", id="NUL in a name"),
+        pytest.param({"appid": 10, "img_icon_url": "\0"}, "img_icon_url: holds_no_nul", id="NUL in an icon"),
+        pytest.param(
+            {"appid": 10, "playtime_forever": 2**31}, "playtime_forever: not Int32", id="playtime above int32"
+        ),
+        pytest.param({"appid": 10, "playtime_2weeks": -(2**31) - 1}, "playtime_2weeks: not Int32", id="below int32"),
+        pytest.param({"appid": 10, "playtime_mac_forever": "long"}, "playtime_mac_forever: not Int32", id="in letters"),
+        pytest.param({"appid": 10, "rtime_last_played": 2**32}, "rtime_last_played: not Datetime", id="above uint32"),
+        pytest.param({"appid": 10, "rtime_last_played": -1}, "rtime_last_played: not Datetime", id="negative time"),
+        pytest.param(
+            {"appid": 10, "rtime_last_played": "x"}, "rtime_last_played: not Datetime", id="letters for a time"
+        ),
+        pytest.param("The Witcher 3", "appid: not_nullable", id="text for a row"),
+        pytest.param(None, "appid: not_nullable", id="null for a row"),
+        pytest.param([{"appid": 10}], "appid: not_nullable", id="list for a row"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_set_aside_alone_with_the_check_it_failed(game: object, failed: str) -> None:
+    rows, rejected = of({"appid": 440}, game, {"appid": 570})
+    assert rows["appid"].to_list() == [440, 570]
+    assert rejected.columns == [*SCHEMA, "rejected_check"]
+    assert rejected["rejected_check"][0].startswith(failed)
+    assert rejected["user_id"].to_list() == ["user-1"]
+
+
+def test_a_rejected_row_shows_what_steam_sent() -> None:
+    _, rejected = of({"appid": 2**31, "name": "Huge", "rtime_last_played": 2**32})
+    assert rejected.select("appid", "name", "playtime_forever", "rtime_last_played").row(0) == (
+        "2147483648",
+        "Huge",
+        "0",
+        "4294967296",
+    )

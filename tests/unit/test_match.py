@@ -1,0 +1,230 @@
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from pipeline.frames.classify import classify
+from pipeline.frames.match import external_games, games, join_matches, resolve
+from schemas.frames import EnrichedLibrary, ExternalGames, Games, Matches, RawLibrary
+
+PAIRS = {name: column.dtype.type for name, column in ExternalGames.to_schema().columns.items()}
+
+
+def external(uid: Any, game: Any) -> dict[str, Any]:
+    return {"id": 1, "uid": uid, "game": game}
+
+
+def game(igdb_id: int, **fields: Any) -> dict[str, Any]:
+    return {"id": igdb_id, "name": f"Game {igdb_id}", "slug": f"game-{igdb_id}", "game_type": 0, **fields}
+
+
+def decided(
+    appid: int, pairs: list[tuple[int, int]], rows: list[dict[str, Any]], **unanswered: list[int]
+) -> tuple[Any, ...]:
+    """Status, reason, game and candidates of one app."""
+    known, _ = games(rows)
+    frame = pl.DataFrame(pairs, schema=PAIRS, orient="row")
+    matches = Matches.validate(resolve([appid], frame, known, **unanswered))
+    return matches.drop("appid").row(0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "pairs"),
+    [
+        pytest.param([external("620", 72)], [(620, 72)], id="id"),
+        pytest.param([external("620", {"id": 72, "name": "Portal 2"})], [(620, 72)], id="object"),
+        pytest.param([external(" 620\n", 72)], [(620, 72)], id="blanks around"),
+        pytest.param([external("620, 621,,622", 72)], [(620, 72), (621, 72), (622, 72)], id="comma list"),
+        pytest.param([external("620,portal", 72)], [(620, 72)], id="comma list with a word"),
+        pytest.param([external("portal-2", 72)], [], id="word"),
+        pytest.param([external("", 72)], [], id="empty"),
+        pytest.param([external("0", 72)], [], id="0"),
+        pytest.param([external("-620", 72)], [], id="negative"),
+        pytest.param([external("2147483648", 72)], [], id="above int32"),
+        pytest.param([external("６２０", 72)], [], id="full-width digits"),  # noqa: RUF001
+        pytest.param([{"id": 1, "uid": "620"}], [], id="without a game"),
+        pytest.param([external("620", None), external("620", 72)], [(620, 72)], id="one of two without a game"),
+        pytest.param([external("620", 72), external("620", 72)], [(620, 72)], id="the same pair twice"),
+        pytest.param([external("620", 73), external("620", 72)], [(620, 72), (620, 73)], id="two games"),
+        pytest.param([external("620", 72), external("400", 72)], [(400, 72), (620, 72)], id="two apps of a game"),
+        pytest.param(["rubbish", None, external("620", 72)], [(620, 72)], id="rows that are no objects"),
+        pytest.param([], [], id="no rows"),
+    ],
+)
+def test_pairs_of_app_and_game_are_read_from_external_games(rows: list[Any], pairs: list[tuple[int, int]]) -> None:
+    assert_frame_equal(external_games(rows), pl.DataFrame(pairs, schema=PAIRS, orient="row"))
+
+
+def test_a_game_is_read_with_its_cover_genres_and_platforms() -> None:
+    genre = {"id": 5, "name": "Shooter", "slug": "shooter", "checksum": "g"}
+    rows, faults = games(
+        [
+            game(
+                72,
+                summary="Think.",
+                first_release_date=1303084800,
+                cover={"id": 1, "image_id": "co1rs4"},
+                genres=[genre],
+            )
+        ]
+    )
+    (row,) = Games.validate(rows).rows(named=True)
+    assert faults == []
+    assert row == {
+        "igdb_id": 72,
+        "igdb_name": "Game 72",
+        "igdb_slug": "game-72",
+        "igdb_summary": "Think.",
+        "igdb_first_release_date": datetime(2011, 4, 18, tzinfo=UTC),
+        "igdb_cover_url": "https://images.igdb.com/igdb/image/upload/t_cover_big/co1rs4.jpg",
+        "igdb_game_type": 0,
+        "version_parent": None,
+        "genres": [genre],
+        "platforms": [],
+    }
+
+
+def test_no_games_have_all_columns() -> None:
+    rows, faults = games([])
+    assert (Games.validate(rows).height, faults) == (0, [])
+
+
+def test_a_bad_game_row_is_set_aside_and_the_rest_goes_on() -> None:
+    rows, faults = games([game(1), game(2, name=None), game(3)])
+    assert rows["igdb_id"].to_list() == [1, 3]
+    assert len(faults) == 1
+
+
+def test_a_game_that_comes_twice_is_kept_once() -> None:
+    rows, _ = games([game(1), game(1)])
+    assert Games.validate(rows).height == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "decision"),
+    [
+        pytest.param([game(1)], ("MATCHED", "external_game", 1, None), id="one game"),
+        pytest.param([game(1, version_parent=9)], ("MATCHED", "external_game", 1, None), id="one edition"),
+        pytest.param([game(1, game_type=1)], ("MATCHED", "external_game", 1, None), id="one of a minor type"),
+        pytest.param(
+            [game(2), game(1, version_parent=2)], ("MATCHED", "external_game", 2, None), id="edition goes back"
+        ),
+        pytest.param([game(2), game(1, game_type=3)], ("MATCHED", "external_game", 2, None), id="main type goes first"),
+        pytest.param(
+            [game(2, game_type=None), game(1, game_type=1)], ("MATCHED", "external_game", 2, None), id="no type"
+        ),
+        pytest.param(
+            [game(1, version_parent=9), game(2, game_type=1)],
+            ("MATCHED", "external_game", 2, None),
+            id="an edition comes behind a minor type",
+        ),
+        pytest.param([game(2), game(1)], ("UNMATCHED", "ambiguous", None, [1, 2]), id="two of a kind"),
+        pytest.param(
+            [game(2, game_type=8), game(1)], ("UNMATCHED", "ambiguous", None, [1, 2]), id="remake and original"
+        ),
+        pytest.param(
+            [game(3), game(2), game(1, version_parent=2)],
+            ("UNMATCHED", "ambiguous", None, [2, 3]),
+            id="only the best are candidates",
+        ),
+        pytest.param(
+            [game(1, version_parent=9), game(2, version_parent=9)],
+            ("UNMATCHED", "ambiguous", None, [1, 2]),
+            id="two editions",
+        ),
+    ],
+)
+def test_of_several_games_one_is_taken_or_none(rows: list[dict[str, Any]], decision: tuple[Any, ...]) -> None:
+    assert decided(620, [(620, row["id"]) for row in rows], rows) == decision
+
+
+def test_the_order_in_which_igdb_answers_does_not_matter() -> None:
+    rows = [game(1, version_parent=3), game(2, game_type=3), game(3)]
+    pairs = [(620, 1), (620, 2), (620, 3)]
+    assert decided(620, pairs, rows) == decided(620, pairs[::-1], rows[::-1])
+
+
+def test_an_app_without_a_pair_is_not_found() -> None:
+    assert decided(620, [(400, 71)], [game(71)]) == ("UNMATCHED", "not_found", None, None)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param([], id="a game IGDB does not return"),
+        pytest.param([game(1, name=None)], id="no name"),
+        pytest.param([game(1, slug=None)], id="no slug"),
+        pytest.param([game(1, name=["Portal"])], id="wrong type"),
+        pytest.param([game(1, summary="a\0b")], id="NUL"),
+    ],
+)
+def test_an_app_whose_only_game_cannot_be_used_is_incomplete(bad: list[dict[str, Any]]) -> None:
+    assert decided(620, [(620, 1)], bad) == ("UNMATCHED", "igdb_incomplete", None, None)
+
+
+def test_beside_a_game_that_cannot_be_used_the_other_one_is_taken() -> None:
+    assert decided(620, [(620, 1), (620, 2)], [game(1, name=None), game(2)]) == ("MATCHED", "external_game", 2, None)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "unanswered"),
+    [
+        pytest.param([], {"unanswered_appids": [620]}, id="the app was not answered"),
+        pytest.param([(620, 1)], {"unanswered_games": [1]}, id="its game was not answered"),
+        pytest.param([(620, 1), (620, 2)], {"unanswered_games": [1]}, id="one of its games was not answered"),
+        pytest.param([(620, 2)], {"unanswered_appids": [620]}, id="some of its pages were not answered"),
+    ],
+)
+def test_what_was_not_answered_is_pending_and_no_miss(
+    pairs: list[tuple[int, int]], unanswered: dict[str, list[int]]
+) -> None:
+    assert decided(620, pairs, [game(2)], **unanswered) == ("PENDING", "igdb_unavailable", None, None)
+
+
+def test_several_apps_of_one_game_share_it() -> None:
+    known, _ = games([game(72)])
+    pairs = external_games([external("620,621", 72)])
+    assert resolve([620, 621], pairs, known)["igdb_id"].to_list() == [72, 72]
+
+
+def test_no_apps_have_no_matches() -> None:
+    known, _ = games([])
+    assert Matches.validate(resolve([], external_games([]), known)).is_empty()
+
+
+def classified(*apps: tuple[int, str]) -> pl.DataFrame:
+    schema = {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+    owner = {"user_id": "user-1", "steam_id64": "76561197960287930", "playtime_forever": 0}
+    return classify(pl.DataFrame([{**owner, "appid": appid, "name": name} for appid, name in apps], schema=schema))
+
+
+def test_a_joined_library_says_of_every_app_what_it_is() -> None:
+    genre = {"id": 5, "name": 'Shooter "3D"', "slug": "shooter", "checksum": None}
+    known, _ = games([game(1, genres=[genre]), game(2), game(3)])
+    pairs = external_games([external("10", 1), external("20", 2), external("20", 3)])
+    apps = classified((20, "Two"), (99, "Two - Demo"), (10, "One"), (30, "None"))
+    rows = EnrichedLibrary.validate(join_matches(apps, resolve([10, 20, 30], pairs, known), known))
+    assert rows.select("appid", "match_status", "match_reason", "igdb_id", "igdb_candidates").rows() == [
+        (20, "UNMATCHED", "ambiguous", None, "[2,3]"),
+        (99, "IGNORED", "filtered", None, None),
+        (10, "MATCHED", "external_game", 1, None),
+        (30, "UNMATCHED", "not_found", None, None),
+    ]
+    assert [text and json.loads(text) for text in rows["igdb_genres"]] == [None, None, [genre], None]
+    assert rows["igdb_platforms"].to_list() == [None, None, "[]", None]
+
+
+def test_an_app_that_is_owned_twice_keeps_both_rows() -> None:
+    known, _ = games([game(1)])
+    apps = classified((10, "One"), (10, "One again"))
+    rows = join_matches(apps, resolve([10, 10], external_games([external("10", 1)]), known), known)
+    assert rows.select("name", "igdb_id").rows() == [("One", 1), ("One again", 1)]
+
+
+def test_an_empty_library_is_joined_too() -> None:
+    known, _ = games([])
+    rows = join_matches(classified(), resolve([], external_games([]), known), known)
+    assert EnrichedLibrary.validate(rows).is_empty()

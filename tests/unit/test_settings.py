@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import Refused
+from pipeline.settings import Settings
+
+CANARY = "canary-0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_setting_is_the_environment_variable_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S3_BUCKET", "savepoint-imports")
+    monkeypatch.setenv("RETRY_ATTEMPTS", "3")
+    settings = Settings.read()
+    assert (settings.s3_bucket, settings.retry_attempts) == ("savepoint-imports", 3)
+
+
+def test_the_environment_wins_over_the_file_and_an_option_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("S3_BUCKET=file\nAWS_REGION=file\nSTORE_URL=file\nUNKNOWN=file\n", encoding="utf-8")
+    monkeypatch.setenv("AWS_REGION", "environment")
+    monkeypatch.setenv("STORE_URL", "environment")
+    settings = Settings.read(store_url="option", s3_bucket=None)
+    assert (settings.s3_bucket, settings.aws_region, settings.store_url) == ("file", "environment", "option")
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEAM_API_KEY", "")
+    monkeypatch.setenv("RETRY_ATTEMPTS", "")
+    settings = Settings.read()
+    assert (settings.steam_api_key, settings.retry_attempts) == (None, 5)
+
+
+def test_all_missing_settings_are_named_at_once_with_where_to_get_them() -> None:
+    with pytest.raises(Refused) as refused:
+        Settings.read().require("steam_api_key", "igdb_client_id", "igdb_client_secret", "database_url", "store")
+    message = refused.value.message
+    assert refused.value.code == "configuration"
+    names = ("STEAM_API_KEY", "IGDB_CLIENT_ID", "IGDB_CLIENT_SECRET", "DATABASE_URL", "S3_BUCKET", "STORE_URL")
+    assert [name for name in names if name not in message] == []
+    assert "https://steamcommunity.com/dev/apikey" in message
+    assert "https://dev.twitch.tv/console/apps" in message
+
+
+def test_only_what_a_stage_needs_is_required() -> None:
+    Settings.read(steam_api_key=CANARY, s3_bucket="bucket").require("steam_api_key", "store")
+
+
+def test_every_wrong_setting_is_named_and_no_value_shown() -> None:
+    with pytest.raises(Refused) as refused:
+        Settings.read(retry_attempts=CANARY, http_timeout_seconds=0, log_level="LOUD", catalogue_ttl_days=-1)
+    message = str(refused.value)
+    assert refused.value.code == "configuration"
+    assert [
+        name
+        for name in ("RETRY_ATTEMPTS", "HTTP_TIMEOUT_SECONDS", "LOG_LEVEL", "CATALOGUE_TTL_DAYS")
+        if name not in message
+    ] == []
+    assert CANARY not in message
+    assert refused.value.__cause__ is None
+
+
+def test_secrets_print_as_stars() -> None:
+    settings = Settings.read(
+        steam_api_key=CANARY, igdb_client_secret=CANARY, database_url=f"postgresql://u:{CANARY}@host/database"
+    )
+    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert CANARY not in shown
+    assert "***" in shown
+    assert settings.steam_api_key is not None
+    assert settings.steam_api_key.get_secret_value() == CANARY
+
+
+@pytest.mark.parametrize(
+    ("given", "store"),
+    [
+        pytest.param({}, None, id="neither"),
+        pytest.param({"s3_bucket": "bucket"}, "s3://bucket", id="bucket"),
+        pytest.param({"store_url": "./data"}, "./data", id="directory"),
+        pytest.param({"s3_bucket": "bucket", "store_url": "s3://other/prefix"}, "s3://other/prefix", id="URL wins"),
+    ],
+)
+def test_the_store_is_the_url_or_else_the_bucket(given: dict[str, str], store: str | None) -> None:
+    assert Settings.read(**given).store == store

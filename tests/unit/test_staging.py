@@ -1,0 +1,132 @@
+"""The enriched library becomes the rows of a load."""
+
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from pipeline.errors import Failed
+from pipeline.frames.staging import stage
+from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
+
+
+def test_an_app_that_comes_twice_counts_once_by_its_highest_playtime() -> None:
+    twice = library(app(10, name="Less", playtime_forever=1), app(10, name="More", playtime_forever=2), app(9))
+
+    imported = stage(twice).imported_games
+
+    assert imported.select("number", "storefrontGameId", "name").rows() == [(0, "9", "Name 9"), (1, "10", "More")]
+
+
+def test_the_same_app_of_two_users_stays_two_rows() -> None:
+    imported = stage(library(app(10, user_id="b"), app(10, user_id="a"))).imported_games
+
+    assert imported["userId"].to_list() == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", [None, "", " \t\n"])
+def test_a_nameless_app_is_named_by_its_id(name: str | None) -> None:
+    imported = stage(library(app(10, name=name))).imported_games
+
+    assert imported.select("name", "isNameless").row(0) == ("App 10", True)
+
+
+def test_a_name_keeps_its_blanks() -> None:
+    imported = stage(library(app(10, name="  Two  "))).imported_games
+
+    assert imported.select("name", "isNameless").row(0) == ("  Two  ", False)
+
+
+def test_times_lose_their_zone_and_not_their_hour() -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    staged = stage(library(matched(10, 100, rtime_last_played=moment, igdb_first_release_date=moment)))
+
+    assert staged.imported_games["lastPlayedAt"].item() == moment.replace(tzinfo=None)
+    assert staged.games["releaseDate"].item() == moment.replace(tzinfo=None)
+
+
+def test_several_apps_of_one_game_are_one_game_with_the_lowest_appid() -> None:
+    staged = stage(library(matched(20, 100), matched(3, 100), matched(10, 50)))
+
+    assert staged.games.select("number", "igdbId", "steamAppId").rows() == [(0, 50, 10), (1, 100, 3)]
+    assert staged.imported_games["igdbId"].to_list() == [100, 50, 100]
+
+
+@pytest.mark.parametrize("lack", [{"igdb_id": None}, {"igdb_name": None}, {"igdb_slug": ""}])
+def test_a_match_that_cannot_become_a_game_is_unmatched(lack: dict[str, object]) -> None:
+    staged = stage(library(matched(10, 100) | lack))
+
+    assert staged.imported_games.select("igdbMatchStatus", "igdbId").row(0) == ("UNMATCHED", None)
+    assert staged.games.is_empty()
+
+
+def test_an_app_that_is_not_matched_brings_no_game() -> None:
+    staged = stage(library(matched(10, 100, match_status="IGNORED", match_reason="filtered")))
+
+    assert staged.imported_games.select("igdbMatchStatus", "igdbId").row(0) == ("IGNORED", None)
+    assert staged.games.is_empty()
+
+
+def test_what_an_override_decided_is_marked() -> None:
+    staged = stage(library(app(10, match_reason="override"), app(11)))
+
+    assert staged.imported_games["isOverride"].to_list() == [True, False]
+
+
+def test_genres_come_once_and_are_linked_to_each_game() -> None:
+    staged = stage(
+        library(matched(10, 100, igdb_genres=[SHOOTER, FIGHTING]), matched(11, 101, igdb_genres=[SHOOTER, SHOOTER]))
+    )
+
+    assert staged.genres.rows() == [(0, *FIGHTING.values()), (1, *SHOOTER.values())]
+    assert staged.game_genres.rows() == [(100, 5), (100, 4), (101, 5)]
+
+
+def test_platforms_keep_all_that_igdb_says() -> None:
+    staged = stage(library(matched(10, 100, igdb_platforms=[{**WINDOWS, "new_field": [1]}])))
+
+    assert staged.platforms.rows() == [(0, *WINDOWS.values())]
+    assert staged.game_platforms.rows() == [(100, 6)]
+
+
+@pytest.mark.parametrize("lack", [{"id": None}, {"id": 5_000_000_000}, {"name": None}, {"slug": " "}])
+def test_a_genre_that_cannot_become_a_row_is_left_out(lack: dict[str, object]) -> None:
+    staged = stage(library(matched(10, 100, igdb_genres=[{**FIGHTING, **lack}, SHOOTER])))
+
+    assert staged.genres["igdbId"].to_list() == [5]
+    assert staged.game_genres.rows() == [(100, 5)]
+
+
+@pytest.mark.parametrize("nothing", [None, "", " ", "[]"])
+def test_an_empty_list_moves_no_other_games_genres(nothing: str | None) -> None:
+    rows = library(matched(9, 99), matched(10, 100, igdb_genres=[FIGHTING]), matched(11, 101, igdb_genres=[SHOOTER]))
+    empty = pl.when(pl.col("igdb_id") == 99).then(pl.lit(nothing)).otherwise("igdb_genres")
+
+    staged = stage(rows.with_columns(igdb_genres=empty))
+
+    assert staged.game_genres.rows() == [(100, 4), (101, 5)]
+
+
+@pytest.mark.parametrize("text", ["fighting", '{"id": 4}', '[{"id": "four"}]', "[], []"])
+def test_genres_that_are_not_the_json_of_the_schema_are_refused(text: str) -> None:
+    with pytest.raises(Failed, match="igdb_genres") as raised:
+        stage(library(matched(10, 100)).with_columns(igdb_genres=pl.lit(text)))
+
+    assert raised.value.code == "checkpoint_invalid"
+
+
+def test_an_empty_library_stages_nothing() -> None:
+    staged = stage(library())
+
+    assert {name: rows.height for name, rows in vars(staged).items()} == dict.fromkeys(vars(staged), 0)
+
+
+def test_the_order_of_the_file_does_not_matter() -> None:
+    rows = [matched(10, 100, igdb_genres=[SHOOTER]), matched(11, 101, igdb_genres=[FIGHTING]), app(3), app(200)]
+
+    one, other = stage(library(*rows)), stage(library(*reversed(rows)))
+
+    for name, frame in vars(one).items():
+        assert_frame_equal(frame, vars(other)[name])
