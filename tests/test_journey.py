@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import polars as pl
 import pytest
 
 from handlers import database_import, igdb_enrichment, steam_import
@@ -134,24 +135,37 @@ def test_what_was_played_or_renamed_since_is_updated_and_nothing_else(deployed: 
 
 
 def test_games_that_igdb_did_not_answer_for_are_pending_until_it_does(deployed: Sandbox, loaded_url: str) -> None:
-    is_external_games = deployed.faults.add(Fault(service="igdb", path="/games", status=503))
+    outage = deployed.faults.add(Fault(service="igdb", path="/games", status=503))
     _, enriched, loaded = import_library()
     assert (enriched["success"], loaded["success"]) == (True, True)
     assert enriched["stats"].items() >= {"processed": 4, "matched": 0, "pending": 2}.items()
     assert statuses(loaded_url) == {"400": "PENDING", "620": "PENDING", "999010": "UNMATCHED", "999020": "IGNORED"}
 
-    deployed.faults.remove(is_external_games)
+    deployed.faults.remove(outage)
     _, enriched, loaded = import_library()
     assert enriched["stats"].items() >= {"processed": 4, "matched": 2, "pending": 0}.items()
     assert loaded["stats"]["games_created"] == 2
     assert statuses(loaded_url) == {"400": "MATCHED", "620": "MATCHED", "999010": "UNMATCHED", "999020": "IGNORED"}
 
 
-def test_one_failing_batch_of_look_ups_leaves_only_its_own_apps_pending(deployed: Sandbox) -> None:
-    deployed.world = World.synthetic(450)
-    for service in (deployed.steam, deployed._igdb):
-        service.world = deployed.world
-    invoke(steam_import.handler, {"user_id": USER, "steam_id64": ACCOUNT, "timestamp": "20261123T031749Z"})
+def test_a_batch_that_fails_leaves_its_own_apps_pending_and_no_others(deployed: Sandbox) -> None:
+    apps, last = range(5000, 5600), 5599
+    for appid in apps:
+        deployed.world.add_owned(ACCOUNT, appid, f"Game {appid}")
+        deployed.world.add_store_item(appid, f"Game {appid}")
+        deployed.world.add_game(appid, 10_000 + appid, f"Game {appid}")
+    deployed.faults.add(
+        Fault(service="igdb", path="/external_games", when=lambda query: f'"{last}"' in query, status=503)
+    )
+    event = {"user_id": USER, "steam_id64": ACCOUNT, "timestamp": "20261123T031749Z"}
+    fetched = invoke(steam_import.handler, event)
+    stats = invoke(igdb_enrichment.handler, event | {"s3_location": fetched["s3_location"]})["stats"]
+    assert stats["matched"] >= 2
+    assert 1 <= stats["pending"] < len(apps)
+    assert stats["processed"] == sum(stats[what] for what in ("matched", "unmatched", "filtered", "pending")) == 604
+    pending = rows_in(ENRICHED).filter(pl.col("match_status") == "PENDING")
+    assert str(last) in pending["appid"]
+    assert pending["match_reason"].unique().to_list() == ["igdb_unavailable"]
 
 
 def statuses(url: str) -> dict[str, str]:

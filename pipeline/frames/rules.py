@@ -39,22 +39,10 @@ _PACKED = (
 )
 
 RULES = (
-    Rule(
-        "demo",
-        # Not every word demo: 34 names on IGDB go on after it, most of them Japanese (Doko Demo Issho).
-        r"demo([^a-z]*$| version| ver\b| build| disc| edition|:| [-|(])|体験版|體驗版|试玩|試玩|试用版|試用版",
-        "demo",
-        "25,065 demo, 24 video; 2 games",
-    ),
+    Rule("demo", r"demo[^a-z]*$", "demo", "24,961 demo, 24 video; no game"),
     Rule("playtest", r"play[ -]?test[0-9]*s?\b", "beta", "4,752 beta, 4 tool; no game", beats_store=True),
-    Rule(
-        "soundtrack",
-        r"\bsound ?track|[ (-]ost\b|\bo\.s\.t\b|\boriginal (sound|score|music)\b|原声|原聲|音乐集|音樂集"
-        r"|サウンドトラック",
-        "soundtrack",
-        "5,217 music, 36 dlc; no game",
-    ),
-    Rule("dedicated_server", r"\bdedicated[ -]server", "tool", "300 tool; 1 game"),
+    Rule("soundtrack", r"\bsound ?track|[ (-]ost\b", "soundtrack", "5,162 music, 36 dlc; no game"),
+    Rule("dedicated_server", r"\bdedicated[ -]server", "tool", "302 tool; 1 game"),
     Rule("sdk", r"sdk\b|\b(map|mod|dev|development|assembly|modding) kit\b", "tool", "50 tool, 1 media; no game"),
     Rule(
         "test_server",
@@ -73,12 +61,28 @@ RULES = (
     Rule(
         "beta",
         # Not `alpha$` (12 betas, 34 games), not `\(beta\)$` (6 betas, 8 games).
-        r"\bbeta$|[^a-z](open|closed|private|public|technical) (beta|alpha)\b|测试(版|服|$)|測試(版|服|$)|封测|封測"
-        r"|内测|內測|テスト版|ベータ版",
+        r"\bbeta$|[^a-z](open|closed|private|public|technical) (beta|alpha)\b",
         "beta",
-        "97 beta, 11 demo; 3 games",
+        "78 beta, 11 demo; 2 games",
         beats_store=True,
     ),
+    Rule(
+        "test_abroad",
+        r"测试(版|服|$)|測試(版|服|$)|封测|封測|内测|內測|テスト版|ベータ版",
+        "beta",
+        "19 beta; 1 game",
+        beats_store=True,
+    ),
+    Rule("demo_abroad", r"体験版|體驗版|试玩|試玩|试用版|試用版", "demo", "75 demo, 2 beta; 2 games"),
+    Rule(
+        "demo_version",
+        # Not every word demo: 34 names on IGDB go on after it, most of them Japanese (Doko Demo Issho).
+        r"\bdemo( version| ver\b| build| disc| edition|:| [-|(])",
+        "demo",
+        "29 demo, 3 media; no game",
+    ),
+    Rule("soundtrack_abroad", r"原声|原聲|音乐集|音樂集|サウンドトラック", "soundtrack", "48 music; no game"),
+    Rule("score", r"\boriginal (sound|score|music)\b|\bo\.s\.t\b", "soundtrack", "7 music; no game"),
     # Not every `multiplayer$`: 11 games more.
     Rule("multiplayer", r" - multi-?player$", "multiplayer_component", "1 media, 1 config; 2 games", beats_store=True),
     Rule(
@@ -132,7 +136,7 @@ RULES = (
     # A name with a plus is a game sold with its DLC.
     Rule(
         "dlc",
-        r"^[^+]+[^a-z+]dlc\b|\bdownloadable content\b| - .*\bexpansion$",
+        r"^[^+]+[^a-z+]dlc\b|\bdownloadable content\b|[-:] .*\bexpansion$",
         "dlc",
         "199 dlc, 38 application; no game",
     ),
@@ -151,7 +155,7 @@ RULES = (
         r"\blive wallpaper\b|^wallpaper engine\b|[^a-z](converter|crosshair)\b|\bvoice changer\b"
         r"|^(cyberlink|magix|movavi)\b|[^a-z](overlay|benchmark)$|\b(video|photo|image|audio|pdf) (editor|converter)$",
         "software",
-        "99 application, 2 dlc; 1 game",
+        "99 application, 2 tool; 1 game",
     ),
     Rule(
         "hardware",
@@ -182,7 +186,7 @@ _TELLTALES = (
 def by_name(names: pl.Expr, rules: Sequence[Rule] = RULES) -> pl.Expr:
     """The first of `rules` that matches each name: a struct of its `kind` and its `rule`, null where none does."""
     name, telling = pl.field("name"), pl.field("telling")
-    outcomes = pl.Series([{"kind": rule.kind, "rule": rule.name} for rule in rules])
+    outcomes = pl.Series("by_name", [{"kind": rule.kind, "rule": rule.name} for rule in rules])
     rows = pl.struct(name=names).struct.with_fields(
         telling=name.str.contains_any(_TELLTALES, ascii_case_insensitive=True)
     )
