@@ -5,7 +5,7 @@ word wins. Only `compact` rewrites the large file, and deletes what it merged af
 rows that are there twice, which merge to the same.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from uuid import uuid4
 
@@ -37,6 +37,14 @@ class Compaction:
     set_aside: int
 
 
+@dataclass
+class Memory:
+    """What was read of a catalogue, by ETag; whoever keeps it need not read that again."""
+
+    seen: dict[str, str] = field(default_factory=dict)
+    known: pl.DataFrame = field(default_factory=empty, repr=False)
+
+
 class CatalogueFiles:
     """The catalogue of one store; keeps what it read in memory, and reads only files with another ETag again.
 
@@ -44,23 +52,24 @@ class CatalogueFiles:
         Retryable: `store_unavailable`, also when files vanish faster than they can be read.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, memory: Memory | None = None) -> None:
         self._store = store
-        self._seen: dict[str, str] = {}
-        self._known = empty()
+        self._memory = memory or Memory()
 
     def read(self) -> pl.DataFrame:
         """The Catalogue as it is now; one listing where nothing has changed."""
         for _ in range(TRIES):
             listed = self._listed()
-            is_grown = listed.get(APPS) == self._seen.get(APPS)
-            unread = [key for key, etag in listed.items() if not is_grown or self._seen.get(key) != etag]
+            memory = self._memory
+            is_grown = listed.get(APPS) == memory.seen.get(APPS) and memory.seen.keys() <= listed.keys()
+            unread = [key for key, etag in listed.items() if not is_grown or memory.seen.get(key) != etag]
             parts = [self._read_file(key) for key in unread]
             if all(part is not None for part in parts):
                 rows = [part.rows for part in parts if part]
-                self._known = merge([self._known, *rows] if is_grown else rows) if unread else self._known
-                self._seen = listed
-                return self._known
+                if unread:
+                    memory.known = merge([memory.known, *rows] if is_grown else rows)
+                memory.seen = listed
+                return memory.known
         raise Retryable("store_unavailable", f"{ROOT} changes faster than it can be read. Try again later.")
 
     def remember(self, rows: pl.DataFrame) -> None:

@@ -33,7 +33,17 @@ class Retryable(PipelineError):
 
     retryable = True
 
-    def __init__(self, code: ErrorCode, message: str, *, retry_after: float | None = None) -> None:
-        """`retry_after`: seconds the other side asked us to wait, where it did."""
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        is_too_much: bool = False,
+        is_too_often: bool = False,
+    ) -> None:
+        """What the other side hints at: seconds to wait, or that a smaller or a later request may go through."""
         super().__init__(code, message)
         self.retry_after = retry_after
+        self.is_too_much = is_too_much
+        self.is_too_often = is_too_often

@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     steam_store_api_url: Url = "https://api.steampowered.com"
     igdb_api_url: Url = "https://api.igdb.com/v4"
     twitch_token_url: Url = "https://id.twitch.tv/oauth2/token"
+    igdb_multiquery: Literal["off", "each", "one"] = "off"
+    igdb_follow_editions: bool = False
     catalogue_ttl_days: float = Field(default=30, gt=0)
     catalogue_miss_ttl_days: float = Field(default=7, gt=0)
     status_unplayed: str | None = None

@@ -1,7 +1,6 @@
 """Fetch, enrich, load: each gathers, decides and writes. The only module that knows both sides."""
 
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -10,15 +9,15 @@ import structlog
 
 from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
 from pipeline.contract import Store, set_aside
-from pipeline.edges.igdb import Answer, Igdb, OnBatch
 from pipeline.edges.postgres import Database
 from pipeline.edges.steam import Steam
 from pipeline.errors import Failed
-from pipeline.frames.classify import classify, looked_up
+from pipeline.frames.catalogue import join_catalogue
 from pipeline.frames.library import library
-from pipeline.frames.match import external_games, games, join_matches, resolve
 from pipeline.frames.staging import stage
+from pipeline.knowledge import Knowledge, read_overrides
 from pipeline.layout import checkpoint, raw_checkpoint
+from pipeline.lookup import Progress, no_progress
 from pipeline.steam_id import Vanity, parse_steam_id
 from schemas.events import (
     EnrichEvent,
@@ -35,14 +34,7 @@ from schemas.manifest import Source
 
 PRIVACY_PAGE = "https://steamcommunity.com/my/edit/settings"
 
-Progress = Callable[[str, int, int], None]
-"""Told what is done, how much of it, and of how much."""
-
 log = structlog.get_logger()
-
-
-def no_progress(_what: str, _done: int, _total: int) -> None:
-    """For where nobody watches."""
 
 
 async def find_account(steam: Steam, steam_id: str) -> str:
@@ -90,7 +82,9 @@ async def fetch(store: Store, steam: Steam, event: FetchEvent) -> FetchResponse:
     )
 
 
-async def enrich(store: Store, igdb: Igdb, event: EnrichEvent, progress: Progress = no_progress) -> EnrichResponse:
+async def enrich(
+    store: Store, knowledge: Knowledge, event: EnrichEvent, progress: Progress = no_progress
+) -> EnrichResponse:
     """What each app of a raw CSV is, and which IGDB game it is, as an enriched CSV.
 
     Raises:
@@ -99,21 +93,21 @@ async def enrich(store: Store, igdb: Igdb, event: EnrichEvent, progress: Progres
     run = _Run(event)
     raw = checkpoint(store.key_of(event.s3_location), "raw", event.user_id)
     source = read_checkpoint(store, raw, RawLibrary)
-    apps = classify(source.rows)
-    matches, known_games = await _look_up(igdb, apps.filter(looked_up())["appid"].unique(), progress)
-    rows, rejected = set_aside(join_matches(apps, matches, known_games), EnrichedLibrary)
+    overrides = read_overrides(store)
+    apps, known = await knowledge.of(source.rows, overrides, progress)
+    rows, rejected = set_aside(join_catalogue(apps, known, overrides), EnrichedLibrary)
     stats = _stats(rows)
     counts = stats.model_dump(exclude={"kinds"}) | {"rejected": rejected.height}
-    making = run.making(igdb.requests, counts, source.source)
+    making = run.making(knowledge.requests, counts, source.source)
     manifest = write_checkpoint(store, raw.enriched, rows, rejected, making)
-    run.log("enrich", manifest.seconds, igdb.requests, counts)
+    run.log("enrich", manifest.seconds, knowledge.requests, counts)
     return EnrichResponse(
         success=True,
         s3_enriched_location=store.locate(raw.enriched.key),
         stats=stats,
         rejected=rejected.height,
         seconds=manifest.seconds,
-        requests=igdb.requests,
+        requests=knowledge.requests,
     )
 
 
@@ -138,48 +132,6 @@ def load(
     written = {what: rows for what, rows in loaded.counts.items() if rows}
     run.log("load", run.seconds, 0, written | {"statements": loaded.statements})
     return LoadResponse(success=True, stats=loaded.counts, rejected=0, seconds=run.seconds)
-
-
-async def _look_up(igdb: Igdb, appids: pl.Series, progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Matches of the apps and the Games they name: ids by app first, then each game once."""
-    by_app = await igdb.fetch_external_games(appids, _counting(progress, "Apps looked up on IGDB", appids.len()))
-    pairs = external_games(_rows(by_app))
-    ids = pairs["igdb_id"].unique()
-    by_id = await igdb.fetch_games(ids, _counting(progress, "Games read from IGDB", ids.len()))
-    _insist(by_app + by_id)
-    known_games, faults = games(_rows(by_id))
-    if faults:
-        log.warning("igdb rows set aside", rows=len(faults), first=faults[:5])
-    return resolve(
-        appids, pairs, known_games, unanswered_appids=_unanswered(by_app), unanswered_games=_unanswered(by_id)
-    ), known_games
-
-
-def _counting(progress: Progress, what: str, total: int) -> OnBatch:
-    done = 0
-
-    def on_batch(ids: int) -> None:
-        nonlocal done
-        done += ids
-        progress(what, done, total)
-
-    progress(what, 0, total)
-    return on_batch
-
-
-def _insist(answers: list[Answer]) -> None:
-    """Some batches may fail; all of them, and the stage has nothing to say."""
-    errors = [answer.error for answer in answers if answer.error]
-    if errors and len(errors) == len(answers):
-        raise errors[0]
-
-
-def _rows(answers: list[Answer]) -> list[object]:
-    return [row for answer in answers for row in answer.rows]
-
-
-def _unanswered(answers: list[Answer]) -> list[int]:
-    return [number for answer in answers for number in answer.unanswered]
 
 
 async def _nothing_shown(steam: Steam, steam_id64: str) -> Failed:

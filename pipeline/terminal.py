@@ -12,7 +12,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from pipeline.edges.live_schema import LiveSchema
-from pipeline.stages import Progress, no_progress
+from pipeline.lookup import Progress, no_progress
 from schemas.events import EnrichResponse, EnrichStats, FetchResponse, LoadResponse, StageResponse
 from schemas.frames import ENRICHED_KINDS
 

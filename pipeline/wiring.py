@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from datetime import timedelta
 from functools import cache
 from typing import TypeVar
 
@@ -9,15 +10,21 @@ import structlog
 from pydantic import ValidationError
 
 from pipeline import stages
+from pipeline.catalogue_files import CatalogueFiles, Memory
 from pipeline.contract import Store
 from pipeline.edges.http import Patience
-from pipeline.edges.igdb import Igdb, Token
+from pipeline.edges.igdb import Igdb
 from pipeline.edges.postgres import Database
 from pipeline.edges.steam import Steam
+from pipeline.edges.steam_store import SteamStore
 from pipeline.edges.store import open_store
+from pipeline.edges.twitch import Token
 from pipeline.errors import Refused
+from pipeline.frames.catalogue import Lifetimes
+from pipeline.knowledge import Knowledge
+from pipeline.lookup import Progress, no_progress
 from pipeline.settings import Settings
-from pipeline.stages import Progress, no_progress
+from pipeline.sync import Synced, sync
 from schemas.events import EnrichEvent, EnrichResponse, FetchEvent, FetchResponse, LoadEvent, LoadResponse, StageEvent
 
 STEAM_RETRY_SECONDS = 5.0
@@ -62,8 +69,19 @@ async def fetch(settings: Settings, event: FetchEvent) -> FetchResponse:
 async def enrich(settings: Settings, event: EnrichEvent, progress: Progress = no_progress) -> EnrichResponse:
     """Stage 2 with these settings; see `stages.enrich`."""
     settings.require(*NEEDED_BY_ENRICH)
+    place = store(settings)
+    async with _igdb(settings) as igdb, _steam_store(settings) as steam_store:
+        knowledge = Knowledge(
+            catalogue(settings), igdb, steam_store, _lifetimes(settings), settings.igdb_follow_editions
+        )
+        return await stages.enrich(place, knowledge, event, progress)
+
+
+async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -> Synced:
+    """Bring in all that IGDB has for Steam; see `sync.sync`."""
+    settings.require(*NEEDED_BY_ENRICH)
     async with _igdb(settings) as igdb:
-        return await stages.enrich(store(settings), igdb, event, progress)
+        return await sync(store(settings), catalogue(settings), igdb, progress)
 
 
 def load(settings: Settings, event: LoadEvent) -> LoadResponse:
@@ -87,6 +105,12 @@ def store(settings: Settings) -> Store:
         endpoint_url=settings.aws_endpoint_url_s3,
         patience=_patience(settings),
     )
+
+
+def catalogue(settings: Settings) -> CatalogueFiles:
+    """The catalogue in the store, with what this process read of it already."""
+    place = store(settings)
+    return CatalogueFiles(place, _memory(place.locate("")))
 
 
 def database(settings: Settings) -> Database:
@@ -123,6 +147,14 @@ def _steam(settings: Settings) -> Steam:
     return Steam(_secret(settings, "steam_api_key"), settings.steam_api_url, patience)
 
 
+def _steam_store(settings: Settings) -> SteamStore:
+    return SteamStore(settings.steam_store_api_url, _patience(settings))
+
+
+def _lifetimes(settings: Settings) -> Lifetimes:
+    return Lifetimes(timedelta(days=settings.catalogue_ttl_days), timedelta(days=settings.catalogue_miss_ttl_days))
+
+
 def _igdb(settings: Settings) -> Igdb:
     client_id = str(settings.igdb_client_id)
     return Igdb(
@@ -132,7 +164,14 @@ def _igdb(settings: Settings) -> Igdb:
         token_url=settings.twitch_token_url,
         patience=_patience(settings),
         token=_token(client_id, settings.twitch_token_url),
+        multiquery=settings.igdb_multiquery,
     )
+
+
+@cache
+def _memory(_place: str) -> Memory:
+    """One catalogue for all invocations of a warm Lambda."""
+    return Memory()
 
 
 @cache

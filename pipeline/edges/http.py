@@ -1,6 +1,6 @@
 """What the APIs have in common: one client with time limits, and one way to repeat what a repetition can mend."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -12,10 +12,14 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_exponential, wait_random
 
 from pipeline.errors import Retryable
+from schemas.events import ErrorCode
 
 T = TypeVar("T")
 MAX_WAIT_SECONDS = 60.0
 """Nobody is kept waiting for longer than this; an API that asks for more has the stage end, to be run again later."""
+
+PATIENCE_WITH_LIMITS = 4
+"""A rate limit is waited out so many times longer than a failure: it always ends, and others may share it."""
 
 log = structlog.get_logger()
 
@@ -27,6 +31,8 @@ class Patience:
     timeout_seconds: float = 20.0
     attempts: int = 5
     base_seconds: float = 1.0
+    attempts_of_too_much: int | None = None
+    """How often to ask for what may be too much at once, where it can be asked for in parts instead."""
 
     async def repeat(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until it does not raise `Retryable`; the last one is raised. Waits double, with jitter."""
@@ -44,21 +50,33 @@ class Patience:
         return await retrying(attempt)
 
     def _enough(self, state: RetryCallState) -> bool:
-        return state.attempt_number >= self.attempts or (_retry_after(state) or 0.0) > MAX_WAIT_SECONDS
+        error = _error(state)
+        attempts = self.attempts
+        if error and error.is_too_often:
+            attempts *= PATIENCE_WITH_LIMITS
+        if error and error.is_too_much and self.attempts_of_too_much:
+            attempts = self.attempts_of_too_much
+        return state.attempt_number >= attempts or _retry_after(state) > MAX_WAIT_SECONDS
 
     def _wait(self, state: RetryCallState) -> float:
         backoff = (wait_exponential(self.base_seconds) + wait_random(0, self.base_seconds))(state)
-        return max(min(backoff, MAX_WAIT_SECONDS), _retry_after(state) or 0.0)
+        return max(min(backoff, MAX_WAIT_SECONDS), _retry_after(state))
 
 
-def _retry_after(state: RetryCallState) -> float | None:
+def _error(state: RetryCallState) -> Retryable | None:
     error = state.outcome.exception() if state.outcome else None
-    return error.retry_after if isinstance(error, Retryable) else None
+    return error if isinstance(error, Retryable) else None
+
+
+def _retry_after(state: RetryCallState) -> float:
+    error = _error(state)
+    return error.retry_after or 0.0 if error else 0.0
 
 
 def _say_so(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    log.warning("retry", attempt=state.attempt_number, wait_seconds=round(state.upcoming_sleep, 2), error=str(error))
+    log.warning(
+        "retry", attempt=state.attempt_number, wait_seconds=round(state.upcoming_sleep, 2), error=str(_error(state))
+    )
 
 
 def open_client(
@@ -71,6 +89,38 @@ def open_client(
         transport=transport,
         headers={"User-Agent": "steam-library-import", "Accept": "application/json"},
     )
+
+
+async def send(
+    client: httpx.AsyncClient,
+    code: ErrorCode,
+    method: str,
+    url: str,
+    **request: Any,  # noqa: ANN401 - httpx's own arguments
+) -> httpx.Response:
+    """One request; no answer is `Retryable`, of this code."""
+    try:
+        return await client.request(method, url, **request)
+    except httpx.RequestError as error:
+        host = httpx.URL(url).host or client.base_url.host
+        raise Retryable(
+            code,
+            f"{host} did not answer: {type(error).__name__}. Try again later.",
+            is_too_much=isinstance(error, httpx.TimeoutException),
+        ) from error
+
+
+def cause(answer: httpx.Response) -> str:
+    """What an error says: IGDB's are a list of `{title, cause}` or an object with `message`, a gateway's any text."""
+    try:
+        body = decode(answer)
+    except ValueError:
+        return answer.text[:80].strip() or answer.reason_phrase
+    error = body[0] if isinstance(body, list) and body else body
+    if not isinstance(error, Mapping):
+        return answer.reason_phrase
+    said = [str(error[key])[:200] for key in ("title", "cause", "message") if error.get(key)]
+    return ", ".join(said) or answer.reason_phrase
 
 
 def retry_after(answer: httpx.Response) -> float | None:

@@ -1,81 +1,52 @@
-"""IGDB v4 (https://api-docs.igdb.com) and the Twitch token it asks for."""
+"""IGDB v4 (https://api-docs.igdb.com)."""
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from math import inf
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
 import structlog
-from aiolimiter import AsyncLimiter
 
-from pipeline.edges.http import Patience, decode, open_client, retry_after
+from pipeline.edges.apicalypse import PAGE, Query, external_games_of, games_by_id, grouped, named
+from pipeline.edges.batches import SMALLEST, Answer, OnBatch, ask_in_batches, batches, gather, ignore
+from pipeline.edges.http import Patience, cause, open_client, send
+from pipeline.edges.igdb_answers import judge
+from pipeline.edges.pace import Pace
+from pipeline.edges.twitch import Token, Twitch
 from pipeline.errors import Refused, Retryable
 
-STEAM = 1
-"""external_game_source of Steam. `category`, its forerunner, silently finds nothing."""
-
-PAGE = 500
-"""IGDB's highest `limit`."""
+Multiquery = Literal["off", "each", "one"]
+"""Whether to ask several queries in one request, and whether IGDB counts each of them or all as one (undocumented)."""
 
 UIDS = 400
-"""Steam ids asked for at once: below a page, for a uid may have several rows, and a full page costs one more request."""
+"""Steam ids asked for at once: below a page, as a uid may have several rows, and a full page costs one request more."""
 
 SECONDS_PER_REQUEST = 0.27
 """IGDB counts 4 requests in any sliding second. A bucket of four that refills lets seven through at the start; evenly
 spaced, a fifth never falls into the same second, with 0.08 s to spare for a slow connection."""
 
 OPEN_REQUESTS = 8
-TOKEN_MARGIN_SECONDS = 60.0
 MAX_PAGES = 20
+QUERIES = {"each": 4, "one": 10}
+"""Queries in a multiquery: IGDB allows ten, and four if each counts towards the second."""
 
-GAME_FIELDS = (
-    "id,name,slug,summary,first_release_date,cover.image_id,game_type,parent_game,version_parent,"
-    "genres.name,genres.slug,genres.checksum,"
-    "platforms.name,platforms.slug,platforms.abbreviation,platforms.alternative_name,platforms.generation,"
-    "platforms.platform_family,platforms.platform_type,platforms.checksum"
-)
-
-OnBatch = Callable[[int], None]
-"""Told how many ids were answered, or given up."""
+GIVE_UP_AFTER = 20
+"""Failures in a row, without an answer between them, after which IGDB counts as down and nothing is tried twice."""
 
 log = structlog.get_logger()
 
 
-def _ignore(_ids: int) -> None:
-    pass
-
-
-@dataclass
-class Token:
-    """A Twitch app token, kept by whoever wants to use it for longer than one client lives."""
-
-    value: str = field(default="", repr=False)
-    expires_at: float = 0.0
-
-    def is_fresh(self) -> bool:
-        """Whether it can be used for another minute."""
-        return time.time() < self.expires_at - TOKEN_MARGIN_SECONDS
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of one batch: rows as IGDB gave them, or the ids without an answer and why."""
-
-    rows: list[Any] = field(default_factory=list)
-    unanswered: list[int] = field(default_factory=list)
-    error: Retryable | None = None
+Json = TypeVar("Json", list[Any], dict[str, Any])
+MakeQuery = Callable[[Sequence[int]], Query]
 
 
 class Igdb:
     """Asks on behalf of one Twitch application, at IGDB's pace; `requests` counts what was sent.
 
     Raises:
-        Refused: `bad_igdb_credentials`.
-        Retryable: `igdb_unavailable`, when no token can be had. A batch of a look-up that fails does not raise.
+        Refused: `bad_igdb_credentials`. A batch that fails for good is in its `Answer` instead.
     """
 
     def __init__(  # noqa: PLR0913 - two services, their credentials and a seam
@@ -87,18 +58,17 @@ class Igdb:
         token_url: str,
         patience: Patience,
         token: Token | None = None,
+        multiquery: Multiquery = "off",
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._client = open_client(base_url, patience, transport)
         self._client_id = client_id
-        self._client_secret = client_secret
-        self._token_url = token_url
+        self._twitch = Twitch(self._client, token_url, client_id, client_secret, token or Token())
         self._patience = patience
-        self._token = token or Token()
-        self._minting = asyncio.Lock()
-        self._pace = AsyncLimiter(1, SECONDS_PER_REQUEST)
-        self._open = asyncio.Semaphore(OPEN_REQUESTS)
-        self.requests = 0
+        self._multiquery = multiquery
+        self._pace = Pace(SECONDS_PER_REQUEST, OPEN_REQUESTS)
+        self._failures = 0
+        self._sent = 0
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -107,144 +77,111 @@ class Igdb:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._client.aclose()
 
-    async def fetch_external_games(self, appids: Iterable[int], on_batch: OnBatch = _ignore) -> list[Answer]:
+    @property
+    def requests(self) -> int:
+        """Requests sent to IGDB, and to Twitch for a token."""
+        return self._sent + self._twitch.requests
+
+    async def fetch_external_games(self, appids: Iterable[int], on_batch: OnBatch = ignore) -> list[Answer]:
         """The `external_games` rows of Steam apps: `id, uid, game`; a uid may have several rows, or none."""
-        batches = _batches(sorted(appids), UIDS)
-        return await _gather([self._answer(batch, self._external_games(batch), on_batch) for batch in batches])
+        return await self._fetch(sorted(appids), UIDS, external_games_of, on_batch)
 
-    async def fetch_games(self, ids: Iterable[int], on_batch: OnBatch = _ignore) -> list[Answer]:
+    async def fetch_games(self, ids: Iterable[int], on_batch: OnBatch = ignore) -> list[Answer]:
         """The `games` rows of IGDB ids, with cover, genres and platforms expanded."""
-        batches = _batches(sorted(ids), PAGE)
-        return await _gather([self._answer(batch, self._games(batch), on_batch) for batch in batches])
+        return await self._fetch(sorted(ids), PAGE, games_by_id, on_batch)
 
-    async def _answer(self, ids: Sequence[int], rows: Awaitable[list[Any]], on_batch: OnBatch) -> Answer:
+    async def count(self, query: Query) -> int:
+        """How many rows a query has; raises `igdb_unavailable`."""
+        counted = await self._repeat(f"{query.endpoint}/count", f"where {query.where};", dict)
+        return int(counted.get("count") or 0)
+
+    async def fetch_after(self, query: Query, after: int) -> list[Any]:
+        """The page of a query that follows the row of an id; raises `igdb_unavailable`."""
+        text = f"fields {query.fields}; where {query.where} & id > {after}; sort id asc; limit {PAGE};"
+        return await self._repeat(query.endpoint, text, list)
+
+    async def _repeat(
+        self, endpoint: str, text: str, kind: type[Json], slots: int = 1, patience: Patience | None = None
+    ) -> Json:
+        return await (patience or self._patience).repeat(lambda: self._ask(endpoint, text, slots, kind))
+
+    async def _fetch(self, ids: Sequence[int], size: int, query: MakeQuery, on_batch: OnBatch) -> list[Answer]:
+        first_pages = await self._first_pages([query(batch) for batch in batches(ids, size)])
+
+        async def ask(batch: Sequence[int]) -> list[Any]:
+            asked = query(batch)
+            patience = self._patience if len(batch) <= SMALLEST else replace(self._patience, attempts_of_too_much=2)
+            return await self._pages(asked, first_pages.pop(asked, None), patience)
+
+        return await ask_in_batches(ids, size, ask, on_batch)
+
+    async def _first_pages(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
+        """The first page of each query, several in a request; none of those whose request fails."""
+        if self._multiquery == "off" or len(queries) <= 1:
+            return {}
+        parts = await gather([self._multi(group) for group in grouped(queries, QUERIES[self._multiquery])])
+        return {query: rows for part in parts for query, rows in part.items()}
+
+    async def _multi(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
+        text = "".join(named(number, query) for number, query in enumerate(queries))
+        slots = len(queries) if self._multiquery == "each" else 1
         try:
-            return Answer(await rows)
+            results = await self._repeat("multiquery", text, list, slots)
         except Retryable as error:
-            log.warning("igdb batch failed", ids=len(ids), first=ids[0], error=error.message)
-            return Answer(unanswered=list(ids), error=error)
-        finally:
-            on_batch(len(ids))
+            log.warning("multiquery failed", queries=len(queries), error=error.message)
+            return {}
+        rows = {result.get("name"): result.get("result") for result in results if isinstance(result, dict)}
+        answered = ((query, rows.get(str(number))) for number, query in enumerate(queries))
+        return {query: page for query, page in answered if isinstance(page, list)}
 
-    async def _external_games(self, appids: Sequence[int]) -> list[Any]:
+    async def _pages(self, query: Query, first: list[Any] | None, patience: Patience) -> list[Any]:
         """All pages: IGDB cuts an answer off at its limit without a word."""
-        uids = ",".join(f'"{appid}"' for appid in appids)
-        query = f"fields uid,game; where external_game_source = {STEAM} & uid = ({uids}); sort id asc; limit {PAGE};"
         rows: list[Any] = []
         for number in range(MAX_PAGES):
-            page = await self._post("external_games", f"{query} offset {number * PAGE};")
+            page = first if first is not None and number == 0 else await self._page(query, number, patience)
             rows += page
-            if len(page) < PAGE:
+            if len(page) < PAGE or not query.has_pages:
                 return rows
-        raise Retryable(
-            "igdb_unavailable", f"IGDB's list of {len(appids)} Steam apps does not end after {MAX_PAGES} pages."
-        )
+        raise Retryable("igdb_unavailable", f"IGDB's list of {query.endpoint} does not end after {MAX_PAGES} pages.")
 
-    async def _games(self, ids: Sequence[int]) -> list[Any]:
-        """One page: an id has one row at most."""
-        listed = ",".join(map(str, ids))
-        return await self._post("games", f"fields {GAME_FIELDS}; where id = ({listed}); sort id asc; limit {PAGE};")
+    async def _page(self, query: Query, number: int, patience: Patience) -> list[Any]:
+        return await self._repeat(query.endpoint, query.text(number), list, patience=patience)
 
-    async def _post(self, endpoint: str, query: str) -> list[Any]:
-        return await self._patience.repeat(lambda: self._ask(endpoint, query))
-
-    async def _ask(self, endpoint: str, query: str) -> list[Any]:
+    async def _ask(self, endpoint: str, text: str, slots: int, kind: type[Json]) -> Json:
         """One request; a token that is refused is minted anew, once."""
-        token = await self._fresh_token()
-        answer = await self._send(endpoint, query, token)
-        if answer.status_code == HTTPStatus.UNAUTHORIZED:
-            answer = await self._send(endpoint, query, await self._fresh_token(refused=token))
-        return _rows(answer)
+        try:
+            token = await self._twitch.token()
+            answer = await self._send(endpoint, text, token, slots)
+            if answer.status_code == HTTPStatus.UNAUTHORIZED:
+                answer = await self._send(endpoint, text, await self._twitch.token(refused=token), slots)
+            answered = _answered(answer, kind)
+        except Retryable as error:
+            self._note(error)
+            raise
+        self._failures = 0
+        self._pace.speed_up()
+        return answered
 
-    async def _send(self, endpoint: str, query: str, token: str) -> httpx.Response:
+    async def _send(self, endpoint: str, text: str, token: str, slots: int) -> httpx.Response:
         headers = {"Client-ID": self._client_id, "Authorization": f"Bearer {token}"}
-        async with self._open, self._pace:
-            return await self._request(endpoint, headers=headers, content=query)
+        async with self._pace.slots(slots):
+            self._sent += 1
+            return await send(self._client, "igdb_unavailable", "POST", endpoint, headers=headers, content=text)
 
-    async def _request(self, url: str, **request: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own arguments
-        self.requests += 1
-        try:
-            return await self._client.post(url, **request)
-        except httpx.RequestError as error:
-            where = httpx.URL(url).host or self._client.base_url.host
-            raise Retryable(
-                "igdb_unavailable", f"{where} did not answer: {type(error).__name__}. Try again later."
-            ) from error
-
-    async def _fresh_token(self, refused: str | None = None) -> str:
-        """The token in use, minted if there is none, if it is about to expire, or if it is the one that was refused."""
-        async with self._minting:
-            if not self._token.is_fresh() or self._token.value == refused:
-                self._token.value, self._token.expires_at = await self._mint()
-            return self._token.value
-
-    async def _mint(self) -> tuple[str, float]:
-        form = {
-            "client_id": self._client_id,
-            "client_secret": self._client_secret,
-            "grant_type": "client_credentials",
-        }
-        asked_at = time.time()
-        answer = await self._request(self._token_url, data=form)
-        if answer.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise Refused(
-                "bad_igdb_credentials", f"Twitch refuses IGDB_CLIENT_ID and IGDB_CLIENT_SECRET: {_cause(answer)}."
-            )
-        match _json(answer):
-            case {"access_token": str(token), "expires_in": int(seconds)}:
-                return token, asked_at + seconds
-            case _:
-                raise Retryable("igdb_unavailable", "Twitch's answer holds no token and lifetime. Try again later.")
+    def _note(self, error: Retryable) -> None:
+        """Slow down where IGDB says so; stop trying where it says nothing any more."""
+        if error.is_too_often:
+            self._pace.slow_down()
+            return
+        self._failures += 1
+        if self._failures >= GIVE_UP_AFTER:
+            error.retry_after, error.is_too_much = inf, False
 
 
-async def _gather(answers: Sequence[Awaitable[Answer]]) -> list[Answer]:
-    """All at once; if one raises, the others are not left running."""
-    tasks = [asyncio.ensure_future(answer) for answer in answers]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-def _batches(ids: Sequence[int], size: int) -> list[Sequence[int]]:
-    return [ids[start : start + size] for start in range(0, len(ids), size)]
-
-
-def _rows(answer: httpx.Response) -> list[Any]:
+def _answered(answer: httpx.Response, kind: type[Json]) -> Json:
     if answer.status_code == HTTPStatus.UNAUTHORIZED:
-        raise Refused("bad_igdb_credentials", f"IGDB refuses a token that was just minted: {_cause(answer)}.")
-    rows = _json(answer)
-    if not isinstance(rows, list):
-        raise Retryable("igdb_unavailable", "IGDB's answer is not a list. Try again later.")
-    return rows
-
-
-def _json(answer: httpx.Response) -> Any:  # noqa: ANN401 - each caller checks the shape it needs
-    """The JSON of a good answer. A request that IGDB finds at fault (4xx) is not worth repeating as it is."""
-    if answer.is_success:
-        try:
-            return decode(answer)
-        except ValueError:
-            raise Retryable("igdb_unavailable", f"{answer.url.host} answers something that is not JSON.") from None
-    passing = answer.is_server_error or answer.status_code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
-    raise Retryable(
-        "igdb_unavailable",
-        f"{answer.url.host} answers {answer.status_code}: {_cause(answer)}. Try again later.",
-        retry_after=retry_after(answer) if passing else inf,
-    )
-
-
-def _cause(answer: httpx.Response) -> str:
-    """IGDB's errors are a list of `{title, cause}` or an object with `message`; a gateway's are any text."""
-    try:
-        body = decode(answer)
-    except ValueError:
-        return answer.text[:80].strip() or answer.reason_phrase
-    error = body[0] if isinstance(body, list) and body else body
-    if not isinstance(error, Mapping):
-        return answer.reason_phrase
-    return (
-        ", ".join(str(error[key])[:200] for key in ("title", "cause", "message") if error.get(key))
-        or answer.reason_phrase
-    )
+        raise Refused("bad_igdb_credentials", f"IGDB refuses a token that was just minted: {cause(answer)}.")
+    answered = judge(answer)
+    if not isinstance(answered, kind):
+        raise Retryable("igdb_unavailable", f"IGDB's answer is no {kind.__name__}. Try again later.")
+    return answered

@@ -66,6 +66,18 @@ def matched(matches: pl.DataFrame, games: pl.DataFrame, looked_up_at: datetime) 
     return _as_catalogue(rows.with_columns(looked_up_at=_time(looked_up_at)))
 
 
+def naming(known: pl.DataFrame, igdb_ids: Sequence[int]) -> pl.DataFrame:
+    """The Catalogue rows whose game, or one of whose candidates, is among these."""
+    ids = pl.Series(igdb_ids, dtype=pl.Int32).implode()
+    is_candidate = pl.col("candidates").list.eval(pl.element().is_in(ids)).list.any()
+    return known.filter(pl.col("igdb_id").is_in(ids) | is_candidate)
+
+
+def without_overridden(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Catalogue rows without those of apps that humans decided about."""
+    return rows.join(known.filter(pl.col("match_reason") == "override"), on="appid", how="anti")
+
+
 def join_catalogue(apps: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
     """ClassifiedLibrary with what is known of its apps, as EnrichedLibrary; what is not known is PENDING."""
     joined = apps.join(known.drop(STORE_COLUMNS), on="appid", how="left", validate="m:1", maintain_order="left")

@@ -1,35 +1,60 @@
-"""What each app is, by its name; a table of rules compiled into one expression."""
+"""What each app is: a human's word, else the store's, else what its name gives away, else a game."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
-from schemas.frames import ENRICHED_KINDS, KINDS
+from pipeline.frames.rules import STORE_GAME_RULES, by_name
+from schemas.frames import ENRICHED_KINDS, KINDS, STORE_TYPES, ClassifiedLibrary
+from schemas.igdb import valid
+from schemas.steam_store import StoreItem
+
+KIND_OF_TYPE = {
+    "game": "game",
+    "demo": "demo",
+    "mod": "mod",
+    "movie": "video",
+    "dlc": "dlc",
+    "guide": "bonus_content",
+    "software": "software",
+    "video": "video",
+    "series": "series",
+    "episode": "video",
+    "hardware": "hardware",
+    "music": "soundtrack",
+    "beta": "beta",
+    "tool": "tool",
+    "advertising": "bonus_content",
+}
 
 
-class Rule(NamedTuple):
-    """`name` goes into kind_reason; `pattern` is a regular expression, matched without regard to case."""
+def classify(library: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
+    """RawLibrary with what the Catalogue and the Overrides say of its apps, as ClassifiedLibrary.
 
-    name: str
-    pattern: str
-    kind: str
-
-
-RULES = (
-    Rule("multiplayer", r"- Multi-?player\b", "multiplayer_component"),
-    Rule("dlc", r"- DLC\b|\bSeason Pass\b|\bExpansion\b", "dlc"),
-    Rule("demo", r"- Demo\b", "demo"),
-    Rule("soundtrack", r"- Soundtrack\b", "soundtrack"),
-    Rule("editor", r"\bEditor\b", "tool"),
-)
-"""The first rule that matches decides."""
-
-
-def classify(library: pl.DataFrame) -> pl.DataFrame:
-    """RawLibrary as ClassifiedLibrary, in one pass; a name that no rule knows is a game's."""
-    return library.with_columns(
-        kind=_by_name([rule.kind for rule in RULES], "game").cast(pl.Enum(KINDS)),
-        kind_reason=_by_name([f"name:{rule.name}" for rule in RULES], "default"),
+    A store type of game leaves a name its say: test servers and public betas are games to the store.
+    """
+    return (
+        library.join(known.select("appid", "store_type"), on="appid", how="left", validate="m:1", maintain_order="left")
+        .join(overrides.select("appid", "action"), on="appid", how="left", validate="m:1", maintain_order="left")
+        .with_columns(
+            pl.col("store_type").cast(pl.String),
+            named=by_name(pl.col("name")),
+            named_anyway=by_name(pl.col("name"), STORE_GAME_RULES),
+        )
+        .with_columns(
+            kind=_decide(
+                pl.lit("game"), pl.col("store_type").replace_strict(KIND_OF_TYPE), _named("kind"), pl.lit("game")
+            ),
+            kind_reason=_decide(
+                pl.lit("override"),
+                pl.format("store:{}", "store_type"),
+                pl.format("name:{}", _named("rule")),
+                pl.lit("default"),
+            ),
+        )
+        .with_columns(pl.col("kind").cast(pl.Enum(KINDS)))
+        .select(ClassifiedLibrary.to_schema().columns.keys())
     )
 
 
@@ -38,9 +63,24 @@ def looked_up() -> pl.Expr:
     return pl.col("kind").cast(pl.String).is_in(ENRICHED_KINDS)
 
 
-def _by_name(outcomes: list[str], otherwise: str) -> pl.Expr:
-    matches = [pl.col("name").str.contains(f"(?i){rule.pattern}") for rule in RULES]
-    return pl.coalesce(
-        *(pl.when(match).then(pl.lit(outcome)) for match, outcome in zip(matches, outcomes, strict=True)),
-        pl.lit(otherwise),
+def store_types(items: Sequence[Any]) -> pl.DataFrame:
+    """The store's rows as StoreTypes; a type is believed only where `success` is 1: a hidden app's reads as game."""
+    found = {item.id: item for item in valid(list(items), StoreItem)[0]}.values()
+    types = [item.type if item.success == 1 and item.type in range(len(STORE_TYPES)) else None for item in found]
+    return pl.DataFrame(
+        {"appid": [item.id for item in found], "store_type": [None if t is None else STORE_TYPES[t] for t in types]},
+        schema={"appid": pl.Int32, "store_type": pl.Enum(STORE_TYPES)},
     )
+
+
+def _decide(override: pl.Expr, store: pl.Expr, name: pl.Expr, default: pl.Expr) -> pl.Expr:
+    """In the order of their authority; an override decides a kind when it says that an app is a game."""
+    says_game = pl.col("action").cast(pl.String).is_in(["match", "game"]).fill_null(value=False)
+    says_other = (pl.col("store_type") != "game").fill_null(value=False)
+    return pl.when(says_game).then(override).when(says_other).then(store).otherwise(pl.coalesce(name, store, default))
+
+
+def _named(field: str) -> pl.Expr:
+    """What the name says, by all rules, or by those that hold though the store says game."""
+    by_all, anyway = (pl.col(column).struct.field(field) for column in ("named", "named_anyway"))
+    return pl.when(pl.col("store_type") == "game").then(anyway).otherwise(by_all)

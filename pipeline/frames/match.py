@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from schemas.frames import MATCH_REASONS, MATCH_STATUSES, EnrichedLibrary, Games
+from schemas.frames import MATCH_REASONS, MATCH_STATUSES, Games
 from schemas.igdb import ExternalGame, Game, valid
 
 MAIN_GAME_TYPES = (0, 4, 8, 9, 10, 11)
@@ -79,19 +79,20 @@ def resolve(
     )
 
 
-def join_matches(library: pl.DataFrame, matches: pl.DataFrame, games: pl.DataFrame) -> pl.DataFrame:
-    """ClassifiedLibrary with what IGDB says of its apps, as EnrichedLibrary; an app not asked for is filtered."""
-    return (
-        library.join(matches, on="appid", how="left", validate="m:1", maintain_order="left")
-        .join(games, on="igdb_id", how="left", validate="m:1", maintain_order="left")
-        .with_columns(
-            pl.col("match_status").fill_null("IGNORED"),
-            pl.col("match_reason").fill_null("filtered"),
-            igdb_genres=_json("genres"),
-            igdb_platforms=_json("platforms"),
-            igdb_candidates=pl.format("[{}]", pl.col("candidates").cast(pl.List(pl.String)).list.join(",")),
-        )
-        .select(EnrichedLibrary.to_schema().columns.keys())
+def follow_editions(matches: pl.DataFrame, games: pl.DataFrame) -> pl.DataFrame:
+    """Matches of an edition as matches of the game it is an edition of, where that is among the games."""
+    parents = games.select("igdb_id", parent="version_parent").join(
+        games.select(parent="igdb_id"), on="parent", how="semi"
+    )
+    followed = matches.join(parents, on="igdb_id", how="left", validate="m:1", maintain_order="left")
+    return followed.with_columns(igdb_id=pl.coalesce("parent", "igdb_id")).drop("parent")
+
+
+def mark_overrides(matches: pl.DataFrame, forced: pl.DataFrame) -> pl.DataFrame:
+    """Matches of the ExternalGames that humans gave, by their own reason."""
+    is_forced = pl.col("appid").is_in(forced["appid"].implode()) & (pl.col("match_reason") == "external_game")
+    return matches.with_columns(
+        match_reason=pl.when(is_forced).then(pl.lit("override", _REASON)).otherwise("match_reason")
     )
 
 
@@ -133,7 +134,3 @@ def _columns(game: Game) -> dict[str, Any]:
         "genres": [genre.model_dump() for genre in game.genres],
         "platforms": [platform.model_dump() for platform in game.platforms],
     }
-
-
-def _json(column: str) -> pl.Expr:
-    return pl.format("[{}]", pl.col(column).list.eval(pl.element().struct.json_encode()).list.join(","))

@@ -31,6 +31,16 @@ def overrides(body: bytes | None) -> tuple[pl.DataFrame, list[str]]:
     return pl.DataFrame([row.columns() for row in rows.values()], schema=SCHEMA), faults
 
 
+def no_overrides() -> pl.DataFrame:
+    """Overrides that decide nothing."""
+    return pl.DataFrame(schema=SCHEMA)
+
+
+def forced_pairs(overrides: pl.DataFrame) -> pl.DataFrame:
+    """The games that humans matched apps to, as ExternalGames."""
+    return overrides.filter(pl.col("action") == "match").select("appid", igdb_id="override_igdb_id")
+
+
 def _lines(body: bytes, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
     text = body.decode("utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):

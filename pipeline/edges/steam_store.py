@@ -1,0 +1,66 @@
+"""What Steam's store says of apps: IStoreBrowseService/GetItems, which needs no key (SteamDatabase/Protobufs)."""
+
+import json
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any, Self
+
+import httpx
+
+from pipeline.edges.batches import Answer, OnBatch, ask_in_batches, ignore
+from pipeline.edges.http import Patience, decode, open_client, retry_after, send
+from pipeline.errors import Retryable
+
+ITEMS = 200
+"""Apps in a request: an address of over 8 KB is refused, which is 250 ids of seven digits."""
+
+CONTEXT = {"language": "english", "country_code": "US"}
+"""Without a country the answer is empty."""
+
+
+class SteamStore:
+    """Asks the store of any country's visitors; `requests` counts what was sent.
+
+    A batch that fails for good is in its `Answer`, as `steam_unavailable`: nothing depends on it.
+    """
+
+    def __init__(self, base_url: str, patience: Patience, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._client = open_client(base_url, patience, transport)
+        self._patience = patience
+        self.requests = 0
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._client.aclose()
+
+    async def fetch_items(self, appids: Iterable[int], on_batch: OnBatch = ignore) -> list[Answer]:
+        """The `store_items` rows of apps: `id, success, type, name, …`; a hidden app's `success` is not 1."""
+        return await ask_in_batches(sorted(appids), ITEMS, self._ask_patiently, on_batch)
+
+    async def _ask_patiently(self, appids: Sequence[int]) -> list[Any]:
+        return await self._patience.repeat(lambda: self._ask(appids))
+
+    async def _ask(self, appids: Sequence[int]) -> list[Any]:
+        ids = [{"appid": appid} for appid in appids]
+        question = {"ids": ids, "context": CONTEXT, "data_request": {"include_basic_info": True}}
+        params = {"input_json": json.dumps(question, separators=(",", ":"))}
+        self.requests += 1
+        answer = await send(self._client, "steam_unavailable", "GET", "IStoreBrowseService/GetItems/v1/", params=params)
+        return _items(answer)
+
+
+def _items(answer: httpx.Response) -> list[Any]:
+    if answer.status_code != HTTPStatus.OK:
+        raise Retryable(
+            "steam_unavailable", f"Steam's store answers {answer.status_code}.", retry_after=retry_after(answer)
+        )
+    try:
+        items = decode(answer)["response"]["store_items"]
+    except (ValueError, KeyError, TypeError):
+        raise Retryable("steam_unavailable", "Steam's store answers something else than store_items.") from None
+    if not isinstance(items, list):
+        raise Retryable("steam_unavailable", "Steam's store_items are no list.")
+    return items

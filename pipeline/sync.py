@@ -1,0 +1,186 @@
+"""The catalogue brought up to all that IGDB has for Steam."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from itertools import count
+from typing import Any
+
+import polars as pl
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from pipeline.catalogue_files import CatalogueFiles
+from pipeline.contract import Store
+from pipeline.edges.apicalypse import PAGE, Query, all_external_games, changed_games
+from pipeline.edges.batches import Answer, OnBatch, batches, ignore
+from pipeline.edges.igdb import Igdb
+from pipeline.errors import Retryable
+from pipeline.frames.catalogue import matched, naming, without_overridden
+from pipeline.frames.match import external_games, games, resolve
+from pipeline.frames.overrides import no_overrides
+from pipeline.lookup import Progress, ask_igdb, counting, no_progress, rows_of
+
+STATE = "catalogue/sync.json"
+PAIRS, GAMES = "catalogue/sync/pairs/", "catalogue/sync/games/"
+PAGES_A_PART = 10
+GAMES_A_PART = 5_000
+OVERLAP_SECONDS = 3_600
+"""An incremental sync begins so long before the last one: IGDB's clock is not ours."""
+
+log = structlog.get_logger()
+
+
+class State(BaseModel):
+    """When the sync that is under way began, and the last whole one; Unix seconds."""
+
+    started_at: int | None = None
+    synced_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a sync did: apps it looked up, apps in the catalogue after it, requests."""
+
+    is_full: bool
+    apps: int
+    known: int
+    requests: int
+
+
+async def sync(store: Store, catalogue: CatalogueFiles, igdb: Igdb, progress: Progress = no_progress) -> Synced:
+    """Read all that IGDB has for Steam, or what changed since the last time; killed, the next one goes on from there.
+
+    Raises:
+        Retryable: `igdb_unavailable`; what was read is kept.
+    """
+    state = _state(store)
+    began = state.started_at or int(datetime.now(UTC).timestamp())
+    _write_state(store, State(started_at=began, synced_at=state.synced_at))
+    if state.synced_at is None:
+        rows = await _everything(store, igdb, began, progress)
+    else:
+        rows = await _changes(catalogue.read(), igdb, state.synced_at - OVERLAP_SECONDS, progress)
+    catalogue.remember(without_overridden(rows, catalogue.read()))
+    compaction = catalogue.compact()
+    _write_state(store, State(synced_at=began))
+    for parts in (_pairs(store), _games(store)):
+        parts.clear()
+    return Synced(state.synced_at is None, rows.height, compaction.apps, igdb.requests)
+
+
+async def _everything(store: Store, igdb: Igdb, began: int, progress: Progress) -> pl.DataFrame:
+    pairs = await _all_pairs(_pairs(store), igdb, progress)
+    known = await _all_games(_games(store), igdb, pairs["igdb_id"].unique().sort(), progress)
+    matches = resolve(pairs["appid"].unique(), pairs, known)
+    return matched(matches, known, datetime.fromtimestamp(began, UTC))
+
+
+async def _all_pairs(parts: "_Parts", igdb: Igdb, progress: Progress) -> pl.DataFrame:
+    """Page by page; every ten pages are kept as a part."""
+    query = all_external_games()
+    on_page = counting(progress, "Steam apps on IGDB", await igdb.count(query))
+    after, is_whole = parts.reached()
+    on_page(len(parts.keys()) * PAGES_A_PART * PAGE)
+    while not is_whole:
+        rows, after, is_whole = await _pages(igdb, query, after, PAGES_A_PART, on_page)
+        parts.write(external_games(rows), after, is_last=is_whole)
+    return parts.read().unique().sort("appid", "igdb_id")
+
+
+async def _all_games(parts: "_Parts", igdb: Igdb, ids: pl.Series, progress: Progress) -> pl.DataFrame:
+    after, _ = parts.reached()
+    on_batch = counting(progress, "Games on IGDB", ids.len())
+    on_batch(ids.filter(ids <= after).len())
+    for part in batches(ids.filter(ids > after).to_list(), GAMES_A_PART):
+        answers = await igdb.fetch_games(part, on_batch)
+        _insist_on_all(answers)
+        known, faults = games(rows_of(answers))
+        if faults:
+            log.warning("igdb rows set aside", rows=len(faults), first=faults[:5])
+        parts.write(known, part[-1])
+    return parts.read().unique("igdb_id", maintain_order=True)
+
+
+async def _changes(known: pl.DataFrame, igdb: Igdb, since: int, progress: Progress) -> pl.DataFrame:
+    """Apps whose ids IGDB changed, and apps of games it changed, looked up anew."""
+    pairs, _, _ = await _pages(igdb, all_external_games(since), 0)
+    changed, _, _ = await _pages(igdb, changed_games(since), 0)
+    ids = [row["id"] for row in changed if isinstance(row, dict)]
+    appids = pl.concat([external_games(pairs)["appid"], naming(known, ids)["appid"]]).unique().sort()
+    rows = await ask_igdb(igdb, appids, no_overrides(), datetime.now(UTC), progress=progress)
+    if rows.height < appids.len():
+        raise Retryable("igdb_unavailable", f"IGDB did not answer for {appids.len() - rows.height} apps. Sync again.")
+    return rows
+
+
+async def _pages(
+    igdb: Igdb, query: Query, after: int, most: int | None = None, on_page: OnBatch = ignore
+) -> tuple[list[Any], int, bool]:
+    """Rows after an id: `(rows, the last one's id, whether there are no more)`."""
+    rows: list[Any] = []
+    for _ in range(most) if most else count():
+        page = await igdb.fetch_after(query, after)
+        on_page(len(page))
+        rows += page
+        if len(page) < PAGE:
+            return rows, after, True
+        last = max((row["id"] for row in page if isinstance(row, dict) and isinstance(row.get("id"), int)), default=0)
+        if last <= after:
+            raise Retryable("igdb_unavailable", f"IGDB's pages of {query.endpoint} do not go on. Try again later.")
+        after = last
+    return rows, after, False
+
+
+def _insist_on_all(answers: list[Answer]) -> None:
+    for answer in answers:
+        if answer.error:
+            raise answer.error
+
+
+class _Parts:
+    """Frames kept while a sync is under way; a key says how far its part comes, and whether it is the last."""
+
+    def __init__(self, store: Store, folder: str, empty: pl.DataFrame) -> None:
+        self._store = store
+        self._folder = folder
+        self._empty = empty
+
+    def keys(self) -> list[str]:
+        return list(self._store.list(self._folder))
+
+    def reached(self) -> tuple[int, bool]:
+        last = max(self.keys(), default="").removeprefix(self._folder).removesuffix(".parquet")
+        return int(last.split("-")[0] or 0), last.endswith("-last")
+
+    def write(self, rows: pl.DataFrame, reached: int, *, is_last: bool = False) -> None:
+        body = BytesIO()
+        rows.write_parquet(body)
+        self._store.write(f"{self._folder}{reached:012}{'-last' if is_last else ''}.parquet", body.getvalue())
+
+    def read(self) -> pl.DataFrame:
+        return pl.concat([self._empty, *(pl.read_parquet(self._store.read(key) or b"") for key in self.keys())])
+
+    def clear(self) -> None:
+        for key in self.keys():
+            self._store.delete(key)
+
+
+def _pairs(store: Store) -> _Parts:
+    return _Parts(store, PAIRS, external_games([]))
+
+
+def _games(store: Store) -> _Parts:
+    return _Parts(store, GAMES, games([])[0])
+
+
+def _state(store: Store) -> State:
+    try:
+        return State.model_validate_json(store.read(STATE) or b"{}")
+    except ValidationError:
+        log.warning("sync state set aside", key=STATE)
+        return State()
+
+
+def _write_state(store: Store, state: State) -> None:
+    store.write(STATE, state.model_dump_json().encode())
