@@ -72,6 +72,10 @@ class CatalogueFiles:
                 return memory.known
         raise Retryable("store_unavailable", f"{ROOT} changes faster than it can be read. Try again later.")
 
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each file."""
+        return {key: len(self._store.read(key) or b"") for key in self._listed()}
+
     def remember(self, rows: pl.DataFrame) -> None:
         """Add Catalogue rows, as a file of their own that no one ever changes."""
         if rows.height:

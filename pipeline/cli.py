@@ -15,6 +15,7 @@ from rich.console import Console
 
 from pipeline import wiring
 from pipeline.checkpoints import read_checkpoint
+from pipeline.cli_catalogue import catalogue
 from pipeline.errors import PipelineError, Refused
 from pipeline.layout import CsvStage, checkpoint
 from pipeline.local import make_tables, with_database, with_sandbox
@@ -142,6 +143,9 @@ def demo(settings: Settings, *, as_json: bool) -> None:
             _tell(local, first)
             click.echo("\nThe same library once more:")
             Console().print(summary(again))
+
+
+cli.add_command(catalogue)
 
 
 @cli.group()

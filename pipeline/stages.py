@@ -97,7 +97,7 @@ async def enrich(
     apps, known = await knowledge.of(source.rows, overrides, progress)
     rows, rejected = set_aside(join_catalogue(apps, known, overrides), EnrichedLibrary)
     stats = _stats(rows)
-    counts = stats.model_dump(exclude={"kinds"}) | {"rejected": rejected.height}
+    counts = stats.model_dump() | {"rejected": rejected.height}
     making = run.making(knowledge.requests, counts, source.source)
     manifest = write_checkpoint(store, raw.enriched, rows, rejected, making)
     run.log("enrich", manifest.seconds, knowledge.requests, counts)
@@ -105,6 +105,7 @@ async def enrich(
         success=True,
         s3_enriched_location=store.locate(raw.enriched.key),
         stats=stats,
+        kinds=dict(Counter(rows["kind"].cast(pl.String))),
         rejected=rejected.height,
         seconds=manifest.seconds,
         requests=knowledge.requests,
@@ -154,7 +155,6 @@ def _stats(rows: pl.DataFrame) -> EnrichStats:
         filtered=statuses["IGNORED"],
         pending=statuses["PENDING"],
         igdb_incomplete=rows.filter(pl.col("match_reason") == "igdb_incomplete").height,
-        kinds=dict(Counter(rows["kind"].cast(pl.String))),
     )
 
 

@@ -133,7 +133,7 @@ def _add_matches(table: Table, enrich: EnrichResponse) -> None:
     stats = enrich.stats
     if stats is None:
         return
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(stats.kinds.items()) if kind not in ENRICHED_KINDS)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(enrich.kinds.items()) if kind not in ENRICHED_KINDS)
     table.add_row("  filtered", str(stats.filtered), kinds)
     table.add_row("  matched", str(stats.matched), "")
     table.add_row("  unmatched", str(stats.unmatched), _incomplete(stats))

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from typing import TypeVar
@@ -29,6 +30,9 @@ from schemas.events import EnrichEvent, EnrichResponse, FetchEvent, FetchRespons
 
 STEAM_RETRY_SECONDS = 5.0
 """Steam answers even a first call with 429 at times, and mends itself in seconds (Playnite: 5 times, 5 s apart)."""
+
+STORE_ATTEMPTS = 3
+"""Nobody waits long for store types: where they are missing, names decide."""
 
 NEEDED_BY_FETCH = ("steam_api_key", "store")
 NEEDED_BY_ENRICH = ("igdb_client_id", "igdb_client_secret", "store")
@@ -148,7 +152,8 @@ def _steam(settings: Settings) -> Steam:
 
 
 def _steam_store(settings: Settings) -> SteamStore:
-    return SteamStore(settings.steam_store_api_url, _patience(settings))
+    patience = _patience(settings)
+    return SteamStore(settings.steam_store_api_url, replace(patience, attempts=min(patience.attempts, STORE_ATTEMPTS)))
 
 
 def _lifetimes(settings: Settings) -> Lifetimes:

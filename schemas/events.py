@@ -86,7 +86,6 @@ class EnrichStats(BaseModel):
     filtered: int
     pending: int
     igdb_incomplete: int = 0
-    kinds: dict[str, int] = {}
 
 
 class StageResponse(BaseModel):
@@ -121,6 +120,7 @@ class EnrichResponse(StageResponse):
 
     s3_enriched_location: str | None = None
     stats: EnrichStats | None = None
+    kinds: dict[str, int] = Field(default={}, exclude=True, description="Apps by kind, for people")
 
 
 class LoadResponse(StageResponse):

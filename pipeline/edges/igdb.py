@@ -23,9 +23,9 @@ Multiquery = Literal["off", "each", "one"]
 UIDS = 400
 """Steam ids asked for at once: below a page, as a uid may have several rows, and a full page costs one request more."""
 
-SECONDS_PER_REQUEST = 0.27
+SECONDS_PER_REQUEST = 0.28
 """IGDB counts 4 requests in any sliding second. A bucket of four that refills lets seven through at the start; evenly
-spaced, a fifth never falls into the same second, with 0.08 s to spare for a slow connection."""
+spaced, a fifth never falls into the same second, with 0.12 s to spare for a slow connection."""
 
 OPEN_REQUESTS = 8
 MAX_PAGES = 20

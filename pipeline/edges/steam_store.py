@@ -1,5 +1,6 @@
 """What Steam's store says of apps: IStoreBrowseService/GetItems, which needs no key (SteamDatabase/Protobufs)."""
 
+import asyncio
 import json
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from pipeline.errors import Retryable
 ITEMS = 200
 """Apps in a request: an address of over 8 KB is refused, which is 250 ids of seven digits."""
 
+OPEN_REQUESTS = 4
 CONTEXT = {"language": "english", "country_code": "US"}
 """Without a country the answer is empty."""
 
@@ -27,6 +29,7 @@ class SteamStore:
     def __init__(self, base_url: str, patience: Patience, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._client = open_client(base_url, patience, transport)
         self._patience = patience
+        self._open = asyncio.Semaphore(OPEN_REQUESTS)
         self.requests = 0
 
     async def __aenter__(self) -> Self:
@@ -47,8 +50,11 @@ class SteamStore:
         ids = [{"appid": appid} for appid in appids]
         question = {"ids": ids, "context": CONTEXT, "data_request": {"include_basic_info": True}}
         params = {"input_json": json.dumps(question, separators=(",", ":"))}
-        self.requests += 1
-        answer = await send(self._client, "steam_unavailable", "GET", "IStoreBrowseService/GetItems/v1/", params=params)
+        async with self._open:
+            self.requests += 1
+            answer = await send(
+                self._client, "steam_unavailable", "GET", "IStoreBrowseService/GetItems/v1/", params=params
+            )
         return _items(answer)
 
 
