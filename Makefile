@@ -47,3 +47,8 @@ test-live: setup ## The three stages against the real Steam, IGDB, S3 and Postgr
 format: setup ## Format, and mend what ruff can mend
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+.PHONY: bench
+bench: setup ## The figures of the project: accuracy, requests, ratios
+	.venv/bin/python -m benchmarks.classification
+	.venv/bin/python -m benchmarks.catalogue

@@ -66,7 +66,7 @@ class CatalogueFiles:
             parts = [self._read_file(key) for key in unread]
             if all(part is not None for part in parts):
                 rows = [part.rows for part in parts if part]
-                if unread:
+                if unread or not is_grown:
                     memory.known = merge([memory.known, *rows] if is_grown else rows)
                 memory.seen = listed
                 return memory.known

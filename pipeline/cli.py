@@ -97,9 +97,8 @@ def run(settings: Settings, steam_id: str, user_id: str | None, *, as_json: bool
 def fetch(settings: Settings, steam_id: str, user_id: str | None, *, as_json: bool) -> None:
     """Write the raw CSV of a library, and print where it is."""
     steam_id64 = asyncio.run(wiring.find_account(settings, steam_id))
-    response = asyncio.run(
-        wiring.fetch(settings, _event(FetchEvent, user_id=user_id or steam_id64, steam_id64=steam_id64))
-    )
+    whose = steam_id64 if user_id is None else user_id
+    response = asyncio.run(wiring.fetch(settings, _event(FetchEvent, user_id=whose, steam_id64=steam_id64)))
     click.echo(_json(response) if as_json else response.s3_location)
 
 
@@ -175,11 +174,11 @@ def create(settings: Settings, generation: str) -> None:
 def _import(settings: Settings, steam_id: str, report: Report) -> None:
     """All three stages under one time and one run id; `report` holds what was done, also when one fails."""
     timestamp, run_id = datetime.now(UTC).strftime(KEY_TIME), uuid4().hex
-    report.steam_id64 = asyncio.run(wiring.find_account(settings, steam_id))
-    report.user_id = report.user_id or report.steam_id64
-    whose = {"user_id": report.user_id, "timestamp": timestamp, "run_id": run_id}
-    fetched = _event(FetchEvent, **whose, steam_id64=report.steam_id64)
     with _noting_failure(report, "fetch", FetchResponse):
+        report.steam_id64 = asyncio.run(wiring.find_account(settings, steam_id))
+        report.user_id = report.steam_id64 if report.user_id is None else report.user_id
+        whose = {"user_id": report.user_id, "timestamp": timestamp, "run_id": run_id}
+        fetched = _event(FetchEvent, **whose, steam_id64=report.steam_id64)
         report.fetch = asyncio.run(wiring.fetch(settings, fetched))
     with _noting_failure(report, "enrich", EnrichResponse):
         report.enrich = _enrich(settings, _event(EnrichEvent, **whose, s3_location=report.fetch.s3_location))

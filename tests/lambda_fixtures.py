@@ -85,8 +85,7 @@ def deployed(sandbox: Sandbox, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp
     set_only(monkeypatch, settings)
     monkeypatch.chdir(tmp_path)
     yield sandbox
-    for key in written():
-        _s3().delete_object(Bucket=bucket, Key=key)
+    remove("")
     # The log goes to the standard error of this test, which is closed after it.
     structlog.reset_defaults()
 
@@ -108,9 +107,16 @@ def body_of(location: str) -> bytes:
     return _s3().get_object(Bucket=BUCKET, Key=_key_of(location))["Body"].read()
 
 
-def written() -> dict[str, str]:
-    """The ETag of every object of the bucket, by key."""
-    return {entry["Key"]: entry["ETag"] for entry in _s3().list_objects_v2(Bucket=BUCKET).get("Contents", [])}
+def written(prefix: str = "imports/") -> dict[str, str]:
+    """The ETag of every object whose key begins so, by key; the users' own files, not the catalogue they share."""
+    listed = _s3().list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
+    return {entry["Key"]: entry["ETag"] for entry in listed}
+
+
+def remove(prefix: str) -> None:
+    """Delete the objects whose keys begin so."""
+    for key in written(prefix):
+        _s3().delete_object(Bucket=BUCKET, Key=key)
 
 
 def _s3() -> "S3Client":

@@ -88,7 +88,7 @@ def url_2026(postgres_server: str, templates: dict[Any, str]) -> str:
 
 
 def assert_fails(handler: Handler, event: object, case: Failing) -> None:
-    """The response is the contract's, its sentence holds the words, and the bucket is as it was."""
+    """The response is the contract's, its sentence holds the words, and the users' files are as they were."""
     before = written()
     response = invoke(handler, event)
     error = response.pop("error")

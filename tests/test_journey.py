@@ -10,7 +10,7 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from tests.database_fixtures import fetch, rows_of
-from tests.lambda_fixtures import ACCOUNT, ENRICHED, RAW, USER, invoke, rows_in
+from tests.lambda_fixtures import ACCOUNT, ENRICHED, RAW, USER, invoke, remove, rows_in
 
 AWKWARD = (
     "=1+1",
@@ -72,8 +72,9 @@ def awkward_library(world: World) -> None:
         world.add_owned(ACCOUNT, appid, name, playtime_forever=number)
         world.add_store_item(appid, "Any name")
         world.add_game(appid, FIRST_GAME + number, name, slug=f"slug-{number}", summary=f"{SUMMARY}{name}")
-    for appid, name in ((2000, ""), (2010, None)):
-        world.add_owned(ACCOUNT, appid, name)
+    world.add_owned(ACCOUNT, 2000, "")
+    world.add_owned(ACCOUNT, 2010, None)
+    for appid in (2000, 2010):
         world.add_store_item(appid, "Any name")
 
 
@@ -166,6 +167,17 @@ def test_a_batch_that_fails_leaves_its_own_apps_pending_and_no_others(deployed: 
     pending = rows_in(ENRICHED).filter(pl.col("match_status") == "PENDING")
     assert str(last) in pending["appid"]
     assert pending["match_reason"].unique().to_list() == ["igdb_unavailable"]
+
+
+def test_a_catalogue_that_was_deleted_is_not_believed_by_a_warm_function(deployed: Sandbox, loaded_url: str) -> None:
+    assert loaded_url
+    import_library()
+    answered = len(deployed.asked("igdb"))
+    assert import_library()[1]["stats"]["matched"] == 2
+    assert len(deployed.asked("igdb")) == answered
+    remove("catalogue/")
+    assert import_library()[1]["stats"]["matched"] == 2
+    assert len(deployed.asked("igdb")) == 2 * answered
 
 
 def statuses(url: str) -> dict[str, str]:

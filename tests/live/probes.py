@@ -1,0 +1,140 @@
+"""A few requests more than an import makes, each about something the vendors leave open."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import httpx
+from pydantic import SecretStr
+
+from pipeline.edges.apicalypse import GAME_FIELDS, PAGE
+from pipeline.edges.http import Patience, open_client
+from pipeline.edges.steam import OWNED_GAMES
+from pipeline.edges.twitch import Token
+from pipeline.settings import Settings
+from tests.live.exchanges import Recording
+
+UNUSED_ID = "76561202255233023"
+"""The last SteamID64 there can be; accounts are numbered in the order they are made, and it is far ahead."""
+
+OWNED = "IPlayerService/GetOwnedGames/v1/"
+STORE_ITEMS = "IStoreBrowseService/GetItems/v1/"
+GOG = 5
+SECONDS_APART = 0.3
+QUIET_SECONDS = 1.5
+"""Long enough for no earlier request to count towards a limit by the second."""
+
+Ask = Callable[[str, str, str], Awaitable[httpx.Response | None]]
+"""Asks IGDB: a label, an endpoint, a query."""
+
+ONCE = Patience(timeout_seconds=30.0, attempts=1)
+EIGHT = "".join(f'query genres "{number}" {{ fields id; limit 1; }};\n' for number in range(8))
+PLAIN = "fields id; limit 1;"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is asked about: the account, an app it owns, and games of IGDB that Steam apps are."""
+
+    steam_id64: str
+    appid: int
+    appid_of: Mapping[int, int]
+    """Steam's id, by IGDB's."""
+
+
+def secret_of(value: SecretStr | None) -> str:
+    """The secret itself; to be handed on, never to be an argument that a traceback could show."""
+    return value.get_secret_value() if value else ""
+
+
+async def probe_steam(settings: Settings, recording: Recording, subject: Subject) -> None:
+    """Ask Steam, and its store."""
+    owner = {"steamid": subject.steam_id64}
+    asked = {
+        "malformed steamid": (OWNED, {"steamid": "not-a-number"}),
+        "games of an unused id": (OWNED, {"steamid": UNUSED_ID}),
+        "profile of an unused id": ("ISteamUser/GetPlayerSummaries/v2/", {"steamids": UNUSED_ID}),
+        "appids_filter": (OWNED, owner | OWNED_GAMES | {"appids_filter[0]": str(subject.appid)}),
+        "all games": (OWNED, owner | OWNED_GAMES),
+        "family licences": (OWNED, owner | OWNED_GAMES | {"include_family_licenses": "1"}),
+        "vanity name of two": ("ISteamUser/ResolveVanityURL/v1/", {"vanityurl": "gg"}),
+    }
+    async with open_client(
+        settings.steam_api_url, ONCE, recording.transport(secret_of(settings.steam_api_key))
+    ) as steam:
+        for label, (path, params) in asked.items():
+            await _ask(recording, label, steam.build_request("GET", path, params=params), steam)
+    question = {
+        "ids": [{"appid": subject.appid}],
+        "context": {"language": "english", "country_code": "US"},
+        "data_request": {},
+    }
+    async with open_client(settings.steam_store_api_url, ONCE, recording.transport()) as store:
+        item = store.build_request("GET", STORE_ITEMS, params={"input_json": json.dumps(question)})
+        await _ask(recording, "store item", item, store)
+
+
+async def probe_igdb(settings: Settings, token: Token, recording: Recording, subject: Subject) -> None:
+    """Ask IGDB, four times a second at most until it comes to its limits."""
+    headers = {"Client-ID": str(settings.igdb_client_id), "Authorization": f"Bearer {token.value}"}
+    async with open_client(settings.igdb_api_url, ONCE, recording.transport()) as igdb:
+        igdb.headers.update(headers)
+
+        async def ask(label: str, endpoint: str, query: str) -> httpx.Response | None:
+            return await _ask(recording, label, igdb.build_request("POST", endpoint, content=query), igdb)
+
+        for label, (endpoint, query) in _queries(subject).items():
+            await asyncio.sleep(SECONDS_APART)
+            answer = await ask(label, endpoint, query)
+            if answer and answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+                await asyncio.sleep(QUIET_SECONDS)
+                answer = await ask(label, endpoint, query)
+            if label == "rows of GOG" and answer and answer.is_success:
+                await _probe_same_element(answer.json(), subject, ask)
+        await asyncio.sleep(QUIET_SECONDS)
+        burst = [ask("multiquery beside three", "multiquery", EIGHT)]
+        await asyncio.gather(*burst, *(ask("multiquery beside three", "genres", PLAIN) for _ in range(3)))
+        await asyncio.sleep(QUIET_SECONDS)
+        await asyncio.gather(*(ask("eight at once", "genres", PLAIN) for _ in range(8)))
+
+
+def _queries(subject: Subject) -> dict[str, tuple[str, str]]:
+    good, bad = 'query genres "good" { fields name; limit 1; };', 'query genres "bad" { fields nope; limit 1; };'
+    games = ",".join(map(str, list(subject.appid_of)[:PAGE])) or "0"
+    appid = next(iter(subject.appid_of.values()), subject.appid)
+    return {
+        "unquoted uid": ("external_games", f"fields uid; where external_game_source = 1 & uid = ({appid});"),
+        "genres": ("genres", f"fields id,name; limit {PAGE};"),
+        "platform 169": ("platforms", "fields id,name; where id = 169;"),
+        "33 KB": ("genres", PLAIN + " " * 33_000),
+        "full page": ("games", f"fields {GAME_FIELDS}; sort id asc; limit {PAGE};"),
+        "a bad query beside a good one": ("multiquery", good + bad),
+        "rows of GOG": (
+            "external_games",
+            f"fields uid,game; where game = ({games}) & external_game_source = {GOG}; limit {PAGE};",
+        ),
+    }
+
+
+async def _probe_same_element(rows: object, subject: Subject, ask: Ask) -> None:
+    """Whether a game is found by the uid of one of its rows and the source of another."""
+    listed = rows if isinstance(rows, list) else []
+    for game, gog_uid in ((row["game"], row.get("uid")) for row in listed if isinstance(row, dict) and "game" in row):
+        appid = subject.appid_of.get(game)
+        if appid and gog_uid != str(appid):
+            await asyncio.sleep(SECONDS_APART)
+            where = f'id = {game} & external_games.uid = "{appid}" & external_games.external_game_source = {GOG}'
+            await ask("same element", "games", f"fields id; where {where};")
+            return
+
+
+async def _ask(
+    recording: Recording, label: str, request: httpx.Request, client: httpx.AsyncClient
+) -> httpx.Response | None:
+    recording.label = label
+    with suppress(httpx.RequestError):
+        return await client.send(request)
+    return None

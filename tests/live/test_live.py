@@ -1,0 +1,46 @@
+"""The three stages against the real Steam, IGDB, S3 and PostgreSQL that `.env.integration` names."""
+
+from pathlib import Path
+
+import click
+import pytest
+import structlog
+
+from pipeline import wiring
+from pipeline.edges.http import Patience
+from pipeline.settings import Settings
+from tests.lambda_fixtures import set_only
+from tests.live.check import check
+from tests.live.integration import NEEDED, read_integration
+
+FILE = Path(__file__).parents[2] / ".env.integration"
+
+
+@pytest.mark.live
+@pytest.mark.timeout(1800)
+def test_a_library_is_imported_for_real(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run_live_check(FILE, monkeypatch, tmp_path)
+
+
+def run_live_check(file: Path, monkeypatch: pytest.MonkeyPatch, empty_folder: Path) -> None:
+    """Check, print and insist; without the file, say so."""
+    if not file.exists():
+        click.echo(f"\nThere is no {file.name}: nothing was checked. {file.name}.example says what goes into it.")
+        return
+    named = read_integration(file)
+    missing = [name for name in NEEDED if name not in named]
+    assert not missing, f"{file.name} lacks {', '.join(missing)}"
+    set_only(monkeypatch, named)
+    monkeypatch.chdir(empty_folder)
+    settings = Settings.read()
+    wiring.configure_logging(settings)
+    patience = Patience(
+        settings.http_timeout_seconds,
+        settings.retry_attempts,
+        wiring.STEAM_RETRY_SECONDS if settings.retry_base_seconds is None else settings.retry_base_seconds,
+    )
+    click.echo()
+    checked = check(settings, named["TEST_USER_ID"], named["STEAM_ID64"], patience)
+    structlog.reset_defaults()
+    assert checked.error is None, checked.error
+    assert checked.written_again == {}

@@ -1,0 +1,68 @@
+"""`steam-import demo` in an empty folder, with nothing configured."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.settings import Settings
+from tests.folders import open_folder
+
+PROGRAM = str(Path(sys.executable).with_name("steam-import"))
+TABLES = ("imported_games", "games", "genres", "platforms", "game_genres", "game_platforms", "library_items")
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with open_folder() as made:
+        yield made
+
+
+def demo(folder: Path, *arguments: str) -> str:
+    own = {name.upper() for name in Settings.model_fields}
+    ended = subprocess.run(  # noqa: S603 - our own program
+        [PROGRAM, "demo", *arguments],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name not in own},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "\x1b" not in ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def tables(shown: str) -> tuple[list[list[str]], list[list[str]]]:
+    """The words of the lines of the first import's table, and of the second's."""
+    first, again = shown.split("The same library once more:")
+    return [line.split() for line in first.splitlines()], [line.split() for line in again.splitlines()]
+
+
+def written(imported: dict[str, Any]) -> int:
+    """Rows that an import created or updated."""
+    counts = imported["load"]["stats"]
+    return sum(counts.get(f"{table}_{what}", 0) for table in TABLES for what in ("created", "updated"))
+
+
+def test_the_demo_imports_129_games_and_changes_nothing_again_and_again(folder: Path) -> None:
+    first, again = tables(demo(folder))
+    assert ["Games", "found", "129"] in first
+    assert [words for words in first if words[:2] == ["Rows", "created"] and words[2] != "0"]
+    assert ["Games", "found", "129"] in again
+    assert ["Rows", "created", "0"] in again
+    assert ["Rows", "updated", "0"] in again
+    assert sorted(path.name for path in folder.iterdir()) == ["data"]
+
+    reports = json.loads(demo(folder, "--json"))
+    assert [report["fetch"]["game_count"] for report in reports] == [129, 129]
+    assert [written(report) for report in reports] == [0, 0]
+    for table in tables(demo(folder)):
+        assert ["Rows", "created", "0"] in table
+        assert ["Rows", "updated", "0"] in table
