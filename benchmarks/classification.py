@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - a folder of commands, imported by nobody
 """What names alone give away of real Steam apps, and how fast: `python -m benchmarks.classification`."""
 
 import argparse
