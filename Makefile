@@ -33,7 +33,7 @@ test: setup ## Tests, linters, types and import contracts (under 5 minutes on tw
 
 .PHONY: test-unit
 test-unit: setup ## The tests that need no database and no server (under 10 s)
-	.venv/bin/pytest tests/unit -q
+	.venv/bin/pytest -n 2 -q tests/unit
 
 .PHONY: test-slow
 test-slow: setup ## The tests that take longer
@@ -51,4 +51,6 @@ format: setup ## Format, and mend what ruff can mend
 .PHONY: bench
 bench: setup ## The figures of the project: accuracy, requests, ratios
 	.venv/bin/python -m benchmarks.classification
+	.venv/bin/python -m benchmarks.candidates
 	.venv/bin/python -m benchmarks.catalogue
+	.venv/bin/python -m benchmarks.load

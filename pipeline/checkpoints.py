@@ -48,11 +48,13 @@ def read_checkpoint(store: Store, checkpoint: Checkpoint, model: type[pa.DataFra
         raise _invalid(checkpoint, "there is no such file. Run the stage that makes it again.")
     manifest = _manifest(store, checkpoint)
     source = Source(key=checkpoint.key, sha256=sha256(body).hexdigest())
-    if manifest and (manifest.bytes, manifest.sha256) != (len(body), source.sha256):
-        raise _invalid(checkpoint, f"it is not the file that {checkpoint.manifest_key} describes: make it anew.")
     if not manifest:
         _check_shape(body, checkpoint)
+    elif (manifest.key, manifest.bytes, manifest.sha256) != (source.key, len(body), source.sha256):
+        raise _invalid(checkpoint, f"it is not the file that {checkpoint.manifest_key} describes: make it anew.")
     rows = _conform(_text(body, checkpoint, model), checkpoint, model)
+    if manifest and (manifest.user_id, manifest.rows) != (checkpoint.user_id, rows.height):
+        raise _invalid(checkpoint, f"{checkpoint.manifest_key} tells of another file: make both anew.")
     return Read(rows, source)
 
 
@@ -133,6 +135,7 @@ def _check_shape(body: bytes, checkpoint: Checkpoint) -> None:
     """Without a manifest only the shape can tell a cut file; Polars fills short rows with nulls."""
     if not body.endswith(b"\n"):
         raise _invalid(checkpoint, "its last line does not end: the file is cut off." if body else "it is empty.")
+    csv.field_size_limit(max(len(body), 131_072))  # a summary may be longer than the module's own limit
     lines = csv.reader(StringIO(body.decode(errors="replace"), newline=""))
     try:
         width = len(next(lines, []))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +17,14 @@ from rich.console import Console
 from pipeline import wiring
 from pipeline.checkpoints import read_checkpoint
 from pipeline.cli_catalogue import catalogue
+from pipeline.cli_db import db
+from pipeline.cli_review import review
 from pipeline.errors import PipelineError, Refused
 from pipeline.layout import CsvStage, checkpoint
-from pipeline.local import make_tables, with_database, with_sandbox
+from pipeline.local import with_database, with_sandbox
 from pipeline.options import DATABASE, IGDB, STEAM, json_option, user_option, with_settings
 from pipeline.settings import Settings
-from pipeline.terminal import Report, describe, files, not_matched, progress_bars, summary
+from pipeline.terminal import Report, files, not_matched, progress_bars, summary
 from schemas.events import (
     KEY_TIME,
     EnrichEvent,
@@ -96,7 +99,7 @@ def run(settings: Settings, steam_id: str, user_id: str | None, *, as_json: bool
 @with_settings(*STEAM)
 def fetch(settings: Settings, steam_id: str, user_id: str | None, *, as_json: bool) -> None:
     """Write the raw CSV of a library, and print where it is."""
-    steam_id64 = asyncio.run(wiring.find_account(settings, steam_id))
+    steam_id64 = _account(settings, steam_id, user_id)
     whose = steam_id64 if user_id is None else user_id
     response = asyncio.run(wiring.fetch(settings, _event(FetchEvent, user_id=whose, steam_id64=steam_id64)))
     click.echo(_json(response) if as_json else response.s3_location)
@@ -145,37 +148,15 @@ def demo(settings: Settings, *, as_json: bool) -> None:
 
 
 cli.add_command(catalogue)
-
-
-@cli.group()
-def db() -> None:
-    """Look at SavePoint's database, or make one to try things in."""
-
-
-@db.command()
-@with_settings(*DATABASE)
-def check(settings: Settings) -> None:
-    """Say what the database has, lacks, and what a load would leave out; exit status 1 if it could not work."""
-    with with_database(settings) as local:
-        findings = wiring.database(local).check()
-    click.echo(describe(findings))
-    sys.exit(EXIT_FAILED if findings.missing else 0)
-
-
-@db.command()
-@click.option("--generation", type=click.Choice(["2025", "2026"]), default="2026", show_default=True)
-@with_settings(*DATABASE)
-def create(settings: Settings, generation: str) -> None:
-    """Make SavePoint's tables in an empty database, to try things in; SavePoint's own are made by its migrations."""
-    made = make_tables(settings, 2025 if generation == "2025" else 2026)
-    click.echo(f"Made SavePoint's tables of {generation}." if made else "There are tables already; nothing was made.")
+cli.add_command(db)
+cli.add_command(review)
 
 
 def _import(settings: Settings, steam_id: str, report: Report) -> None:
     """All three stages under one time and one run id; `report` holds what was done, also when one fails."""
     timestamp, run_id = datetime.now(UTC).strftime(KEY_TIME), uuid4().hex
     with _noting_failure(report, "fetch", FetchResponse):
-        report.steam_id64 = asyncio.run(wiring.find_account(settings, steam_id))
+        report.steam_id64 = _account(settings, steam_id, report.user_id)
         report.user_id = report.steam_id64 if report.user_id is None else report.user_id
         whose = {"user_id": report.user_id, "timestamp": timestamp, "run_id": run_id}
         fetched = _event(FetchEvent, **whose, steam_id64=report.steam_id64)
@@ -196,6 +177,13 @@ def _noting_failure(report: Report, stage: str, response: type[StageResponse]) -
         raise
 
 
+def _account(settings: Settings, steam_id: str, user_id: str | None) -> str:
+    """The SteamID64 that is meant; a user that cannot be is refused before Steam is asked."""
+    if user_id is not None:
+        _event(StageEvent, user_id=user_id)
+    return asyncio.run(wiring.find_account(settings, steam_id))
+
+
 def _enrich(settings: Settings, event: EnrichEvent) -> EnrichResponse:
     with progress_bars(Console(stderr=True)) as progress:
         response = asyncio.run(wiring.enrich(settings, event, progress))
@@ -212,7 +200,7 @@ def _load(settings: Settings, event: LoadEvent) -> LoadResponse:
 def _owner(settings: Settings, location: str, stage: CsvStage) -> tuple[str, str]:
     """The location as an absolute one, and the user it belongs to."""
     if "://" not in location:
-        location = str(Path(location).absolute())
+        location = os.path.normpath(Path(location).expanduser().absolute())
     return location, checkpoint(wiring.store(settings).key_of(location), stage).user_id
 
 

@@ -43,6 +43,7 @@ def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
     with _extra():
         from pipeline.sandbox.embedded import create_tables, serve_postgres  # noqa: PLC0415 - an extra
     if settings.database_url:
+        wiring.database(settings).check()  # says what is wrong with the URL without quoting it
         return create_tables(settings.database_url.get_secret_value(), generation)
     with serve_postgres(_data(settings) / "postgres") as url:
         return create_tables(url, generation)

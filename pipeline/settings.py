@@ -38,8 +38,8 @@ class Settings(BaseSettings):
     twitch_token_url: Url = "https://id.twitch.tv/oauth2/token"
     igdb_multiquery: Literal["off", "each", "one"] = "off"
     igdb_follow_editions: bool = False
-    catalogue_ttl_days: float = Field(default=30, gt=0)
-    catalogue_miss_ttl_days: float = Field(default=7, gt=0)
+    catalogue_ttl_days: float = Field(default=30, gt=0, le=36_500)
+    catalogue_miss_ttl_days: float = Field(default=7, gt=0, le=36_500)
     status_unplayed: str | None = None
     status_played: str | None = None
     http_timeout_seconds: float = Field(default=20, gt=0)
@@ -60,6 +60,8 @@ class Settings(BaseSettings):
         except ValidationError as error:
             wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
             raise Refused("configuration", f"These settings cannot be used: {wrong}.") from None
+        except UnicodeDecodeError as error:
+            raise Refused("configuration", f"The file .env is not UTF-8, from byte {error.start} on.") from None
 
     def require(self, *names: str) -> None:
         """Refuse to go on without these settings, naming all that are missing and where each is to be had.

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
+from hashlib import sha256
 from typing import TypeVar
 
 import structlog
@@ -14,7 +15,8 @@ from pipeline import stages
 from pipeline.catalogue_files import CatalogueFiles, Memory
 from pipeline.contract import Store
 from pipeline.edges.http import Patience
-from pipeline.edges.igdb import Igdb
+from pipeline.edges.igdb import SECONDS_PER_REQUEST, Igdb
+from pipeline.edges.pace import Rhythm
 from pipeline.edges.postgres import Database
 from pipeline.edges.steam import Steam
 from pipeline.edges.steam_store import SteamStore
@@ -74,7 +76,7 @@ async def enrich(settings: Settings, event: EnrichEvent, progress: Progress = no
     """Stage 2 with these settings; see `stages.enrich`."""
     settings.require(*NEEDED_BY_ENRICH)
     place = store(settings)
-    async with _igdb(settings) as igdb, _steam_store(settings) as steam_store:
+    async with open_igdb(settings) as igdb, _steam_store(settings) as steam_store:
         knowledge = Knowledge(
             catalogue(settings), igdb, steam_store, _lifetimes(settings), settings.igdb_follow_editions
         )
@@ -84,7 +86,7 @@ async def enrich(settings: Settings, event: EnrichEvent, progress: Progress = no
 async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -> Synced:
     """Bring in all that IGDB has for Steam; see `sync.sync`."""
     settings.require(*NEEDED_BY_ENRICH)
-    async with _igdb(settings) as igdb:
+    async with open_igdb(settings) as igdb:
         return await sync(store(settings), catalogue(settings), igdb, progress)
 
 
@@ -160,15 +162,17 @@ def _lifetimes(settings: Settings) -> Lifetimes:
     return Lifetimes(timedelta(days=settings.catalogue_ttl_days), timedelta(days=settings.catalogue_miss_ttl_days))
 
 
-def _igdb(settings: Settings) -> Igdb:
-    client_id = str(settings.igdb_client_id)
+def open_igdb(settings: Settings) -> Igdb:
+    """IGDB, to be asked on behalf of the configured Twitch application."""
+    client_id, secret = str(settings.igdb_client_id), _secret(settings, "igdb_client_secret")
     return Igdb(
         client_id,
-        _secret(settings, "igdb_client_secret"),
+        secret,
         base_url=settings.igdb_api_url,
         token_url=settings.twitch_token_url,
         patience=_patience(settings),
-        token=_token(client_id, settings.twitch_token_url),
+        token=_token(client_id, sha256(secret.encode()).hexdigest(), settings.twitch_token_url),
+        rhythm=_rhythm(client_id),
         multiquery=settings.igdb_multiquery,
     )
 
@@ -180,7 +184,13 @@ def _memory(_place: str) -> Memory:
 
 
 @cache
-def _token(_client_id: str, _token_url: str) -> Token:
+def _rhythm(_client_id: str) -> Rhythm:
+    """One pace for all clients of a process: the four requests a second belong to the account."""
+    return Rhythm(SECONDS_PER_REQUEST)
+
+
+@cache
+def _token(_client_id: str, _secret_sha256: str, _token_url: str) -> Token:
     """One token for all clients of a process: Twitch keeps 25 alive an application, a warm Lambda needs one."""
     return Token()
 

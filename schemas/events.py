@@ -27,6 +27,7 @@ ErrorCode = Literal[
 ]
 
 USER_ID = r"^[A-Za-z0-9_-]{1,64}$"
+STEAM_BEGAN = 2003
 KEY_TIME = "%Y%m%dT%H%M%SZ"
 
 
@@ -39,6 +40,8 @@ def key_time(text: object) -> object:
     if not isinstance(text, str):
         return text
     time = datetime.fromisoformat(text)
+    if time.year < STEAM_BEGAN:
+        raise ValueError(f"{text} is before Steam began")
     try:
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).strftime(KEY_TIME)
     except OverflowError:

@@ -117,6 +117,12 @@ class EnrichedLibrary(ClassifiedLibrary):
     )
     igdb_candidates: str = pa.Field(nullable=True, description="JSON array of IGDB ids, when the match is ambiguous")
 
+    @pa.check("igdb_genres", "igdb_platforms")
+    @classmethod
+    def escapes_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
+        """In JSON, U+0000 is written with six characters, after an even number of backslashes."""
+        return column.lazyframe.select(~pl.col(column.key).str.contains(r"(^|[^\\])(\\\\)*\\u0000"))
+
 
 class ExternalGames(_Exact):
     """Which games IGDB says a Steam app is: one row per pair."""

@@ -3,6 +3,7 @@
 `number` counts a frame's rows from 0 in the order they are to be inserted; new ids are made from it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -37,7 +38,8 @@ class StagedImportedGames(Exact):
     playtime_linux: pl.Int32 = pa.Field(alias="playtimeLinux", description="Minutes played on Linux")
     last_played_at: NaiveTime = pa.Field(alias="lastPlayedAt", nullable=True, description="Last play, UTC")
     igdb_match_status: str = pa.Field(alias="igdbMatchStatus", description="MATCHED only where the game is staged too")
-    is_override: bool = pa.Field(alias="isOverride", description="Whether a human decided the match status")
+    is_match_override: bool = pa.Field(alias="isMatchOverride", description="Whether a human decided the match status")
+    is_kind_override: bool = pa.Field(alias="isKindOverride", description="Whether a human decided what the app is")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", nullable=True, description="IGDB's id of the game, when MATCHED")
 
     class Config(Exact.Config):
@@ -55,8 +57,10 @@ class StagedGames(Exact):
     description: str = pa.Field(nullable=True, description="IGDB's summary")
     cover_image: str = pa.Field(alias="coverImage", nullable=True, description="URL of the cover")
     release_date: NaiveTime = pa.Field(alias="releaseDate", nullable=True, description="First release, UTC")
-    steam_app_id: pl.Int32 = pa.Field(alias="steamAppId", description="The lowest appid of the game's Steam apps")
-    slug: str = pa.Field(description="IGDB's slug")
+    steam_app_id: pl.Int32 = pa.Field(
+        alias="steamAppId", nullable=True, unique=True, description="The lowest of the appids that are this game alone"
+    )
+    slug: str = pa.Field(unique=True, description="IGDB's slug, or its fallback `{slug}-igdb-{igdbId}`")
 
 
 class StagedGenres(Exact):
@@ -64,8 +68,8 @@ class StagedGenres(Exact):
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the genre")
-    name: str = pa.Field(description="IGDB's name")
-    slug: str = pa.Field(description="IGDB's slug")
+    name: str = pa.Field(unique=True, description="IGDB's name, or its fallback `{name} (IGDB {igdbId})`")
+    slug: str = pa.Field(unique=True, description="IGDB's slug, or its fallback `{slug}-igdb-{igdbId}`")
     checksum: str = pa.Field(nullable=True, description="IGDB's checksum of the object")
 
 
@@ -74,8 +78,8 @@ class StagedPlatforms(Exact):
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the platform")
-    name: str = pa.Field(description="IGDB's name")
-    slug: str = pa.Field(description="IGDB's slug")
+    name: str = pa.Field(unique=True, description="IGDB's name, or its fallback `{name} (IGDB {igdbId})`")
+    slug: str = pa.Field(unique=True, description="IGDB's slug, or its fallback `{slug}-igdb-{igdbId}`")
     abbreviation: str = pa.Field(nullable=True, description="IGDB's abbreviation")
     alternative_name: str = pa.Field(alias="alternativeName", nullable=True, description="IGDB's alternative name")
     generation: pl.Int32 = pa.Field(nullable=True, description="IGDB's generation")
@@ -96,9 +100,29 @@ class StagedLinks(Exact):
         unique = ("gameIgdbId", "igdbId")
 
 
+class WrittenTables(Exact):
+    """What one load does to each table, or would do."""
+
+    table: str = pa.Field(unique=True, description="Name of SavePoint's table")
+    created: pl.Int64 = pa.Field(description="Rows that are new")
+    updated: pl.Int64 = pa.Field(description="Rows of which a column is another")
+    removed: pl.Int64 = pa.Field(description="Links that IGDB no longer lists")
+    left_alone: pl.Int64 = pa.Field(description="Rows of the file that change nothing")
+
+
+class Changes(Exact):
+    """One row per column that one load changes; of a new row every column that is set, of a removed one its keys."""
+
+    table: str = pa.Field(description="Name of SavePoint's table")
+    key: str = pa.Field(description="What names the row: user and appid, IGDB ids, or user, IGDB id and item's id")
+    column: str = pa.Field(description="Name of the column")
+    old: str = pa.Field(nullable=True, description="Value before, as text; null in a new row")
+    new: str = pa.Field(nullable=True, description="Value after, as text; null in a removed row")
+
+
 @dataclass(frozen=True)
 class Staged:
-    """All that one load has to say to the database."""
+    """All that one load has to say to the database; `counts` is what its report says of the file alone."""
 
     imported_games: pl.DataFrame
     games: pl.DataFrame
@@ -106,3 +130,4 @@ class Staged:
     platforms: pl.DataFrame
     game_genres: pl.DataFrame
     game_platforms: pl.DataFrame
+    counts: Mapping[str, int]

@@ -1,7 +1,8 @@
 """The part of SavePoint's database that a load touches, both generations of it; SavePoint's migrations own the tables.
 
 A column is *required* (the load cannot work without it), *optional* (filled where the live database has it), or
-*theirs* (never read nor written; listed so that a new column of SavePoint's can be told from a known one).
+*theirs* (never written; listed so that a new column of SavePoint's can be told from a known one, and because some of
+them tell whether a user has touched a LibraryItem).
 """
 
 from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
@@ -30,7 +31,7 @@ def is_required(column: Column[object]) -> bool:
 
 
 def is_theirs(column: Column[object]) -> bool:
-    """Whether a load neither reads nor writes the column."""
+    """Whether a load never writes the column."""
     return "theirs" in column.info
 
 
@@ -135,3 +136,15 @@ USED_ENUM_VALUES = {
     "LibraryItemStatus": (),
 }
 """The enums of the columns above, and the values that a load writes whatever the settings are."""
+
+UNIQUE_KEYS = {
+    "Game": ("igdbId",),
+    "Genre": ("igdbId",),
+    "Platform": ("igdbId",),
+    "GameGenre": ("gameId", "genreId"),
+    "GamePlatform": ("gameId", "platformId"),
+}
+"""The keys without which loads that run side by side would write rows twice."""
+
+FALLBACKS = {"name": (" (IGDB ", ")"), "slug": ("-igdb-", "")}
+"""What stands before and after the IGDB id in a name or slug, which must be unique, that another row has taken."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import polars as pl
 import pytest
@@ -20,6 +21,9 @@ DO $$ BEGIN
              FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND lower(relname) <> 'user');
 END $$
 """
+
+LOADER = "loader"
+"""The role with the least privileges, as which tests load."""
 
 NewDatabase = Callable[[Generation], str]
 
@@ -39,10 +43,14 @@ def postgres_server() -> Iterator[str]:
 def templates(postgres_server: str) -> dict[Generation, str]:
     generations: tuple[Generation, ...] = (2025, 2026)
     names = {generation: f"savepoint_{generation}" for generation in generations}
+    execute(postgres_server, f"CREATE ROLE {LOADER} LOGIN")
     for generation, name in names.items():
+        url = url_of(postgres_server, name)
         execute(postgres_server, f"CREATE DATABASE {name}")
-        create_tables(url_of(postgres_server, name), generation)
-        add_user(url_of(postgres_server, name), "user-1")
+        create_tables(url, generation)
+        add_user(url, "user-1")
+        for grant in Database(url).grants(LOADER):
+            execute(url, grant)
     return names
 
 
@@ -88,6 +96,10 @@ def own_database_url(new_database: NewDatabase, generation: Generation) -> str:
 
 def url_of(server: str, database: str) -> str:
     return server.replace("/postgres?", f"/{database}?")
+
+
+def as_role(url: str, role: str = LOADER) -> str:
+    return url.replace("postgres:@", f"{quote(role)}@")
 
 
 def add_user(url: str, user_id: str) -> None:

@@ -1,65 +1,26 @@
-import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import polars as pl
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline import stages
-from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
-from pipeline.contract import Store
 from pipeline.edges.http import Patience
-from pipeline.edges.igdb import Igdb
-from pipeline.edges.steam import Steam
 from pipeline.edges.store import DirectoryStore
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
-from pipeline.frames.library import library
-from pipeline.layout import raw_checkpoint
+from pipeline.frames.catalogue import Lifetimes
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from pipeline.stages import Progress, no_progress
-from schemas.events import EnrichEvent, EnrichResponse, FetchEvent
-from schemas.frames import EnrichedLibrary
-from tests.stores import QUICK, names, opened
+from tests.enrichments import ENRICHED, OWNER, RAW, TIMESTAMP, Opened, Setup, enrich, fetch, stats
+from tests.stores import opened
 
-TIMESTAMP = "20261123T031749Z"
-RAW = raw_checkpoint("user-1", TIMESTAMP)
-ENRICHED = RAW.enriched
-STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
-OWNER = World.RECORDED_ACCOUNT
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A store, and a look behind it."""
-
-    kind: str
-    folder: Path
-    store: Store
-
-    def files(self) -> dict[str, bytes | None]:
-        return {name: self.store.read(name) for name in names(self.kind, self.folder)}
-
-    def own(self, *games: dict[str, Any]) -> None:
-        """Put a raw CSV of these rows of Steam there."""
-        rows, rejected = library(games, "user-1", OWNER)
-        write_checkpoint(self.store, RAW, rows, rejected, Making("run-0", STARTED, 1, {"games": rows.height}))
-
-    def rows(self) -> pl.DataFrame:
-        return read_checkpoint(self.store, ENRICHED, EnrichedLibrary).rows
-
-    def verdicts(self) -> dict[int, tuple[Any, ...]]:
-        """Status, reason and game of each app."""
-        rows = self.rows().select("appid", "match_status", "match_reason", "igdb_id")
-        return {appid: (status, reason, igdb_id) for appid, status, reason, igdb_id in rows.iter_rows()}
+SOUNDTRACK = 11
+LITTLE = Setup(patience=Patience(timeout_seconds=5.0, attempts=1, base_seconds=0.01))
+"""One attempt at what fails, four at what is limited."""
 
 
 @pytest.fixture(params=["directory", "bucket"])
@@ -81,70 +42,32 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-def enrich(
-    sandbox: Sandbox,
-    store: Store,
-    location: str | None = None,
-    progress: Progress = no_progress,
-    changed: Mapping[str, str] = MappingProxyType({}),
-) -> EnrichResponse:
-    settings = {**sandbox.environment, **changed}
-    event = EnrichEvent(
-        user_id="user-1", run_id="run-1", s3_location=store.locate(RAW.key) if location is None else location
-    )
-
-    async def run() -> EnrichResponse:
-        async with Igdb(
-            settings["IGDB_CLIENT_ID"],
-            settings["IGDB_CLIENT_SECRET"],
-            base_url=settings["IGDB_API_URL"],
-            token_url=settings["TWITCH_TOKEN_URL"],
-            patience=QUICK,
-        ) as igdb:
-            return await stages.enrich(store, igdb, event, progress)
-
-    return asyncio.run(run())
-
-
-def fetch(sandbox: Sandbox, store: Store, account: str) -> str:
-    """The location of an account's raw CSV, made by the stage before."""
-    settings = sandbox.environment
-
-    async def run() -> str | None:
-        async with Steam(settings["STEAM_API_KEY"], settings["STEAM_API_URL"], Patience(attempts=1)) as steam:
-            event = FetchEvent(user_id="user-1", timestamp=TIMESTAMP, steam_id64=account)
-            return (await stages.fetch(store, steam, event)).s3_location
-
-    return str(asyncio.run(run()))
-
-
 def test_a_recorded_library_is_enriched_and_every_row_accounted_for(at: Opened) -> None:
     with Sandbox(World.recorded()) as sandbox:
         response = enrich(sandbox, at.store, fetch(sandbox, at.store, World.RECORDED_ACCOUNT))
-    stats = response.stats
-    assert stats is not None
+    counts = stats(response)
     assert response.s3_enriched_location == at.store.locate(ENRICHED.key)
-    assert stats.processed == at.rows().height == sum(stats.kinds.values()) == 129
-    assert stats.matched + stats.unmatched + stats.filtered + stats.pending == stats.processed
-    assert stats.matched > 100
-    assert (stats.pending, response.rejected) == (0, 0)
+    assert counts.processed == at.rows().height == sum(response.kinds.values()) == 129
+    assert counts.matched + counts.unmatched + counts.filtered + counts.pending == counts.processed
+    assert counts.matched > 100
+    assert (counts.pending, response.rejected) == (0, 0)
     fallout = at.rows().filter(appid=22380).select("match_status", "igdb_id", "igdb_slug", "igdb_cover_url").rows()
     cover = "https://images.igdb.com/igdb/image/upload/t_cover_big/co1u60.jpg"
     assert fallout == [("MATCHED", 16, "fallout-new-vegas", cover)]
 
 
-def test_two_thousand_new_games_take_at_most_twelve_requests_and_four_in_any_second(tmp_path: Path) -> None:
+def test_two_thousand_new_games_take_at_most_ten_requests_each_and_four_in_any_second(tmp_path: Path) -> None:
     with Sandbox(World.synthetic(2000), latency_seconds=0.08) as sandbox, opened("directory", tmp_path) as store:
         location = fetch(sandbox, store, World.SYNTHETIC_ACCOUNT)
         response = enrich(sandbox, store, location)
-        asked = sandbox.asked("igdb")
-    assert response.stats is not None
-    assert response.stats.matched == 2000
-    assert len(asked) <= 12
-    assert {record.status for record in asked} == {200}
+        asked, types_asked = sandbox.asked("igdb"), sandbox.asked("store")
+    assert stats(response).matched == 2000
+    assert len(asked) <= 10
+    assert len(types_asked) <= 10
+    assert {record.status for record in asked + types_asked} == {200}
     assert sandbox.busiest_second("igdb") <= 4
     assert sandbox.tokens_minted == 1
-    assert response.requests == len(asked) + 1
+    assert response.requests == len(asked) + len(types_asked) + 1
 
 
 NAMES = [
@@ -194,7 +117,7 @@ def test_every_kind_of_match_and_miss_has_its_reason(sandbox: Sandbox, here: Ope
     world.add_game(80, 9, "Shared")
     world.add_external_game("90, 80", game=9)
     world.add_game(5, 10, "Demo")
-    stats = enrich(sandbox, here.store).stats
+    response = enrich(sandbox, here.store)
     assert here.verdicts() == {
         10: ("MATCHED", "external_game", 1),
         20: ("MATCHED", "external_game", 2),
@@ -209,16 +132,15 @@ def test_every_kind_of_match_and_miss_has_its_reason(sandbox: Sandbox, here: Ope
         5: ("IGNORED", "filtered", None),
     }
     assert here.rows().filter(appid=40)["igdb_candidates"].to_list() == ["[6,7]"]
-    assert stats is not None
-    assert stats.model_dump() == {
+    assert stats(response).model_dump() == {
         "processed": 11,
         "matched": 4,
         "unmatched": 6,
         "filtered": 1,
         "pending": 0,
         "igdb_incomplete": 2,
-        "kinds": {"game": 10, "demo": 1},
     }
+    assert response.kinds == {"game": 10, "demo": 1}
 
 
 @pytest.mark.parametrize(
@@ -238,8 +160,7 @@ def test_a_bad_game_row_is_told_and_the_rest_goes_on(sandbox: Sandbox, here: Ope
     with capture_logs() as logged:
         response = enrich(sandbox, here.store)
     assert here.verdicts() == {10: ("UNMATCHED", "igdb_incomplete", None), 20: ("MATCHED", "external_game", 2)}
-    assert response.stats is not None
-    assert response.stats.igdb_incomplete == 1
+    assert stats(response).igdb_incomplete == 1
     assert [event["rows"] for event in logged if event["log_level"] == "warning"] == [1]
 
 
@@ -253,32 +174,30 @@ def test_a_bad_genre_is_dropped_alone(sandbox: Sandbox, here: Opened) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "asked_again"),
+    ("fault", "requests"),
     [
-        pytest.param(Fault(status=503), True, id="503"),
-        pytest.param(Fault(status=429), True, id="429"),
-        pytest.param(Fault(kind="reset"), True, id="reset"),
-        pytest.param(Fault(status=400), False, id="400"),
+        pytest.param(Fault(status=503), 15, id="503, halved down to 50 apps"),
+        pytest.param(Fault(kind="reset"), 1, id="reset"),
+        pytest.param(Fault(status=400), 1, id="400"),
     ],
 )
 def test_of_a_batch_that_fails_for_good_only_the_rows_are_pending(
-    sandbox: Sandbox, here: Opened, fault: Fault, *, asked_again: bool
+    sandbox: Sandbox, here: Opened, fault: Fault, requests: int
 ) -> None:
     here.own(*({"appid": appid} for appid in range(1, 501)))
     for appid in (1, 401):
         sandbox.world.add_game(appid, 1000 + appid, f"Game {appid}")
-    fault.service, fault.when = "igdb", lambda text: '"400"' in text
+    fault.service, fault.when = "igdb", lambda text: any(f'"{appid}"' in text for appid in range(2, 401))
     sandbox.faults.add(fault)
-    response = enrich(sandbox, here.store)
+    response = enrich(sandbox, here.store, setup=LITTLE)
     verdicts = here.verdicts()
     pending = {appid for appid, verdict in verdicts.items() if verdict == ("PENDING", "igdb_unavailable", None)}
     assert pending == set(range(1, 401))
     assert verdicts[401] == ("MATCHED", "external_game", 1401)
     assert {verdicts[appid] for appid in range(402, 501)} == {("UNMATCHED", "not_found", None)}
-    assert response.success
-    assert response.stats is not None
-    assert (response.stats.pending, response.stats.matched, response.stats.unmatched) == (400, 1, 99)
-    assert len(sandbox.asked("igdb")) == (QUICK.attempts if asked_again else 1) + 2
+    counts = stats(response)
+    assert (counts.pending, counts.matched, counts.unmatched) == (400, 1, 99)
+    assert len(sandbox.asked("igdb")) == requests + 2
 
 
 def test_apps_whose_games_could_not_be_read_are_pending_and_the_misses_stay(sandbox: Sandbox, here: Opened) -> None:
@@ -289,15 +208,30 @@ def test_apps_whose_games_could_not_be_read_are_pending_and_the_misses_stay(sand
     assert here.verdicts() == {10: ("PENDING", "igdb_unavailable", None), 20: ("UNMATCHED", "not_found", None)}
 
 
+def test_what_is_pending_is_asked_for_again_and_what_was_answered_is_not(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10}, {"appid": 20})
+    sandbox.world.add_game(10, 1, "One")
+    fault = sandbox.faults.add(Fault(service="igdb", path="/games", status=500))
+    enrich(sandbox, here.store)
+    sandbox.faults.remove(fault)
+    sandbox.requests.clear()
+    enrich(sandbox, here.store)
+    assert here.verdicts() == {10: ("MATCHED", "external_game", 1), 20: ("UNMATCHED", "not_found", None)}
+    answered = [record.body for record in sandbox.asked("igdb") if record.status == 200]
+    assert ['uid = ("10")' in body for body in answered] == [True, False]
+    assert sandbox.asked("store") == []
+
+
 @pytest.fixture(params=[True, False], ids=["beside an earlier one", "for the first time"])
 def before(request: pytest.FixtureRequest, sandbox: Sandbox, at: Opened) -> dict[str, bytes | None]:
-    """The files before an enrichment that fails."""
-    at.own({"appid": 10})
+    """The checkpoints before an enrichment that fails; app 20 was never looked up."""
     if request.param:
+        at.own({"appid": 10})
         sandbox.world.add_game(10, 1, "One")
         enrich(sandbox, at.store)
         sandbox.requests.clear()
-    return at.files()
+    at.own({"appid": 10}, {"appid": 20})
+    return at.checkpoints()
 
 
 @pytest.mark.parametrize(
@@ -314,9 +248,9 @@ def test_if_igdb_answers_nothing_the_stage_raises_and_nothing_is_written(
 ) -> None:
     sandbox.faults.add(fault)
     with pytest.raises(Retryable) as raised:
-        enrich(sandbox, at.store)
+        enrich(sandbox, at.store, setup=LITTLE)
     assert raised.value.code == "igdb_unavailable"
-    assert at.files() == before
+    assert at.checkpoints() == before
 
 
 @pytest.mark.parametrize("setting", ["IGDB_CLIENT_ID", "IGDB_CLIENT_SECRET"])
@@ -324,25 +258,35 @@ def test_with_wrong_credentials_nothing_is_written(
     sandbox: Sandbox, at: Opened, before: dict[str, bytes | None], setting: str
 ) -> None:
     with pytest.raises(Refused, match=setting) as refused:
-        enrich(sandbox, at.store, changed={setting: "wrong"})
+        enrich(sandbox, at.store, setup=Setup(changed={setting: "wrong"}))
     assert refused.value.code == "bad_igdb_credentials"
-    assert at.files() == before
+    assert at.checkpoints() == before
+
+
+def test_what_the_store_said_is_kept_where_igdb_says_nothing(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10})
+    fault = sandbox.faults.add(Fault(service="igdb", status=503))
+    with pytest.raises(Retryable):
+        enrich(sandbox, here.store, setup=LITTLE)
+    sandbox.faults.remove(fault)
+    enrich(sandbox, here.store)
+    assert len(sandbox.asked("store")) == 1
 
 
 def test_an_empty_library_goes_through_without_a_question(sandbox: Sandbox, here: Opened) -> None:
     here.own()
     response = enrich(sandbox, here.store)
-    assert response.stats is not None
-    assert (response.success, response.stats.processed, response.requests) == (True, 0, 0)
+    assert (stats(response).processed, response.requests) == (0, 0)
     assert here.rows().is_empty()
     assert sandbox.requests == []
 
 
-def test_what_is_no_game_is_never_asked_for(sandbox: Sandbox, here: Opened) -> None:
-    here.own({"appid": 10, "name": "X - Demo"}, {"appid": 20, "name": "X - Soundtrack"})
+def test_igdb_is_never_asked_for_what_is_no_game(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "X - Demo"}, {"appid": 20, "name": "X - Soundtrack"}, {"appid": 30, "name": "X"})
+    sandbox.world.add_store_item(30, "X", type=SOUNDTRACK)
     response = enrich(sandbox, here.store)
-    assert response.stats is not None
-    assert (response.stats.filtered, sandbox.requests) == (2, [])
+    assert (stats(response).filtered, sandbox.asked("igdb"), sandbox.tokens_minted) == (3, [], 0)
+    assert len(sandbox.asked("store")) == response.requests == 1
 
 
 def test_an_app_in_the_library_twice_is_asked_for_once_and_stays_twice(sandbox: Sandbox, here: Opened) -> None:
@@ -358,8 +302,8 @@ def test_a_retry_overwrites_its_own_output(sandbox: Sandbox, at: Opened) -> None
     enrich(sandbox, at.store)
     at.store.write(ENRICHED.rejected_key, b"of an earlier attempt")
     sandbox.world.add_game(10, 1, "One")
-    enrich(sandbox, at.store)
-    assert sorted(at.files()) == sorted([RAW.key, RAW.manifest_key, ENRICHED.key, ENRICHED.manifest_key])
+    enrich(sandbox, at.store, setup=Setup(lifetimes=Lifetimes(hit=timedelta(0), miss=timedelta(0))))
+    assert sorted(at.checkpoints()) == sorted([RAW.key, RAW.manifest_key, ENRICHED.key, ENRICHED.manifest_key])
     assert at.verdicts() == {10: ("MATCHED", "external_game", 1)}
 
 
@@ -368,7 +312,7 @@ def test_the_manifest_names_the_raw_csv_it_was_made_from(sandbox: Sandbox, here:
     enrich(sandbox, here.store)
     raw, manifest = here.store.read(RAW.key) or b"", json.loads(here.store.read(ENRICHED.manifest_key) or b"")
     assert manifest["input"] == {"key": RAW.key, "sha256": sha256(raw).hexdigest()}
-    assert (manifest["stage"], manifest["run_id"], manifest["rows"], manifest["requests"]) == ("enrich", "run-1", 1, 2)
+    assert (manifest["stage"], manifest["run_id"], manifest["rows"], manifest["requests"]) == ("enrich", "run-1", 1, 3)
     assert manifest["counts"] == {
         "processed": 1,
         "matched": 0,
@@ -385,7 +329,8 @@ def test_progress_is_told_from_nothing_to_all(sandbox: Sandbox, here: Opened) ->
     sandbox.world.add_game(1, 1, "One")
     told: dict[str, list[tuple[int, int]]] = {}
     enrich(sandbox, here.store, progress=lambda what, done, total: told.setdefault(what, []).append((done, total)))
-    assert told.keys() == {"Apps looked up on IGDB", "Games read from IGDB"}
+    assert told.keys() == {"Types asked of Steam's store", "Apps looked up on IGDB", "Games read from IGDB"}
+    assert [done for done, _ in told["Types asked of Steam's store"]][::3] == [0, 500]
     assert (told["Apps looked up on IGDB"][0], told["Apps looked up on IGDB"][-1]) == ((0, 500), (500, 500))
     assert told["Games read from IGDB"] == [(0, 1), (1, 1)]
 

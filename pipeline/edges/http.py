@@ -55,7 +55,7 @@ class Patience:
         if error and error.is_too_often:
             attempts *= PATIENCE_WITH_LIMITS
         if error and error.is_too_much and self.attempts_of_too_much:
-            attempts = self.attempts_of_too_much
+            attempts = min(attempts, self.attempts_of_too_much)
         return state.attempt_number >= attempts or _retry_after(state) > MAX_WAIT_SECONDS
 
     def _wait(self, state: RetryCallState) -> float:

@@ -9,13 +9,13 @@ from typing import Any, Literal, Self, TypeVar
 import httpx
 import structlog
 
-from pipeline.edges.apicalypse import PAGE, Query, external_games_of, games_by_id, grouped, named
+from pipeline.edges.apicalypse import PAGE, Asked, Query, Search, external_games_of, games_by_id, grouped, named
 from pipeline.edges.batches import SMALLEST, Answer, OnBatch, ask_in_batches, batches, gather, ignore
 from pipeline.edges.http import Patience, cause, open_client, send
 from pipeline.edges.igdb_answers import judge
-from pipeline.edges.pace import Pace
+from pipeline.edges.pace import Pace, Rhythm
 from pipeline.edges.twitch import Token, Twitch
-from pipeline.errors import Refused, Retryable
+from pipeline.errors import PipelineError, Refused, Retryable
 
 Multiquery = Literal["off", "each", "one"]
 """Whether to ask several queries in one request, and whether IGDB counts each of them or all as one (undocumented)."""
@@ -31,6 +31,9 @@ OPEN_REQUESTS = 8
 MAX_PAGES = 20
 QUERIES = {"each": 4, "one": 10}
 """Queries in a multiquery: IGDB allows ten, and four if each counts towards the second."""
+
+SEARCHES = 10
+"""Names searched for in a multiquery: as many as IGDB allows. It waits for the slots of all, if each counts."""
 
 GIVE_UP_AFTER = 20
 """Failures in a row, without an answer between them, after which IGDB counts as down and nothing is tried twice."""
@@ -58,6 +61,7 @@ class Igdb:
         token_url: str,
         patience: Patience,
         token: Token | None = None,
+        rhythm: Rhythm | None = None,
         multiquery: Multiquery = "off",
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -66,8 +70,9 @@ class Igdb:
         self._twitch = Twitch(self._client, token_url, client_id, client_secret, token or Token())
         self._patience = patience
         self._multiquery = multiquery
-        self._pace = Pace(SECONDS_PER_REQUEST, OPEN_REQUESTS)
+        self._pace = Pace(rhythm or Rhythm(SECONDS_PER_REQUEST), OPEN_REQUESTS)
         self._failures = 0
+        self._is_welcome = False
         self._sent = 0
 
     async def __aenter__(self) -> Self:
@@ -89,6 +94,12 @@ class Igdb:
     async def fetch_games(self, ids: Iterable[int], on_batch: OnBatch = ignore) -> list[Answer]:
         """The `games` rows of IGDB ids, with cover, genres and platforms expanded."""
         return await self._fetch(sorted(ids), PAGE, games_by_id, on_batch)
+
+    async def search_games(self, names: Iterable[str], on_batch: OnBatch = ignore) -> dict[str, list[Any]]:
+        """What IGDB finds for each name, of `games` rows the best; a name without an answer is missing."""
+        searches = [Search(name) for name in dict.fromkeys(names)]
+        parts = await gather([self._search(group, on_batch) for group in grouped(searches, SEARCHES) if group])
+        return {search.name: rows for part in parts for search, rows in part.items()}
 
     async def count(self, query: Query) -> int:
         """How many rows a query has; raises `igdb_unavailable`."""
@@ -123,13 +134,31 @@ class Igdb:
         return {query: rows for part in parts for query, rows in part.items()}
 
     async def _multi(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
-        text = "".join(named(number, query) for number, query in enumerate(queries))
-        slots = len(queries) if self._multiquery == "each" else 1
         try:
-            results = await self._repeat("multiquery", text, list, slots)
+            return await self._at_once(queries, self._patience)
         except Retryable as error:
             log.warning("multiquery failed", queries=len(queries), error=error.message)
             return {}
+
+    async def _search(self, searches: Sequence[Search], on_batch: OnBatch) -> dict[Search, list[Any]]:
+        """Several are asked for once, and in halves if that fails; a single one is worth all patience."""
+        is_single, found = len(searches) == 1, dict[Search, list[Any]]()
+        try:
+            found = await self._at_once(searches, self._patience if is_single else replace(self._patience, attempts=1))
+        except Retryable as error:
+            if not is_single and self._failures < GIVE_UP_AFTER:
+                middle = len(searches) // 2
+                first = await self._search(searches[:middle], on_batch)
+                return first | await self._search(searches[middle:], on_batch)
+            log.warning("search failed", names=len(searches), first=searches[0].name, error=error.message)
+        on_batch(len(searches))
+        return found
+
+    async def _at_once(self, queries: Sequence[Asked], patience: Patience) -> dict[Asked, list[Any]]:
+        """The rows of several queries by one request; raises `igdb_unavailable`."""
+        text = "".join(named(number, query) for number, query in enumerate(queries))
+        slots = 1 if self._multiquery == "one" else len(queries)
+        results = await self._repeat("multiquery", text, list, slots, patience)
         rows = {result.get("name"): result.get("result") for result in results if isinstance(result, dict)}
         answered = ((query, rows.get(str(number))) for number, query in enumerate(queries))
         return {query: page for query, page in answered if isinstance(page, list)}
@@ -150,23 +179,34 @@ class Igdb:
     async def _ask(self, endpoint: str, text: str, slots: int, kind: type[Json]) -> Json:
         """One request; a token that is refused is minted anew, once."""
         try:
-            token = await self._twitch.token()
-            answer = await self._send(endpoint, text, token, slots)
+            answer, token = await self._send(endpoint, text, slots)
             if answer.status_code == HTTPStatus.UNAUTHORIZED:
-                answer = await self._send(endpoint, text, await self._twitch.token(refused=token), slots)
+                answer, _ = await self._send(endpoint, text, slots, refused=token)
+            if answer.status_code == HTTPStatus.UNAUTHORIZED:
+                raise self._unwelcome(answer)
             answered = _answered(answer, kind)
         except Retryable as error:
             self._note(error)
             raise
-        self._failures = 0
+        self._failures, self._is_welcome = 0, True
         self._pace.speed_up()
         return answered
 
-    async def _send(self, endpoint: str, text: str, token: str, slots: int) -> httpx.Response:
-        headers = {"Client-ID": self._client_id, "Authorization": f"Bearer {token}"}
+    async def _send(
+        self, endpoint: str, text: str, slots: int, refused: str | None = None
+    ) -> tuple[httpx.Response, str]:
+        """The answer, and the token that was sent: the one in use when the request's turn comes, but the refused one."""
         async with self._pace.slots(slots):
+            token = await self._twitch.token(refused)
+            headers = {"Client-ID": self._client_id, "Authorization": f"Bearer {token}"}
             self._sent += 1
-            return await send(self._client, "igdb_unavailable", "POST", endpoint, headers=headers, content=text)
+            sent = send(self._client, "igdb_unavailable", "POST", endpoint, headers=headers, content=text)
+            return await sent, token
+
+    def _unwelcome(self, answer: httpx.Response) -> PipelineError:
+        """Two tokens in a row were refused: the application is not welcome, or, if it was before, both were revoked."""
+        says = f"IGDB refuses a token that was just minted: {cause(answer)}."
+        return Retryable("igdb_unavailable", says) if self._is_welcome else Refused("bad_igdb_credentials", says)
 
     def _note(self, error: Retryable) -> None:
         """Slow down where IGDB says so; stop trying where it says nothing any more."""
@@ -179,8 +219,6 @@ class Igdb:
 
 
 def _answered(answer: httpx.Response, kind: type[Json]) -> Json:
-    if answer.status_code == HTTPStatus.UNAUTHORIZED:
-        raise Refused("bad_igdb_credentials", f"IGDB refuses a token that was just minted: {cause(answer)}.")
     answered = judge(answer)
     if not isinstance(answered, kind):
         raise Retryable("igdb_unavailable", f"IGDB's answer is no {kind.__name__}. Try again later.")

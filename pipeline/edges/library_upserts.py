@@ -4,10 +4,9 @@ What belongs to the user is left alone: removed rows, statuses set by hand, item
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Insert,
     Select,
@@ -27,28 +26,22 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from pipeline.edges.live_schema import LiveSchema
-from pipeline.edges.staging_tables import PREVIOUS_IMPORTS, STAGED_IMPORTED_GAMES, STAGED_USERS
-from pipeline.edges.upserts import NOT_COUNTED, NOW, Step, Values, differs, new_id
+from pipeline.edges.moved_items import IS_SAME_APP, STAGED, Statuses, move_items
+from pipeline.edges.staging_tables import PREVIOUS_IMPORTS, STAGED_USERS
+from pipeline.edges.upserts import NOT_COUNTED, NOW, Step, Values, as_enum, differs, is_enum, new_id
 from schemas.tables import ACQUISITION, GAME, IMPORTED_GAME, LIBRARY_ITEM, LIBRARY_PLATFORM, STORE
 
 STATUS = IMPORTED_GAME.c.igdbMatchStatus
-STAGED = STAGED_IMPORTED_GAMES
-IS_SAME_APP = and_(
-    PREVIOUS_IMPORTS.c.userId == STAGED.c.userId,
-    PREVIOUS_IMPORTS.c.storefrontGameId == STAGED.c.storefrontGameId,
-)
-
-
-class Statuses(NamedTuple):
-    """`LibraryItem.status` of a new item, for playtime 0 and above."""
-
-    unplayed: str
-    played: str
+OPEN = ("PENDING", "UNMATCHED")
+DECIDED = ("MATCHED", "IGNORED")
+IS_STEAM = is_enum(IMPORTED_GAME.c.storefront, STORE)
 
 
 def merge_library(live: LiveSchema, statuses: Statuses, id_prefix: str) -> Iterator[Step]:
     """Imported games and library items of the staged users; the games are written already."""
+    yield Step(NOT_COUNTED, _lock_open())
     yield Step(NOT_COUNTED, _remember())
+    yield from move_items(live, statuses)
     yield Step("imported_games_updated", _update_imports(live))
     yield Step("imported_games_created", _insert_imports(live, id_prefix))
     yield Step("library_items_created", _insert_items(live, statuses))
@@ -67,15 +60,45 @@ def lock_users() -> Select[Any]:
     return select(func.pg_advisory_xact_lock(literal(1, literal_execute=True), keys.c.key))
 
 
+def _lock_open() -> Select[Any]:
+    """The rows that the file decides about: what their users do to them meanwhile waits, and what they did stands."""
+    is_open = STATUS.in_([as_enum(status, STATUS) for status in OPEN])
+    locked = (
+        select(IMPORTED_GAME.c.id)
+        .join_from(
+            IMPORTED_GAME,
+            STAGED,
+            and_(
+                STAGED.c.userId == IMPORTED_GAME.c.userId, STAGED.c.storefrontGameId == IMPORTED_GAME.c.storefrontGameId
+            ),
+        )
+        .where(IS_STEAM, is_open, STAGED.c.igdbMatchStatus.in_(DECIDED))
+        .order_by(IMPORTED_GAME.c.id)
+        .with_for_update(of=IMPORTED_GAME, key_share=True)
+        .subquery()
+    )
+    return select(func.count()).select_from(locked)
+
+
 def _remember() -> Insert:
     is_removed = IMPORTED_GAME.c.deletedAt.is_not(None)
     app = (IMPORTED_GAME.c.userId, IMPORTED_GAME.c.storefrontGameId)
+    order = (is_removed, IMPORTED_GAME.c.createdAt, IMPORTED_GAME.c.id)
+    is_decided = func.bool_or(is_removed | cast(STATUS, Text).in_(DECIDED))
     rows = (
-        select(IMPORTED_GAME.c.id, *app, IMPORTED_GAME.c.playtime, cast(STATUS, Text), is_removed)
+        select(
+            IMPORTED_GAME.c.id,
+            *app,
+            IMPORTED_GAME.c.playtime,
+            cast(STATUS, Text),
+            is_removed,
+            # In the order of the rows, so that one sort serves both.
+            is_decided.over(partition_by=app, order_by=order, rows=(None, None)),
+        )
         .join_from(IMPORTED_GAME, STAGED_USERS, STAGED_USERS.c.id == IMPORTED_GAME.c.userId)
-        .where(_is(IMPORTED_GAME.c.storefront, STORE), IMPORTED_GAME.c.storefrontGameId.is_not(None))
+        .where(IS_STEAM, IMPORTED_GAME.c.storefrontGameId.is_not(None))
         .ext(distinct_on(*app))
-        .order_by(*app, is_removed, IMPORTED_GAME.c.createdAt, IMPORTED_GAME.c.id)
+        .order_by(*app, *order)
     )
     return insert(PREVIOUS_IMPORTS).from_select(list(PREVIOUS_IMPORTS.c.keys()), rows)
 
@@ -107,22 +130,28 @@ def _update_imports(live: LiveSchema) -> Update:
 
 
 def _next_status() -> ColumnElement[Any]:
-    """What was matched or ignored stays so, and nothing becomes pending again, unless an override says it."""
-    said = _as(STAGED.c.igdbMatchStatus, STATUS)
-    is_decided = STAGED.c.igdbMatchStatus.in_(("MATCHED", "IGNORED"))
-    is_news = or_(STAGED.c.isOverride, _is(STATUS, "PENDING"), and_(_is(STATUS, "UNMATCHED"), is_decided))
-    return case((is_news, said), else_=STATUS)
+    """What was matched or ignored stays so, and nothing becomes pending again, unless an override says it.
+
+    An override of what the app is says nothing of its match: one that a user made stays.
+    """
+    is_news = or_(
+        STAGED.c.isMatchOverride,
+        STAGED.c.isKindOverride & ~is_enum(STATUS, "MATCHED"),
+        is_enum(STATUS, "PENDING"),
+        is_enum(STATUS, "UNMATCHED") & STAGED.c.igdbMatchStatus.in_(DECIDED),
+    )
+    return case((is_news, as_enum(STAGED.c.igdbMatchStatus, STATUS)), else_=STATUS)
 
 
 def _insert_imports(live: LiveSchema, id_prefix: str) -> Insert:
-    staged = {own.name: _as(STAGED.c[own.name], own) for own in IMPORTED_GAME.c if own.name in STAGED.c}
+    staged = {own.name: as_enum(STAGED.c[own.name], own) for own in IMPORTED_GAME.c if own.name in STAGED.c}
     values = _present(
         IMPORTED_GAME,
         live,
         {
             "id": new_id(STAGED, id_prefix),
             **staged,
-            "storefront": _as(STORE, IMPORTED_GAME.c.storefront),
+            "storefront": as_enum(STORE, IMPORTED_GAME.c.storefront),
             "createdAt": NOW,
             "updatedAt": NOW,
         },
@@ -141,24 +170,29 @@ def _insert_items(live: LiveSchema, statuses: Statuses) -> Insert:
         {
             "userId": STAGED.c.userId,
             "gameId": GAME.c.id,
-            "status": _as(status, LIBRARY_ITEM.c.status),
+            "status": as_enum(status, LIBRARY_ITEM.c.status),
             "platform": literal(LIBRARY_PLATFORM),
-            "acquisitionType": _as(ACQUISITION, LIBRARY_ITEM.c.acquisitionType),
+            "acquisitionType": as_enum(ACQUISITION, LIBRARY_ITEM.c.acquisitionType),
             "hasBeenPlayed": playtime > 0,
             "statusChangedAt": NOW,
             "createdAt": NOW,
             "updatedAt": NOW,
         },
     )
-    was_open = ~PREVIOUS_IMPORTS.c.isRemoved & PREVIOUS_IMPORTS.c.igdbMatchStatus.in_(("PENDING", "UNMATCHED"))
+    no_longer_owned = PREVIOUS_IMPORTS.alias("no_longer_owned")
+    is_decided = exists().where(
+        no_longer_owned.c.isDecided,
+        no_longer_owned.c.userId == STAGED.c.userId,
+        no_longer_owned.c.storefrontGameId == cast(GAME.c.steamAppId, Text),
+    )
     has_item = exists().where(LIBRARY_ITEM.c.userId == STAGED.c.userId, LIBRARY_ITEM.c.gameId == GAME.c.id)
     rows = (
         select(*values.values())
         .join_from(STAGED, GAME, GAME.c.igdbId == STAGED.c.igdbId)
         .outerjoin(PREVIOUS_IMPORTS, IS_SAME_APP)
-        .where(~has_item)
+        .where(~has_item, ~is_decided)
         .group_by(STAGED.c.userId, GAME.c.id)
-        .having(func.bool_and(or_(PREVIOUS_IMPORTS.c.id.is_(None), was_open)))
+        .having(func.bool_and(PREVIOUS_IMPORTS.c.isDecided.is_not(True)))
         .order_by(func.min(STAGED.c.number))
     )
     return insert(LIBRARY_ITEM).from_select(list(values), rows)
@@ -166,12 +200,3 @@ def _insert_items(live: LiveSchema, statuses: Statuses) -> Insert:
 
 def _present(target: Table, live: LiveSchema, values: Values) -> Values:
     return {name: value for name, value in values.items() if live.has(target.c[name])}
-
-
-def _is(column: Column[Any], value: str) -> ColumnElement[bool]:
-    return column == _as(value, column)
-
-
-def _as(value: str | ColumnElement[Any], column: Column[Any]) -> ColumnElement[Any]:
-    """PostgreSQL compares and writes its enums only with a cast."""
-    return cast(value, column.type)

@@ -2,55 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
-from sqlalchemy import (
-    ARRAY,
-    Column,
-    Executable,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    and_,
-    any_,
-    cast,
-    column,
-    func,
-    select,
-    table,
-)
+from sqlalchemy import Column, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from pipeline.edges.postgres_session import Session
+from pipeline.edges.system_catalog import columns_of_tables, enum_values, unique_keys, users_table
 from pipeline.errors import Failed, Refused
 from schemas.tables import (
     IMPORTED_GAME,
     SAVEPOINT,
     STATUSES_PLAYED,
     STATUSES_UNPLAYED,
+    UNIQUE_KEYS,
     USED_ENUM_VALUES,
     is_required,
     is_theirs,
 )
 
-CATALOG = "pg_catalog"
-ATTRIBUTES = table(
-    "pg_attribute",
-    *map(column, ("attrelid", "attname", "attnum", "attisdropped", "attnotnull", "atthasdef", "attidentity")),
-    schema=CATALOG,
-)
-CLASSES = table("pg_class", *map(column, ("oid", "relname", "relnamespace", "relkind")), schema=CATALOG)
-NAMESPACES = table("pg_namespace", *map(column, ("oid", "nspname")), schema=CATALOG)
-TYPES = table("pg_type", *map(column, ("oid", "typname")), schema=CATALOG)
-ENUM_VALUES = table("pg_enum", *map(column, ("enumtypid", "enumlabel", "enumsortorder")), schema=CATALOG)
-CONSTRAINTS = table(
-    "pg_constraint",
-    *map(column, ("conrelid", "confrelid", "contype")),
-    column("conkey", ARRAY(Integer)),
-    column("confkey", ARRAY(Integer)),
-    schema=CATALOG,
-)
+MATCH_STATUS = '"ImportedGame"."igdbMatchStatus"'
+MIGRATION = "infra/prisma/migration.sql"
 
 
 @dataclass(frozen=True)
@@ -60,12 +33,26 @@ class LiveSchema:
     columns: Mapping[str, Sequence[str]]
     insisted: Sequence[str]
     enums: Mapping[str, Sequence[str]]
+    unique_keys: Mapping[str, Sequence[frozenset[str]]]
     users: Table | None
 
     @property
     def missing(self) -> list[str]:
         """What a load cannot work without; empty where it can work."""
-        return [*self._missing_tables(), *self._missing_columns(), *self._missing_values(), *self._insisted_columns()]
+        return [
+            *self._missing_tables(),
+            *self._missing_columns(),
+            *self._missing_values(),
+            *self._missing_keys(),
+            *self._insisted_columns(),
+        ]
+
+    @property
+    def remedy(self) -> str:
+        """What to do about what is missing."""
+        if any(MATCH_STATUS in missing for missing in self.missing):
+            return f"Apply the migration {MIGRATION}, which adds {MATCH_STATUS}."
+        return "Apply SavePoint's migrations, or look whether DATABASE_URL names the right database."
 
     @property
     def left_out(self) -> list[str]:
@@ -82,7 +69,7 @@ class LiveSchema:
             raise Failed(
                 "schema_mismatch",
                 f"This database cannot take an import, nothing was written. It lacks {', '.join(self.missing)}. "
-                "Apply SavePoint's migrations, or look whether DATABASE_URL names the right database.",
+                f"{self.remedy}",
             )
         return self.users
 
@@ -131,57 +118,38 @@ class LiveSchema:
             if enum in self.enums and value not in self.enums[enum]
         ]
 
+    def _missing_keys(self) -> list[str]:
+        return [
+            f'a unique key of "{name}" ({", ".join(key)})'
+            for name, key in UNIQUE_KEYS.items()
+            if name in self.columns and frozenset(key) not in self.unique_keys.get(name, ())
+        ]
+
     def _insisted_columns(self) -> list[str]:
         filled = {_named(own) for own in self._own_columns()}
         return [f"a default of column {name} (no load fills it)" for name in self.insisted if name not in filled]
 
 
 def read_live_schema(session: Session) -> LiveSchema:
-    """Ask the catalogue, in three statements."""
-    columns = session.fetch(_columns())
-    enum_values = session.fetch(_enum_values())
+    """Ask the catalogue, in four statements."""
+    columns = session.fetch(columns_of_tables())
+    values = session.fetch(enum_values())
+    keys = session.fetch(unique_keys())
     return LiveSchema(
         columns=_grouped(columns.select("table_name", "column_name")),
         insisted=columns.filter("is_insisted")
         .select(pl.format('"{}"."{}"', "table_name", "column_name"))
         .to_series()
         .to_list(),
-        enums=_grouped(enum_values),
+        enums=_grouped(values),
+        unique_keys={name: list(map(frozenset, columns)) for name, columns in _grouped(keys).items()},
         users=_users(session),
-    )
-
-
-def _columns() -> Executable:
-    has_default = ATTRIBUTES.c.atthasdef | (cast(ATTRIBUTES.c.attidentity, Text) != "")
-    return (
-        select(
-            cast(CLASSES.c.relname, Text).label("table_name"),
-            cast(ATTRIBUTES.c.attname, Text).label("column_name"),
-            (ATTRIBUTES.c.attnotnull & ~has_default).label("is_insisted"),
-        )
-        .join_from(CLASSES, ATTRIBUTES, ATTRIBUTES.c.attrelid == CLASSES.c.oid)
-        .where(
-            CLASSES.c.relname.in_(SAVEPOINT.tables),
-            func.pg_table_is_visible(CLASSES.c.oid),
-            ATTRIBUTES.c.attnum > 0,
-            ~ATTRIBUTES.c.attisdropped,
-        )
-        .order_by(CLASSES.c.relname, ATTRIBUTES.c.attnum)
-    )
-
-
-def _enum_values() -> Executable:
-    return (
-        select(cast(TYPES.c.typname, Text).label("enum_name"), cast(ENUM_VALUES.c.enumlabel, Text).label("value"))
-        .join_from(TYPES, ENUM_VALUES, ENUM_VALUES.c.enumtypid == TYPES.c.oid)
-        .where(TYPES.c.typname.in_(USED_ENUM_VALUES), func.pg_type_is_visible(TYPES.c.oid))
-        .order_by(TYPES.c.typname, ENUM_VALUES.c.enumsortorder)
     )
 
 
 def _users(session: Session) -> Table | None:
     """The table that `ImportedGame.userId` refers to, with the column it refers to."""
-    found = session.fetch(_reference())
+    found = session.fetch(users_table())
     if found.is_empty():
         return None
     schema, name, key = found.row(0)
@@ -189,26 +157,7 @@ def _users(session: Session) -> Table | None:
     return Table(name, MetaData(), Column(key, Text, key="id"), *times, schema=schema)
 
 
-def _reference() -> Executable:
-    own, other = ATTRIBUTES.alias("own"), ATTRIBUTES.alias("other")
-    imported, users = CLASSES.alias("imported"), CLASSES.alias("users")
-    return (
-        select(*(cast(name, Text) for name in (NAMESPACES.c.nspname, users.c.relname, other.c.attname)))
-        .select_from(CONSTRAINTS)
-        .join(imported, imported.c.oid == CONSTRAINTS.c.conrelid)
-        .join(own, and_(own.c.attrelid == imported.c.oid, own.c.attnum == any_(CONSTRAINTS.c.conkey)))
-        .join(users, users.c.oid == CONSTRAINTS.c.confrelid)
-        .join(other, and_(other.c.attrelid == users.c.oid, other.c.attnum == any_(CONSTRAINTS.c.confkey)))
-        .join(NAMESPACES, NAMESPACES.c.oid == users.c.relnamespace)
-        .where(
-            imported.c.relname == IMPORTED_GAME.name,
-            func.pg_table_is_visible(imported.c.oid),
-            own.c.attname == IMPORTED_GAME.c.userId.name,
-        )
-    )
-
-
-def _grouped(pairs: pl.DataFrame) -> dict[str, list[str]]:
+def _grouped(pairs: pl.DataFrame) -> dict[str, list[Any]]:
     """The second column's values for each of the first's."""
     keys, values = pairs.columns
     lists = pairs.group_by(keys, maintain_order=True).agg(values)

@@ -13,12 +13,16 @@ from sqlalchemy.dialects.postgresql import insert
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from pipeline.edges import staging_tables as staging
-from pipeline.edges.library_upserts import Statuses, count_no_longer_owned, lock_users, merge_library
+from pipeline.edges.changes import changed_columns, remember_rows, written_tables
+from pipeline.edges.game_upserts import merge_games
+from pipeline.edges.grants import grants, read_places
+from pipeline.edges.library_upserts import count_no_longer_owned, lock_users, merge_library
 from pipeline.edges.live_schema import LiveSchema, read_live_schema
-from pipeline.edges.postgres_session import Address, Session, transaction
-from pipeline.edges.upserts import NOT_COUNTED, NOW, count_unwritten, merge_games
+from pipeline.edges.moved_items import Statuses, count_to_review
+from pipeline.edges.postgres_session import NO_LIMITS, Address, Limits, Session, transaction
+from pipeline.edges.upserts import NOT_COUNTED, NOW, count_unwritten, merge_entries, merge_links
 from pipeline.errors import Failed, Retryable
-from schemas.staging import Staged
+from schemas.staging import Changes, Staged
 
 T = TypeVar("T")
 
@@ -30,12 +34,20 @@ ANALYZE = text(
 """Without it PostgreSQL takes every temporary table for a small one."""
 
 
+NO_CHANGES = pl.DataFrame(schema=dict.fromkeys(Changes.to_schema().columns, pl.String))
+
+
 @dataclass(frozen=True)
 class Loaded:
-    """Rows written, by name, and the number of SQL statements that took, which no number of rows changes."""
+    """What a load wrote, or would write: WrittenTables, Changes where asked for, and everything counted by name.
+
+    `statements` is the number of SQL statements, which no number of rows changes.
+    """
 
     counts: dict[str, int]
     statements: int
+    tables: pl.DataFrame
+    changes: pl.DataFrame
 
 
 class Database:
@@ -46,9 +58,16 @@ class Database:
     """
 
     def __init__(
-        self, url: str, *, attempts: int = 5, retry_base_seconds: float = 1, connect_timeout_seconds: int = 10
+        self,
+        url: str,
+        *,
+        attempts: int = 5,
+        retry_base_seconds: float = 1,
+        connect_timeout_seconds: int = 10,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self._address = Address(url, connect_timeout_seconds)
+        self._limits = limits
         self._attempts = Retrying(
             retry=retry_if_exception_type(Retryable),
             stop=stop_after_attempt(attempts),
@@ -60,6 +79,15 @@ class Database:
         """What the database has, what a load would miss, and what it would leave out."""
         return self._transact(read_live_schema)
 
+    def grants(self, role: str) -> list[str]:
+        """The statements that give a role the rights a load needs, for its owner to run; raises `schema_mismatch`."""
+
+        def read(session: Session) -> list[str]:
+            users = read_live_schema(session).require_users()
+            return grants(read_places(session), users, role)
+
+        return self._transact(read)
+
     def load(
         self,
         staged: Staged,
@@ -67,16 +95,21 @@ class Database:
         *,
         status_unplayed: str | None = None,
         status_played: str | None = None,
+        dry_run: bool = False,
+        details: bool = False,
     ) -> Loaded:
         """Write what was staged for these users, and for nobody else: all of it or nothing.
 
+        A dry run is the same transaction, rolled back; only LibraryItem's sequence keeps the numbers it gave. `details`
+        asks for the changes, column by column.
+
         Raises:
-            Failed: `schema_mismatch`, naming what the database lacks; `user_not_found`, naming who.
+            Failed: `schema_mismatch`, naming what the database lacks; `user_not_found`, naming who; `location_refused`
+                for a row of any other user.
             Refused: `configuration`, where a status is none of the enum's values.
         """
         touched = pl.DataFrame({"id": sorted(set(users))}, schema={"id": pl.String})
-        if not staged.imported_games["userId"].is_in(touched["id"].implode()).all():
-            raise ValueError("rows of users that this load may not touch")
+        _require_own(staged, touched)
 
         def load(session: Session) -> Loaded:
             live = read_live_schema(session)
@@ -84,9 +117,15 @@ class Database:
             statuses = Statuses(live.status_unplayed(status_unplayed), live.status_played(status_played))
             _stage(session, staged, touched)
             _require_rows(session, known_users)
-            return _merge(session, live, statuses)
+            session.run(lock_users())
+            if details:
+                session.create(staging.ROWS_BEFORE)
+                session.run(remember_rows(live))
+            counts = _merge(session, live, statuses, Counter(staged.counts))
+            changes = session.fetch(changed_columns(live)) if details else NO_CHANGES
+            return Loaded(counts, session.statements, written_tables(staged, counts), changes)
 
-        return self._transact(load)
+        return self._transact(load, keeps=not dry_run)
 
     def ensure_user(self, user_id: str) -> None:
         """Make the user's row if there is none; only for a database that is nobody else's. Raises `schema_mismatch`."""
@@ -98,13 +137,23 @@ class Database:
 
         self._transact(ensure)
 
-    def _transact(self, work: Callable[[Session], T]) -> T:
-        done: T = self._attempts(self._attempt, work)
+    def _transact(self, work: Callable[[Session], T], *, keeps: bool = True) -> T:
+        done: T = self._attempts(self._attempt, work, keeps=keeps)
         return done
 
-    def _attempt(self, work: Callable[[Session], T]) -> T:
-        with transaction(self._address) as session:
+    def _attempt(self, work: Callable[[Session], T], *, keeps: bool) -> T:
+        with transaction(self._address, self._limits, keeps=keeps) as session:
             return work(session)
+
+
+def _require_own(staged: Staged, users: pl.DataFrame) -> None:
+    strangers = staged.imported_games.join(users, left_on="userId", right_on="id", how="anti")
+    if strangers.height:
+        raise Failed(
+            "location_refused",
+            f"{strangers.height} rows are of users that this load may not touch ({strangers['userId'][0]}); nothing "
+            "was written. Load the file of the right user, or name all of its users.",
+        )
 
 
 def _stage(session: Session, staged: Staged, users: pl.DataFrame) -> None:
@@ -115,7 +164,8 @@ def _stage(session: Session, staged: Staged, users: pl.DataFrame) -> None:
     session.stage(staging.STAGED_GAME_GENRES, staged.game_genres)
     session.stage(staging.STAGED_GAME_PLATFORMS, staged.game_platforms)
     session.stage(staging.STAGED_IMPORTED_GAMES, staged.imported_games)
-    session.create(staging.PREVIOUS_IMPORTS)
+    for table in (staging.PREVIOUS_IMPORTS, staging.MOVED_APPS, staging.MOVED_ITEMS):
+        session.create(table)
     session.run(ANALYZE)
 
 
@@ -131,11 +181,15 @@ def _require_rows(session: Session, users: Table) -> None:
         )
 
 
-def _merge(session: Session, live: LiveSchema, statuses: Statuses) -> Loaded:
-    session.run(lock_users())
+def _merge(session: Session, live: LiveSchema, statuses: Statuses, counts: Counter[str]) -> dict[str, int]:
     prefix = _id_prefix()
-    counts: Counter[str] = Counter()
-    for step in (*merge_games(prefix), *merge_library(live, statuses, prefix)):
+    steps = (
+        *merge_entries(prefix),
+        *merge_games(prefix),
+        *merge_links(),
+        *merge_library(live, statuses, prefix),
+    )
+    for step in steps:
         counts[step.counted_as] += session.run(step.statement)
     if session.fetch(count_unwritten()).item():
         raise Retryable(
@@ -143,8 +197,9 @@ def _merge(session: Session, live: LiveSchema, statuses: Statuses) -> Loaded:
             "Another load has just taken a slug or a name that this one needs; nothing was written. Try again.",
         )
     counts["no_longer_owned"] = session.fetch(count_no_longer_owned()).item()
+    counts["library_items_to_review"] = session.fetch(count_to_review()).item()
     del counts[NOT_COUNTED]
-    return Loaded(dict(counts), session.statements)
+    return dict(counts)
 
 
 def _id_prefix() -> str:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, unquote
 
 import polars as pl
 from adbc_driver_postgresql import dbapi
-from sqlalchemy import Executable, Table
+from sqlalchemy import Executable, Table, func, literal, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable, ExecutableDDLElement
 
@@ -26,8 +26,11 @@ MENDED_BY_SETTINGS = re.compile(
     r"not permitted|does not support SSL|"
     r"invalid URI|invalid percent|invalid connection option|invalid \S+ value"
 )
-MENDED_BY_TIME = re.compile(r"08|40|53|55P03|57")
-"""SQLSTATEs: lost connection, deadlock and serialization, out of resources, lock timeout, cancelled or shut down."""
+MENDED_BY_TIME = re.compile(r"08|40|53|55P03|57|2350[35]")
+"""SQLSTATEs: lost connection, deadlock and serialization, out of resources, lock timeout, cancelled or shut down.
+
+Also a key that a neighbour has just taken, and a row referred to that one has just deleted: the next try sees it.
+"""
 LOST = re.compile(r"FATAL: |server closed the connection|no connection to the server")
 NOT_ALLOWED = "42501"
 
@@ -109,9 +112,28 @@ class Session:
         self._cursor.adbc_ingest(table.name, rows, mode="append", temporary=True)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How long one statement, and one wait for a lock, may take; None leaves it to the database."""
+
+    statement_seconds: float | None = None
+    lock_seconds: float | None = None
+
+    def set(self, session: Session) -> None:
+        """For the transaction only, so that behind a pool nobody else inherits them."""
+        limits = {"statement_timeout": self.statement_seconds, "lock_timeout": self.lock_seconds}
+        for name, seconds in limits.items():
+            if seconds is not None:
+                is_local = literal(value=True, literal_execute=True)
+                session.fetch(select(func.set_config(name, f"{round(seconds * 1000)}ms", is_local)))
+
+
+NO_LIMITS = Limits()
+
+
 @contextmanager
-def transaction(address: Address) -> Iterator[Session]:
-    """A transaction that commits at the end of the block, and not at all if the block raises.
+def transaction(address: Address, limits: Limits = NO_LIMITS, *, keeps: bool = True) -> Iterator[Session]:
+    """A transaction that commits at the end of the block if it `keeps` what it did, and never if the block raises.
 
     Raises:
         Refused: `configuration`, where the database does not let us in, or not do what a load does.
@@ -119,8 +141,13 @@ def transaction(address: Address) -> Iterator[Session]:
     """
     with _connection(address) as connection, _translated(address):
         with connection.cursor() as cursor:
-            yield Session(cursor)
-        connection.commit()
+            session = Session(cursor)
+            limits.set(session)
+            yield session
+        if not keeps:
+            connection.rollback()
+        # Commits like commit(), but begins no other transaction, in which a pool would then find the connection.
+        connection.adbc_connection.set_autocommit(True)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 import pandera.polars as pa
 import polars as pl
 from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeEngine
 
 from schemas.staging import StagedGames, StagedGenres, StagedImportedGames, StagedLinks, StagedPlatforms
@@ -46,5 +46,19 @@ PREVIOUS_IMPORTS = _temporary(
     Column("playtime", Integer),
     Column("igdbMatchStatus", Text),
     Column("isRemoved", Boolean),
+    Column("isDecided", Boolean),
 )
-"""The users' rows as they were before this load: per app the oldest one that the user did not remove, if any."""
+"""The users' rows as they were before this load: per app the oldest one that the user did not remove, if any.
+
+`isDecided`: whether any row of the app was MATCHED, IGNORED or removed.
+"""
+MOVED_APPS = _temporary(
+    "moved_apps", Column("storefrontGameId", Text), Column("igdbId", Integer), Column("gameId", Text)
+)
+"""The apps that an override moves to the game of that IGDB id, and the Game that has the appid so far."""
+MOVED_ITEMS = _temporary("moved_items", Column("itemId", Integer), Column("gameId", Text), Column("isMovable", Boolean))
+"""The users' items of the games that an override moves their apps from, and the Game to move them to."""
+ROWS_BEFORE = _temporary(
+    "rows_before", Column("table", Text), Column("id", Text), Column("key", Text), Column("row", JSONB)
+)
+"""For a report in detail: the rows that the load may change, as they were before."""

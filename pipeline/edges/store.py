@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import glob
 import os
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -37,9 +38,12 @@ _NEEDS = "Check S3_BUCKET or STORE_URL, and that we may s3:GetObject, PutObject,
 
 def open_store(url: str, *, region: str | None = None, endpoint_url: str | None = None, patience: Patience) -> Store:
     """The store of a STORE_URL: `s3://bucket[/prefix]` or a directory, made when first written to."""
-    if not url.startswith("s3://"):
+    url = url.strip()
+    if "://" not in url:
         return DirectoryStore(Path(url))
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    if not url.startswith("s3://") or not bucket:
+        raise Refused("configuration", f"STORE_URL is {url!r}: give a directory, or s3://bucket/prefix.")
     config = Config(
         connect_timeout=patience.timeout_seconds,
         read_timeout=patience.timeout_seconds,
@@ -104,7 +108,9 @@ class DirectoryStore:
     def list(self, prefix: str) -> dict[str, str]:
         """The files whose keys begin so; the ETag is made of inode, size and time, since a rename makes a new inode."""
         with _os_errors(self.locate(prefix)):
-            found = self._path(prefix).rglob("*") if prefix.endswith("/") else ()
+            folder, _, name = prefix.rpartition("/")
+            begun = self._path(folder).glob(f"{glob.escape(name)}*")
+            found = [path for one in begun for path in (one, *one.rglob("*"))]
             files = [path for path in found if not path.name.startswith(".")]
             etags = {str(path.relative_to(self._root.resolve())): self._etag(path) for path in files if path.is_file()}
             return {key: etag for key, etag in sorted(etags.items()) if etag}

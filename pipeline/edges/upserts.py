@@ -1,12 +1,14 @@
 """The statements of a load that write what IGDB knows: genres, platforms, games and their links.
 
-Their number does not depend on the number of rows, and none writes a row that would stay the same.
+Their number does not depend on the number of rows, and none writes a row that would stay the same. A slug or name is
+IGDB's: a row outside the file that still holds it is out of date and gives way, until a load brings its own.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Delete,
     Insert,
@@ -14,12 +16,12 @@ from sqlalchemy import (
     Table,
     Text,
     Update,
+    case,
     cast,
     delete,
     exists,
     func,
     literal,
-    null,
     or_,
     select,
     union_all,
@@ -28,13 +30,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from pipeline.edges.staging_tables import (
+    MOVED_APPS,
     STAGED_GAME_GENRES,
     STAGED_GAME_PLATFORMS,
     STAGED_GAMES,
     STAGED_GENRES,
     STAGED_PLATFORMS,
 )
-from schemas.tables import GAME, GAME_GENRE, GAME_PLATFORM, GENRE, PLATFORM
+from schemas.tables import FALLBACKS, GAME, GAME_GENRE, GAME_PLATFORM, GENRE, PLATFORM
 
 NOW = func.timezone("UTC", func.now())
 """The transaction's start: SavePoint's times are UTC, whatever the session's time zone is."""
@@ -49,17 +52,19 @@ class Step(NamedTuple):
     """A statement, and the name under which the rows it writes are counted."""
 
     counted_as: str
-    statement: Insert | Update | Delete
+    statement: Insert | Update | Delete | Select[Any]
 
 
-def merge_games(id_prefix: str) -> Iterator[Step]:
-    """Everything about games, genres and platforms, in an order that their references allow."""
-    yield from _merge(GENRE, STAGED_GENRES, "genres", id_prefix)
-    yield from _merge(PLATFORM, STAGED_PLATFORMS, "platforms", id_prefix)
-    yield Step(NOT_COUNTED, _find(GAME, STAGED_GAMES))
-    yield Step("games_adopted", _adopt())
-    yield Step("steam_app_id_conflicts", _leave_steam_app_ids())
-    yield from _write(GAME, STAGED_GAMES, "games", id_prefix)
+def merge_entries(id_prefix: str) -> Iterator[Step]:
+    """Genres and platforms."""
+    for target, staged, rows in ((GENRE, STAGED_GENRES, "genres"), (PLATFORM, STAGED_PLATFORMS, "platforms")):
+        yield find(target, staged)
+        yield lock(target, to_be_written(target, staged))
+        yield from write(target, staged, rows, id_prefix)
+
+
+def merge_links() -> Iterator[Step]:
+    """The links of a game are IGDB's, where the file has any for it."""
     yield from _link(GAME_GENRE, STAGED_GAME_GENRES, GENRE, "genreId", "game_genres")
     yield from _link(GAME_PLATFORM, STAGED_GAME_PLATFORMS, PLATFORM, "platformId", "game_platforms")
 
@@ -82,109 +87,101 @@ def new_id(staged: Table, id_prefix: str) -> ColumnElement[str]:
     return literal(id_prefix) + func.lpad(func.to_hex(staged.c.number), width, "0")
 
 
+def as_enum(value: str | ColumnElement[Any], column: Column[Any]) -> ColumnElement[Any]:
+    """PostgreSQL compares and writes its enums only with a cast."""
+    return cast(value, column.type)
+
+
+def is_enum(column: Column[Any], value: str) -> ColumnElement[bool]:
+    """Whether the column holds that value of its enum."""
+    return column == as_enum(value, column)
+
+
 def differs(target: Table, values: Values) -> ColumnElement[bool]:
     """Whether writing the values would change the row at all."""
     return or_(*(target.c[name].is_distinct_from(value) for name, value in values.items()))
 
 
-def _merge(target: Table, staged: Table, rows: str, id_prefix: str) -> Iterator[Step]:
-    yield Step(NOT_COUNTED, _find(target, staged))
-    yield from _write(target, staged, rows, id_prefix)
+def find(target: Table, staged: Table) -> Step:
+    """Note which rows are there."""
+    return Step(NOT_COUNTED, update(staged).values(foundId=target.c.id).where(target.c.igdbId == staged.c.igdbId))
 
 
-def _write(target: Table, staged: Table, rows: str, id_prefix: str) -> Iterator[Step]:
-    """Update what was found, insert the rest, once the keys that must be unique in the table are."""
-    for key in ("name", "slug"):
-        if key in staged.c:
-            yield Step(f"{rows}_with_taken_{key}", _yield_to_earlier(staged, key))
-            yield Step(f"{rows}_with_taken_{key}", _yield_to_others(target, staged, key))
-            yield Step(NOT_COUNTED, _park(target, staged, key))
+def to_be_written(target: Table, staged: Table) -> list[Select[Any]]:
+    """The ids of the rows that are there and that `write` changes."""
+    found = target.c.id == staged.c.foundId
+    changed = select(target.c.id).join_from(target, staged, found).where(differs(target, _values(target, staged)))
+    yielding = (
+        select(target.c.id).join_from(target, staged, _holds_anothers(target, staged, key)) for key in _keys(staged)
+    )
+    return [changed, *yielding]
+
+
+def lock(target: Table, ids: list[Select[Any]]) -> Step:
+    """Lock rows in the order of their ids, so that loads which share some wait for each other and never in a circle."""
+    locked = (
+        select(target.c.id)
+        .where(target.c.id.in_(union_all(*ids)))
+        .order_by(target.c.id)
+        .with_for_update(key_share=True)
+        .subquery()
+    )
+    return Step(NOT_COUNTED, select(func.count()).select_from(locked))
+
+
+def write(target: Table, staged: Table, rows: str, id_prefix: str) -> Iterator[Step]:
+    """Update what was found, insert the rest, once the slugs and names are free that pass from row to row."""
+    for key in _keys(staged):
+        yield Step(f"{rows}_with_taken_{key}", _give_way(target, staged, key))
+        yield Step(NOT_COUNTED, _park(target, staged, key))
     yield Step(f"{rows}_updated", _update(target, staged))
     yield Step(f"{rows}_created", _insert(target, staged, id_prefix))
 
 
-def _find(target: Table, staged: Table) -> Update:
-    return update(staged).values(foundId=target.c.id).where(target.c.igdbId == staged.c.igdbId)
+def _keys(staged: Table) -> list[str]:
+    return [key for key in FALLBACKS if key in staged.c]
 
 
-def _adopt() -> Update:
-    """A Game of another IGDB id is this game if it alone has the Steam app, and the slug or the title."""
-    new = STAGED_GAMES.c.foundId.is_(None)
-    alone = (
-        select(GAME.c.steamAppId, func.min(GAME.c.id).label("id"))
-        .where(GAME.c.steamAppId.in_(select(STAGED_GAMES.c.steamAppId).where(new)))
-        .group_by(GAME.c.steamAppId)
-        .having(func.count() == 1)
-        .subquery()
-    )
-    is_same = or_(GAME.c.slug == STAGED_GAMES.c.slug, func.lower(GAME.c.title) == func.lower(STAGED_GAMES.c.title))
-    is_other_staged = GAME.c.igdbId.in_(select(STAGED_GAMES.alias().c.igdbId))
+def _holds_anothers(target: Table, staged: Table, key: str) -> ColumnElement[bool]:
+    return (target.c[key] == staged.c[key]) & target.c.id.is_distinct_from(staged.c.foundId)
+
+
+def _give_way(target: Table, staged: Table, key: str) -> Update:
+    """A row that this load does not rewrite takes its fallback; if even that is another's, with its own id behind."""
+    rewritten, wanted, other = staged.alias("rewritten"), staged.alias("wanted"), target.alias("other")
+    before, after = FALLBACKS[key]
+    fallback = target.c[key] + before + cast(target.c.igdbId, Text) + after
+    is_taken = or_(exists().where(other.c[key] == fallback), exists().where(wanted.c[key] == fallback))
     return (
-        update(STAGED_GAMES)
-        .values(foundId=GAME.c.id)
-        .where(new, alone.c.steamAppId == STAGED_GAMES.c.steamAppId, GAME.c.id == alone.c.id, is_same, ~is_other_staged)
-    )
-
-
-def _leave_steam_app_ids() -> Update:
-    """An appid that another Game has stays there."""
-    return (
-        update(STAGED_GAMES)
-        .values(steamAppId=null())
-        .where(GAME.c.steamAppId == STAGED_GAMES.c.steamAppId, GAME.c.id.is_distinct_from(STAGED_GAMES.c.foundId))
-    )
-
-
-def _made_unique(staged: Table, key: str) -> ColumnElement[str]:
-    """IGDB's slugs hold no `-igdb-`, its names end in no id: what this makes is nobody's."""
-    igdb_id = cast(staged.c.igdbId, Text)
-    return staged.c[key] + "-igdb-" + igdb_id if key == "slug" else staged.c[key] + " (IGDB " + igdb_id + ")"
-
-
-def _yield_to_earlier(staged: Table, key: str) -> Update:
-    """Of several staged rows with one key, the lowest IGDB id keeps it."""
-    earlier = staged.alias("earlier")
-    return (
-        update(staged)
-        .values({key: _made_unique(staged, key)})
-        .where(earlier.c[key] == staged.c[key], earlier.c.igdbId < staged.c.igdbId)
-    )
-
-
-def _yield_to_others(target: Table, staged: Table, key: str) -> Update:
-    """A key that is held by a row which this load does not rewrite stays there."""
-    rewritten = staged.alias("rewritten")
-    return (
-        update(staged)
-        .values({key: _made_unique(staged, key)})
-        .where(
-            target.c[key] == staged.c[key],
-            target.c.id.is_distinct_from(staged.c.foundId),
-            ~exists().where(rewritten.c.foundId == target.c.id),
-        )
+        update(target)
+        .values({key: case((is_taken, fallback + "-" + target.c.id), else_=fallback), "updatedAt": NOW})
+        .where(_holds_anothers(target, staged, key), ~exists().where(rewritten.c.foundId == target.c.id))
     )
 
 
 def _park(target: Table, staged: Table, key: str) -> Update:
     """Free the keys that pass from one row of this load to another, so that two rows can swap theirs."""
-    return (
-        update(target)
-        .values({key: literal("~") + target.c.id})
-        .where(target.c[key] == staged.c[key], target.c.id.is_distinct_from(staged.c.foundId))
-    )
+    return update(target).values({key: literal("~") + target.c.id}).where(_holds_anothers(target, staged, key))
 
 
 def _shared(target: Table, staged: Table) -> list[str]:
     return [own.name for own in target.c if own.name in staged.c]
 
 
-def _update(target: Table, staged: Table) -> Update:
-    """IGDB's word, except that what it does not say erases nothing, and that a Game's appid is kept."""
+def _values(target: Table, staged: Table) -> Values:
+    """IGDB's word, but what it does not say erases nothing, and a Game keeps its appid unless one moves to it."""
     values: dict[str, ColumnElement[Any]] = {
         name: func.coalesce(staged.c[name], target.c[name]) for name in _shared(target, staged)
     }
     if target is GAME:
-        values["steamAppId"] = func.coalesce(GAME.c.steamAppId, staged.c.steamAppId)
+        is_moved = staged.c.igdbId.in_(select(MOVED_APPS.c.igdbId))
+        kept = func.coalesce(GAME.c.steamAppId, staged.c.steamAppId)
+        values["steamAppId"] = case((is_moved, staged.c.steamAppId), else_=kept)
+    return values
+
+
+def _update(target: Table, staged: Table) -> Update:
+    values = _values(target, staged)
     return (
         update(target)
         .values({**values, "updatedAt": NOW})
@@ -204,7 +201,6 @@ def _insert(target: Table, staged: Table, id_prefix: str) -> Insert:
 
 
 def _link(links: Table, staged: Table, other: Table, other_id: str, rows: str) -> Iterator[Step]:
-    """The links of a game are IGDB's, where the file has any for it."""
     wanted = (
         select(GAME.c.id.label("gameId"), other.c.id.label(other_id))
         .join_from(staged, GAME, GAME.c.igdbId == staged.c.gameIgdbId)

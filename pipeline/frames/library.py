@@ -46,9 +46,9 @@ def _last_played() -> pl.Expr:
     text = pl.col("rtime_last_played")
     seconds = text.cast(pl.Int64, strict=False)
     return (
-        pl.when(seconds.is_between(0, _YEAR_2004, closed="left"))
+        pl.when(seconds < _YEAR_2004)
         .then(None)
-        .when(seconds.is_between(_YEAR_2004, _UINT32, closed="left"))
+        .when(seconds < _UINT32)
         .then(pl.from_epoch(seconds).dt.strftime(TIME_FORMAT))
         .otherwise(text)
         .alias("rtime_last_played")

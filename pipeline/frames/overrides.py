@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from io import StringIO
 
 import polars as pl
 from pydantic import ValidationError
@@ -42,14 +43,15 @@ def forced_pairs(overrides: pl.DataFrame) -> pl.DataFrame:
 
 
 def _lines(body: bytes, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
-    text = body.decode("utf-8-sig", errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not `splitlines`: it also breaks at U+2028 and others, which stand in notes; people count lines otherwise.
+    text = StringIO(body.decode("utf-8-sig", errors="replace"), newline=None)
+    for number, line in enumerate(text, start=1):
         try:
-            fields = next(csv.reader([line], strict=True), [])
+            fields = [field.strip() for field in next(csv.reader([line], strict=True), [])]
         except csv.Error as error:
             faults.append(f"line {number}: {error}")
             continue
-        if any(fields) and not (number == 1 and fields[0] == HEADER[0]):
+        if any(fields) and not (number == 1 and fields[0].casefold() == HEADER[0]):
             yield number, fields
 
 

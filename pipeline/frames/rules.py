@@ -188,7 +188,7 @@ def by_name(names: pl.Expr, rules: Sequence[Rule] = RULES) -> pl.Expr:
     name, telling = pl.field("name"), pl.field("telling")
     outcomes = pl.Series("by_name", [{"kind": rule.kind, "rule": rule.name} for rule in rules])
     rows = pl.struct(name=names).struct.with_fields(
-        telling=name.str.contains_any(_TELLTALES, ascii_case_insensitive=True)
+        telling=name.str.contains_any(list(_TELLTALES), ascii_case_insensitive=True)
     )
     first = _first(name.filter(telling).str.to_lowercase(), tuple(enumerate(rules)))
     rows = rows.struct.with_fields(first=_spread(first, telling))

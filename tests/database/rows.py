@@ -6,12 +6,12 @@ import polars as pl
 
 from pipeline.edges.postgres import Database, Loaded
 from pipeline.frames.staging import stage
-from tests.database_fixtures import execute
+from tests.database_fixtures import as_role, execute
 from tests.libraries import library
 
 
 def load_library(url: str, rows: pl.DataFrame, users: tuple[str, ...] = ("user-1",)) -> Loaded:
-    return Database(url, attempts=1).load(stage(rows), users)
+    return Database(as_role(url), attempts=1).load(stage(rows), users)
 
 
 def written(loaded: Loaded) -> dict[str, int]:
@@ -49,9 +49,9 @@ def insert_game(url: str, igdb_id: int, **columns: str) -> None:
     insert(url, "Game", row)
 
 
-def insert_item(url: str, igdb_id: int) -> None:
+def insert_item(url: str, igdb_id: int, **columns: str) -> None:
     row = {"userId": "user-1", "gameId": f"game-row-{igdb_id}", "status": "WISHLIST", "updatedAt": "2020-01-01"}
-    insert(url, "LibraryItem", row)
+    insert(url, "LibraryItem", row | columns)
 
 
 def insert(url: str, table: str, row: dict[str, str]) -> None:

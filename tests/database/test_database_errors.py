@@ -1,7 +1,6 @@
 """What goes wrong between us and the database: who has to act, and what they may be told."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from traceback import format_exception
 
 import pytest
@@ -12,19 +11,10 @@ from sqlalchemy import Executable, select, text
 from pipeline.edges.postgres import Database
 from pipeline.edges.postgres_session import Address, Session, transaction
 from pipeline.errors import PipelineError, Refused, Retryable
-from pipeline.frames.staging import stage
-from tests.database_fixtures import NewDatabase, execute, fetch, rows_of
-from tests.libraries import FIGHTING, WINDOWS, library, matched
+from tests.database_fixtures import execute, fetch
 
 PASSWORDS = ("hunter2", "hunter%32", "hun:ter2")
 """The second is the first, percent-encoded."""
-
-LEAST_PRIVILEGES = (
-    'GRANT SELECT, INSERT, UPDATE ON "Game", "Genre", "Platform", "ImportedGame", "LibraryItem" TO loader',
-    'GRANT SELECT, INSERT, DELETE ON "GameGenre", "GamePlatform" TO loader',
-    'GRANT USAGE ON SEQUENCE "LibraryItem_id_seq" TO loader',
-    'GRANT SELECT (id) ON "user" TO loader',
-)
 
 
 def error_of(url: str) -> PipelineError:
@@ -123,40 +113,6 @@ def test_what_the_settings_got_wrong_is_refused(postgres_server: str, old: str, 
     assert error.code == "configuration"
     assert reason in error.message
     assert "hunter2" not in "".join(format_exception(error))
-
-
-def test_a_role_with_the_least_privileges_can_load(new_database: NewDatabase) -> None:
-    url = new_database(2026)
-
-    with loader(url) as loaders_url:
-        for grant in LEAST_PRIVILEGES:
-            execute(url, grant)
-        rows = library(matched(10, 100, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS]))
-        Database(loaders_url).load(stage(rows), ["user-1"])
-        Database(loaders_url).load(stage(rows), ["user-1"])
-
-    assert len(rows_of(url, "LibraryItem")) == 1
-
-
-def test_a_role_without_a_privilege_is_told_which(new_database: NewDatabase) -> None:
-    url = new_database(2026)
-
-    with loader(url) as loaders_url:
-        execute(url, 'GRANT SELECT (id) ON "user" TO loader')
-        with pytest.raises(Refused, match="permission denied for table Genre") as raised:
-            Database(loaders_url).load(stage(library()), ["user-1"])
-
-    assert raised.value.code == "configuration"
-
-
-@contextmanager
-def loader(url: str) -> Iterator[str]:
-    execute(url, "CREATE ROLE loader LOGIN")
-    try:
-        yield url.replace("postgres:@", "loader@")
-    finally:
-        execute(url, "DROP OWNED BY loader")
-        execute(url, "DROP ROLE loader")
 
 
 def break_connections(url: str) -> None:

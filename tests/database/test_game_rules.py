@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.database.rows import insert_game, load
-from tests.database_fixtures import fetch, rows_of
-from tests.libraries import FIGHTING, SHOOTER, WINDOWS, matched
+from tests.database.rows import insert_game, load, load_library, written
+from tests.database_fixtures import add_user, fetch, rows_of
+from tests.libraries import FIGHTING, SHOOTER, WINDOWS, library, matched
 
 
 def test_a_games_own_columns_of_savepoint_stay(database_url: str) -> None:
@@ -59,32 +59,70 @@ def test_two_games_can_swap_their_slugs(database_url: str) -> None:
     assert load(database_url, *swapped).counts["games_updated"] == 0
 
 
-def test_a_slug_that_another_game_holds_fails_no_load_and_is_counted(database_url: str) -> None:
-    insert_game(database_url, 999, slug="taken")
-    rows = matched(10, 100, igdb_slug="taken"), matched(11, 101, igdb_slug="new"), matched(12, 102, igdb_slug="new")
+def test_a_game_outside_the_file_gives_way_to_the_slug_until_its_own_truth_arrives(database_url: str) -> None:
+    load(database_url, matched(10, 100, igdb_slug="a"), matched(11, 101, igdb_slug="b"))
+    slugs = '"igdbId", slug'
+
+    first = load(database_url, matched(10, 100, igdb_slug="b"))
+    assert first.counts["games_with_taken_slug"] == 1
+    assert rows_of(database_url, "Game", slugs) == [(100, "b"), (101, "b-igdb-101")]
+    assert written(load(database_url, matched(10, 100, igdb_slug="b"))) == {
+        "no_longer_owned": 1,
+        "playtimes_hidden": 1,
+    }
+
+    load(database_url, matched(11, 101, igdb_slug="a"))
+    assert rows_of(database_url, "Game", slugs) == [(100, "b"), (101, "a")]
+
+
+def test_of_two_games_of_a_file_with_one_slug_the_second_is_stored_under_its_fallback(database_url: str) -> None:
+    rows = matched(11, 101, igdb_slug="new"), matched(12, 102, igdb_slug="new")
 
     loaded = load(database_url, *rows)
 
-    assert loaded.counts["games_with_taken_slug"] == 2
-    assert rows_of(database_url, "Game", '"igdbId", slug') == [
-        (100, "taken-igdb-100"),
-        (101, "new"),
-        (102, "new-igdb-102"),
-        (999, "taken"),
-    ]
+    assert loaded.counts["games_with_taken_slug"] == 1
+    assert rows_of(database_url, "Game", '"igdbId", slug') == [(101, "new"), (102, "new-igdb-102")]
     assert load(database_url, *rows).counts["games_updated"] == 0
 
 
-def test_a_genres_name_that_another_row_holds_fails_no_load_and_is_counted(database_url: str) -> None:
+def test_a_fallback_that_is_taken_too_fails_no_load(database_url: str) -> None:
+    insert_game(database_url, 7, slug="taken")
+    insert_game(database_url, 8, slug="taken-igdb-7")
+    insert_game(database_url, 9, slug="other")
+
+    load(database_url, matched(10, 100, igdb_slug="taken"), matched(11, 101, igdb_slug="other-igdb-9"))
+    load(database_url, matched(12, 102, igdb_slug="other"))
+
+    assert rows_of(database_url, "Game", '"igdbId", slug') == [
+        (7, "taken-igdb-7-game-row-7"),
+        (8, "taken-igdb-7"),
+        (9, "other-igdb-9-game-row-9"),
+        (100, "taken"),
+        (101, "other-igdb-9"),
+        (102, "other"),
+    ]
+
+
+def test_a_genre_outside_the_file_gives_way_to_the_name_and_is_counted(database_url: str) -> None:
     load(database_url, matched(10, 100, igdb_genres=[FIGHTING]))
 
     loaded = load(database_url, matched(11, 101, igdb_genres=[{**FIGHTING, "id": 99}], igdb_platforms=[WINDOWS]))
 
     assert (loaded.counts["genres_with_taken_name"], loaded.counts["genres_with_taken_slug"]) == (1, 1)
     assert fetch(database_url, 'SELECT name, slug FROM "Genre" ORDER BY "igdbId"').rows() == [
+        ("Fighting (IGDB 4)", "fighting-igdb-4"),
         ("Fighting", "fighting"),
-        ("Fighting (IGDB 99)", "fighting-igdb-99"),
     ]
+
+
+def test_one_app_that_users_matched_differently_is_the_lowest_games_own(database_url: str) -> None:
+    add_user(database_url, "user-2")
+    insert_game(database_url, 100, steamAppId="10")
+    rows = library(matched(10, 300, igdb_slug="game-100"), matched(10, 200, igdb_name="Game 100", user_id="user-2"))
+
+    load_library(database_url, rows, ("user-1", "user-2"))
+
+    assert rows_of(database_url, "Game", '"igdbId", "steamAppId"') == [(200, 10), (300, None)]
 
 
 def test_genres_can_swap_their_names(database_url: str) -> None:

@@ -42,16 +42,6 @@ def test_a_row_that_is_there_follows_the_table_of_statuses(database_url: str) ->
     }
 
 
-def test_an_override_sets_the_status_whatever_it_was(database_url: str) -> None:
-    insert_import(database_url, 10, igdbMatchStatus="IGNORED")
-    insert_import(database_url, 11, igdbMatchStatus="IGNORED", deletedAt="2021-01-01")
-
-    load(database_url, matched(10, 100, match_reason="override"), matched(11, 101, match_reason="override"))
-
-    statuses = 'SELECT "igdbMatchStatus"::text FROM "ImportedGame" ORDER BY id'
-    assert fetch(database_url, statuses).to_series().to_list() == ["MATCHED", "IGNORED"]
-
-
 def test_a_removed_row_is_neither_updated_nor_made_again(database_url: str) -> None:
     insert_import(database_url, 10, deletedAt="2021-01-01")
     before = rows_of(database_url, "ImportedGame")
@@ -81,14 +71,15 @@ def test_an_icon_that_is_not_told_stays(database_url: str) -> None:
     assert fetch(database_url, 'SELECT img_icon_url FROM "ImportedGame"').item() == "hash"
 
 
-def test_a_row_of_another_storefront_with_the_same_id_is_not_ours(database_url: str) -> None:
-    insert_import(database_url, 10, storefront="PLAYSTATION", name="Theirs")
+@pytest.mark.parametrize("storefront", ["PLAYSTATION", "XBOX"])
+def test_a_row_of_another_storefront_with_the_same_id_is_not_ours(database_url: str, storefront: str) -> None:
+    insert_import(database_url, 10, storefront=storefront, name="Theirs")
 
     loaded = load(database_url, app(10, name="Ours"))
 
-    names = 'SELECT storefront::text, name FROM "ImportedGame" ORDER BY 1'
+    names = 'SELECT storefront::text, name FROM "ImportedGame" ORDER BY 2'
     assert loaded.counts["imported_games_created"] == 1
-    assert fetch(database_url, names).rows() == [("PLAYSTATION", "Theirs"), ("STEAM", "Ours")]
+    assert fetch(database_url, names).rows() == [("STEAM", "Ours"), (storefront, "Theirs")]
 
 
 def test_of_several_live_rows_for_one_app_the_oldest_is_updated(database_url: str) -> None:
@@ -159,6 +150,35 @@ def test_a_second_app_of_a_game_that_the_user_decided_about_makes_no_item(
 
     load(database_url, matched(10, 100), matched(11, 100))
 
+    assert rows_of(database_url, "LibraryItem") == []
+
+
+@pytest.mark.parametrize(
+    "other", [{"igdbMatchStatus": "MATCHED"}, {"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"}]
+)
+def test_an_app_of_the_game_that_is_no_longer_owned_counts_as_decided_too(
+    database_url: str, other: dict[str, str]
+) -> None:
+    insert_game(database_url, 100, steamAppId="10")
+    insert_import(database_url, 10, **other)
+
+    load(database_url, matched(11, 100))
+
+    assert rows_of(database_url, "LibraryItem") == []
+
+
+@pytest.mark.parametrize(
+    "other", [{"igdbMatchStatus": "MATCHED"}, {"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"}]
+)
+def test_a_second_row_of_the_app_that_the_user_decided_about_makes_no_item(
+    database_url: str, other: dict[str, str]
+) -> None:
+    insert_import(database_url, 10, id="first")
+    insert_import(database_url, 10, id="second", createdAt="2021-01-01", **other)
+
+    load(database_url, matched(10, 100))
+
+    assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text', "id")[0] == ("MATCHED",)
     assert rows_of(database_url, "LibraryItem") == []
 
 

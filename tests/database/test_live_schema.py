@@ -1,5 +1,7 @@
 """A load reads what the database has before it writes anything."""
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.edges.postgres import Database
@@ -67,6 +69,30 @@ def test_a_missing_column_is_named_and_nothing_is_written(own_database_url: str)
 
     assert 'It lacks column "ImportedGame"."igdbMatchStatus".' in lacks(own_database_url)
     assert rows_of(own_database_url, "Genre") == []
+
+
+def test_the_migration_that_is_named_adds_the_match_status(own_database_url: str) -> None:
+    execute(own_database_url, 'ALTER TABLE "ImportedGame" DROP COLUMN "igdbMatchStatus"')
+    execute(own_database_url, 'DROP TYPE "IgdbMatchStatus"')
+    assert "infra/prisma/migration.sql" in lacks(own_database_url)
+
+    for statement in (Path(__file__).parents[2] / "infra/prisma/migration.sql").read_text().rstrip(";\n").split(";\n"):
+        execute(own_database_url, statement)
+
+    assert Database(own_database_url).check().missing == []
+
+
+@pytest.mark.parametrize(
+    ("drop", "key"),
+    [
+        ('DROP INDEX "Game_igdbId_key"', '"Game" (igdbId)'),
+        ('ALTER TABLE "GameGenre" DROP CONSTRAINT "GameGenre_pkey"', '"GameGenre" (gameId, genreId)'),
+    ],
+)
+def test_a_missing_unique_key_is_named(own_database_url: str, drop: str, key: str) -> None:
+    execute(own_database_url, drop)
+
+    assert f"It lacks a unique key of {key}." in lacks(own_database_url)
 
 
 def test_a_missing_optional_column_is_left_out(new_database: NewDatabase) -> None:

@@ -18,9 +18,15 @@ def test_a_user_who_does_not_exist_is_named_and_nothing_is_written(database_url:
     assert rows_of(database_url, "Game") == []
 
 
-def test_a_load_touches_no_user_but_those_it_may(database_url: str, rows: pl.DataFrame) -> None:
-    with pytest.raises(ValueError, match="may not touch"):
-        load_library(database_url, rows, ("user-2",))
+def test_a_row_of_a_user_that_the_load_may_not_touch_is_refused(database_url: str, rows: pl.DataFrame) -> None:
+    add_user(database_url, "user-2")
+    both = pl.concat([rows, rows.with_columns(user_id=pl.lit("user-2"))])
+
+    with pytest.raises(Failed, match=r"5 rows are of users that this load may not touch \(user-1\)") as raised:
+        load_library(database_url, both, ("user-2",))
+
+    assert raised.value.code == "location_refused"
+    assert rows_of(database_url, "ImportedGame") == rows_of(database_url, "Game") == []
 
 
 def test_a_user_can_be_made_on_demand_and_only_once(database_url: str, rows: pl.DataFrame) -> None:

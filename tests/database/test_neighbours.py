@@ -5,10 +5,13 @@ from time import sleep
 
 import pytest
 from adbc_driver_postgresql import dbapi
+from sqlalchemy import text
 
 from pipeline.edges.postgres import Database
+from pipeline.edges.postgres_session import Address, Limits, transaction
 from pipeline.errors import Retryable
 from pipeline.frames.staging import stage
+from tests.database.rows import insert_import
 from tests.database_fixtures import add_user, execute, fetch, rows_of
 from tests.libraries import FIGHTING, WINDOWS, library, matched
 
@@ -43,16 +46,23 @@ def test_a_load_whose_connection_is_lost_is_tried_again(database_url: str) -> No
         assert load.result().counts["games_created"] == 1
 
 
-def test_a_lock_that_is_held_too_long_is_waited_for_again(own_database_url: str) -> None:
-    configure(own_database_url, "lock_timeout TO '10ms'")
+def test_a_lock_that_is_held_too_long_is_waited_for_again(database_url: str) -> None:
     staged = stage(library(matched(10, 100)))
+    limits = Limits(lock_seconds=0.01)
 
-    with dbapi.connect(own_database_url) as neighbour, neighbour.cursor() as cursor:
+    with dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
         cursor.execute('LOCK TABLE "Game"')
         with pytest.raises(Retryable, match="lock timeout"):
-            Database(own_database_url, attempts=2, retry_base_seconds=0).load(staged, ["user-1"])
+            Database(database_url, attempts=2, retry_base_seconds=0, limits=limits).load(staged, ["user-1"])
 
-    assert Database(own_database_url, attempts=1).load(staged, ["user-1"]).counts["games_created"] == 1
+    assert Database(database_url, attempts=1, limits=limits).load(staged, ["user-1"]).counts["games_created"] == 1
+
+
+def test_a_statement_that_takes_too_long_can_be_tried_again(database_url: str) -> None:
+    limits = Limits(statement_seconds=0.01)
+
+    with pytest.raises(Retryable, match="statement timeout"), transaction(Address(database_url), limits) as session:
+        session.run(text("SELECT pg_sleep(5)"))
 
 
 def test_a_slug_that_a_neighbour_takes_meanwhile_is_met_by_trying_again(database_url: str) -> None:
@@ -65,7 +75,21 @@ def test_a_slug_that_a_neighbour_takes_meanwhile_is_met_by_trying_again(database
 
         assert load.result().counts["games_with_taken_slug"] == 1
 
-    assert rows_of(database_url, "Game", "slug") == [("new",), ("new-igdb-100",)]
+    assert rows_of(database_url, "Game", '"igdbId", slug') == [(1, "new-igdb-1"), (100, "new")]
+
+
+def test_a_slug_that_a_neighbour_takes_before_a_game_is_renamed_is_met_by_trying_again(database_url: str) -> None:
+    Database(database_url).load(stage(library(matched(10, 100))), ["user-1"])
+    renamed = stage(library(matched(10, 100, igdb_slug="new")))
+
+    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
+        cursor.execute(THEIR_GAME)
+        load = pool.submit(Database(database_url, retry_base_seconds=0).load, renamed, ["user-1"])
+        wait_for_a_lock(database_url)
+        neighbour.commit()
+        load.result()
+
+    assert rows_of(database_url, "Game", '"igdbId", slug') == [(1, "new-igdb-1"), (100, "new")]
 
 
 def test_the_victim_of_a_deadlock_is_tried_again(own_database_url: str) -> None:
@@ -84,6 +108,45 @@ def test_the_victim_of_a_deadlock_is_tried_again(own_database_url: str) -> None:
         assert load.result().counts["games_updated"] == 2
 
     assert fetch(own_database_url, DEADLOCKS).item() == 1
+
+
+@pytest.mark.parametrize(
+    ("edit", "status"),
+    [
+        ("""UPDATE "ImportedGame" SET "igdbMatchStatus" = 'IGNORED'""", "IGNORED"),
+        ("""UPDATE "ImportedGame" SET "igdbMatchStatus" = 'MATCHED'""", "MATCHED"),
+        ('UPDATE "ImportedGame" SET "deletedAt" = now()', "UNMATCHED"),
+    ],
+)
+def test_what_a_user_decides_while_a_load_waits_stands(database_url: str, edit: str, status: str) -> None:
+    insert_import(database_url, 10, igdbMatchStatus="UNMATCHED")
+    staged = stage(library(matched(10, 100, playtime_forever=5)))
+
+    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
+        cursor.execute(edit)
+        load = pool.submit(Database(database_url, attempts=1).load, staged, ["user-1"])
+        wait_for_a_lock(database_url)
+        neighbour.commit()
+        load.result()
+
+    assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text') == [(status,)]
+    assert rows_of(database_url, "LibraryItem") == []
+
+
+def test_loads_that_rename_the_same_games_do_not_lock_each_other(own_database_url: str) -> None:
+    users = [f"user-{number}" for number in range(1, 5)]
+    for user in users:
+        add_user(own_database_url, user)
+    Database(own_database_url).load(stage(library(*(matched(n, n) for n in range(1, 400)))), ["user-1"])
+
+    def load(user: str) -> None:
+        games = [matched(n, n, user_id=user, igdb_name=f"{user} {n}") for n in range(1, 400)]
+        Database(own_database_url, attempts=1).load(stage(library(*games)), [user])
+
+    with ThreadPoolExecutor(len(users)) as pool:
+        list(pool.map(load, users))
+
+    assert fetch(own_database_url, DEADLOCKS).item() == 0
 
 
 def test_users_who_share_games_can_import_at_once(database_url: str) -> None:

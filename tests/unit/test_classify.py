@@ -1,10 +1,17 @@
+from datetime import UTC, datetime
+from typing import Any
+
 import polars as pl
 import pytest
 
-from pipeline.frames.classify import classify, looked_up
-from schemas.frames import KINDS, ClassifiedLibrary, RawLibrary
+from pipeline.frames.catalogue import SCHEMA as CATALOGUE
+from pipeline.frames.classify import KIND_OF_TYPE, classify, looked_up, store_types
+from pipeline.frames.overrides import SCHEMA as OVERRIDES
+from pipeline.frames.overrides import no_overrides
+from schemas.frames import ENRICHED_KINDS, KINDS, STORE_TYPES, ClassifiedLibrary, RawLibrary, StoreTypes
 
 SCHEMA = {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+ASKED_AT = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def named(*names: str | None) -> pl.DataFrame:
@@ -12,54 +19,162 @@ def named(*names: str | None) -> pl.DataFrame:
     return pl.DataFrame([{**owner, "appid": n + 1, "name": name} for n, name in enumerate(names)], schema=SCHEMA)
 
 
+def known(*types: str | None) -> pl.DataFrame:
+    """What the store says of app 1, 2, …"""
+    rows = [{"appid": n + 1, "store_type": type_, "store_asked_at": ASKED_AT} for n, type_ in enumerate(types)]
+    return pl.DataFrame(rows, schema=CATALOGUE)
+
+
+def overriding(*actions: str) -> pl.DataFrame:
+    """What humans say of app 1, 2, …"""
+    rows = [
+        {"appid": n + 1, "action": action, "override_igdb_id": 72 if action == "match" else None}
+        for n, action in enumerate(actions)
+    ]
+    return pl.DataFrame(rows, schema=OVERRIDES)
+
+
+def decision(name: str | None, store_type: str | None = None, action: str | None = None) -> tuple[str, str]:
+    """The kind of an app, and what decided it."""
+    overrides = overriding(action) if action else no_overrides()
+    (row,) = classify(named(name), known(store_type), overrides).select("kind", "kind_reason").rows()
+    return row
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "kind_reason"),
     [
         ("Call of Duty: Modern Warfare 2 - Multiplayer", "multiplayer_component", "name:multiplayer"),
-        ("Call of Duty: Modern Warfare 3 - Multi-Player", "multiplayer_component", "name:multiplayer"),
-        ("SHOUTED - MULTIPLAYER", "multiplayer_component", "name:multiplayer"),
-        ("A Game - Multiplayer (Beta)", "multiplayer_component", "name:multiplayer"),
+        ("SHOUTED - MULTI-PLAYER", "multiplayer_component", "name:multiplayer"),
         ("A Game - DLC", "dlc", "name:dlc"),
-        ("a game - dlc 2", "dlc", "name:dlc"),
-        ("A Game Season Pass", "dlc", "name:dlc"),
-        ("Season Pass: A Game", "dlc", "name:dlc"),
-        ("A Game: The Expansion", "dlc", "name:dlc"),
+        ("A Game Season Pass", "dlc", "name:season_pass"),
         ("A Game - Demo", "demo", "name:demo"),
         ("A Game - Soundtrack", "soundtrack", "name:soundtrack"),
         ("A Game Level Editor", "tool", "name:editor"),
-        ("A Game - DLC - Soundtrack", "dlc", "name:dlc"),
-        ("A Game - Soundtrack Editor", "soundtrack", "name:soundtrack"),
         ("Half-Life", "game", "default"),
-        ("Multiplayer Madness", "game", "default"),
-        ("A Game - Multiplayers", "game", "default"),
-        ("DLC Quest", "game", "default"),
-        ("A Game - DLCs", "game", "default"),
         ("Demolition - Derby", "game", "default"),
-        ("A Game - Demolition", "game", "default"),
-        ("Expansionist", "game", "default"),
-        ("Reasonseason Passage", "game", "default"),
-        ("A Game - Soundtracks", "game", "default"),
-        ("Creditor", "game", "default"),
-        ("Editors' Choice", "game", "default"),
         ("", "game", "default"),
         (None, "game", "default"),
     ],
 )
-def test_the_name_says_what_an_app_is(name: str | None, kind: str, kind_reason: str) -> None:
-    (row,) = classify(named(name)).select("kind", "kind_reason").rows()
-    assert row == (kind, kind_reason)
+def test_where_the_store_says_nothing_the_name_decides(name: str | None, kind: str, kind_reason: str) -> None:
+    assert decision(name) == (kind, kind_reason)
+
+
+@pytest.mark.parametrize("store_type", [type_ for type_ in STORE_TYPES if type_ != "game"])
+def test_what_the_store_calls_something_else_than_a_game_is_that_whatever_its_name(store_type: str) -> None:
+    expected = (KIND_OF_TYPE[store_type], f"store:{store_type}")
+    assert decision("Half-Life", store_type) == decision("Half-Life - Demo", store_type) == expected
+
+
+@pytest.mark.parametrize(
+    ("store_type", "kind"),
+    [
+        ("movie", "video"),
+        ("video", "video"),
+        ("episode", "video"),
+        ("guide", "bonus_content"),
+        ("advertising", "bonus_content"),
+    ],
+)
+def test_types_that_have_no_kind_of_their_own_have_the_nearest(store_type: str, kind: str) -> None:
+    assert KIND_OF_TYPE[store_type] == kind
+
+
+def test_every_store_type_has_a_kind() -> None:
+    assert KIND_OF_TYPE.keys() == set(STORE_TYPES)
+    assert set(KIND_OF_TYPE.values()) <= set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "kind_reason"),
+    [
+        ("Hunt: Showdown 1896 (Test Server)", "beta", "name:test_server"),
+        ("Conan Exiles - Public Beta Client", "beta", "name:beta"),
+        ("Dune: Awakening Playtest", "beta", "name:playtest"),
+        ("Call of Duty: Ghosts - Multiplayer", "multiplayer_component", "name:multiplayer"),
+        ("A Game - Demo", "game", "store:game"),
+        ("A Game - Soundtrack", "game", "store:game"),
+        ("Half-Life", "game", "store:game"),
+        (None, "game", "store:game"),
+    ],
+)
+def test_of_a_game_of_the_store_the_name_says_only_whether_it_is_a_test(
+    name: str | None, kind: str, kind_reason: str
+) -> None:
+    assert decision(name, "game") == (kind, kind_reason)
+
+
+@pytest.mark.parametrize("action", ["match", "game"])
+@pytest.mark.parametrize("store_type", [None, "game", "demo"])
+def test_an_override_makes_a_game_of_anything(action: str, store_type: str | None) -> None:
+    assert decision("A Game - Playtest", store_type, action) == ("game", "override")
+
+
+def test_what_humans_ignore_keeps_the_kind_that_others_see() -> None:
+    assert decision("A Game - Demo", "demo", "ignore") == ("demo", "store:demo")
+    assert decision("Half-Life", None, "ignore") == ("game", "default")
+
+
+def test_apps_are_told_apart() -> None:
+    classified = classify(named("One", "Two", "Three - Demo"), known("game", "music"), overriding("ignore", "game"))
+    assert classified["kind_reason"].to_list() == ["store:game", "override", "name:demo"]
 
 
 def test_a_classified_library_is_the_raw_one_with_two_columns_more() -> None:
-    library = named("Half-Life", "A Game - Demo")
-    classified = ClassifiedLibrary.validate(classify(library))
+    library = pl.concat([named("Half-Life", "A Game - Demo"), named("Owned twice")])
+    classified = ClassifiedLibrary.validate(classify(library, known("game"), overriding("game")))
     assert classified.drop("kind", "kind_reason").equals(library)
 
 
 def test_an_empty_library_is_classified_too() -> None:
-    assert ClassifiedLibrary.validate(classify(named())).is_empty()
+    assert ClassifiedLibrary.validate(classify(named(), known(), no_overrides())).is_empty()
+
+
+def item(appid: Any, **fields: Any) -> dict[str, Any]:
+    return {"id": appid, "success": 1, "type": 0, "name": "Any", **fields}
+
+
+@pytest.mark.parametrize(
+    ("row", "store_type"),
+    [
+        pytest.param(item(1, type=number), type_, id=type_) for number, type_ in enumerate(STORE_TYPES)
+    ]
+    + [
+        pytest.param(item(1, success=15), None, id="delisted"),
+        pytest.param(item(1, success=2), None, id="failed"),
+        pytest.param({"id": 1, "type": 0}, None, id="no success"),
+        pytest.param({"id": 1, "success": 1}, None, id="no type"),
+        pytest.param(item(1, type=15), None, id="a type of the future"),
+        pytest.param(item(1, type=-1), None, id="a negative type"),
+    ],
+)
+def test_a_type_is_believed_only_with_success(row: dict[str, Any], store_type: str | None) -> None:
+    assert StoreTypes.validate(store_types([row])).rows() == [(1, store_type)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param("rubbish", id="no object"),
+        pytest.param(None, id="nothing"),
+        pytest.param({"success": 1, "type": 0}, id="no id"),
+        pytest.param(item(0), id="0"),
+        pytest.param(item(-1), id="negative"),
+        pytest.param(item(2**31), id="above int32"),
+        pytest.param(item("1"), id="text for an id"),
+        pytest.param(item(1, type="game"), id="text for a type"),
+        pytest.param(item(1, success=None), id="null for success"),
+    ],
+)
+def test_a_row_that_says_nothing_usable_is_left_out_and_the_others_stay(row: Any) -> None:
+    assert StoreTypes.validate(store_types([row, item(2, type=1)])).rows() == [(2, "demo")]
+
+
+def test_of_an_app_that_the_store_names_twice_the_last_row_counts() -> None:
+    assert store_types([item(1, type=1), item(1, type=4)]).rows() == [(1, "dlc")]
 
 
 def test_only_games_and_mods_are_looked_up() -> None:
     kinds = pl.DataFrame({"kind": KINDS}, schema={"kind": pl.Enum(KINDS)})
-    assert kinds.filter(looked_up())["kind"].to_list() == ["game", "mod"]
+    assert tuple(kinds.filter(looked_up())["kind"]) == ENRICHED_KINDS == ("game", "mod")

@@ -1,4 +1,3 @@
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -6,9 +5,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline.frames.classify import classify
-from pipeline.frames.match import external_games, games, join_matches, resolve
-from schemas.frames import EnrichedLibrary, ExternalGames, Games, Matches, RawLibrary
+from pipeline.frames.match import external_games, follow_editions, games, mark_overrides, resolve
+from schemas.frames import ExternalGames, Games, Matches
 
 PAIRS = {name: column.dtype.type for name, column in ExternalGames.to_schema().columns.items()}
 
@@ -195,36 +193,25 @@ def test_no_apps_have_no_matches() -> None:
     assert Matches.validate(resolve([], external_games([]), known)).is_empty()
 
 
-def classified(*apps: tuple[int, str]) -> pl.DataFrame:
-    schema = {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
-    owner = {"user_id": "user-1", "steam_id64": "76561197960287930", "playtime_forever": 0}
-    return classify(pl.DataFrame([{**owner, "appid": appid, "name": name} for appid, name in apps], schema=schema))
+def test_an_edition_becomes_the_game_it_is_an_edition_of_where_that_is_known() -> None:
+    known, _ = games([game(1, version_parent=2), game(2), game(3, version_parent=4)])
+    matches = resolve([10, 20, 30], external_games([external("10", 1), external("20", 2), external("30", 3)]), known)
+    assert Matches.validate(follow_editions(matches, known))["igdb_id"].to_list() == [2, 2, 3]
 
 
-def test_a_joined_library_says_of_every_app_what_it_is() -> None:
-    genre = {"id": 5, "name": 'Shooter "3D"', "slug": "shooter", "checksum": None}
-    known, _ = games([game(1, genres=[genre]), game(2), game(3)])
-    pairs = external_games([external("10", 1), external("20", 2), external("20", 3)])
-    apps = classified((20, "Two"), (99, "Two - Demo"), (10, "One"), (30, "None"))
-    rows = EnrichedLibrary.validate(join_matches(apps, resolve([10, 20, 30], pairs, known), known))
-    assert rows.select("appid", "match_status", "match_reason", "igdb_id", "igdb_candidates").rows() == [
-        (20, "UNMATCHED", "ambiguous", None, "[2,3]"),
-        (99, "IGNORED", "filtered", None, None),
-        (10, "MATCHED", "external_game", 1, None),
-        (30, "UNMATCHED", "not_found", None, None),
+def test_an_edition_of_itself_stays_what_it_is() -> None:
+    known, _ = games([game(1, version_parent=1)])
+    matches = resolve([10], external_games([external("10", 1)]), known)
+    assert follow_editions(matches, known)["igdb_id"].to_list() == [1]
+
+
+def test_a_match_that_humans_gave_says_so() -> None:
+    known, _ = games([game(1), game(2)])
+    forced = pl.DataFrame([(10, 1), (30, 9)], schema=PAIRS, orient="row")
+    pairs = pl.concat([external_games([external("20", 2)]), forced])
+    matches = Matches.validate(mark_overrides(resolve([10, 20, 30], pairs, known), forced))
+    assert matches.select("match_status", "match_reason", "igdb_id").rows() == [
+        ("MATCHED", "override", 1),
+        ("MATCHED", "external_game", 2),
+        ("UNMATCHED", "igdb_incomplete", None),
     ]
-    assert [text and json.loads(text) for text in rows["igdb_genres"]] == [None, None, [genre], None]
-    assert rows["igdb_platforms"].to_list() == [None, None, "[]", None]
-
-
-def test_an_app_that_is_owned_twice_keeps_both_rows() -> None:
-    known, _ = games([game(1)])
-    apps = classified((10, "One"), (10, "One again"))
-    rows = join_matches(apps, resolve([10, 10], external_games([external("10", 1)]), known), known)
-    assert rows.select("name", "igdb_id").rows() == [("One", 1), ("One again", 1)]
-
-
-def test_an_empty_library_is_joined_too() -> None:
-    known, _ = games([])
-    rows = join_matches(classified(), resolve([], external_games([]), known), known)
-    assert EnrichedLibrary.validate(rows).is_empty()

@@ -70,9 +70,42 @@ def test_an_app_that_is_not_matched_brings_no_game() -> None:
 
 
 def test_what_an_override_decided_is_marked() -> None:
-    staged = stage(library(app(10, match_reason="override"), app(11)))
+    staged = stage(library(app(10, match_reason="override"), app(11), app(12, kind_reason="override")))
 
-    assert staged.imported_games["isOverride"].to_list() == [True, False]
+    flags = staged.imported_games.select("isMatchOverride", "isKindOverride")
+    assert flags.rows() == [(True, False), (False, False), (False, True)]
+
+
+def test_users_whose_playtimes_are_all_0_are_counted() -> None:
+    hidden, shown = app(10), app(11, playtime_forever=1)
+
+    staged = stage(library(hidden, shown, hidden | {"user_id": "b"}, hidden | {"user_id": "c"}))
+
+    assert staged.counts["playtimes_hidden"] == 2
+
+
+def test_the_lowest_igdb_id_keeps_a_slug_and_the_others_take_their_fallback() -> None:
+    slugs = {1: "new", 2: "new", 3: "new-igdb-2", 4: "other"}
+
+    staged = stage(library(*(matched(n, n, igdb_slug=slug) for n, slug in slugs.items())))
+
+    assert staged.games["slug"].to_list() == ["new", "new-igdb-2", "new-igdb-2-igdb-3", "other"]
+    assert staged.counts["games_with_taken_slug"] == 2
+
+
+def test_two_genres_of_one_name_are_told_apart() -> None:
+    staged = stage(library(matched(10, 100, igdb_genres=[SHOOTER, {**SHOOTER, "id": 9}])))
+
+    assert staged.genres.select("name", "slug").rows() == [
+        ("Shooter", "shooter"),
+        ("Shooter (IGDB 9)", "shooter-igdb-9"),
+    ]
+
+
+def test_an_app_of_two_games_is_the_overridden_ones() -> None:
+    rows = matched(10, 100, user_id="a"), matched(10, 200, user_id="b", match_reason="override"), matched(11, 100)
+
+    assert stage(library(*rows)).games.select("igdbId", "steamAppId").rows() == [(100, 11), (200, 10)]
 
 
 def test_genres_come_once_and_are_linked_to_each_game() -> None:
@@ -120,7 +153,8 @@ def test_genres_that_are_not_the_json_of_the_schema_are_refused(text: str) -> No
 def test_an_empty_library_stages_nothing() -> None:
     staged = stage(library())
 
-    assert {name: rows.height for name, rows in vars(staged).items()} == dict.fromkeys(vars(staged), 0)
+    frames = {name: rows for name, rows in vars(staged).items() if name != "counts"}
+    assert {name: rows.height for name, rows in frames.items()} == dict.fromkeys(frames, 0)
 
 
 def test_the_order_of_the_file_does_not_matter() -> None:
@@ -128,5 +162,6 @@ def test_the_order_of_the_file_does_not_matter() -> None:
 
     one, other = stage(library(*rows)), stage(library(*reversed(rows)))
 
-    for name, frame in vars(one).items():
-        assert_frame_equal(frame, vars(other)[name])
+    assert one.counts == other.counts
+    for name in set(vars(one)) - {"counts"}:
+        assert_frame_equal(vars(one)[name], vars(other)[name])

@@ -1,0 +1,126 @@
+"""The commands with which people settle what could not be matched."""
+
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from pipeline import wiring
+from pipeline.contract import Store
+from pipeline.layout import Checkpoint
+from pipeline.local import with_database
+from pipeline.options import DATABASE, IGDB, json_option, with_settings
+from pipeline.review import Decided, Export, decide
+from pipeline.review import export as export_sheet
+from pipeline.settings import Settings
+from pipeline.terminal import Report, progress_bars, summary
+from schemas.events import EnrichEvent, LoadEvent
+
+
+@click.group("review")
+def review() -> None:
+    """Settle by hand what could not be matched: export, fill in the file, apply."""
+
+
+@review.command()
+@click.argument("enriched_location")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file, instead of stdout.")
+@json_option
+@with_settings(*IGDB)
+def export(settings: Settings, enriched_location: str, output: Path | None, *, as_json: bool) -> None:
+    """Write the unmatched games of the enriched CSV at ENRICHED_LOCATION, with candidates from IGDB, to be filled in.
+
+    Into the column action goes match (with the igdb_id beside it), ignore or game; a blank one decides nothing.
+    """
+    if as_json and output is None:
+        raise click.UsageError("--json needs --output, for the file would go to stdout too.")
+    if output and output.exists():
+        raise click.UsageError(f"{output} exists, and may hold decisions. Give another name, or remove it.")
+    exported = asyncio.run(_export(settings, _absolute(enriched_location)))
+    if output:
+        output.write_bytes(exported.body)
+    else:
+        click.echo(exported.body, nl=False)
+    counts = {name: count for name, count in asdict(exported).items() if name != "body"}
+    if as_json:
+        click.echo(json.dumps({"file": str(output), **counts}))
+    else:
+        click.echo(_told(exported), err=output is None)
+
+
+@review.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("location", required=False)
+@json_option
+@with_settings(*dict.fromkeys(IGDB + DATABASE))
+def apply(settings: Settings, file: Path, location: str | None, *, as_json: bool) -> None:
+    """Take the decisions in FILE into overrides.csv, then enrich and load anew the runs that they are about.
+
+    FILE says which runs these are; with LOCATION it is the one of that raw or enriched CSV.
+    """
+    settings.require(*wiring.NEEDED_BY_ENRICH)
+    store = wiring.store(settings)
+    decided = decide(store, file.read_bytes(), None if location is None else _absolute(location))
+    for fault in decided.faults:
+        click.echo(f"{file.name}, line {fault.line} is skipped: {fault.why}", err=True)
+    reports: list[Report] = []
+    try:
+        for raw in decided.raws:
+            reports.append(Report(raw.user_id))
+            _import(settings, store, raw, reports[-1])
+    finally:
+        if as_json:
+            click.echo(json.dumps(_as_json(store, decided, reports)))
+    if not as_json:
+        _tell(decided, reports)
+
+
+async def _export(settings: Settings, location: str) -> Export:
+    settings.require(*wiring.NEEDED_BY_ENRICH)
+    with progress_bars(Console(stderr=True)) as progress:
+        async with wiring.open_igdb(settings) as igdb:
+            known = wiring.catalogue(settings).read()
+            return await export_sheet(wiring.store(settings), known, igdb, location, progress)
+
+
+def _import(settings: Settings, store: Store, raw: Checkpoint, report: Report) -> None:
+    """Enrich and load a raw CSV anew."""
+    event = EnrichEvent(user_id=raw.user_id, s3_location=store.locate(raw.key))
+    with progress_bars(Console(stderr=True)) as progress:
+        report.enrich = asyncio.run(wiring.enrich(settings, event, progress))
+    enriched = LoadEvent(user_id=raw.user_id, s3_enriched_location=store.locate(raw.enriched.key))
+    with with_database(settings, raw.user_id) as local:
+        report.load = wiring.load(local, enriched)
+
+
+def _absolute(location: str) -> str:
+    return location if "://" in location else str(Path(location).absolute())
+
+
+def _told(exported: Export) -> str:
+    said = (
+        f"To review: {exported.unmatched} unmatched games, {exported.with_candidates} of them with candidates, and "
+        f"{exported.freed} apps that today's rules would not filter."
+    )
+    if exported.unanswered:
+        said += f"\nIGDB did not answer for {exported.unanswered} of the games: export again for their candidates."
+    return said
+
+
+def _tell(decided: Decided, reports: list[Report]) -> None:
+    click.echo(f"Decisions taken into overrides.csv: {decided.taken}. Lines skipped: {len(decided.faults)}.")
+    for report in reports:
+        click.echo(f"\nLibrary of {report.user_id}:")
+        Console().print(summary(report))
+
+
+def _as_json(store: Store, decided: Decided, reports: list[Report]) -> dict[str, object]:
+    runs = zip(decided.raws, reports, strict=False)
+    return {
+        "taken": decided.taken,
+        "skipped": [fault._asdict() for fault in decided.faults],
+        "runs": [report.as_json() | {"raw": store.locate(raw.key)} for raw, report in runs],
+    }

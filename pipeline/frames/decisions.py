@@ -1,0 +1,131 @@
+"""What people decided in a review: out of the file that they filled in, and into the lines of overrides.csv."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+from operator import attrgetter
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from pipeline.frames.spreadsheet import Record, records, whole_number
+from schemas.overrides import HEADER
+from schemas.review import Decision
+
+_BOM = b"\xef\xbb\xbf"
+_ERRORS = "surrogateescape"
+"""Bytes that are no UTF-8 go back as they came."""
+
+
+class Fault(NamedTuple):
+    """A line that does not count, and why."""
+
+    line: int
+    why: str
+
+
+def decisions(body: bytes) -> tuple[list[Decision], list[Fault]]:
+    """The lines of an edited file that decide something, and those that cannot; of an app's lines the last counts."""
+    made: dict[tuple[int, str], Decision] = {}
+    faults: list[Fault] = []
+    for record in records(body):
+        try:
+            decision = _decision(record)
+        except ValueError as error:
+            faults.append(Fault(record.line, _why(error)))
+            continue
+        if decision:
+            faults += _contradiction(decision, made.values())
+            made[decision.appid, decision.checkpoint] = decision
+    return sorted(made.values(), key=attrgetter("line")), sorted(faults)
+
+
+def lacking(body: bytes) -> list[str]:
+    """The columns that an edited file must have and does not."""
+    first = next(records(body), None)
+    return [name for name in HEADER if first and not first.fault and name not in first.cells]
+
+
+def merged(body: bytes | None, decisions: Sequence[Decision]) -> bytes:
+    """overrides.csv with these decisions: each in the place of its app's former line, or at the end.
+
+    A blank note leaves the former one; a line that says the same already, and every other app's, stays as it is.
+    """
+    ending = b"\r\n" if body and b"\r\n" in body else b"\n"
+    bom, text = (_BOM, body.removeprefix(_BOM)) if body and body.startswith(_BOM) else (b"", body or b"")
+    lines = text.splitlines(keepends=True) or [_line(HEADER, ending)]
+    made = {str(decision.appid): decision for decision in decisions}
+    former = {appid: number for number, line in enumerate(lines) if (appid := _cells(line)[0]) in made}
+    kept = [_replaced(number, line, made, former, ending) for number, line in enumerate(lines)]
+    new = [_line(_overriding(made[appid]), ending) for appid in made if appid not in former]
+    if new and not kept[-1].endswith((b"\n", b"\r")):
+        kept[-1] += ending
+    return bom + b"".join(kept + new)
+
+
+def _decision(record: Record) -> Decision | None:
+    """What a record decides; None for nothing. Raises ValueError."""
+    if record.fault:
+        raise ValueError(record.fault)
+    cells = {name: cell.strip() for name, cell in record.cells.items()}
+    action, igdb_id = cells["action"].casefold(), whole_number(cells["igdb_id"])
+    if not action and not igdb_id:
+        return None
+    if not action:
+        raise ValueError("it has an igdb_id and no action: write match into it, or clear the igdb_id")
+    return Decision.model_validate(
+        {
+            "appid": whole_number(cells["appid"]),
+            "action": action,
+            "igdb_id": igdb_id,
+            "note": " ".join(cells["note"].split()),
+            "line": record.line,
+            "checkpoint": cells.get("checkpoint", ""),
+        }
+    )
+
+
+def _contradiction(decision: Decision, earlier: Iterable[Decision]) -> list[Fault]:
+    others = [each for each in earlier if each.appid == decision.appid and each.columns() != decision.columns()]
+    why = f"line {decision.line} decides otherwise about appid {decision.appid}, and counts"
+    return [Fault(other.line, why) for other in others]
+
+
+def _why(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
+
+
+def _replaced(
+    number: int, line: bytes, made: Mapping[str, Decision], former: Mapping[str, int], ending: bytes
+) -> bytes:
+    """A line of overrides.csv: as it is, as decided now, or, where the app has another one further down, none."""
+    cells = _cells(line)
+    if cells[0] not in made:
+        return line
+    if former[cells[0]] != number:
+        return b""
+    decided = _overriding(made[cells[0]], cells[3])
+    return line if cells == decided else _line(decided, ending)
+
+
+def _overriding(decision: Decision, former_note: str = "") -> list[str]:
+    igdb_id = "" if decision.igdb_id is None else str(decision.igdb_id)
+    return [str(decision.appid), decision.action, igdb_id, decision.note or former_note]
+
+
+def _cells(line: bytes) -> list[str]:
+    """The four cells of a line, blank where there are fewer, and all of them where it is no CSV."""
+    try:
+        cells = next(csv.reader([line.decode(errors=_ERRORS)]), [])
+    except csv.Error:
+        cells = []
+    return [cell.strip() for cell in [*cells, "", "", "", ""][: len(HEADER)]]
+
+
+def _line(cells: Iterable[str], ending: bytes) -> bytes:
+    text = StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue().encode(errors=_ERRORS) + ending

@@ -1,0 +1,76 @@
+"""The rights that a load needs, and no others."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import Column, MetaData, Table, Text
+
+from pipeline.edges.grants import Places, grants
+from pipeline.edges.postgres import Database
+from pipeline.errors import Failed, Refused
+from pipeline.frames.staging import stage
+from tests.database_fixtures import NewDatabase, as_role, execute, fetch, rows_of
+from tests.libraries import FIGHTING, WINDOWS, library, matched
+
+ROLE = 'SavePoint "loader"'
+QUOTED = '"SavePoint ""loader"""'
+ROWS = library(matched(10, 100, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS]))
+
+
+@contextmanager
+def role(url: str) -> Iterator[str]:
+    """The URL of a role that may connect to the database and has no other right there."""
+    name = fetch(url, "SELECT current_database()").item()
+    execute(url, f"CREATE ROLE {QUOTED} LOGIN")
+    execute(url, f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
+    try:
+        yield as_role(url, ROLE)
+    finally:
+        execute(url, f"DROP OWNED BY {QUOTED}")
+        execute(url, f"DROP ROLE {QUOTED}")
+
+
+def test_a_role_with_what_is_granted_can_load(own_database_url: str) -> None:
+    with role(own_database_url) as url:
+        for grant in Database(own_database_url).grants(ROLE):
+            execute(own_database_url, grant)
+        Database(url).load(stage(ROWS), ["user-1"], details=True)
+        Database(url).load(stage(ROWS), ["user-1"], dry_run=True)
+        assert Database(url).check().missing == []
+
+    assert len(rows_of(own_database_url, "LibraryItem")) == 1
+
+
+@pytest.mark.parametrize("left_out", range(5))
+def test_every_grant_is_needed(new_database: NewDatabase, left_out: int) -> None:
+    own = new_database(2026)
+
+    with role(own) as url:
+        granted = Database(own).grants(ROLE)
+        for grant in [*granted[:left_out], *granted[left_out + 1 :]]:
+            execute(own, grant)
+        with pytest.raises(Refused, match="permission denied") as raised:
+            Database(url).load(stage(ROWS), ["user-1"])
+
+    assert len(granted) == 5
+    assert raised.value.code == "configuration"
+
+
+def test_identifiers_are_quoted() -> None:
+    users = Table('my "users"', MetaData(), Column("User Id", Text, key="id"), schema="save point")
+    five = 'public."Genre", public."Platform", public."Game", public."ImportedGame", public."LibraryItem"'
+    places = Places("My database", "public", [("public", "LibraryItem_id_seq")])
+
+    assert grants(places, users, "x; DROP TABLE y") == [
+        'GRANT TEMPORARY ON DATABASE "My database" TO "x; DROP TABLE y";',
+        f'GRANT SELECT, INSERT, UPDATE ON {five} TO "x; DROP TABLE y";',
+        'GRANT SELECT, INSERT, DELETE ON public."GameGenre", public."GamePlatform" TO "x; DROP TABLE y";',
+        'GRANT USAGE ON SEQUENCE public."LibraryItem_id_seq" TO "x; DROP TABLE y";',
+        'GRANT SELECT ("User Id") ON "save point"."my ""users""" TO "x; DROP TABLE y";',
+    ]
+
+
+def test_there_is_nothing_to_grant_where_no_load_could_work(postgres_server: str) -> None:
+    with pytest.raises(Failed, match="cannot take an import"):
+        Database(postgres_server).grants(ROLE)

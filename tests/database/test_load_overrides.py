@@ -1,0 +1,225 @@
+"""What a human's override changes: the match status, the user's item, and which game has the appid."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.sandbox.embedded import Generation
+from tests.database.rows import insert_game, insert_import, insert_item, load, load_library, written
+from tests.database_fixtures import NewDatabase, add_user, execute, fetch, rows_of
+from tests.libraries import app, library, matched
+
+MOVED = matched(10, 200, match_reason="override")
+"""App 10, which was game 100, is game 200 by a human's word."""
+
+STATUSES = ("PENDING", "UNMATCHED", "MATCHED", "IGNORED")
+
+TOUCHED: dict[str, tuple[Generation, str]] = {
+    "status": (2025, "status = 'WISHLIST'"),
+    "platform": (2025, "platform = 'Linux'"),
+    "no platform": (2025, "platform = NULL"),
+    "acquisition": (2025, "\"acquisitionType\" = 'PHYSICAL'"),
+    "updated": (2025, '"updatedAt" = "updatedAt" + interval \'1 ms\''),
+    "started": (2025, "\"startedAt\" = '2026-01-01'"),
+    "completed": (2025, "\"completedAt\" = '2026-01-01'"),
+    "rated": (2026, "rating = 7"),
+    "by hand": (2026, '"statusIsManual" = true'),
+}
+
+
+def items(url: str) -> list[tuple[Any, ...]]:
+    query = 'SELECT i."userId", g."igdbId" FROM "LibraryItem" i JOIN "Game" g ON g.id = i."gameId" ORDER BY i.id'
+    return fetch(url, query).rows()
+
+
+def games(url: str) -> list[tuple[Any, ...]]:
+    return rows_of(url, "Game", '"igdbId", "steamAppId"')
+
+
+@pytest.mark.parametrize("there", STATUSES)
+@pytest.mark.parametrize("said", STATUSES)
+def test_an_override_of_the_match_sets_the_status_whatever_it_was(database_url: str, there: str, said: str) -> None:
+    insert_import(database_url, 10, igdbMatchStatus=there)
+
+    load(database_url, (MOVED if said == "MATCHED" else app(10)) | {"match_status": said, "match_reason": "override"})
+
+    assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text') == [(said,)]
+
+
+@pytest.mark.parametrize(
+    ("there", "said", "then"),
+    [
+        ("IGNORED", "UNMATCHED", "UNMATCHED"),
+        ("IGNORED", "MATCHED", "MATCHED"),
+        ("IGNORED", "PENDING", "PENDING"),
+        ("UNMATCHED", "MATCHED", "MATCHED"),
+        ("MATCHED", "UNMATCHED", "MATCHED"),
+    ],
+)
+def test_an_override_of_the_kind_frees_an_ignored_app_and_keeps_a_match(
+    database_url: str, there: str, said: str, then: str
+) -> None:
+    insert_import(database_url, 10, igdbMatchStatus=there)
+
+    row = matched(10, 100) if said == "MATCHED" else app(10, match_status=said)
+    load(database_url, row | {"kind_reason": "override"})
+
+    assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text') == [(then,)]
+
+
+def test_a_removed_row_stays_removed_whatever_an_override_says(database_url: str) -> None:
+    insert_import(database_url, 10, igdbMatchStatus="IGNORED", deletedAt="2021-01-01")
+    before = rows_of(database_url, "ImportedGame")
+
+    load(database_url, MOVED)
+
+    assert rows_of(database_url, "ImportedGame") == before
+    assert rows_of(database_url, "LibraryItem") == []
+
+
+def test_an_override_moves_the_appid_and_the_untouched_item(database_url: str) -> None:
+    load(database_url, matched(10, 100, playtime_forever=5))
+
+    loaded = load(database_url, MOVED | {"playtime_forever": 9})
+
+    assert items(database_url) == [("user-1", 200)]
+    assert games(database_url) == [(100, None), (200, 10)]
+    moved = {name: loaded.counts[name] for name in ("steam_app_ids_moved", "library_items_moved")}
+    assert moved == {"steam_app_ids_moved": 1, "library_items_moved": 1}
+    assert loaded.counts["library_items_created"] == loaded.counts["library_items_to_review"] == 0
+
+
+def test_a_second_load_with_the_override_changes_nothing(database_url: str) -> None:
+    load(database_url, matched(10, 100))
+    load(database_url, MOVED)
+
+    assert written(load(database_url, MOVED)) == {"playtimes_hidden": 1}
+
+
+def test_a_game_takes_the_appid_that_was_moved_to_it_whichever_it_had(database_url: str) -> None:
+    insert_game(database_url, 100, steamAppId="10")
+    insert_game(database_url, 150, steamAppId="10")
+    insert_game(database_url, 200, steamAppId="77")
+
+    assert load(database_url, MOVED).counts["steam_app_ids_moved"] == 2
+
+    assert games(database_url) == [(100, None), (150, None), (200, 10)]
+
+
+def test_a_game_whose_app_was_moved_away_takes_the_next(database_url: str) -> None:
+    load(database_url, matched(10, 100), matched(15, 100))
+
+    load(database_url, MOVED, matched(15, 100))
+
+    assert games(database_url) == [(100, 15), (200, 10)]
+
+
+def test_a_game_of_the_same_title_is_not_adopted_when_a_human_says_it_is_another(database_url: str) -> None:
+    load(database_url, matched(10, 100, igdb_name="Doom"))
+
+    load(database_url, MOVED | {"igdb_name": "DOOM"})
+
+    assert games(database_url) == [(100, None), (200, 10)]
+    assert items(database_url) == [("user-1", 200)]
+
+
+@pytest.mark.parametrize("touch", TOUCHED)
+def test_an_item_that_the_user_touched_is_left_and_counted(new_database: NewDatabase, touch: str) -> None:
+    generation, change = TOUCHED[touch]
+    url = new_database(generation)
+    load(url, matched(10, 100))
+    execute(url, f'UPDATE "LibraryItem" SET {change}')  # noqa: S608 - the tests' own words
+
+    loaded = load(url, MOVED)
+
+    assert items(url) == [("user-1", 100)]
+    assert (loaded.counts["library_items_moved"], loaded.counts["library_items_to_review"]) == (0, 1)
+
+
+def test_an_item_is_left_and_counted_where_the_user_has_one_for_the_other_game(database_url: str) -> None:
+    load(database_url, matched(10, 100))
+    insert_game(database_url, 200)
+    insert_item(database_url, 200)
+
+    loaded = load(database_url, MOVED)
+
+    assert items(database_url) == [("user-1", 100), ("user-1", 200)]
+    assert loaded.counts["library_items_to_review"] == 1
+
+
+def test_two_items_for_one_game_are_left_and_counted(database_url: str) -> None:
+    load(database_url, matched(10, 100))
+    columns = '"status", "createdAt", "updatedAt", platform, "userId", "acquisitionType", "gameId"'
+    execute(database_url, f'INSERT INTO "LibraryItem" ({columns}) SELECT {columns} FROM "LibraryItem"')  # noqa: S608
+
+    loaded = load(database_url, MOVED)
+
+    assert items(database_url) == [("user-1", 100), ("user-1", 100)]
+    assert loaded.counts["library_items_to_review"] == 2
+
+
+def test_an_item_is_left_and_counted_where_another_app_is_still_the_game(database_url: str) -> None:
+    load(database_url, matched(10, 100), matched(15, 100))
+
+    loaded = load(database_url, MOVED, matched(15, 100))
+
+    assert items(database_url) == [("user-1", 100)]
+    assert loaded.counts["library_items_to_review"] == 1
+
+
+def test_two_apps_that_move_to_one_game_leave_both_items(database_url: str) -> None:
+    load(database_url, matched(10, 100), matched(11, 101))
+
+    loaded = load(database_url, MOVED, matched(11, 200, match_reason="override"))
+
+    assert items(database_url) == [("user-1", 100), ("user-1", 101)]
+    assert loaded.counts["library_items_to_review"] == 2
+    assert games(database_url) == [(100, None), (101, None), (200, 10)]
+
+
+@pytest.mark.parametrize("there", [{"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"}])
+def test_the_item_of_an_app_that_was_not_matched_is_nothing_to_move(database_url: str, there: dict[str, str]) -> None:
+    load(database_url, matched(10, 100))
+    assignments = ", ".join(f"\"{name}\" = '{value}'" for name, value in there.items())
+    execute(database_url, f'UPDATE "ImportedGame" SET {assignments}')  # noqa: S608 - the tests' own words
+
+    loaded = load(database_url, MOVED)
+
+    assert items(database_url) == [("user-1", 100)]
+    assert loaded.counts["library_items_to_review"] == 0
+
+
+def test_all_users_of_a_file_are_moved(database_url: str) -> None:
+    add_user(database_url, "user-2")
+    both = ("user-1", "user-2")
+    load_library(database_url, library(*(matched(10, 100, user_id=user) for user in both)), both)
+
+    load_library(database_url, library(*(MOVED | {"user_id": user} for user in both)), both)
+
+    assert items(database_url) == [("user-1", 200), ("user-2", 200)]
+
+
+def test_users_that_are_loaded_after_the_appid_was_moved_are_moved_too(database_url: str) -> None:
+    add_user(database_url, "user-2")
+    for user in ("user-1", "user-2"):
+        load_library(database_url, library(matched(10, 100, user_id=user), matched(11, 101, user_id=user)), (user,))
+
+    for user in ("user-1", "user-2"):
+        rows = library(MOVED | {"user_id": user}, matched(11, 101, user_id=user))
+        assert load_library(database_url, rows, (user,)).counts["library_items_moved"] == 1
+
+    moved = [(user, game) for user in ("user-1", "user-2") for game in (200, 101)]
+    assert items(database_url) == moved
+
+
+def test_an_item_that_a_user_made_by_hand_is_not_taken_for_the_one_to_move(database_url: str) -> None:
+    load(database_url, MOVED)
+    execute(database_url, 'DELETE FROM "LibraryItem"')
+    insert_game(database_url, 300)
+    times = {"createdAt": "2026-01-01", "updatedAt": "2026-01-01"}
+    insert_item(database_url, 300, platform="PC (Microsoft Windows)", **times)
+
+    loaded = load(database_url, MOVED)
+
+    assert items(database_url) == [("user-1", 300)]
+    assert loaded.counts["library_items_to_review"] == 0

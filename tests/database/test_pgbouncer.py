@@ -1,0 +1,151 @@
+"""A load behind PgBouncer in transaction mode, where the next transaction may have another connection."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+from adbc_driver_postgresql import dbapi
+
+from pipeline.edges.postgres import Database
+from pipeline.edges.postgres_session import Limits
+from pipeline.frames.staging import stage
+from pipeline.sandbox.embedded import Generation
+from tests.database_fixtures import LOADER, add_user, rows_of
+from tests.libraries import FIGHTING, WINDOWS, library, matched
+
+PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed: apt-get install pgbouncer")
+
+CONFIGURATION = """
+[databases]
+* = host={sockets} port=5432
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {folder}/users.txt
+pool_mode = transaction
+default_pool_size = {connections}
+logfile = {folder}/pgbouncer.log
+"""
+
+
+def pool(server: str, folder: Path, connections: int) -> Iterator[str]:
+    """The pool's URL of any database, less the database's name."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    sockets = server.split("host=")[1]
+    settings = CONFIGURATION.format(sockets=sockets, port=port, folder=folder, connections=connections)
+    (folder / "pgbouncer.ini").write_text(settings)
+    (folder / "users.txt").write_text(f'"{LOADER}" ""\n')
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o777)
+    # PgBouncer refuses to be root, as PostgreSQL does.
+    whom = ["-u", Path(sockets).owner()] if os.geteuid() == 0 else []
+    program = [str(PGBOUNCER), "-q", *whom, str(folder / "pgbouncer.ini")]
+    with subprocess.Popen(program, cwd=folder) as process:  # noqa: S603
+        try:
+            _wait_for(port)
+            yield f"postgresql://{LOADER}@127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def _wait_for(port: int) -> None:
+    end = monotonic() + 10
+    while monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        sleep(0.05)
+    raise TimeoutError(port)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Below a folder that everyone may enter.
+    path = Path(tempfile.mkdtemp(prefix="pgb-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def one_connection(postgres_server: str, folder: Path) -> Iterator[str]:
+    yield from pool(postgres_server, folder, 1)
+
+
+@pytest.fixture
+def two_connections(postgres_server: str, folder: Path) -> Iterator[str]:
+    yield from pool(postgres_server, folder, 2)
+
+
+def backend(url: str) -> tuple[object, ...]:
+    """The server process behind a pooled connection, and what an earlier transaction could have left there."""
+    left = (
+        "pg_backend_pid() AS process, "
+        "current_setting('statement_timeout') AS statement_timeout, current_setting('lock_timeout') AS lock_timeout, "
+        "(SELECT count(*) FROM pg_prepared_statements) AS prepared, "
+        "(SELECT count(*) FROM pg_class WHERE relpersistence = 't' AND relkind = 'r') AS tables, "
+        "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory') AS locks"
+    )
+    # Not `fetch`: a client that leaves in a transaction takes the connection along.
+    with dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        found: tuple[object, ...] = cursor.execute(f"SELECT {left}").fetch_polars().row(0)
+        return found
+
+
+def test_loads_share_connections_and_leave_nothing_on_them(
+    database_url: str, generation: Generation, one_connection: str
+) -> None:
+    pooled = f"{one_connection}/savepoint_{generation}"
+    before = backend(pooled)
+    database = Database(pooled, attempts=1, limits=Limits(statement_seconds=60, lock_seconds=30))
+    rows = stage(library(matched(10, 100, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS])))
+
+    database.load(rows, ["user-1"], dry_run=True)
+    database.load(rows, ["user-1"], details=True)
+    again = database.load(rows, ["user-1"])
+
+    assert again.tables["created"].sum() == again.tables["updated"].sum() == 0
+    assert len(rows_of(database_url, "LibraryItem")) == 1
+    assert backend(pooled) == before
+    assert before[1:] == ("0", "0", 0, 0, 0)
+
+
+def test_more_loads_than_connections_run_side_by_side(
+    database_url: str, generation: Generation, two_connections: str
+) -> None:
+    users = [f"user-{number}" for number in range(1, 7)]
+    for user in users:
+        add_user(database_url, user)
+
+    def load(user: str) -> None:
+        rows = library(*(matched(n, n, user_id=user, igdb_genres=[FIGHTING]) for n in range(1, 100)))
+        Database(f"{two_connections}/savepoint_{generation}", retry_base_seconds=0).load(stage(rows), [user])
+
+    with ThreadPoolExecutor(len(users)) as threads:
+        list(threads.map(load, users))
+
+    assert len(rows_of(database_url, "LibraryItem")) == 99 * len(users)
+
+
+def test_a_load_that_fails_leaves_nothing_to_the_next(
+    database_url: str, generation: Generation, one_connection: str
+) -> None:
+    pooled = f"{one_connection}/savepoint_{generation}"
+    with dbapi.connect(pooled) as broken, broken.cursor() as cursor:
+        cursor.executemany("CREATE TEMPORARY TABLE staged_users (id text) ON COMMIT DROP", None)
+
+    loaded = Database(pooled, attempts=1).load(stage(library(matched(10, 100))), ["user-1"])
+
+    assert loaded.counts["library_items_created"] == 1
+    assert len(rows_of(database_url, "Game")) == 1

@@ -1,0 +1,203 @@
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+
+from pipeline.edges.batches import Answer
+from pipeline.edges.http import Patience
+from pipeline.edges.steam_store import SteamStore
+from pipeline.frames.classify import store_types
+from pipeline.lookup import rows_of, unanswered
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import HIDDEN, World
+from tests.stores import QUICK
+
+T = TypeVar("T")
+DEMO = 1
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    world = World()
+    world.add_store_item(620, "Portal 2")
+    with Sandbox(world) as running:
+        yield running
+
+
+def asking(sandbox: Sandbox, call: Callable[[SteamStore], Awaitable[T]], patience: Patience = QUICK) -> T:
+    async def ask() -> T:
+        async with SteamStore(sandbox.environment["STEAM_STORE_API_URL"], patience) as store:
+            return await call(store)
+
+    return asyncio.run(ask())
+
+
+def portal(sandbox: Sandbox, patience: Patience = QUICK) -> Answer:
+    """What the store says of the one app."""
+    (answer,) = asking(sandbox, lambda store: store.fetch_items([620]), patience)
+    return answer
+
+
+def types(answers: list[Answer]) -> dict[int, str | None]:
+    """What is believed of the answers."""
+    return dict(store_types(rows_of(answers)).iter_rows())
+
+
+def test_an_app_is_asked_for_by_its_id_with_a_country_and_without_a_key(sandbox: Sandbox) -> None:
+    assert [(row["id"], row["type"], row["success"]) for row in portal(sandbox).rows] == [(620, 0, 1)]
+    (record,) = sandbox.requests
+    assert (record.service, record.method, record.path) == ("store", "GET", "/IStoreBrowseService/GetItems/v1/")
+    assert record.params.keys() == {"input_json"}
+    assert json.loads(record.params["input_json"]) == {
+        "ids": [{"appid": 620}],
+        "context": {"language": "english", "country_code": "US"},
+        "data_request": {"include_basic_info": True},
+    }
+
+
+@pytest.mark.parametrize(("apps", "requests"), [(1, 1), (200, 1), (201, 2), (1000, 5), (2000, 10)])
+def test_two_hundred_apps_are_asked_for_at_once_each_with_a_country(
+    sandbox: Sandbox, apps: int, requests: int
+) -> None:
+    told: list[int] = []
+    appids = [4_000_000 + 10 * number for number in range(apps)]
+    answers = asking(sandbox, lambda store: store.fetch_items(reversed(appids), told.append))
+    assert len(sandbox.requests) == len(answers) == requests
+    asked = [json.loads(record.params["input_json"]) for record in sandbox.requests]
+    assert sorted(one["appid"] for question in asked for one in question["ids"]) == appids
+    assert max(len(question["ids"]) for question in asked) <= 200
+    assert {question["context"]["country_code"] for question in asked} == {"US"}
+    assert types(answers).keys() == set(appids)
+    assert sum(told) == apps
+
+
+def test_the_address_of_a_full_request_stays_below_8_kilobytes() -> None:
+    asked: list[httpx.URL] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url)
+        return httpx.Response(200, json={"response": {"store_items": []}})
+
+    async def ask() -> None:
+        async with SteamStore("https://api.example", QUICK, httpx.MockTransport(answer)) as store:
+            await store.fetch_items(range(9_999_000, 9_999_200))
+
+    asyncio.run(ask())
+    assert [len(str(url)) < 8_000 for url in asked] == [True]
+
+
+def test_a_type_is_believed_only_where_the_store_shows_the_app(sandbox: Sandbox) -> None:
+    sandbox.world.add_store_item(10, "Hidden demo", type=DEMO, success=HIDDEN)
+    sandbox.world.add_store_item(20, "Demo", type=DEMO)
+    answers = asking(sandbox, lambda store: store.fetch_items([10, 20, 30, 620]))
+    assert types(answers) == {10: None, 20: "demo", 30: None, 620: "game"}
+
+
+def test_nothing_to_ask_is_not_asked(sandbox: Sandbox) -> None:
+    assert asking(sandbox, lambda store: store.fetch_items([])) == []
+    assert sandbox.requests == []
+
+
+def test_every_request_is_counted(sandbox: Sandbox) -> None:
+    async def ask(store: SteamStore) -> int:
+        await store.fetch_items(range(1, 402))
+        return store.requests
+
+    sandbox.faults.add(Fault(service="store", times=1))
+    assert asking(sandbox, ask) == len(sandbox.requests) == 4
+
+
+def _faults() -> list[Any]:
+    kinds = {
+        "429": Fault(status=429),
+        "500": Fault(status=500),
+        "403": Fault(status=403),
+        "400": Fault(status=400),
+        "reset": Fault(kind="reset"),
+        "lost answer": Fault(kind="lost"),
+        "cut body": Fault(kind="cut"),
+        "stall": Fault(kind="stall"),
+        "page with status 200": Fault(kind="html"),
+        "half a JSON text": Fault(kind="not_json"),
+        "a redirect": Fault(status=302, body="", headers={"Location": "/elsewhere"}),
+        "an empty response": Fault(status=200, body='{"response":{}}'),
+        "a list": Fault(status=200, body="[]"),
+        "null": Fault(status=200, body="null"),
+        "text for the response": Fault(status=200, body='{"response":"no"}'),
+        "an object for the items": Fault(status=200, body='{"response":{"store_items":{}}}'),
+        "null for the items": Fault(status=200, body='{"response":{"store_items":null}}'),
+        "deeply nested": Fault(status=200, body="[" * 100_000),
+        "no gzip": Fault(status=200, body="no gzip", headers={"Content-Encoding": "gzip"}),
+    }
+    return [pytest.param(fault, id=name) for name, fault in kinds.items()]
+
+
+BRIEF = Patience(timeout_seconds=1.0, attempts=2, base_seconds=0.01)
+
+
+@pytest.mark.parametrize("fault", _faults())
+def test_a_passing_fault_is_mended_by_asking_again(sandbox: Sandbox, fault: Fault) -> None:
+    fault.times = 1
+    sandbox.faults.add(fault)
+    answer = portal(sandbox, BRIEF)
+    assert (len(answer.rows), answer.error) == (1, None)
+    assert len(sandbox.requests) == 2
+
+
+@pytest.mark.parametrize("fault", [fault for fault in _faults() if fault.values[0].kind != "stall"])
+def test_a_lasting_fault_leaves_its_apps_unanswered_and_the_others_not(sandbox: Sandbox, fault: Fault) -> None:
+    fault.times, fault.when = None, lambda text: "%3A400%7D" in text
+    sandbox.faults.add(fault)
+    answers = asking(sandbox, lambda store: store.fetch_items([*range(201, 401), 620]), BRIEF)
+    assert unanswered(answers) == list(range(201, 401))
+    assert {answer.error.code for answer in answers if answer.error} == {"steam_unavailable"}
+    assert types(answers) == {620: "game"}
+
+
+def test_where_nobody_listens_nothing_is_answered() -> None:
+    async def ask() -> list[Answer]:
+        async with SteamStore("http://127.0.0.1:1", BRIEF) as store:
+            return await store.fetch_items([10, 20])
+
+    (answer,) = asyncio.run(ask())
+    assert (answer.rows, answer.unanswered) == ([], [10, 20])
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        pytest.param("[]", id="no items"),
+        pytest.param("[null, 7, \"x\", [], {}]", id="no objects"),
+        pytest.param('[{"id": "620", "success": 1, "type": 1}]', id="text for an id"),
+        pytest.param('[{"id": 1e400, "success": 1, "type": 1}]', id="infinite id"),
+        pytest.param('[{"id": 620, "success": 1, "type": 99}]', id="unknown type"),
+        pytest.param('[{"id": 620, "success": 1, "type": 1e30}]', id="huge type"),
+        pytest.param('[{"id": 620, "success": [1], "type": 1}]', id="list for success"),
+    ],
+)
+def test_garbage_among_the_items_gives_no_type(sandbox: Sandbox, items: str) -> None:
+    sandbox.faults.add(Fault(service="store", status=200, body=f'{{"response":{{"store_items":{items}}}}}'))
+    assert types([portal(sandbox)]).get(620) is None
+
+
+def test_a_few_requests_are_open_at_once() -> None:
+    opened, most = 0, 0
+
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        nonlocal opened, most
+        opened += 1
+        most = max(most, opened)
+        await asyncio.sleep(0.02)
+        opened -= 1
+        return httpx.Response(200, json={"response": {"store_items": []}})
+
+    async def ask() -> None:
+        async with SteamStore("https://api.example", QUICK, httpx.MockTransport(answer)) as store:
+            await store.fetch_items(range(1, 4001))
+
+    asyncio.run(ask())
+    assert most == 4

@@ -1,0 +1,151 @@
+"""Enrichments for tests: raw CSVs put into a store, the second stage run against a sandbox, and what came of it."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline import stages
+from pipeline.catalogue_files import CatalogueFiles, Memory
+from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
+from pipeline.contract import Store
+from pipeline.edges.http import Patience
+from pipeline.edges.igdb import Igdb, Multiquery
+from pipeline.edges.steam import Steam
+from pipeline.edges.steam_store import SteamStore
+from pipeline.edges.twitch import Token
+from pipeline.frames.catalogue import Lifetimes
+from pipeline.frames.library import library
+from pipeline.knowledge import Knowledge
+from pipeline.layout import Checkpoint, raw_checkpoint
+from pipeline.lookup import Progress, no_progress
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import World
+from schemas.events import EnrichEvent, EnrichResponse, EnrichStats, FetchEvent
+from schemas.frames import EnrichedLibrary
+from tests.stores import QUICK, names
+
+TIMESTAMP = "20261123T031749Z"
+RAW = raw_checkpoint("user-1", TIMESTAMP)
+ENRICHED = RAW.enriched
+STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
+OWNER = World.RECORDED_ACCOUNT
+LONG = Lifetimes(timedelta(days=30), timedelta(days=7))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A store, and a look behind it."""
+
+    kind: str
+    folder: Path
+    store: Store
+
+    def files(self) -> dict[str, bytes | None]:
+        return {name: self.store.read(name) for name in names(self.kind, self.folder)}
+
+    def checkpoints(self) -> dict[str, bytes | None]:
+        """The files of users: all but the catalogue's."""
+        return {name: body for name, body in self.files().items() if not name.startswith("catalogue/")}
+
+    def own(self, *games: dict[str, Any], raw: Checkpoint = RAW) -> None:
+        """Put a raw CSV of these rows of Steam there."""
+        own(self.store, games, raw)
+
+    def rows(self, raw: Checkpoint = RAW) -> pl.DataFrame:
+        return read_checkpoint(self.store, raw.enriched, EnrichedLibrary).rows
+
+    def verdicts(self) -> dict[int, tuple[Any, ...]]:
+        """Status, reason and game of each app."""
+        rows = self.rows().select("appid", "match_status", "match_reason", "igdb_id")
+        return {appid: (status, reason, igdb_id) for appid, status, reason, igdb_id in rows.iter_rows()}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How an enrichment is set up; `memory` and `token` are kept by whoever runs several."""
+
+    changed: Mapping[str, str] = field(default_factory=dict)
+    patience: Patience = QUICK
+    lifetimes: Lifetimes = LONG
+    follows_editions: bool = False
+    multiquery: Multiquery = "off"
+    memory: Memory | None = None
+    token: Token | None = None
+
+
+PLAIN = Setup()
+
+
+def own(store: Store, games: Iterable[dict[str, Any]], raw: Checkpoint) -> None:
+    """Put a raw CSV of these rows of Steam into a store."""
+    rows, rejected = library(list(games), raw.user_id, OWNER)
+    write_checkpoint(store, raw, rows, rejected, Making("run-0", STARTED, 1, {"games": rows.height}))
+
+
+def open_igdb(settings: Mapping[str, str], setup: Setup = PLAIN) -> Igdb:
+    return Igdb(
+        settings["IGDB_CLIENT_ID"],
+        settings["IGDB_CLIENT_SECRET"],
+        base_url=settings["IGDB_API_URL"],
+        token_url=settings["TWITCH_TOKEN_URL"],
+        patience=setup.patience,
+        token=setup.token,
+        multiquery=setup.multiquery,
+    )
+
+
+async def enriching(
+    settings: Mapping[str, str], store: Store, location: str, progress: Progress, setup: Setup
+) -> EnrichResponse:
+    """The second stage with clients of its own."""
+    user_id = raw_user(location)
+    async with AsyncExitStack() as clients:
+        igdb = await clients.enter_async_context(open_igdb(settings, setup))
+        steam_store = await clients.enter_async_context(SteamStore(settings["STEAM_STORE_API_URL"], setup.patience))
+        catalogue = CatalogueFiles(store, setup.memory)
+        knowledge = Knowledge(catalogue, igdb, steam_store, setup.lifetimes, setup.follows_editions)
+        event = EnrichEvent(user_id=user_id, run_id="run-1", s3_location=location)
+        return await stages.enrich(store, knowledge, event, progress)
+
+
+def raw_user(location: str) -> str:
+    """Whom a location says its rows belong to, or user-1."""
+    _, _, rest = location.partition("/imports/")
+    user_id = rest.split("/")[0]
+    return user_id if user_id.startswith("player-") else "user-1"
+
+
+def enrich(
+    sandbox: Sandbox,
+    store: Store,
+    location: str | None = None,
+    progress: Progress = no_progress,
+    setup: Setup = PLAIN,
+) -> EnrichResponse:
+    settings = {**sandbox.environment, **setup.changed}
+    place = store.locate(RAW.key) if location is None else location
+    return asyncio.run(enriching(settings, store, place, progress, setup))
+
+
+def stats(response: EnrichResponse) -> EnrichStats:
+    assert response.success
+    assert response.stats is not None
+    return response.stats
+
+
+def fetch(sandbox: Sandbox, store: Store, account: str) -> str:
+    """The location of an account's raw CSV, made by the stage before."""
+    settings = sandbox.environment
+
+    async def run() -> str | None:
+        async with Steam(settings["STEAM_API_KEY"], settings["STEAM_API_URL"], Patience(attempts=1)) as steam:
+            event = FetchEvent(user_id="user-1", timestamp=TIMESTAMP, steam_id64=account)
+            return (await stages.fetch(store, steam, event)).s3_location
+
+    return str(asyncio.run(run()))

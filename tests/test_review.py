@@ -1,0 +1,401 @@
+"""What could not be matched goes out to a person and comes back: three commands, and what may happen between them."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import pytest
+import structlog
+
+from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
+from pipeline.cli import main
+from pipeline.contract import Store
+from pipeline.edges.store import DirectoryStore
+from pipeline.errors import Failed, Retryable
+from pipeline.frames.library import library
+from pipeline.frames.overrides import overrides
+from pipeline.frames.spreadsheet import records
+from pipeline.layout import checkpoint, raw_checkpoint
+from pipeline.review import Decided, decide
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from schemas.frames import EnrichedLibrary
+from tests.database_fixtures import NewDatabase, fetch
+from tests.lambda_fixtures import ACCOUNT, QUICK_SETTINGS, USER, set_only
+from tests.stores import opened
+
+UNKNOWN, SOUNDTRACK, PORTAL = 999_010, 999_020, 400
+GAME = 9001
+SHEET = Path("review.csv")
+RAW = raw_checkpoint("user-1", "20261123T031749Z")
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+SteamImport = Callable[..., Ended]
+
+
+@pytest.fixture
+def database_url(new_database: NewDatabase) -> str:
+    return new_database(2026)
+
+
+@pytest.fixture
+def steam_import(
+    sandbox: Sandbox,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> Iterator[SteamImport]:
+    """Runs the program in an empty folder, against the sandbox and a database of its own."""
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr("sys.argv", ["steam-import", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return Ended(int(ended.value.code or 0), out, err)
+
+    sandbox.world.add_game(1, GAME, "Nobody Knows Me!", platforms=[6], first_release_date=1303084800, genres=[9])
+    settings = {"DATABASE_URL": database_url, "LOG_LEVEL": "WARNING", "IGDB_MULTIQUERY": "one"}
+    set_only(monkeypatch, sandbox.environment | QUICK_SETTINGS | settings)
+    monkeypatch.chdir(tmp_path)
+    yield run
+    structlog.reset_defaults()
+
+
+def imported(steam_import: SteamImport) -> str:
+    """The enriched CSV of a run."""
+    ended = steam_import("run", ACCOUNT, "--user", USER, "--json")
+    assert ended.status == 0, ended.err
+    enriched: str = json.loads(ended.out)["enriched"]
+    return enriched
+
+
+def exported(steam_import: SteamImport, enriched: str, *arguments: str) -> dict[str, Any]:
+    SHEET.unlink(missing_ok=True)
+    ended = steam_import("review", "export", enriched, "-o", str(SHEET), "--json", *arguments)
+    assert ended.status == 0, ended.err
+    said: dict[str, Any] = json.loads(ended.out)
+    return said
+
+
+def sheet() -> dict[int, dict[str, str]]:
+    return {int(record.cells["appid"]): record.cells for record in records(SHEET.read_bytes())}
+
+
+def fill_in(separator: str = ",", **cells: dict[int, str]) -> None:
+    """What a person does: some cells of some apps, and the file saved by a spreadsheet."""
+    rows = list(csv.DictReader(StringIO(SHEET.read_text(encoding="utf-8-sig"), newline="")))
+    for row in rows:
+        row.update(
+            {column: filled[int(row["appid"])] for column, filled in cells.items() if int(row["appid"]) in filled}
+        )
+    text = StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), delimiter=separator)
+    writer.writeheader()
+    writer.writerows(rows)
+    SHEET.write_bytes(text.getvalue().encode("utf-8-sig"))
+
+
+def verdicts(enriched: str) -> dict[int, tuple[Any, ...]]:
+    store = DirectoryStore(Path("data"))
+    rows = read_checkpoint(store, checkpoint(store.key_of(enriched), "enriched"), EnrichedLibrary).rows
+    chosen = rows.select("appid", "match_status", "match_reason", "igdb_id").rows()
+    return {appid: tuple(verdict) for appid, *verdict in chosen}
+
+
+def library_items(url: str) -> list[int]:
+    """The games of IGDB that stand in the library."""
+    joined = 'SELECT g."igdbId" FROM "LibraryItem" l JOIN "Game" g ON g.id = l."gameId" ORDER BY 1'
+    found: list[int] = fetch(url, joined)["igdbId"].to_list()
+    return found
+
+
+def overridden() -> str:
+    return Path("data/overrides.csv").read_text(encoding="utf-8")
+
+
+def test_an_unmatched_game_is_found_linked_and_loaded_in_three_commands(
+    steam_import: SteamImport, database_url: str
+) -> None:
+    enriched = imported(steam_import)
+    assert verdicts(enriched)[UNKNOWN] == ("UNMATCHED", "not_found", None)
+    assert GAME not in library_items(database_url)
+
+    counts = exported(steam_import, enriched)
+    assert counts.items() >= {"unmatched": 1, "freed": 0, "with_candidates": 1, "unanswered": 0}.items()
+    row = sheet()[UNKNOWN]
+    assert (row["candidate_1_id"], row["candidate_1"]) == (str(GAME), "Nobody Knows Me! (2011, main game)")
+    assert (row["candidate_1_score"], row["action"], row["igdb_id"]) == ("99", "", "")
+
+    fill_in(";", action={UNKNOWN: "Match"}, igdb_id={UNKNOWN: f"{GAME}.0"}, note={UNKNOWN: "'=surely"})
+    ended = steam_import("review", "apply", str(SHEET))
+    assert ended.status == 0, ended.err
+    assert "Decisions taken into overrides.csv: 1." in ended.out
+    assert overridden() == f"appid,action,igdb_id,note\n{UNKNOWN},match,{GAME},=surely\n"
+    assert verdicts(enriched)[UNKNOWN] == ("MATCHED", "override", GAME)
+    assert GAME in library_items(database_url)
+
+
+def test_applied_again_nothing_changes_and_no_request_is_sent(steam_import: SteamImport, sandbox: Sandbox) -> None:
+    exported(steam_import, imported(steam_import))
+    fill_in(action={UNKNOWN: "match"}, igdb_id={UNKNOWN: str(GAME)})
+    steam_import("review", "apply", str(SHEET))
+    before, asked = overridden(), len(sandbox.requests)
+    said = json.loads(steam_import("review", "apply", str(SHEET), "--json").out)
+    assert (said["taken"], said["skipped"], overridden(), len(sandbox.requests)) == (1, [], before, asked)
+    (run,) = said["runs"]
+    assert run["enrich"]["stats"]["matched"] == 3
+    assert {count for what, count in run["load"]["stats"].items() if what.endswith(("_created", "_updated"))} == {0}
+
+
+def test_nothing_is_decided_by_a_file_as_it_was_exported(steam_import: SteamImport, database_url: str) -> None:
+    enriched = imported(steam_import)
+    exported(steam_import, enriched)
+    before = verdicts(enriched), library_items(database_url)
+    ended = steam_import("review", "apply", str(SHEET))
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out == "Decisions taken into overrides.csv: 0. Lines skipped: 0.\n"
+    assert not Path("data/overrides.csv").exists()
+    assert (verdicts(enriched), library_items(database_url)) == before
+
+
+def test_bad_lines_are_told_and_skipped_and_the_rest_counts(steam_import: SteamImport, sandbox: Sandbox) -> None:
+    for appid in (999_030, 999_040, 999_050):
+        sandbox.world.add_owned(ACCOUNT, appid, f"Nobody {appid}")
+    enriched = imported(steam_import)
+    exported(steam_import, enriched)
+    fill_in(
+        action={999_030: "link", 999_040: "match", 999_050: "game", UNKNOWN: "ignore"},
+        appid={999_050: "999060"},
+    )
+    ended = steam_import("review", "apply", str(SHEET))
+    assert ended.status == 0
+    assert "Decisions taken into overrides.csv: 1. Lines skipped: 3." in ended.out
+    told = ended.err.splitlines()
+    assert [line.partition(" is skipped: ")[0] for line in told] == [f"review.csv, line {line}" for line in (3, 4, 5)]
+    assert "link" not in overridden()
+    assert "999060" in told[2]
+    assert verdicts(enriched)[UNKNOWN] == ("IGNORED", "override", None)
+
+
+def test_an_app_that_is_filtered_and_would_not_be_any_more_is_listed_and_proposed_as_a_game(
+    steam_import: SteamImport,
+) -> None:
+    enriched = imported(steam_import)
+    path = Path(enriched)
+    rows = pl.read_csv(path, infer_schema=False)
+    was = pl.col("appid") == str(PORTAL)
+    filtered = {"kind": "demo", "kind_reason": "name:former", "match_status": "IGNORED", "match_reason": "filtered"}
+    nothing = [name for name in rows.columns if name.startswith("igdb_")]
+    rows.with_columns(
+        *(pl.when(was).then(pl.lit(value)).otherwise(name).alias(name) for name, value in filtered.items()),
+        *(pl.when(~was).then(name).alias(name) for name in nothing),
+    ).write_csv(path)
+    path.with_suffix(".json").unlink()
+
+    assert exported(steam_import, enriched).items() >= {"unmatched": 1, "freed": 1}.items()
+    row = sheet()[PORTAL]
+    assert (row["match_status"], row["kind_reason"], row["proposed"]) == ("IGNORED", "name:former", "game")
+    assert (row["action"], row["candidate_1"]) == ("", "")
+    assert SOUNDTRACK not in sheet()
+
+    fill_in(action={PORTAL: "game"})
+    steam_import("review", "apply", str(SHEET))
+    assert verdicts(enriched)[PORTAL][0] == "MATCHED"
+    exported(steam_import, enriched)
+    assert PORTAL not in sheet()
+
+
+def test_what_is_ambiguous_has_the_games_it_may_be_without_a_search(
+    steam_import: SteamImport, sandbox: Sandbox
+) -> None:
+    for game in (801, 802):
+        sandbox.world.add_game(UNKNOWN, game, f"Twin {game}", platforms=[6])
+    enriched = imported(steam_import)
+    assert verdicts(enriched)[UNKNOWN] == ("UNMATCHED", "ambiguous", None)
+    sandbox.requests.clear()
+    exported(steam_import, enriched)
+    row = sheet()[UNKNOWN]
+    assert {row["candidate_1_id"], row["candidate_2_id"], row["candidate_3_id"]} == {"801", "802", ""}
+    assert [record.path for record in sandbox.asked("igdb")] == ["/v4/games"]
+
+
+def test_a_name_without_an_answer_has_no_candidates_and_the_export_says_so(
+    steam_import: SteamImport, sandbox: Sandbox
+) -> None:
+    sandbox.world.add_owned(ACCOUNT, 999_030, "Another Unknown")
+    enriched = imported(steam_import)
+    sandbox.faults.add(Fault(service="igdb", when=lambda text: "Another" in text, status=500))
+    assert exported(steam_import, enriched).items() >= {"unmatched": 2, "with_candidates": 1, "unanswered": 1}.items()
+    assert sheet()[999_030]["candidate_1"] == ""
+    assert sheet()[UNKNOWN]["candidate_1"] != ""
+    SHEET.unlink()
+    ended = steam_import("review", "export", enriched, "-o", str(SHEET))
+    assert "did not answer for 1 of the games" in ended.out
+
+
+HOSTILE = {
+    1001: '=HYPERLINK("http://evil.example";"Click")',
+    1002: "+1",
+    1003: "@SUM(A1)",
+    1004: "-2",
+    1005: "'Splosion Man",
+    1006: "'=1",
+    1007: "two\nlines, and\r\nmore",
+    1008: 'say "hello"; \\ // *',
+    1009: "\ttabbed",
+    1010: "日本語 🎮",
+    1011: "",
+    1012: '" }; query games "x" { limit 500; };',
+}
+
+
+def test_hostile_names_are_exported_without_a_formula_and_come_back(
+    steam_import: SteamImport, sandbox: Sandbox
+) -> None:
+    for appid, name in HOSTILE.items():
+        sandbox.world.add_owned(ACCOUNT, appid, name)
+        sandbox.world.add_store_item(appid, "Any")
+    sandbox.world.add_owned(ACCOUNT, 1013, None)
+    exported(steam_import, imported(steam_import))
+    cells = [cell for row in csv.reader(StringIO(SHEET.read_text("utf-8-sig"), newline="")) for cell in row]
+    assert [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))] == []
+    assert {appid: row["name"] for appid, row in sheet().items() if appid in HOSTILE} == HOSTILE
+    fill_in(action=dict.fromkeys([*HOSTILE, 1013], "ignore"), note={1001: "'=1+1"})
+    ended = steam_import("review", "apply", str(SHEET))
+    assert "Decisions taken into overrides.csv: 13. Lines skipped: 0." in ended.out
+    assert "1001,ignore,,=1+1" in overridden()
+
+
+def test_an_export_never_overwrites_a_file_that_may_hold_decisions(steam_import: SteamImport) -> None:
+    enriched = imported(steam_import)
+    exported(steam_import, enriched)
+    before = SHEET.read_bytes()
+    ended = steam_import("review", "export", enriched, "-o", str(SHEET))
+    assert (ended.status, SHEET.read_bytes()) == (2, before)
+    assert "may hold decisions" in ended.err
+    ended = steam_import("review", "export", enriched)
+    assert (ended.status, ended.out.encode()) == (0, before)
+    assert "To review: 1 unmatched games" in ended.err
+    assert steam_import("review", "export", enriched, "--json").status == 2
+
+
+def test_the_run_is_named_where_the_file_does_not_say_which_it_is(steam_import: SteamImport) -> None:
+    enriched = imported(steam_import)
+    exported(steam_import, enriched)
+    fill_in(action={UNKNOWN: "ignore"}, checkpoint={UNKNOWN: ""})
+    assert "line 2 is skipped: checkpoint: " in steam_import("review", "apply", str(SHEET)).err
+    raw = enriched.replace("-enriched", "-raw")
+    assert "overrides.csv: 1." in steam_import("review", "apply", str(SHEET), raw).out
+    assert verdicts(enriched)[UNKNOWN][0] == "IGNORED"
+    assert steam_import("review", "apply", str(SHEET), "/etc/passwd").status == 1
+    SHEET.write_text("appid,name\n620,Portal 2\n")
+    ended = steam_import("review", "apply", str(SHEET), raw)
+    assert (ended.status, "lacks the column action" in ended.err) == (1, True)
+
+
+def test_the_sheet_says_what_was_decided_since(steam_import: SteamImport) -> None:
+    enriched = imported(steam_import)
+    Path("data/overrides.csv").write_text(f"appid,action,igdb_id,note\n{UNKNOWN},match,{GAME},\n")
+    exported(steam_import, enriched)
+    assert sheet()[UNKNOWN]["decided"] == f"match {GAME}"
+
+
+@pytest.fixture(params=["directory", "bucket", "prefix"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store with a run of 40 apps."""
+    with opened(request.param, tmp_path) as made:
+        rows, rejected = library([{"appid": appid} for appid in range(1, 41)], "user-1", ACCOUNT)
+        write_checkpoint(made, RAW, rows, rejected, Making("run-0", datetime(2026, 11, 23, tzinfo=UTC), 1, {}))
+        yield made
+
+
+def deciding(store: Store, *appids: int, action: str = "ignore") -> Decided:
+    lines = "".join(f"{appid},{action},,,{RAW.enriched.key}\n" for appid in appids)
+    return decide(store, f"appid,action,igdb_id,note,checkpoint\n{lines}".encode())
+
+
+def actions(store: Store) -> dict[int, str]:
+    rows, faults = overrides(store.read("overrides.csv"))
+    assert faults == []
+    return dict(rows.select("appid", "action").rows())
+
+
+def test_decisions_are_merged_into_what_is_there(store: Store) -> None:
+    store.write("overrides.csv", b"appid,action,igdb_id,note\n99,match,5,not of this run\n2,game,,why\n")
+    decided = deciding(store, 1, 2)
+    assert (decided.taken, list(decided.raws), list(decided.faults)) == (2, [RAW], [])
+    assert store.read("overrides.csv") == (
+        b"appid,action,igdb_id,note\n99,match,5,not of this run\n2,ignore,,why\n1,ignore,,\n"
+    )
+
+
+class Contested:
+    """A store in which others are quicker, so many times."""
+
+    def __init__(self, store: Store, times: int) -> None:
+        self._store = store
+        self._times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def replace(self, key: str, body: bytes, etag: str | None) -> bool:
+        self._times -= 1
+        if self._times >= 0:
+            deciding(self._store, 20 + self._times, action="game")
+        return self._store.replace(key, body, etag)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_whoever_is_quicker_keeps_their_lines(store: Store, *, is_new: bool) -> None:
+    if not is_new:
+        deciding(store, 10)
+    contested: Any = Contested(store, times=3)
+    deciding(contested, 1, 2)
+    assert actions(store) == ({} if is_new else {10: "ignore"}) | {
+        22: "game", 21: "game", 20: "game", 1: "ignore", 2: "ignore"
+    }  # fmt: skip
+
+
+def test_a_file_that_others_rewrite_all_the_time_is_left_alone(store: Store) -> None:
+    contested: Any = Contested(store, times=20)
+    with pytest.raises(Retryable, match="rewritten by others"):
+        deciding(contested, 1)
+    assert 1 not in actions(store)
+
+
+def test_many_people_at_once_lose_no_line(tmp_path: Path) -> None:
+    with opened("directory", tmp_path) as made:
+        rows, rejected = library([{"appid": appid} for appid in range(1, 41)], "user-1", ACCOUNT)
+        write_checkpoint(made, RAW, rows, rejected, Making("run-0", datetime(2026, 11, 23, tzinfo=UTC), 1, {}))
+        with ThreadPoolExecutor(6) as people:
+            list(people.map(lambda first: deciding(made, *range(first, first + 5)), range(1, 31, 5)))
+        assert actions(made) == dict.fromkeys(range(1, 31), "ignore")
+
+
+def test_nothing_is_written_when_a_run_is_gone(store: Store) -> None:
+    store.delete(RAW.key)
+    with pytest.raises(Failed, match="no such file"):
+        deciding(store, 1)
+    assert store.read("overrides.csv") is None
+
+
+def test_a_run_of_another_place_is_a_fault(store: Store) -> None:
+    body = f"appid,action,igdb_id,note,checkpoint\n1,ignore,,,../../etc/passwd\n2,ignore,,,{RAW.key}\n"
+    decided = decide(store, body.encode())
+    assert (decided.taken, [fault.line for fault in decided.faults]) == (1, [2])

@@ -1,0 +1,186 @@
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.frames.candidates import candidates, found, normalised, wanted, without_edition
+from schemas.review import Candidates, Found, Wanted
+
+APP = 10
+
+
+def wanting(name: str | None) -> pl.DataFrame:
+    apps = pl.DataFrame({"appid": [APP], "name": [name]}, schema={"appid": pl.Int32, "name": pl.String})
+    return Wanted.validate(wanted(apps))
+
+
+def game(number: int, name: str, **fields: Any) -> dict[str, Any]:
+    return {"id": number, "name": name, **fields}
+
+
+def likely(name: str | None, *games: dict[str, Any], least: int = 0) -> list[tuple[Any, ...]]:
+    """Ids and scores of the candidates for an app of that name."""
+    chosen = candidates(wanting(name), Found.validate(found({APP: games})), least)
+    return Candidates.validate(chosen).select("igdb_id", "score").rows()
+
+
+def normal(name: str) -> str:
+    key: str = pl.select(normalised(pl.lit(name))).item()
+    return key
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("PORTAL 2", "portal 2", id="case"),
+        pytest.param("Ghostbusters™: The Video Game® ©2009", "ghostbusters the video game 2009", id="marks"),
+        pytest.param("Pokémon", "pokemon", id="accents"),
+        pytest.param("\uff37\uff49\uff44\uff45", "wide", id="full-width letters"),
+        pytest.param("Half-Life 2: Lost Coast!", "half life 2 lost coast", id="punctuation"),
+        pytest.param("No Man\u2019s Sky", "no mans sky", id="a curved apostrophe"),
+        pytest.param("Tom & Jerry", "tom and jerry", id="ampersand"),
+        pytest.param("S.T.A.L.K.E.R.", "stalker", id="initials"),
+        pytest.param("Version 1.5", "version 1 5", id="a decimal point"),
+        pytest.param("Mafia II", "mafia 2", id="Roman numeral"),
+        pytest.param("Final Fantasy XIV Online", "final fantasy 14 online", id="Roman numeral within"),
+        pytest.param("Civilization VI", "civilization 6", id="six"),
+        pytest.param("Mix", "mix", id="a word that looks Roman"),
+        pytest.param("ゼルダが", "ゼルダが", id="Japanese keeps its voicing marks"),
+        pytest.param("♥", "♥", id="nothing but punctuation"),
+        pytest.param("", "", id="empty"),
+    ],
+)
+def test_what_does_not_tell_names_apart_goes(name: str, expected: str) -> None:
+    assert normal(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("mafia 2 definitive edition", "mafia 2"),
+        ("the witcher 3 wild hunt game of the year edition", "the witcher 3 wild hunt"),
+        ("borderlands goty", "borderlands"),
+        ("borderlands goty enhanced", "borderlands"),
+        ("foo digital deluxe edition", "foo"),
+        ("foo the special edition", "foo"),
+        ("foo 10th anniversary edition", "foo"),
+        ("minecraft bedrock edition", "minecraft"),
+        ("dark souls remastered", "dark souls"),
+        ("black gold", "black gold"),
+        ("deluxe edition", "deluxe edition"),
+        ("gold", "gold"),
+        ("edition", "edition"),
+    ],
+)
+def test_an_edition_goes_and_a_name_stays(name: str, base: str) -> None:
+    assert pl.select(without_edition(pl.lit(name))).item() == base
+
+
+@pytest.mark.parametrize(
+    ("name", "search"),
+    [
+        ("X-Men™ Origins: Wolverine®", "X Men Origins Wolverine"),
+        ("Mafia II: Definitive Edition", "Mafia II"),
+        ("No Man's Sky", "No Man's Sky"),
+        ('The "Best"\\Game\n', "The Best Game"),
+        ("東方紅魔郷", "東方紅魔郷"),
+        ("♥ / ♥", None),
+        ("", None),
+    ],
+)
+def test_a_name_is_searched_for_without_what_a_search_stumbles_over(name: str, search: str | None) -> None:
+    assert wanting(name)["search"].to_list() == [search]
+
+
+def test_an_app_without_a_name_is_not_searched_for() -> None:
+    assert wanting(None).height == 0
+
+
+def test_the_same_name_scores_a_hundred_and_others_less() -> None:
+    assert likely("PORTAL 2", game(1, "Portal"), game(2, "Portal 2"), game(3, "Portal II"), game(4, "Chess")) == [
+        (2, 100),
+        (3, 98),
+        (1, 85),
+        (4, 0),
+    ]
+
+
+def test_an_edition_comes_after_its_own_name_and_before_others() -> None:
+    games = (game(1, "Mafia"), game(2, "Mafia II"), game(3, "Mafia II: Definitive Edition"), game(4, "Mafia III"))
+    assert [number for number, _ in likely("Mafia II: Definitive Edition", *games)][:2] == [3, 2]
+    assert likely("Mafia II", *games)[0] == (2, 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [("Castan: A Game of Cards", "Castan"), ("Castan", "Castan - A Game of Cards"), ("Castan (2020)", "Castan")],
+)
+def test_a_main_title_is_much_of_a_name(name: str, theirs: str) -> None:
+    assert likely(name, game(1, theirs), game(2, "Cast of Cards"))[0] == (1, 80)
+
+
+def test_a_game_is_found_by_its_best_name() -> None:
+    names = [{"id": 5, "name": "Biohazard 4"}, {"id": 6, "name": "BH4"}]
+    assert likely("Biohazard 4", game(1, "Resident Evil 4", alternative_names=names)) == [(1, 100)]
+
+
+def test_of_games_of_one_name_those_for_computers_come_first_then_no_editions_then_main_games() -> None:
+    games = (
+        game(1, "Doom", platforms=[48]),
+        game(2, "Doom", platforms=[6], version_parent=9),
+        game(3, "Doom", platforms=[{"id": 6, "name": "PC"}], game_type=5),
+        game(4, "Doom", platforms=[6, 48], game_type=0),
+    )
+    assert [number for number, _ in likely("DOOM", *games)] == [4, 3, 2, 1]
+
+
+def test_five_are_enough_and_those_hardly_alike_too_many() -> None:
+    assert [number for number, _ in likely("Doom", *(game(number, "Doom") for number in range(9, 0, -1)))] == [
+        *range(1, 6)
+    ]
+    assert likely("Doom", game(1, "Chess"), least=50) == []
+
+
+def test_a_label_says_what_is_known() -> None:
+    games = [
+        game(1, "Doom", first_release_date=755308800, game_type=0),
+        game(2, "Doom", game_type=8),
+        game(3, "Doom", first_release_date=-86400),
+        game(4, "Doom", game_type=99),
+    ]
+    labels = candidates(wanting("Doom"), found({APP: games})).sort("igdb_id")["label"].to_list()
+    assert labels == ["Doom (1993, main game)", "Doom (remake)", "Doom (1969)", "Doom"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param({"id": 1}, id="no name"),
+        pytest.param({"name": "Doom"}, id="no id"),
+        pytest.param({"id": "1", "name": "Doom"}, id="a text for an id"),
+        pytest.param("Doom", id="no object"),
+        pytest.param(None, id="nothing"),
+    ],
+)
+def test_a_row_that_does_not_conform_is_no_candidate(row: Any) -> None:
+    assert likely("Doom", row, game(2, "Doom")) == [(2, 100)]
+
+
+def test_a_game_that_is_found_twice_is_listed_once() -> None:
+    assert likely("Doom", game(1, "Doom"), game(1, "Doom")) == [(1, 100)]
+
+
+def test_a_nameless_app_keeps_the_candidates_it_is_known_to_have() -> None:
+    assert likely(None, game(1, "Doom"), game(2, "Quake")) == [(1, 0), (2, 0)]
+
+
+def test_no_games_are_no_candidates() -> None:
+    assert likely("Doom") == []
+
+
+@given(ours=st.text(), theirs=st.text())
+def test_any_two_names_have_a_score(ours: str, theirs: str) -> None:
+    rows = likely(ours, game(1, theirs))
+    assert all(0 <= score <= 100 for _, score in rows)

@@ -1,0 +1,299 @@
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from pipeline.frames.catalogue import (
+    SCHEMA,
+    Lifetimes,
+    empty,
+    join_catalogue,
+    matched,
+    merge,
+    naming,
+    typed,
+    unmatched,
+    untyped,
+    without_overridden,
+)
+from pipeline.frames.classify import classify, store_types
+from pipeline.frames.match import external_games, games, resolve
+from pipeline.frames.overrides import SCHEMA as OVERRIDES
+from pipeline.frames.overrides import no_overrides
+from schemas.frames import Catalogue, EnrichedLibrary, RawLibrary
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+LIVES = Lifetimes(hit=30 * DAY, miss=7 * DAY)
+GENRE = {"id": 5, "name": 'Shooter "3D"', "slug": "shooter", "checksum": None}
+RAW = {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+
+
+def hit(appid: int, igdb_id: int = 72, *, age: timedelta = DAY, **columns: Any) -> dict[str, Any]:
+    game = {"igdb_name": f"Game {igdb_id}", "igdb_slug": f"game-{igdb_id}", "genres": [], "platforms": []}
+    decided = {"match_status": "MATCHED", "match_reason": "external_game", "igdb_id": igdb_id}
+    return {"appid": appid, **decided, **game, "looked_up_at": NOW - age, **columns}
+
+
+def miss(appid: int, *, age: timedelta = DAY, **columns: Any) -> dict[str, Any]:
+    decided = {"match_status": "UNMATCHED", "match_reason": "not_found"}
+    return {"appid": appid, **decided, "looked_up_at": NOW - age, **columns}
+
+
+def store(appid: int, store_type: str | None, *, age: timedelta = DAY) -> dict[str, Any]:
+    return {"appid": appid, "store_type": store_type, "store_asked_at": NOW - age}
+
+
+def known(*rows: dict[str, Any]) -> pl.DataFrame:
+    return Catalogue.validate(pl.DataFrame(rows, schema=SCHEMA))
+
+
+def library(*apps: tuple[int, str] | int) -> pl.DataFrame:
+    owner = {"user_id": "user-1", "steam_id64": "76561197960287930", "playtime_forever": 0}
+    named = [app if isinstance(app, tuple) else (app, f"App {app}") for app in apps]
+    return pl.DataFrame([{**owner, "appid": appid, "name": name} for appid, name in named], schema=RAW)
+
+
+def classified(*apps: tuple[int, str] | int) -> pl.DataFrame:
+    return classify(library(*apps), empty(), no_overrides())
+
+
+def overriding(*rows: tuple[int, str, int | None]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=OVERRIDES, orient="row")
+
+
+def test_of_two_look_ups_the_latest_counts_whichever_comes_first() -> None:
+    old, new = known(miss(10, age=2 * DAY)), known(hit(10, age=DAY))
+    assert_frame_equal(merge([old, new]), new)
+    assert_frame_equal(merge([new, old]), new)
+
+
+def test_of_two_look_ups_at_the_same_time_the_later_parts_counts() -> None:
+    one, other = known(hit(10, 1)), known(hit(10, 2))
+    assert_frame_equal(merge([one, other]), other)
+    assert_frame_equal(merge([other, one]), one)
+
+
+def test_what_the_store_and_what_igdb_said_are_merged_apart() -> None:
+    old = known(store(10, "demo", age=3 * DAY) | hit(10, 1, age=DAY))
+    new = known(store(10, "game", age=DAY) | hit(10, 2, age=3 * DAY))
+    expected = known(store(10, "game", age=DAY) | hit(10, 1, age=DAY))
+    assert_frame_equal(merge([old, new]), expected)
+    assert_frame_equal(merge([new, old]), expected)
+
+
+def test_what_only_one_of_them_said_is_kept() -> None:
+    merged = merge([known(store(10, "game")), known(hit(20)), known(hit(10, 1))])
+    assert_frame_equal(merged, known(store(10, "game") | hit(10, 1), hit(20)))
+
+
+def test_that_the_store_hides_an_app_now_is_the_latest_word_too() -> None:
+    merged = merge([known(store(10, "demo", age=2 * DAY)), known(store(10, None, age=DAY))])
+    assert_frame_equal(merged, known(store(10, None, age=DAY)))
+
+
+def test_a_game_that_is_gone_leaves_nothing_behind() -> None:
+    merged = merge([known(hit(10, genres=[GENRE], age=2 * DAY)), known(miss(10))])
+    assert_frame_equal(merged, known(miss(10)))
+
+
+def test_a_catalogue_merged_with_itself_is_the_same() -> None:
+    rows = known(hit(10, genres=[GENRE]), miss(20), store(30, "dlc"))
+    assert_frame_equal(merge([rows, rows]), rows)
+
+
+@pytest.mark.parametrize("parts", [[], [empty()], [empty(), empty()]], ids=["no parts", "one", "two"])
+def test_nothing_merged_knows_nothing(parts: list[pl.DataFrame]) -> None:
+    assert_frame_equal(merge(parts), empty())
+
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("row", "is_asked"),
+    [
+        pytest.param(None, True, id="never seen"),
+        pytest.param(hit(10), True, id="known to IGDB alone"),
+        pytest.param(store(10, "game", age=30 * DAY - SECOND), False, id="a type of almost 30 days"),
+        pytest.param(store(10, "game", age=30 * DAY), True, id="a type of 30 days"),
+        pytest.param(store(10, None, age=7 * DAY - SECOND), False, id="hidden, almost 7 days ago"),
+        pytest.param(store(10, None, age=7 * DAY), True, id="hidden, 7 days ago"),
+        pytest.param(store(10, "game", age=-DAY), False, id="asked by a clock that runs ahead"),
+    ],
+)
+def test_the_store_is_asked_about_what_it_never_said_or_said_too_long_ago(
+    row: dict[str, Any] | None, *, is_asked: bool
+) -> None:
+    rows = known(row) if row else empty()
+    assert untyped(library(10), rows, NOW, LIVES).to_list() == [10] * is_asked
+
+
+@pytest.mark.parametrize(
+    ("row", "is_asked"),
+    [
+        pytest.param(None, True, id="never seen"),
+        pytest.param(store(10, "game"), True, id="known to the store alone"),
+        pytest.param(hit(10, age=30 * DAY - SECOND), False, id="a hit of almost 30 days"),
+        pytest.param(hit(10, age=30 * DAY), True, id="a hit of 30 days"),
+        pytest.param(miss(10, age=7 * DAY - SECOND), False, id="a miss of almost 7 days"),
+        pytest.param(miss(10, age=7 * DAY), True, id="a miss of 7 days"),
+        pytest.param(miss(10, match_reason="ambiguous", age=8 * DAY), True, id="an ambiguous one is a miss"),
+    ],
+)
+def test_igdb_is_asked_about_what_it_never_said_or_said_too_long_ago(
+    row: dict[str, Any] | None, *, is_asked: bool
+) -> None:
+    rows = known(row) if row else empty()
+    assert unmatched(classified(10), rows, no_overrides(), NOW, LIVES).to_list() == [10] * is_asked
+
+
+def test_both_are_asked_about_an_app_once_and_in_order() -> None:
+    assert untyped(library(30, 10, 10), empty(), NOW, LIVES).to_list() == [10, 30]
+    assert unmatched(classified(30, 10, 10), empty(), no_overrides(), NOW, LIVES).to_list() == [10, 30]
+
+
+def test_igdb_is_not_asked_about_what_is_filtered_or_ignored() -> None:
+    apps = classified((10, "X - Demo"), (20, "X"), (30, "Y"))
+    assert unmatched(apps, empty(), overriding((20, "ignore", None)), NOW, LIVES).to_list() == [30]
+
+
+@pytest.mark.parametrize(
+    ("override", "row", "is_asked"),
+    [
+        pytest.param(("match", 72), hit(10, 72), True, id="a hit that no human gave"),
+        pytest.param(("match", 72), hit(10, 72, match_reason="override"), False, id="as the human says"),
+        pytest.param(("match", 72), hit(10, 9, match_reason="override"), True, id="another game than the human says"),
+        pytest.param(("match", 72), miss(10, match_reason="igdb_incomplete"), True, id="a miss"),
+        pytest.param(("game", None), hit(10), False, id="a game anyway"),
+        pytest.param(("game", None), hit(10, match_reason="override"), True, id="no match any more"),
+        pytest.param(None, hit(10, match_reason="override"), True, id="an override that is gone"),
+    ],
+)
+def test_what_does_not_follow_the_override_there_is_now_is_asked_for_again(
+    override: tuple[str, int | None] | None, row: dict[str, Any], *, is_asked: bool
+) -> None:
+    overrides = overriding((10, *override)) if override else no_overrides()
+    asked = unmatched(classified(10), known(row), overrides, NOW, LIVES).to_list()
+    (status,) = join_catalogue(classified(10), known(row), overrides)["match_status"]
+    assert (asked, status) == (([10], "PENDING") if is_asked else ([], "MATCHED"))
+
+
+def test_types_are_remembered_with_the_time_of_the_question() -> None:
+    types = store_types([{"id": 10, "success": 1, "type": 0}, {"id": 20, "success": 15, "type": 0}])
+    assert_frame_equal(
+        Catalogue.validate(typed(types, NOW)),
+        known(store(10, "game", age=0 * DAY), store(20, None, age=0 * DAY)),
+    )
+
+
+def test_matches_are_remembered_with_their_games_and_what_is_pending_is_not() -> None:
+    rows, _ = games([{"id": 1, "name": "One", "slug": "one", "game_type": 0, "genres": [GENRE]}])
+    matches = resolve([10, 20, 30], external_games([{"uid": "10", "game": 1}]), rows, unanswered_appids=[30])
+    assert_frame_equal(
+        Catalogue.validate(matched(matches, rows, NOW)),
+        known(
+            hit(10, 1, igdb_name="One", igdb_slug="one", igdb_game_type=0, genres=[GENRE], age=0 * DAY),
+            miss(20, age=0 * DAY),
+        ),
+    )
+
+
+def test_rows_are_found_by_their_game_and_by_their_candidates() -> None:
+    rows = known(hit(10, 1), hit(20, 2), miss(30, match_reason="ambiguous", candidates=[1, 3]), miss(40))
+    assert naming(rows, [1, 9])["appid"].to_list() == [10, 30]
+    assert naming(rows, []).is_empty()
+
+
+def test_what_humans_decided_is_left_out_of_what_a_sync_brings() -> None:
+    before = known(hit(10, 1, match_reason="override"), hit(20, 2))
+    assert without_overridden(known(hit(10, 5), hit(20, 5), hit(30, 5)), before)["appid"].to_list() == [20, 30]
+
+
+def decisions(rows: pl.DataFrame) -> list[tuple[Any, ...]]:
+    return EnrichedLibrary.validate(rows).select("appid", "match_status", "match_reason", "igdb_id").rows()
+
+
+def test_a_joined_library_says_of_every_app_what_it_is() -> None:
+    rows = known(
+        hit(10, 1, genres=[GENRE]), miss(20, match_reason="ambiguous", candidates=[2, 3]), miss(30), hit(99, 4)
+    )
+    joined = join_catalogue(classified((20, "Two"), (99, "Two - Demo"), (10, "One"), (30, "None")), rows, no_overrides())
+    assert decisions(joined) == [
+        (20, "UNMATCHED", "ambiguous", None),
+        (99, "IGNORED", "filtered", None),
+        (10, "MATCHED", "external_game", 1),
+        (30, "UNMATCHED", "not_found", None),
+    ]
+    assert joined["igdb_candidates"].to_list() == ["[2,3]", None, None, None]
+    assert [text and json.loads(text) for text in joined["igdb_genres"]] == [None, None, [GENRE], None]
+    assert joined["igdb_platforms"].to_list() == [None, None, "[]", None]
+
+
+def test_a_platform_is_written_with_every_field_and_null_where_it_has_none() -> None:
+    windows = {"id": 6, "name": "PC (Microsoft Windows)", "slug": "win", "abbreviation": "PC", "platform_type": 4}
+    whole = dict.fromkeys(("alternative_name", "generation", "platform_family", "checksum")) | windows
+    (platforms,) = join_catalogue(classified(10), known(hit(10, platforms=[whole, whole])), no_overrides())[
+        "igdb_platforms"
+    ]
+    assert json.loads(platforms) == [whole, whole]
+
+
+def test_only_a_match_has_columns_of_igdb() -> None:
+    left_over = {"igdb_name": "Left over", "igdb_slug": "left-over", "igdb_id": 7, "genres": [GENRE]}
+    joined = join_catalogue(classified(10), known(miss(10) | left_over), no_overrides())
+    igdb = joined.select(pl.selectors.starts_with("igdb_"))
+    assert igdb.null_count().sum_horizontal().to_list() == [igdb.width]
+
+
+def test_an_app_that_nobody_knows_is_pending() -> None:
+    joined = join_catalogue(classified(10), known(store(10, "game"), hit(20)), no_overrides())
+    assert decisions(joined) == [(10, "PENDING", "igdb_unavailable", None)]
+
+
+def test_a_row_that_is_stale_is_used_as_long_as_there_is_no_better_one() -> None:
+    stale = known(hit(10, age=365 * DAY), miss(20, age=365 * DAY))
+    assert unmatched(classified(10, 20), stale, no_overrides(), NOW, LIVES).to_list() == [10, 20]
+    assert decisions(join_catalogue(classified(10, 20), stale, no_overrides())) == [
+        (10, "MATCHED", "external_game", 72),
+        (20, "UNMATCHED", "not_found", None),
+    ]
+
+
+def test_the_same_knowledge_gives_the_same_rows_in_whatever_order_it_was_learnt() -> None:
+    one, two = known(hit(10, genres=[GENRE]), miss(20)), known(hit(30))
+    apps = classified(30, 10, 20)
+    assert_frame_equal(
+        join_catalogue(apps, merge([one, two]), no_overrides()), join_catalogue(apps, merge([two, one]), no_overrides())
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "decision"),
+    [
+        pytest.param(("ignore", None), ("IGNORED", "override", None), id="ignore"),
+        pytest.param(("match", 72), ("MATCHED", "override", 72), id="match"),
+        pytest.param(("game", None), ("PENDING", "igdb_unavailable", None), id="game, not yet looked up as such"),
+    ],
+)
+def test_an_override_decides(override: tuple[str, int | None], decision: tuple[Any, ...]) -> None:
+    joined = join_catalogue(classified(10), known(hit(10, match_reason="override")), overriding((10, *override)))
+    assert decisions(joined) == [(10, *decision)]
+
+
+def test_an_app_that_is_owned_twice_keeps_both_rows() -> None:
+    joined = join_catalogue(classified((10, "One"), (10, "One again")), known(hit(10, 1)), no_overrides())
+    assert joined.select("name", "igdb_id").rows() == [("One", 1), ("One again", 1)]
+
+
+def test_several_apps_of_one_game_share_it() -> None:
+    joined = join_catalogue(classified(10, 20), known(hit(10, 1), hit(20, 1)), no_overrides())
+    assert joined["igdb_id"].to_list() == [1, 1]
+
+
+def test_an_empty_library_is_joined_too() -> None:
+    assert EnrichedLibrary.validate(join_catalogue(classified(), known(hit(10)), no_overrides())).is_empty()
+    assert EnrichedLibrary.validate(join_catalogue(classified(), empty(), no_overrides())).is_empty()

@@ -1,0 +1,109 @@
+import pytest
+
+from pipeline.frames.decisions import Fault, decisions, lacking, merged
+from pipeline.frames.overrides import overrides
+from schemas.review import Decision
+
+KEY = "imports/user-1/20261123T031749Z-enriched.csv"
+HEADER = b"appid,name,action,igdb_id,note,checkpoint\n"
+
+
+def edited(*lines: str) -> bytes:
+    return HEADER + "".join(f"{line},{KEY}\n" for line in lines).encode()
+
+
+def decide(appid: int, action: str, igdb_id: int | None = None, note: str = "") -> Decision:
+    return Decision.model_validate(
+        {"appid": appid, "action": action, "igdb_id": igdb_id, "note": note, "line": 2, "checkpoint": KEY}
+    )
+
+
+def test_a_line_decides_what_its_action_says() -> None:
+    body = edited("620,Portal 2,match,72,mine", "400,Portal,ignore,,", "10,Half,game,,", "20,Not yet,,,later")
+    made, faults = decisions(body)
+    assert [(one.line, one.appid, one.action, one.igdb_id, one.note) for one in made] == [
+        (2, 620, "match", 72, "mine"),
+        (3, 400, "ignore", None, ""),
+        (4, 10, "game", None, ""),
+    ]
+    assert {one.checkpoint for one in made} == {KEY}
+    assert faults == []
+
+
+def test_what_a_spreadsheet_makes_of_a_line_is_understood() -> None:
+    body = f"\ufeffappid;name;action;igdb_id;note;checkpoint\r\n620.0;'=1;  Match ;72,0;two\u2028lines  here;{KEY}\r\n"
+    ((decision,), faults) = decisions(body.encode())
+    assert (decision.appid, decision.action, decision.igdb_id, decision.note) == (620, "match", 72, "two lines here")
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        pytest.param("620,Portal 2,link,72,", "action: Input should be 'match', 'ignore' or 'game'", id="action"),
+        pytest.param("620,Portal 2,match,,", "match needs an igdb_id", id="no game"),
+        pytest.param("620,Portal 2,match,a game,", "igdb_id: Input should be a valid integer", id="text for a game"),
+        pytest.param('620,Portal 2,match,"72,000",', "igdb_id: Input should be a valid integer", id="thousands"),
+        pytest.param("6.2E+2,Portal 2,ignore,,", "appid: Input should be a valid integer", id="exponent"),
+        pytest.param(",Portal 2,ignore,,", "appid: Input should be a valid integer", id="no app"),
+        pytest.param("0,Portal 2,ignore,,", "appid: Input should be greater than or equal to 1", id="zero"),
+        pytest.param("620,Portal 2,,72,", "it has an igdb_id and no action", id="no action"),
+        pytest.param("620,Portal, 2,match,72,,more", "it has 8 cells, not 6", id="a comma without quotes"),
+    ],
+)
+def test_a_bad_line_is_told_by_its_number_and_the_others_count(line: str, why: str) -> None:
+    made, faults = decisions(edited("400,Portal,game,,", line, "10,Half,ignore,,"))
+    assert [one.appid for one in made] == [400, 10]
+    assert [fault.line for fault in faults] == [3]
+    assert faults[0].why.startswith(why)
+
+
+def test_of_two_words_about_an_app_the_last_counts_and_the_first_is_told() -> None:
+    made, faults = decisions(edited("620,a,match,72,", "400,b,game,,", "620,a,ignore,,"))
+    assert [(one.line, one.appid, one.action) for one in made] == [(3, 400, "game"), (4, 620, "ignore")]
+    assert faults == [Fault(2, "line 4 decides otherwise about appid 620, and counts")]
+    assert decisions(edited("620,a,ignore,,", "620,a,ignore,,"))[1] == []
+
+
+def test_columns_that_are_gone_are_named() -> None:
+    assert lacking(b"appid,name\n620,Portal 2\n") == ["action", "igdb_id", "note"]
+    assert lacking(b"a,b\n1,2\n") == ["appid", "action", "igdb_id", "note"]
+    assert lacking(HEADER) == lacking(edited("620,a,,,")) == []
+
+
+def test_the_first_decisions_make_the_file() -> None:
+    made = [decide(620, "match", 72, 'a "note", with comma'), decide(400, "ignore")]
+    expected = b'appid,action,igdb_id,note\n620,match,72,"a ""note"", with comma"\n400,ignore,,\n'
+    assert merged(None, made) == merged(b"", made) == expected
+    assert overrides(expected)[0].rows() == [(620, "match", 72), (400, "ignore", None)]
+
+
+OTHERS = b'appid,action,igdb_id,note\r\n  10 , game,,"kept, as it is"\r\nrubbish "\r\n\r\n30,match,5,caf\xe9\r\n'
+
+
+def test_lines_of_other_apps_stay_byte_for_byte() -> None:
+    assert merged(OTHERS, []) == OTHERS
+    assert merged(OTHERS, [decide(620, "ignore")]) == OTHERS + b"620,ignore,,\r\n"
+    assert merged(OTHERS.rstrip(b"\r\n"), [decide(620, "ignore")]) == OTHERS + b"620,ignore,,\r\n"
+    assert merged(b"\xef\xbb\xbf" + OTHERS, [decide(620, "game")]) == b"\xef\xbb\xbf" + OTHERS + b"620,game,,\r\n"
+
+
+def test_a_new_word_takes_the_place_of_the_former_one() -> None:
+    body = b"appid,action,igdb_id,note\n620,match,1,first\n400,game,,\n620,match,2,second\n10,ignore,,\n"
+    assert merged(body, [decide(620, "match", 72, "third")]) == (
+        b"appid,action,igdb_id,note\n400,game,,\n620,match,72,third\n10,ignore,,\n"
+    )
+
+
+def test_a_blank_note_leaves_the_former_one_and_what_is_said_already_stays() -> None:
+    assert merged(OTHERS, [decide(30, "ignore")]) == OTHERS.replace(b"30,match,5,", b"30,ignore,,")
+    assert merged(OTHERS, [decide(10, "game"), decide(30, "match", 5)]) == OTHERS
+
+
+def test_the_same_decisions_merged_again_change_nothing() -> None:
+    made = [decide(30, "ignore", note="=1+1"), decide(620, "match", 72), decide(10, "match", 3)]
+    assert merged(merged(OTHERS, made), made) == merged(OTHERS, made)
+
+
+def test_a_file_without_a_header_or_with_a_byte_order_mark_is_merged_too() -> None:
+    assert merged(b"\xef\xbb\xbf620,ignore,,x\n", [decide(620, "game")]) == b"\xef\xbb\xbf620,game,,x\n"

@@ -1,0 +1,158 @@
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.frames.overrides import forced_pairs, no_overrides, overrides
+from schemas.frames import ExternalGames, Overrides
+
+HEADER = "appid,action,igdb_id,note\n"
+GOOD = "400,match,71,Portal\n"
+
+
+def read(body: str | bytes | None) -> tuple[list[tuple[int, str, int | None]], list[str]]:
+    rows, faults = overrides(body.encode() if isinstance(body, str) else body)
+    return Overrides.validate(rows).rows(), faults
+
+
+def test_each_line_says_what_one_app_is() -> None:
+    rows, faults = read(f"{HEADER}620,match,72,the co-op game\n400,ignore,,\n10,game,,no DLC\n")
+    assert rows == [(620, "match", 72), (400, "ignore", None), (10, "game", None)]
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(None, id="no file"),
+        pytest.param("", id="an empty file"),
+        pytest.param(HEADER, id="a header alone"),
+        pytest.param("\n\n  \n,,,\n", id="blank lines"),
+        pytest.param(b"\xef\xbb\xbf", id="a byte order mark alone"),
+    ],
+)
+def test_nothing_is_no_fault(body: str | bytes | None) -> None:
+    assert read(body) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(HEADER + GOOD, id="plain"),
+        pytest.param(GOOD, id="no header"),
+        pytest.param(f"\ufeff{HEADER}{GOOD}", id="byte order mark"),
+        pytest.param(f"\ufeff{GOOD}", id="byte order mark without header"),
+        pytest.param((HEADER + GOOD).replace("\n", "\r\n"), id="CRLF"),
+        pytest.param((HEADER + GOOD).replace("\n", "\r"), id="CR"),
+        pytest.param(HEADER + GOOD.rstrip("\n"), id="no line break at the end"),
+        pytest.param('"appid","action","igdb_id","note"\n"400","match","71","Portal"\n', id="all quoted"),
+        pytest.param(f"{HEADER}400,match,71\n", id="no note"),
+        pytest.param(f"{HEADER}400,match,71,Portal,more\n", id="more cells than columns"),
+        pytest.param(f"{HEADER} 400 , match , 71 ,Portal\n", id="blanks around"),
+        pytest.param(f"{HEADER}400,match,71,a\u2028b\x0bc\x85d\n", id="line separators of Unicode in the note"),
+        pytest.param(f'{HEADER}400,match,71,"a ""quoted"", note"\n', id="quotes in the note"),
+        pytest.param(HEADER + "\n" + GOOD + "\n", id="blank lines between"),
+        pytest.param("Appid,Action,IGDB_ID,Note\n" + GOOD, id="a header in capitals"),
+    ],
+)
+def test_however_a_spreadsheet_saves_it_the_line_counts(body: str) -> None:
+    assert read(body) == ([(400, "match", 71)], [])
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        pytest.param("620,match,,", "needs an igdb_id", id="match without a game"),
+        pytest.param("620,match,  ,", "needs an igdb_id", id="match with a blank for a game"),
+        pytest.param("620", "action", id="appid alone"),
+        pytest.param("620,", "action", id="no action"),
+        pytest.param("620,hide,,", "action", id="unknown action"),
+        pytest.param("620,IGNORE,,", "action", id="action in capitals"),
+        pytest.param(",ignore,,", "appid", id="no appid"),
+        pytest.param("Portal 2,ignore,,", "appid", id="name for an appid"),
+        pytest.param("0,ignore,,", "appid", id="0"),
+        pytest.param("-620,ignore,,", "appid", id="negative"),
+        pytest.param("620.5,ignore,,", "appid", id="fraction"),
+        pytest.param("2147483648,ignore,,", "appid", id="above int32"),
+        pytest.param(f"{'9' * 5000},ignore,,", "appid", id="5,000 digits"),
+        pytest.param("1e400,ignore,,", "appid", id="huge exponent"),
+        pytest.param("nan,ignore,,", "appid", id="nan"),
+        pytest.param("620,match,0,", "igdb_id", id="game 0"),
+        pytest.param("620,match,portal-2,", "igdb_id", id="slug for a game"),
+        pytest.param("620,match,99999999999999999999,", "igdb_id", id="huge game"),
+        pytest.param("620,ignore,x,", "igdb_id", id="a bad game though none is needed"),
+        pytest.param('620,ignore,,"never closed', "unexpected end", id="quote never closed"),
+        pytest.param('"620,ignore,,', "unexpected end", id="quote never closed at the start"),
+        pytest.param('620,"ignore"d,,', "expected after", id="text behind a quote"),
+        pytest.param("620;ignore;;", "appid", id="semicolons"),
+        pytest.param("620\tignore\t\t", "appid", id="tabs"),
+        pytest.param("6\x0020,ignore,,", "appid", id="NUL in an appid"),
+        pytest.param("620,ign\x00ore,,", "action", id="NUL in an action"),
+        pytest.param("=620,ignore,,", "appid", id="formula"),
+        pytest.param("６２０ 元,ignore,,", "appid", id="other digits with text"),  # noqa: RUF001
+        pytest.param("x" * 200_000, "field", id="a cell larger than csv reads"),
+    ],
+)
+def test_a_bad_line_is_told_with_its_number_and_the_rest_counts(line: str, why: str) -> None:
+    rows, (fault,) = read(f"{HEADER}10,ignore,,\n{line}\n{GOOD}")
+    assert rows == [(10, "ignore", None), (400, "match", 71)]
+    assert fault.startswith("line 3: ")
+    assert why in fault
+
+
+def test_every_bad_line_is_told() -> None:
+    rows, faults = read(f"{HEADER}x,ignore,,\n{GOOD}\n620,match,,\n")
+    assert rows == [(400, "match", 71)]
+    assert [fault.split(":")[0] for fault in faults] == ["line 2", "line 5"]
+
+
+def test_a_fault_does_not_repeat_what_a_cell_holds() -> None:
+    _, (fault,) = read(f"{HEADER}{'x' * 1000},ignore,,\n")
+    assert len(fault) < 200
+
+
+def test_of_two_lines_of_an_app_the_later_counts_and_is_told() -> None:
+    rows, faults = read(f"{HEADER}400,ignore,,\n{GOOD}")
+    assert rows == [(400, "match", 71)]
+    assert faults == ["line 3: appid 400 stands above already; this line counts"]
+
+
+def test_a_bad_line_does_not_undo_a_good_one_of_its_app() -> None:
+    rows, faults = read(f"{HEADER}{GOOD}400,match,nonsense,\n")
+    assert (rows, len(faults)) == ([(400, "match", 71)], 1)
+
+
+@pytest.mark.parametrize(
+    ("note", "encoding"),
+    [pytest.param("Müller", "latin-1", id="latin-1"), pytest.param("日本語", "shift-jis", id="Shift-JIS")],
+)
+def test_a_note_that_is_no_utf8_spoils_nothing(note: str, encoding: str) -> None:
+    assert read(f"{HEADER}400,match,71,{note}\n".encode(encoding)) == ([(400, "match", 71)], [])
+
+
+def test_a_file_in_another_encoding_spoils_its_lines_and_not_the_stage() -> None:
+    rows, faults = read((HEADER + GOOD).encode("utf-16"))
+    assert rows == []
+    assert faults
+
+
+def test_a_line_break_in_a_note_spoils_its_own_lines_alone() -> None:
+    rows, faults = read(f'{HEADER}10,ignore,,"two\nlines"\n{GOOD}')
+    assert rows == [(400, "match", 71)]
+    assert [fault.split(":")[0] for fault in faults] == ["line 2", "line 3"]
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode(errors="replace"))))
+def test_no_file_whatever_keeps_a_good_line_from_counting(body: bytes) -> None:
+    rows, _ = overrides(body + b"\n" + GOOD.encode())
+    assert Overrides.validate(rows).filter(appid=400).row(0) == (400, "match", 71)
+
+
+def test_matches_are_pairs_of_app_and_game() -> None:
+    rows, _ = overrides(f"{HEADER}{GOOD}10,ignore,,\n20,game,,\n".encode())
+    assert ExternalGames.validate(forced_pairs(rows)).rows() == [(400, 71)]
+
+
+def test_no_overrides_are_empty_and_whole() -> None:
+    assert Overrides.validate(no_overrides()).is_empty()
+    assert forced_pairs(no_overrides()).schema == {"appid": pl.Int32, "igdb_id": pl.Int32}

@@ -1,0 +1,84 @@
+from typing import Any
+
+import polars as pl
+
+from pipeline.frames import catalogue, overrides
+from pipeline.frames.candidates import candidates, found, wanted
+from pipeline.frames.review_sheet import ambiguous, freed, review_sheet, unmatched
+from schemas.frames import STORE_TYPES
+from schemas.review import MOST_CANDIDATES, ReviewSheet
+from tests.libraries import app, library, matched
+
+KEY = "imports/user-1/20261123T031749Z-enriched.csv"
+
+
+def filtered(appid: int, **columns: Any) -> dict[str, Any]:
+    reasons = {"match_status": "IGNORED", "match_reason": "filtered", "kind": "demo", "kind_reason": "name:demo"}
+    return app(appid, **reasons | columns)
+
+
+def typed(**types: str) -> pl.DataFrame:
+    """A Catalogue of these store types, by name of app."""
+    rows = pl.DataFrame(
+        {"appid": [int(name.removeprefix("app")) for name in types], "store_type": list(types.values())},
+        schema={"appid": pl.Int32, "store_type": pl.Enum(STORE_TYPES)},
+    )
+    return pl.concat([catalogue.empty(), rows], how="diagonal")
+
+
+def decided(*lines: str) -> pl.DataFrame:
+    rows, faults = overrides.overrides("\n".join(lines).encode())
+    assert faults == []
+    return rows
+
+
+def test_the_unmatched_are_listed_once_and_the_most_played_first() -> None:
+    played = {3: 60, 1: 60, 2: 90}
+    rows = [app(appid, playtime_forever=minutes) for appid, minutes in played.items()]
+    pending = app(5, match_status="PENDING", match_reason="igdb_unavailable")
+    enriched = library(*rows, app(3), matched(4, 72), pending, filtered(6))
+    assert unmatched(enriched)["appid"].to_list() == [2, 1, 3]
+
+
+def test_the_freed_are_those_that_todays_rules_types_and_words_make_games() -> None:
+    enriched = library(
+        filtered(1, name="Half-Life Demo"),
+        filtered(2, name="Demons of the Past"),
+        filtered(3, name="Hidden"),
+        filtered(4, name="A Mod"),
+        filtered(5, name="Portal Demo"),
+        filtered(6, name="Ignored by hand", match_reason="override"),
+        filtered(7, name="Portal OST"),
+        app(8),
+    )
+    known = typed(app3="demo", app4="mod", app7="music")
+    words = decided("5,game,,", "3,ignore,,")
+    assert freed(enriched, known, words)["appid"].to_list() == [2, 4, 5]
+
+
+def test_the_ambiguous_name_their_games() -> None:
+    enriched = library(app(1), app(2, match_reason="ambiguous", igdb_candidates="[7,8]"))
+    assert ambiguous(enriched) == {2: [7, 8]}
+
+
+def test_a_sheet_leaves_what_a_person_fills_in_blank_whatever_the_score() -> None:
+    enriched = library(app(1, name="Doom"), app(2, name=None), filtered(3))
+    games = [{"id": number, "name": "Doom"} for number in range(10, 20)]
+    likely = candidates(wanted(enriched), found({1: games}))
+    words = decided("1,match,72,", "2,ignore,,")
+    sheet = review_sheet(unmatched(enriched), enriched.filter(appid=3), likely, words, KEY)
+    ReviewSheet.validate(sheet)
+    assert sheet["appid"].to_list() == [1, 2, 3]
+    assert sheet.select("action", "igdb_id", "note").null_count().row(0) == (3, 3, 3)
+    assert sheet["proposed"].to_list() == [None, None, "game"]
+    assert sheet["decided"].to_list() == ["match 72", "ignore", None]
+    assert sheet["checkpoint"].unique().to_list() == [KEY]
+    numbers = [sheet[f"candidate_{number}_id"].to_list() for number in range(1, MOST_CANDIDATES + 1)]
+    assert numbers == [[number, None, None] for number in range(10, 15)]
+    assert sheet["candidate_1_score"].to_list() == [100, None, None]
+
+
+def test_a_sheet_of_nothing_has_its_columns() -> None:
+    nothing = library(matched(1, 72)).clear()
+    sheet = review_sheet(nothing, nothing, candidates(wanted(nothing), found({})), overrides.no_overrides(), KEY)
+    assert ReviewSheet.validate(sheet).height == 0
