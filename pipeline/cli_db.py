@@ -23,6 +23,8 @@ def check(settings: Settings) -> None:
     with with_database(settings) as local:
         findings = wiring.database(local).check()
     click.echo(describe(findings))
+    if findings.missing:
+        click.echo(findings.remedy, err=True)
     sys.exit(1 if findings.missing else 0)
 
 
@@ -33,3 +35,13 @@ def create(settings: Settings, generation: str) -> None:
     """Make SavePoint's tables in an empty database, to try things in; SavePoint's own are made by its migrations."""
     made = make_tables(settings, 2025 if generation == "2025" else 2026)
     click.echo(f"Made SavePoint's tables of {generation}." if made else "There are tables already; nothing was made.")
+
+
+@db.command()
+@click.argument("role")
+@with_settings(*DATABASE)
+def grants(settings: Settings, role: str) -> None:
+    """Print the least privileges that ROLE needs to load, as statements for the owner of the database to run."""
+    with with_database(settings) as local:
+        for statement in wiring.database(local).grants(role):
+            click.echo(statement)

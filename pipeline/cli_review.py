@@ -10,13 +10,13 @@ from rich.console import Console
 
 from pipeline import wiring
 from pipeline.contract import Store
+from pipeline.importing import absolute, enrich_csv, load_csv
 from pipeline.layout import Checkpoint
-from pipeline.local import with_database
 from pipeline.options import DATABASE, IGDB, json_option, with_settings
 from pipeline.review import Decided, Export, decide
 from pipeline.review import export as export_sheet
 from pipeline.settings import Settings
-from pipeline.terminal import Report, progress_bars, summary
+from pipeline.terminal import Report, console, progress_bars, summary
 from schemas.events import EnrichEvent, LoadEvent
 
 
@@ -39,7 +39,7 @@ def export(settings: Settings, enriched_location: str, output: Path | None, *, a
         raise click.UsageError("--json needs --output, for the file would go to stdout too.")
     if output and output.exists():
         raise click.UsageError(f"{output} exists, and may hold decisions. Give another name, or remove it.")
-    exported = asyncio.run(_export(settings, _absolute(enriched_location)))
+    exported = asyncio.run(_export(settings, absolute(enriched_location)))
     if output:
         output.write_bytes(exported.body)
     else:
@@ -63,7 +63,7 @@ def apply(settings: Settings, file: Path, location: str | None, *, as_json: bool
     """
     settings.require(*wiring.NEEDED_BY_ENRICH)
     store = wiring.store(settings)
-    decided = decide(store, file.read_bytes(), None if location is None else _absolute(location))
+    decided = decide(store, file.read_bytes(), None if location is None else absolute(location))
     for fault in decided.faults:
         click.echo(f"{file.name}, line {fault.line} is skipped: {fault.why}", err=True)
     reports: list[Report] = []
@@ -88,16 +88,9 @@ async def _export(settings: Settings, location: str) -> Export:
 
 def _import(settings: Settings, store: Store, raw: Checkpoint, report: Report) -> None:
     """Enrich and load a raw CSV anew."""
-    event = EnrichEvent(user_id=raw.user_id, s3_location=store.locate(raw.key))
-    with progress_bars(Console(stderr=True)) as progress:
-        report.enrich = asyncio.run(wiring.enrich(settings, event, progress))
-    enriched = LoadEvent(user_id=raw.user_id, s3_enriched_location=store.locate(raw.enriched.key))
-    with with_database(settings, raw.user_id) as local:
-        report.load = wiring.load(local, enriched)
-
-
-def _absolute(location: str) -> str:
-    return location if "://" in location else str(Path(location).absolute())
+    report.enrich = enrich_csv(settings, EnrichEvent(user_id=raw.user_id, s3_location=store.locate(raw.key)))
+    event = LoadEvent(user_id=raw.user_id, s3_enriched_location=store.locate(raw.enriched.key))
+    report.load = load_csv(settings, event)
 
 
 def _told(exported: Export) -> str:
@@ -114,7 +107,7 @@ def _tell(decided: Decided, reports: list[Report]) -> None:
     click.echo(f"Decisions taken into overrides.csv: {decided.taken}. Lines skipped: {len(decided.faults)}.")
     for report in reports:
         click.echo(f"\nLibrary of {report.user_id}:")
-        Console().print(summary(report))
+        console().print(summary(report))
 
 
 def _as_json(store: Store, decided: Decided, reports: list[Report]) -> dict[str, object]:

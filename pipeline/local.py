@@ -1,7 +1,7 @@
 """What the command line uses where nothing is configured: an embedded PostgreSQL, and for the demo sandbox APIs."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +31,9 @@ def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Se
         return
     with _extra():
         from pipeline.sandbox.embedded import embedded_database  # noqa: PLC0415 - an extra, not installed everywhere
-    with embedded_database(_data(settings) / "postgres") as url:
+    with ExitStack() as stack:
+        with _usable(_data(settings)):
+            url = stack.enter_context(embedded_database(_data(settings) / "postgres"))
         local = settings.model_copy(update={"database_url": SecretStr(url)})
         if user_id:
             wiring.database(local).ensure_user(user_id)
@@ -45,7 +47,9 @@ def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
     if settings.database_url:
         wiring.database(settings).check()  # says what is wrong with the URL without quoting it
         return create_tables(settings.database_url.get_secret_value(), generation)
-    with serve_postgres(_data(settings) / "postgres") as url:
+    with ExitStack() as stack:
+        with _usable(_data(settings)):
+            url = stack.enter_context(serve_postgres(_data(settings) / "postgres"))
         return create_tables(url, generation)
 
 
@@ -68,6 +72,17 @@ def _extra() -> Iterator[None]:
         yield
     except ImportError as error:
         raise Refused("configuration", f"{error.name} is not installed. {_INSTALL}") from None
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Refused(
+            "configuration",
+            f"No database can be embedded in {folder}: {error}. Set DATABASE_URL, or another STORE_URL.",
+        ) from error
 
 
 def _data(settings: Settings) -> Path:

@@ -11,7 +11,7 @@ from pipeline.edges.igdb import Igdb
 from pipeline.edges.steam_store import SteamStore
 from pipeline.frames.catalogue import matched, typed
 from pipeline.frames.classify import store_types
-from pipeline.frames.match import external_games, follow_editions, games, mark_overrides, resolve
+from pipeline.frames.match import external_games, follow_editions, games, mark_overrides, resolve, unusable
 from pipeline.frames.overrides import forced_pairs
 
 Progress = Callable[[str, int, int], None]
@@ -49,6 +49,8 @@ async def ask_igdb(
     forced = forced_pairs(overrides).filter(pl.col("appid").is_in(appids.implode()))
     asked = appids.filter(~appids.is_in(forced["appid"].implode()))
     by_app = await igdb.fetch_external_games(asked, counting(progress, "Apps looked up on IGDB", asked.len()))
+    unusable_appids, faults = unusable(rows_of(by_app))
+    _report(faults)
     pairs = pl.concat([external_games(rows_of(by_app)), forced])
     known, by_id = await _games(igdb, pairs["igdb_id"].unique(), progress)
     if follows_editions:
@@ -56,7 +58,14 @@ async def ask_igdb(
         more, by_parent = await _games(igdb, parents.filter(~parents.is_in(known["igdb_id"].implode())), progress)
         known, by_id = pl.concat([known, more]), by_id + by_parent
     insist(by_app + by_id)
-    matches = resolve(appids, pairs, known, unanswered_appids=unanswered(by_app), unanswered_games=unanswered(by_id))
+    matches = resolve(
+        appids,
+        pairs,
+        known,
+        unanswered_appids=unanswered(by_app),
+        unanswered_games=unanswered(by_id),
+        unusable_appids=unusable_appids,
+    )
     if follows_editions:
         matches = follow_editions(matches, known)
     return matched(mark_overrides(matches, forced), known, at)
@@ -65,9 +74,13 @@ async def ask_igdb(
 async def _games(igdb: Igdb, ids: pl.Series, progress: Progress) -> tuple[pl.DataFrame, list[Answer]]:
     answers = await igdb.fetch_games(ids, counting(progress, "Games read from IGDB", ids.len()))
     known, faults = games(rows_of(answers))
+    _report(faults)
+    return known, answers
+
+
+def _report(faults: list[str]) -> None:
     if faults:
         log.warning("igdb rows set aside", rows=len(faults), first=faults[:5])
-    return known, answers
 
 
 def counting(progress: Progress, what: str, total: int) -> OnBatch:

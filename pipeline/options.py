@@ -17,8 +17,13 @@ STORE = ("store_url",)
 STEAM = ("steam_api_key", *STORE)
 IGDB = ("igdb_client_id", "igdb_client_secret", *STORE)
 DATABASE = ("database_url", "status_unplayed", "status_played", *STORE)
+TIMEOUTS = ("statement_timeout_seconds", "lock_timeout_seconds")
 
 user_option = click.option("--user", "user_id", help="Whose library it is in SavePoint; the SteamID64 unless given.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Roll the load back, and say what it would have done.")
+details_option = click.option(
+    "--details", is_flag=True, help="With --dry-run: list each row and column that would change."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 

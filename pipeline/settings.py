@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     catalogue_miss_ttl_days: float = Field(default=7, gt=0, le=36_500)
     status_unplayed: str | None = None
     status_played: str | None = None
+    statement_timeout_seconds: float | None = Field(default=None, gt=0, le=86_400)
+    lock_timeout_seconds: float | None = Field(default=None, gt=0, le=86_400)
     http_timeout_seconds: float = Field(default=20, gt=0)
     retry_attempts: int = Field(default=5, ge=1)
     retry_base_seconds: float | None = Field(default=None, ge=0, description="Unset: 1, for Steam 5")

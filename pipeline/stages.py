@@ -20,6 +20,7 @@ from pipeline.layout import checkpoint, raw_checkpoint
 from pipeline.lookup import Progress, no_progress
 from pipeline.steam_id import Vanity, parse_steam_id
 from schemas.events import (
+    DryRun,
     EnrichEvent,
     EnrichResponse,
     EnrichStats,
@@ -112,15 +113,17 @@ async def enrich(
     )
 
 
-def load(
+def load(  # noqa: PLR0913 - what to load, where, and how
     store: Store,
     database: Database,
     event: LoadEvent,
     *,
     status_unplayed: str | None = None,
     status_played: str | None = None,
+    dry_run: bool = False,
+    details: bool = False,
 ) -> LoadResponse:
-    """The rows of an enriched CSV in SavePoint's tables: all of them, or nothing.
+    """The rows of an enriched CSV in SavePoint's tables: all of them, or nothing; in a dry run, nothing.
 
     Raises:
         Failed: `schema_mismatch`, `user_not_found`.
@@ -129,10 +132,18 @@ def load(
     run = _Run(event)
     enriched = checkpoint(store.key_of(event.s3_enriched_location), "enriched", event.user_id)
     rows = read_checkpoint(store, enriched, EnrichedLibrary).rows
-    loaded = database.load(stage(rows), [event.user_id], status_unplayed=status_unplayed, status_played=status_played)
+    loaded = database.load(
+        stage(rows),
+        [event.user_id],
+        status_unplayed=status_unplayed,
+        status_played=status_played,
+        dry_run=dry_run,
+        details=details,
+    )
     written = {what: rows for what, rows in loaded.counts.items() if rows}
-    run.log("load", run.seconds, 0, written | {"statements": loaded.statements})
-    return LoadResponse(success=True, stats=loaded.counts, rejected=0, seconds=run.seconds)
+    run.log("dry run" if dry_run else "load", run.seconds, 0, written | {"statements": loaded.statements})
+    would = DryRun(tables=loaded.tables.to_dicts(), changes=loaded.changes.to_dicts()) if dry_run else None
+    return LoadResponse(success=True, stats=loaded.counts, rejected=0, seconds=run.seconds, dry_run=would)
 
 
 async def _nothing_shown(steam: Steam, steam_id64: str) -> Failed:

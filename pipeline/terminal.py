@@ -7,16 +7,23 @@ from typing import Any
 
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
 from pipeline.edges.live_schema import LiveSchema
 from pipeline.lookup import Progress, no_progress
-from schemas.events import EnrichResponse, EnrichStats, FetchResponse, LoadResponse, StageResponse
+from schemas.events import DryRun, EnrichResponse, EnrichStats, FetchResponse, LoadResponse, StageResponse
 from schemas.frames import ENRICHED_KINDS
 
 NOT_MATCHED_SHOWN = 12
+TO_SAY = {
+    "no_longer_owned": "apps are no longer owned; they were left as they are",
+    "playtimes_hidden": "owner hides all playtimes; those that are there were left",
+    "library_items_to_review": "library items belong to a game that an override changed, and were edited: look at them",
+}
+PIPE_WIDTH = 140
 TABLES = {
     "imported_games": "ImportedGame",
     "games": "Game",
@@ -26,6 +33,12 @@ TABLES = {
     "game_platforms": "GamePlatform",
     "library_items": "LibraryItem",
 }
+
+
+def console() -> Console:
+    """Standard output; where nobody sees the lines break, they need not."""
+    out = Console()
+    return out if out.is_terminal else Console(width=PIPE_WIDTH)
 
 
 @dataclass
@@ -54,8 +67,14 @@ class Report:
             "steam_id64": self.steam_id64,
             "raw": self.fetch and self.fetch.s3_location,
             "enriched": self.enrich and self.enrich.s3_enriched_location,
-            **{name: response and response.model_dump(mode="json") for name, response in self.stages.items()},
+            **{name: response and response_json(response) for name, response in self.stages.items()},
         }
+
+
+def response_json(response: StageResponse) -> dict[str, Any]:
+    """A handler's response with `seconds` and `requests`, and after a dry run with what would be written."""
+    would = response.dry_run if isinstance(response, LoadResponse) else None
+    return response.model_dump(mode="json") | ({"dry_run": would.model_dump(mode="json")} if would else {})
 
 
 @contextmanager
@@ -91,6 +110,17 @@ def summary(report: Report) -> Table:
     table.add_row("Seconds", f"{report.total('seconds'):.1f}", "")
     table.add_row("API requests", f"{report.total('requests'):.0f}", "")
     return table
+
+
+def would_write(would: DryRun) -> list[Table]:
+    """What a dry run would have done to each table, and to each column where that was asked for."""
+    tables = Table("Table", "created", "updated", "removed", "left alone", title="Nothing was written", box=None)
+    for row in would.tables:
+        tables.add_row(*(str(row[name]) for name in ("table", "created", "updated", "removed", "left_alone")))
+    changes = Table("Table", "row", "column", "old", "new", box=None)
+    for change in would.changes:
+        changes.add_row(*(escape(change[name] or "") for name in ("table", "key", "column", "old", "new")))
+    return [tables, changes] if would.changes else [tables]
 
 
 def files(report: Report) -> str:
@@ -148,6 +178,9 @@ def _add_rows(table: Table, load: LoadResponse) -> None:
     for what, total in (("created", created), ("updated", updated)):
         parts = [f"{stats[f'{name}_{what}']} {label}" for name, label in TABLES.items() if stats.get(f"{name}_{what}")]
         table.add_row(f"Rows {what}", str(total), ", ".join(parts))
+    for count, words in TO_SAY.items():
+        if stats.get(count):
+            table.add_row("", str(stats[count]), words)
 
 
 def _set_aside(response: StageResponse) -> str:

@@ -18,6 +18,7 @@ from pipeline.edges.http import Patience
 from pipeline.edges.igdb import SECONDS_PER_REQUEST, Igdb
 from pipeline.edges.pace import Rhythm
 from pipeline.edges.postgres import Database
+from pipeline.edges.postgres_session import Limits
 from pipeline.edges.steam import Steam
 from pipeline.edges.steam_store import SteamStore
 from pipeline.edges.store import open_store
@@ -90,7 +91,7 @@ async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -
         return await sync(store(settings), catalogue(settings), igdb, progress)
 
 
-def load(settings: Settings, event: LoadEvent) -> LoadResponse:
+def load(settings: Settings, event: LoadEvent, *, dry_run: bool = False, details: bool = False) -> LoadResponse:
     """Stage 3 with these settings; see `stages.load`."""
     settings.require(*NEEDED_BY_LOAD)
     return stages.load(
@@ -99,6 +100,8 @@ def load(settings: Settings, event: LoadEvent) -> LoadResponse:
         event,
         status_unplayed=settings.status_unplayed,
         status_played=settings.status_played,
+        dry_run=dry_run,
+        details=details,
     )
 
 
@@ -124,7 +127,10 @@ def database(settings: Settings) -> Database:
     settings.require("database_url")
     patience = _patience(settings)
     return Database(
-        _secret(settings, "database_url"), attempts=patience.attempts, retry_base_seconds=patience.base_seconds
+        _secret(settings, "database_url"),
+        attempts=patience.attempts,
+        retry_base_seconds=patience.base_seconds,
+        limits=Limits(settings.statement_timeout_seconds, settings.lock_timeout_seconds),
     )
 
 

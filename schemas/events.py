@@ -126,7 +126,15 @@ class EnrichResponse(StageResponse):
     kinds: dict[str, int] = Field(default={}, exclude=True, description="Apps by kind, for people")
 
 
+class DryRun(BaseModel):
+    """Rows of WrittenTables, and of Changes where asked for."""
+
+    tables: list[dict[str, str | int]]
+    changes: list[dict[str, str | None]]
+
+
 class LoadResponse(StageResponse):
     """`stats` counts rows written; it may hold more counts than the contract's five."""
 
     stats: dict[str, int] | None = None
+    dry_run: DryRun | None = Field(default=None, exclude=True, description="What would be written, where nothing was")

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.settings import Settings
 from tests.folders import open_folder
+from tests.readme import README
 
 PROGRAM = str(Path(sys.executable).with_name("steam-import"))
 TABLES = ("imported_games", "games", "genres", "platforms", "game_genres", "game_platforms", "library_items")
@@ -45,6 +46,13 @@ def tables(shown: str) -> tuple[list[list[str]], list[list[str]]]:
     return [line.split() for line in first.splitlines()], [line.split() for line in again.splitlines()]
 
 
+def readme_table() -> list[list[str]]:
+    """The words of the lines that the README shows of it, down to the requests."""
+    shown = README.read_text(encoding="utf-8").split("Steam library of 76561197960287930:\n")[1]
+    lines = shown.split("Not matched")[0].splitlines()
+    return [line.split() for line in lines if not line.startswith("Seconds")]
+
+
 def written(imported: dict[str, Any]) -> int:
     """Rows that an import created or updated."""
     counts = imported["load"]["stats"]
@@ -55,6 +63,7 @@ def test_the_demo_imports_129_games_and_changes_nothing_again_and_again(folder: 
     first, again = tables(demo(folder))
     assert ["Games", "found", "129"] in first
     assert [words for words in first if words[:2] == ["Rows", "created"] and words[2] != "0"]
+    assert [words for words in first if words in readme_table()] == readme_table()
     assert ["Games", "found", "129"] in again
     assert ["Rows", "created", "0"] in again
     assert ["Rows", "updated", "0"] in again

@@ -195,7 +195,7 @@ class Igdb:
     async def _send(
         self, endpoint: str, text: str, slots: int, refused: str | None = None
     ) -> tuple[httpx.Response, str]:
-        """The answer, and the token that was sent: the one in use when the request's turn comes, but the refused one."""
+        """The answer, and the token that was sent: the one in use when the request's turn comes, never the refused."""
         async with self._pace.slots(slots):
             token = await self._twitch.token(refused)
             headers = {"Client-ID": self._client_id, "Authorization": f"Bearer {token}"}

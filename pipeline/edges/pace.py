@@ -45,7 +45,7 @@ class Pace:
         async with self._open:
             async with self._turn:
                 # Looked at again after each wait: a refusal may have come meanwhile.
-                while (wait := self._seconds_until(number)) > 0:
+                while (wait := self._seconds_until(number)) > 0:  # noqa: ASYNC110 - time, not an event, is awaited
                     await asyncio.sleep(wait)
                 self._rhythm.last_at, self._rhythm.owed = _now(), number
             yield

@@ -24,7 +24,7 @@ FORM = re.compile(
 MENDED_BY_SETTINGS = re.compile(
     r"authentication failed|no password supplied|pg_hba\.conf|does not exist|permission denied|"
     r"not permitted|does not support SSL|"
-    r"invalid URI|invalid percent|invalid connection option|invalid \S+ value"
+    r"invalid URI|IPv6 host address|invalid percent|invalid connection option|invalid \S+ value"
 )
 MENDED_BY_TIME = re.compile(r"08|40|53|55P03|57|2350[35]")
 """SQLSTATEs: lost connection, deadlock and serialization, out of resources, lock timeout, cancelled or shut down.

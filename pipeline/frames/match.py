@@ -37,6 +37,14 @@ def external_games(rows: Sequence[Any]) -> pl.DataFrame:
     )
 
 
+def unusable(rows: Sequence[Any]) -> tuple[list[int], list[str]]:
+    """The apps of `external_games` rows whose game is no id, and a line for each; one without a game is no fault."""
+    linked = [row for row in rows if isinstance(row, dict) and row.get("game") is not None]
+    _, faults = valid(linked, ExternalGame)
+    broken = [{**row, "game": 1} for row in linked if not valid([row], ExternalGame)[0]] if faults else []
+    return external_games(broken)["appid"].to_list(), faults
+
+
 def games(rows: Sequence[Any]) -> tuple[pl.DataFrame, list[str]]:
     """Rows of `games` as (Games, a line for each row that was set aside)."""
     whole, faults = valid(list(rows), Game)
@@ -53,6 +61,7 @@ def resolve(
     *,
     unanswered_appids: Collection[int] = (),
     unanswered_games: Collection[int] = (),
+    unusable_appids: Collection[int] = (),
 ) -> pl.DataFrame:
     """Decide for each of the apps which of its ExternalGames it is, as Matches; what was not answered is PENDING."""
     candidates = pairs.join(
@@ -68,7 +77,7 @@ def resolve(
     apps = pl.DataFrame({"appid": sorted(set(appids))}, schema={"appid": pl.Int32})
     return (
         apps.join(by_app, on="appid", how="left", validate="1:1", maintain_order="left")
-        .with_columns(match_reason=_reason(unanswered_appids))
+        .with_columns(match_reason=_reason(unanswered_appids, unusable_appids))
         .select(
             "appid",
             match_status=pl.col("match_reason").replace_strict(_STATUS_OF, default="UNMATCHED", return_dtype=_STATUS),
@@ -105,15 +114,15 @@ def _rank() -> pl.Expr:
     return 2 * is_edition.cast(pl.Int8) + is_minor.cast(pl.Int8)
 
 
-def _reason(unanswered_appids: Collection[int]) -> pl.Expr:
+def _reason(unanswered_appids: Collection[int], unusable_appids: Collection[int]) -> pl.Expr:
     candidates = pl.col("best").list.len()
     is_unanswered = pl.col("is_unanswered") | pl.col("appid").is_in(list(unanswered_appids))
     return (
         pl.when(is_unanswered)
         .then(pl.lit("igdb_unavailable"))
-        .when(pl.col("best").is_null())
+        .when(pl.col("best").is_null() & ~pl.col("appid").is_in(list(unusable_appids)))
         .then(pl.lit("not_found"))
-        .when(candidates == 0)
+        .when(pl.col("best").is_null() | (candidates == 0))
         .then(pl.lit("igdb_incomplete"))
         .when(candidates == 1)
         .then(pl.lit("external_game"))

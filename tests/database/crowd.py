@@ -1,7 +1,9 @@
 """Libraries that overlap, the processes that load them, and SavePoint's web application, which writes meanwhile."""
 
+import multiprocessing
 import random
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
@@ -12,7 +14,11 @@ from psycopg.rows import DictRow, dict_row
 
 from pipeline.edges.postgres import Database
 from pipeline.frames.staging import stage
+from pipeline.errors import PipelineError
 from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([__name__])
 
 Connection = psycopg.Connection[DictRow]
 
@@ -80,9 +86,24 @@ def _igdb_says(igdb_id: int, edition: int) -> dict[str, Any]:
     return said
 
 
-def load(url: str, crowd: Crowd, user: str, number: int) -> dict[str, int]:
-    """One library, as a process of its own loads it."""
-    return Database(url).load(stage(crowd.library(user, number)), [user]).counts
+def load(url: str, crowd: Crowd, user: str, number: int) -> str:
+    """One library, as a process of its own loads it; why it failed, if it did."""
+    try:
+        Database(url).load(stage(crowd.library(user, number)), [user])
+    except PipelineError as error:
+        return f"{user}, library {number}: {error}"
+    return ""
+
+
+def load_beside(web_application: "WebApplication", url: str, crowd: Crowd, processes: int) -> list[str]:
+    """Load all libraries, in so many processes, while the web application plays; why which failed."""
+    play = web_application.play()
+    with ProcessPoolExecutor(processes, FORKS) as pool:
+        loads = [pool.submit(load, url, crowd, *order) for order in crowd.orders]
+        while not all(load.done() for load in loads):
+            next(play)
+    play.close()
+    return [error for load in loads if (error := load.result())]
 
 
 @dataclass
@@ -137,8 +158,7 @@ class WebApplication:
         return self._edit(connection, "ImportedGame", change, '"deletedAt" IS NULL', "igdbMatchStatus")
 
     def edit_an_item(self, connection: Connection, _: int) -> bool:
-        status = self._random.choice(("WISHLIST", "REVISITING"))
-        return self._edit(connection, "LibraryItem", f"status = '{status}'", "true", keeps_all=True)
+        return self._edit(connection, "LibraryItem", "status = 'WISHLIST'", "true", keeps_all=True)
 
     def time_a_game(self, connection: Connection, number: int) -> bool:
         change = f"""completionist = {number}, "hltbId" = 'hltb-{number}'"""
@@ -192,10 +212,11 @@ class WebApplication:
         return self._remember(table, row, *(() if keeps_all else columns))
 
     def _remember(self, table: str, row: DictRow | None, *columns: str) -> bool:
-        """All columns where none is named."""
+        """All columns where none is named, but of a row that it wrote before the time anew."""
         if row:
-            key, own = (table, row["id"]), row["own"]
-            self.edits[key] = self.edits.get(key, {}) | {name: own[name] for name in columns or own}
+            edit, own = self.edits.setdefault((table, row["id"]), {}), row["own"]
+            names = {*(columns or own), *({"updatedAt"} & edit.keys())}
+            edit |= {name: own[name] for name in names}
         return row is not None
 
     def _any(self, connection: Connection, table: str, condition: str) -> str | None:

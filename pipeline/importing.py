@@ -1,0 +1,107 @@
+"""The stages as the commands run them: one after another, with bars, and with an embedded database if none is named."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from uuid import uuid4
+
+import click
+from rich.console import Console
+
+from pipeline import wiring
+from pipeline.errors import PipelineError
+from pipeline.layout import CsvStage, checkpoint
+from pipeline.local import with_database
+from pipeline.settings import Settings
+from pipeline.terminal import Report, progress_bars
+from schemas.events import (
+    KEY_TIME,
+    EnrichEvent,
+    EnrichResponse,
+    FetchEvent,
+    FetchResponse,
+    LoadEvent,
+    LoadResponse,
+    StageEvent,
+    StageResponse,
+)
+
+Event = TypeVar("Event", bound=StageEvent)
+
+
+class LoadMode(NamedTuple):
+    """Whether a load is to be rolled back, and to list what it would change."""
+
+    is_dry: bool = False
+    has_details: bool = False
+
+
+WRITE = LoadMode()
+
+
+def import_library(settings: Settings, steam_id: str, report: Report, mode: LoadMode = WRITE) -> None:
+    """All three stages under one time and one run id; `report` holds what was done, also when one fails."""
+    timestamp, run_id = datetime.now(UTC).strftime(KEY_TIME), uuid4().hex
+    with noting_failure(report, "fetch", FetchResponse):
+        report.steam_id64 = find_account(settings, steam_id, report.user_id)
+        report.user_id = report.steam_id64 if report.user_id is None else report.user_id
+        whose = {"user_id": report.user_id, "timestamp": timestamp, "run_id": run_id}
+        fetched = event_of(FetchEvent, **whose, steam_id64=report.steam_id64)
+        report.fetch = asyncio.run(wiring.fetch(settings, fetched))
+    with noting_failure(report, "enrich", EnrichResponse):
+        report.enrich = enrich_csv(settings, event_of(EnrichEvent, **whose, s3_location=report.fetch.s3_location))
+    with noting_failure(report, "load", LoadResponse):
+        event = event_of(LoadEvent, **whose, s3_enriched_location=report.enrich.s3_enriched_location)
+        report.load = load_csv(settings, event, mode)
+
+
+@contextmanager
+def noting_failure(report: Report, stage: str, response: type[StageResponse]) -> Iterator[None]:
+    """Put a failure into the report as the stage's response, and let it fly on."""
+    try:
+        yield
+    except PipelineError as error:
+        setattr(report, stage, response.failed(error.code, error.message))
+        raise
+
+
+def find_account(settings: Settings, steam_id: str, user_id: str | None) -> str:
+    """The SteamID64 that is meant; a user that cannot be is refused before Steam is asked."""
+    if user_id is not None:
+        event_of(StageEvent, user_id=user_id)
+    return asyncio.run(wiring.find_account(settings, steam_id))
+
+
+def enrich_csv(settings: Settings, event: EnrichEvent) -> EnrichResponse:
+    """Stage 2, with bars, and a word where IGDB left something open."""
+    with progress_bars(Console(stderr=True)) as progress:
+        response = asyncio.run(wiring.enrich(settings, event, progress))
+    if response.stats and response.stats.pending:
+        click.echo(f"IGDB did not answer for {response.stats.pending} games; run it again for these.", err=True)
+    return response
+
+
+def load_csv(settings: Settings, event: LoadEvent, mode: LoadMode = WRITE) -> LoadResponse:
+    """Stage 3, into the embedded database where none is named."""
+    with with_database(settings, event.user_id) as local:
+        return wiring.load(local, event, dry_run=mode.is_dry, details=mode.has_details)
+
+
+def owner_of(settings: Settings, location: str, stage: CsvStage) -> tuple[str, str]:
+    """The location as an absolute one, and the user it belongs to."""
+    location = absolute(location)
+    return location, checkpoint(wiring.store(settings).key_of(location), stage).user_id
+
+
+def absolute(location: str) -> str:
+    """A location as the store has it: a path from wherever one stands is spelt out."""
+    return location if "://" in location else os.path.normpath(Path(location).expanduser().absolute())
+
+
+def event_of(event_type: type[Event], **fields: str | None) -> Event:
+    """An event; raises `bad_event`."""
+    return wiring.parse_event(fields, event_type)

@@ -1,0 +1,35 @@
+"""Eight processes load two hundred overlapping libraries, and SavePoint's web application writes meanwhile."""
+
+import time
+
+import pytest
+
+from tests.database.crowd import Crowd, WebApplication, load_beside
+from tests.database.end_state import (
+    assert_games_are_right,
+    assert_ids_are_new_and_sort_by_time,
+    assert_imports_are_right,
+    assert_items_are_right,
+)
+from tests.database_fixtures import NewDatabase, add_user, as_role, fetch
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_eight_processes_and_the_web_application_stay_out_of_each_others_way(new_database: NewDatabase) -> None:
+    url = new_database(2026)
+    crowd = Crowd(users=100, apps=500, games=1500)
+    web_application = WebApplication(url)
+    for user in crowd.user_ids:
+        add_user(url, user)
+    t = time.time()
+
+    failed = load_beside(web_application, as_role(url), crowd, processes=8)
+
+    print(time.time() - t, fetch(url, "SELECT deadlocks, xact_rollback FROM pg_stat_database WHERE datname = current_database()").rows(), web_application.counts, len(web_application.edits))
+    assert failed == []
+    assert web_application.unmet() == []
+    assert_imports_are_right(url, crowd, web_application)
+    assert_items_are_right(url, crowd, web_application)
+    assert_games_are_right(url, crowd)
+    assert_ids_are_new_and_sort_by_time(url, len(crowd.orders))

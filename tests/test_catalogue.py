@@ -1,0 +1,350 @@
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from structlog.testing import capture_logs
+
+from pipeline.catalogue_files import APPS, CatalogueFiles, Memory
+from pipeline.edges.http import Patience
+from pipeline.edges.igdb import Multiquery
+from pipeline.edges.store import DirectoryStore
+from pipeline.edges.twitch import Token
+from pipeline.errors import Retryable
+from pipeline.frames.catalogue import Lifetimes
+from pipeline.knowledge import OVERRIDES
+from pipeline.layout import raw_checkpoint
+from pipeline.sandbox.faults import Fault, Faults
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.wire import Record
+from pipeline.sandbox.world import HIDDEN, World
+from tests.enrichments import ENRICHED, TIMESTAMP, Opened, Setup, enrich, fetch, own, stats
+from tests.stores import opened
+
+PLAYTEST, DEMO, TOOL = 12, 1, 13
+ONCE = Patience(timeout_seconds=5.0, attempts=1, base_seconds=0.01)
+HEADER = "appid,action,igdb_id,note\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Opened:
+    return Opened("directory", tmp_path, DirectoryStore(tmp_path))
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A world without limits: what is asked is counted here, not how fast."""
+    with Sandbox(World(), limits=False) as running:
+        yield running
+
+
+def igdb_apps(asked: Iterable[Record]) -> Counter[str]:
+    """How often IGDB was asked for each app."""
+    lists = (record.body.split("uid = (")[1].split(")")[0] for record in asked if "external_games" in record.path)
+    return Counter(appid for one in lists for appid in one.split(","))
+
+
+def store_apps(asked: Iterable[Record]) -> Counter[str]:
+    """How often the store was asked for each app."""
+    lists = (record.params["input_json"].split('"context"')[0].split('"appid":')[1:] for record in asked)
+    return Counter(part.split("}")[0] for one in lists for part in one)
+
+
+@pytest.mark.parametrize("kind", ["directory", "bucket"])
+def test_the_same_library_again_asks_nothing_and_gives_the_same_csv(tmp_path: Path, kind: str) -> None:
+    with Sandbox(World.synthetic(300, ambiguous_every=7, shared_every=5, bare_every=9), limits=False) as sandbox:
+        with opened(kind, tmp_path) as store:
+            location = fetch(sandbox, store, World.SYNTHETIC_ACCOUNT)
+            first = enrich(sandbox, store, location)
+            csv = store.read(ENRICHED.key)
+            sandbox.requests.clear()
+            second = enrich(sandbox, store, location)
+            assert (sandbox.requests, second.requests) == ([], 0)
+            assert store.read(ENRICHED.key) == csv
+            assert stats(second) == stats(first)
+            assert first.requests > 0
+
+
+@pytest.mark.parametrize(("multiquery", "slots"), [("each", "each"), ("each", "one"), ("one", "one")])
+def test_two_thousand_new_games_take_at_most_three_requests_to_igdb_with_multiquery(
+    here: Opened, multiquery: Multiquery, slots: Literal["each", "one"]
+) -> None:
+    with Sandbox(World.synthetic(2000), multiquery_slots=slots) as sandbox:
+        location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)
+        response = enrich(sandbox, here.store, location, setup=Setup(multiquery=multiquery))
+        asked = sandbox.asked("igdb")
+        assert len(asked) <= 3
+        assert {record.status for record in asked} == {200}
+        assert len(sandbox.asked("store")) <= 10
+    assert stats(response).matched == 2000
+
+
+def test_a_multiquery_that_counts_as_more_than_the_setting_says_is_refused_and_repeated(here: Opened) -> None:
+    with Sandbox(World.synthetic(2000), multiquery_slots="each") as sandbox:
+        location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)
+        assert stats(enrich(sandbox, here.store, location, setup=Setup(multiquery="one"))).matched == 2000
+        assert [record.status for record in sandbox.asked("igdb") if record.status != 429] == [200, 200]
+
+
+def test_with_and_without_multiquery_the_rows_are_the_same(tmp_path: Path) -> None:
+    csvs = set()
+    with Sandbox(World.synthetic(900, ambiguous_every=11, shared_every=5, bare_every=9), limits=False) as sandbox:
+        settings: tuple[Multiquery, ...] = ("off", "one")
+        for multiquery in settings:
+            store = DirectoryStore(tmp_path / multiquery)
+            enrich(
+                sandbox, store, fetch(sandbox, store, World.SYNTHETIC_ACCOUNT), setup=Setup(multiquery=multiquery)
+            )
+            csvs.add(store.read(ENRICHED.key))
+    assert len(csvs) == 1
+
+
+def test_a_multiquery_that_fails_is_asked_for_in_single_queries(here: Opened) -> None:
+    with Sandbox(World.synthetic(900), limits=False) as sandbox:
+        sandbox.faults.add(Fault(service="igdb", path="multiquery", status=413))
+        location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)
+        assert stats(enrich(sandbox, here.store, location, setup=Setup(multiquery="one"))).matched == 900
+
+
+def import_many(sandbox: Sandbox, store: DirectoryStore, users: int, games: int, apps: int) -> None:
+    """As many users as there are, one after the other, each with other games."""
+    chance, setup = random.Random(0), Setup(memory=Memory(), token=Token())
+    appids = [1_000_000 + 10 * number for number in range(apps)]
+    for user in range(users):
+        raw = raw_checkpoint(f"player-{user}", TIMESTAMP)
+        own(store, [{"appid": appid, "name": f"App {appid}"} for appid in chance.sample(appids, games)], raw)
+        counts = stats(enrich(sandbox, store, store.locate(raw.key), setup=setup))
+        assert counts.matched + counts.unmatched == games
+
+
+@pytest.mark.parametrize(
+    ("users", "games", "apps"),
+    [
+        (15, 20, 60),
+        pytest.param(1000, 200, 20_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+    ],
+)
+def test_no_app_is_asked_for_twice_however_many_users_own_it(
+    tmp_path: Path, users: int, games: int, apps: int
+) -> None:
+    with Sandbox(World.synthetic(apps, ambiguous_every=11, bare_every=9), limits=False) as sandbox:
+        import_many(sandbox, DirectoryStore(tmp_path), users, games, apps)
+        for asked in (igdb_apps(sandbox.asked("igdb")), store_apps(sandbox.asked("store"))):
+            assert max(asked.values()) == 1
+            assert apps * 0.95 <= len(asked) <= apps
+
+
+def test_where_the_store_is_down_names_decide_and_the_stage_succeeds(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "One"}, {"appid": 20, "name": "One - Demo"}, {"appid": 30, "name": "Wordless"})
+    sandbox.world.add_game(10, 1, "One")
+    for appid, type_ in ((10, 0), (20, DEMO), (30, TOOL)):
+        sandbox.world.add_store_item(appid, "Any", type=type_)
+    fault = sandbox.faults.add(Fault(service="store", status=503))
+    response = enrich(sandbox, here.store, setup=Setup(patience=ONCE))
+    assert (stats(response).matched, stats(response).filtered, stats(response).unmatched) == (1, 1, 1)
+    assert here.rows()["kind_reason"].to_list() == ["default", "name:demo", "default"]
+    sandbox.faults.remove(fault)
+    enrich(sandbox, here.store)
+    assert here.rows()["kind_reason"].to_list() == ["store:game", "store:demo", "store:tool"]
+    assert here.rows()["match_status"].to_list() == ["MATCHED", "IGNORED", "IGNORED"]
+
+
+def test_the_store_says_what_an_app_is_but_for_tests_that_it_calls_games(sandbox: Sandbox, here: Opened) -> None:
+    names = {10: "One", 20: "One Playtest", 30: "One (Test Server)", 40: "Hidden - Demo", 50: "Tool"}
+    here.own(*({"appid": appid, "name": name} for appid, name in names.items()))
+    for appid, type_ in ((10, 0), (20, PLAYTEST), (30, 0), (50, TOOL)):
+        sandbox.world.add_store_item(appid, names[appid], type=type_)
+    sandbox.world.add_store_item(40, "", type=0, success=HIDDEN)
+    enrich(sandbox, here.store)
+    assert here.rows().select("kind", "kind_reason").rows() == [
+        ("game", "store:game"),
+        ("beta", "store:beta"),
+        ("beta", "name:test_server"),
+        ("demo", "name:demo"),
+        ("tool", "store:tool"),
+    ]
+
+
+def override(here: Opened, *lines: str) -> None:
+    here.store.write(OVERRIDES, (HEADER + "".join(f"{line}\n" for line in lines)).encode())
+
+
+def test_overrides_are_honoured_in_every_run_and_taken_back_when_they_are_gone(sandbox: Sandbox, here: Opened) -> None:
+    here.own(*({"appid": appid, "name": f"App {appid}"} for appid in (10, 20, 30)), {"appid": 40, "name": "X - Demo"})
+    for number, appid in enumerate((10, 20, 40), start=1):
+        sandbox.world.add_game(appid, number, f"Game {number}")
+    plain = {
+        10: ("MATCHED", "external_game", 1),
+        20: ("MATCHED", "external_game", 2),
+        30: ("UNMATCHED", "not_found", None),
+        40: ("IGNORED", "filtered", None),
+    }
+    overridden = {
+        10: ("MATCHED", "override", 2),
+        20: ("IGNORED", "override", None),
+        30: ("MATCHED", "override", 1),
+        40: ("MATCHED", "external_game", 3),
+    }
+    enrich(sandbox, here.store)
+    assert here.verdicts() == plain
+    override(here, "10,match,2,", "20,ignore,,", "30,match,1,", "40,game,,")
+    for _ in range(2):
+        enrich(sandbox, here.store)
+        assert here.verdicts() == overridden
+    assert here.rows().filter(appid=30)["igdb_name"].to_list() == ["Game 1"]
+    sandbox.requests.clear()
+    enrich(sandbox, here.store)
+    assert sandbox.requests == []
+    here.store.delete(OVERRIDES)
+    enrich(sandbox, here.store)
+    assert here.verdicts() == plain
+
+
+def test_an_override_that_changes_its_mind_is_followed(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "One"})
+    for igdb_id in (1, 2):
+        sandbox.world.add_game(900 + igdb_id, igdb_id, f"Game {igdb_id}")
+    for igdb_id in (1, 2, 1):
+        override(here, f"10,match,{igdb_id},")
+        enrich(sandbox, here.store)
+        assert here.verdicts() == {10: ("MATCHED", "override", igdb_id)}
+
+
+def test_a_bad_line_of_the_overrides_is_told_and_the_rest_counts(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "One"}, {"appid": 20, "name": "Two"})
+    override(here, "10,hide,,", "20,ignore,,")
+    with capture_logs() as logged:
+        enrich(sandbox, here.store)
+    assert here.verdicts() == {10: ("UNMATCHED", "not_found", None), 20: ("IGNORED", "override", None)}
+    (warning,) = [event for event in logged if event["log_level"] == "warning"]
+    assert warning["fault"].startswith("line 2: action")
+
+
+def test_an_edition_is_the_game_it_is_an_edition_of_only_if_the_setting_says_so(tmp_path: Path) -> None:
+    world = World()
+    world.add_game(10, 1, "Deluxe", version_parent=2)
+    world.add_game(900, 2, "Base")
+    for follows, igdb_id in ((False, 1), (True, 2)):
+        at = Opened("directory", tmp_path / str(follows), DirectoryStore(tmp_path / str(follows)))
+        at.own({"appid": 10, "name": "Deluxe"})
+        with Sandbox(world, limits=False) as sandbox:
+            enrich(sandbox, at.store, setup=Setup(follows_editions=follows))
+        assert at.verdicts() == {10: ("MATCHED", "external_game", igdb_id)}
+
+
+def test_several_apps_of_one_game_share_it_and_it_is_read_once(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "One"}, {"appid": 20, "name": "One VR"}, {"appid": 30, "name": "One again"})
+    sandbox.world.add_game(10, 1, "One")
+    for appid in (20, 30):
+        sandbox.world.add_external_game(str(appid), game=1)
+    enrich(sandbox, here.store)
+    assert set(here.verdicts().values()) == {("MATCHED", "external_game", 1)}
+    assert [record.body.count("id = (1)") for record in sandbox.asked("igdb")] == [0, 1]
+
+
+def test_hits_and_misses_have_lifetimes_of_their_own(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "One"}, {"appid": 20, "name": "Two"})
+    sandbox.world.add_game(10, 1, "One")
+    sandbox.world.add_store_item(10, "One")
+    sandbox.world.add_store_item(20, "", success=HIDDEN)
+    enrich(sandbox, here.store)
+    sandbox.world.add_game(20, 2, "Two")
+    for lifetimes, asked in (
+        (Lifetimes(hit=timedelta(days=1), miss=timedelta(days=1)), set()),
+        (Lifetimes(hit=timedelta(days=1), miss=timedelta(0)), {"20"}),
+        (Lifetimes(hit=timedelta(0), miss=timedelta(days=1)), {"10", "20"}),
+    ):
+        sandbox.requests.clear()
+        enrich(sandbox, here.store, setup=Setup(lifetimes=lifetimes))
+        assert {appid.strip('"') for appid in igdb_apps(sandbox.asked("igdb"))} == asked
+    assert here.verdicts()[20] == ("MATCHED", "external_game", 2)
+
+
+def test_where_igdb_does_not_answer_for_a_stale_app_its_old_row_stands(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "One"})
+    sandbox.world.add_game(10, 1, "One")
+    enrich(sandbox, here.store)
+    here.own({"appid": 10, "name": "One"}, *({"appid": appid, "name": "New"} for appid in range(11, 451)))
+    sandbox.faults.add(Fault(service="igdb", status=400, when=lambda text: '"10"' in text))
+    enrich(sandbox, here.store, setup=Setup(lifetimes=Lifetimes(timedelta(0), timedelta(0)), patience=ONCE))
+    verdicts = here.verdicts()
+    assert verdicts[10] == ("MATCHED", "external_game", 1)
+    assert verdicts[11] == ("PENDING", "igdb_unavailable", None)
+    assert verdicts[450] == ("UNMATCHED", "not_found", None)
+
+
+def test_a_spoilt_catalogue_is_looked_up_again_and_never_fatal(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "One"})
+    sandbox.world.add_game(10, 1, "One")
+    enrich(sandbox, here.store)
+    CatalogueFiles(here.store).compact()
+    here.store.write(APPS, b"spoilt")
+    sandbox.requests.clear()
+    assert stats(enrich(sandbox, here.store)).matched == 1
+    assert len(sandbox.asked("igdb")) == 2
+
+
+def test_a_fresh_answer_wins_over_a_catalogue_that_says_otherwise(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "One"})
+    enrich(sandbox, here.store)
+    sandbox.world.add_game(10, 1, "One")
+    enrich(sandbox, here.store, setup=Setup(lifetimes=Lifetimes(timedelta(0), timedelta(0))))
+    enrich(sandbox, here.store)
+    assert here.verdicts() == {10: ("MATCHED", "external_game", 1)}
+
+
+def test_where_nothing_can_be_remembered_the_stage_says_so(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "One"})
+    (here.folder / "catalogue").write_bytes(b"a file where the folder should be")
+    with pytest.raises(Exception, match="catalogue") as raised:
+        enrich(sandbox, here.store)
+    assert type(raised.value).__name__ in {"Refused", Retryable.__name__}
+
+
+def storm(sandbox: Sandbox, seed: int) -> None:
+    """429 to 20 % of all requests, 500 to 10 %, a reset for 5 %; two tokens are revoked as they are used, the second one
+    after an answer: that IGDB refuses two in a row from the start is what wrong credentials look like."""
+    sandbox.faults = Faults(seed)
+    revoked = 0
+
+    def revokes(_text: str) -> bool:
+        nonlocal revoked
+        is_welcome = any(record.status == 200 for record in sandbox.asked("igdb"))
+        if sandbox.tokens_minted > revoked < 1 + is_welcome:
+            sandbox.revoke_tokens()
+            revoked += 1
+        return False
+
+    sandbox.faults.add(Fault(service="igdb", when=revokes))
+    sandbox.faults.add(Fault(status=429, probability=0.2))
+    sandbox.faults.add(Fault(status=500, probability=0.1 / 0.8))
+    sandbox.faults.add(Fault(kind="reset", probability=0.05 / 0.7))
+
+
+PATIENT = Patience(timeout_seconds=5.0, attempts=5, base_seconds=0.05)
+
+
+@pytest.mark.parametrize(
+    ("apps", "seed", "multiquery"),
+    [
+        (500, 1, "off"),
+        *(
+            pytest.param(2000, seed, multiquery, marks=[pytest.mark.slow, pytest.mark.timeout(600)])
+            for seed in range(2, 6)
+            for multiquery in ("off", "each", "one")
+        ),
+    ],
+)
+def test_in_a_storm_of_faults_every_game_is_matched_at_no_more_than_four_requests_a_second(
+    here: Opened, apps: int, seed: int, multiquery: Multiquery
+) -> None:
+    with Sandbox(World.synthetic(apps, bare_every=20)) as sandbox:
+        location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)
+        storm(sandbox, seed)
+        response = enrich(sandbox, here.store, location, setup=Setup(patience=PATIENT, multiquery=multiquery))
+        assert sandbox.busiest_second("igdb") <= 4
+        assert sandbox.tokens_minted == 3
+    assert (stats(response).matched, stats(response).pending) == (apps - apps // 20, 0)

@@ -1,0 +1,91 @@
+"""The commands that say what a load would do, and what it needs."""
+
+import json
+
+import pytest
+
+from tests.database_fixtures import execute, rows_of
+from tests.lambda_fixtures import ACCOUNT, USER
+from tests.test_cli import SteamImport, database, steam_import
+
+__all__ = ["database", "steam_import"]
+
+
+def test_a_dry_run_tells_what_it_would_write_and_writes_nothing(steam_import: SteamImport, database: str) -> None:
+    ended = steam_import("run", ACCOUNT, "--user", USER, "--dry-run")
+    assert ended.status == 0
+    assert "Nothing was written" in ended.out
+    assert ["ImportedGame", "4", "0", "0", "0"] in [line.split() for line in ended.out.splitlines()]
+    assert rows_of(database, "ImportedGame") == []
+
+
+def test_the_details_of_a_dry_run_name_each_row_and_column(steam_import: SteamImport, database: str) -> None:
+    raw = steam_import("fetch", ACCOUNT, "--user", USER).out.strip()
+    enriched = steam_import("enrich", raw).out.strip()
+    assert steam_import("load", enriched).status == 0
+    execute(database, """UPDATE "ImportedGame" SET name = 'Another name' WHERE "storefrontGameId" = '999010'""")
+    ended = steam_import("load", enriched, "--dry-run", "--details", "--json")
+    changes = json.loads(ended.out)["dry_run"]["changes"]
+    assert {(c["table"], c["column"], c["old"], c["new"]) for c in changes if c["column"] == "name"} == {
+        ("ImportedGame", "name", "Another name", "Nobody Knows Me")
+    }
+
+
+def test_the_details_hold_names_as_they_are(steam_import: SteamImport, database: str) -> None:
+    raw = steam_import("fetch", ACCOUNT, "--user", USER).out.strip()
+    enriched = steam_import("enrich", raw).out.strip()
+    assert steam_import("load", enriched).status == 0
+    execute(database, """UPDATE "ImportedGame" SET name = '[red]x[/]' WHERE "storefrontGameId" = '999010'""")
+    assert "[red]x[/]" in steam_import("load", enriched, "--dry-run", "--details").out
+
+
+@pytest.mark.usefixtures("database")
+def test_the_grants_are_statements_for_that_role(steam_import: SteamImport) -> None:
+    ended = steam_import("db", "grants", 'im"porter')
+    assert ended.status == 0
+    lines = ended.out.splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("GRANT ") and line.endswith(' TO "im""porter";') for line in lines)
+
+
+def test_a_database_without_the_match_status_names_the_migration(steam_import: SteamImport, database: str) -> None:
+    execute(database, """ALTER TABLE "ImportedGame" DROP COLUMN "igdbMatchStatus" """)
+    ended = steam_import("db", "check")
+    assert ended.status == 1
+    assert "infra/prisma/migration.sql" in ended.err
+
+
+def test_the_tables_are_not_made_where_the_url_is_wrong_and_the_password_is_not_told(
+    steam_import: SteamImport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for url in ("postgresql://u:CANARY@[::1/x", "postgresql://u:CANARY%zz@127.0.0.1:1/y", "nonsense"):
+        monkeypatch.setenv("DATABASE_URL", url)
+        ended = steam_import("db", "create")
+        assert ended.status == 2
+        assert "CANARY" not in ended.out + ended.err
+
+
+def test_a_relative_location_may_lead_up_and_down_again(steam_import: SteamImport) -> None:
+    raw = steam_import("fetch", ACCOUNT, "--user", USER).out.strip()
+    relative = raw.replace(raw[: raw.index("/data/")], "./data/..")
+    assert steam_import("enrich", relative).status == 0
+
+
+@pytest.mark.parametrize("url", ["gs://bucket", "https://x", "S3://b", "s3://", "file:///tmp/x"])
+def test_a_store_of_another_kind_is_refused(steam_import: SteamImport, url: str) -> None:
+    ended = steam_import("fetch", ACCOUNT, "--store-url", url)
+    assert ended.status == 2
+    assert ended.err.startswith("configuration: ")
+
+
+def test_a_bad_user_is_refused_before_steam_is_asked(steam_import: SteamImport) -> None:
+    ended = steam_import("fetch", "a-vanity-name", "--user", "a b", "--steam-api-key", "wrong")
+    assert ended.status == 2
+    assert ended.err.startswith("bad_event: ")
+
+
+def test_run_as_json_tells_of_missing_settings_too(steam_import: SteamImport, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STEAM_API_KEY")
+    ended = steam_import("run", ACCOUNT, "--json")
+    assert ended.status == 2
+    assert json.loads(ended.out)["fetch"]["error_code"] == "configuration"
