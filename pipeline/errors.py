@@ -19,6 +19,10 @@ class PipelineError(Exception):
         self.code: ErrorCode = code
         self.message = message
 
+    def __reduce__(self) -> tuple[type["PipelineError"], tuple[ErrorCode, str]]:
+        """So that one comes whole out of another process."""
+        return type(self), (self.code, self.message)
+
 
 class Refused(PipelineError):
     """The caller has to mend the event, the Steam id, the settings or the credentials."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
 from pipeline.contract import Store
 from pipeline.edges.http import Patience
 from pipeline.edges.igdb import Igdb, Multiquery
+from pipeline.edges.pace import Rhythm
 from pipeline.edges.steam import Steam
 from pipeline.edges.steam_store import SteamStore
 from pipeline.edges.twitch import Token
@@ -68,7 +69,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Setup:
-    """How an enrichment is set up; `memory` and `token` are kept by whoever runs several."""
+    """How an enrichment is set up; `memory`, `token` and `rhythm` are kept by whoever runs several."""
 
     changed: Mapping[str, str] = field(default_factory=dict)
     patience: Patience = QUICK
@@ -77,6 +78,7 @@ class Setup:
     multiquery: Multiquery = "off"
     memory: Memory | None = None
     token: Token | None = None
+    rhythm: Rhythm | None = None
 
 
 PLAIN = Setup()
@@ -96,6 +98,7 @@ def open_igdb(settings: Mapping[str, str], setup: Setup = PLAIN) -> Igdb:
         token_url=settings["TWITCH_TOKEN_URL"],
         patience=setup.patience,
         token=setup.token,
+        rhythm=setup.rhythm,
         multiquery=setup.multiquery,
     )
 
@@ -114,6 +117,11 @@ async def enriching(
         return await stages.enrich(store, knowledge, event, progress)
 
 
+def paced(sandbox: Sandbox, setup: Setup) -> Setup:
+    """At IGDB's pace where the sandbox has its limits, else faster."""
+    return setup if sandbox.limits else replace(setup, rhythm=Rhythm(0.001))
+
+
 def raw_user(location: str) -> str:
     """Whom a location says its rows belong to, or user-1."""
     _, _, rest = location.partition("/imports/")
@@ -130,7 +138,7 @@ def enrich(
 ) -> EnrichResponse:
     settings = {**sandbox.environment, **setup.changed}
     place = store.locate(RAW.key) if location is None else location
-    return asyncio.run(enriching(settings, store, place, progress, setup))
+    return asyncio.run(enriching(settings, store, place, progress, paced(sandbox, setup)))
 
 
 def stats(response: EnrichResponse) -> EnrichStats:

@@ -55,17 +55,17 @@ def store_apps(asked: Iterable[Record]) -> Counter[str]:
 
 @pytest.mark.parametrize("kind", ["directory", "bucket"])
 def test_the_same_library_again_asks_nothing_and_gives_the_same_csv(tmp_path: Path, kind: str) -> None:
-    with Sandbox(World.synthetic(300, ambiguous_every=7, shared_every=5, bare_every=9), limits=False) as sandbox:
-        with opened(kind, tmp_path) as store:
-            location = fetch(sandbox, store, World.SYNTHETIC_ACCOUNT)
-            first = enrich(sandbox, store, location)
-            csv = store.read(ENRICHED.key)
-            sandbox.requests.clear()
-            second = enrich(sandbox, store, location)
-            assert (sandbox.requests, second.requests) == ([], 0)
-            assert store.read(ENRICHED.key) == csv
-            assert stats(second) == stats(first)
-            assert first.requests > 0
+    world = World.synthetic(300, ambiguous_every=7, shared_every=5, bare_every=9)
+    with Sandbox(world, limits=False) as sandbox, opened(kind, tmp_path) as store:
+        location = fetch(sandbox, store, World.SYNTHETIC_ACCOUNT)
+        first = enrich(sandbox, store, location)
+        csv = store.read(ENRICHED.key)
+        sandbox.requests.clear()
+        second = enrich(sandbox, store, location)
+        assert (sandbox.requests, second.requests) == ([], 0)
+        assert store.read(ENRICHED.key) == csv
+        assert stats(second) == stats(first)
+        assert first.requests > 0
 
 
 @pytest.mark.parametrize(("multiquery", "slots"), [("each", "each"), ("each", "one"), ("one", "one")])
@@ -95,9 +95,7 @@ def test_with_and_without_multiquery_the_rows_are_the_same(tmp_path: Path) -> No
         settings: tuple[Multiquery, ...] = ("off", "one")
         for multiquery in settings:
             store = DirectoryStore(tmp_path / multiquery)
-            enrich(
-                sandbox, store, fetch(sandbox, store, World.SYNTHETIC_ACCOUNT), setup=Setup(multiquery=multiquery)
-            )
+            enrich(sandbox, store, fetch(sandbox, store, World.SYNTHETIC_ACCOUNT), setup=Setup(multiquery=multiquery))
             csvs.add(store.read(ENRICHED.key))
     assert len(csvs) == 1
 
@@ -123,18 +121,16 @@ def import_many(sandbox: Sandbox, store: DirectoryStore, users: int, games: int,
 @pytest.mark.parametrize(
     ("users", "games", "apps"),
     [
-        (15, 20, 60),
+        (40, 50, 700),
         pytest.param(1000, 200, 20_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     ],
 )
-def test_no_app_is_asked_for_twice_however_many_users_own_it(
-    tmp_path: Path, users: int, games: int, apps: int
-) -> None:
+def test_no_app_is_asked_for_twice_however_many_users_own_it(tmp_path: Path, users: int, games: int, apps: int) -> None:
     with Sandbox(World.synthetic(apps, ambiguous_every=11, bare_every=9), limits=False) as sandbox:
         import_many(sandbox, DirectoryStore(tmp_path), users, games, apps)
         for asked in (igdb_apps(sandbox.asked("igdb")), store_apps(sandbox.asked("store"))):
             assert max(asked.values()) == 1
-            assert apps * 0.95 <= len(asked) <= apps
+            assert apps * 0.9 <= len(asked) <= apps
 
 
 def test_where_the_store_is_down_names_decide_and_the_stage_succeeds(sandbox: Sandbox, here: Opened) -> None:
@@ -305,8 +301,10 @@ def test_where_nothing_can_be_remembered_the_stage_says_so(sandbox: Sandbox, her
 
 
 def storm(sandbox: Sandbox, seed: int) -> None:
-    """429 to 20 % of all requests, 500 to 10 %, a reset for 5 %; two tokens are revoked as they are used, the second one
-    after an answer: that IGDB refuses two in a row from the start is what wrong credentials look like."""
+    """429 to 20 % of all requests, 500 to 10 %, a reset for 5 %; two tokens are revoked as they are used.
+
+    The second one after an answer: that IGDB refuses two in a row from the start is what wrong credentials look like.
+    """
     sandbox.faults = Faults(seed)
     revoked = 0
 
@@ -330,7 +328,7 @@ PATIENT = Patience(timeout_seconds=5.0, attempts=5, base_seconds=0.05)
 @pytest.mark.parametrize(
     ("apps", "seed", "multiquery"),
     [
-        (500, 1, "off"),
+        (500, 5, "off"),
         *(
             pytest.param(2000, seed, multiquery, marks=[pytest.mark.slow, pytest.mark.timeout(600)])
             for seed in range(2, 6)

@@ -1,5 +1,6 @@
 """What the APIs have in common: one client with time limits, and one way to repeat what a repetition can mend."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,9 @@ MAX_WAIT_SECONDS = 60.0
 PATIENCE_WITH_LIMITS = 4
 """A rate limit is waited out so many times longer than a failure: it always ends, and others may share it."""
 
+_GIVEN_UP = (httpx.TimeoutException, httpx.ReadError, httpx.RemoteProtocolError)
+"""Of a request that went out: perhaps its answer takes too long, or is too large for something between us."""
+
 log = structlog.get_logger()
 
 
@@ -36,9 +40,10 @@ class Patience:
 
     async def repeat(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until it does not raise `Retryable`; the last one is raised. Waits double, with jitter."""
+        met = Counter[bool]()
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Retryable),
-            stop=self._enough,
+            stop=lambda state: self._enough(state, met),
             wait=self._wait,
             before_sleep=_say_so,
             reraise=True,
@@ -49,14 +54,15 @@ class Patience:
 
         return await retrying(attempt)
 
-    def _enough(self, state: RetryCallState) -> bool:
+    def _enough(self, state: RetryCallState, met: Counter[bool]) -> bool:
+        """Rate limits and failures are counted apart: one does not make the other last."""
         error = _error(state)
-        attempts = self.attempts
-        if error and error.is_too_often:
-            attempts *= PATIENCE_WITH_LIMITS
+        is_too_often = error is not None and error.is_too_often
+        met[is_too_often] += 1
+        attempts = self.attempts * PATIENCE_WITH_LIMITS if is_too_often else self.attempts
         if error and error.is_too_much and self.attempts_of_too_much:
             attempts = min(attempts, self.attempts_of_too_much)
-        return state.attempt_number >= attempts or _retry_after(state) > MAX_WAIT_SECONDS
+        return met[is_too_often] >= attempts or _retry_after(state) > MAX_WAIT_SECONDS
 
     def _wait(self, state: RetryCallState) -> float:
         backoff = (wait_exponential(self.base_seconds) + wait_random(0, self.base_seconds))(state)
@@ -106,7 +112,7 @@ async def send(
         raise Retryable(
             code,
             f"{host} did not answer: {type(error).__name__}. Try again later.",
-            is_too_much=isinstance(error, httpx.TimeoutException),
+            is_too_much=isinstance(error, _GIVEN_UP),
         ) from error
 
 

@@ -200,8 +200,10 @@ class Igdb:
             token = await self._twitch.token(refused)
             headers = {"Client-ID": self._client_id, "Authorization": f"Bearer {token}"}
             self._sent += 1
-            sent = send(self._client, "igdb_unavailable", "POST", endpoint, headers=headers, content=text)
-            return await sent, token
+            answer = await send(self._client, "igdb_unavailable", "POST", endpoint, headers=headers, content=text)
+            if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+                self._pace.slow_down()
+            return answer, token
 
     def _unwelcome(self, answer: httpx.Response) -> PipelineError:
         """Two tokens in a row were refused: the application is not welcome, or, if it was before, both were revoked."""
@@ -209,9 +211,8 @@ class Igdb:
         return Retryable("igdb_unavailable", says) if self._is_welcome else Refused("bad_igdb_credentials", says)
 
     def _note(self, error: Retryable) -> None:
-        """Slow down where IGDB says so; stop trying where it says nothing any more."""
+        """Stop trying where IGDB says nothing any more; a rate limit is not nothing."""
         if error.is_too_often:
-            self._pace.slow_down()
             return
         self._failures += 1
         if self._failures >= GIVE_UP_AFTER:

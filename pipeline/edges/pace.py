@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 
-SLOWEST_SECONDS = 8.0
-RECOVERY = 0.1
+SLOWEST_SECONDS = 4.0
+"""At this rate sixteen processes share what IGDB allows one account."""
+
+RECOVERY = 0.25
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Rhythm:
 class Pace:
     """One request every so many seconds at most, `open_requests` of them at once.
 
-    A refusal halves the rate, an answer adds a tenth of a request a second to it, up to the rate it began with
+    A refusal halves the rate, an answer adds a quarter of a request a second to it, up to the rate it began with
     (additive increase, multiplicative decrease): so processes that share one account find their shares.
     """
 

@@ -19,6 +19,7 @@ from pipeline.edges.grants import grants, read_places
 from pipeline.edges.library_upserts import count_no_longer_owned, lock_users, merge_library
 from pipeline.edges.live_schema import LiveSchema, read_live_schema
 from pipeline.edges.moved_items import Statuses, count_to_review
+from pipeline.edges.news import find_all, has_news, lock_news
 from pipeline.edges.postgres_session import NO_LIMITS, Address, Limits, Session, transaction
 from pipeline.edges.upserts import NOT_COUNTED, NOW, count_unwritten, merge_entries, merge_links
 from pipeline.errors import Failed, Retryable
@@ -183,13 +184,14 @@ def _require_rows(session: Session, users: Table) -> None:
 
 def _merge(session: Session, live: LiveSchema, statuses: Statuses, counts: Counter[str]) -> dict[str, int]:
     prefix = _id_prefix()
-    steps = (
-        *merge_entries(prefix),
-        *merge_games(prefix),
-        *merge_links(),
-        *merge_library(live, statuses, prefix),
-    )
-    for step in steps:
+    for step in find_all():
+        session.run(step.statement)
+    is_news = bool(session.fetch(has_news()).item())
+    if is_news:
+        session.fetch(lock_news())
+    for step in (*merge_entries(prefix), *merge_games(prefix), *merge_links()):
+        counts[step.counted_as] += session.run(step.statement) if is_news else 0
+    for step in merge_library(live, statuses, prefix):
         counts[step.counted_as] += session.run(step.statement)
     if session.fetch(count_unwritten()).item():
         raise Retryable(

@@ -47,7 +47,9 @@ class Twitch:
     async def token(self, refused: str | None = None) -> str:
         """The token in use, unless it is the one that was refused."""
         async with self._minting:
-            if not self._token.is_fresh() or self._token.value == refused:
+            if self._token.value == refused:
+                self._token.expires_at = 0.0  # also where no new one can be had now
+            if not self._token.is_fresh():
                 self._token.value, self._token.expires_at = await self._mint()
             return self._token.value
 

@@ -200,15 +200,25 @@ def _insert(target: Table, staged: Table, id_prefix: str) -> Insert:
     return insert(target).from_select(["id", *names, "createdAt", "updatedAt"], rows).on_conflict_do_nothing()
 
 
-def _link(links: Table, staged: Table, other: Table, other_id: str, rows: str) -> Iterator[Step]:
-    wanted = (
+def wanted_links(staged: Table, other: Table, other_id: str) -> Select[Any]:
+    """The links that IGDB lists, by the ids of the rows that are there."""
+    return (
         select(GAME.c.id.label("gameId"), other.c.id.label(other_id))
         .join_from(staged, GAME, GAME.c.igdbId == staged.c.gameIgdbId)
         .join(other, other.c.igdbId == staged.c.igdbId)
     )
-    listed = wanted.subquery()
-    is_listed = exists().where(listed.c.gameId == links.c.gameId, listed.c[other_id] == links.c[other_id])
+
+
+def is_listed(links: Table, staged: Table, other: Table, other_id: str) -> ColumnElement[bool]:
+    """Whether IGDB lists a link."""
+    listed = wanted_links(staged, other, other_id).subquery()
+    return exists().where(listed.c.gameId == links.c.gameId, listed.c[other_id] == links.c[other_id])
+
+
+def _link(links: Table, staged: Table, other: Table, other_id: str, rows: str) -> Iterator[Step]:
+    wanted = wanted_links(staged, other, other_id)
     is_ours = links.c.gameId.in_(select(wanted.subquery("linked").c.gameId))
-    yield Step(f"{rows}_removed", delete(links).where(is_ours, ~is_listed))
+    removed = delete(links).where(is_ours, ~is_listed(links, staged, other, other_id))
+    yield Step(f"{rows}_removed", removed)
     ordered = wanted.order_by(GAME.c.igdbId, other.c.igdbId)
     yield Step(f"{rows}_created", insert(links).from_select(["gameId", other_id], ordered).on_conflict_do_nothing())

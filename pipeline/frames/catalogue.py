@@ -79,18 +79,22 @@ def without_overridden(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def join_catalogue(apps: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
-    """ClassifiedLibrary with what is known of its apps, as EnrichedLibrary; what is not known is PENDING."""
-    joined = apps.join(known.drop(STORE_COLUMNS), on="appid", how="left", validate="m:1", maintain_order="left")
-    decided = _with_overrides(joined, overrides).with_columns(_status(), _reason())
-    is_matched = pl.col("status") == "MATCHED"
+    """ClassifiedLibrary with what is known of its apps, as EnrichedLibrary; what is not known is PENDING.
+
+    Decided and written as JSON once an app, not once a row; an app that nobody asks about joins to nothing.
+    """
+    decided = _decided(known.join(apps, on="appid", how="semi"), overrides)
+    ignored = overrides.filter(pl.col("action") == "ignore")["appid"]
+    asked = pl.when(looked_up() | pl.col("appid").is_in(ignored.implode())).then("appid")
+    is_filtered = pl.col("asked").is_null()
     return (
-        decided.with_columns(pl.when(is_matched).then(pl.col(name)).otherwise(None).alias(name) for name in OF_GAME)
+        apps.with_columns(asked=asked)
+        .join(decided, left_on="asked", right_on="appid", how="left", validate="m:1", maintain_order="left")
         .with_columns(
-            match_status=pl.col("status").cast(pl.Enum(MATCH_STATUSES)),
-            match_reason=pl.col("reason").cast(pl.Enum(MATCH_REASONS)),
-            igdb_genres=pl.when(is_matched).then(_json("genres")),
-            igdb_platforms=pl.when(is_matched).then(_json("platforms")),
-            igdb_candidates=pl.when(pl.col("reason") == "ambiguous").then(_list("candidates")),
+            pl.coalesce("match_status", pl.when(is_filtered).then(_status("IGNORED")).otherwise(_status("PENDING"))),
+            pl.coalesce(
+                "match_reason", pl.when(is_filtered).then(_reason("filtered")).otherwise(_reason("igdb_unavailable"))
+            ),
         )
         .select(EnrichedLibrary.to_schema().columns.keys())
     )
@@ -131,18 +135,35 @@ def _is_valid() -> pl.Expr:
     return pl.when(is_wanted).then(follows & (pl.col("igdb_id") == pl.col("override_igdb_id"))).otherwise(~follows)
 
 
-def _reason() -> pl.Expr:
-    known = pl.when(_is_valid()).then(pl.col("match_reason").cast(pl.String)).otherwise(pl.lit("igdb_unavailable"))
-    return _undecided(pl.lit("override"), pl.lit("filtered"), known).alias("reason")
+def _decided(known: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
+    """What the Catalogue and the Overrides say of each app that either knows, as an EnrichedLibrary says it."""
+    rows = known.join(overrides, on="appid", how="full", coalesce=True, validate="1:1")
+    is_matched = pl.col("match_status") == "MATCHED"
+    decided = rows.with_columns(
+        match_status=_unless_ignored(_status("IGNORED"), "match_status", _status("PENDING")),
+        match_reason=_unless_ignored(_reason("override"), "match_reason", _reason("igdb_unavailable")),
+    )
+    return decided.select(
+        "appid",
+        "match_status",
+        "match_reason",
+        *(pl.when(is_matched).then(name).alias(name) for name in OF_GAME),
+        igdb_genres=pl.when(is_matched).then(_json("genres")),
+        igdb_platforms=pl.when(is_matched).then(_json("platforms")),
+        igdb_candidates=pl.when(pl.col("match_reason") == "ambiguous").then(_list("candidates")),
+    )
 
 
-def _status() -> pl.Expr:
-    known = pl.when(_is_valid()).then(pl.col("match_status").cast(pl.String)).otherwise(pl.lit("PENDING"))
-    return _undecided(pl.lit("IGNORED"), pl.lit("IGNORED"), known).alias("status")
+def _unless_ignored(if_ignored: pl.Expr, known: str, unknown: pl.Expr) -> pl.Expr:
+    return pl.when(_is_ignored()).then(if_ignored).when(_is_valid()).then(known).otherwise(unknown)
 
 
-def _undecided(if_ignored: pl.Expr, if_filtered: pl.Expr, otherwise: pl.Expr) -> pl.Expr:
-    return pl.when(_is_ignored()).then(if_ignored).when(~looked_up()).then(if_filtered).otherwise(otherwise)
+def _status(status: str) -> pl.Expr:
+    return pl.lit(status, pl.Enum(MATCH_STATUSES))
+
+
+def _reason(reason: str) -> pl.Expr:
+    return pl.lit(reason, pl.Enum(MATCH_REASONS))
 
 
 def _json(column: str) -> pl.Expr:

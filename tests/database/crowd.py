@@ -2,7 +2,7 @@
 
 import multiprocessing
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -13,8 +13,8 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 
 from pipeline.edges.postgres import Database
-from pipeline.frames.staging import stage
 from pipeline.errors import PipelineError
+from pipeline.frames.staging import stage
 from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -115,7 +115,7 @@ class WebApplication:
     counts: dict[str, int] = field(default_factory=dict)
     _random: random.Random = field(default_factory=lambda: random.Random(9))
 
-    def play(self) -> Iterator[str]:
+    def play(self) -> Generator[str, None, None]:
         """One edit after the other, for as long as anyone asks for the next."""
         plays = (
             self.remove_an_import,

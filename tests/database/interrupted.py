@@ -1,7 +1,6 @@
 """A load with something of everything in it, broken off at one message between it and the server."""
 
 import multiprocessing
-from collections.abc import Iterable
 
 from pipeline.edges.postgres import Database
 from pipeline.frames.staging import stage
@@ -12,8 +11,6 @@ from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])
-
-Moments = Iterable[tuple[int, Moment]]
 
 BEFORE = (
     matched(10, 100, igdb_slug="a", igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS], playtime_forever=5),

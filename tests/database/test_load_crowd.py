@@ -24,4 +24,3 @@ def test_loads_in_three_processes_and_the_web_application_stay_out_of_each_other
     assert_items_are_right(database_url, crowd, web_application)
     assert_games_are_right(database_url, crowd)
     assert_ids_are_new_and_sort_by_time(database_url, len(crowd.orders))
-    print(web_application.counts)

@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 Moment = Literal["before", "after"]
 """Whether the wire breaks before the server hears of the message, or before the client hears what came of it."""
 
+MOMENTS: tuple[Moment, ...] = ("before", "after")
+
 
 class HungUpError(Exception):
     """One of the two ends is gone."""

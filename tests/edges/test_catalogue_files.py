@@ -1,6 +1,6 @@
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from itertools import count
@@ -18,6 +18,7 @@ from pipeline.errors import Retryable
 from pipeline.frames.catalogue import SCHEMA, empty, merge
 from schemas.frames import Catalogue
 from tests.stores import names, opened
+from tests.watched import Watched
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 GENRE = {"id": 5, "name": "Shooter", "slug": "shooter", "checksum": None}
@@ -64,52 +65,6 @@ def parquet(rows: pl.DataFrame, version: str | None = SCHEMA_VERSION) -> bytes:
 def apps(store: Store) -> list[int]:
     """The apps that one who comes anew finds."""
     return CatalogueFiles(store).read()["appid"].to_list()
-
-
-@dataclass
-class Watched:
-    """A store that notes every call, and fails before or after the one that is told."""
-
-    store: Store
-    fails_at: int = 0
-    is_carried_out: bool = False
-    calls: list[tuple[str, str]] = field(default_factory=list)
-
-    def _call(self, name: str, key: str, call: Callable[[], Any]) -> Any:
-        self.calls.append((name, key))
-        is_failing = len(self.calls) == self.fails_at
-        if is_failing and not self.is_carried_out:
-            raise Retryable("store_unavailable", "killed before")
-        answer = call()
-        if is_failing:
-            raise Retryable("store_unavailable", "killed behind")
-        return answer
-
-    def called(self, name: str) -> list[str]:
-        return [key for called, key in self.calls if called == name]
-
-    def read(self, key: str) -> bytes | None:
-        body: bytes | None = self._call("read", key, lambda: self.store.read(key))
-        return body
-
-    def write(self, key: str, body: bytes) -> None:
-        self._call("write", key, lambda: self.store.write(key, body))
-
-    def delete(self, key: str) -> None:
-        self._call("delete", key, lambda: self.store.delete(key))
-
-    def replace(self, key: str, body: bytes, etag: str | None) -> bool:
-        return bool(self._call("replace", key, lambda: self.store.replace(key, body, etag)))
-
-    def list(self, prefix: str) -> dict[str, str]:
-        etags: dict[str, str] = self._call("list", prefix, lambda: self.store.list(prefix))
-        return etags
-
-    def locate(self, key: str) -> str:
-        return self.store.locate(key)
-
-    def key_of(self, location: str) -> str:
-        return self.store.key_of(location)
 
 
 def test_a_catalogue_that_is_not_there_is_empty(at: Opened) -> None:
@@ -166,7 +121,13 @@ def test_a_compaction_of_nothing_is_no_harm(at: Opened) -> None:
 
 def test_other_files_are_nobodys_rows(at: Opened) -> None:
     CatalogueFiles(at.store).remember(known(10))
-    others = ["catalogue/sync.json", "catalogue/sync/pairs/1.parquet", f"{ASIDE}x.parquet", f"{NEW}x.txt", f"{APPS}.bak"]
+    others = [
+        "catalogue/sync.json",
+        "catalogue/sync/pairs/1.parquet",
+        f"{ASIDE}x.parquet",
+        f"{NEW}x.txt",
+        f"{APPS}.bak",
+    ]
     for key in others:
         at.store.write(key, b"other")
     assert apps(at.store) == [10]

@@ -26,8 +26,8 @@ class Calls:
         return "answer"
 
 
-def passing(**wait: float) -> Retryable:
-    return Retryable("igdb_unavailable", "Try again later.", **wait)
+def passing(retry_after: float | None = None) -> Retryable:
+    return Retryable("igdb_unavailable", "Try again later.", retry_after=retry_after)
 
 
 def in_seconds(seconds: float) -> str:

@@ -243,7 +243,7 @@ def test_a_passing_fault_is_mended_by_asking_again(sandbox: Sandbox, service: Se
     [
         pytest.param(Fault(status=429), 4, id="429, asked four times as often"),
         pytest.param(Fault(status=503), 15, id="503, halved down to 50 apps"),
-        pytest.param(Fault(kind="reset"), 1, id="reset"),
+        pytest.param(Fault(kind="reset"), 15, id="reset, halved likewise"),
     ],
 )
 def test_a_batch_that_fails_for_good_says_which_ids_were_not_answered(
@@ -252,9 +252,7 @@ def test_a_batch_that_fails_for_good_says_which_ids_were_not_answered(
     fault.service, fault.when = "igdb", lambda text: '"620"' not in text
     sandbox.faults.add(fault)
     told: list[int] = []
-    answers = asking(
-        sandbox, lambda igdb: igdb.fetch_external_games([*range(1, 401), 620], told.append), patience=ONCE
-    )
+    answers = asking(sandbox, lambda igdb: igdb.fetch_external_games([*range(1, 401), 620], told.append), patience=ONCE)
     *failed, whole = answers
     assert [row for answer in failed for row in answer.rows] == []
     assert sorted(appid for answer in failed for appid in answer.unanswered) == list(range(1, 401))

@@ -60,9 +60,7 @@ def test_an_app_is_asked_for_by_its_id_with_a_country_and_without_a_key(sandbox:
 
 
 @pytest.mark.parametrize(("apps", "requests"), [(1, 1), (200, 1), (201, 2), (1000, 5), (2000, 10)])
-def test_two_hundred_apps_are_asked_for_at_once_each_with_a_country(
-    sandbox: Sandbox, apps: int, requests: int
-) -> None:
+def test_two_hundred_apps_are_asked_for_at_once_each_with_a_country(sandbox: Sandbox, apps: int, requests: int) -> None:
     told: list[int] = []
     appids = [4_000_000 + 10 * number for number in range(apps)]
     answers = asking(sandbox, lambda store: store.fetch_items(reversed(appids), told.append))
@@ -150,10 +148,10 @@ def test_a_passing_fault_is_mended_by_asking_again(sandbox: Sandbox, fault: Faul
 
 @pytest.mark.parametrize("fault", [fault for fault in _faults() if fault.values[0].kind != "stall"])
 def test_a_lasting_fault_leaves_its_apps_unanswered_and_the_others_not(sandbox: Sandbox, fault: Fault) -> None:
-    fault.times, fault.when = None, lambda text: "%3A400%7D" in text
+    fault.times, fault.when = None, lambda text: "%3A620%7D" not in text
     sandbox.faults.add(fault)
     answers = asking(sandbox, lambda store: store.fetch_items([*range(201, 401), 620]), BRIEF)
-    assert unanswered(answers) == list(range(201, 401))
+    assert sorted(unanswered(answers)) == list(range(201, 401))
     assert {answer.error.code for answer in answers if answer.error} == {"steam_unavailable"}
     assert types(answers) == {620: "game"}
 
@@ -171,7 +169,7 @@ def test_where_nobody_listens_nothing_is_answered() -> None:
     "items",
     [
         pytest.param("[]", id="no items"),
-        pytest.param("[null, 7, \"x\", [], {}]", id="no objects"),
+        pytest.param('[null, 7, "x", [], {}]', id="no objects"),
         pytest.param('[{"id": "620", "success": 1, "type": 1}]', id="text for an id"),
         pytest.param('[{"id": 1e400, "success": 1, "type": 1}]', id="infinite id"),
         pytest.param('[{"id": 620, "success": 1, "type": 99}]', id="unknown type"),

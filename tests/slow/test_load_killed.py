@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 
 from tests.database.interrupted import Interruptions
+from tests.database.wire import MOMENTS
 from tests.database_fixtures import NewDatabase
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -13,12 +14,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 def test_a_load_whose_backend_is_lost_at_any_message_is_whole_in_the_end(new_database: NewDatabase) -> None:
     interruptions = Interruptions(new_database(2026))
 
-    for message, moment in product(range(1, interruptions.messages + 1), ("before", "after")):
+    for message, moment in product(range(1, interruptions.messages + 1), MOMENTS):
         interruptions.lose_the_backend(message, moment)
 
 
 def test_a_load_that_is_killed_at_any_message_is_made_good_by_the_next(new_database: NewDatabase) -> None:
     interruptions = Interruptions(new_database(2025))
 
-    for message, moment in product(range(1, interruptions.messages + 1), ("before", "after")):
+    for message, moment in product(range(1, interruptions.messages + 1), MOMENTS):
         interruptions.kill_the_load(message, moment)

@@ -1,7 +1,5 @@
 """Eight processes load two hundred overlapping libraries, and SavePoint's web application writes meanwhile."""
 
-import time
-
 import pytest
 
 from tests.database.crowd import Crowd, WebApplication, load_beside
@@ -11,7 +9,7 @@ from tests.database.end_state import (
     assert_imports_are_right,
     assert_items_are_right,
 )
-from tests.database_fixtures import NewDatabase, add_user, as_role, fetch
+from tests.database_fixtures import NewDatabase, add_user, as_role
 
 
 @pytest.mark.slow
@@ -22,11 +20,9 @@ def test_eight_processes_and_the_web_application_stay_out_of_each_others_way(new
     web_application = WebApplication(url)
     for user in crowd.user_ids:
         add_user(url, user)
-    t = time.time()
 
     failed = load_beside(web_application, as_role(url), crowd, processes=8)
 
-    print(time.time() - t, fetch(url, "SELECT deadlocks, xact_rollback FROM pg_stat_database WHERE datname = current_database()").rows(), web_application.counts, len(web_application.edits))
     assert failed == []
     assert web_application.unmet() == []
     assert_imports_are_right(url, crowd, web_application)

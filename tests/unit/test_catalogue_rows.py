@@ -221,7 +221,9 @@ def test_a_joined_library_says_of_every_app_what_it_is() -> None:
     rows = known(
         hit(10, 1, genres=[GENRE]), miss(20, match_reason="ambiguous", candidates=[2, 3]), miss(30), hit(99, 4)
     )
-    joined = join_catalogue(classified((20, "Two"), (99, "Two - Demo"), (10, "One"), (30, "None")), rows, no_overrides())
+    joined = join_catalogue(
+        classified((20, "Two"), (99, "Two - Demo"), (10, "One"), (30, "None")), rows, no_overrides()
+    )
     assert decisions(joined) == [
         (20, "UNMATCHED", "ambiguous", None),
         (99, "IGNORED", "filtered", None),

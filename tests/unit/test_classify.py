@@ -137,9 +137,7 @@ def item(appid: Any, **fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("row", "store_type"),
-    [
-        pytest.param(item(1, type=number), type_, id=type_) for number, type_ in enumerate(STORE_TYPES)
-    ]
+    [pytest.param(item(1, type=number), type_, id=type_) for number, type_ in enumerate(STORE_TYPES)]
     + [
         pytest.param(item(1, success=15), None, id="delisted"),
         pytest.param(item(1, success=2), None, id="failed"),

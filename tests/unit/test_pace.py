@@ -1,11 +1,12 @@
 import asyncio
 import selectors
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from pipeline.edges.pace import SLOWEST_SECONDS, Pace, Rhythm
+from pipeline.edges.pace import RECOVERY, SLOWEST_SECONDS, Pace, Rhythm
 
 Use = Callable[[Pace, Callable[..., Awaitable[None]]], Awaitable[None]]
 
@@ -31,12 +32,13 @@ class Loop(asyncio.SelectorEventLoop):
         return self._clock.now
 
 
-def sent(use: Use, *, seconds: float = 1.0, open_requests: int = 8, answered_after: float = 0.0) -> list[float]:
-    """When each request of a use of a pace goes out."""
+def sent(*uses: Use, seconds: float = 1.0, open_requests: int = 8, answered_after: float = 0.0) -> list[float]:
+    """When each request goes out, of uses that come one after the other and share a rhythm."""
     at: list[float] = []
+    rhythm = Rhythm(seconds)
 
-    async def run() -> None:
-        pace = Pace(Rhythm(seconds), open_requests)
+    async def run(use: Use) -> None:
+        pace = Pace(rhythm, open_requests)
 
         async def request(slots: int = 1) -> None:
             async with pace.slots(slots):
@@ -46,7 +48,8 @@ def sent(use: Use, *, seconds: float = 1.0, open_requests: int = 8, answered_aft
         await use(pace, request)
 
     with asyncio.Runner(loop_factory=Loop) as runner:
-        runner.run(run())
+        for use in uses:
+            runner.run(run(use))
     return at
 
 
@@ -64,6 +67,13 @@ def test_after_a_pause_there_is_nothing_to_make_up_for() -> None:
         await asyncio.gather(request(), request(), request())
 
     assert sent(use) == [0, 10, 11, 12]
+
+
+def test_whoever_comes_next_keeps_the_rhythm_of_whoever_was_before() -> None:
+    async def use(_pace: Pace, request: Callable[..., Awaitable[None]]) -> None:
+        await asyncio.gather(request(), request(2))
+
+    assert sent(use, use) == [0, 2, 4, 6]
 
 
 def test_a_request_that_counts_as_many_has_their_time_before_and_behind_it() -> None:
@@ -108,17 +118,16 @@ def test_of_the_refusals_of_one_second_the_first_counts() -> None:
     assert sent(use) == [1, 3, 7]
 
 
-def test_answers_add_a_tenth_of_a_request_a_second_up_to_the_full_rate() -> None:
+def test_answers_bring_the_rate_back_step_by_step_and_no_further() -> None:
     async def use(pace: Pace, request: Callable[..., Awaitable[None]]) -> None:
         pace.slow_down()
-        for _ in range(9):
+        for _ in range(6):
             await request()
             pace.speed_up()
 
     at = sent(use)
-    assert [round(1 / (later - earlier), 1) for earlier, later in zip(at, at[1:], strict=False)] == [
-        *(0.6, 0.7, 0.8, 0.9, 1.0, 1.0, 1.0, 1.0)
-    ]
+    rates = [1 / (later - earlier) for earlier, later in pairwise(at)]
+    assert rates == pytest.approx([min(1.0, 0.5 + RECOVERY * answers) for answers in range(1, 6)], abs=0.001)
 
 
 def test_the_rate_never_falls_below_the_slowest() -> None:

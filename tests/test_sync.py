@@ -1,0 +1,271 @@
+import asyncio
+import json
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+import pytest
+from polars.testing import assert_frame_equal
+
+from pipeline.catalogue_files import APPS, CatalogueFiles
+from pipeline.contract import Store
+from pipeline.edges.http import Patience
+from pipeline.edges.store import DirectoryStore
+from pipeline.errors import Retryable
+from pipeline.knowledge import OVERRIDES
+from pipeline.lookup import Progress, no_progress
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import GOG_SOURCE, World
+from pipeline.sync import GAMES, PAIRS, STATE, Synced, sync
+from tests.enrichments import Opened, Setup, enrich, open_igdb, paced, stats
+from tests.stores import opened
+from tests.watched import Watched
+
+ONCE = Setup(patience=Patience(timeout_seconds=5.0, attempts=1, base_seconds=0.01))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return DirectoryStore(tmp_path)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(World.synthetic(30), limits=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[Sandbox]:
+    """More than a part of pairs and more than a part of games."""
+    with Sandbox(World.synthetic(6_300, shared_every=9, ambiguous_every=50, bare_every=20), limits=False) as running:
+        yield running
+
+
+def synced(sandbox: Sandbox, store: Store, setup: Setup = ONCE, progress: Progress = no_progress) -> Synced:
+    async def run() -> Synced:
+        async with open_igdb(sandbox.environment, paced(sandbox, setup)) as igdb:
+            return await sync(store, CatalogueFiles(store), igdb, progress)
+
+    return asyncio.run(run())
+
+
+def pages(sandbox: Sandbox) -> list[int]:
+    """After which rows of external_games the answered pages came."""
+    asked = (record for record in sandbox.asked("igdb") if record.status == 200)
+    return [int(found[1]) for record in asked if (found := re.search(r"1 & id > (\d+)", record.body))]
+
+
+def games_asked(sandbox: Sandbox) -> list[int]:
+    """The games that were read, in the order in which they were."""
+    asked = (record for record in sandbox.asked("igdb") if record.status == 200)
+    lists = (found[1] for record in asked if (found := re.search(r"where id = \(([\d,]*)\)", record.body)))
+    return [int(number) for one in lists for number in one.split(",")]
+
+
+def verdicts(store: Store) -> dict[int, tuple[str, str, int | None]]:
+    rows = CatalogueFiles(store).read().select("appid", "match_status", "match_reason", "igdb_id")
+    return {appid: (status, reason, igdb_id) for appid, status, reason, igdb_id in rows.iter_rows()}
+
+
+def test_a_sync_knows_all_of_steam_and_an_enrichment_after_it_asks_igdb_nothing(large: Sandbox, tmp_path: Path) -> None:
+    large.requests.clear()
+    at = Opened("directory", tmp_path, DirectoryStore(tmp_path))
+    done = synced(large, at.store)
+    apps = {int(row["uid"]) for row in large.world.external_games if row.get("game")}
+    assert (done.is_full, done.apps, done.known) == (True, len(apps), len(apps))
+    assert verdicts(at.store).keys() == apps
+    assert {record.status for record in large.asked("igdb")} == {200}
+    assert pages(large) == sorted(set(pages(large)))
+    assert len(games_asked(large)) == len(set(games_asked(large)))
+    assert len(large.asked("igdb")) == done.requests - 1 < 40
+    assert at.store.list("catalogue/").keys() == {APPS, STATE}
+    large.requests.clear()
+    at.own(*({"appid": appid, "name": "Any"} for appid in sorted(apps)[:300]))
+    counts = stats(enrich(large, at.store))
+    assert (counts.matched + counts.unmatched, large.asked("igdb")) == (300, [])
+
+
+def test_a_sync_and_an_enrichment_come_to_the_same_verdicts(tmp_path: Path) -> None:
+    world = World.synthetic(60, shared_every=4, ambiguous_every=7)
+    world.add_external_game("90, 91", game=500_000)
+    world.add_external_game("none", game=500_000)
+    world.add_external_game("92", game=500_000, external_game_source=GOG_SOURCE)
+    world.add_external_game("93", game=9_999_999)
+    world.add_game(94, 7, "Nameless")["name"] = None
+    at = Opened("directory", tmp_path, DirectoryStore(tmp_path / "enriched"))
+    one_by_one = [1_000_000 + 10 * number for number in range(60)]
+    with Sandbox(world, limits=False) as sandbox:
+        synced(sandbox, DirectoryStore(tmp_path / "synced"))
+        at.own(*({"appid": appid, "name": "Any"} for appid in (*one_by_one, 93, 94)))
+        enrich(sandbox, at.store)
+    known = verdicts(DirectoryStore(tmp_path / "synced"))
+    assert {appid: known.pop(appid) for appid in (90, 91)} == dict.fromkeys(
+        (90, 91), ("MATCHED", "external_game", 500_000)
+    )
+    assert known == at.verdicts()
+    assert known[93] == known[94] == ("UNMATCHED", "igdb_incomplete", None)
+
+
+def test_progress_is_told_from_nothing_to_all(sandbox: Sandbox, store: Store) -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+    synced(sandbox, store, progress=lambda what, done, total: told.setdefault(what, []).append((done, total)))
+    assert {what: (steps[0], steps[-1]) for what, steps in told.items()} == {
+        "Steam apps on IGDB": ((0, 30), (30, 30)),
+        "Games on IGDB": ((0, 30), (30, 30)),
+    }
+
+
+def test_a_sync_killed_among_the_pages_goes_on_behind_its_last_part(large: Sandbox, store: Store) -> None:
+    large.requests.clear()
+    fault = large.faults.add(Fault(service="igdb", status=503, when=lambda text: "id > 6000;" in text))
+    with pytest.raises(Retryable):
+        synced(large, store)
+    large.faults.remove(fault)
+    assert len(store.list(PAIRS)) == 1
+    asked = pages(large)
+    large.requests.clear()
+    synced(large, store)
+    assert pages(large)[0] == 5000
+    assert set(asked) & set(pages(large)) == {5000, 5500}
+    assert store.list("catalogue/").keys() == {APPS, STATE}
+
+
+def test_a_sync_killed_among_the_games_asks_for_no_page_and_no_finished_game_again(
+    large: Sandbox, store: Store
+) -> None:
+    large.requests.clear()
+    last = max(large.world.games)
+    fault = large.faults.add(Fault(service="igdb", status=400, when=lambda text: f"{last})" in text))
+    with pytest.raises(Retryable):
+        synced(large, store)
+    large.faults.remove(fault)
+    (part,) = store.list(GAMES)
+    finished = int(part.removeprefix(GAMES).removesuffix(".parquet"))
+    large.requests.clear()
+    synced(large, store)
+    assert pages(large) == []
+    assert min(games_asked(large)) > finished
+    apps = {int(row["uid"]) for row in large.world.external_games if row.get("game")}
+    assert verdicts(store).keys() == apps
+
+
+@pytest.mark.parametrize("is_carried_out", [False, True], ids=["before", "behind"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["the first sync", "an incremental one"])
+def test_a_sync_killed_at_any_call_of_the_store_is_made_good_by_the_next(
+    sandbox: Sandbox, tmp_path: Path, *, is_first: bool, is_carried_out: bool
+) -> None:
+    whole = DirectoryStore(tmp_path / "whole")
+    synced(sandbox, whole)
+    expected = CatalogueFiles(whole).read().drop("looked_up_at")
+    for number in count(1):
+        store = DirectoryStore(tmp_path / str(number))
+        if not is_first:
+            synced(sandbox, store)
+        watched = Watched(store, number, is_carried_out)
+        try:
+            synced(sandbox, watched)
+        except Retryable:
+            synced(sandbox, store)
+        else:
+            break
+        assert_frame_equal(CatalogueFiles(store).read().drop("looked_up_at"), expected)
+        assert store.list("catalogue/").keys() == {APPS, STATE}
+    assert number > 8
+
+
+@pytest.mark.parametrize("kind", ["directory", "bucket"])
+def test_after_the_first_only_what_igdb_changed_is_asked_for(sandbox: Sandbox, tmp_path: Path, kind: str) -> None:
+    with opened(kind, tmp_path) as store:
+        synced(sandbox, store)
+        sandbox.requests.clear()
+        again = synced(sandbox, store)
+        assert (again.is_full, again.apps, again.known) == (False, 0, 30)
+        asked = [(record.path, "updated_at > 1" in record.body) for record in sandbox.asked("igdb")]
+        assert asked == [("/v4/external_games", True), ("/v4/games", True)]
+        sandbox.world.touch(500_003, name="Renamed")
+        sandbox.world.add_game(77, 600_001, "New", updated_at=int(time.time()))
+        sandbox.world.touch_external_game("77")
+        sandbox.world.touch_external_game("1000050", game=500_006)
+        sandbox.requests.clear()
+        third = synced(sandbox, store)
+        assert (third.is_full, third.apps, third.known) == (False, 3, 31)
+        assert sorted(games_asked(sandbox)) == [500_003, 500_006, 600_001]
+        known = CatalogueFiles(store).read()
+        assert known.filter(appid=1_000_030)["igdb_name"].to_list() == ["Renamed"]
+        assert verdicts(store)[77] == ("MATCHED", "external_game", 600_001)
+        assert verdicts(store)[1_000_050] == ("MATCHED", "external_game", 500_006)
+
+
+def test_a_row_that_igdb_changed_long_ago_is_not_asked_for(sandbox: Sandbox, store: Store) -> None:
+    synced(sandbox, store)
+    sandbox.world.touch(500_003, name="Renamed", updated_at=int(time.time()) - 2 * 86_400)
+    assert synced(sandbox, store).apps == 0
+
+
+def test_a_candidate_that_changed_makes_an_ambiguous_app_be_decided_anew(store: Store) -> None:
+    world = World()
+    world.add_game(10, 1, "One")
+    world.add_game(10, 2, "One again")
+    with Sandbox(world, limits=False) as sandbox:
+        synced(sandbox, store)
+        assert verdicts(store) == {10: ("UNMATCHED", "ambiguous", None)}
+        world.touch(2, version_parent=1)
+        synced(sandbox, store)
+    assert verdicts(store) == {10: ("MATCHED", "external_game", 1)}
+
+
+def test_an_incremental_sync_without_all_answers_is_made_again(sandbox: Sandbox, store: Store) -> None:
+    synced(sandbox, store)
+    sandbox.world.touch(500_003, name="Renamed")
+    fault = sandbox.faults.add(Fault(service="igdb", status=503, when=lambda text: "uid = (" in text))
+    with pytest.raises(Retryable):
+        synced(sandbox, store)
+    sandbox.faults.remove(fault)
+    assert synced(sandbox, store).apps == 1
+    assert "Renamed" in CatalogueFiles(store).read()["igdb_name"]
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["an incremental sync", "the first sync"])
+def test_what_humans_decided_is_not_touched(sandbox: Sandbox, tmp_path: Path, *, is_known: bool) -> None:
+    at = Opened("directory", tmp_path, DirectoryStore(tmp_path))
+    at.own({"appid": 1_000_030, "name": "Any"})
+    at.store.write(OVERRIDES, b"appid,action,igdb_id,note\n1000030,match,500007,\n")
+    if is_known:
+        synced(sandbox, at.store)
+    enrich(sandbox, at.store)
+    sandbox.world.touch(500_003, name="Renamed")
+    synced(sandbox, at.store)
+    assert verdicts(at.store)[1_000_030] == ("MATCHED", "override", 500_007)
+    sandbox.requests.clear()
+    enrich(sandbox, at.store)
+    assert at.verdicts() == {1_000_030: ("MATCHED", "override", 500_007)}
+    assert sandbox.requests == []
+
+
+def test_a_state_that_cannot_be_read_makes_the_next_sync_a_whole_one(sandbox: Sandbox, store: Store) -> None:
+    synced(sandbox, store)
+    store.write(STATE, b"spoilt")
+    assert synced(sandbox, store).is_full
+    assert json.loads(store.read(STATE) or b"")["synced_at"] <= datetime.now(UTC).timestamp()
+
+
+def test_a_world_without_steam_games_is_a_catalogue_without_rows(store: Store) -> None:
+    with Sandbox(World(), limits=False) as sandbox:
+        done = synced(sandbox, store)
+    assert (done.apps, done.known, verdicts(store)) == (0, 0, {})
+
+
+def test_pages_that_never_end_are_told(sandbox: Sandbox, store: Store) -> None:
+    rows = [{"id": 1, "uid": "10", "game": 1}] * 500
+    sandbox.faults.add(
+        Fault(
+            service="igdb", path="external_games", status=200, body=json.dumps(rows), when=lambda text: "fields" in text
+        )
+    )
+    with pytest.raises(Retryable, match="do not go on"):
+        synced(sandbox, store)

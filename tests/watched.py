@@ -1,0 +1,54 @@
+"""A store whose user may be killed at any call."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.contract import Store
+from pipeline.errors import Retryable
+
+
+@dataclass
+class Watched:
+    """A store that notes every call, and fails before or after the one that is told."""
+
+    store: Store
+    fails_at: int = 0
+    is_carried_out: bool = False
+    calls: list[tuple[str, str]] = field(default_factory=list)
+
+    def _call(self, name: str, key: str, call: Callable[[], Any]) -> Any:
+        self.calls.append((name, key))
+        is_failing = len(self.calls) == self.fails_at
+        if is_failing and not self.is_carried_out:
+            raise Retryable("store_unavailable", "killed before")
+        answer = call()
+        if is_failing:
+            raise Retryable("store_unavailable", "killed behind")
+        return answer
+
+    def called(self, name: str) -> list[str]:
+        return [key for called, key in self.calls if called == name]
+
+    def read(self, key: str) -> bytes | None:
+        body: bytes | None = self._call("read", key, lambda: self.store.read(key))
+        return body
+
+    def write(self, key: str, body: bytes) -> None:
+        self._call("write", key, lambda: self.store.write(key, body))
+
+    def delete(self, key: str) -> None:
+        self._call("delete", key, lambda: self.store.delete(key))
+
+    def replace(self, key: str, body: bytes, etag: str | None) -> bool:
+        return bool(self._call("replace", key, lambda: self.store.replace(key, body, etag)))
+
+    def list(self, prefix: str) -> dict[str, str]:
+        etags: dict[str, str] = self._call("list", prefix, lambda: self.store.list(prefix))
+        return etags
+
+    def locate(self, key: str) -> str:
+        return self.store.locate(key)
+
+    def key_of(self, location: str) -> str:
+        return self.store.key_of(location)
