@@ -111,6 +111,7 @@ def test_each_private_folder_has_a_place_of_its_own(folder: Path) -> None:
     assert data_folder(folder / "a") == data_folder(folder / "a") != data_folder(folder / "b")
 
 
+@pytest.mark.slow
 @ROOT
 def test_it_runs_from_a_private_installation_that_stays_private(folder: Path) -> None:
     private, elsewhere = folder / "private", folder / "elsewhere"

@@ -1,5 +1,7 @@
 """Processes load overlapping libraries while the web application writes; tests/slow does it with two hundred."""
 
+import pytest
+
 from tests.database.crowd import Crowd, WebApplication, load_beside
 from tests.database.end_state import (
     assert_games_are_right,
@@ -8,6 +10,8 @@ from tests.database.end_state import (
     assert_items_are_right,
 )
 from tests.database_fixtures import add_user, as_role
+
+pytestmark = pytest.mark.slow
 
 
 def test_loads_in_three_processes_and_the_web_application_stay_out_of_each_others_way(database_url: str) -> None:

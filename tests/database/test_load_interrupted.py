@@ -5,6 +5,8 @@ import pytest
 from tests.database.interrupted import Interruptions
 from tests.database.wire import MOMENTS, Moment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def interruptions(database_url: str) -> Interruptions:

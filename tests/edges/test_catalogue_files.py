@@ -262,6 +262,7 @@ def test_of_small_files_one_that_was_deleted_is_forgotten(here: Store) -> None:
     assert catalogue.read()["appid"].to_list() == [20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_carried_out", [False, True], ids=["before", "behind"])
 @pytest.mark.parametrize("kind", ["directory", "bucket"])
 def test_a_compaction_killed_at_any_call_loses_nothing(tmp_path: Path, kind: str, *, is_carried_out: bool) -> None:
@@ -421,6 +422,7 @@ def test_neither_lock_nor_draft_is_listed(here: Store) -> None:
     assert list(here.list("a/")) == ["a/b"]
 
 
+@pytest.mark.slow
 def test_a_bucket_lists_more_than_a_page(tmp_path: Path) -> None:
     with opened("bucket", tmp_path) as store:
         for number in range(1_001):

@@ -3,6 +3,7 @@ import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from math import inf
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ import pytest
 from pipeline.edges.batches import Answer
 from pipeline.edges.http import Patience
 from pipeline.edges.igdb import Igdb
+from pipeline.edges.pace import Rhythm
 from pipeline.edges.twitch import Token
 from pipeline.errors import PipelineError, Refused
 from pipeline.sandbox.faults import Fault
@@ -29,7 +31,7 @@ CANARY = "CANARY0123456789abcdef"
 def sandbox() -> Iterator[Sandbox]:
     world = World()
     world.add_game(620, 72, "Portal 2")
-    with Sandbox(world) as running:
+    with Sandbox(world, limits=False) as running:
         yield running
 
 
@@ -39,6 +41,7 @@ def asking(
     *,
     patience: Patience = QUICK,
     token: Token | None = None,
+    rhythm: Rhythm | None = None,
     changed: Mapping[str, str] = MappingProxyType({}),
 ) -> T:
     settings = {**sandbox.environment, **changed}
@@ -51,6 +54,7 @@ def asking(
             token_url=settings["TWITCH_TOKEN_URL"],
             patience=patience,
             token=token,
+            rhythm=None if sandbox.limits else rhythm or Rhythm(0.001),
         ) as igdb:
             return await call(igdb)
 
@@ -74,6 +78,7 @@ def through(handler: Callable[[httpx.Request], Any], call: Callable[[Igdb], Awai
             token_url="https://twitch.example/token",
             patience=QUICK,
             token=Token("token", time.time() + 3600),
+            rhythm=Rhythm(0.001),
             transport=httpx.MockTransport(handler),
         ) as igdb:
             return await call(igdb)
@@ -123,8 +128,52 @@ def test_many_apps_are_asked_for_by_the_hundred_and_progress_is_told(sandbox: Sa
     answers = asking(sandbox, lambda igdb: igdb.fetch_external_games(range(1, 902), told.append))
     assert len(answers) == len(sandbox.asked("igdb")) == 3
     assert sum(told) == 901
-    assert sandbox.busiest_second("igdb") <= 4
     assert sandbox.tokens_minted == 1
+
+
+def test_no_second_holds_more_than_four_requests_from_the_first_on() -> None:
+    with Sandbox(World()) as sandbox:
+        asking(sandbox, lambda igdb: igdb.fetch_external_games(range(1, 2402)))
+        assert [record.status for record in sandbox.asked("igdb")] == [200] * 7
+        assert sandbox.busiest_second("igdb") <= 4
+
+
+def test_two_tokens_revoked_at_once_are_mended_where_igdb_has_answered_before(sandbox: Sandbox) -> None:
+    async def ask(igdb: Igdb) -> list[Answer]:
+        await igdb.fetch_external_games([620])
+        sandbox.faults.add(Fault(service="igdb", status=401, times=2))
+        return await igdb.fetch_external_games([620])
+
+    (answer,) = asking(sandbox, ask)
+    assert (len(answer.rows), answer.error) == (1, None)
+
+
+def test_a_refused_token_is_not_sent_again_where_no_new_one_can_be_had(sandbox: Sandbox) -> None:
+    async def ask(igdb: Igdb) -> list[Answer]:
+        await igdb.fetch_external_games([620])
+        sandbox.revoke_tokens()
+        sandbox.faults.add(Fault(service="twitch", status=503, times=2))
+        return await igdb.fetch_external_games([620])
+
+    (answer,) = asking(sandbox, ask)
+    assert len(answer.rows) == 1
+    assert [record.status for record in sandbox.asked("igdb")] == [200, 401, 200]
+
+
+def test_rate_limits_do_not_use_up_the_attempts_for_failures(sandbox: Sandbox) -> None:
+    for status in (429, 500, 429, 500, 429):
+        sandbox.faults.add(Fault(service="igdb", status=status, times=1))
+    assert len(portal(sandbox).rows) == 1
+
+
+def test_a_rate_limit_of_twitch_does_not_slow_igdb_down(sandbox: Sandbox) -> None:
+    rhythm = Rhythm(0.001)
+    sandbox.faults.add(Fault(service="twitch", status=429, times=1))
+    portal(sandbox, rhythm=rhythm)
+    assert rhythm.slowed_at == -inf
+    sandbox.faults.add(Fault(service="igdb", status=429, times=1))
+    portal(sandbox, rhythm=rhythm)
+    assert rhythm.slowed_at > 0
 
 
 @pytest.mark.parametrize(
