@@ -153,7 +153,9 @@ class Matches(_Exact):
     match_status: MatchStatus = pa.Field(description="MATCHED, UNMATCHED or PENDING")
     match_reason: MatchReason = pa.Field(description="Why")
     igdb_id: pl.Int32 = pa.Field(nullable=True, description="The game, when MATCHED; a row of Games")
-    candidates: Annotated[pl.List, pl.Int32] = pa.Field(nullable=True, description="The games, when ambiguous")
+    candidates: Annotated[pl.List, pl.Int32] = pa.Field(
+        nullable=True, description="The games, when ambiguous; a human's, if IGDB lacks it"
+    )
 
 
 STORE_TYPES = (
@@ -201,7 +203,9 @@ class Catalogue(_Exact):
     version_parent: pl.Int32 = pa.Field(nullable=True, description="The game it is an edition of")
     genres: Annotated[pl.List, GENRE] = pa.Field(nullable=True, description="Its genres")
     platforms: Annotated[pl.List, PLATFORM] = pa.Field(nullable=True, description="Its platforms")
-    candidates: Annotated[pl.List, pl.Int32] = pa.Field(nullable=True, description="The games, when ambiguous")
+    candidates: Annotated[pl.List, pl.Int32] = pa.Field(
+        nullable=True, description="The games, when ambiguous; a human's, if IGDB lacks it"
+    )
     looked_up_at: Time = pa.Field(nullable=True, description="When IGDB was asked")
 
 

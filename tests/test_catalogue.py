@@ -199,6 +199,19 @@ def test_overrides_are_honoured_in_every_run_and_taken_back_when_they_are_gone(s
     assert here.verdicts() == plain
 
 
+def test_a_match_with_a_game_that_igdb_lacks_is_told_and_asked_for_once(sandbox: Sandbox, here: Opened) -> None:
+    here.own({"appid": 10, "name": "One"})
+    override(here, "10,match,999,")
+    for _ in range(2):
+        enrich(sandbox, here.store)
+        assert here.verdicts() == {10: ("UNMATCHED", "igdb_incomplete", None)}
+    assert len(sandbox.asked("igdb")) == 1
+    override(here, "10,match,1,")
+    sandbox.world.add_game(900, 1, "One")
+    enrich(sandbox, here.store)
+    assert here.verdicts() == {10: ("MATCHED", "override", 1)}
+
+
 def test_an_override_that_changes_its_mind_is_followed(sandbox: Sandbox, here: Opened) -> None:
     here.own({"appid": 10, "name": "One"})
     for igdb_id in (1, 2):

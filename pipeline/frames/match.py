@@ -98,11 +98,19 @@ def follow_editions(matches: pl.DataFrame, games: pl.DataFrame) -> pl.DataFrame:
 
 
 def mark_overrides(matches: pl.DataFrame, forced: pl.DataFrame) -> pl.DataFrame:
-    """Matches of the ExternalGames that humans gave, by their own reason."""
-    is_forced = pl.col("appid").is_in(forced["appid"].implode()) & (pl.col("match_reason") == "external_game")
-    return matches.with_columns(
-        match_reason=pl.when(is_forced).then(pl.lit("override", _REASON)).otherwise("match_reason")
+    """Matches of the ExternalGames that humans gave, by their own reason; a game that IGDB lacks is a candidate."""
+    given = matches.join(
+        forced.select("appid", given="igdb_id"), on="appid", how="left", validate="1:1", maintain_order="left"
     )
+    is_given, reason = pl.col("given").is_not_null(), pl.col("match_reason")
+    return given.with_columns(
+        match_reason=pl.when(is_given & (reason == "external_game"))
+        .then(pl.lit("override", _REASON))
+        .otherwise("match_reason"),
+        candidates=pl.when(is_given & (reason == "igdb_incomplete"))
+        .then(pl.concat_list("given"))
+        .otherwise("candidates"),
+    ).drop("given")
 
 
 _STATUS_OF = {"external_game": "MATCHED", "igdb_unavailable": "PENDING"}

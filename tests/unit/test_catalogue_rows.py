@@ -43,6 +43,11 @@ def miss(appid: int, *, age: timedelta = DAY, **columns: Any) -> dict[str, Any]:
     return {"appid": appid, **decided, "looked_up_at": NOW - age, **columns}
 
 
+def lacking(appid: int, igdb_id: int) -> dict[str, Any]:
+    """An app that a human matched to a game IGDB does not have."""
+    return miss(appid, match_reason="igdb_incomplete", candidates=[igdb_id])
+
+
 def store(appid: int, store_type: str | None, *, age: timedelta = DAY) -> dict[str, Any]:
     return {"appid": appid, "store_type": store_type, "store_asked_at": NOW - age}
 
@@ -168,6 +173,9 @@ def test_igdb_is_not_asked_about_what_is_filtered_or_ignored() -> None:
         pytest.param(("match", 72), hit(10, 72, match_reason="override"), False, id="as the human says"),
         pytest.param(("match", 72), hit(10, 9, match_reason="override"), True, id="another game than the human says"),
         pytest.param(("match", 72), miss(10, match_reason="igdb_incomplete"), True, id="a miss"),
+        pytest.param(("match", 72), lacking(10, 9), True, id="another game that IGDB lacks"),
+        pytest.param(("game", None), lacking(10, 72), True, id="no game that IGDB lacks any more"),
+        pytest.param(None, lacking(10, 72), True, id="a gone override to a game that IGDB lacks"),
         pytest.param(("game", None), hit(10), False, id="a game anyway"),
         pytest.param(("game", None), hit(10, match_reason="override"), True, id="no match any more"),
         pytest.param(None, hit(10, match_reason="override"), True, id="an override that is gone"),
@@ -180,6 +188,15 @@ def test_what_does_not_follow_the_override_there_is_now_is_asked_for_again(
     asked = unmatched(classified(10), known(row), overrides, NOW, LIVES).to_list()
     (status,) = join_catalogue(classified(10), known(row), overrides)["match_status"]
     assert (asked, status) == (([10], "PENDING") if is_asked else ([], "MATCHED"))
+
+
+def test_a_game_that_a_human_named_and_igdb_lacks_is_a_miss_like_others() -> None:
+    overrides, rows = overriding((10, "match", 72)), known(lacking(10, 72))
+    assert unmatched(classified(10), rows, overrides, NOW, LIVES).to_list() == []
+    assert unmatched(classified(10), rows, overrides, NOW + 7 * DAY, LIVES).to_list() == [10]
+    joined = join_catalogue(classified(10), rows, overrides)
+    assert decisions(joined) == [(10, "UNMATCHED", "igdb_incomplete", None)]
+    assert joined["igdb_candidates"].to_list() == [None]
 
 
 def test_types_are_remembered_with_the_time_of_the_question() -> None:

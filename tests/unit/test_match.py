@@ -215,3 +215,4 @@ def test_a_match_that_humans_gave_says_so() -> None:
         ("MATCHED", "external_game", 2),
         ("UNMATCHED", "igdb_incomplete", None),
     ]
+    assert matches["candidates"].to_list() == [None, None, [9]]
