@@ -48,13 +48,17 @@ def lock_news() -> Select[tuple[None]]:
 
 def _entry_news(target: Table, staged: Table) -> ColumnElement[bool]:
     is_new = exists(staged.c.igdbId).where(staged.c.foundId.is_(None))
-    return or_(is_new, *(select_.exists() for select_ in to_be_written(target, staged)))
+    return or_(is_new, *map(_any, to_be_written(target, staged)))
 
 
 def _link_news(links: Table, staged: Table, other: Table, other_id: str) -> ColumnElement[bool]:
     wanted = wanted_links(staged, other, other_id).subquery()
     is_there = exists().where(links.c.gameId == wanted.c.gameId, links.c[other_id] == wanted.c[other_id])
-    is_missing = select(wanted.c.gameId).where(~is_there).exists()
     is_ours = links.c.gameId.in_(select(wanted_links(staged, other, other_id).subquery("linked").c.gameId))
-    is_left = select(links.c.gameId).where(is_ours, ~is_listed(links, staged, other, other_id)).exists()
-    return or_(is_missing, is_left)
+    left = select(links.c.gameId).where(is_ours, ~is_listed(links, staged, other, other_id))
+    return or_(_any(select(wanted.c.gameId).where(~is_there)), _any(left))
+
+
+def _any(rows: Select[str]) -> ColumnElement[bool]:
+    """Counted to the end: an EXISTS is planned for its first row, and mostly there is none."""
+    return select(func.count()).select_from(rows.subquery()).scalar_subquery() > 0
