@@ -89,9 +89,8 @@ class DirectoryStore:
                     os.fsync(file.fileno())
                 Path(draft).chmod(0o644)
                 Path(draft).replace(path)
-            except BaseException:
+            finally:
                 Path(draft).unlink(missing_ok=True)
-                raise
 
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
         """Compare and write under a lock that every process of the machine respects."""
