@@ -1,6 +1,8 @@
 """What the three entry points have in common."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import cache
 from typing import Any, TypeVar
 
 from pipeline.errors import PipelineError, Retryable
@@ -10,6 +12,7 @@ from schemas.events import StageEvent, StageResponse
 
 Event = TypeVar("Event", bound=StageEvent)
 Response = TypeVar("Response", bound=StageResponse)
+T = TypeVar("T")
 
 
 def answer(
@@ -25,3 +28,13 @@ def answer(
         raise
     except PipelineError as error:
         return response.failed(error.code, error.message).answer()
+
+
+def run(stage: Coroutine[None, None, T]) -> T:
+    """What a stage gives, on the event loop that all invocations of this process share."""
+    return _runner().run(stage)
+
+
+@cache
+def _runner() -> asyncio.Runner:
+    return asyncio.Runner()

@@ -1,15 +1,13 @@
 """Stage 2 as an AWS Lambda function."""
 
-import asyncio
 from typing import Any
 
-from handlers.answer import answer
+from handlers.answer import answer, run
 from pipeline import wiring
+from pipeline.edges import igdb, steam_store  # noqa: F401 - loaded while Lambda initialises, not while a user waits
 from schemas.events import EnrichEvent, EnrichResponse
 
 
 def handler(event: object, _context: object) -> dict[str, Any]:
     """`{user_id, s3_location}` to an enriched CSV."""
-    return answer(
-        event, EnrichEvent, EnrichResponse, lambda settings, enrich: asyncio.run(wiring.enrich(settings, enrich))
-    )
+    return answer(event, EnrichEvent, EnrichResponse, lambda settings, enrich: run(wiring.enrich(settings, enrich)))

@@ -1,13 +1,13 @@
 """Stage 1 as an AWS Lambda function."""
 
-import asyncio
 from typing import Any
 
-from handlers.answer import answer
+from handlers.answer import answer, run
 from pipeline import wiring
+from pipeline.edges import steam  # noqa: F401 - loaded while Lambda initialises, not while the first user waits
 from schemas.events import FetchEvent, FetchResponse
 
 
 def handler(event: object, _context: object) -> dict[str, Any]:
     """`{user_id, steam_id64}` to a raw CSV."""
-    return answer(event, FetchEvent, FetchResponse, lambda settings, fetch: asyncio.run(wiring.fetch(settings, fetch)))
+    return answer(event, FetchEvent, FetchResponse, lambda settings, fetch: run(wiring.fetch(settings, fetch)))

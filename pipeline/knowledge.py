@@ -2,18 +2,21 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import polars as pl
 import structlog
 
 from pipeline.catalogue_files import CatalogueFiles
 from pipeline.contract import Store
-from pipeline.edges.igdb import Igdb
-from pipeline.edges.steam_store import SteamStore
 from pipeline.frames.catalogue import Lifetimes, merge, unmatched, untyped
 from pipeline.frames.classify import classify
 from pipeline.frames.overrides import overrides
 from pipeline.lookup import Progress, ask_igdb, ask_store
+
+if TYPE_CHECKING:
+    from pipeline.edges.igdb import Igdb
+    from pipeline.edges.steam_store import SteamStore
 
 OVERRIDES = "overrides.csv"
 
@@ -33,8 +36,8 @@ class Knowledge:
     """The catalogue, whom to ask for what it lacks, and how long to believe it."""
 
     catalogue: CatalogueFiles
-    igdb: Igdb
-    steam_store: SteamStore
+    igdb: "Igdb"
+    steam_store: "SteamStore"
     lifetimes: Lifetimes
     follows_editions: bool = False
 

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import polars as pl
 import structlog
 
 from pipeline.edges.batches import Answer, OnBatch
-from pipeline.edges.igdb import Igdb
-from pipeline.edges.steam_store import SteamStore
 from pipeline.frames.catalogue import matched, typed
 from pipeline.frames.classify import store_types
 from pipeline.frames.match import external_games, follow_editions, games, mark_overrides, resolve, unusable
 from pipeline.frames.overrides import forced_pairs
+
+if TYPE_CHECKING:
+    from pipeline.edges.igdb import Igdb
+    from pipeline.edges.steam_store import SteamStore
 
 Progress = Callable[[str, int, int], None]
 """Told what is done, how much of it, and of how much."""
@@ -25,7 +28,7 @@ def no_progress(_what: str, _done: int, _total: int) -> None:
 
 
 async def ask_store(
-    store: SteamStore, appids: pl.Series, at: datetime, progress: Progress = no_progress
+    store: "SteamStore", appids: pl.Series, at: datetime, progress: Progress = no_progress
 ) -> pl.DataFrame:
     """The types of apps, as Catalogue rows; apps the store gives no answer for are missing, and names decide."""
     answers = await store.fetch_items(appids, counting(progress, "Types asked of Steam's store", appids.len()))
@@ -33,7 +36,7 @@ async def ask_store(
 
 
 async def ask_igdb(
-    igdb: Igdb,
+    igdb: "Igdb",
     appids: pl.Series,
     overrides: pl.DataFrame,
     at: datetime,
@@ -71,7 +74,7 @@ async def ask_igdb(
     return matched(mark_overrides(matches, forced), known, at)
 
 
-async def _games(igdb: Igdb, ids: pl.Series, progress: Progress) -> tuple[pl.DataFrame, list[Answer]]:
+async def _games(igdb: "Igdb", ids: pl.Series, progress: Progress) -> tuple[pl.DataFrame, list[Answer]]:
     answers = await igdb.fetch_games(ids, counting(progress, "Games read from IGDB", ids.len()))
     known, faults = games(rows_of(answers))
     _report(faults)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import polars as pl
@@ -9,8 +10,6 @@ import structlog
 
 from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
 from pipeline.contract import Store, set_aside
-from pipeline.edges.postgres import Database
-from pipeline.edges.steam import Steam
 from pipeline.errors import Failed
 from pipeline.frames.catalogue import join_catalogue
 from pipeline.frames.library import library
@@ -33,12 +32,16 @@ from schemas.events import (
 from schemas.frames import EnrichedLibrary, RawLibrary
 from schemas.manifest import Source
 
+if TYPE_CHECKING:
+    from pipeline.edges.postgres import Database
+    from pipeline.edges.steam import Steam
+
 PRIVACY_PAGE = "https://steamcommunity.com/my/edit/settings"
 
 log = structlog.get_logger()
 
 
-async def find_account(steam: Steam, steam_id: str) -> str:
+async def find_account(steam: "Steam", steam_id: str) -> str:
     """The SteamID64 that any form of Steam id stands for; asks Steam only about a vanity name.
 
     Raises:
@@ -57,7 +60,7 @@ async def find_account(steam: Steam, steam_id: str) -> str:
     return steam_id64
 
 
-async def fetch(store: Store, steam: Steam, event: FetchEvent) -> FetchResponse:
+async def fetch(store: Store, steam: "Steam", event: FetchEvent) -> FetchResponse:
     """Steam's list of what an account owns, as a raw CSV.
 
     Raises:
@@ -115,7 +118,7 @@ async def enrich(
 
 def load(  # noqa: PLR0913 - what to load, where, and how
     store: Store,
-    database: Database,
+    database: "Database",
     event: LoadEvent,
     *,
     status_unplayed: str | None = None,
@@ -146,7 +149,7 @@ def load(  # noqa: PLR0913 - what to load, where, and how
     return LoadResponse(success=True, stats=loaded.counts, rejected=0, seconds=run.seconds, dry_run=would)
 
 
-async def _nothing_shown(steam: Steam, steam_id64: str) -> Failed:
+async def _nothing_shown(steam: "Steam", steam_id64: str) -> Failed:
     """Steam's empty answer means a private library as well as no account; its profile tells which."""
     if await steam.has_account(steam_id64):
         return Failed(

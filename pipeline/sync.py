@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import structlog
@@ -14,12 +14,14 @@ from pipeline.catalogue_files import CatalogueFiles
 from pipeline.contract import Store
 from pipeline.edges.apicalypse import PAGE, Query, all_external_games, changed_games
 from pipeline.edges.batches import Answer, OnBatch, batches, ignore
-from pipeline.edges.igdb import Igdb
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import matched, naming, without_overridden
 from pipeline.frames.match import external_games, games, resolve
 from pipeline.frames.overrides import no_overrides
 from pipeline.lookup import Progress, ask_igdb, counting, no_progress, rows_of
+
+if TYPE_CHECKING:
+    from pipeline.edges.igdb import Igdb
 
 STATE = "catalogue/sync.json"
 PAIRS, GAMES = "catalogue/sync/pairs/", "catalogue/sync/games/"
@@ -48,7 +50,7 @@ class Synced:
     requests: int
 
 
-async def sync(store: Store, catalogue: CatalogueFiles, igdb: Igdb, progress: Progress = no_progress) -> Synced:
+async def sync(store: Store, catalogue: CatalogueFiles, igdb: "Igdb", progress: Progress = no_progress) -> Synced:
     """Read all that IGDB has for Steam, or what changed since the last time; killed, the next one goes on from there.
 
     Raises:
@@ -69,14 +71,14 @@ async def sync(store: Store, catalogue: CatalogueFiles, igdb: Igdb, progress: Pr
     return Synced(state.synced_at is None, rows.height, compaction.apps, igdb.requests)
 
 
-async def _everything(store: Store, igdb: Igdb, began: int, progress: Progress) -> pl.DataFrame:
+async def _everything(store: Store, igdb: "Igdb", began: int, progress: Progress) -> pl.DataFrame:
     pairs = await _all_pairs(_pairs(store), igdb, progress)
     known = await _all_games(_games(store), igdb, pairs["igdb_id"].unique().sort(), progress)
     matches = resolve(pairs["appid"].unique(), pairs, known)
     return matched(matches, known, datetime.fromtimestamp(began, UTC))
 
 
-async def _all_pairs(parts: "_Parts", igdb: Igdb, progress: Progress) -> pl.DataFrame:
+async def _all_pairs(parts: "_Parts", igdb: "Igdb", progress: Progress) -> pl.DataFrame:
     """Page by page; every ten pages are kept as a part."""
     query = all_external_games()
     on_page = counting(progress, "Steam apps on IGDB", await igdb.count(query))
@@ -88,7 +90,7 @@ async def _all_pairs(parts: "_Parts", igdb: Igdb, progress: Progress) -> pl.Data
     return parts.read().unique().sort("appid", "igdb_id")
 
 
-async def _all_games(parts: "_Parts", igdb: Igdb, ids: pl.Series, progress: Progress) -> pl.DataFrame:
+async def _all_games(parts: "_Parts", igdb: "Igdb", ids: pl.Series, progress: Progress) -> pl.DataFrame:
     after, _ = parts.reached()
     on_batch = counting(progress, "Games on IGDB", ids.len())
     on_batch(ids.filter(ids <= after).len())
@@ -102,7 +104,7 @@ async def _all_games(parts: "_Parts", igdb: Igdb, ids: pl.Series, progress: Prog
     return parts.read().unique("igdb_id", maintain_order=True)
 
 
-async def _changes(known: pl.DataFrame, igdb: Igdb, since: int, progress: Progress) -> pl.DataFrame:
+async def _changes(known: pl.DataFrame, igdb: "Igdb", since: int, progress: Progress) -> pl.DataFrame:
     """Apps whose ids IGDB changed, and apps of games it changed, looked up anew."""
     pairs, _, _ = await _pages(igdb, all_external_games(since), 0)
     changed, _, _ = await _pages(igdb, changed_games(since), 0)
@@ -115,7 +117,7 @@ async def _changes(known: pl.DataFrame, igdb: Igdb, since: int, progress: Progre
 
 
 async def _pages(
-    igdb: Igdb, query: Query, after: int, most: int | None = None, on_page: OnBatch = ignore
+    igdb: "Igdb", query: Query, after: int, most: int | None = None, on_page: OnBatch = ignore
 ) -> tuple[list[Any], int, bool]:
     """Rows after an id: `(rows, the last one's id, whether there are no more)`."""
     rows: list[Any] = []

@@ -1,4 +1,7 @@
-"""Settings to open clients; what the command line and the handlers share."""
+"""Settings to open clients; what the command line and the handlers share.
+
+What only some of the stages need is imported where it is opened: a Lambda function starts the faster for it.
+"""
 
 import logging
 import sys
@@ -6,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from hashlib import sha256
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -14,15 +17,9 @@ from pydantic import ValidationError
 from pipeline import stages
 from pipeline.catalogue_files import CatalogueFiles, Memory
 from pipeline.contract import Store
-from pipeline.edges.http import Patience
-from pipeline.edges.igdb import SECONDS_PER_REQUEST, Igdb
 from pipeline.edges.pace import Rhythm
-from pipeline.edges.postgres import Database
-from pipeline.edges.postgres_session import Limits
-from pipeline.edges.steam import Steam
-from pipeline.edges.steam_store import SteamStore
+from pipeline.edges.patience import Patience
 from pipeline.edges.store import open_store
-from pipeline.edges.twitch import Token
 from pipeline.errors import Refused
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.knowledge import Knowledge
@@ -30,6 +27,13 @@ from pipeline.lookup import Progress, no_progress
 from pipeline.settings import Settings
 from pipeline.sync import Synced, sync
 from schemas.events import EnrichEvent, EnrichResponse, FetchEvent, FetchResponse, LoadEvent, LoadResponse, StageEvent
+
+if TYPE_CHECKING:
+    from pipeline.edges.igdb import Igdb
+    from pipeline.edges.postgres import Database
+    from pipeline.edges.steam import Steam
+    from pipeline.edges.steam_store import SteamStore
+    from pipeline.edges.twitch import Token
 
 STEAM_RETRY_SECONDS = 5.0
 """Steam answers even a first call with 429 at times, and mends itself in seconds (Playnite: 5 times, 5 s apart)."""
@@ -122,8 +126,11 @@ def catalogue(settings: Settings) -> CatalogueFiles:
     return CatalogueFiles(place, _memory(place.locate("")))
 
 
-def database(settings: Settings) -> Database:
+def database(settings: Settings) -> "Database":
     """SavePoint's database; nothing is opened yet."""
+    from pipeline.edges.postgres import Database  # noqa: PLC0415 - a stage imports only what it needs
+    from pipeline.edges.postgres_session import Limits  # noqa: PLC0415 - a stage imports only what it needs
+
     settings.require("database_url")
     patience = _patience(settings)
     return Database(
@@ -154,12 +161,16 @@ def configure_logging(settings: Settings, default_format: str = "json") -> None:
     )
 
 
-def _steam(settings: Settings) -> Steam:
+def _steam(settings: Settings) -> "Steam":
+    from pipeline.edges.steam import Steam  # noqa: PLC0415 - a stage imports only what it needs
+
     patience = _patience(settings, STEAM_RETRY_SECONDS)
     return Steam(_secret(settings, "steam_api_key"), settings.steam_api_url, patience)
 
 
-def _steam_store(settings: Settings) -> SteamStore:
+def _steam_store(settings: Settings) -> "SteamStore":
+    from pipeline.edges.steam_store import SteamStore  # noqa: PLC0415 - a stage imports only what it needs
+
     patience = _patience(settings)
     return SteamStore(settings.steam_store_api_url, replace(patience, attempts=min(patience.attempts, STORE_ATTEMPTS)))
 
@@ -168,8 +179,10 @@ def _lifetimes(settings: Settings) -> Lifetimes:
     return Lifetimes(timedelta(days=settings.catalogue_ttl_days), timedelta(days=settings.catalogue_miss_ttl_days))
 
 
-def open_igdb(settings: Settings) -> Igdb:
+def open_igdb(settings: Settings) -> "Igdb":
     """IGDB, to be asked on behalf of the configured Twitch application."""
+    from pipeline.edges.igdb import Igdb  # noqa: PLC0415 - a stage imports only what it needs
+
     client_id, secret = str(settings.igdb_client_id), _secret(settings, "igdb_client_secret")
     return Igdb(
         client_id,
@@ -192,12 +205,16 @@ def _memory(_place: str) -> Memory:
 @cache
 def _rhythm(_client_id: str) -> Rhythm:
     """One pace for all clients of a process: the four requests a second belong to the account."""
+    from pipeline.edges.igdb import SECONDS_PER_REQUEST  # noqa: PLC0415 - a stage imports only what it needs
+
     return Rhythm(SECONDS_PER_REQUEST)
 
 
 @cache
-def _token(_client_id: str, _secret_sha256: str, _token_url: str) -> Token:
+def _token(_client_id: str, _secret_sha256: str, _token_url: str) -> "Token":
     """One token for all clients of a process: Twitch keeps 25 alive an application, a warm Lambda needs one."""
+    from pipeline.edges.twitch import Token  # noqa: PLC0415 - a stage imports only what it needs
+
     return Token()
 
 

@@ -12,6 +12,9 @@ import polars as pl
 
 NaiveTime = Annotated[pl.Datetime, "ms", None]
 
+FALLBACKS = {"name": (" (IGDB ", ")"), "slug": ("-igdb-", "")}
+"""What stands before and after the IGDB id in a name or slug, which must be unique, that another row has taken."""
+
 
 class Exact(pa.DataFrameModel):
     """What every staged frame is checked for besides its columns."""

@@ -145,6 +145,3 @@ UNIQUE_KEYS = {
     "GamePlatform": ("gameId", "platformId"),
 }
 """The keys without which loads that run side by side would write rows twice."""
-
-FALLBACKS = {"name": (" (IGDB ", ")"), "slug": ("-igdb-", "")}
-"""What stands before and after the IGDB id in a name or slug, which must be unique, that another row has taken."""

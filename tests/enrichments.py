@@ -14,9 +14,9 @@ from pipeline import stages
 from pipeline.catalogue_files import CatalogueFiles, Memory
 from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
 from pipeline.contract import Store
-from pipeline.edges.http import Patience
 from pipeline.edges.igdb import Igdb, Multiquery
 from pipeline.edges.pace import Rhythm
+from pipeline.edges.patience import Patience
 from pipeline.edges.steam import Steam
 from pipeline.edges.steam_store import SteamStore
 from pipeline.edges.twitch import Token

@@ -9,7 +9,7 @@ import pytest
 from moto import mock_aws
 
 from pipeline.contract import Store
-from pipeline.edges.http import Patience
+from pipeline.edges.patience import Patience
 from pipeline.edges.store import open_store
 
 BUCKET = "savepoint-imports"

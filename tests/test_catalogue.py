@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.catalogue_files import APPS, CatalogueFiles, Memory
-from pipeline.edges.http import Patience
 from pipeline.edges.igdb import Multiquery
+from pipeline.edges.patience import Patience
 from pipeline.edges.store import DirectoryStore
 from pipeline.edges.twitch import Token
 from pipeline.errors import Retryable

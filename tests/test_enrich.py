@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.edges.http import Patience
+from pipeline.edges.patience import Patience
 from pipeline.edges.store import DirectoryStore
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.frames.catalogue import Lifetimes

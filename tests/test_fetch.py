@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from pipeline import stages
 from pipeline.checkpoints import read_checkpoint
 from pipeline.contract import Store
-from pipeline.edges.http import Patience
+from pipeline.edges.patience import Patience
 from pipeline.edges.steam import Steam
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.layout import raw_checkpoint

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline.catalogue_files import APPS, CatalogueFiles
 from pipeline.contract import Store
-from pipeline.edges.http import Patience
+from pipeline.edges.patience import Patience
 from pipeline.edges.store import DirectoryStore
 from pipeline.errors import Retryable
 from pipeline.knowledge import OVERRIDES

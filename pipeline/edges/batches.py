@@ -59,6 +59,7 @@ async def gather(awaitables: Sequence[Awaitable[T]]) -> list[T]:
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def batches(ids: Sequence[int], size: int) -> list[Sequence[int]]:

@@ -11,9 +11,10 @@ import structlog
 
 from pipeline.edges.apicalypse import PAGE, Asked, Query, Search, external_games_of, games_by_id, grouped, named
 from pipeline.edges.batches import SMALLEST, Answer, OnBatch, ask_in_batches, batches, gather, ignore
-from pipeline.edges.http import Patience, cause, open_client, send
+from pipeline.edges.http import cause, open_client, send
 from pipeline.edges.igdb_answers import judge
 from pipeline.edges.pace import Pace, Rhythm
+from pipeline.edges.patience import Patience
 from pipeline.edges.twitch import Token, Twitch
 from pipeline.errors import PipelineError, Refused, Retryable
 

@@ -7,7 +7,8 @@ from typing import Any, Self
 
 import httpx
 
-from pipeline.edges.http import Patience, decode, open_client, retry_after
+from pipeline.edges.http import decode, open_client, retry_after
+from pipeline.edges.patience import Patience
 from pipeline.errors import Failed, Refused, Retryable
 
 OWNED_GAMES = {

@@ -9,7 +9,8 @@ from typing import Any, Self
 import httpx
 
 from pipeline.edges.batches import Answer, OnBatch, ask_in_batches, ignore
-from pipeline.edges.http import Patience, decode, open_client, retry_after, send
+from pipeline.edges.http import decode, open_client, retry_after, send
+from pipeline.edges.patience import Patience
 from pipeline.errors import Retryable
 
 ITEMS = 200

@@ -20,7 +20,7 @@ from botocore.exceptions import (
 )
 
 from pipeline.contract import Store
-from pipeline.edges.http import Patience
+from pipeline.edges.patience import Patience
 from pipeline.errors import Failed, Refused, Retryable
 
 if TYPE_CHECKING:

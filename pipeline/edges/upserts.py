@@ -37,7 +37,8 @@ from pipeline.edges.staging_tables import (
     STAGED_GENRES,
     STAGED_PLATFORMS,
 )
-from schemas.tables import FALLBACKS, GAME, GAME_GENRE, GAME_PLATFORM, GENRE, PLATFORM
+from schemas.staging import FALLBACKS
+from schemas.tables import GAME, GAME_GENRE, GAME_PLATFORM, GENRE, PLATFORM
 
 NOW = func.timezone("UTC", func.now())
 """The transaction's start: SavePoint's times are UTC, whatever the session's time zone is."""

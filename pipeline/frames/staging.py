@@ -6,6 +6,7 @@ import polars as pl
 
 from pipeline.errors import Failed
 from schemas.staging import (
+    FALLBACKS,
     Staged,
     StagedGames,
     StagedGenres,
@@ -13,7 +14,6 @@ from schemas.staging import (
     StagedLinks,
     StagedPlatforms,
 )
-from schemas.tables import FALLBACKS
 
 GENRES = pl.List(pl.Struct({"id": pl.Int32, "name": pl.String, "slug": pl.String, "checksum": pl.String}))
 PLATFORMS = pl.List(

@@ -6,7 +6,8 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from pipeline.edges.http import Patience, decode, open_client, retry_after
+from pipeline.edges.http import decode, open_client, retry_after
+from pipeline.edges.patience import Patience
 from pipeline.errors import Failed, PipelineError, Retryable
 
 QUICK = Patience(attempts=4, base_seconds=0.01)

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from pipeline.edges.batches import Answer
-from pipeline.edges.http import Patience
 from pipeline.edges.igdb import Igdb
 from pipeline.edges.pace import Rhythm
+from pipeline.edges.patience import Patience
 from pipeline.edges.twitch import Token
 from pipeline.errors import PipelineError, Refused
 from pipeline.sandbox.faults import Fault

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.edges.apicalypse import LONGEST_NAME, MAX_BYTES, SEARCHED, Search, grouped, named, quoted
-from pipeline.edges.http import Patience
 from pipeline.edges.igdb import GIVE_UP_AFTER, Igdb, Multiquery
+from pipeline.edges.patience import Patience
 from pipeline.errors import Refused
 from pipeline.sandbox.apicalypse import parse, parse_multiquery
 from pipeline.sandbox.faults import Fault

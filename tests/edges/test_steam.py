@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pipeline.edges.http import Patience
+from pipeline.edges.patience import Patience
 from pipeline.edges.steam import Steam
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.sandbox.faults import Fault

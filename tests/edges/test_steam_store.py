@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from pipeline.edges.batches import Answer
-from pipeline.edges.http import Patience
+from pipeline.edges.patience import Patience
 from pipeline.edges.steam_store import SteamStore
 from pipeline.frames.classify import store_types
 from pipeline.lookup import rows_of, unanswered

@@ -10,7 +10,7 @@ import pytest
 from moto.core import set_initial_no_auth_action_count
 
 from pipeline.contract import Store
-from pipeline.edges.http import Patience
+from pipeline.edges.patience import Patience
 from pipeline.edges.store import DirectoryStore, open_store
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.sandbox.faults import Fault

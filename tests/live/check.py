@@ -11,8 +11,8 @@ from rich.console import Console
 
 from pipeline import stages, wiring
 from pipeline.catalogue_files import CatalogueFiles
-from pipeline.edges.http import Patience
 from pipeline.edges.igdb import Igdb
+from pipeline.edges.patience import Patience
 from pipeline.edges.steam import Steam
 from pipeline.edges.steam_store import SteamStore
 from pipeline.edges.twitch import Token

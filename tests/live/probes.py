@@ -11,7 +11,8 @@ import httpx
 from pydantic import SecretStr
 
 from pipeline.edges.apicalypse import GAME_FIELDS, PAGE
-from pipeline.edges.http import Patience, open_client
+from pipeline.edges.http import open_client
+from pipeline.edges.patience import Patience
 from pipeline.edges.steam import OWNED_GAMES
 from pipeline.edges.twitch import Token
 from pipeline.settings import Settings

@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from pipeline import wiring
-from pipeline.edges.http import Patience
+from pipeline.edges.patience import Patience
 from pipeline.settings import Settings
 from tests.lambda_fixtures import set_only
 from tests.live.check import check

@@ -16,8 +16,8 @@ from moto.server import ThreadedMotoServer
 
 from pipeline.catalogue_files import APPS, NEW, CatalogueFiles
 from pipeline.contract import Store
-from pipeline.edges.http import Patience
 from pipeline.edges.pace import Rhythm
+from pipeline.edges.patience import Patience
 from pipeline.edges.store import open_store
 from pipeline.layout import raw_checkpoint
 from pipeline.lookup import no_progress
