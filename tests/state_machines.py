@@ -1,9 +1,4 @@
-"""The state machines of `infra/` in moto's interpreter, with our handlers where AWS has Lambda functions.
-
-    with deployed_functions({"SteamImportFunction": steam_import.handler, ...}) as functions:
-        ended = execute("import", {"user_id": ..., "steam_id64": ...}, run_id="run-1")
-    assert functions.events["SteamImportFunction"] == [...]
-"""
+"""The state machines of `infra/` in moto's interpreter, with our handlers where AWS has Lambda functions."""
 
 import contextlib
 import json
@@ -13,6 +8,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -20,17 +16,12 @@ from uuid import uuid4
 import boto3
 from moto import mock_aws
 from moto.awslambda_simple.models import LambdaSimpleBackend, lambda_simple_backends
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 
 from tests.lambda_fixtures import REGION, Handler, invoke
 
 INFRA = Path(__file__).parents[1] / "infra"
 ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/state-machine"
-RETRIES = 2
-"""How often an executed definition retries; a committed one does it more often."""
-
-HASTE = {"IntervalSeconds": 1, "MaxDelaySeconds": 1, "JitterStrategy": "FULL", "MaxAttempts": RETRIES}
-"""The interpreter sleeps for at least a second before a retry, and with jitter for a part of it."""
 
 
 class Ended(NamedTuple):
@@ -51,7 +42,14 @@ class Functions(LambdaSimpleBackend):
         self.handlers = handlers
         self.events: dict[str, list[Any]] = defaultdict(list)
 
-    def invoke(self, function_name: str, _qualifier: object, body: Any, _headers: object, headers: Any) -> bytes:
+    def invoke(
+        self,
+        function_name: str,
+        qualifier: str | None,  # noqa: ARG002 - moto says who the arguments are
+        body: Any,
+        headers: Any,  # noqa: ARG002
+        response_headers: Any,
+    ) -> bytes:
         """Call a handler as Lambda's runtime for Python does: what it raises is named by its class."""
         name = function_name.rsplit(":", 1)[-1]
         event = json.loads(body)
@@ -61,7 +59,7 @@ class Functions(LambdaSimpleBackend):
         error = call.exception()
         if error is None:
             return json.dumps(call.result()).encode()
-        headers["x-amz-function-error"] = "Unhandled"
+        response_headers["x-amz-function-error"] = "Unhandled"
         stack = traceback.format_tb(error.__traceback__)
         failed = {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": stack}
         return json.dumps(failed).encode()
@@ -86,16 +84,18 @@ def definition(name: str) -> dict[str, Any]:
     return states
 
 
-def execute(name: str, event: object, *, run_id: str | None = None, seconds: float = 30) -> Ended:
-    """Execute a state machine of `infra/`, but with hardly a wait and few retries.
+def execute(name: str, event: object, *, run_id: str | None = None, retries: int = 1, seconds: float = 60) -> Ended:
+    """Execute a state machine of `infra/`, but with hardly a wait, and so many retries.
 
     Raises:
         TimeoutError: It did not end in these seconds.
     """
     client = _client()
-    hasty = json.dumps(json.loads(json.dumps(definition(name)), object_hook=_hasty))
-    machine = client.create_state_machine(name=f"{name}-{uuid4()}", definition=hasty, roleArn=ROLE)["stateMachineArn"]
-    started = client.start_execution(stateMachineArn=machine, name=run_id or str(uuid4()), input=json.dumps(event))
+    hasty = json.loads(json.dumps(definition(name)), object_hook=partial(_hasty, retries=retries))
+    machine = client.create_state_machine(name=f"{name}-{uuid4()}", definition=json.dumps(hasty), roleArn=ROLE)
+    started = client.start_execution(
+        stateMachineArn=machine["stateMachineArn"], name=run_id or str(uuid4()), input=json.dumps(event)
+    )
     return _ended(client, started["executionArn"], time.monotonic() + seconds)
 
 
@@ -121,7 +121,9 @@ def _ended(client: Any, arn: str, deadline: float) -> Ended:
     raise TimeoutError(f"{arn} did not end in time")
 
 
-def _hasty(state: dict[str, Any]) -> dict[str, Any]:
-    if "ErrorEquals" in state and "IntervalSeconds" in state:
-        return state | HASTE
+def _hasty(state: dict[str, Any], retries: int) -> dict[str, Any]:
+    if "IntervalSeconds" in state:
+        # The interpreter sleeps at least a second before a retry, and with jitter a part of it.
+        haste = {"IntervalSeconds": 1, "MaxDelaySeconds": 1, "JitterStrategy": "FULL", "MaxAttempts": retries}
+        return state | haste
     return state | {"Seconds": 0} if "Seconds" in state else state

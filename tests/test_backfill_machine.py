@@ -12,16 +12,16 @@ import pytest
 
 from pipeline.errors import Retryable
 from tests.lambda_fixtures import put
-from tests.state_machines import RETRIES, deployed_functions, execute, map_runs
+from tests.state_machines import deployed_functions, execute, map_runs
 from tests.stores import BUCKET
 
 FUNCTION = "BackfillFunction"
 STEPS = ["plan", "fetch", "catalogue", "enrich", "load", "report"]
 SHARDS_KEY = "backfills/run-1/shards.json"
-SHARDS = 20
+FEW, MANY = 3, 20
 INPUT = {"users": f"s3://{BUCKET}/users.csv"}
 ANSWER = dict.fromkeys(("error", "error_code", "shard", "shards", "bucket", "shards_key", "report", "stats"))
-PLANNED = {"shards": SHARDS, "bucket": BUCKET, "shards_key": SHARDS_KEY}
+PLANNED = {"bucket": BUCKET, "shards_key": SHARDS_KEY}
 REFUSED = {"success": False, "error": "Why.", "error_code": "configuration"}
 
 Misfortune = Callable[[str, int | None, int], dict[str, Any]]
@@ -30,7 +30,8 @@ Misfortune = Callable[[str, int | None, int], dict[str, Any]]
 class StandIn:
     """Answers each step; `misfortune(step, shard, attempt)` says what is different about an answer, or raises."""
 
-    def __init__(self, misfortune: Misfortune = lambda *_: {}) -> None:
+    def __init__(self, misfortune: Misfortune = lambda *_: {}, *, shards: int = FEW) -> None:
+        self.shards = shards
         self.misfortune = misfortune
         self.attempts: Counter[tuple[str, int | None]] = Counter()
         self.running: Counter[str] = Counter()
@@ -55,8 +56,8 @@ class StandIn:
     def planned(self, step: str) -> dict[str, Any]:
         if step != "plan":
             return {}
-        put(SHARDS_KEY, json.dumps([{"shard": shard} for shard in range(SHARDS)]))
-        return PLANNED
+        put(SHARDS_KEY, json.dumps([{"shard": shard} for shard in range(self.shards)]))
+        return PLANNED | {"shards": self.shards}
 
 
 def at(step: str, difference: dict[str, Any] | Exception) -> Misfortune:
@@ -76,8 +77,7 @@ def steps_of(events: list[Any]) -> list[str]:
 
 def test_the_steps_follow_each_other_and_each_shard_is_asked_for_once(bucket: str) -> None:
     assert bucket
-    standing_in = StandIn()
-    with deployed_functions({FUNCTION: standing_in}) as functions:
+    with deployed_functions({FUNCTION: StandIn()}) as functions:
         ended = execute("backfill", INPUT, run_id="run-1")
         runs = map_runs(ended)
     assert ended.status == "SUCCEEDED"
@@ -87,49 +87,33 @@ def test_the_steps_follow_each_other_and_each_shard_is_asked_for_once(bucket: st
     assert events[0] == {"step": "plan", "run_id": "run-1", "users": INPUT["users"], "shard_size": None}
     for step in ("fetch", "enrich", "load"):
         asked = sorted((event for event in events if event["step"] == step), key=lambda event: event["shard"])
-        assert asked == [{"step": step, "run_id": "run-1", "shard": shard} for shard in range(SHARDS)]
+        assert asked == [{"step": step, "run_id": "run-1", "shard": shard} for shard in range(FEW)]
     for step in ("catalogue", "report"):
         assert [event for event in events if event["step"] == step] == [{"step": step, "run_id": "run-1"}]
-    assert [(run["maxConcurrency"], run["toleratedFailurePercentage"]) for run in runs] == [(2, 10), (20, 10), (4, 10)]
-    assert standing_in.most_at_once["fetch"] <= 2
-    assert standing_in.most_at_once["load"] <= 4
-    assert standing_in.most_at_once["catalogue"] == 1
+    assert [(run["maxConcurrency"], run["toleratedFailurePercentage"]) for run in runs] == [(2, 50), (20, 50), (4, 50)]
 
 
 def test_a_shard_that_fails_for_good_keeps_neither_the_others_nor_the_report_from_being_done(bucket: str) -> None:
     assert bucket
 
     def misfortune(step: str, shard: int | None, attempt: int) -> dict[str, Any]:
-        if step == "fetch" and shard == 3 and attempt <= 2:
-            raise Retryable("steam_unavailable", "Later.")
+        if (step, shard) == ("load", 5) or ((step, shard) == ("fetch", 3) and attempt <= 2):
+            raise Retryable("store_unavailable", "Later.")
         return REFUSED if shard == 7 else {}
 
-    standing_in = StandIn(misfortune)
+    standing_in = StandIn(misfortune, shards=MANY)
     with deployed_functions({FUNCTION: standing_in}) as functions:
-        ended = execute("backfill", INPUT, run_id="run-1")
+        ended = execute("backfill", INPUT, run_id="run-1", retries=2)
         runs = map_runs(ended)
     assert (ended.status, ended.output["step"]) == ("SUCCEEDED", "report")
-    assert [(run["itemCounts"]["failed"], run["itemCounts"]["succeeded"]) for run in runs] == [(1, 19)] * 3
-    assert standing_in.attempts["fetch", 3] == 3
-    assert standing_in.attempts["fetch", 7] == 1
+    failed_and_done = [(run["itemCounts"]["failed"], run["itemCounts"]["succeeded"]) for run in runs]
+    assert failed_and_done == [(1, 19), (1, 19), (2, 18)]
+    attempts = {asked: times for asked, times in standing_in.attempts.items() if times > 1}
+    assert attempts == {("fetch", 3): 3, ("load", 5): 3}
     assert steps_of(functions.events[FUNCTION]) == STEPS
-
-
-def test_a_shard_that_no_retry_mends_fails_alone(bucket: str) -> None:
-    assert bucket
-
-    def misfortune(step: str, shard: int | None, _attempt: int) -> dict[str, Any]:
-        if step == "load" and shard == 5:
-            raise Retryable("database_unavailable", "Later.")
-        return {}
-
-    standing_in = StandIn(misfortune)
-    with deployed_functions({FUNCTION: standing_in}):
-        ended = execute("backfill", INPUT, run_id="run-1")
-        runs = map_runs(ended)
-    assert ended.status == "SUCCEEDED"
-    assert [run["itemCounts"]["failed"] for run in runs] == [0, 0, 1]
-    assert standing_in.attempts["load", 5] == 1 + RETRIES
+    assert standing_in.most_at_once["fetch"] <= 2
+    assert standing_in.most_at_once["load"] <= 4
+    assert standing_in.most_at_once["catalogue"] == 1
 
 
 def test_the_input_says_which_run_goes_on_and_how_fast(bucket: str) -> None:
