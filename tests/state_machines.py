@@ -72,8 +72,10 @@ def deployed_functions(handlers: Mapping[str, Handler]) -> Iterator[Functions]:
         functions = Functions(handlers)
         backends = lambda_simple_backends[DEFAULT_ACCOUNT_ID]
         backends[REGION] = functions
-        yield functions
-        del backends[REGION]
+        try:
+            yield functions
+        finally:
+            del backends[REGION]
 
 
 def definition(name: str) -> dict[str, Any]:

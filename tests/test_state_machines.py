@@ -75,6 +75,10 @@ def test_every_task_retries_what_a_retry_may_mend_and_has_a_limit(name: str) -> 
         assert task["TimeoutSeconds"] == LONGEST_LAMBDA_SECONDS
 
 
+def test_igdb_is_given_a_while_before_it_is_asked_again() -> None:
+    assert definition("import")["States"]["WaitForIgdb"] == {"Type": "Wait", "Seconds": 900, "Next": "CountRounds"}
+
+
 def test_a_fetch_of_a_backfill_outlasts_the_daily_limit_of_steam() -> None:
     states = definition("backfill")["States"]
     retrier = states["Fetch"]["ItemProcessor"]["States"]["FetchShard"]["Retry"][0]
