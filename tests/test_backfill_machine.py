@@ -1,0 +1,160 @@
+"""The state machine of a backfill: steps and shards, with a function that stands in for the handler."""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+import pytest
+
+from pipeline.errors import Retryable
+from tests.lambda_fixtures import put
+from tests.state_machines import deployed_functions, execute, map_runs
+from tests.stores import BUCKET
+
+FUNCTION = "BackfillFunction"
+STEPS = ["plan", "fetch", "catalogue", "enrich", "load", "report"]
+SHARDS_KEY = "backfills/run-1/shards.json"
+FEW, MANY = 3, 20
+INPUT = {"users": f"s3://{BUCKET}/users.csv"}
+ANSWER = dict.fromkeys(("error", "error_code", "shard", "shards", "bucket", "shards_key", "report", "stats"))
+PLANNED = {"bucket": BUCKET, "shards_key": SHARDS_KEY}
+REFUSED = {"success": False, "error": "Why.", "error_code": "configuration"}
+
+Misfortune = Callable[[str, int | None, int], dict[str, Any]]
+
+
+class StandIn:
+    """Answers each step; `misfortune(step, shard, attempt)` says what is different about an answer, or raises."""
+
+    def __init__(self, misfortune: Misfortune = lambda *_: {}, *, shards: int = FEW) -> None:
+        self.shards = shards
+        self.misfortune = misfortune
+        self.attempts: Counter[tuple[str, int | None]] = Counter()
+        self.running: Counter[str] = Counter()
+        self.most_at_once: Counter[str] = Counter()
+        self.lock = threading.Lock()
+
+    def __call__(self, event: Any, _context: object) -> dict[str, Any]:
+        step, shard = event["step"], event.get("shard")
+        self.enter(step, shard)
+        time.sleep(0.01)
+        with self.lock:
+            self.running[step] -= 1
+        answer = {"success": True, **ANSWER, "step": step, "run_id": event["run_id"], "shard": shard}
+        return answer | self.planned(step) | self.misfortune(step, shard, self.attempts[step, shard])
+
+    def enter(self, step: str, shard: int | None) -> None:
+        with self.lock:
+            self.attempts[step, shard] += 1
+            self.running[step] += 1
+            self.most_at_once[step] = max(self.most_at_once[step], self.running[step])
+
+    def planned(self, step: str) -> dict[str, Any]:
+        if step != "plan":
+            return {}
+        put(SHARDS_KEY, json.dumps([{"shard": shard} for shard in range(self.shards)]))
+        return PLANNED | {"shards": self.shards}
+
+
+def at(step: str, difference: dict[str, Any] | Exception) -> Misfortune:
+    """A step that answers differently, or raises each time."""
+
+    def misfortune(this: str, _shard: int | None, _attempt: int) -> dict[str, Any]:
+        if this == step and isinstance(difference, Exception):
+            raise difference
+        return difference if this == step and isinstance(difference, dict) else {}
+
+    return misfortune
+
+
+def steps_of(events: list[Any]) -> list[str]:
+    return [step for step, _ in groupby(event["step"] for event in events)]
+
+
+def test_the_steps_follow_each_other_and_each_shard_is_asked_for_once(bucket: str) -> None:
+    assert bucket
+    with deployed_functions({FUNCTION: StandIn()}) as functions:
+        ended = execute("backfill", INPUT, run_id="run-1")
+        runs = map_runs(ended)
+    assert ended.status == "SUCCEEDED"
+    assert ended.output == {"success": True, **ANSWER, "step": "report", "run_id": "run-1"}
+    events = functions.events[FUNCTION]
+    assert steps_of(events) == STEPS
+    assert events[0] == {"step": "plan", "run_id": "run-1", "users": INPUT["users"], "shard_size": None}
+    for step in ("fetch", "enrich", "load"):
+        asked = sorted((event for event in events if event["step"] == step), key=lambda event: event["shard"])
+        assert asked == [{"step": step, "run_id": "run-1", "shard": shard} for shard in range(FEW)]
+    for step in ("catalogue", "report"):
+        assert [event for event in events if event["step"] == step] == [{"step": step, "run_id": "run-1"}]
+    assert [(run["maxConcurrency"], run["toleratedFailurePercentage"]) for run in runs] == [(2, 50), (20, 50), (4, 50)]
+
+
+def test_a_shard_that_fails_for_good_keeps_neither_the_others_nor_the_report_from_being_done(bucket: str) -> None:
+    assert bucket
+
+    def misfortune(step: str, shard: int | None, attempt: int) -> dict[str, Any]:
+        if (step, shard) == ("load", 5) or ((step, shard) == ("fetch", 3) and attempt <= 2):
+            raise Retryable("store_unavailable", "Later.")
+        return REFUSED if shard == 7 else {}
+
+    standing_in = StandIn(misfortune, shards=MANY)
+    with deployed_functions({FUNCTION: standing_in}) as functions:
+        ended = execute("backfill", INPUT, run_id="run-1", retries=2)
+        runs = map_runs(ended)
+    assert (ended.status, ended.output["step"]) == ("SUCCEEDED", "report")
+    failed_and_done = [(run["itemCounts"]["failed"], run["itemCounts"]["succeeded"]) for run in runs]
+    assert failed_and_done == [(1, 19), (1, 19), (2, 18)]
+    attempts = {asked: times for asked, times in standing_in.attempts.items() if times > 1}
+    assert attempts == {("fetch", 3): 3, ("load", 5): 3}
+    assert steps_of(functions.events[FUNCTION]) == STEPS
+    assert standing_in.most_at_once["fetch"] <= 2
+    assert standing_in.most_at_once["load"] <= 4
+    assert standing_in.most_at_once["catalogue"] == 1
+
+
+def test_the_input_says_which_run_goes_on_and_how_fast(bucket: str) -> None:
+    assert bucket
+    given = {"run_id": "run-1", "shard_size": 500, "fetch_concurrency": 1, "load_concurrency": 3}
+    with deployed_functions({FUNCTION: StandIn()}) as functions:
+        ended = execute("backfill", given | {"tolerated_failure_percentage": 25}, run_id="another")
+        runs = map_runs(ended)
+    events = functions.events[FUNCTION]
+    assert events[0] == {"step": "plan", "run_id": "run-1", "users": None, "shard_size": 500}
+    assert {event["run_id"] for event in events} == {"run-1"}
+    assert [(run["maxConcurrency"], run["toleratedFailurePercentage"]) for run in runs] == [(1, 25), (20, 25), (3, 25)]
+
+
+def test_a_list_of_nobody_is_reported_at_once(bucket: str) -> None:
+    assert bucket
+    with deployed_functions({FUNCTION: StandIn(at("plan", {"shards": 0}))}) as functions:
+        ended = execute("backfill", INPUT)
+    assert ended.status == "SUCCEEDED"
+    assert steps_of(functions.events[FUNCTION]) == ["plan", "report"]
+
+
+@pytest.mark.parametrize(
+    ("misfortune", "steps", "error"),
+    [
+        pytest.param(at("plan", REFUSED), STEPS[:1], "configuration", id="no plan"),
+        pytest.param(at("plan", {"shards_key": "gone"}), ["plan", "report"], None, id="a map that cannot run"),
+        pytest.param(at("catalogue", REFUSED), [*STEPS[:3], "report"], "configuration", id="no catalogue"),
+        pytest.param(
+            at("catalogue", Retryable("igdb_unavailable", "Why.")), [*STEPS[:3], "report"], "Retryable", id="no IGDB"
+        ),
+    ],
+)
+def test_what_stops_a_run_fails_the_execution_behind_the_report(
+    bucket: str, misfortune: Misfortune, steps: list[str], error: str | None
+) -> None:
+    assert bucket
+    with deployed_functions({FUNCTION: StandIn(misfortune)}) as functions:
+        ended = execute("backfill", INPUT)
+    assert ended.status == "FAILED"
+    assert steps_of(functions.events[FUNCTION]) == steps
+    if error:
+        assert ended.error == error
+        assert "Why." in (ended.cause or "")

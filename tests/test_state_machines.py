@@ -1,0 +1,189 @@
+"""The state machine of one user's import: what is committed, and what it does with the three handlers."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from handlers import database_import, igdb_enrichment, steam_import
+from pipeline.errors import Retryable
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import World
+from tests.database_fixtures import NewDatabase, rows_of
+from tests.lambda_fixtures import ACCOUNT, USER, Handler, written
+from tests.state_machines import definition, deployed_functions, execute
+
+FETCH, ENRICH, LOAD = FUNCTIONS = ("SteamImportFunction", "IgdbEnrichmentFunction", "DatabaseImportFunction")
+HANDLERS: dict[str, Handler] = {
+    FETCH: steam_import.handler,
+    ENRICH: igdb_enrichment.handler,
+    LOAD: database_import.handler,
+}
+INPUT = {"user_id": USER, "steam_id64": ACCOUNT}
+FETCHED = {"success": True, "error": None, "error_code": None, "s3_location": "raw"}
+ENRICHED = {"success": True, "error": None, "error_code": None, "s3_enriched_location": "enriched"}
+LOADED = {"success": True, "error": None, "error_code": None, "stats": {"games_created": 1}}
+LONGEST_LAMBDA_SECONDS = 900
+
+
+@pytest.fixture
+def url_2026(deployed: Sandbox, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch) -> str:
+    assert deployed
+    url = new_database(2026)
+    monkeypatch.setenv("DATABASE_URL", url)
+    return url
+
+
+def answering(*answers: dict[str, Any] | Exception) -> Handler:
+    """A function that gives these answers, and the last of them for ever."""
+    left = list(answers)
+
+    def handler(_event: object, _context: object) -> dict[str, Any]:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return handler
+
+
+def enriched(pending: int) -> dict[str, Any]:
+    return ENRICHED | {"stats": {"pending": pending}}
+
+
+def dicts(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a definition."""
+    if isinstance(tree, dict):
+        yield tree
+    if isinstance(tree, dict | list):
+        for branch in tree.values() if isinstance(tree, dict) else tree:
+            yield from dicts(branch)
+
+
+@pytest.mark.parametrize("name", ["import", "backfill"])
+def test_every_task_retries_what_a_retry_may_mend_and_has_a_limit(name: str) -> None:
+    tasks = [state for state in dicts(definition(name)) if state.get("Type") == "Task"]
+    assert len(tasks) >= len(FUNCTIONS)
+    for task in tasks:
+        retried = {error: retrier for retrier in task["Retry"] for error in retrier["ErrorEquals"]}
+        assert retried["Retryable"].items() >= {"IntervalSeconds": 60, "BackoffRate": 2}.items()
+        assert "JitterStrategy" not in retried["Retryable"]
+        assert {"Lambda.TooManyRequestsException", "Lambda.ServiceException"} < retried.keys()
+        assert not {"States.ALL", "States.TaskFailed", "Exception"} & retried.keys()
+        assert task["TimeoutSeconds"] == LONGEST_LAMBDA_SECONDS
+
+
+def test_igdb_is_given_a_while_before_it_is_asked_again() -> None:
+    assert definition("import")["States"]["WaitForIgdb"] == {"Type": "Wait", "Seconds": 900, "Next": "CountRounds"}
+
+
+def test_a_fetch_of_a_backfill_outlasts_the_daily_limit_of_steam() -> None:
+    states = definition("backfill")["States"]
+    retrier = states["Fetch"]["ItemProcessor"]["States"]["FetchShard"]["Retry"][0]
+    assert retrier["ErrorEquals"] == ["Retryable"]
+    waits = [min(60 * 2**attempt, retrier["MaxDelaySeconds"]) for attempt in range(retrier["MaxAttempts"])]
+    assert sum(waits) > 24 * 60 * 60
+
+
+@pytest.mark.parametrize("name", ["import", "backfill"])
+def test_a_definition_has_a_limit_and_leaves_only_its_functions_to_the_deployment(name: str) -> None:
+    machine = definition(name)
+    assert machine["TimeoutSeconds"] > LONGEST_LAMBDA_SECONDS
+    assert "${" not in str(machine)
+
+
+def test_a_library_is_imported_under_one_timestamp_and_one_run_id(url_2026: str) -> None:
+    with deployed_functions(HANDLERS) as functions:
+        ended = execute("import", INPUT, run_id="run-1")
+    assert ended.status == "SUCCEEDED"
+    answers = {"success": True, "error": None, "error_code": None, "run_id": "run-1", "rounds": 0}
+    assert ended.output.items() >= (INPUT | answers).items()
+    assert len(rows_of(url_2026, "ImportedGame")) == ended.output["fetch"]["game_count"] == 4
+    assert ended.output["load"]["stats"]["games_created"] == 2
+    (event,), (enrich,), (load,) = (functions.events[name] for name in FUNCTIONS)
+    same = {"user_id": USER, "timestamp": event["timestamp"], "run_id": "run-1"}
+    assert event == same | {"steam_id64": ACCOUNT}
+    assert enrich == same | {"s3_location": ended.output["fetch"]["s3_location"]}
+    assert load == same | {"s3_enriched_location": ended.output["enrich"]["s3_enriched_location"]}
+
+
+def test_a_private_library_ends_the_execution_without_failing_it(deployed: Sandbox) -> None:
+    deployed.world.accounts |= {World.PRIVATE_ACCOUNT: World.recorded().accounts[World.PRIVATE_ACCOUNT]}
+    with deployed_functions(HANDLERS) as functions:
+        ended = execute("import", INPUT | {"steam_id64": World.PRIVATE_ACCOUNT})
+    assert ended.status == "SUCCEEDED"
+    refused = {"success": False, "error_code": "private_library", "enrich": None, "load": None}
+    assert ended.output.items() >= refused.items()
+    assert ended.output["error"] == ended.output["fetch"]["error"]
+    assert "Game details" in ended.output["error"]
+    assert list(functions.events) == [FETCH]
+
+
+@pytest.mark.parametrize("stage", [ENRICH, LOAD])
+def test_what_a_later_stage_refuses_is_the_answer_too(bucket: str, stage: str) -> None:
+    assert bucket
+    refusal = answering({"success": False, "error": "Why.", "error_code": "checkpoint_invalid", "stats": None})
+    standing_in = {FETCH: answering(FETCHED), ENRICH: answering(enriched(pending=1)), LOAD: answering(LOADED)}
+    with deployed_functions(standing_in | {stage: refusal}) as functions:
+        ended = execute("import", INPUT)
+    assert ended.status == "SUCCEEDED"
+    assert ended.output.items() >= {"success": False, "error": "Why.", "error_code": "checkpoint_invalid"}.items()
+    assert list(functions.events)[-1] == stage
+
+
+def test_an_outage_of_igdb_is_outlasted_and_a_stage_overwrites_its_own_output(
+    deployed: Sandbox, url_2026: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRY_ATTEMPTS", "1")
+    deployed.faults.add(Fault(service="igdb", path="/external_games", status=503, times=1))
+    deployed.faults.add(Fault(service="igdb", path="/games", status=503, times=1))
+    with deployed_functions(HANDLERS) as functions:
+        ended = execute("import", INPUT)
+    assert ended.output.items() >= {"success": True, "rounds": 1}.items()
+    assert ended.output["enrich"]["stats"]["pending"] == 0
+    assert [len(functions.events[name]) for name in FUNCTIONS] == [1, 3, 2]
+    raised, pending, whole = functions.events[ENRICH]
+    assert raised == pending == whole
+    keys = [re.sub(r"\d{8}T\d{6}Z", "time", key.removeprefix(f"imports/{USER}/")) for key in written()]
+    assert sorted(keys) == ["time-enriched.csv", "time-enriched.json", "time-raw.csv", "time-raw.json"]
+    assert len(rows_of(url_2026, "Game")) == 2
+
+
+def test_pending_games_are_asked_about_three_times_more_at_most(bucket: str) -> None:
+    assert bucket
+    standing_in = {FETCH: answering(FETCHED), ENRICH: answering(enriched(pending=1)), LOAD: answering(LOADED)}
+    with deployed_functions(standing_in) as functions:
+        ended = execute("import", INPUT)
+    assert ended.output.items() >= {"success": True, "rounds": 3, "enrich": enriched(pending=1)}.items()
+    assert [len(functions.events[name]) for name in FUNCTIONS] == [1, 4, 4]
+
+
+def test_an_outage_in_a_later_round_leaves_the_import_a_success(bucket: str) -> None:
+    assert bucket
+    enrich = answering(enriched(pending=1), Retryable("igdb_unavailable", "Later."))
+    with deployed_functions({FETCH: answering(FETCHED), ENRICH: enrich, LOAD: answering(LOADED)}) as functions:
+        ended = execute("import", INPUT)
+    assert ended.output.items() >= {"success": True, "rounds": 1, "enrich": enriched(pending=1)}.items()
+    assert [len(functions.events[name]) for name in FUNCTIONS] == [1, 3, 1]
+
+
+@pytest.mark.parametrize("stage", [FETCH, ENRICH])
+def test_what_no_retry_mends_fails_the_execution_by_its_name(bucket: str, stage: str) -> None:
+    assert bucket
+    failing = answering(Retryable("store_unavailable", "S3 does not answer."))
+    standing_in = {FETCH: answering(FETCHED), ENRICH: answering(enriched(pending=0)), LOAD: answering(LOADED)}
+    with deployed_functions(standing_in | {stage: failing}) as functions:
+        ended = execute("import", INPUT)
+    assert (ended.status, ended.error) == ("FAILED", "Retryable")
+    assert "store_unavailable: S3 does not answer." in (ended.cause or "")
+    assert len(functions.events[stage]) == 2
+
+
+def test_a_bug_is_not_retried(bucket: str) -> None:
+    assert bucket
+    with deployed_functions({FETCH: answering(KeyError("appid"))}) as functions:
+        ended = execute("import", INPUT)
+    assert (ended.status, ended.error) == ("FAILED", "KeyError")
+    assert len(functions.events[FETCH]) == 1
