@@ -1,7 +1,8 @@
 "use strict";
 (() => {
-  const CHUNK = 100;
+  const CHUNK = 50;
   const TYPING_MS = 120;
+  const MEASURED = new Set(["playtime_forever", "last_played", "year"]);
   const TONES = { MATCHED: "main", IGNORED: "muted" };
 
   const byId = (id) => document.getElementById(id);
@@ -25,7 +26,7 @@
   // Without accents and case, so that pokemon finds Pokémon.
   const folded = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
   const texts = all.map((row) =>
-    folded([rows.name[row], rows.igdb_name[row] ?? "", rows.genres[row], kindOf(row), rows.match[row], rows.appid[row]].join("\n")));
+    folded([rows.name[row], rows.igdb_name[row] ?? "", rows.genres[row], kindOf(row), rows.match[row]].join("\n")));
 
   const shows = {
     all: () => true,
@@ -40,7 +41,7 @@
     const key = `${column} ${direction}`;
     if (!orders.has(key)) {
       const values = rows[column];
-      const compare = typeof values.find((value) => !isBlank(value)) === "number" ? (a, b) => a - b : collator.compare;
+      const compare = MEASURED.has(column) ? (a, b) => (a > b) - (a < b) : collator.compare;
       const sign = direction === "ascending" ? 1 : -1;
       const [blank, said] = [[], []];
       for (const row of all) (isBlank(values[row]) ? blank : said).push(row);
@@ -94,7 +95,7 @@
     const terms = folded(byId("search").value).split(/\s+/).filter(Boolean);
     const shown = isShown(byId("show").value);
     found = ordered(sorted.column, sorted.direction)
-      .filter((row) => shown(row) && terms.every((term) => texts[row].includes(term)));
+      .filter((row) => shown(row) && terms.every((term) => texts[row].includes(term) || term === String(rows.appid[row])));
     body.replaceChildren();
     append(CHUNK);
     byId("none").hidden = found.length > 0;
@@ -102,8 +103,7 @@
   }
 
   function sortBy(column) {
-    const isNumber = typeof rows[column].find((value) => !isBlank(value)) === "number" || column === "last_played";
-    const first = isNumber ? "descending" : "ascending";
+    const first = MEASURED.has(column) ? "descending" : "ascending";
     const other = first === "descending" ? "ascending" : "descending";
     sorted = { column, direction: sorted.column === column && sorted.direction === first ? other : first };
     showSorting();
