@@ -50,6 +50,7 @@ def html_report(enriched: pl.DataFrame, source: str) -> str:
         source=escape(source),
         style=_part("report.css"),
         figures="\n".join(_figures(counts, most_played(enriched))),
+        nothing_hidden=_hidden_unless(not counts.apps),
         empty_hidden=_hidden_unless(counts.apps),
         charts="\n".join(_charts(enriched)),
         pending=f"{counts.pending:,}",
@@ -94,7 +95,7 @@ def _title(enriched: pl.DataFrame) -> str:
 
 
 def _figures(counts: Figures, most: pl.DataFrame) -> Iterable[str]:
-    yield _figure("Games", f"{counts.games:,}", f"and {counts.filtered:,} apps that are filtered")
+    yield _figure("Games", f"{counts.games:,}", f"of {counts.apps:,} apps; {counts.filtered:,} are filtered")
     yield _figure("Played", hours(counts.minutes), "in these games")
     yield _figure("Never played", f"{counts.unplayed:,}", _share(counts.unplayed, counts.games))
     yield _figure("Matched to IGDB", f"{counts.matched:,}", _share(counts.matched, counts.games))
@@ -127,8 +128,9 @@ def _columns(chart: Chart) -> str:
         for label, value, tone, share in _with_shares(chart)
     ]
     few = "few" if len(shown) < MANY_YEARS else ""
-    axis = f'<p class="axis" aria-hidden="true">{"".join(_ticks(chart.bars["label"].to_list()))}</p>'
-    return _drawn(chart, f'<ol class="columns {few}">{"".join(shown)}</ol>{axis}' if shown else "")
+    ticks = "".join(_ticks(chart.bars["label"].to_list()))
+    drawing = f'<ol class="columns {few}">{"".join(shown)}</ol><p class="axis" aria-hidden="true">{ticks}</p>'
+    return _drawn(chart, f'<div style="--years:{len(shown)}">{drawing}</div>' if shown else "")
 
 
 def _ticks(years: list[str]) -> Iterable[str]:
@@ -146,7 +148,7 @@ def _with_shares(chart: Chart) -> list[tuple[str, int, str, float]]:
 
 
 def _drawn(chart: Chart, drawing: str) -> str:
-    note = escape(f"{chart.unit}. {chart.note}".strip()) if drawing else "Nothing to draw."
+    note = escape(f"{chart.unit}. {chart.note}") if drawing else ""
     return (
         f'<figure><figcaption><h3>{escape(chart.title)}</h3><p class="note">{note}</p></figcaption>{drawing}</figure>'
     )
@@ -157,10 +159,14 @@ def _unmatched_row(game: dict[str, Any]) -> str:
     return (
         f'<tr role="row"><th role="rowheader" scope="row">{_name(game["name"])} <span class="links">'
         f'<a href="{steam}" rel="noopener noreferrer" target="_blank" aria-label="{escape(game["name"])} on Steam">'
-        f'Steam</a></span></th><td role="cell" class="number hours">{game["playtime_forever"] / 60:,.1f}</td>'
+        f'Steam</a></span></th><td role="cell" class="number hours">{_tenths(game["playtime_forever"])}</td>'
         f'<td role="cell">{MATCH_WORDS[game["match_reason"]]}</td>'
         f'<td role="cell" class="candidates">{game["candidates"] or "none known"}</td></tr>'
     )
+
+
+def _tenths(minutes: int) -> str:
+    return f"{minutes / 60:,.1f}" if minutes else "0"
 
 
 def _name(name: str) -> str:

@@ -153,7 +153,7 @@ def report_games(enriched: pl.DataFrame) -> pl.DataFrame:
 def hours(minutes: int) -> str:
     """Minutes as hours with their unit, to a tenth where they are few."""
     played = minutes / 60
-    return f"{played:.1f} h" if played < FEW_HOURS else f"{played:,.0f} h"
+    return f"{played:.1f} h" if 0 < played < FEW_HOURS else f"{played:,.0f} h"
 
 
 def _genre_title(known: pl.DataFrame, total: int) -> str:

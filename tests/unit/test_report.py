@@ -160,6 +160,6 @@ def test_genres_that_are_no_json_are_told() -> None:
         report_games(library(app(1, igdb_genres=json.dumps([SHOOTER])[:-1])))
 
 
-@pytest.mark.parametrize(("minutes", "said"), [(0, "0.0 h"), (90, "1.5 h"), (600, "10 h"), (61_800, "1,030 h")])
+@pytest.mark.parametrize(("minutes", "said"), [(0, "0 h"), (90, "1.5 h"), (600, "10 h"), (61_800, "1,030 h")])
 def test_hours_have_a_tenth_below_ten(minutes: int, said: str) -> None:
     assert hours(minutes) == said
