@@ -45,17 +45,29 @@ def read_checkpoint(store: Store, checkpoint: Checkpoint, model: type[pa.DataFra
     """
     body = store.read(checkpoint.key)
     if body is None:
-        raise _invalid(checkpoint, "there is no such file. Run the stage that makes it again.")
+        raise _invalid(checkpoint.key, "there is no such file. Run the stage that makes it again.")
     manifest = _manifest(store, checkpoint)
     source = Source(key=checkpoint.key, sha256=sha256(body).hexdigest())
     if not manifest:
-        _check_shape(body, checkpoint)
+        _check_shape(body, checkpoint.key)
     elif (manifest.key, manifest.bytes, manifest.sha256) != (source.key, len(body), source.sha256):
-        raise _invalid(checkpoint, f"it is not the file that {checkpoint.manifest_key} describes: make it anew.")
-    rows = _conform(_text(body, checkpoint, model), checkpoint, model)
+        raise _invalid(checkpoint.key, f"it is not the file that {checkpoint.manifest_key} describes: make it anew.")
+    rows = _conform(_text(body, checkpoint.key, model), checkpoint.key, model)
+    _check_owner(rows, checkpoint)
     if manifest and (manifest.user_id, manifest.rows) != (checkpoint.user_id, rows.height):
-        raise _invalid(checkpoint, f"{checkpoint.manifest_key} tells of another file: make both anew.")
+        raise _invalid(checkpoint.key, f"{checkpoint.manifest_key} tells of another file: make both anew.")
     return Read(rows, source)
+
+
+def read_copy(body: bytes, name: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+    """The rows of a checkpoint's CSV that lies somewhere else under this name, and has no manifest.
+
+    Raises:
+        Failed: `checkpoint_invalid`, naming the file, the row and the column.
+    """
+    rows = _text(body, name, model)
+    _check_shape(body, name)
+    return _conform(rows, name, model)
 
 
 def write_checkpoint(
@@ -109,58 +121,59 @@ def _manifest(store: Store, checkpoint: Checkpoint) -> Manifest | None:
         manifest = Manifest.model_validate_json(body)
     except ValidationError as error:
         raise _invalid(
-            checkpoint, f"{checkpoint.manifest_key} is not a manifest ({error.error_count()} faults)."
+            checkpoint.key, f"{checkpoint.manifest_key} is not a manifest ({error.error_count()} faults)."
         ) from None
     if manifest.schema_version != SCHEMA_VERSION:
         raise _invalid(
-            checkpoint, f"its schema version is {manifest.schema_version}, not {SCHEMA_VERSION}: make it anew."
+            checkpoint.key, f"its schema version is {manifest.schema_version}, not {SCHEMA_VERSION}: make it anew."
         )
     return manifest
 
 
-def _text(body: bytes, checkpoint: Checkpoint, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+def _text(body: bytes, name: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
     try:
         rows = pl.read_csv(body, infer_schema=False)
     except pl.exceptions.PolarsError as error:
-        raise _invalid(checkpoint, f"it is not a CSV file in UTF-8: {str(error).splitlines()[0]}.") from None
+        raise _invalid(name, f"it is not a CSV file in UTF-8: {str(error).splitlines()[0]}.") from None
     expected = list(model.to_schema().columns)
-    if missing := [name for name in expected if name not in rows.columns]:
-        raise _invalid(checkpoint, f"it lacks the column {', '.join(missing)}.")
-    if extra := [name for name in rows.columns if name not in expected]:
-        raise _invalid(checkpoint, f"it has the unknown column {', '.join(extra)}.")
+    if missing := [column for column in expected if column not in rows.columns]:
+        raise _invalid(name, f"it lacks the column {', '.join(missing)}.")
+    if extra := [column for column in rows.columns if column not in expected]:
+        raise _invalid(name, f"it has the unknown column {', '.join(extra)}.")
     return rows.select(expected)
 
 
-def _check_shape(body: bytes, checkpoint: Checkpoint) -> None:
+def _check_shape(body: bytes, name: str) -> None:
     """Without a manifest only the shape can tell a cut file; Polars fills short rows with nulls."""
     if not body.endswith(b"\n"):
-        raise _invalid(checkpoint, "its last line does not end: the file is cut off." if body else "it is empty.")
+        raise _invalid(name, "its last line does not end: the file is cut off." if body else "it is empty.")
     csv.field_size_limit(max(len(body), 131_072))  # a summary may be longer than the module's own limit
     lines = csv.reader(StringIO(body.decode(errors="replace"), newline=""))
     try:
         width = len(next(lines, []))
         for fields in lines:
             if len(fields) != width:
-                raise _invalid(checkpoint, f"line {lines.line_num} has {len(fields)} fields, not {width}.")
+                raise _invalid(name, f"line {lines.line_num} has {len(fields)} fields, not {width}.")
     except csv.Error as error:
-        raise _invalid(checkpoint, f"line {lines.line_num}: {error}.") from None
+        raise _invalid(name, f"line {lines.line_num}: {error}.") from None
 
 
-def _conform(rows: pl.DataFrame, checkpoint: Checkpoint, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+def _conform(rows: pl.DataFrame, name: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
     conforming, failures = check(rows, model)
     if failures.height:
         index, failed = failures.row(0)
-        raise _invalid(
-            checkpoint, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}."
-        )
-    strangers = conforming.filter(pl.col("user_id") != checkpoint.user_id)
+        raise _invalid(name, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
+    return conforming
+
+
+def _check_owner(rows: pl.DataFrame, checkpoint: Checkpoint) -> None:
+    strangers = rows.filter(pl.col("user_id") != checkpoint.user_id)
     if strangers.height:
         raise Failed(
             "location_refused",
             f"{checkpoint.key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}).",
         )
-    return conforming
 
 
-def _invalid(checkpoint: Checkpoint, why: str) -> Failed:
-    return Failed("checkpoint_invalid", f"{checkpoint.key}: {why}")
+def _invalid(name: str, why: str) -> Failed:
+    return Failed("checkpoint_invalid", f"{name}: {why}")

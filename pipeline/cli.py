@@ -10,6 +10,7 @@ from pipeline import wiring
 from pipeline.checkpoints import read_checkpoint
 from pipeline.cli_catalogue import catalogue
 from pipeline.cli_db import db
+from pipeline.cli_report import report_command, write_report
 from pipeline.cli_review import review
 from pipeline.errors import PipelineError, Refused
 from pipeline.importing import (
@@ -23,7 +24,7 @@ from pipeline.importing import (
     owner_of,
 )
 from pipeline.layout import checkpoint
-from pipeline.local import with_database, with_sandbox
+from pipeline.local import DATA, with_database, with_sandbox
 from pipeline.options import (
     DATABASE,
     IGDB,
@@ -46,6 +47,8 @@ from schemas.events import (
     StageResponse,
 )
 from schemas.frames import EnrichedLibrary
+
+DEMO_REPORT = DATA / "demo" / "report.html"
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_RETRYABLE, EXIT_INTERRUPTED = 1, 2, 75, 130
 
@@ -159,10 +162,13 @@ def demo(settings: Settings, *, as_json: bool) -> None:
             _tell(local, first)
             click.echo("\nThe same library once more:")
             console().print(summary(again))
+        page = write_report(local, str(again.enrich and again.enrich.s3_enriched_location), DEMO_REPORT)
+        click.echo(f"\nReport, for a browser: {page}", err=as_json)
 
 
 cli.add_command(catalogue)
 cli.add_command(db)
+cli.add_command(report_command)
 cli.add_command(review)
 
 

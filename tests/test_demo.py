@@ -53,6 +53,13 @@ def readme_table() -> list[list[str]]:
     return [line.split() for line in lines if not line.startswith("Seconds")]
 
 
+def said_report(shown: str) -> Path:
+    """Where the report is, as the last line says."""
+    said, _, where = shown.splitlines()[-1].partition(": ")
+    assert said in README.read_text(encoding="utf-8")
+    return Path(where)
+
+
 def written(imported: dict[str, Any]) -> int:
     """Rows that an import created or updated."""
     counts = imported["load"]["stats"]
@@ -60,7 +67,11 @@ def written(imported: dict[str, Any]) -> int:
 
 
 def test_the_demo_imports_129_games_and_changes_nothing_again_and_again(folder: Path) -> None:
-    first, again = tables(demo(folder))
+    shown = demo(folder)
+    page = said_report(shown)
+    assert page.relative_to(folder) == Path("data/demo/report.html")
+    assert "FINAL FANTASY XIV Online" in page.read_text(encoding="utf-8")
+    first, again = tables(shown)
     assert ["Games", "found", "129"] in first
     assert [words for words in first if words[:2] == ["Rows", "created"] and words[2] != "0"]
     assert [words for words in first if words in readme_table()] == readme_table()

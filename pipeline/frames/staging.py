@@ -59,6 +59,24 @@ def stage(library: pl.DataFrame) -> Staged:
     )
 
 
+def decoded(rows: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
+    """The rows of an EnrichedLibrary with a column of JSON arrays as lists; null where there is no array.
+
+    Raises:
+        Failed: `checkpoint_invalid`, where it is not the JSON that the schema describes.
+    """
+    # An empty cell would vanish from what json_decode returns, and the lists below it would move up by one game.
+    lists = pl.when(_is_said(column)).then(column)
+    try:
+        return rows.with_columns(lists.str.json_decode(dtype).alias(column))
+    except pl.exceptions.PolarsError as error:
+        raise Failed(
+            "checkpoint_invalid",
+            f"{column} of the enriched CSV is not the JSON that enrich writes "
+            f"({str(error).splitlines()[0]}): run enrich again.",
+        ) from error
+
+
 def _distinct_apps(library: pl.DataFrame) -> pl.DataFrame:
     return (
         library.sort("playtime_forever", descending=True, maintain_order=True)
@@ -176,23 +194,11 @@ def _number() -> pl.Expr:
 def _entries(games: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
     """One row per game and named object of its list; an object without id, name or slug cannot become a row."""
     return (
-        _decoded(games, column, dtype)
+        decoded(games, column, dtype)
+        .select(pl.col("igdb_id").alias("gameIgdbId"), column)
         .explode(column, empty_as_null=False, keep_nulls=False)
         .unnest(column)
         .rename({"id": "igdbId"})
         .drop_nulls("igdbId")
         .filter(_is_said("name") & _is_said("slug"))
     )
-
-
-def _decoded(games: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
-    # An empty cell would vanish from what json_decode returns, and the lists below it would move up by one game.
-    lists = pl.when(_is_said(column)).then(column)
-    try:
-        return games.select(pl.col("igdb_id").alias("gameIgdbId"), lists.str.json_decode(dtype).alias(column))
-    except pl.exceptions.PolarsError as error:
-        raise Failed(
-            "checkpoint_invalid",
-            f"{column} of the enriched CSV is not the JSON array of objects that enrich writes "
-            f"({str(error).splitlines()[0]}): run enrich again.",
-        ) from error

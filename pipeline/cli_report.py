@@ -1,0 +1,87 @@
+"""The command that makes a page of an enriched CSV."""
+
+from pathlib import Path
+
+import click
+import polars as pl
+
+from pipeline import wiring
+from pipeline.checkpoints import read_checkpoint, read_copy
+from pipeline.edges.store import DirectoryStore
+from pipeline.errors import Failed, PipelineError
+from pipeline.html_report import html_report
+from pipeline.importing import absolute
+from pipeline.layout import checkpoint
+from pipeline.options import STORE, with_settings
+from pipeline.settings import Settings
+from schemas.frames import EnrichedLibrary
+
+STDOUT = Path("-")
+
+
+@click.command("report")
+@click.argument("enriched_csv")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="The file to write; - for stdout.",
+)
+@with_settings(*STORE)
+def report_command(settings: Settings, enriched_csv: str, output: Path) -> None:
+    """Write a page about the enriched CSV at ENRICHED_CSV, and print where it is.
+
+    ENRICHED_CSV is a location in the store, or any copy on disk. The page is one file that needs no network: figures,
+    charts, the games that were not matched, and a table to search and sort.
+    """
+    if output == STDOUT:
+        click.echo(_page(settings, enriched_csv).encode(), nl=False)
+    else:
+        click.echo(write_report(settings, enriched_csv, output))
+
+
+def write_report(settings: Settings, enriched_csv: str, output: Path) -> Path:
+    """Write the page of an enriched CSV, at once; the absolute path it is at.
+
+    Raises:
+        Failed: `checkpoint_invalid`, where the CSV is none that enrich has written.
+        FileError: Of click, where the page cannot be written.
+    """
+    path = output.expanduser().resolve()
+    if path == Path(enriched_csv).expanduser().resolve():
+        raise click.UsageError(f"{output} is the CSV itself. Name another file with -o.")
+    page = _page(settings, enriched_csv)
+    try:
+        DirectoryStore(path.parent).write(path.name, page.encode())
+    except PipelineError as error:
+        raise click.FileError(str(output), f"{error.__cause__}. Name another file with -o.") from error
+    return path
+
+
+def _page(settings: Settings, enriched_csv: str) -> str:
+    rows, source = _read(settings, enriched_csv)
+    return html_report(rows, source)
+
+
+def _read(settings: Settings, enriched_csv: str) -> tuple[pl.DataFrame, str]:
+    """The rows, and the CSV's key in the store or the name of a copy: a page that is passed on names no folder."""
+    store = wiring.store(settings)
+    try:
+        source = checkpoint(store.key_of(absolute(enriched_csv)), "enriched")
+    except Failed:
+        if "://" in enriched_csv:
+            raise
+        return _read_copy(Path(enriched_csv).expanduser())
+    return read_checkpoint(store, source, EnrichedLibrary).rows, source.key
+
+
+def _read_copy(path: Path) -> tuple[pl.DataFrame, str]:
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise Failed(
+            "checkpoint_invalid", f"{path} cannot be read: {error.strerror}. Give a location that enrich has printed."
+        ) from None
+    return read_copy(body, str(path), EnrichedLibrary), path.name

@@ -1,0 +1,131 @@
+"""`steam-import report`: what it reads, where it writes, and what it refuses."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import pytest
+import structlog
+
+from pipeline.checkpoints import Making, write_checkpoint
+from pipeline.cli import main
+from pipeline.contract import TIME_FORMAT
+from pipeline.edges.store import DirectoryStore
+from pipeline.layout import checkpoint
+from tests.lambda_fixtures import set_only
+from tests.libraries import app, library, matched
+
+KEY = "imports/user-1/20261123T031749Z-enriched.csv"
+IN_STORE = f"data/{KEY}"
+COPY = Path("copy of a library.csv")
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Report = Callable[..., Ended]
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Report]:
+    """Runs the command in a folder with an enriched CSV in the store, and a copy of it beside."""
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr("sys.argv", ["steam-import", "report", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Ended(int(ended.value.code or 0), out, err)
+
+    set_only(monkeypatch, {})
+    monkeypatch.chdir(tmp_path)
+    rows = library(app(1, name="Nobody Knows Me"), matched(2, 72))
+    making = Making("run-1", datetime(2026, 11, 23, tzinfo=UTC), 0, {})
+    write_checkpoint(DirectoryStore(Path("data")), checkpoint(KEY, "enriched"), rows, rows.clear(), making)
+    rows.write_csv(COPY, datetime_format=TIME_FORMAT)
+    yield run
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("where", [IN_STORE, str(COPY)], ids=["in the store", "a copy"])
+def test_the_page_is_written_where_one_stands_and_said(report: Report, where: str) -> None:
+    ended = report(where)
+    page = Path("report.html")
+    assert (ended.status, ended.out, ended.err) == (0, f"{page.absolute()}\n", "")
+    assert "Nobody Knows Me" in page.read_text(encoding="utf-8")
+    assert sorted(path.name for path in Path().iterdir()) == ["copy of a library.csv", "data", "report.html"]
+
+
+def test_the_page_names_the_key_or_the_copy_and_no_folder(report: Report, tmp_path: Path) -> None:
+    for where, named in {IN_STORE: KEY, str(COPY.absolute()): COPY.name}.items():
+        page = report(where, "-o", "-").out
+        assert f"<code>{named}</code>" in page
+        assert str(tmp_path) not in page
+
+
+def test_another_output_replaces_what_was_there(report: Report) -> None:
+    output = Path("pages/mine.html")
+    output.parent.mkdir()
+    output.write_text("old", encoding="utf-8")
+    assert report(IN_STORE, "-o", str(output)).status == 0
+    assert output.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert [path.name for path in output.parent.iterdir()] == ["mine.html"]
+
+
+def test_a_dash_is_stdout(report: Report) -> None:
+    ended = report(IN_STORE, "-o", "-")
+    assert ended.out.startswith("<!doctype html>")
+    assert ended.out.endswith("</html>\n")
+    assert not Path("report.html").exists()
+
+
+def test_the_csv_itself_is_not_written_over(report: Report) -> None:
+    before = COPY.read_bytes()
+    ended = report(str(COPY), "-o", f"./{COPY}")
+    assert (ended.status, COPY.read_bytes()) == (2, before)
+    assert "is the CSV itself" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        pytest.param(b"", "empty", id="empty"),
+        pytest.param(b"<!doctype html>\n<p>a, b\n", "not a CSV file", id="a page"),
+        pytest.param(b"user_id,steam_id64,appid,name\nuser-1,2,3,x\n", "lacks the column", id="raw"),
+        pytest.param(None, "No such file", id="missing"),
+    ],
+)
+def test_what_is_no_enriched_csv_is_refused_by_name(report: Report, body: bytes | None, why: str) -> None:
+    COPY.unlink()
+    if body is not None:
+        COPY.write_bytes(body)
+    ended = report(str(COPY))
+    assert (ended.status, ended.out, Path("report.html").exists()) == (1, "", False)
+    assert ended.err.startswith(f"checkpoint_invalid: {COPY}")
+    assert why in ended.err
+
+
+def test_a_copy_that_is_cut_off_is_refused(report: Report) -> None:
+    COPY.write_bytes(COPY.read_bytes()[:-30])
+    assert "cut off" in report(str(COPY)).err
+
+
+def test_a_csv_that_disagrees_with_its_manifest_is_refused(report: Report) -> None:
+    pl.read_csv(IN_STORE, infer_schema=False).head(1).write_csv(IN_STORE)
+    assert "is not the file that" in report(IN_STORE).err
+
+
+def test_a_location_of_another_store_is_refused(report: Report) -> None:
+    assert report("s3://elsewhere/imports/user-1/x-enriched.csv").err.startswith("location_refused")
+
+
+def test_a_page_that_cannot_be_written_says_what_to_do(report: Report) -> None:
+    ended = report(IN_STORE, "-o", f"{COPY}/report.html")
+    assert ended.status == 2
+    assert "Name another file with -o." in ended.err
