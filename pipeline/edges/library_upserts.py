@@ -145,7 +145,7 @@ def _update_imports(live: LiveSchema) -> Update:
 def _next_status(status: ColumnElement[Any]) -> ColumnElement[Any]:
     """What was matched or ignored stays so, and nothing becomes pending again, unless an override says it.
 
-    An override of what the app is sets free what was ignored, but says nothing of its match: one that a user made stays.
+    An override of what the app is frees what was ignored, but says nothing of its match: one that a user made stays.
     """
     is_news = or_(
         STAGED.c.isMatchOverride,
