@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    FromClause,
     Insert,
     Select,
     Table,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from pipeline.edges.live_schema import LiveSchema
-from pipeline.edges.moved_items import IS_SAME_APP, STAGED, Statuses, move_items
+from pipeline.edges.moved_items import IS_SAME_APP, STAGED, Statuses
 from pipeline.edges.staging_tables import PREVIOUS_IMPORTS, STAGED_USERS
 from pipeline.edges.upserts import NOT_COUNTED, NOW, Step, Values, as_enum, differs, is_enum, new_id
 from schemas.tables import ACQUISITION, GAME, IMPORTED_GAME, LIBRARY_ITEM, LIBRARY_PLATFORM, STORE
@@ -37,20 +38,27 @@ DECIDED = ("MATCHED", "IGNORED")
 IS_STEAM = is_enum(IMPORTED_GAME.c.storefront, STORE)
 
 
-def merge_library(live: LiveSchema, statuses: Statuses, id_prefix: str) -> Iterator[Step]:
-    """Imported games and library items of the staged users; the games are written already."""
+def remember_imports(live: LiveSchema) -> Iterator[Step]:
+    """Compare the file with the staged users' rows, once; what is written later is what differed."""
     yield Step(NOT_COUNTED, _lock_open())
-    yield Step(NOT_COUNTED, _remember())
-    yield from move_items(live, statuses)
+    yield Step(NOT_COUNTED, _remember(live))
+
+
+def compare_imports() -> Select[int, bool]:
+    """`no_longer_owned` apps, which are left as they are; `has_news`: whether the file has a new or a changed row."""
+    found, in_file = func.count(PREVIOUS_IMPORTS.c.number), select(func.count()).select_from(STAGED).scalar_subquery()
+    gone = ~PREVIOUS_IMPORTS.c.isRemoved & PREVIOUS_IMPORTS.c.number.is_(None)
+    return select(
+        func.count().filter(gone).label("no_longer_owned"),
+        or_(found < in_file, func.count().filter(PREVIOUS_IMPORTS.c.isChanged) > 0).label("has_news"),
+    ).select_from(PREVIOUS_IMPORTS)
+
+
+def merge_imports(live: LiveSchema, statuses: Statuses, id_prefix: str) -> Iterator[Step]:
+    """Imported games, and library items of those that become MATCHED; the games are written already."""
     yield Step("imported_games_updated", _update_imports(live))
     yield Step("imported_games_created", _insert_imports(live, id_prefix))
     yield Step("library_items_created", _insert_items(live, statuses))
-
-
-def count_no_longer_owned() -> Select[Any]:
-    """How many apps the users' rows have and Steam no longer names; they are left as they are."""
-    gone = ~PREVIOUS_IMPORTS.c.isRemoved & ~exists().where(IS_SAME_APP)
-    return select(func.count().label("rows")).select_from(PREVIOUS_IMPORTS).where(gone)
 
 
 def lock_users() -> Select[Any]:
@@ -65,13 +73,7 @@ def _lock_open() -> Select[Any]:
     is_open = STATUS.in_([as_enum(status, STATUS) for status in OPEN])
     locked = (
         select(IMPORTED_GAME.c.id)
-        .join_from(
-            IMPORTED_GAME,
-            STAGED,
-            and_(
-                STAGED.c.userId == IMPORTED_GAME.c.userId, STAGED.c.storefrontGameId == IMPORTED_GAME.c.storefrontGameId
-            ),
-        )
+        .join_from(IMPORTED_GAME, STAGED, _is_app_of(IMPORTED_GAME))
         .where(IS_STEAM, is_open, STAGED.c.igdbMatchStatus.in_(DECIDED))
         .order_by(IMPORTED_GAME.c.id)
         .with_for_update(of=IMPORTED_GAME, key_share=True)
@@ -80,47 +82,58 @@ def _lock_open() -> Select[Any]:
     return select(func.count()).select_from(locked)
 
 
-def _remember() -> Insert:
+def _is_app_of(rows: FromClause) -> ColumnElement[bool]:
+    return and_(STAGED.c.userId == rows.c.userId, STAGED.c.storefrontGameId == rows.c.storefrontGameId)
+
+
+def _remember(live: LiveSchema) -> Insert:
     is_removed = IMPORTED_GAME.c.deletedAt.is_not(None)
     app = (IMPORTED_GAME.c.userId, IMPORTED_GAME.c.storefrontGameId)
     order = (is_removed, IMPORTED_GAME.c.createdAt, IMPORTED_GAME.c.id)
     is_decided = func.bool_or(is_removed | cast(STATUS, Text).in_(DECIDED))
-    rows = (
+    # Compared behind the sort, which the index on the users then almost saves.
+    previous = (
         select(
-            IMPORTED_GAME.c.id,
-            *app,
-            IMPORTED_GAME.c.playtime,
-            cast(STATUS, Text),
-            is_removed,
+            *filter(live.has, IMPORTED_GAME.c),
+            is_removed.label("isRemoved"),
             # In the order of the rows, so that one sort serves both.
-            is_decided.over(partition_by=app, order_by=order, rows=(None, None)),
+            is_decided.over(partition_by=app, order_by=order, rows=(None, None)).label("isDecided"),
         )
         .join_from(IMPORTED_GAME, STAGED_USERS, STAGED_USERS.c.id == IMPORTED_GAME.c.userId)
         .where(IS_STEAM, IMPORTED_GAME.c.storefrontGameId.is_not(None))
         .ext(distinct_on(*app))
         .order_by(*app, *order)
+        .subquery("previous")
     )
-    return insert(PREVIOUS_IMPORTS).from_select(list(PREVIOUS_IMPORTS.c.keys()), rows)
+    names = list(PREVIOUS_IMPORTS.c.keys())
+    is_changed = and_(STAGED.c.number.is_not(None), ~previous.c.isRemoved, differs(previous, _updated(previous, live)))
+    known = {**previous.c, "number": STAGED.c.number, "isChanged": is_changed}
+    rows = select(*(known[name] for name in names)).outerjoin_from(previous, STAGED, _is_app_of(previous))
+    return insert(PREVIOUS_IMPORTS).from_select(names, rows)
+
+
+def _updated(rows: FromClause, live: LiveSchema) -> Values:
+    """Playtimes and the last play only grow: Steam says 0 when the owner hides them."""
+    growing = ("playtime", "playtimeWindows", "playtimeMac", "playtimeLinux", "lastPlayedAt")
+    grown: Values = {
+        name: func.greatest(rows.c[name], STAGED.c[name]) for name in growing if live.has(IMPORTED_GAME.c[name])
+    }
+    return {
+        **grown,
+        "name": case((STAGED.c.isNameless, rows.c.name), else_=STAGED.c.name),
+        "img_icon_url": func.coalesce(STAGED.c.img_icon_url, rows.c.img_icon_url),
+        "igdbMatchStatus": _next_status(rows.c.igdbMatchStatus),
+    }
 
 
 def _update_imports(live: LiveSchema) -> Update:
-    """Playtimes and the last play only grow: Steam says 0 when the owner hides them."""
-    growing = ("playtime", "playtimeWindows", "playtimeMac", "playtimeLinux", "lastPlayedAt")
-    grown: Values = {name: func.greatest(IMPORTED_GAME.c[name], STAGED.c[name]) for name in growing}
-    values = _present(
-        IMPORTED_GAME,
-        live,
-        {
-            **grown,
-            "name": case((STAGED.c.isNameless, IMPORTED_GAME.c.name), else_=STAGED.c.name),
-            "img_icon_url": func.coalesce(STAGED.c.img_icon_url, IMPORTED_GAME.c.img_icon_url),
-            "igdbMatchStatus": _next_status(),
-        },
-    )
+    """What a neighbour has changed since is read again, and stands."""
+    values = _updated(IMPORTED_GAME, live)
     return (
         update(IMPORTED_GAME)
         .values({**values, "updatedAt": NOW})
         .where(
+            PREVIOUS_IMPORTS.c.isChanged,
             IMPORTED_GAME.c.id == PREVIOUS_IMPORTS.c.id,
             IMPORTED_GAME.c.deletedAt.is_(None),
             IS_SAME_APP,
@@ -129,18 +142,18 @@ def _update_imports(live: LiveSchema) -> Update:
     )
 
 
-def _next_status() -> ColumnElement[Any]:
+def _next_status(status: ColumnElement[Any]) -> ColumnElement[Any]:
     """What was matched or ignored stays so, and nothing becomes pending again, unless an override says it.
 
-    An override of what the app is says nothing of its match: one that a user made stays.
+    An override of what the app is frees what was ignored, but says nothing of its match: one that a user made stays.
     """
     is_news = or_(
         STAGED.c.isMatchOverride,
-        STAGED.c.isKindOverride & ~is_enum(STATUS, "MATCHED"),
-        is_enum(STATUS, "PENDING"),
-        is_enum(STATUS, "UNMATCHED") & STAGED.c.igdbMatchStatus.in_(DECIDED),
+        STAGED.c.isKindOverride & ~is_enum(status, "MATCHED"),
+        is_enum(status, "PENDING"),
+        is_enum(status, "UNMATCHED") & STAGED.c.igdbMatchStatus.in_(DECIDED),
     )
-    return case((is_news, as_enum(STAGED.c.igdbMatchStatus, STATUS)), else_=STATUS)
+    return case((is_news, as_enum(STAGED.c.igdbMatchStatus, status)), else_=status)
 
 
 def _insert_imports(live: LiveSchema, id_prefix: str) -> Insert:

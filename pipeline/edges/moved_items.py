@@ -18,10 +18,7 @@ from pipeline.edges.upserts import NOT_COUNTED, NOW, Step, is_enum
 from schemas.tables import ACQUISITION, GAME, IMPORTED_GAME, LIBRARY_ITEM, LIBRARY_PLATFORM
 
 STAGED = STAGED_IMPORTED_GAMES
-IS_SAME_APP = and_(
-    PREVIOUS_IMPORTS.c.userId == STAGED.c.userId,
-    PREVIOUS_IMPORTS.c.storefrontGameId == STAGED.c.storefrontGameId,
-)
+IS_SAME_APP = PREVIOUS_IMPORTS.c.number == STAGED.c.number
 ITEM = LIBRARY_ITEM
 NEW_GAME = GAME.alias("new_game")
 

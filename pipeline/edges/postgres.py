@@ -16,9 +16,9 @@ from pipeline.edges import staging_tables as staging
 from pipeline.edges.changes import changed_columns, remember_rows, written_tables
 from pipeline.edges.game_upserts import merge_games
 from pipeline.edges.grants import grants, read_places
-from pipeline.edges.library_upserts import count_no_longer_owned, lock_users, merge_library
+from pipeline.edges.library_upserts import compare_imports, lock_users, merge_imports, remember_imports
 from pipeline.edges.live_schema import LiveSchema, read_live_schema
-from pipeline.edges.moved_items import Statuses, count_to_review
+from pipeline.edges.moved_items import Statuses, count_to_review, move_items
 from pipeline.edges.news import find_all, has_news, lock_news
 from pipeline.edges.postgres_session import NO_LIMITS, Address, Limits, Session, transaction
 from pipeline.edges.upserts import NOT_COUNTED, NOW, count_unwritten, merge_entries, merge_links
@@ -191,14 +191,17 @@ def _merge(session: Session, live: LiveSchema, statuses: Statuses, counts: Count
         session.fetch(lock_news())
     for step in (*merge_entries(prefix), *merge_games(prefix), *merge_links()):
         counts[step.counted_as] += session.run(step.statement) if is_news else 0
-    for step in merge_library(live, statuses, prefix):
+    for step in (*remember_imports(live), *move_items(live, statuses)):
         counts[step.counted_as] += session.run(step.statement)
+    compared = session.fetch(compare_imports()).row(0, named=True)
+    for step in merge_imports(live, statuses, prefix):
+        counts[step.counted_as] += session.run(step.statement) if compared["has_news"] else 0
     if session.fetch(count_unwritten()).item():
         raise Retryable(
             "database_unavailable",
             "Another load has just taken a slug or a name that this one needs; nothing was written. Try again.",
         )
-    counts["no_longer_owned"] = session.fetch(count_no_longer_owned()).item()
+    counts["no_longer_owned"] = compared["no_longer_owned"]
     counts["library_items_to_review"] = session.fetch(count_to_review()).item()
     del counts[NOT_COUNTED]
     return dict(counts)

@@ -47,10 +47,13 @@ PREVIOUS_IMPORTS = _temporary(
     Column("igdbMatchStatus", Text),
     Column("isRemoved", Boolean),
     Column("isDecided", Boolean),
+    Column("number", Integer),
+    Column("isChanged", Boolean),
 )
 """The users' rows as they were before this load: per app the oldest one that the user did not remove, if any.
 
-`isDecided`: whether any row of the app was MATCHED, IGNORED or removed.
+`isDecided`: whether any row of the app was MATCHED, IGNORED or removed. `number`: of the app's row in the file, null
+where it has none. `isChanged`: whether the row is not removed and the file says anything new of it.
 """
 MOVED_APPS = _temporary(
     "moved_apps", Column("storefrontGameId", Text), Column("igdbId", Integer), Column("gameId", Text)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Delete,
+    FromClause,
     Insert,
     Select,
     Table,
@@ -88,17 +88,17 @@ def new_id(staged: Table, id_prefix: str) -> ColumnElement[str]:
     return literal(id_prefix) + func.lpad(func.to_hex(staged.c.number), width, "0")
 
 
-def as_enum(value: str | ColumnElement[Any], column: Column[Any]) -> ColumnElement[Any]:
+def as_enum(value: str | ColumnElement[Any], column: ColumnElement[Any]) -> ColumnElement[Any]:
     """PostgreSQL compares and writes its enums only with a cast."""
     return cast(value, column.type)
 
 
-def is_enum(column: Column[Any], value: str) -> ColumnElement[bool]:
+def is_enum(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
     """Whether the column holds that value of its enum."""
     return column == as_enum(value, column)
 
 
-def differs(target: Table, values: Values) -> ColumnElement[bool]:
+def differs(target: FromClause, values: Values) -> ColumnElement[bool]:
     """Whether writing the values would change the row at all."""
     return or_(*(target.c[name].is_distinct_from(value) for name, value in values.items()))
 

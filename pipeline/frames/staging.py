@@ -79,9 +79,8 @@ def decoded(rows: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
 
 def _distinct_apps(library: pl.DataFrame) -> pl.DataFrame:
     return (
-        library.sort("playtime_forever", descending=True, maintain_order=True)
+        library.sort("user_id", "appid", -pl.col("playtime_forever"), maintain_order=True)
         .unique(["user_id", "appid"], keep="first", maintain_order=True)
-        .sort("user_id", "appid")
         .with_columns(
             pl.col("match_status").cast(pl.String),
             is_match_override=pl.col("match_reason").cast(pl.String) == "override",

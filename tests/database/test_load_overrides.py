@@ -47,24 +47,26 @@ def test_an_override_of_the_match_sets_the_status_whatever_it_was(database_url: 
 
 
 @pytest.mark.parametrize(
-    ("there", "said", "then"),
+    ("there", "said", "then", "of_items"),
     [
-        ("IGNORED", "UNMATCHED", "UNMATCHED"),
-        ("IGNORED", "MATCHED", "MATCHED"),
-        ("IGNORED", "PENDING", "PENDING"),
-        ("UNMATCHED", "MATCHED", "MATCHED"),
-        ("MATCHED", "UNMATCHED", "MATCHED"),
+        ("IGNORED", "UNMATCHED", "UNMATCHED", 0),
+        ("IGNORED", "MATCHED", "MATCHED", 0),
+        ("IGNORED", "PENDING", "PENDING", 0),
+        ("UNMATCHED", "MATCHED", "MATCHED", 1),
+        ("MATCHED", "UNMATCHED", "MATCHED", 0),
+        ("MATCHED", "PENDING", "MATCHED", 0),
     ],
 )
 def test_an_override_of_the_kind_frees_an_ignored_app_and_keeps_a_match(
-    database_url: str, there: str, said: str, then: str
+    database_url: str, there: str, said: str, then: str, of_items: int
 ) -> None:
     insert_import(database_url, 10, igdbMatchStatus=there)
 
     row = matched(10, 100) if said == "MATCHED" else app(10, match_status=said)
-    load(database_url, row | {"kind_reason": "override"})
+    loaded = load(database_url, row | {"kind_reason": "override"})
 
     assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text') == [(then,)]
+    assert loaded.counts["library_items_created"] == of_items
 
 
 def test_a_removed_row_stays_removed_whatever_an_override_says(database_url: str) -> None:
