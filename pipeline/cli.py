@@ -11,6 +11,7 @@ from pipeline.checkpoints import read_checkpoint
 from pipeline.cli_catalogue import catalogue
 from pipeline.cli_db import db
 from pipeline.cli_review import review
+from pipeline.cli_runs import runs
 from pipeline.errors import PipelineError, Refused
 from pipeline.importing import (
     LoadMode,
@@ -164,6 +165,7 @@ def demo(settings: Settings, *, as_json: bool) -> None:
 cli.add_command(catalogue)
 cli.add_command(db)
 cli.add_command(review)
+cli.add_command(runs)
 
 
 def _tell(settings: Settings, report: Report) -> None:
