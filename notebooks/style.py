@@ -9,7 +9,7 @@ GREY = "#B4B4B4"
 WIDTH, ROW_HEIGHT = 520, 22
 
 # A picture can be read where a notebook lies, without running it; twice the pixels, for sharp screens.
-alt.renderers.enable("png", scale_factor=2)
+alt.renderers.enable("png", ppi=144)
 pl.Config(tbl_rows=30, tbl_cols=-1, fmt_str_lengths=80, fmt_table_cell_list_len=8, tbl_hide_dataframe_shape=True)
 
 

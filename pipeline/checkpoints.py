@@ -129,7 +129,9 @@ def _csv(rows: pl.DataFrame) -> bytes:
 def _read(store: Store, key: str, model: type[pa.DataFrameModel]) -> tuple[Read, Manifest | None]:
     body = store.read(key)
     if body is None:
-        raise _invalid(key, f"there is no such file in {store.locate('')}. Run the stage that makes it again.")
+        raise _invalid(
+            key, f"there is no such file in {store.locate('')}. Check its name, or run the stage that makes it."
+        )
     manifest = read_manifest(store, key)
     source = Source(key=key, sha256=sha256(body).hexdigest())
     if not manifest:
