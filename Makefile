@@ -48,6 +48,10 @@ format: setup ## Format, and mend what ruff can mend
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+.PHONY: notebooks
+notebooks: setup ## Execute the notebooks on the demo's library, in place
+	.venv/bin/python -m notebooks.execute
+
 .PHONY: bench
 bench: setup ## The figures of the project: accuracy, requests, ratios
 	.venv/bin/python -m benchmarks.classification

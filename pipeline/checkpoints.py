@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pipeline.contract import TIME_FORMAT, Store, check
 from pipeline.errors import Failed
-from pipeline.layout import Checkpoint
+from pipeline.layout import Checkpoint, manifest_key
 from schemas.manifest import SCHEMA_VERSION, Manifest, Source
 
 
@@ -43,31 +43,44 @@ def read_checkpoint(store: Store, checkpoint: Checkpoint, model: type[pa.DataFra
         Failed: `checkpoint_invalid`, naming the file, the row and the column; `location_refused` for a row of another
             user's.
     """
-    body = store.read(checkpoint.key)
-    if body is None:
-        raise _invalid(checkpoint.key, "there is no such file. Run the stage that makes it again.")
-    manifest = _manifest(store, checkpoint)
-    source = Source(key=checkpoint.key, sha256=sha256(body).hexdigest())
-    if not manifest:
-        _check_shape(body, checkpoint.key)
-    elif (manifest.key, manifest.bytes, manifest.sha256) != (source.key, len(body), source.sha256):
-        raise _invalid(checkpoint.key, f"it is not the file that {checkpoint.manifest_key} describes: make it anew.")
-    rows = _conform(_text(body, checkpoint.key, model), checkpoint.key, model)
-    _check_owner(rows, checkpoint)
-    if manifest and (manifest.user_id, manifest.rows) != (checkpoint.user_id, rows.height):
+    read, manifest = _read(store, checkpoint.key, model)
+    if manifest and (manifest.key, manifest.user_id) != (checkpoint.key, checkpoint.user_id):
         raise _invalid(checkpoint.key, f"{checkpoint.manifest_key} tells of another file: make both anew.")
-    return Read(rows, source)
+    strangers = read.rows.filter(pl.col("user_id") != checkpoint.user_id)
+    if strangers.height:
+        raise Failed(
+            "location_refused",
+            f"{checkpoint.key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}).",
+        )
+    return read
 
 
-def read_copy(body: bytes, name: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
-    """The rows of a checkpoint's CSV that lies somewhere else under this name, and has no manifest.
+def read_copy(store: Store, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+    """The rows of a CSV of any name and any users, proven by the manifest beside it where there is one.
 
     Raises:
         Failed: `checkpoint_invalid`, naming the file, the row and the column.
     """
-    rows = _text(body, name, model)
-    _check_shape(body, name)
-    return _conform(rows, name, model)
+    return _read(store, key, model)[0].rows
+
+
+def read_manifest(store: Store, key: str) -> Manifest | None:
+    """The manifest of the CSV of that key, None where there is none.
+
+    Raises:
+        Failed: `checkpoint_invalid`.
+    """
+    place = manifest_key(key)
+    body = store.read(place)
+    if body is None:
+        return None
+    try:
+        manifest = Manifest.model_validate_json(body)
+    except ValidationError as error:
+        raise _invalid(key, f"{place} is not a manifest ({error.error_count()} faults).") from None
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise _invalid(key, f"its schema version is {manifest.schema_version}, not {SCHEMA_VERSION}: make it anew.")
+    return manifest
 
 
 def write_checkpoint(
@@ -113,67 +126,63 @@ def _csv(rows: pl.DataFrame) -> bytes:
     return rows.write_csv(datetime_format=TIME_FORMAT).encode()
 
 
-def _manifest(store: Store, checkpoint: Checkpoint) -> Manifest | None:
-    body = store.read(checkpoint.manifest_key)
+def _read(store: Store, key: str, model: type[pa.DataFrameModel]) -> tuple[Read, Manifest | None]:
+    body = store.read(key)
     if body is None:
-        return None
-    try:
-        manifest = Manifest.model_validate_json(body)
-    except ValidationError as error:
         raise _invalid(
-            checkpoint.key, f"{checkpoint.manifest_key} is not a manifest ({error.error_count()} faults)."
-        ) from None
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise _invalid(
-            checkpoint.key, f"its schema version is {manifest.schema_version}, not {SCHEMA_VERSION}: make it anew."
+            key, f"there is no such file in {store.locate('')}. Check its name, or run the stage that makes it."
         )
-    return manifest
+    manifest = read_manifest(store, key)
+    source = Source(key=key, sha256=sha256(body).hexdigest())
+    if not manifest:
+        _check_shape(body, key)
+    elif (manifest.bytes, manifest.sha256) != (len(body), source.sha256):
+        raise _invalid(
+            key,
+            f"it is not the file that {manifest_key(key)} describes, but was edited or cut: make it anew, or move "
+            "the manifest away to have it read as it is.",
+        )
+    rows = _conform(_text(body, key, model), key, model)
+    if manifest and manifest.rows != rows.height:
+        raise _invalid(key, f"{manifest_key(key)} tells of another file: make both anew.")
+    return Read(rows, source), manifest
 
 
-def _text(body: bytes, name: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+def _text(body: bytes, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
     try:
         rows = pl.read_csv(body, infer_schema=False)
     except pl.exceptions.PolarsError as error:
-        raise _invalid(name, f"it is not a CSV file in UTF-8: {str(error).splitlines()[0]}.") from None
+        raise _invalid(key, f"it is not a CSV file in UTF-8: {str(error).splitlines()[0]}.") from None
     expected = list(model.to_schema().columns)
-    if missing := [column for column in expected if column not in rows.columns]:
-        raise _invalid(name, f"it lacks the column {', '.join(missing)}.")
-    if extra := [column for column in rows.columns if column not in expected]:
-        raise _invalid(name, f"it has the unknown column {', '.join(extra)}.")
+    if missing := [name for name in expected if name not in rows.columns]:
+        raise _invalid(key, f"it lacks the column {', '.join(missing)}.")
+    if extra := [name for name in rows.columns if name not in expected]:
+        raise _invalid(key, f"it has the unknown column {', '.join(extra)}.")
     return rows.select(expected)
 
 
-def _check_shape(body: bytes, name: str) -> None:
+def _check_shape(body: bytes, key: str) -> None:
     """Without a manifest only the shape can tell a cut file; Polars fills short rows with nulls."""
     if not body.endswith(b"\n"):
-        raise _invalid(name, "its last line does not end: the file is cut off." if body else "it is empty.")
+        raise _invalid(key, "its last line does not end: the file is cut off." if body else "it is empty.")
     csv.field_size_limit(max(len(body), 131_072))  # a summary may be longer than the module's own limit
     lines = csv.reader(StringIO(body.decode(errors="replace"), newline=""))
     try:
         width = len(next(lines, []))
         for fields in lines:
             if len(fields) != width:
-                raise _invalid(name, f"line {lines.line_num} has {len(fields)} fields, not {width}.")
+                raise _invalid(key, f"line {lines.line_num} has {len(fields)} fields, not {width}.")
     except csv.Error as error:
-        raise _invalid(name, f"line {lines.line_num}: {error}.") from None
+        raise _invalid(key, f"line {lines.line_num}: {error}.") from None
 
 
-def _conform(rows: pl.DataFrame, name: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+def _conform(rows: pl.DataFrame, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
     conforming, failures = check(rows, model)
     if failures.height:
         index, failed = failures.row(0)
-        raise _invalid(name, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
+        raise _invalid(key, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
     return conforming
 
 
-def _check_owner(rows: pl.DataFrame, checkpoint: Checkpoint) -> None:
-    strangers = rows.filter(pl.col("user_id") != checkpoint.user_id)
-    if strangers.height:
-        raise Failed(
-            "location_refused",
-            f"{checkpoint.key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}).",
-        )
-
-
-def _invalid(name: str, why: str) -> Failed:
-    return Failed("checkpoint_invalid", f"{name}: {why}")
+def _invalid(key: str, why: str) -> Failed:
+    return Failed("checkpoint_invalid", f"{key}: {why}")

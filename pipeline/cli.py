@@ -12,6 +12,7 @@ from pipeline.cli_catalogue import catalogue
 from pipeline.cli_db import db
 from pipeline.cli_report import report_command, write_report
 from pipeline.cli_review import review
+from pipeline.cli_runs import runs
 from pipeline.errors import PipelineError, Refused
 from pipeline.importing import (
     LoadMode,
@@ -170,6 +171,7 @@ cli.add_command(catalogue)
 cli.add_command(db)
 cli.add_command(report_command)
 cli.add_command(review)
+cli.add_command(runs)
 
 
 def _tell(settings: Settings, report: Report) -> None:

@@ -6,13 +6,14 @@ import click
 import polars as pl
 
 from pipeline import wiring
-from pipeline.checkpoints import read_checkpoint, read_copy
+from pipeline.checkpoints import read_checkpoint
 from pipeline.edges.store import DirectoryStore
 from pipeline.errors import Failed, PipelineError
 from pipeline.html_report import html_report
 from pipeline.importing import absolute
 from pipeline.layout import checkpoint
 from pipeline.options import STORE, with_settings
+from pipeline.reading import read_at
 from pipeline.settings import Settings
 from schemas.frames import EnrichedLibrary
 
@@ -73,15 +74,6 @@ def _read(settings: Settings, enriched_csv: str) -> tuple[pl.DataFrame, str]:
     except Failed:
         if "://" in enriched_csv:
             raise
-        return _read_copy(Path(enriched_csv).expanduser())
+        path = Path(enriched_csv).expanduser()
+        return read_at(settings, str(path), EnrichedLibrary), path.name
     return read_checkpoint(store, source, EnrichedLibrary).rows, source.key
-
-
-def _read_copy(path: Path) -> tuple[pl.DataFrame, str]:
-    try:
-        body = path.read_bytes()
-    except OSError as error:
-        raise Failed(
-            "checkpoint_invalid", f"{path} cannot be read: {error.strerror}. Give a location that enrich has printed."
-        ) from None
-    return read_copy(body, str(path), EnrichedLibrary), path.name

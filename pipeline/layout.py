@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, cast
 
 from pipeline.errors import Failed
 from schemas.events import KEY_TIME
@@ -33,7 +33,7 @@ class Checkpoint:
     @property
     def manifest_key(self) -> str:
         """The manifest beside the CSV."""
-        return self.key.removesuffix(".csv") + ".json"
+        return manifest_key(self.key)
 
     @property
     def rejected_key(self) -> str:
@@ -44,6 +44,18 @@ class Checkpoint:
     def enriched(self) -> "Checkpoint":
         """The enriched CSV that is made from this raw one: the two share their time."""
         return Checkpoint(self.user_id, self.stem, "enriched")
+
+
+def manifest_key(key: str) -> str:
+    """Where the manifest of a CSV lies: beside it, under its name."""
+    return key.removesuffix(".csv") + ".json"
+
+
+def described(key: str) -> Checkpoint | None:
+    """The checkpoint whose manifest lies at a key; None for any other key."""
+    csv, dot, _ = key.rpartition(".json")
+    found = _CHECKPOINT.fullmatch(f"{csv}.csv") if dot else None
+    return Checkpoint(found["user_id"], found["stem"], cast("CsvStage", found["stage"])) if found else None
 
 
 def raw_checkpoint(user_id: str, timestamp: str | None = None) -> Checkpoint:

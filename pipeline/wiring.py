@@ -112,8 +112,13 @@ def load(settings: Settings, event: LoadEvent, *, dry_run: bool = False, details
 def store(settings: Settings) -> Store:
     """Where the checkpoints are."""
     settings.require("store")
+    return store_at(settings, str(settings.store))
+
+
+def store_at(settings: Settings, url: str) -> Store:
+    """A store that need not be the configured one, with these settings for AWS."""
     return open_store(
-        str(settings.store),
+        url,
         region=settings.aws_region,
         endpoint_url=settings.aws_endpoint_url_s3,
         patience=_patience(settings),

@@ -81,7 +81,7 @@ class RawLibrary(_Exact):
     rtime_last_played: Time = pa.Field(nullable=True, description="Last play, UTC; null when never or before 2004")
     img_icon_url: str = pa.Field(nullable=True, description="Hash of the app's icon, not a URL")
 
-    @pa.check("^(name|img_icon_url|kind_reason|igdb_(name|slug|summary|cover_url|genres|platforms))$", regex=True)
+    @pa.check("^(name|img_icon_url|kind_reason|igdb_(name|slug|summary|cover_url))$", regex=True)
     @classmethod
     def holds_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
         """PostgreSQL's text cannot hold U+0000."""
@@ -95,8 +95,8 @@ class ClassifiedLibrary(RawLibrary):
     kind_reason: str = pa.Field(description="What decided the kind: override, store:<type>, name:<rule> or default")
 
 
-class EnrichedLibrary(ClassifiedLibrary):
-    """The classified library, and which IGDB game each app is, and why."""
+class MatchedLibrary(ClassifiedLibrary):
+    """The classified library, and which IGDB game each app is, and why: all but the game's lists."""
 
     match_status: MatchStatus = pa.Field(description="MATCHED, UNMATCHED, IGNORED (filtered) or PENDING (ask again)")
     match_reason: MatchReason = pa.Field(
@@ -109,6 +109,11 @@ class EnrichedLibrary(ClassifiedLibrary):
     igdb_first_release_date: Time = pa.Field(nullable=True, description="First release, UTC")
     igdb_cover_url: str = pa.Field(nullable=True, description="URL of the cover, 264 x 374 pixels")
     igdb_game_type: pl.Int32 = pa.Field(nullable=True, description="IGDB's game_type: 0 main game, 1 DLC, 8 remake, …")
+
+
+class EnrichedLibrary(MatchedLibrary):
+    """The matched library, and the game's lists as the CSV holds them."""
+
     igdb_genres: str = pa.Field(nullable=True, description="JSON array of {id, name, slug, checksum}")
     igdb_platforms: str = pa.Field(
         nullable=True,
@@ -120,8 +125,18 @@ class EnrichedLibrary(ClassifiedLibrary):
     @pa.check("igdb_genres", "igdb_platforms")
     @classmethod
     def escapes_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
-        """In JSON, U+0000 is written with six characters, after an even number of backslashes."""
-        return column.lazyframe.select(~pl.col(column.key).str.contains(r"(^|[^\\])(\\\\)*\\u0000"))
+        """In JSON, U+0000 is also written with six characters, after an even number of backslashes."""
+        return column.lazyframe.select(~pl.col(column.key).str.contains(r"\x00|(^|[^\\])(\\\\)*\\u0000"))
+
+
+class DecodedLibrary(MatchedLibrary):
+    """The matched library, and the game's lists as lists: an enriched CSV as people analyse it."""
+
+    igdb_genres: Annotated[pl.List, GENRE] = pa.Field(nullable=True, description="The game's genres")
+    igdb_platforms: Annotated[pl.List, PLATFORM] = pa.Field(nullable=True, description="The game's platforms")
+    igdb_candidates: Annotated[pl.List, pl.Int32] = pa.Field(
+        nullable=True, description="IGDB's ids of the games it may be, when the match is ambiguous"
+    )
 
 
 class ExternalGames(_Exact):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from pipeline.frames.staging import decoded
+from pipeline.frames.json_lists import decoded
 from schemas.frames import GENRE
 from schemas.report import TONES, Bars, ReportGames
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import polars as pl
 
-from pipeline.errors import Failed
+from pipeline.frames.json_lists import GENRES, PLATFORMS, decoded
 from schemas.staging import (
     FALLBACKS,
     Staged,
@@ -13,23 +13,6 @@ from schemas.staging import (
     StagedImportedGames,
     StagedLinks,
     StagedPlatforms,
-)
-
-GENRES = pl.List(pl.Struct({"id": pl.Int32, "name": pl.String, "slug": pl.String, "checksum": pl.String}))
-PLATFORMS = pl.List(
-    pl.Struct(
-        {
-            "id": pl.Int32,
-            "name": pl.String,
-            "slug": pl.String,
-            "abbreviation": pl.String,
-            "alternative_name": pl.String,
-            "generation": pl.Int32,
-            "platform_family": pl.Int32,
-            "platform_type": pl.Int32,
-            "checksum": pl.String,
-        }
-    )
 )
 
 
@@ -57,24 +40,6 @@ def stage(library: pl.DataFrame) -> Staged:
         game_platforms=StagedLinks.validate(_links(platforms)),
         counts=counts,
     )
-
-
-def decoded(rows: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
-    """The rows of an EnrichedLibrary with a column of JSON arrays as lists; null where there is no array.
-
-    Raises:
-        Failed: `checkpoint_invalid`, where it is not the JSON that the schema describes.
-    """
-    # An empty cell would vanish from what json_decode returns, and the lists below it would move up by one game.
-    lists = pl.when(_is_said(column)).then(column)
-    try:
-        return rows.with_columns(lists.str.json_decode(dtype).alias(column))
-    except pl.exceptions.PolarsError as error:
-        raise Failed(
-            "checkpoint_invalid",
-            f"{column} of the enriched CSV is not the JSON that enrich writes "
-            f"({str(error).splitlines()[0]}): run enrich again.",
-        ) from error
 
 
 def _distinct_apps(library: pl.DataFrame) -> pl.DataFrame:
@@ -193,11 +158,10 @@ def _number() -> pl.Expr:
 def _entries(games: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
     """One row per game and named object of its list; an object without id, name or slug cannot become a row."""
     return (
-        decoded(games, column, dtype)
-        .select(pl.col("igdb_id").alias("gameIgdbId"), column)
+        decoded(games.select("igdb_id", column), column, dtype)
         .explode(column, empty_as_null=False, keep_nulls=False)
         .unnest(column)
-        .rename({"id": "igdbId"})
+        .rename({"igdb_id": "gameIgdbId", "id": "igdbId"})
         .drop_nulls("igdbId")
         .filter(_is_said("name") & _is_said("slug"))
     )

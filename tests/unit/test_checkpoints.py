@@ -256,7 +256,7 @@ def test_an_enriched_csv_is_no_raw_one_and_the_reverse(folder: Folder) -> None:
 def test_a_missing_file_is_named_with_what_to_do(folder: Folder) -> None:
     refusal = folder.refusal()
     assert refusal.code == "checkpoint_invalid"
-    assert refusal.message == f"{RAW.key}: there is no such file. Run the stage that makes it again."
+    assert refusal.message.startswith(f"{RAW.key}: there is no such file in {folder.store.locate('')}. Check its name")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.errors import Failed
-from pipeline.layout import Checkpoint, checkpoint, raw_checkpoint
+from pipeline.layout import Checkpoint, checkpoint, described, raw_checkpoint
 from schemas.events import KEY_TIME
 
 RAW = "imports/user-1/20261123T031749Z-raw.csv"
@@ -69,3 +69,10 @@ def test_a_key_of_another_user_is_refused_and_both_are_named() -> None:
     with pytest.raises(Failed, match=re.escape("belongs to user user-1, not to user user-2")) as refused:
         checkpoint(RAW, "raw", "user-2")
     assert refused.value.code == "location_refused"
+
+
+def test_a_manifests_key_leads_to_its_checkpoint_and_no_other_key_does() -> None:
+    raw = raw_checkpoint("user-1", "20261123T031749Z")
+    assert [described(made.manifest_key) for made in (raw, raw.enriched)] == [raw, raw.enriched]
+    others = (raw.key, raw.rejected_key, RAW.removesuffix(".csv"), "imports/user-1/notes.json", "imports/x-raw.json")
+    assert [described(key) for key in others] == [None] * len(others)

@@ -1,0 +1,49 @@
+"""The command that lists what was run."""
+
+import json
+
+import click
+import polars as pl
+from rich.table import Table
+
+from pipeline import wiring
+from pipeline.contract import as_text
+from pipeline.options import STORE, json_option, with_settings
+from pipeline.reading import runs_in
+from pipeline.settings import Settings
+from pipeline.terminal import console
+
+COUNTS = ("rows", "matched", "unmatched", "filtered", "pending", "rejected", "requests")
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, at most.")
+@json_option
+@with_settings(*STORE)
+def runs(settings: Settings, limit: int, *, as_json: bool) -> None:
+    """List the runs in the store, the newest first: what each found, and what it took."""
+    store = wiring.store(settings)
+    found = runs_in(store, limit)
+    if as_json:
+        click.echo(json.dumps(found.with_columns(as_text(found.select("started_at"))).to_dicts()))
+    elif found.height:
+        console().print(_table(found))
+        click.echo(f"Their CSVs: {store.locate('imports/{user}/{time}-raw.csv')} and …-enriched.csv")
+    else:
+        click.echo(f"There are no runs in {store.locate('')}.")
+
+
+def _table(found: pl.DataFrame) -> Table:
+    table = Table("time", "user", "done", box=None, padding=(0, 2, 0, 0))
+    for name in (*COUNTS, "seconds"):
+        table.add_column(name, justify="right")
+    shown = found.select(
+        "timestamp",
+        pl.coalesce("user_id", "kind"),
+        pl.col("stages").cast(pl.List(pl.String)).list.join(", "),
+        pl.col(COUNTS).cast(pl.String).fill_null(""),
+        pl.col("seconds").round(1).cast(pl.String),
+    )
+    for row in shown.rows():
+        table.add_row(*row)
+    return table

@@ -1,0 +1,97 @@
+"""What notebooks and scripts read the pipeline's files with; `from pipeline import …` leads here."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pandera.polars as pa
+import polars as pl
+import structlog
+
+from pipeline import wiring
+from pipeline.checkpoints import read_copy, read_manifest
+from pipeline.contract import Store
+from pipeline.errors import Failed
+from pipeline.frames.json_lists import decode
+from pipeline.frames.runs import Made, imports
+from pipeline.layout import Checkpoint, described
+from pipeline.local import with_default_store
+from pipeline.settings import Settings
+from schemas.frames import EnrichedLibrary, RawLibrary
+
+READERS = 8
+"""Manifests read at a time; boto3 keeps ten connections open."""
+
+log = structlog.get_logger()
+
+
+def read_raw(location: str | os.PathLike[str]) -> pl.DataFrame:
+    """The raw CSV at a path or `s3://bucket/key`, under whatever name, as RawLibrary.
+
+    A manifest that lies beside it proves it; without one, it has to conform to its schema.
+
+    Raises:
+        PipelineError: `checkpoint_invalid` for what is no raw CSV, with the file, the row and the column;
+            `configuration` or `store_unavailable` for what cannot be read.
+    """
+    return read_at(Settings.read(), os.fspath(location), RawLibrary)
+
+
+def read_enriched(location: str | os.PathLike[str]) -> pl.DataFrame:
+    """The enriched CSV at a path or `s3://bucket/key`, under whatever name, as DecodedLibrary.
+
+    Genres and platforms are lists of structs, candidates lists of IGDB ids. Otherwise as `read_raw`.
+    """
+    return decode(read_at(Settings.read(), os.fspath(location), EnrichedLibrary))
+
+
+def read_at(settings: Settings, location: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+    """The rows of a CSV at any path or `s3://bucket/key`, as the model.
+
+    Raises:
+        PipelineError: As `read_raw`.
+    """
+    if "://" in location:
+        bucket, _, key = location.removeprefix("s3://").partition("/")
+        if not (location.startswith("s3://") and bucket and key):
+            raise Failed("location_refused", f"{location!r} is neither a path nor s3://bucket/key.")
+        return read_copy(wiring.store_at(settings, f"s3://{bucket}"), key, model)
+    path = Path(os.path.realpath(Path(location).expanduser()))
+    return read_copy(wiring.store_at(settings, str(path.parent)), path.name, model)
+
+
+def list_runs(store_url: str | None = None) -> pl.DataFrame:
+    """The runs in a store, as Runs, the newest first; without a `store_url`, in the configured store or `./data`.
+
+    Raises:
+        PipelineError: `configuration` or `store_unavailable`.
+    """
+    return runs_in(wiring.store(with_default_store(Settings.read(store_url=store_url))))
+
+
+def runs_in(store: Store, limit: int | None = None) -> pl.DataFrame:
+    """The newest runs in a store, as Runs; a manifest that is none is reported and left out."""
+    checkpoints = [found for key in store.list("imports/") if (found := described(key))]
+    newest = set(sorted({_run(found) for found in checkpoints}, reverse=True)[:limit])
+    return imports(_made(store, [found for found in checkpoints if _run(found) in newest]))
+
+
+def _run(checkpoint: Checkpoint) -> tuple[str, str]:
+    """What the checkpoints of one import share, as it sorts by time."""
+    return checkpoint.stem, checkpoint.user_id
+
+
+def _made(store: Store, checkpoints: Iterable[Checkpoint]) -> list[Made]:
+    with ThreadPoolExecutor(READERS) as readers:
+        return [made for made in readers.map(partial(_made_of, store), checkpoints) if made]
+
+
+def _made_of(store: Store, checkpoint: Checkpoint) -> Made | None:
+    try:
+        manifest = read_manifest(store, checkpoint.key)
+    except Failed as error:
+        log.warning("manifest skipped", key=checkpoint.manifest_key, fault=error.message)
+        return None
+    return Made(checkpoint, store.locate(checkpoint.key), manifest) if manifest else None

@@ -1,0 +1,214 @@
+"""The public interface of notebooks and scripts: any CSV from anywhere, and the runs of a store."""
+
+import json
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import pipeline
+from pipeline import list_runs, read_enriched, read_raw
+from pipeline.checkpoints import Making, write_checkpoint
+from pipeline.contract import TIME_FORMAT
+from pipeline.edges.store import DirectoryStore
+from pipeline.errors import PipelineError
+from pipeline.layout import Checkpoint, raw_checkpoint
+from schemas.frames import DecodedLibrary, RawLibrary
+from schemas.runs import Runs
+from tests.lambda_fixtures import set_only
+from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
+
+OLD, NEW = (raw_checkpoint("user-1", f"2026112{day}T031749Z") for day in (2, 3))
+ENRICHED = library(
+    matched(620, 72, igdb_genres=[SHOOTER, FIGHTING], igdb_platforms=[WINDOWS]),
+    matched(400, 71, igdb_genres=[]),
+    app(10, igdb_candidates="[1,2]", match_reason="ambiguous", rtime_last_played=datetime(2021, 12, 12, tzinfo=UTC)),
+)
+RAW = ENRICHED.select(RawLibrary.to_schema().columns.keys())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    set_only(monkeypatch, {})
+    monkeypatch.chdir(tmp_path)
+
+
+def write(checkpoint: Checkpoint, rows: pl.DataFrame, *, run_id: str = "run", day: int = 23, **counts: int) -> Path:
+    """A checkpoint in the store `data`, with its manifest."""
+    store = DirectoryStore(Path("data"))
+    making = Making(run_id, datetime(2026, 11, day, 3, 17, 49, tzinfo=UTC), 5, counts)
+    write_checkpoint(store, checkpoint, rows, pl.DataFrame(), making)
+    return Path(store.locate(checkpoint.key))
+
+
+def written(name: str, rows: pl.DataFrame) -> Path:
+    """A CSV without a manifest."""
+    rows.write_csv(name, datetime_format=TIME_FORMAT)
+    return Path(name)
+
+
+def refusal(path: Path | str) -> PipelineError:
+    with pytest.raises(PipelineError) as refused:
+        read_enriched(path)
+    assert "\n" not in refused.value.message
+    return refused.value
+
+
+def test_a_raw_csv_comes_in_the_models_types() -> None:
+    assert_frame_equal(read_raw(write(OLD, RAW)), RAW)
+
+
+def test_genres_platforms_and_candidates_come_as_lists() -> None:
+    read = read_enriched(write(OLD.enriched, ENRICHED))
+    DecodedLibrary.validate(read)
+    assert read["igdb_genres"].to_list() == [[SHOOTER, FIGHTING], [], None]
+    assert read["igdb_platforms"].to_list() == [[WINDOWS], None, None]
+    assert read["igdb_candidates"].to_list() == [None, None, [1, 2]]
+    assert_frame_equal(read.drop("^igdb_(genres|platforms|candidates)$"), ENRICHED.select(read.columns[:-3]))
+
+
+def test_a_csv_without_rows_is_an_empty_frame() -> None:
+    assert_frame_equal(read_enriched(written("none.csv", ENRICHED.clear())), DecodedLibrary.empty())
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "no-suffix", "with blanks & [brackets].csv", "../outside.csv"])
+def test_a_copy_is_read_under_any_name(name: str) -> None:
+    copy = shutil.copy(write(OLD.enriched, ENRICHED), name)
+    assert read_enriched(copy).height == read_enriched(Path(copy)).height == 3
+
+
+def test_a_link_is_followed_to_the_file_and_its_manifest() -> None:
+    original = write(OLD, RAW)
+    Path("link.csv").symlink_to(original)
+    assert read_raw("link.csv").height == 3
+    original.write_bytes(original.read_bytes() + b"\n")
+    with pytest.raises(PipelineError, match="describes"):
+        read_raw("link.csv")
+
+
+def test_a_file_of_many_users_is_read() -> None:
+    many = pl.concat([RAW, RAW.with_columns(user_id=pl.lit("user-2"))])
+    assert read_raw(written("many.csv", many))["user_id"].n_unique() == 2
+
+
+def test_a_copy_is_proven_by_the_manifest_that_was_copied_with_it() -> None:
+    original = write(OLD.enriched, ENRICHED)
+    copy, manifest = Path("mine.csv"), Path("mine.json")
+    shutil.copy(original, copy)
+    shutil.copy(original.with_suffix(".json"), manifest)
+    assert read_enriched(copy).height == 3
+    copy.write_text(copy.read_text().replace("Game 72", "Game 73"))
+    assert refusal(copy).message.startswith("mine.csv: it is not the file that mine.json describes")
+    manifest.unlink()
+    assert "Game 73" in read_enriched(copy)["igdb_name"]
+
+
+def test_what_lies_beside_a_file_and_is_no_manifest_is_named() -> None:
+    copy = written("games.csv", ENRICHED)
+    Path("games.json").write_text("[]")
+    assert refusal(copy).message.startswith("games.csv: games.json is not a manifest")
+
+
+@pytest.mark.parametrize(
+    ("location", "code", "why"),
+    [
+        pytest.param("nowhere.csv", "checkpoint_invalid", "there is no such file in", id="missing"),
+        pytest.param("no/such/folder/x.csv", "checkpoint_invalid", "no/such/folder. Check its name", id="no folder"),
+        pytest.param(".", "configuration", "Is a directory", id="a folder"),
+        pytest.param("", "configuration", "Is a directory", id="empty"),
+        pytest.param("https://host/x.csv", "location_refused", "neither a path nor s3://bucket/key", id="web address"),
+        pytest.param("s3://bucket", "location_refused", "neither a path nor s3://bucket/key", id="bucket alone"),
+        pytest.param("s3:///key", "location_refused", "neither a path nor s3://bucket/key", id="key alone"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_the_reason(location: str, code: str, why: str) -> None:
+    refused = refusal(location)
+    assert refused.code == code
+    assert why in refused.message
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        pytest.param("igdb_genres", "{}", id="no array"),
+        pytest.param("igdb_platforms", "[{", id="cut off"),
+        pytest.param("igdb_candidates", '["x"]', id="no number"),
+    ],
+)
+def test_a_list_that_is_not_the_json_of_the_schema_is_refused(column: str, text: str) -> None:
+    refused = refusal(written("bad.csv", ENRICHED.with_columns(pl.lit(text).alias(column))))
+    assert (refused.code, column in refused.message) == ("checkpoint_invalid", True)
+
+
+def test_a_raw_csv_is_no_enriched_one() -> None:
+    assert "it lacks the column kind" in refusal(write(OLD, RAW)).message
+
+
+def test_runs_are_listed_the_newest_first_with_what_their_stages_counted() -> None:
+    write(OLD, RAW, run_id="old", day=22, games=3, rejected=2)
+    write(NEW, RAW, run_id="fetched", games=3, rejected=2)
+    counts = {"matched": 2, "unmatched": 1, "filtered": 0, "pending": 0}
+    write(NEW.enriched, ENRICHED, run_id="new", **counts, rejected=1)
+    runs = list_runs("data")
+    assert runs.drop("seconds").to_dicts() == [
+        {
+            "kind": "import",
+            "run_id": "new",
+            "user_id": "user-1",
+            "timestamp": "20261123T031749Z",
+            "stages": ["fetch", "enrich"],
+            "rows": 3,
+            **counts,
+            "rejected": 3,
+            "requests": 10,
+            "started_at": datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC),
+            "raw": str(Path(NEW.key).absolute()).replace("/imports/", "/data/imports/"),
+            "enriched": str(Path(NEW.enriched.key).absolute()).replace("/imports/", "/data/imports/"),
+        },
+        {
+            "kind": "import",
+            "run_id": "old",
+            "user_id": "user-1",
+            "timestamp": "20261122T031749Z",
+            "stages": ["fetch"],
+            "rows": 3,
+            **dict.fromkeys(counts),
+            "rejected": 2,
+            "requests": 5,
+            "started_at": datetime(2026, 11, 22, 3, 17, 49, tzinfo=UTC),
+            "raw": str(Path(OLD.key).absolute()).replace("/imports/", "/data/imports/"),
+            "enriched": None,
+        },
+    ]
+    assert read_enriched(runs["enriched"][0]).height == 3
+
+
+def test_without_a_store_url_it_is_the_configured_store_or_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(OLD, RAW)
+    assert list_runs().height == 1
+    monkeypatch.setenv("STORE_URL", "elsewhere")
+    assert_frame_equal(list_runs(), Runs.empty())
+
+
+def test_a_manifest_that_is_none_is_reported_and_its_run_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    write(OLD, RAW)
+    write(NEW, RAW).with_suffix(".json").write_text("{}")
+    assert list_runs("data")["timestamp"].to_list() == [OLD.stem]
+    assert f"{NEW.stem}-raw.json is not a manifest" in capsys.readouterr().out
+
+
+def test_importing_the_package_imports_nothing_that_it_offers() -> None:
+    program = "import json, sys, pipeline.errors; print(json.dumps(sorted(sys.modules)))"
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", program]))  # noqa: S603 - our own interpreter
+    assert {name for name in loaded if name.startswith("pipeline")} == {"pipeline", "pipeline.errors"}
+    assert not {"polars", "pandera", "boto3"} & set(loaded)
+
+
+def test_the_package_has_what_it_offers_and_no_more() -> None:
+    assert all(hasattr(pipeline, name) for name in pipeline.__all__)
+    assert not hasattr(pipeline, "read_cooked")
