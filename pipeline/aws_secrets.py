@@ -6,7 +6,9 @@ from http import HTTPStatus
 
 from pipeline.errors import PipelineError, Refused, Retryable
 
-_ARN = re.compile(r"arn:aws[a-z-]*:(?P<service>secretsmanager|ssm):(?P<region>[a-z0-9-]+):\d{12}:(secret:|parameter/).+")
+_ARN = re.compile(
+    r"arn:aws[a-z-]*:(?P<service>secretsmanager|ssm):(?P<region>[a-z0-9-]+):\d{12}:(secret:|parameter/).+"
+)
 _FORMS = "arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME"
 _ALLOWED_BY = {"secretsmanager": "secretsmanager:GetSecretValue", "ssm": "ssm:GetParameter"}
 _THROTTLED = {"ThrottlingException", "TooManyRequestsException"}

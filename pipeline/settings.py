@@ -67,7 +67,7 @@ class Settings(BaseSettings):
         """
         given = {name: value for name, value in overrides.items() if value is not None}
         try:
-            return cls(**given | cls(**given)._secrets())  # type: ignore[arg-type]
+            return cls(**given | _secrets(cls(**given)))  # type: ignore[arg-type]
         except ValidationError as error:
             wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
             raise Refused("configuration", f"These settings cannot be used: {wrong}.") from None
@@ -85,12 +85,13 @@ class Settings(BaseSettings):
             listed = "\n".join(f"  {WHERE_TO_GET[name]}" for name in missing)
             raise Refused("configuration", f"Set these in the environment or in .env:\n{listed}")
 
-    def _secrets(self) -> dict[str, str]:
-        """What AWS holds of the secrets that have no value of their own."""
-        arns = {name: getattr(self, f"{name}_secret_arn") for name in SECRETS if not getattr(self, name)}
-        return {name: read_secret(f"{name}_secret_arn".upper(), arn) for name, arn in arns.items() if arn}
-
     @property
     def store(self) -> str | None:
         """Where the checkpoints are: STORE_URL, else the bucket S3_BUCKET."""
         return self.store_url or (f"s3://{self.s3_bucket}" if self.s3_bucket else None)
+
+
+def _secrets(settings: Settings) -> dict[str, str]:
+    """What AWS holds of the secrets that have no value of their own."""
+    arns = {name: getattr(settings, f"{name}_secret_arn") for name in SECRETS if not getattr(settings, name)}
+    return {name: read_secret(f"{name}_secret_arn".upper(), arn) for name, arn in arns.items() if arn}

@@ -100,6 +100,7 @@ class StageResponse(BaseModel):
     rejected: int | None = Field(default=None, description="Rows set aside in the stage's rejected CSV")
     seconds: float = 0.0
     requests: int = 0
+    retries: int = Field(default=0, exclude=True, description="Requests that repeated another, for the metrics")
 
     @classmethod
     def failed(cls, code: ErrorCode, message: str) -> Self:
