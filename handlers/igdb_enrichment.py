@@ -8,8 +8,12 @@ from pipeline import wiring
 from schemas.events import EnrichEvent, EnrichResponse
 
 
-def handler(event: object, _context: object) -> dict[str, Any]:
+def handler(event: object, context: object) -> dict[str, Any]:
     """`{user_id, s3_location}` to an enriched CSV."""
     return answer(
-        event, EnrichEvent, EnrichResponse, lambda settings, enrich: asyncio.run(wiring.enrich(settings, enrich))
+        event,
+        EnrichEvent,
+        EnrichResponse,
+        lambda settings, enrich: asyncio.run(wiring.enrich(settings, enrich)),
+        context,
     )

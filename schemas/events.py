@@ -1,7 +1,7 @@
 """The Lambda events and responses: their keys are the contract with SavePoint and its state machines."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -25,6 +25,8 @@ ErrorCode = Literal[
     "store_unavailable",
     "database_unavailable",
 ]
+
+Stage = Literal["fetch", "enrich", "load"]
 
 USER_ID = r"^[A-Za-z0-9_-]{1,64}$"
 STEAM_BEGAN = 2003
@@ -56,6 +58,7 @@ class StageEvent(BaseModel):
     """What every event may carry; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True)
+    stage: ClassVar[Stage]
 
     user_id: UserId
     timestamp: KeyTime | None = None
@@ -65,18 +68,21 @@ class StageEvent(BaseModel):
 class FetchEvent(StageEvent):
     """`{user_id, steam_id64}`, the second in any form of Steam id."""
 
+    stage = "fetch"
     steam_id64: str
 
 
 class EnrichEvent(StageEvent):
     """`{user_id, s3_location}`, the location of a raw CSV."""
 
+    stage = "enrich"
     s3_location: str
 
 
 class LoadEvent(StageEvent):
     """`{user_id, s3_enriched_location}`, the location of an enriched CSV."""
 
+    stage = "load"
     s3_enriched_location: str
 
 
