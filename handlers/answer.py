@@ -12,9 +12,9 @@ from handlers import metrics
 from pipeline.errors import PipelineError, Retryable
 from pipeline.settings import Settings
 from pipeline.wiring import configure_logging, parse_event
-from schemas.events import StageEvent, StageResponse
+from schemas.events import HandlerEvent, StageResponse
 
-Event = TypeVar("Event", bound=StageEvent)
+Event = TypeVar("Event", bound=HandlerEvent)
 Response = TypeVar("Response", bound=StageResponse)
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ def _done(event: object, event_type: type[Event], stage: Callable[[Settings, Eve
     configure_logging(Settings.model_construct())  # until it is known how: what is refused is logged too
     parsed = parse_event(event, event_type)
     parsed = parsed.model_copy(update={"run_id": parsed.run_id or uuid4().hex})
-    bind_contextvars(user_id=parsed.user_id, run_id=parsed.run_id)
+    bind_contextvars(**parsed.model_dump(include={"user_id", "run_id"}))
     settings = Settings.read()
     configure_logging(settings)
     return stage(settings, parsed)

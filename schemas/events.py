@@ -26,7 +26,7 @@ ErrorCode = Literal[
     "database_unavailable",
 ]
 
-Stage = Literal["fetch", "enrich", "load"]
+Stage = Literal["fetch", "enrich", "load", "backfill"]
 
 USER_ID = r"^[A-Za-z0-9_-]{1,64}$"
 STEAM_BEGAN = 2003
@@ -54,15 +54,20 @@ UserId = Annotated[str, Field(pattern=USER_ID)]
 KeyTime = Annotated[str, BeforeValidator(key_time)]
 
 
-class StageEvent(BaseModel):
-    """What every event may carry; unknown keys are ignored."""
+class HandlerEvent(BaseModel):
+    """What every function's event has: what its log lines and metrics call it, and a run; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True)
     stage: ClassVar[Stage]
 
+    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,256}$")] | None = None
+
+
+class StageEvent(HandlerEvent):
+    """What every stage's event may carry."""
+
     user_id: UserId
     timestamp: KeyTime | None = None
-    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,256}$")] | None = None
 
 
 class FetchEvent(StageEvent):
