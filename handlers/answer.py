@@ -2,37 +2,72 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from functools import cache
+from time import monotonic
 from typing import Any, TypeVar
+from uuid import uuid4
 
+import structlog
+from structlog.contextvars import bind_contextvars, bound_contextvars
+
+from handlers import metrics
 from pipeline.errors import PipelineError, Retryable
 from pipeline.settings import Settings
 from pipeline.wiring import configure_logging, parse_event
-from schemas.events import StageEvent, StageResponse
+from schemas.events import HandlerEvent, StageResponse
 
-Event = TypeVar("Event", bound=StageEvent)
+Event = TypeVar("Event", bound=HandlerEvent)
 Response = TypeVar("Response", bound=StageResponse)
 T = TypeVar("T")
 
+log = structlog.get_logger()
+
 
 def answer(
-    event: object, event_type: type[Event], response: type[Response], stage: Callable[[Settings, Event], Response]
+    event: object,
+    event_type: type[Event],
+    response: type[Response],
+    stage: Callable[[Settings, Event], Response],
+    context: object = None,
 ) -> dict[str, Any]:
-    """The contract's response to an event; what a retry may mend is raised as `Retryable`."""
-    try:
-        parsed = parse_event(event, event_type)
-        settings = Settings.read()
-        configure_logging(settings)
-        return stage(settings, parsed).answer()
-    except Retryable:
-        raise
-    except PipelineError as error:
-        return response.failed(error.code, error.message).answer()
+    """The contract's response to an event; what a retry may mend is raised as `Retryable`.
+
+    Each line that is logged meanwhile names the stage, Lambda's request, the user and the run.
+    """
+    started_at = monotonic()
+    request_id = getattr(context, "aws_request_id", None)
+    with bound_contextvars(stage=event_type.stage, request_id=request_id, user_id=None, run_id=None):
+        try:
+            done = _done(event, event_type, stage)
+        except PipelineError as error:
+            _report(event_type.stage, error, round(monotonic() - started_at, 3))
+            if isinstance(error, Retryable):
+                raise
+            return response.failed(error.code, error.message).answer()
+        metrics.emit_done(event_type.stage, done)
+        return done.answer()
+
+
+def _done(event: object, event_type: type[Event], stage: Callable[[Settings, Event], Response]) -> Response:
+    configure_logging(Settings.model_construct())  # until it is known how: what is refused is logged too
+    parsed = parse_event(event, event_type)
+    parsed = parsed.model_copy(update={"run_id": parsed.run_id or uuid4().hex})
+    bind_contextvars(**parsed.model_dump(include={"user_id", "run_id"}))
+    settings = Settings.read()
+    configure_logging(settings)
+    return stage(settings, parsed)
+
+
+def _report(stage: str, error: PipelineError, seconds: float) -> None:
+    log.warning("failed", error_code=error.code, error=error.message, seconds=seconds)
+    metrics.emit_failed(stage, error.code, seconds)
 
 
 def run(stage: Coroutine[None, None, T]) -> T:
     """What a stage gives, on the event loop that all invocations of this process share."""
-    return _runner().run(stage)
+    # The runner would keep the context of its first stage, whose run all later lines of the log would name.
+    return _runner().run(stage, context=copy_context())
 
 
 @cache

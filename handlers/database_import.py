@@ -8,6 +8,6 @@ from pipeline.edges import postgres  # noqa: F401 - loaded while Lambda initiali
 from schemas.events import LoadEvent, LoadResponse
 
 
-def handler(event: object, _context: object) -> dict[str, Any]:
+def handler(event: object, context: object) -> dict[str, Any]:
     """`{user_id, s3_enriched_location}` to rows in SavePoint's database."""
-    return answer(event, LoadEvent, LoadResponse, wiring.load)
+    return answer(event, LoadEvent, LoadResponse, wiring.load, context)

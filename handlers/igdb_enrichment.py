@@ -8,6 +8,8 @@ from pipeline.edges import igdb, steam_store  # noqa: F401 - loaded while Lambda
 from schemas.events import EnrichEvent, EnrichResponse
 
 
-def handler(event: object, _context: object) -> dict[str, Any]:
+def handler(event: object, context: object) -> dict[str, Any]:
     """`{user_id, s3_location}` to an enriched CSV."""
-    return answer(event, EnrichEvent, EnrichResponse, lambda settings, enrich: run(wiring.enrich(settings, enrich)))
+    return answer(
+        event, EnrichEvent, EnrichResponse, lambda settings, enrich: run(wiring.enrich(settings, enrich)), context
+    )

@@ -8,6 +8,6 @@ from pipeline.edges import steam  # noqa: F401 - loaded while Lambda initialises
 from schemas.events import FetchEvent, FetchResponse
 
 
-def handler(event: object, _context: object) -> dict[str, Any]:
+def handler(event: object, context: object) -> dict[str, Any]:
     """`{user_id, steam_id64}` to a raw CSV."""
-    return answer(event, FetchEvent, FetchResponse, lambda settings, fetch: run(wiring.fetch(settings, fetch)))
+    return answer(event, FetchEvent, FetchResponse, lambda settings, fetch: run(wiring.fetch(settings, fetch)), context)

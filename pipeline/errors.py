@@ -45,9 +45,14 @@ class Retryable(PipelineError):
         retry_after: float | None = None,
         is_too_much: bool = False,
         is_too_often: bool = False,
+        status: int | None = None,
     ) -> None:
-        """What the other side hints at: seconds to wait, or that a smaller or a later request may go through."""
+        """What the other side hints at: seconds to wait, or that a smaller or a later request may go through.
+
+        `status` is that of its answer, where there was one.
+        """
         super().__init__(code, message)
         self.retry_after = retry_after
         self.is_too_much = is_too_much
         self.is_too_often = is_too_often
+        self.status = status

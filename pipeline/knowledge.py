@@ -9,6 +9,7 @@ import structlog
 
 from pipeline.catalogue_files import CatalogueFiles
 from pipeline.contract import Store
+from pipeline.edges.retries import Retries
 from pipeline.frames.catalogue import Lifetimes, merge, unmatched, untyped
 from pipeline.frames.classify import classify
 from pipeline.frames.overrides import overrides
@@ -45,6 +46,11 @@ class Knowledge:
     def requests(self) -> int:
         """Requests sent to Steam's store, IGDB and Twitch."""
         return self.igdb.requests + self.steam_store.requests
+
+    @property
+    def retries(self) -> Retries:
+        """How many of them repeated another."""
+        return self.igdb.retries + self.steam_store.retries
 
     async def of(
         self, library: pl.DataFrame, overrides: pl.DataFrame, progress: Progress

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline.aws_secrets import read_secret
 from pipeline.errors import Refused
 
 WHERE_TO_GET = {
@@ -15,6 +16,8 @@ WHERE_TO_GET = {
     "store": "S3_BUCKET: the bucket for the CSVs (or STORE_URL: s3://bucket/prefix, or a directory)",
 }
 
+SECRETS = ("steam_api_key", "igdb_client_id", "igdb_client_secret", "database_url")
+"""Settings that may lie in AWS: `STEAM_API_KEY_SECRET_ARN` says where, and so on; a value of their own wins."""
 
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+")]
 
@@ -28,6 +31,10 @@ class Settings(BaseSettings):
     igdb_client_id: str | None = None
     igdb_client_secret: SecretStr | None = None
     database_url: SecretStr | None = None
+    steam_api_key_secret_arn: str | None = None
+    igdb_client_id_secret_arn: str | None = None
+    igdb_client_secret_secret_arn: str | None = None
+    database_url_secret_arn: str | None = None
     s3_bucket: str | None = None
     store_url: str | None = None
     aws_region: str | None = None
@@ -56,9 +63,11 @@ class Settings(BaseSettings):
 
         Raises:
             Refused: `configuration`, naming every setting that holds nonsense, never its value.
+            Retryable: `store_unavailable`, when AWS does not say what a secret is.
         """
+        given = {name: value for name, value in overrides.items() if value is not None}
         try:
-            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+            return cls(**given | _secrets(cls(**given)))  # type: ignore[arg-type]
         except ValidationError as error:
             wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
             raise Refused("configuration", f"These settings cannot be used: {wrong}.") from None
@@ -80,3 +89,9 @@ class Settings(BaseSettings):
     def store(self) -> str | None:
         """Where the checkpoints are: STORE_URL, else the bucket S3_BUCKET."""
         return self.store_url or (f"s3://{self.s3_bucket}" if self.s3_bucket else None)
+
+
+def _secrets(settings: Settings) -> dict[str, str]:
+    """What AWS holds of the secrets that have no value of their own."""
+    arns = {name: getattr(settings, f"{name}_secret_arn") for name in SECRETS if not getattr(settings, name)}
+    return {name: read_secret(f"{name}_secret_arn".upper(), arn) for name, arn in arns.items() if arn}

@@ -10,6 +10,7 @@ import structlog
 
 from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
 from pipeline.contract import Store, set_aside
+from pipeline.edges.retries import Retries
 from pipeline.errors import Failed
 from pipeline.frames.catalogue import join_catalogue
 from pipeline.frames.library import library
@@ -75,7 +76,7 @@ async def fetch(store: Store, steam: "Steam", event: FetchEvent) -> FetchRespons
     counts = {"games": rows.height, "rejected": rejected.height}
     raw = raw_checkpoint(event.user_id, event.timestamp)
     manifest = write_checkpoint(store, raw, rows, rejected, run.making(steam.requests, counts))
-    run.log("fetch", manifest.seconds, steam.requests, counts)
+    run.log("fetch", manifest.seconds, steam.requests, counts, steam.retries)
     return FetchResponse(
         success=True,
         s3_location=store.locate(raw.key),
@@ -83,6 +84,7 @@ async def fetch(store: Store, steam: "Steam", event: FetchEvent) -> FetchRespons
         rejected=rejected.height,
         seconds=manifest.seconds,
         requests=steam.requests,
+        retries=steam.retries.count,
     )
 
 
@@ -104,7 +106,7 @@ async def enrich(
     counts = stats.model_dump() | {"rejected": rejected.height}
     making = run.making(knowledge.requests, counts, source.source)
     manifest = write_checkpoint(store, raw.enriched, rows, rejected, making)
-    run.log("enrich", manifest.seconds, knowledge.requests, counts)
+    run.log("enrich", manifest.seconds, knowledge.requests, counts, knowledge.retries)
     return EnrichResponse(
         success=True,
         s3_enriched_location=store.locate(raw.enriched.key),
@@ -113,6 +115,7 @@ async def enrich(
         rejected=rejected.height,
         seconds=manifest.seconds,
         requests=knowledge.requests,
+        retries=knowledge.retries.count,
     )
 
 
@@ -187,5 +190,9 @@ class _Run:
     def making(self, requests: int, counts: dict[str, int], source: Source | None = None) -> Making:
         return Making(self._run_id, self._started_at, requests, counts, source)
 
-    def log(self, stage: str, seconds: float, requests: int, counts: dict[str, int]) -> None:
-        log.info(stage, user_id=self._user_id, run_id=self._run_id, seconds=seconds, requests=requests, **counts)
+    def log(
+        self, stage: str, seconds: float, requests: int, counts: dict[str, int], retries: Retries | None = None
+    ) -> None:
+        again = {"retries": retries.count, "rate_limited": retries.rate_limited} if retries else {}
+        who = {"user_id": self._user_id, "run_id": self._run_id}
+        log.info(stage, **who, seconds=seconds, requests=requests, **again, **counts)

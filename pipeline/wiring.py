@@ -26,7 +26,7 @@ from pipeline.knowledge import Knowledge
 from pipeline.lookup import Progress, no_progress
 from pipeline.settings import Settings
 from pipeline.sync import Synced, sync
-from schemas.events import EnrichEvent, EnrichResponse, FetchEvent, FetchResponse, LoadEvent, LoadResponse, StageEvent
+from schemas.events import EnrichEvent, EnrichResponse, FetchEvent, FetchResponse, HandlerEvent, LoadEvent, LoadResponse
 
 if TYPE_CHECKING:
     from pipeline.edges.igdb import Igdb
@@ -46,7 +46,7 @@ NEEDED_BY_ENRICH = ("igdb_client_id", "igdb_client_secret", "store")
 NEEDED_BY_LOAD = ("database_url", "store")
 
 
-Event = TypeVar("Event", bound=StageEvent)
+Event = TypeVar("Event", bound=HandlerEvent)
 
 
 def parse_event(event: object, event_type: type[Event]) -> Event:

@@ -1,7 +1,7 @@
 """The Lambda events and responses: their keys are the contract with SavePoint and its state machines."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -25,6 +25,8 @@ ErrorCode = Literal[
     "store_unavailable",
     "database_unavailable",
 ]
+
+Stage = Literal["fetch", "enrich", "load", "backfill"]
 
 USER_ID = r"^[A-Za-z0-9_-]{1,64}$"
 STEAM_BEGAN = 2003
@@ -52,31 +54,40 @@ UserId = Annotated[str, Field(pattern=USER_ID)]
 KeyTime = Annotated[str, BeforeValidator(key_time)]
 
 
-class StageEvent(BaseModel):
-    """What every event may carry; unknown keys are ignored."""
+class HandlerEvent(BaseModel):
+    """What every function's event has: what its log lines and metrics call it, and a run; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True)
+    stage: ClassVar[Stage]
+
+    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,256}$")] | None = None
+
+
+class StageEvent(HandlerEvent):
+    """What every stage's event may carry."""
 
     user_id: UserId
     timestamp: KeyTime | None = None
-    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,256}$")] | None = None
 
 
 class FetchEvent(StageEvent):
     """`{user_id, steam_id64}`, the second in any form of Steam id."""
 
+    stage = "fetch"
     steam_id64: str
 
 
 class EnrichEvent(StageEvent):
     """`{user_id, s3_location}`, the location of a raw CSV."""
 
+    stage = "enrich"
     s3_location: str
 
 
 class LoadEvent(StageEvent):
     """`{user_id, s3_enriched_location}`, the location of an enriched CSV."""
 
+    stage = "load"
     s3_enriched_location: str
 
 
@@ -100,6 +111,7 @@ class StageResponse(BaseModel):
     rejected: int | None = Field(default=None, description="Rows set aside in the stage's rejected CSV")
     seconds: float = 0.0
     requests: int = 0
+    retries: int = Field(default=0, exclude=True, description="Requests that repeated another, for the metrics")
 
     @classmethod
     def failed(cls, code: ErrorCode, message: str) -> Self:

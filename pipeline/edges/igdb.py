@@ -15,6 +15,7 @@ from pipeline.edges.http import cause, open_client, send
 from pipeline.edges.igdb_answers import judge
 from pipeline.edges.pace import Pace, Rhythm
 from pipeline.edges.patience import Patience
+from pipeline.edges.retries import Retries
 from pipeline.edges.twitch import Token, Twitch
 from pipeline.errors import PipelineError, Refused, Retryable
 
@@ -47,7 +48,7 @@ MakeQuery = Callable[[Sequence[int]], Query]
 
 
 class Igdb:
-    """Asks on behalf of one Twitch application, at IGDB's pace; `requests` counts what was sent.
+    """Asks on behalf of one Twitch application, at IGDB's pace; `requests` counts what was sent, `retries` what again.
 
     Raises:
         Refused: `bad_igdb_credentials`. A batch that fails for good is in its `Answer` instead.
@@ -69,7 +70,8 @@ class Igdb:
         self._client = open_client(base_url, patience, transport)
         self._client_id = client_id
         self._twitch = Twitch(self._client, token_url, client_id, client_secret, token or Token())
-        self._patience = patience
+        self.retries = Retries("igdb")
+        self._patience = replace(patience, retries=self.retries)
         self._multiquery = multiquery
         self._pace = Pace(rhythm or Rhythm(SECONDS_PER_REQUEST), OPEN_REQUESTS)
         self._failures = 0

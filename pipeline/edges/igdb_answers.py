@@ -32,4 +32,5 @@ def judge(answer: httpx.Response) -> Any:  # noqa: ANN401 - each caller checks t
         retry_after=retry_after(answer) if is_passing else inf,
         is_too_much=answer.is_server_error or answer.status_code in TOO_MUCH,
         is_too_often=is_too_often,
+        status=answer.status_code,
     )

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_exponential, wait_random
 
+from pipeline.edges.retries import Retries
 from pipeline.errors import Retryable
 
 T = TypeVar("T")
@@ -18,8 +18,6 @@ MAX_WAIT_SECONDS = 60.0
 
 PATIENCE_WITH_LIMITS = 4
 """A rate limit is waited out so many times longer than a failure: it always ends, and others may share it."""
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,7 @@ class Patience:
     base_seconds: float = 1.0
     attempts_of_too_much: int | None = None
     """How often to ask for what may be too much at once, where it can be asked for in parts instead."""
+    retries: Retries = field(default_factory=Retries, compare=False)
 
     async def repeat(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until it does not raise `Retryable`; the last one is raised. Waits double, with jitter."""
@@ -39,7 +38,7 @@ class Patience:
             retry=retry_if_exception_type(Retryable),
             stop=lambda state: self._enough(state, met),
             wait=self._wait,
-            before_sleep=_say_so,
+            before_sleep=self._note,
             reraise=True,
         )
 
@@ -62,6 +61,10 @@ class Patience:
         backoff = (wait_exponential(self.base_seconds) + wait_random(0, self.base_seconds))(state)
         return max(min(backoff, MAX_WAIT_SECONDS), _retry_after(state))
 
+    def _note(self, state: RetryCallState) -> None:
+        if error := _error(state):
+            self.retries.note(error, state.attempt_number, state.upcoming_sleep)
+
 
 def _error(state: RetryCallState) -> Retryable | None:
     error = state.outcome.exception() if state.outcome else None
@@ -71,9 +74,3 @@ def _error(state: RetryCallState) -> Retryable | None:
 def _retry_after(state: RetryCallState) -> float:
     error = _error(state)
     return error.retry_after or 0.0 if error else 0.0
-
-
-def _say_so(state: RetryCallState) -> None:
-    log.warning(
-        "retry", attempt=state.attempt_number, wait_seconds=round(state.upcoming_sleep, 2), error=str(_error(state))
-    )

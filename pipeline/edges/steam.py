@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -9,6 +10,7 @@ import httpx
 
 from pipeline.edges.http import decode, open_client, retry_after
 from pipeline.edges.patience import Patience
+from pipeline.edges.retries import Retries
 from pipeline.errors import Failed, Refused, Retryable
 
 OWNED_GAMES = {
@@ -21,7 +23,7 @@ _NO_MATCH = 42  # EResult
 
 
 class Steam:
-    """Asks on behalf of one Web API key; `requests` counts what was sent.
+    """Asks on behalf of one Web API key; `requests` counts what was sent, `retries` what of it again.
 
     Raises:
         Refused: `bad_steam_key`.
@@ -33,7 +35,8 @@ class Steam:
         self, key: str, base_url: str, patience: Patience, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._client = open_client(base_url, patience, _WithKey(key, transport or httpx.AsyncHTTPTransport()))
-        self._patience = patience
+        self.retries = Retries("steam")
+        self._patience = replace(patience, retries=self.retries)
         self.requests = 0
 
     async def __aenter__(self) -> Self:
@@ -137,14 +140,18 @@ def _judge(answer: httpx.Response) -> None:
             "steam_rate_limited",
             "Steam answers 429, too many requests. Try again later.",
             retry_after=retry_after(answer),
+            status=status,
         )
     if answer.is_server_error:
         raise Retryable(
             "steam_unavailable",
             f"Steam answers {status}; it may be down, as on most Tuesdays. Try again later.",
             retry_after=retry_after(answer),
+            status=status,
         )
-    raise Retryable("steam_bad_answer", f"Steam answers {status}, which no one expects. Try again later.")
+    raise Retryable(
+        "steam_bad_answer", f"Steam answers {status}, which no one expects. Try again later.", status=status
+    )
 
 
 def _response(answer: httpx.Response) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ import httpx
 from pipeline.edges.batches import Answer, OnBatch, ask_in_batches, ignore
 from pipeline.edges.http import decode, open_client, retry_after, send
 from pipeline.edges.patience import Patience
+from pipeline.edges.retries import Retries
 from pipeline.errors import Retryable
 
 ITEMS = 200
@@ -22,14 +24,15 @@ CONTEXT = {"language": "english", "country_code": "US"}
 
 
 class SteamStore:
-    """Asks the store of any country's visitors; `requests` counts what was sent.
+    """Asks the store of any country's visitors; `requests` counts what was sent, `retries` what of it again.
 
     A batch that fails for good is in its `Answer`, as `steam_unavailable`: nothing depends on it.
     """
 
     def __init__(self, base_url: str, patience: Patience, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._client = open_client(base_url, patience, transport)
-        self._patience = patience
+        self.retries = Retries("steam_store")
+        self._patience = replace(patience, retries=self.retries)
         self._open = asyncio.Semaphore(OPEN_REQUESTS)
         self.requests = 0
 
@@ -62,7 +65,10 @@ class SteamStore:
 def _items(answer: httpx.Response) -> list[Any]:
     if answer.status_code != HTTPStatus.OK:
         raise Retryable(
-            "steam_unavailable", f"Steam's store answers {answer.status_code}.", retry_after=retry_after(answer)
+            "steam_unavailable",
+            f"Steam's store answers {answer.status_code}.",
+            retry_after=retry_after(answer),
+            status=answer.status_code,
         )
     try:
         items = decode(answer)["response"]["store_items"]

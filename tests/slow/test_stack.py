@@ -1,0 +1,206 @@
+"""The template's resources, made in a CloudFormation of this process, and the handlers run with their names."""
+
+import json
+from ast import literal_eval
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import boto3
+import pytest
+import structlog
+from moto import mock_aws
+from moto.core.config import DefaultConfig
+
+from pipeline.aws_secrets import read_secret
+from pipeline.sandbox.server import Sandbox
+from tests.database_fixtures import NewDatabase
+from tests.lambda_fixtures import ACCOUNT, QUICK_SETTINGS, USER, invoke, set_only
+from tests.template import FUNCTIONS, REGION, translated
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+UNKNOWN_TO_MOTO = {"AWS::S3::BucketPolicy", "AWS::CloudWatch::Alarm", "AWS::Scheduler::Schedule"}
+CODE = "code-of-releases"
+SIMPLE: DefaultConfig = {"lambda": {"use_docker": False}, "stepfunctions": {"execute_state_machine": False}}
+ACTIONS = {
+    "GetObject": "s3:GetObject",
+    "PutObject": "s3:PutObject",
+    "DeleteObject": "s3:DeleteObject",
+    "ListObjectsV2": "s3:ListBucket",
+}
+NOT_NEEDED = [
+    ("SteamImport", "s3:GetObject", "imports/user-1/20261123T031749Z-raw.csv"),
+    ("SteamImport", "s3:GetObject", "catalogue/apps.parquet"),
+    ("SteamImport", "s3:PutObject", "imports/user-1/20261123T031749Z-enriched.csv"),
+    ("SteamImport", "s3:ListBucket", "imports/"),
+    ("IgdbEnrichment", "s3:PutObject", "imports/user-1/20261123T031749Z-raw.csv"),
+    ("IgdbEnrichment", "s3:PutObject", "overrides.csv"),
+    ("DatabaseImport", "s3:PutObject", "imports/user-1/20261123T031749Z-enriched.csv"),
+    ("DatabaseImport", "s3:DeleteObject", "imports/user-1/20261123T031749Z-enriched.csv"),
+    ("DatabaseImport", "s3:GetObject", "imports/user-1/20261123T031749Z-raw.csv"),
+    ("DatabaseImport", "s3:GetObject", "catalogue/apps.parquet"),
+    ("Backfill", "s3:PutObject", "catalogue/new/a.parquet"),
+    ("Backfill", "s3:GetObject", "imports/user-1/20261123T031749Z-raw.csv"),
+    ("Backfill", "s3:PutObject", "overrides.csv"),
+]
+
+
+@dataclass
+class Stack:
+    """What was made: outputs, environments and policies, and what S3 has been asked since."""
+
+    outputs: dict[str, str]
+    environments: dict[str, dict[str, str]]
+    statements: dict[str, list[dict[str, Any]]]
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def bucket(self) -> str:
+        return self.outputs["BucketName"]
+
+    def allows(self, function: str, action: str, key: str) -> bool:
+        """As IAM decides it, of an object's key or a listing's prefix."""
+        is_listing = action == "s3:ListBucket"
+        resource = f"arn:aws:s3:::{self.bucket}" + ("" if is_listing else f"/{key}")
+        return any(
+            action in _listed(statement["Action"])
+            and any(fnmatchcase(resource, pattern) for pattern in _listed(statement["Resource"]))
+            and (not is_listing or any(fnmatchcase(key, prefix) for prefix in _prefixes(statement)))
+            for statement in self.statements[function]
+        )
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _prefixes(statement: dict[str, Any]) -> list[str]:
+    return _listed(statement["Condition"]["StringLikeIfExists"]["s3:prefix"])
+
+
+@pytest.fixture
+def stack(
+    sandbox: Sandbox, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Stack]:
+    set_only(monkeypatch, {})
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.chdir(tmp_path)
+    with mock_aws(config=SIMPLE):
+        made = _made(_parameters(sandbox, new_database(2026)))
+        boto3.setup_default_session()
+        session = boto3.DEFAULT_SESSION
+        assert session is not None
+        session.events.register("before-parameter-build.s3", lambda **call: _note(made, call))
+        yield made
+        boto3.DEFAULT_SESSION = None
+    read_secret.cache_clear()
+    structlog.reset_defaults()
+
+
+def _parameters(sandbox: Sandbox, database_url: str) -> dict[str, str]:
+    """The release is uploaded and the secrets are put in place, one of them in SSM."""
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket=CODE, CreateBucketConfiguration={"LocationConstraint": REGION})
+    for bundle in ("steam_import", "igdb_enrichment", "database_import", "backfill"):
+        s3.put_object(Bucket=CODE, Key=f"1.0.0/{bundle}-arm64.zip", Body=_zip())
+    secrets, ssm = boto3.client("secretsmanager"), boto3.client("ssm")
+    settings = sandbox.environment
+    ssm.put_parameter(Name="/database", Value=database_url, Type="SecureString")
+    return {
+        "CodeBucket": CODE,
+        "CodePrefix": "1.0.0",
+        "SteamApiKeySecretArn": secrets.create_secret(Name="steam", SecretString=settings["STEAM_API_KEY"])["ARN"],
+        "IgdbClientId": settings["IGDB_CLIENT_ID"],
+        "IgdbClientSecretSecretArn": secrets.create_secret(Name="igdb", SecretString=settings["IGDB_CLIENT_SECRET"])[
+            "ARN"
+        ],
+        "DatabaseUrlSecretArn": ssm.get_parameter(Name="/database")["Parameter"]["ARN"],
+    }
+
+
+def _zip() -> bytes:
+    body = BytesIO()
+    with ZipFile(body, "w") as bundle:
+        bundle.writestr("bundle", "")
+    return body.getvalue()
+
+
+def _made(parameters: dict[str, str]) -> Stack:
+    wanted = translated()
+    wanted["Resources"] = {
+        name: made for name, made in wanted["Resources"].items() if made["Type"] not in UNKNOWN_TO_MOTO
+    }
+    cloudformation = boto3.client("cloudformation")
+    given = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
+    cloudformation.create_stack(StackName="games", TemplateBody=json.dumps(wanted), Parameters=given)
+    (made,) = cloudformation.describe_stacks(StackName="games")["Stacks"]
+    assert made["StackStatus"] == "CREATE_COMPLETE"
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in made["Outputs"]}
+    functions = {
+        name: boto3.client("lambda").get_function_configuration(FunctionName=outputs[f"{name}FunctionArn"])
+        for name in FUNCTIONS
+    }
+    return Stack(
+        outputs,
+        {name: function["Environment"]["Variables"] for name, function in functions.items()},
+        {name: _statements(function["Role"].rpartition("/")[2]) for name, function in functions.items()},
+    )
+
+
+def _statements(role: str) -> list[dict[str, Any]]:
+    iam = boto3.client("iam")
+    (policy,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+    # moto keeps what its CloudFormation makes as Python writes it.
+    statements: list[dict[str, Any]] = (literal_eval(document) if isinstance(document, str) else document)["Statement"]
+    return statements
+
+
+def _note(stack: Stack, call: dict[str, Any]) -> None:
+    told = call["params"]
+    stack.asked.append((ACTIONS[call["model"].name], told.get("Key", told.get("Prefix"))))
+
+
+def run(
+    stack: Stack, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, function: str, event: object
+) -> dict[str, Any]:
+    """A function with the environment of the stack, but for the APIs; it asks S3 for nothing that it may not have."""
+    apis = {name: value for name, value in sandbox.environment.items() if name.endswith("_URL")}
+    set_only(monkeypatch, apis | QUICK_SETTINGS | stack.environments[function] | {"AWS_REGION": REGION})
+    configured = boto3.client("lambda").get_function_configuration(FunctionName=stack.outputs[f"{function}FunctionArn"])
+    module, _, name = configured["Handler"].rpartition(".")
+    stack.asked.clear()
+    response = invoke(getattr(import_module(module), name), event)
+    assert [asked for asked in stack.asked if not stack.allows(function, *asked)] == []
+    assert response["success"] is True, response
+    return response
+
+
+def test_the_functions_import_a_library_with_the_stacks_names_and_no_permission_more(
+    stack: Stack, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+    fetched = run(stack, sandbox, monkeypatch, "SteamImport", {"user_id": USER, "steam_id64": ACCOUNT})
+    asked["SteamImport"] = list(stack.asked)
+    assert fetched["s3_location"].startswith(f"s3://{stack.bucket}/imports/{USER}/")
+    enriched = run(
+        stack, sandbox, monkeypatch, "IgdbEnrichment", {"user_id": USER, "s3_location": fetched["s3_location"]}
+    )
+    asked["IgdbEnrichment"] = list(stack.asked)
+    event = {"user_id": USER, "s3_enriched_location": enriched["s3_enriched_location"]}
+    assert run(stack, sandbox, monkeypatch, "DatabaseImport", event)["stats"]["games_created"] == 2
+    asked["DatabaseImport"] = list(stack.asked)
+    for function, calls in asked.items():
+        for other in asked.keys() - {function}:
+            assert not all(stack.allows(other, *call) for call in calls), f"{other} may do what {function} does"
+
+
+def test_what_a_function_does_not_need_it_may_not(stack: Stack) -> None:
+    assert [what for what in NOT_NEEDED if stack.allows(*what)] == []
