@@ -35,12 +35,13 @@ class Ended(NamedTuple):
 
 
 class Functions(LambdaSimpleBackend):
-    """A Lambda whose functions are handlers in this process; it keeps the events of each."""
+    """A Lambda whose functions are handlers in this process; it keeps the events of each, and those of all in order."""
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
         super().__init__(REGION, DEFAULT_ACCOUNT_ID)
         self.handlers = handlers
         self.events: dict[str, list[Any]] = defaultdict(list)
+        self.asked: list[Any] = []
 
     def invoke(
         self,
@@ -54,6 +55,7 @@ class Functions(LambdaSimpleBackend):
         name = function_name.rsplit(":", 1)[-1]
         event = json.loads(body)
         self.events[name].append(event)
+        self.asked.append(event)
         with ThreadPoolExecutor(1) as sandbox:
             call = sandbox.submit(invoke, self.handlers[name], event)
         error = call.exception()

@@ -15,7 +15,7 @@ from tests.lambda_fixtures import put
 from tests.state_machines import deployed_functions, execute, map_runs
 from tests.stores import BUCKET
 
-FUNCTION = "BackfillFunction"
+FUNCTIONS = ("BackfillFunction", "BackfillCatalogueFunction")
 STEPS = ["plan", "fetch", "catalogue", "enrich", "load", "report"]
 SHARDS_KEY = "backfills/run-1/shards.json"
 FEW, MANY = 3, 20
@@ -77,13 +77,14 @@ def steps_of(events: list[Any]) -> list[str]:
 
 def test_the_steps_follow_each_other_and_each_shard_is_asked_for_once(bucket: str) -> None:
     assert bucket
-    with deployed_functions({FUNCTION: StandIn()}) as functions:
+    with deployed_functions(dict.fromkeys(FUNCTIONS, StandIn())) as functions:
         ended = execute("backfill", INPUT, run_id="run-1")
         runs = map_runs(ended)
     assert ended.status == "SUCCEEDED"
     assert ended.output == {"success": True, **ANSWER, "step": "report", "run_id": "run-1"}
-    events = functions.events[FUNCTION]
+    events = functions.asked
     assert steps_of(events) == STEPS
+    assert functions.events["BackfillCatalogueFunction"] == [{"step": "catalogue", "run_id": "run-1"}]
     assert events[0] == {"step": "plan", "run_id": "run-1", "users": INPUT["users"], "shard_size": None}
     for step in ("fetch", "enrich", "load"):
         asked = sorted((event for event in events if event["step"] == step), key=lambda event: event["shard"])
@@ -102,7 +103,7 @@ def test_a_shard_that_fails_for_good_keeps_neither_the_others_nor_the_report_fro
         return REFUSED if shard == 7 else {}
 
     standing_in = StandIn(misfortune, shards=MANY)
-    with deployed_functions({FUNCTION: standing_in}) as functions:
+    with deployed_functions(dict.fromkeys(FUNCTIONS, standing_in)) as functions:
         ended = execute("backfill", INPUT, run_id="run-1", retries=2)
         runs = map_runs(ended)
     assert (ended.status, ended.output["step"]) == ("SUCCEEDED", "report")
@@ -110,7 +111,7 @@ def test_a_shard_that_fails_for_good_keeps_neither_the_others_nor_the_report_fro
     assert failed_and_done == [(1, 19), (1, 19), (2, 18)]
     attempts = {asked: times for asked, times in standing_in.attempts.items() if times > 1}
     assert attempts == {("fetch", 3): 3, ("load", 5): 3}
-    assert steps_of(functions.events[FUNCTION]) == STEPS
+    assert steps_of(functions.asked) == STEPS
     assert standing_in.most_at_once["fetch"] <= 2
     assert standing_in.most_at_once["load"] <= 4
     assert standing_in.most_at_once["catalogue"] == 1
@@ -119,10 +120,10 @@ def test_a_shard_that_fails_for_good_keeps_neither_the_others_nor_the_report_fro
 def test_the_input_says_which_run_goes_on_and_how_fast(bucket: str) -> None:
     assert bucket
     given = {"run_id": "run-1", "shard_size": 500, "fetch_concurrency": 1, "load_concurrency": 3}
-    with deployed_functions({FUNCTION: StandIn()}) as functions:
+    with deployed_functions(dict.fromkeys(FUNCTIONS, StandIn())) as functions:
         ended = execute("backfill", given | {"tolerated_failure_percentage": 25}, run_id="another")
         runs = map_runs(ended)
-    events = functions.events[FUNCTION]
+    events = functions.asked
     assert events[0] == {"step": "plan", "run_id": "run-1", "users": None, "shard_size": 500}
     assert {event["run_id"] for event in events} == {"run-1"}
     assert [(run["maxConcurrency"], run["toleratedFailurePercentage"]) for run in runs] == [(1, 25), (20, 25), (3, 25)]
@@ -130,10 +131,10 @@ def test_the_input_says_which_run_goes_on_and_how_fast(bucket: str) -> None:
 
 def test_a_list_of_nobody_is_reported_at_once(bucket: str) -> None:
     assert bucket
-    with deployed_functions({FUNCTION: StandIn(at("plan", {"shards": 0}))}) as functions:
+    with deployed_functions(dict.fromkeys(FUNCTIONS, StandIn(at("plan", {"shards": 0})))) as functions:
         ended = execute("backfill", INPUT)
     assert ended.status == "SUCCEEDED"
-    assert steps_of(functions.events[FUNCTION]) == ["plan", "report"]
+    assert steps_of(functions.asked) == ["plan", "report"]
 
 
 @pytest.mark.parametrize(
@@ -151,10 +152,10 @@ def test_what_stops_a_run_fails_the_execution_behind_the_report(
     bucket: str, misfortune: Misfortune, steps: list[str], error: str | None
 ) -> None:
     assert bucket
-    with deployed_functions({FUNCTION: StandIn(misfortune)}) as functions:
+    with deployed_functions(dict.fromkeys(FUNCTIONS, StandIn(misfortune))) as functions:
         ended = execute("backfill", INPUT)
     assert ended.status == "FAILED"
-    assert steps_of(functions.events[FUNCTION]) == steps
+    assert steps_of(functions.asked) == steps
     if error:
         assert ended.error == error
         assert "Why." in (ended.cause or "")
