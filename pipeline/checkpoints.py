@@ -45,16 +45,16 @@ def read_checkpoint(store: Store, checkpoint: Checkpoint, model: type[pa.DataFra
     """
     body = store.read(checkpoint.key)
     if body is None:
-        raise _invalid(checkpoint, "there is no such file. Run the stage that makes it again.")
+        raise _invalid(checkpoint, "there is no such file.")
     manifest = _manifest(store, checkpoint)
     source = Source(key=checkpoint.key, sha256=sha256(body).hexdigest())
     if not manifest:
         _check_shape(body, checkpoint)
     elif (manifest.key, manifest.bytes, manifest.sha256) != (source.key, len(body), source.sha256):
-        raise _invalid(checkpoint, f"it is not the file that {checkpoint.manifest_key} describes: make it anew.")
+        raise _invalid(checkpoint, f"it is not the file that {checkpoint.manifest_key} describes.")
     rows = _conform(_text(body, checkpoint, model), checkpoint, model)
     if manifest and (manifest.user_id, manifest.rows) != (checkpoint.user_id, rows.height):
-        raise _invalid(checkpoint, f"{checkpoint.manifest_key} tells of another file: make both anew.")
+        raise _invalid(checkpoint, f"{checkpoint.manifest_key} tells of another file.")
     return Read(rows, source)
 
 
@@ -112,9 +112,7 @@ def _manifest(store: Store, checkpoint: Checkpoint) -> Manifest | None:
             checkpoint, f"{checkpoint.manifest_key} is not a manifest ({error.error_count()} faults)."
         ) from None
     if manifest.schema_version != SCHEMA_VERSION:
-        raise _invalid(
-            checkpoint, f"its schema version is {manifest.schema_version}, not {SCHEMA_VERSION}: make it anew."
-        )
+        raise _invalid(checkpoint, f"its schema version is {manifest.schema_version}, not {SCHEMA_VERSION}.")
     return manifest
 
 
@@ -157,10 +155,15 @@ def _conform(rows: pl.DataFrame, checkpoint: Checkpoint, model: type[pa.DataFram
     if strangers.height:
         raise Failed(
             "location_refused",
-            f"{checkpoint.key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}).",
+            f"{checkpoint.key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}). "
+            f"{_make_anew(checkpoint)}",
         )
     return conforming
 
 
 def _invalid(checkpoint: Checkpoint, why: str) -> Failed:
-    return Failed("checkpoint_invalid", f"{checkpoint.key}: {why}")
+    return Failed("checkpoint_invalid", f"{checkpoint.key}: {why} {_make_anew(checkpoint)}")
+
+
+def _make_anew(checkpoint: Checkpoint) -> str:
+    return f"Make it anew with steam-import {'fetch' if checkpoint.stage == 'raw' else 'enrich'}."

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -10,7 +11,9 @@ from pipeline import wiring
 from pipeline.checkpoints import read_checkpoint
 from pipeline.cli_catalogue import catalogue
 from pipeline.cli_db import db
+from pipeline.cli_doctor import doctor
 from pipeline.cli_review import review
+from pipeline.commands import Group
 from pipeline.errors import PipelineError, Refused
 from pipeline.importing import (
     LoadMode,
@@ -36,7 +39,7 @@ from pipeline.options import (
     with_settings,
 )
 from pipeline.settings import Settings
-from pipeline.terminal import Report, console, files, not_matched, response_json, summary, would_write
+from pipeline.terminal import Report, console, files, is_quiet, not_matched, response_json, say, summary, would_write
 from schemas.events import (
     EnrichEvent,
     FetchEvent,
@@ -51,17 +54,19 @@ EXIT_FAILED, EXIT_REFUSED, EXIT_RETRYABLE, EXIT_INTERRUPTED = 1, 2, 75, 130
 
 
 def main() -> None:
-    """The program; each of our errors ends as its sentence on stderr and its exit status."""
+    """The program; each of our errors ends as its sentence on stderr, where to read more, and its exit status."""
     try:
         sys.exit(cli(standalone_mode=False))
     except PipelineError as error:
-        click.echo(f"{error.code}: {error.message}", err=True)
+        lines = [f"{error.code}: {error.message}", *_notes(error), f"More: docs/errors.md#{error.code}"]
+        click.echo("\n".join(lines), err=True)
         sys.exit(exit_status(error))
     except click.ClickException as error:
         error.show()
         sys.exit(EXIT_REFUSED)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. All that was written is whole; the same command does it anew.", err=True)
+    except (click.Abort, KeyboardInterrupt) as stopped:
+        how = _notes(stopped.__cause__ or stopped) or ["To go on, run the same command again."]
+        click.echo(" ".join(["Interrupted. All that was written is whole.", *how]), err=True)
         sys.exit(EXIT_INTERRUPTED)
 
 
@@ -72,13 +77,23 @@ def exit_status(error: PipelineError) -> int:
     return EXIT_REFUSED if isinstance(error, Refused) else EXIT_FAILED
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _notes(error: BaseException) -> Sequence[str]:
+    """What a command added to an error on its way up: how to go on from there."""
+    notes: Sequence[str] = getattr(error, "__notes__", ())
+    return notes
+
+
+@click.group(
+    cls=Group,
+    epilog="steam-import run gabelogannewell",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="steam-library-import")
 def cli() -> None:
     """A person's Steam library, matched to IGDB, as rows in SavePoint's PostgreSQL database."""
 
 
-@cli.command()
+@cli.command(epilog="steam-import run gabelogannewell --dry-run")
 @click.argument("steam_id")
 @user_option
 @dry_run_option
@@ -102,7 +117,7 @@ def run(settings: Settings, steam_id: str, user_id: str | None, *, dry_run: bool
         _tell(settings, report)
 
 
-@cli.command()
+@cli.command(epilog="steam-import fetch https://steamcommunity.com/id/gabelogannewell --user user-1")
 @click.argument("steam_id")
 @user_option
 @json_option
@@ -115,7 +130,7 @@ def fetch(settings: Settings, steam_id: str, user_id: str | None, *, as_json: bo
     click.echo(_json(response) if as_json else response.s3_location)
 
 
-@cli.command()
+@cli.command(epilog="steam-import enrich s3://bucket/imports/user-1/20261123T031749Z-raw.csv")
 @click.argument("location")
 @json_option
 @with_settings(*IGDB)
@@ -126,7 +141,7 @@ def enrich(settings: Settings, location: str, *, as_json: bool) -> None:
     click.echo(_json(response) if as_json else response.s3_enriched_location)
 
 
-@cli.command()
+@cli.command(epilog="steam-import load data/imports/user-1/20261123T031749Z-enriched.csv --dry-run --details")
 @click.argument("location")
 @dry_run_option
 @details_option
@@ -144,7 +159,7 @@ def load(settings: Settings, location: str, *, dry_run: bool, details: bool, as_
         _tell_changes(response)
 
 
-@cli.command()
+@cli.command(epilog="steam-import demo --json")
 @json_option
 @with_settings()
 def demo(settings: Settings, *, as_json: bool) -> None:
@@ -157,24 +172,28 @@ def demo(settings: Settings, *, as_json: bool) -> None:
             click.echo(json.dumps([first.as_json(), again.as_json()]))
         else:
             _tell(local, first)
-            click.echo("\nThe same library once more:")
+            say("\nThe same library once more:")
             console().print(summary(again))
 
 
 cli.add_command(catalogue)
 cli.add_command(db)
+cli.add_command(doctor)
 cli.add_command(review)
 
 
 def _tell(settings: Settings, report: Report) -> None:
+    where = str(report.enrich and report.enrich.s3_enriched_location)
+    if is_quiet():
+        click.echo(where)
+        return
     out = console()
     click.echo(f"Steam library of {report.steam_id64}:")
     out.print(summary(report))
     if report.load:
         _tell_changes(report.load)
     store = wiring.store(settings)
-    where = report.enrich and report.enrich.s3_enriched_location
-    enriched = read_checkpoint(store, checkpoint(store.key_of(str(where)), "enriched"), EnrichedLibrary).rows
+    enriched = read_checkpoint(store, checkpoint(store.key_of(where), "enriched"), EnrichedLibrary).rows
     out.print(not_matched(enriched), markup=False, highlight=False)
     out.print(files(report), markup=False, highlight=False, soft_wrap=True)
 

@@ -45,9 +45,14 @@ class Retryable(PipelineError):
         retry_after: float | None = None,
         is_too_much: bool = False,
         is_too_often: bool = False,
+        is_cancelled: bool = False,
     ) -> None:
-        """What the other side hints at: seconds to wait, or that a smaller or a later request may go through."""
+        """What the other side hints at.
+
+        Seconds to wait, that a smaller or a later request may go through, or that a person stopped this one.
+        """
         super().__init__(code, message)
         self.retry_after = retry_after
         self.is_too_much = is_too_much
         self.is_too_often = is_too_often
+        self.is_cancelled = is_cancelled

@@ -3,7 +3,7 @@
 import logging
 import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from hashlib import sha256
 from typing import TypeVar
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pipeline import stages
 from pipeline.catalogue_files import CatalogueFiles, Memory
 from pipeline.contract import Store
-from pipeline.edges.http import Patience
+from pipeline.edges.http import Patience, fetch_time
 from pipeline.edges.igdb import SECONDS_PER_REQUEST, Igdb
 from pipeline.edges.pace import Rhythm
 from pipeline.edges.postgres import Database
@@ -56,20 +56,20 @@ def parse_event(event: object, event_type: type[Event]) -> Event:
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
         listed = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'event'}: {fault['msg']}" for fault in faults)
-        raise Refused("bad_event", f"The event cannot be used: {listed}.") from None
+        raise Refused("bad_event", f"The event cannot be used; mend {listed}.") from None
 
 
 async def find_account(settings: Settings, steam_id: str) -> str:
     """The SteamID64 of any form of Steam id; see `stages.find_account`."""
     settings.require("steam_api_key")
-    async with _steam(settings) as steam:
+    async with open_steam(settings) as steam:
         return await stages.find_account(steam, steam_id)
 
 
 async def fetch(settings: Settings, event: FetchEvent) -> FetchResponse:
     """Stage 1 with these settings; see `stages.fetch`."""
     settings.require(*NEEDED_BY_FETCH)
-    async with _steam(settings) as steam:
+    async with open_steam(settings) as steam:
         return await stages.fetch(store(settings), steam, event)
 
 
@@ -154,7 +154,13 @@ def configure_logging(settings: Settings, default_format: str = "json") -> None:
     )
 
 
-def _steam(settings: Settings) -> Steam:
+async def steam_time(settings: Settings) -> datetime | None:
+    """What time it is at Steam; see `http.fetch_time`."""
+    return await fetch_time(settings.steam_api_url, "steam_unavailable", _patience(settings))
+
+
+def open_steam(settings: Settings) -> Steam:
+    """Steam, to be asked on behalf of the configured key."""
     patience = _patience(settings, STEAM_RETRY_SECONDS)
     return Steam(_secret(settings, "steam_api_key"), settings.steam_api_url, patience)
 
