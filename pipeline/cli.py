@@ -35,6 +35,7 @@ from pipeline.options import (
     details_option,
     dry_run_option,
     json_option,
+    steam_id_argument,
     user_option,
     with_settings,
 )
@@ -94,7 +95,7 @@ def cli() -> None:
 
 
 @cli.command(epilog="steam-import run gabelogannewell --dry-run")
-@click.argument("steam_id")
+@steam_id_argument
 @user_option
 @dry_run_option
 @details_option
@@ -118,7 +119,7 @@ def run(settings: Settings, steam_id: str, user_id: str | None, *, dry_run: bool
 
 
 @cli.command(epilog="steam-import fetch https://steamcommunity.com/id/gabelogannewell --user user-1")
-@click.argument("steam_id")
+@steam_id_argument
 @user_option
 @json_option
 @with_settings(*STEAM)

@@ -11,6 +11,7 @@ from pipeline import wiring
 from pipeline.commands import SettingOption
 from pipeline.local import with_default_store
 from pipeline.settings import Settings
+from pipeline.steam_id import HINT
 from pipeline.terminal import QUIET
 
 Command = Callable[..., None]
@@ -21,6 +22,13 @@ IGDB = ("igdb_client_id", "igdb_client_secret", *STORE)
 DATABASE = ("database_url", "status_unplayed", "status_played", *STORE)
 TIMEOUTS = ("statement_timeout_seconds", "lock_timeout_seconds")
 
+
+class _SteamId(click.types.StringParamType):
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:  # noqa: ARG002 - click's own
+        return HINT
+
+
+steam_id_argument = click.argument("steam_id", type=_SteamId())
 user_option = click.option("--user", "user_id", help="Whose library it is in SavePoint; the SteamID64 unless given.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Roll the load back, and say what it would have done.")
 details_option = click.option(

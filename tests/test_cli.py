@@ -388,6 +388,12 @@ def test_a_wrong_call_exits_with_2_and_prints_the_usage_on_stderr(
     assert "Usage: steam-import" in ended.err
 
 
+def test_run_without_an_id_says_which_forms_there_are(steam_import: SteamImport) -> None:
+    ended = steam_import("run")
+    assert "Missing argument 'STEAM_ID'" in ended.err
+    assert "Give a SteamID64 (17 digits" in ended.err
+
+
 def test_help_and_version_are_results(steam_import: SteamImport) -> None:
     assert "fetch" in steam_import("--help").out
     assert "0.1.0" in steam_import("--version").out

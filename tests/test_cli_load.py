@@ -40,8 +40,8 @@ def test_the_details_hold_names_as_they_are(steam_import: SteamImport, database:
     assert "[red]x[/]" in steam_import("load", enriched, "--dry-run", "--details").out
 
 
-@pytest.mark.usefixtures("database")
-def test_the_grants_are_statements_for_that_role(steam_import: SteamImport) -> None:
+def test_the_grants_are_statements_for_that_role(steam_import: SteamImport, database: str) -> None:
+    assert database
     ended = steam_import("db", "grants", 'im"porter')
     assert ended.status == 0
     lines = ended.out.splitlines()
@@ -57,16 +57,16 @@ def test_what_is_found_in_a_database_may_be_had_as_json(steam_import: SteamImpor
     assert len(json.loads(steam_import("db", "grants", "importer", "--json").out)) == 5
 
 
-@pytest.mark.usefixtures("database")
-def test_a_quiet_run_prints_what_the_next_command_takes(steam_import: SteamImport) -> None:
+def test_a_quiet_run_prints_what_the_next_command_takes(steam_import: SteamImport, database: str) -> None:
+    assert database
     enriched = steam_import("run", ACCOUNT, "--user", USER, "--quiet")
     assert enriched.err == ""
     loaded = steam_import("load", enriched.out.strip(), "-q")
     assert loaded == (0, "", "")
 
 
-@pytest.mark.usefixtures("database")
-def test_a_run_that_fails_half_way_says_which_command_goes_on(steam_import: SteamImport) -> None:
+def test_a_run_that_fails_half_way_says_which_command_goes_on(steam_import: SteamImport, database: str) -> None:
+    assert database
     ended = steam_import("run", ACCOUNT, "--user", "stranger")
     (enriched,) = Path("data/imports/stranger").absolute().glob("*-enriched.csv")
     assert f"To go on from there, with the same settings: steam-import load {enriched}\n" in ended.err

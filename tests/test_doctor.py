@@ -22,8 +22,8 @@ def says(ended: Ended) -> dict[str, tuple[str, str]]:
     return {check: (status, sentence) for status, check, sentence in lines}
 
 
-@pytest.mark.usefixtures("database")
-def test_all_is_well_where_everything_is_there(steam_import: SteamImport, sandbox: Sandbox) -> None:
+def test_all_is_well_where_everything_is_there(steam_import: SteamImport, sandbox: Sandbox, database: str) -> None:
+    assert database
     ended = steam_import("doctor")
     assert (ended.status, [status for status, _ in says(ended).values()]) == (0, ["ok"] * len(CHECKS))
     assert list(says(ended)) == CHECKS
@@ -34,10 +34,10 @@ def test_all_is_well_where_everything_is_there(steam_import: SteamImport, sandbo
     assert steam_import("doctor", "--quiet").out == ""
 
 
-@pytest.mark.usefixtures("database")
 def test_settings_that_are_missing_are_named_and_are_no_failure(
-    steam_import: SteamImport, monkeypatch: pytest.MonkeyPatch
+    steam_import: SteamImport, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
+    assert database
     for name in ("STEAM_API_KEY", "IGDB_CLIENT_SECRET"):
         monkeypatch.delenv(name)
     ended = steam_import("doctor", "--quiet")
@@ -65,10 +65,10 @@ def test_everything_is_looked_at_though_all_of_it_fails(
     assert "CANARY" not in ended.out + ended.err
 
 
-@pytest.mark.usefixtures("database")
 def test_a_clock_that_is_off_and_a_key_that_is_refused_are_told(
-    steam_import: SteamImport, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    steam_import: SteamImport, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
+    assert database
     monkeypatch.setenv("STEAM_API_KEY", "wrong")
     when = {"Date": "Mon, 23 Nov 2020 03:17:49 GMT"}
     sandbox.faults.add(Fault(service="steam", path="", status=404, headers=when, times=1))
