@@ -17,8 +17,7 @@ from pipeline.settings import WHERE_TO_GET, Settings
 IMPATIENT = {"http_timeout_seconds": 5.0, "retry_attempts": 2, "retry_base_seconds": 0.5}
 
 MOST_SECONDS_OFF = 120
-"""S3 refuses requests signed 15 minutes off, and tokens end too late or too early; a clock that is kept is never so far
-off."""
+"""S3 refuses requests that are signed 15 minutes off; a clock that is kept is never two minutes off."""
 
 ANYONE = "76561197960287930"
 ONE_GAME = Query("games", "id", "id = 1")
@@ -95,8 +94,8 @@ def _igdb_keys(settings: Settings) -> str:
 
 def _store(settings: Settings) -> str:
     store, key, body = wiring.store(settings), f"doctor-{uuid4().hex}", b"written to be read and deleted"
+    store.write(key, body)
     try:
-        store.write(key, body)
         if store.read(key) != body or key not in store.list("doctor-"):
             raise Failed(
                 "store_unavailable", f"What was written to {store.locate(key)} is not there. Look at STORE_URL."
