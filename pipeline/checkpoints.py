@@ -45,12 +45,13 @@ def read_checkpoint(store: Store, checkpoint: Checkpoint, model: type[pa.DataFra
     """
     read, manifest = _read(store, checkpoint.key, model)
     if manifest and (manifest.key, manifest.user_id) != (checkpoint.key, checkpoint.user_id):
-        raise _invalid(checkpoint.key, f"{checkpoint.manifest_key} tells of another file: make both anew.")
+        raise _invalid(checkpoint.key, f"{checkpoint.manifest_key} tells of another file.")
     strangers = read.rows.filter(pl.col("user_id") != checkpoint.user_id)
     if strangers.height:
         raise Failed(
             "location_refused",
-            f"{checkpoint.key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}).",
+            f"{checkpoint.key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}). "
+            f"{_make_anew(checkpoint.key)}",
         )
     return read
 
@@ -79,7 +80,7 @@ def read_manifest(store: Store, key: str) -> Manifest | None:
     except ValidationError as error:
         raise _invalid(key, f"{place} is not a manifest ({error.error_count()} faults).") from None
     if manifest.schema_version != SCHEMA_VERSION:
-        raise _invalid(key, f"its schema version is {manifest.schema_version}, not {SCHEMA_VERSION}: make it anew.")
+        raise _invalid(key, f"its schema version is {manifest.schema_version}, not {SCHEMA_VERSION}.")
     return manifest
 
 
@@ -129,9 +130,7 @@ def _csv(rows: pl.DataFrame) -> bytes:
 def _read(store: Store, key: str, model: type[pa.DataFrameModel]) -> tuple[Read, Manifest | None]:
     body = store.read(key)
     if body is None:
-        raise _invalid(
-            key, f"there is no such file in {store.locate('')}. Check its name, or run the stage that makes it."
-        )
+        raise _invalid(key, f"there is no such file in {store.locate('')}: check its name.")
     manifest = read_manifest(store, key)
     source = Source(key=key, sha256=sha256(body).hexdigest())
     if not manifest:
@@ -139,12 +138,11 @@ def _read(store: Store, key: str, model: type[pa.DataFrameModel]) -> tuple[Read,
     elif (manifest.bytes, manifest.sha256) != (len(body), source.sha256):
         raise _invalid(
             key,
-            f"it is not the file that {manifest_key(key)} describes, but was edited or cut: make it anew, or move "
-            "the manifest away to have it read as it is.",
+            f"it is not the file that {manifest_key(key)} describes, but was edited or cut.",
         )
     rows = _conform(_text(body, key, model), key, model)
     if manifest and manifest.rows != rows.height:
-        raise _invalid(key, f"{manifest_key(key)} tells of another file: make both anew.")
+        raise _invalid(key, f"{manifest_key(key)} tells of another file.")
     return Read(rows, source), manifest
 
 
@@ -185,4 +183,8 @@ def _conform(rows: pl.DataFrame, key: str, model: type[pa.DataFrameModel]) -> pl
 
 
 def _invalid(key: str, why: str) -> Failed:
-    return Failed("checkpoint_invalid", f"{key}: {why}")
+    return Failed("checkpoint_invalid", f"{key}: {why} {_make_anew(key)}")
+
+
+def _make_anew(key: str) -> str:
+    return f"Make it anew with steam-import {'fetch' if key.endswith('-raw.csv') else 'enrich'}."

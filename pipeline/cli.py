@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -10,9 +11,11 @@ from pipeline import wiring
 from pipeline.checkpoints import read_checkpoint
 from pipeline.cli_catalogue import catalogue
 from pipeline.cli_db import db
+from pipeline.cli_doctor import doctor
 from pipeline.cli_report import report_command, write_report
 from pipeline.cli_review import review
 from pipeline.cli_runs import runs
+from pipeline.commands import Group
 from pipeline.errors import PipelineError, Refused
 from pipeline.importing import (
     LoadMode,
@@ -34,11 +37,12 @@ from pipeline.options import (
     details_option,
     dry_run_option,
     json_option,
+    steam_id_argument,
     user_option,
     with_settings,
 )
 from pipeline.settings import Settings
-from pipeline.terminal import Report, console, files, not_matched, response_json, summary, would_write
+from pipeline.terminal import Report, console, files, is_quiet, not_matched, response_json, say, summary, would_write
 from schemas.events import (
     EnrichEvent,
     FetchEvent,
@@ -55,17 +59,19 @@ EXIT_FAILED, EXIT_REFUSED, EXIT_RETRYABLE, EXIT_INTERRUPTED = 1, 2, 75, 130
 
 
 def main() -> None:
-    """The program; each of our errors ends as its sentence on stderr and its exit status."""
+    """The program; each of our errors ends as its sentence on stderr, where to read more, and its exit status."""
     try:
         sys.exit(cli(standalone_mode=False))
     except PipelineError as error:
-        click.echo(f"{error.code}: {error.message}", err=True)
+        lines = [f"{error.code}: {error.message}", *_notes(error), f"More: docs/errors.md#{error.code}"]
+        click.echo("\n".join(lines), err=True)
         sys.exit(exit_status(error))
     except click.ClickException as error:
         error.show()
         sys.exit(EXIT_REFUSED)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. All that was written is whole; the same command does it anew.", err=True)
+    except (click.Abort, KeyboardInterrupt) as stopped:
+        how = _notes(stopped.__cause__ or stopped) or ["To go on, run the same command again."]
+        click.echo(" ".join(["Interrupted. All that was written is whole.", *how]), err=True)
         sys.exit(EXIT_INTERRUPTED)
 
 
@@ -76,14 +82,24 @@ def exit_status(error: PipelineError) -> int:
     return EXIT_REFUSED if isinstance(error, Refused) else EXIT_FAILED
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _notes(error: BaseException) -> Sequence[str]:
+    """What a command added to an error on its way up: how to go on from there."""
+    notes: Sequence[str] = getattr(error, "__notes__", ())
+    return notes
+
+
+@click.group(
+    cls=Group,
+    epilog="steam-import run gabelogannewell",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="steam-library-import")
 def cli() -> None:
     """A person's Steam library, matched to IGDB, as rows in SavePoint's PostgreSQL database."""
 
 
-@cli.command()
-@click.argument("steam_id")
+@cli.command(epilog="steam-import run gabelogannewell --dry-run")
+@steam_id_argument
 @user_option
 @dry_run_option
 @details_option
@@ -106,8 +122,8 @@ def run(settings: Settings, steam_id: str, user_id: str | None, *, dry_run: bool
         _tell(settings, report)
 
 
-@cli.command()
-@click.argument("steam_id")
+@cli.command(epilog="steam-import fetch https://steamcommunity.com/id/gabelogannewell --user user-1")
+@steam_id_argument
 @user_option
 @json_option
 @with_settings(*STEAM)
@@ -119,7 +135,7 @@ def fetch(settings: Settings, steam_id: str, user_id: str | None, *, as_json: bo
     click.echo(_json(response) if as_json else response.s3_location)
 
 
-@cli.command()
+@cli.command(epilog="steam-import enrich s3://bucket/imports/user-1/20261123T031749Z-raw.csv")
 @click.argument("location")
 @json_option
 @with_settings(*IGDB)
@@ -130,7 +146,7 @@ def enrich(settings: Settings, location: str, *, as_json: bool) -> None:
     click.echo(_json(response) if as_json else response.s3_enriched_location)
 
 
-@cli.command()
+@cli.command(epilog="steam-import load data/imports/user-1/20261123T031749Z-enriched.csv --dry-run --details")
 @click.argument("location")
 @dry_run_option
 @details_option
@@ -148,7 +164,7 @@ def load(settings: Settings, location: str, *, dry_run: bool, details: bool, as_
         _tell_changes(response)
 
 
-@cli.command()
+@cli.command(epilog="steam-import demo --json")
 @json_option
 @with_settings()
 def demo(settings: Settings, *, as_json: bool) -> None:
@@ -161,7 +177,7 @@ def demo(settings: Settings, *, as_json: bool) -> None:
             click.echo(json.dumps([first.as_json(), again.as_json()]))
         else:
             _tell(local, first)
-            click.echo("\nThe same library once more:")
+            say("\nThe same library once more:")
             console().print(summary(again))
         page = write_report(local, str(again.enrich and again.enrich.s3_enriched_location), DEMO_REPORT)
         click.echo(f"\nReport, for a browser: {page}", err=as_json)
@@ -169,20 +185,24 @@ def demo(settings: Settings, *, as_json: bool) -> None:
 
 cli.add_command(catalogue)
 cli.add_command(db)
+cli.add_command(doctor)
 cli.add_command(report_command)
 cli.add_command(review)
 cli.add_command(runs)
 
 
 def _tell(settings: Settings, report: Report) -> None:
+    where = str(report.enrich and report.enrich.s3_enriched_location)
+    if is_quiet():
+        click.echo(where)
+        return
     out = console()
     click.echo(f"Steam library of {report.steam_id64}:")
     out.print(summary(report))
     if report.load:
         _tell_changes(report.load)
     store = wiring.store(settings)
-    where = report.enrich and report.enrich.s3_enriched_location
-    enriched = read_checkpoint(store, checkpoint(store.key_of(str(where)), "enriched"), EnrichedLibrary).rows
+    enriched = read_checkpoint(store, checkpoint(store.key_of(where), "enriched"), EnrichedLibrary).rows
     out.print(not_matched(enriched), markup=False, highlight=False)
     out.print(files(report), markup=False, highlight=False, soft_wrap=True)
 

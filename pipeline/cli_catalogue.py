@@ -10,17 +10,18 @@ import polars as pl
 from rich.console import Console
 
 from pipeline import wiring
+from pipeline.commands import Group
 from pipeline.options import IGDB, STORE, json_option, with_settings
 from pipeline.settings import Settings
-from pipeline.terminal import progress_bars
+from pipeline.terminal import progress_bars, say
 
 
-@click.group("catalogue")
+@click.group("catalogue", cls=Group, epilog="steam-import catalogue sync")
 def catalogue() -> None:
     """What is known of every Steam app, shared by all users."""
 
 
-@catalogue.command()
+@catalogue.command(epilog="steam-import catalogue sync --store-url s3://bucket")
 @json_option
 @with_settings(*IGDB)
 def sync(settings: Settings, *, as_json: bool) -> None:
@@ -31,10 +32,10 @@ def sync(settings: Settings, *, as_json: bool) -> None:
         click.echo(json.dumps(asdict(synced)))
     else:
         what = "All Steam apps on IGDB" if synced.is_full else "Apps that changed on IGDB"
-        click.echo(f"{what}: {synced.apps:,}. In the catalogue: {synced.known:,}. Requests: {synced.requests:,}.")
+        say(f"{what}: {synced.apps:,}. In the catalogue: {synced.known:,}. Requests: {synced.requests:,}.")
 
 
-@catalogue.command()
+@catalogue.command(epilog="steam-import catalogue compact --store-url s3://bucket")
 @json_option
 @with_settings(*STORE)
 def compact(settings: Settings, *, as_json: bool) -> None:
@@ -43,10 +44,10 @@ def compact(settings: Settings, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(done)))
     else:
-        click.echo(f"Apps: {done.apps:,}. Files merged: {done.merged}. Files set aside: {done.set_aside}.")
+        say(f"Apps: {done.apps:,}. Files merged: {done.merged}. Files set aside: {done.set_aside}.")
 
 
-@catalogue.command()
+@catalogue.command(epilog="steam-import catalogue show --json")
 @json_option
 @with_settings(*STORE)
 def show(settings: Settings, *, as_json: bool) -> None:

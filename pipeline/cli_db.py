@@ -1,47 +1,64 @@
 """The commands that look at the database."""
 
+import json
 import sys
 
 import click
 
 from pipeline import wiring
+from pipeline.commands import Group
 from pipeline.local import make_tables, with_database
-from pipeline.options import DATABASE, with_settings
+from pipeline.options import DATABASE, json_option, with_settings
 from pipeline.settings import Settings
-from pipeline.terminal import describe
+from pipeline.terminal import describe, findings_json, say
 
 
-@click.group()
+@click.group(cls=Group, epilog="steam-import db check")
 def db() -> None:
     """Look at SavePoint's database, or make one to try things in."""
 
 
-@db.command()
+@db.command(epilog="steam-import db check --database-url postgresql://importer@localhost/savepoint")
+@json_option
 @with_settings(*DATABASE)
-def check(settings: Settings) -> None:
+def check(settings: Settings, *, as_json: bool) -> None:
     """Say what the database has, lacks, and what a load would leave out; exit status 1 if it could not work."""
     with with_database(settings) as local:
         findings = wiring.database(local).check()
-    click.echo(describe(findings))
+    if as_json:
+        click.echo(json.dumps(findings_json(findings)))
+    else:
+        say(describe(findings))
     if findings.missing:
         click.echo(findings.remedy, err=True)
     sys.exit(1 if findings.missing else 0)
 
 
-@db.command()
-@click.option("--generation", type=click.Choice(["2025", "2026"]), default="2026", show_default=True)
+@db.command(epilog="steam-import db create --database-url postgresql://me@localhost/empty")
+@click.option(
+    "--generation",
+    type=click.Choice(["2025", "2026"]),
+    default="2026",
+    show_default=True,
+    help="SavePoint's tables as of December 2025, or of June 2026.",
+)
+@json_option
 @with_settings(*DATABASE)
-def create(settings: Settings, generation: str) -> None:
+def create(settings: Settings, generation: str, *, as_json: bool) -> None:
     """Make SavePoint's tables in an empty database, to try things in; SavePoint's own are made by its migrations."""
     made = make_tables(settings, 2025 if generation == "2025" else 2026)
-    click.echo(f"Made SavePoint's tables of {generation}." if made else "There are tables already; nothing was made.")
+    if as_json:
+        click.echo(json.dumps({"made": made}))
+    else:
+        say(f"Made SavePoint's tables of {generation}." if made else "There are tables already; nothing was made.")
 
 
-@db.command()
+@db.command(epilog="steam-import db grants importer")
 @click.argument("role")
+@json_option
 @with_settings(*DATABASE)
-def grants(settings: Settings, role: str) -> None:
+def grants(settings: Settings, role: str, *, as_json: bool) -> None:
     """Print the least privileges that ROLE needs to load, as statements for the owner of the database to run."""
     with with_database(settings) as local:
-        for statement in wiring.database(local).grants(role):
-            click.echo(statement)
+        statements = wiring.database(local).grants(role)
+    click.echo(json.dumps(statements) if as_json else "\n".join(statements))

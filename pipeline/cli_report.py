@@ -1,5 +1,6 @@
 """The command that makes a page of an enriched CSV."""
 
+import json
 from pathlib import Path
 
 import click
@@ -7,12 +8,13 @@ import polars as pl
 
 from pipeline import wiring
 from pipeline.checkpoints import read_checkpoint
+from pipeline.commands import Command
 from pipeline.edges.store import DirectoryStore
 from pipeline.errors import Failed, PipelineError
 from pipeline.html_report import html_report
 from pipeline.importing import absolute
 from pipeline.layout import checkpoint
-from pipeline.options import STORE, with_settings
+from pipeline.options import STORE, json_option, with_settings
 from pipeline.reading import read_at
 from pipeline.settings import Settings
 from schemas.frames import EnrichedLibrary
@@ -20,7 +22,9 @@ from schemas.frames import EnrichedLibrary
 STDOUT = Path("-")
 
 
-@click.command("report")
+@click.command(
+    "report", cls=Command, epilog="steam-import report data/imports/user-1/20261123T031749Z-enriched.csv -o report.html"
+)
 @click.argument("enriched_csv")
 @click.option(
     "-o",
@@ -30,17 +34,21 @@ STDOUT = Path("-")
     show_default=True,
     help="The file to write; - for stdout.",
 )
+@json_option
 @with_settings(*STORE)
-def report_command(settings: Settings, enriched_csv: str, output: Path) -> None:
+def report_command(settings: Settings, enriched_csv: str, output: Path, *, as_json: bool) -> None:
     """Write a page about the enriched CSV at ENRICHED_CSV, and print where it is.
 
     ENRICHED_CSV is a location in the store, or any copy on disk. The page is one file that needs no network: figures,
     charts, the games that were not matched, and a table to search and sort.
     """
-    if output == STDOUT:
-        click.echo(_page(settings, enriched_csv).encode(), nl=False)
+    if output != STDOUT:
+        page = str(write_report(settings, enriched_csv, output))
+        click.echo(json.dumps({"report": page}) if as_json else page)
+    elif as_json:
+        raise click.UsageError("--json needs a file to write, for the page would go to stdout too.")
     else:
-        click.echo(write_report(settings, enriched_csv, output))
+        click.echo(_page(settings, enriched_csv).encode(), nl=False)
 
 
 def write_report(settings: Settings, enriched_csv: str, output: Path) -> Path:

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from pipeline import wiring
+from pipeline.commands import Group
 from pipeline.contract import Store
 from pipeline.importing import absolute, enrich_csv, load_csv
 from pipeline.layout import Checkpoint
@@ -16,16 +17,16 @@ from pipeline.options import DATABASE, IGDB, json_option, with_settings
 from pipeline.review import Decided, Export, decide
 from pipeline.review import export as export_sheet
 from pipeline.settings import Settings
-from pipeline.terminal import Report, console, progress_bars, summary
+from pipeline.terminal import Report, console, progress_bars, say, summary
 from schemas.events import EnrichEvent, LoadEvent
 
 
-@click.group("review")
+@click.group("review", cls=Group, epilog="steam-import review apply games.csv")
 def review() -> None:
     """Settle by hand what could not be matched: export, fill in the file, apply."""
 
 
-@review.command()
+@review.command(epilog="steam-import review export data/imports/user-1/20261123T031749Z-enriched.csv -o games.csv")
 @click.argument("enriched_location")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file, instead of stdout.")
 @json_option
@@ -48,10 +49,10 @@ def export(settings: Settings, enriched_location: str, output: Path | None, *, a
     if as_json:
         click.echo(json.dumps({"file": str(output), **counts}))
     else:
-        click.echo(_told(exported), err=output is None)
+        say(_told(exported), err=output is None)
 
 
-@review.command()
+@review.command(epilog="steam-import review apply games.csv")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("location", required=False)
 @json_option
@@ -104,9 +105,9 @@ def _told(exported: Export) -> str:
 
 
 def _tell(decided: Decided, reports: list[Report]) -> None:
-    click.echo(f"Decisions taken into overrides.csv: {decided.taken}. Lines skipped: {len(decided.faults)}.")
+    say(f"Decisions taken into overrides.csv: {decided.taken}. Lines skipped: {len(decided.faults)}.")
     for report in reports:
-        click.echo(f"\nLibrary of {report.user_id}:")
+        say(f"\nLibrary of {report.user_id}:")
         console().print(summary(report))
 
 

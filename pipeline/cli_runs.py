@@ -7,16 +7,17 @@ import polars as pl
 from rich.table import Table
 
 from pipeline import wiring
+from pipeline.commands import Command
 from pipeline.contract import as_text
 from pipeline.options import STORE, json_option, with_settings
 from pipeline.reading import runs_in
 from pipeline.settings import Settings
-from pipeline.terminal import console
+from pipeline.terminal import console, say
 
 COUNTS = ("rows", "matched", "unmatched", "filtered", "pending", "rejected", "requests")
 
 
-@click.command()
+@click.command(cls=Command, epilog="steam-import runs --limit 5")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, at most.")
 @json_option
 @with_settings(*STORE)
@@ -28,9 +29,9 @@ def runs(settings: Settings, limit: int, *, as_json: bool) -> None:
         click.echo(json.dumps(found.with_columns(as_text(found.select("started_at"))).to_dicts()))
     elif found.height:
         console().print(_table(found))
-        click.echo(f"Their CSVs: {store.locate('imports/{user}/{time}-raw.csv')} and …-enriched.csv")
+        say(f"Their CSVs: {store.locate('imports/{user}/{time}-raw.csv')} and …-enriched.csv")
     else:
-        click.echo(f"There are no runs in {store.locate('')}.")
+        say(f"There are no runs in {store.locate('')}.")
 
 
 def _table(found: pl.DataFrame) -> Table:

@@ -37,7 +37,7 @@ class Retryable(PipelineError):
 
     retryable = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each a hint of its own
         self,
         code: ErrorCode,
         message: str,
@@ -45,14 +45,17 @@ class Retryable(PipelineError):
         retry_after: float | None = None,
         is_too_much: bool = False,
         is_too_often: bool = False,
+        is_cancelled: bool = False,
         status: int | None = None,
     ) -> None:
-        """What the other side hints at: seconds to wait, or that a smaller or a later request may go through.
+        """What the other side hints at.
 
+        Seconds to wait, that a smaller or a later request may go through, or that a person stopped this one.
         `status` is that of its answer, where there was one.
         """
         super().__init__(code, message)
         self.retry_after = retry_after
         self.is_too_much = is_too_much
         self.is_too_often = is_too_often
+        self.is_cancelled = is_cancelled
         self.status = status

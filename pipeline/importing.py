@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -9,15 +10,14 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 from uuid import uuid4
 
-import click
 from rich.console import Console
 
 from pipeline import wiring
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, Retryable
 from pipeline.layout import CsvStage, checkpoint
 from pipeline.local import with_database
 from pipeline.settings import Settings
-from pipeline.terminal import Report, progress_bars
+from pipeline.terminal import Report, progress_bars, say
 from schemas.events import (
     KEY_TIME,
     EnrichEvent,
@@ -45,6 +45,15 @@ WRITE = LoadMode()
 
 def import_library(settings: Settings, steam_id: str, report: Report, mode: LoadMode = WRITE) -> None:
     """All three stages under one time and one run id; `report` holds what was done, also when one fails."""
+    try:
+        _import(settings, steam_id, report, mode)
+    except (PipelineError, KeyboardInterrupt) as stopped:
+        if command := _next_command(report):
+            stopped.add_note(f"To go on from there, with the same settings: {command}{' --dry-run' * mode.is_dry}")
+        raise
+
+
+def _import(settings: Settings, steam_id: str, report: Report, mode: LoadMode) -> None:
     timestamp, run_id = datetime.now(UTC).strftime(KEY_TIME), uuid4().hex
     with noting_failure(report, "fetch", FetchResponse):
         report.steam_id64 = find_account(settings, steam_id, report.user_id)
@@ -57,6 +66,15 @@ def import_library(settings: Settings, steam_id: str, report: Report, mode: Load
     with noting_failure(report, "load", LoadResponse):
         event = event_of(LoadEvent, **whose, s3_enriched_location=report.enrich.s3_enriched_location)
         report.load = load_csv(settings, event, mode)
+
+
+def _next_command(report: Report) -> str | None:
+    """What takes an import on from the last CSV that it wrote."""
+    if report.enrich and report.enrich.s3_enriched_location:
+        return shlex.join(["steam-import", "load", report.enrich.s3_enriched_location])
+    if report.fetch and report.fetch.s3_location:
+        return shlex.join(["steam-import", "enrich", report.fetch.s3_location])
+    return None
 
 
 @contextmanager
@@ -81,14 +99,25 @@ def enrich_csv(settings: Settings, event: EnrichEvent) -> EnrichResponse:
     with progress_bars(Console(stderr=True)) as progress:
         response = asyncio.run(wiring.enrich(settings, event, progress))
     if response.stats and response.stats.pending:
-        click.echo(f"IGDB did not answer for {response.stats.pending} games; run it again for these.", err=True)
+        say(f"IGDB did not answer for {response.stats.pending} games; run it again for these.", err=True)
     return response
 
 
 def load_csv(settings: Settings, event: LoadEvent, mode: LoadMode = WRITE) -> LoadResponse:
-    """Stage 3, into the embedded database where none is named."""
-    with with_database(settings, event.user_id) as local:
+    """Stage 3, into the embedded database where none is named; one that was cancelled was interrupted."""
+    with with_database(settings, event.user_id) as local, _interruptible():
         return wiring.load(local, event, dry_run=mode.is_dry, details=mode.has_details)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """While a statement runs, Ctrl-C does not reach Python: the driver takes it, and cancels the statement."""
+    try:
+        yield
+    except Retryable as error:
+        if error.is_cancelled:
+            raise KeyboardInterrupt from error
+        raise
 
 
 def owner_of(settings: Settings, location: str, stage: CsvStage) -> tuple[str, str]:

@@ -72,8 +72,13 @@ def checkpoint(key: str, stage: CsvStage, user_id: str | None = None) -> Checkpo
     found = _CHECKPOINT.fullmatch(key)
     if found is None or found["stage"] != stage:
         raise Failed(
-            "location_refused", f"{key!r:.200} is not imports/{{user_id}}/{{timestamp}}-{stage}.csv of this store."
+            "location_refused",
+            f"{key!r:.200} is not imports/{{user_id}}/{{timestamp}}-{stage}.csv of this store. Give a location as "
+            f"{'fetch' if stage == 'raw' else 'enrich'} printed it.",
         )
     if user_id not in (None, found["user_id"]):
-        raise Failed("location_refused", f"{key!r} belongs to user {found['user_id']}, not to user {user_id}.")
+        raise Failed(
+            "location_refused",
+            f"{key!r} belongs to user {found['user_id']}, not to user {user_id}. Give one of that user's own.",
+        )
     return Checkpoint(found["user_id"], found["stem"], stage)

@@ -70,9 +70,13 @@ class Settings(BaseSettings):
             return cls(**given | _secrets(cls(**given)))  # type: ignore[arg-type]
         except ValidationError as error:
             wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
-            raise Refused("configuration", f"These settings cannot be used: {wrong}.") from None
+            raise Refused(
+                "configuration", f"Mend these settings, in the environment, in .env or among the options: {wrong}."
+            ) from None
         except UnicodeDecodeError as error:
-            raise Refused("configuration", f"The file .env is not UTF-8, from byte {error.start} on.") from None
+            raise Refused(
+                "configuration", f"The file .env is not UTF-8, from byte {error.start} on. Save it as UTF-8."
+            ) from None
 
     def require(self, *names: str) -> None:
         """Refuse to go on without these settings, naming all that are missing and where each is to be had.

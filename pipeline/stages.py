@@ -160,7 +160,7 @@ async def _nothing_shown(steam: "Steam", steam_id64: str) -> Failed:
             f"The games of {steam_id64} are private, and nothing was changed. Its owner can open {PRIVACY_PAGE}, set "
             '"My profile" and "Game details" to Public, and try again.',
         )
-    return Failed("account_not_found", f"Steam knows no account {steam_id64}. Check the id.")
+    return Failed("account_not_found", f"Steam knows no account {steam_id64}. Check the id, digit by digit.")
 
 
 def _stats(rows: pl.DataFrame) -> EnrichStats:

@@ -22,7 +22,7 @@ _PROFILE = re.compile(
 )
 _VANITY = re.compile(r"[A-Za-z0-9_-]{2,32}", re.ASCII)
 _INVITE = str.maketrans("bcdfghjkmnpqrtvw", "0123456789abcdef")
-_HINT = "Give a SteamID64 (17 digits from 76561197960265729), a profile link, or the custom URL's name."
+HINT = "Give a SteamID64 (17 digits from 76561197960265729), a profile link, or the custom URL's name."
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ def parse_steam_id(text: str) -> str | Vanity:
         if found := form.fullmatch(who):
             return _personal(_account_id(found.groupdict()), text)
     if profile or re.fullmatch(r"\d{11,}", who):
-        raise Refused("bad_steam_id", f"{text!r:.80} is not a personal Steam account. {_HINT}")
+        raise Refused("bad_steam_id", f"{text!r:.80} is not a personal Steam account. {HINT}")
     return _vanity(who)
 
 
 def _vanity(name: str) -> Vanity:
     if not _VANITY.fullmatch(name):
-        raise Refused("bad_steam_id", f"{name!r:.80} is no form of Steam id. {_HINT}")
+        raise Refused("bad_steam_id", f"{name!r:.80} is no form of Steam id. {HINT}")
     return Vanity(name)
 
 
@@ -69,5 +69,5 @@ def _account_id(parts: dict[str, str]) -> int:
 
 def _personal(account_id: int, text: str) -> str:
     if not 1 <= account_id < 2**32:
-        raise Refused("bad_steam_id", f"{text!r:.80} is not the id of a personal Steam account. {_HINT}")
+        raise Refused("bad_steam_id", f"{text!r:.80} is not the id of a personal Steam account. {HINT}")
     return str(_BASE + account_id)

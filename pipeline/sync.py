@@ -112,7 +112,9 @@ async def _changes(known: pl.DataFrame, igdb: "Igdb", since: int, progress: Prog
     appids = pl.concat([external_games(pairs)["appid"], naming(known, ids)["appid"]]).unique().sort()
     rows = await ask_igdb(igdb, appids, no_overrides(), datetime.now(UTC), progress=progress)
     if rows.height < appids.len():
-        raise Retryable("igdb_unavailable", f"IGDB did not answer for {appids.len() - rows.height} apps. Sync again.")
+        raise Retryable(
+            "igdb_unavailable", f"IGDB did not answer for {appids.len() - rows.height} apps. Sync again later."
+        )
     return rows
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import click
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
@@ -24,6 +25,9 @@ TO_SAY = {
     "library_items_to_review": "library items belong to a game that an override changed, and were edited: look at them",
 }
 PIPE_WIDTH = 140
+QUIET = "pipeline.quiet"
+"""Where the running command's context keeps `--quiet`."""
+
 TABLES = {
     "imported_games": "ImportedGame",
     "games": "Game",
@@ -36,9 +40,21 @@ TABLES = {
 
 
 def console() -> Console:
-    """Standard output; where nobody sees the lines break, they need not."""
-    out = Console()
-    return out if out.is_terminal else Console(width=PIPE_WIDTH)
+    """Standard output, for what only people read; where nobody sees the lines break, they need not."""
+    out = Console(quiet=is_quiet())
+    return out if out.is_terminal else Console(quiet=is_quiet(), width=PIPE_WIDTH)
+
+
+def is_quiet() -> bool:
+    """Whether the running command was asked to be."""
+    context = click.get_current_context(silent=True)
+    return context is not None and QUIET in context.meta
+
+
+def say(sentence: str, *, err: bool = False) -> None:
+    """A line for people alone."""
+    if not is_quiet():
+        click.echo(sentence, err=err)
 
 
 @dataclass
@@ -80,7 +96,7 @@ def response_json(response: StageResponse) -> dict[str, Any]:
 @contextmanager
 def progress_bars(console: Console) -> Iterator[Progress]:
     """One bar for each thing that is counted; on anything but a terminal, nothing: log lines tell there."""
-    if not console.is_terminal:
+    if is_quiet() or not console.file.isatty():  # not is_terminal, which FORCE_COLOR makes of any pipe
         yield no_progress
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -148,14 +164,20 @@ def not_matched(enriched: pl.DataFrame) -> str:
     return "\n".join([f"Not matched ({games.height}):", *lines.to_series(), *rest])
 
 
-def describe(live: LiveSchema) -> str:
+def findings_json(live: LiveSchema) -> dict[str, list[str]]:
     """What a load finds in a database, what it misses, and what it would leave out."""
-    findings = {
-        "Users' table": [live.users.name] if live.users is not None else [],
-        "Tables": sorted(live.columns),
-        "Missing": live.missing,
-        "Left out": live.left_out,
+    return {
+        "users_table": [live.users.name] if live.users is not None else [],
+        "tables": sorted(live.columns),
+        "missing": live.missing,
+        "left_out": live.left_out,
     }
+
+
+def describe(live: LiveSchema) -> str:
+    """The same, a line each."""
+    titles = ("Users' table", "Tables", "Missing", "Left out")
+    findings = dict(zip(titles, findings_json(live).values(), strict=True))
     return "\n".join(f"{what + ':':14}{', '.join(found) or 'nothing'}" for what, found in findings.items())
 
 

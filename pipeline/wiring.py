@@ -6,7 +6,7 @@ What only some of the stages need is imported where it is opened: a Lambda funct
 import logging
 import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
@@ -60,20 +60,20 @@ def parse_event(event: object, event_type: type[Event]) -> Event:
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
         listed = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'event'}: {fault['msg']}" for fault in faults)
-        raise Refused("bad_event", f"The event cannot be used: {listed}.") from None
+        raise Refused("bad_event", f"The event cannot be used; mend {listed}.") from None
 
 
 async def find_account(settings: Settings, steam_id: str) -> str:
     """The SteamID64 of any form of Steam id; see `stages.find_account`."""
     settings.require("steam_api_key")
-    async with _steam(settings) as steam:
+    async with open_steam(settings) as steam:
         return await stages.find_account(steam, steam_id)
 
 
 async def fetch(settings: Settings, event: FetchEvent) -> FetchResponse:
     """Stage 1 with these settings; see `stages.fetch`."""
     settings.require(*NEEDED_BY_FETCH)
-    async with _steam(settings) as steam:
+    async with open_steam(settings) as steam:
         return await stages.fetch(store(settings), steam, event)
 
 
@@ -166,7 +166,15 @@ def configure_logging(settings: Settings, default_format: str = "json") -> None:
     )
 
 
-def _steam(settings: Settings) -> "Steam":
+async def steam_time(settings: Settings) -> datetime | None:
+    """What time it is at Steam; see `http.fetch_time`."""
+    from pipeline.edges.http import fetch_time  # noqa: PLC0415 - a stage imports only what it needs
+
+    return await fetch_time(settings.steam_api_url, "steam_unavailable", _patience(settings))
+
+
+def open_steam(settings: Settings) -> "Steam":
+    """Steam, to be asked on behalf of the configured key."""
     from pipeline.edges.steam import Steam  # noqa: PLC0415 - a stage imports only what it needs
 
     patience = _patience(settings, STEAM_RETRY_SECONDS)

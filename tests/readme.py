@@ -1,11 +1,66 @@
-"""The column table of the README, made from the schemas: `python -m tests.readme` writes it."""
+"""The tables of the README and of docs/, made from the schemas and the rules: `python -m tests.readme` writes them."""
 
 import re
 from pathlib import Path
 
-from schemas.frames import EnrichedLibrary, RawLibrary
+import pandera.polars as pa
 
-README = Path(__file__).parent.parent / "README.md"
+from pipeline.frames.rules import RULES
+from schemas.frames import Catalogue, EnrichedLibrary, Overrides, RawLibrary
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+DOCUMENTS = (README, ROOT / "docs" / "columns.md", ROOT / "docs" / "deciding.md")
+MODELS: dict[str, type[pa.DataFrameModel]] = {
+    model.__name__: model for model in (EnrichedLibrary, Overrides, Catalogue)
+}
+
+GENRES = '[{"id":9,"name":"Puzzle","slug":"puzzle","checksum":"3f1a"}]'
+PLATFORMS = (
+    '[{"id":6,"name":"PC (Microsoft Windows)","slug":"win","abbreviation":"PC","alternative_name":null,'
+    '"generation":null,"platform_family":null,"platform_type":4,"checksum":"9d2c"}]'
+)
+EXAMPLES = {
+    "user_id": "user-1",
+    "steam_id64": "76561197960287930",
+    "appid": "620",
+    "name": "Portal 2",
+    "playtime_forever": "1896",
+    "playtime_2weeks": "90",
+    "playtime_windows_forever": "1500",
+    "playtime_mac_forever": "0",
+    "playtime_linux_forever": "396",
+    "playtime_deck_forever": "396",
+    "rtime_last_played": "2026-11-20T20:15:00Z",
+    "img_icon_url": "2e478fc6874d06ae5baf0d147f6f21203291aa02",
+    "kind": "game",
+    "kind_reason": "store:game",
+    "match_status": "MATCHED",
+    "match_reason": "external_game",
+    "igdb_id": "72",
+    "igdb_name": "Portal 2",
+    "igdb_slug": "portal-2",
+    "igdb_summary": "Sequel to the acclaimed Portal.",
+    "igdb_first_release_date": "2011-04-19T00:00:00Z",
+    "igdb_cover_url": "https://images.igdb.com/igdb/image/upload/t_cover_big/co1rs4.jpg",
+    "igdb_game_type": "0",
+    "igdb_genres": GENRES,
+    "igdb_platforms": PLATFORMS,
+    "igdb_candidates": "[72,73]",
+    "action": "match",
+    "override_igdb_id": "72",
+    "store_type": "game",
+    "store_asked_at": "2026-11-20T03:17:49Z",
+    "version_parent": "71",
+    "genres": GENRES,
+    "platforms": PLATFORMS,
+    "candidates": "[72,73]",
+    "looked_up_at": "2026-11-20T03:17:49Z",
+}
+"""One of each column, as a CSV would hold it."""
+
+IN_FILE = {"override_igdb_id": "igdb_id"}
+"""Columns that their file calls otherwise."""
 
 
 def column_table() -> str:
@@ -17,14 +72,46 @@ def column_table() -> str:
     return "\n".join(["| column | since | type | what it is |", "|---|---|---|---|", *rows])
 
 
-def with_columns(readme: str) -> str:
-    table = column_table().replace("\\", "\\\\")
-    return re.sub(r"(?s)(<!-- columns -->\n).*(<!-- /columns -->)", rf"\g<1>{table}\n\g<2>", readme)
+def dictionary(model: type[pa.DataFrameModel]) -> str:
+    rows = [
+        f"| `{IN_FILE.get(name, name)}` | {_exact_type(str(column.dtype))} | {'yes' if column.nullable else 'no'} "
+        f"| {column.description} | `{EXAMPLES[name]}` |"
+        for name, column in model.to_schema().columns.items()
+    ]
+    return "\n".join(["| column | type | null | what it is | example |", "|---|---|---|---|---|", *rows])
+
+
+def rule_table() -> str:
+    rows = [
+        f"| `{rule.name}` | {rule.kind} | {'yes' if rule.beats_store else ''} | {rule.evidence} |" for rule in RULES
+    ]
+    return "\n".join(["| rule | kind | though the store says game | evidence |", "|---|---|---|---|", *rows])
+
+
+def with_tables(document: str) -> str:
+    document = _with(document, "columns", column_table())
+    document = _with(document, "rules", rule_table())
+    for name, model in MODELS.items():
+        document = _with(document, f"dictionary {name}", dictionary(model))
+    return document
+
+
+def _with(document: str, marker: str, table: str) -> str:
+    end = marker.split(maxsplit=1)[0]
+    return re.sub(rf"(?s)(<!-- {marker} -->\n).*?(<!-- /{end} -->)", lambda m: f"{m[1]}{table}\n{m[2]}", document)
 
 
 def _type(dtype: str) -> str:
     return {"String": "text", "Int32": "integer"}.get(dtype, "time" if dtype.startswith("Datetime") else "one of a set")
 
 
+def _exact_type(dtype: str) -> str:
+    exact = {"String": "text", "Int32": "integer, 32 bits"}
+    if dtype.startswith("Enum"):
+        return ", ".join(re.findall(r"'(\w+)'", dtype))
+    return exact.get(dtype, "time, UTC" if dtype.startswith("Datetime") else "list")
+
+
 if __name__ == "__main__":
-    README.write_text(with_columns(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in DOCUMENTS:
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")

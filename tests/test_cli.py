@@ -136,7 +136,8 @@ def test_run_as_json_tells_which_stage_failed(
     assert (report[stage]["success"], report[stage]["error_code"]) == (False, code)
     null = {"fetch": {"raw", "enriched", "enrich", "load"}, "enrich": {"enriched", "load"}}[stage]
     assert {name for name in RUN_KEYS if report[name] is None} == null
-    assert report["err"].splitlines()[-1] == f"{code}: {report[stage]['error']}"
+    assert f"{code}: {report[stage]['error']}\n" in report["err"]
+    assert report["err"].endswith(f"More: docs/errors.md#{code}\n")
 
 
 def test_run_as_json_tells_that_the_load_failed(steam_import: SteamImport, database: str) -> None:
@@ -315,7 +316,7 @@ def test_what_may_go_through_later_exits_with_75(
     monkeypatch.setenv("STEAM_API_URL", NOWHERE)
     ended = steam_import("run", ACCOUNT)
     assert (ended.status, ended.out) == (75, "")
-    assert ended.err.splitlines()[-1].startswith("steam_unavailable: Steam (127.0.0.1) did not answer")
+    assert "\nsteam_unavailable: Steam (127.0.0.1) did not answer" in ended.err
 
 
 def test_games_left_pending_are_a_warning_and_no_failure(
@@ -385,6 +386,12 @@ def test_a_wrong_call_exits_with_2_and_prints_the_usage_on_stderr(
     ended = steam_import(*arguments)
     assert (ended.status, ended.out) == (2, "")
     assert "Usage: steam-import" in ended.err
+
+
+def test_run_without_an_id_says_which_forms_there_are(steam_import: SteamImport) -> None:
+    ended = steam_import("run")
+    assert "Missing argument 'STEAM_ID'" in ended.err
+    assert "Give a SteamID64 (17 digits" in ended.err
 
 
 def test_help_and_version_are_results(steam_import: SteamImport) -> None:

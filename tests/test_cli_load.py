@@ -1,6 +1,7 @@
 """The commands that say what a load would do, and what it needs."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -39,13 +40,36 @@ def test_the_details_hold_names_as_they_are(steam_import: SteamImport, database:
     assert "[red]x[/]" in steam_import("load", enriched, "--dry-run", "--details").out
 
 
-@pytest.mark.usefixtures("database")
-def test_the_grants_are_statements_for_that_role(steam_import: SteamImport) -> None:
+def test_the_grants_are_statements_for_that_role(steam_import: SteamImport, database: str) -> None:
+    assert database
     ended = steam_import("db", "grants", 'im"porter')
     assert ended.status == 0
     lines = ended.out.splitlines()
     assert len(lines) == 5
     assert all(line.startswith("GRANT ") and line.endswith(' TO "im""porter";') for line in lines)
+
+
+def test_what_is_found_in_a_database_may_be_had_as_json(steam_import: SteamImport, database: str) -> None:
+    assert database
+    found = json.loads(steam_import("db", "check", "--json").out)
+    assert (found["missing"], "ImportedGame" in found["tables"]) == ([], True)
+    assert json.loads(steam_import("db", "create", "--json").out) == {"made": False}
+    assert len(json.loads(steam_import("db", "grants", "importer", "--json").out)) == 5
+
+
+def test_a_quiet_run_prints_what_the_next_command_takes(steam_import: SteamImport, database: str) -> None:
+    assert database
+    enriched = steam_import("run", ACCOUNT, "--user", USER, "--quiet")
+    assert enriched.err == ""
+    loaded = steam_import("load", enriched.out.strip(), "-q")
+    assert loaded == (0, "", "")
+
+
+def test_a_run_that_fails_half_way_says_which_command_goes_on(steam_import: SteamImport, database: str) -> None:
+    assert database
+    ended = steam_import("run", ACCOUNT, "--user", "stranger")
+    (enriched,) = Path("data/imports/stranger").absolute().glob("*-enriched.csv")
+    assert f"To go on from there, with the same settings: steam-import load {enriched}\n" in ended.err
 
 
 def test_a_database_without_the_match_status_names_the_migration(steam_import: SteamImport, database: str) -> None:

@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from adbc_driver_postgresql import dbapi
 
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
-from tests.database_fixtures import NewDatabase
+from tests.database_fixtures import NewDatabase, fetch, rows_of
 from tests.folders import open_folder
 from tests.lambda_fixtures import ACCOUNT, NOWHERE, QUICK_SETTINGS, USER
 
@@ -81,18 +82,8 @@ def test_progress_bars_appear_on_a_terminal_and_are_gone_at_the_end(
 ) -> None:
     sandbox.latency_seconds = 0.3
     settings = environment(sandbox, DATABASE_URL=new_database(2026))
-    terminal, own_end = pty.openpty()
-    with subprocess.Popen(  # noqa: S603 - our own program
-        [PROGRAM, "run", ACCOUNT, "--user", USER],
-        cwd=tmp_path,
-        env=settings,
-        stdin=own_end,
-        stdout=own_end,
-        stderr=own_end,
-    ) as process:
-        os.close(own_end)
-        shown = read_all(terminal)
-    assert process.returncode == 0, shown
+    status, shown = on_terminal(tmp_path, settings, "run", ACCOUNT, "--user", USER)
+    assert status == 0, shown
     assert re.search(r"Apps looked up on IGDB .*[━╸╺].*\d/\d", shown)
     assert "Games read from IGDB" in shown
     assert "\x1b[" in shown
@@ -104,6 +95,17 @@ def test_progress_bars_appear_on_a_terminal_and_are_gone_at_the_end(
     assert "━" not in result
 
 
+def on_terminal(folder: Path, settings: dict[str, str], *arguments: str) -> tuple[int, str]:
+    """The exit status of the program, and all that it showed on a terminal."""
+    terminal, own_end = pty.openpty()
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [PROGRAM, *arguments], cwd=folder, env=settings, stdin=own_end, stdout=own_end, stderr=own_end
+    ) as process:
+        os.close(own_end)
+        shown = read_all(terminal)
+    return process.returncode, shown
+
+
 def read_all(terminal: int) -> str:
     """What a process showed on the other end of a terminal; Linux says EIO when the other end is closed."""
     shown = b""
@@ -113,21 +115,70 @@ def read_all(terminal: int) -> str:
     return shown.decode()
 
 
-def test_an_interruption_is_one_sentence_and_no_traceback(sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox.faults.add(Fault(service="steam", kind="stall", seconds=30))
+def interrupted(folder: Path, settings: dict[str, str], is_time: Callable[[], bool], *arguments: str) -> str:
+    """What the program says on stderr when Ctrl-C comes at that time."""
     with subprocess.Popen(  # noqa: S603 - our own program
-        [PROGRAM, "fetch", ACCOUNT],
-        cwd=tmp_path,
-        env=environment(sandbox, HTTP_TIMEOUT_SECONDS="30"),
+        [PROGRAM, *arguments, "--log-level", "ERROR"],
+        cwd=folder,
+        env=settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         deadline = time.monotonic() + 30
-        while not sandbox.requests and time.monotonic() < deadline:
+        while not is_time() and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (130, "")
-    assert err.strip().startswith("Interrupted.")
+    assert (process.returncode, out) == (130, ""), err
     assert len(err.strip().splitlines()) == 1
+    assert err.strip().startswith("Interrupted. All that was written is whole. To go on")
+    return err
+
+
+def test_an_interruption_is_one_sentence_and_no_traceback(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.faults.add(Fault(service="steam", kind="stall", seconds=30))
+    settings = environment(sandbox, HTTP_TIMEOUT_SECONDS="30")
+    err = interrupted(tmp_path, settings, lambda: bool(sandbox.requests), "fetch", ACCOUNT)
+    assert "run the same command again" in err
+
+
+def test_interrupted_after_the_fetch_it_says_how_to_enrich_what_there_is(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.faults.add(Fault(service="igdb", kind="stall", seconds=30))
+    settings = environment(sandbox, HTTP_TIMEOUT_SECONDS="30")
+    err = interrupted(tmp_path, settings, lambda: bool(sandbox.asked("igdb")), "run", ACCOUNT, "--user", USER)
+    (raw,) = (tmp_path / "data" / "imports" / USER).glob("*-raw.csv")
+    assert err.strip().endswith(f"To go on from there, with the same settings: steam-import enrich {raw}")
+
+
+def test_an_interrupted_load_is_rolled_back_and_says_how_to_load_again(
+    sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    url = new_database(2026)
+    with dbapi.connect(url) as neighbour, neighbour.cursor() as cursor:
+        cursor.execute('LOCK TABLE "LibraryItem"')
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        settings = environment(sandbox, DATABASE_URL=url)
+        err = interrupted(
+            tmp_path, settings, lambda: fetch(url, waiting).height > 0, "run", ACCOUNT, "--user", USER, "--dry-run"
+        )
+    (enriched,) = (tmp_path / "data" / "imports" / USER).glob("*-enriched.csv")
+    assert err.strip().endswith(f": steam-import load {enriched} --dry-run")
+    assert rows_of(url, "Game") == rows_of(url, "ImportedGame") == []
+
+
+def test_no_color_is_honoured_on_a_terminal(sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path) -> None:
+    settings = environment(sandbox, DATABASE_URL=new_database(2026))
+    status, shown = on_terminal(tmp_path, settings | {"NO_COLOR": "1"}, "run", ACCOUNT, "--user", USER)
+    assert status == 0, shown
+    assert not re.search(r"\x1b\[(\d+;)*(3|4|9|10)\d[;m]", shown)
+
+
+def test_quiet_shows_no_bars_on_a_terminal_and_the_location_alone(
+    sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    settings = environment(sandbox, DATABASE_URL=new_database(2026))
+    status, shown = on_terminal(tmp_path, settings, "run", ACCOUNT, "--user", USER, "--quiet")
+    assert status == 0
+    (enriched,) = (tmp_path / "data" / "imports" / USER).glob("*-enriched.csv")
+    assert shown.split() == [str(enriched)]

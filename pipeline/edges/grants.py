@@ -1,4 +1,4 @@
-"""The least that a role must be granted to load, for `db grants`; nothing here is run by us."""
+"""The least that a role must be granted to load: as statements for `db grants`, and what of it our own role lacks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +47,25 @@ def grants(places: Places, users: Table, role: str) -> list[str]:
         *(f"GRANT USAGE ON SEQUENCE {quoted.quote(s)}.{quoted.quote(name)} {to}" for s, name in places.sequences),
         f"GRANT SELECT ({quoted.quote(key.name)}) ON {users_name} {to}",
     ]
+
+
+def lacking_rights(session: Session, users: Table) -> list[str]:
+    """What our own role lacks of it, as `INSERT on Game`; one statement."""
+    places = read_places(session)
+    quote = PGIdentifierPreparer(DIALECT).quote
+    tables = [(own.name, right) for own in WRITTEN for right in ("SELECT", "INSERT", "UPDATE")]
+    tables += [(own.name, right) for own in LINKS for right in ("SELECT", "INSERT", "DELETE")]
+    users_name = f"{quote(str(users.schema))}.{quote(users.name)}"
+    rights = {
+        f"TEMPORARY on {places.database}": func.has_database_privilege(func.current_database(), "TEMPORARY"),
+        f"SELECT on {users.name}": func.has_column_privilege(users_name, users.c.id.name, "SELECT"),
+    }
+    for name, right in tables:
+        rights[f"{right} on {name}"] = func.has_table_privilege(f"{quote(places.schema)}.{quote(name)}", right)
+    for schema, name in places.sequences:
+        rights[f"USAGE on {name}"] = func.has_sequence_privilege(f"{quote(schema)}.{quote(name)}", "USAGE")
+    had = session.fetch(select(*(has.label(what) for what, has in rights.items()))).row(0)
+    return [what for what, has in zip(rights, had, strict=True) if not has]
 
 
 def _database() -> Select[str, str]:

@@ -41,9 +41,19 @@ async def send(
         host = httpx.URL(url).host or client.base_url.host
         raise Retryable(
             code,
-            f"{host} did not answer: {type(error).__name__}. Try again later.",
+            f"{host} did not answer: {type(error).__name__}. Look at the network, and try again later.",
             is_too_much=isinstance(error, _GIVEN_UP),
         ) from error
+
+
+async def fetch_time(url: str, code: ErrorCode, patience: Patience) -> datetime | None:
+    """The time at a server, to the second: every answer is dated, whatever it says (RFC 9110, 6.6.1); None if not."""
+    async with open_client(url, patience) as client:
+        answer = await patience.repeat(lambda: send(client, code, "GET", url))
+    try:
+        return parsedate_to_datetime(answer.headers.get("Date", ""))
+    except ValueError:
+        return None
 
 
 def cause(answer: httpx.Response) -> str:

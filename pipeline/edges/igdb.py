@@ -174,7 +174,9 @@ class Igdb:
             rows += page
             if len(page) < PAGE or not query.has_pages:
                 return rows
-        raise Retryable("igdb_unavailable", f"IGDB's list of {query.endpoint} does not end after {MAX_PAGES} pages.")
+        raise Retryable(
+            "igdb_unavailable", f"IGDB's list of {query.endpoint} does not end after {MAX_PAGES} pages. Try later."
+        )
 
     async def _page(self, query: Query, number: int, patience: Patience) -> list[Any]:
         return await self._repeat(query.endpoint, query.text(number), list, patience=patience)
@@ -210,7 +212,10 @@ class Igdb:
 
     def _unwelcome(self, answer: httpx.Response) -> PipelineError:
         """Two tokens in a row were refused: the application is not welcome, or, if it was before, both were revoked."""
-        says = f"IGDB refuses a token that was just minted: {cause(answer)}."
+        says = (
+            f"IGDB refuses a token that was just minted: {cause(answer)}. Try again; if it stays so, look at the "
+            "application of IGDB_CLIENT_ID on https://dev.twitch.tv/console/apps."
+        )
         return Retryable("igdb_unavailable", says) if self._is_welcome else Refused("bad_igdb_credentials", says)
 
     def _note(self, error: Retryable) -> None:

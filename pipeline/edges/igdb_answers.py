@@ -23,7 +23,9 @@ def judge(answer: httpx.Response) -> Any:  # noqa: ANN401 - each caller checks t
         try:
             return decode(answer)
         except ValueError:
-            raise Retryable("igdb_unavailable", f"{answer.url.host} answers something that is not JSON.") from None
+            raise Retryable(
+                "igdb_unavailable", f"{answer.url.host} answers something that is not JSON. Try again later."
+            ) from None
     is_passing = answer.is_server_error or answer.status_code in PASSING
     is_too_often = answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
     raise Retryable(

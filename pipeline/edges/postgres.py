@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import polars as pl
-from sqlalchemy import Table, exists, select, text
+from sqlalchemy import Table, exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from pipeline.edges import staging_tables as staging
 from pipeline.edges.changes import changed_columns, remember_rows, written_tables
 from pipeline.edges.game_upserts import merge_games
-from pipeline.edges.grants import grants, read_places
+from pipeline.edges.grants import grants, lacking_rights, read_places
 from pipeline.edges.library_upserts import compare_imports, lock_users, merge_imports, remember_imports
 from pipeline.edges.live_schema import LiveSchema, read_live_schema
 from pipeline.edges.moved_items import Statuses, count_to_review, move_items
@@ -54,8 +54,9 @@ class Loaded:
 class Database:
     """One of SavePoint's databases, by its URL; every method is one transaction on one connection of its own.
 
-    A transaction is tried again as a whole when it met a deadlock, when the connection was lost or refused. All methods
-    raise `configuration` where the URL or the role's rights are wrong, and `database_unavailable` after the last try.
+    A transaction is tried again as a whole when it met a deadlock, when the connection was lost or refused; not when a
+    person cancelled it. All methods raise `configuration` where the URL or the role's rights are wrong, and
+    `database_unavailable` after the last try.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Database:
         self._address = Address(url, connect_timeout_seconds)
         self._limits = limits
         self._attempts = Retrying(
-            retry=retry_if_exception_type(Retryable),
+            retry=retry_if_exception(_may_go_through),
             stop=stop_after_attempt(attempts),
             wait=wait_random_exponential(multiplier=retry_base_seconds, max=30),
             reraise=True,
@@ -88,6 +89,17 @@ class Database:
             return grants(read_places(session), users, role)
 
         return self._transact(read)
+
+    def lacking_rights(self) -> list[str]:
+        """The rights a load needs and our role lacks; raises `schema_mismatch`."""
+        return self._transact(lambda session: lacking_rights(session, read_live_schema(session).require_users()))
+
+    def version(self) -> str:
+        """The server's version."""
+        version: str = self._transact(
+            lambda session: session.fetch(select(func.current_setting("server_version")))
+        ).item()
+        return version
 
     def load(
         self,
@@ -145,6 +157,10 @@ class Database:
     def _attempt(self, work: Callable[[Session], T], *, keeps: bool) -> T:
         with transaction(self._address, self._limits, keeps=keeps) as session:
             return work(session)
+
+
+def _may_go_through(error: BaseException) -> bool:
+    return isinstance(error, Retryable) and not error.is_cancelled
 
 
 def _require_own(staged: Staged, users: pl.DataFrame) -> None:

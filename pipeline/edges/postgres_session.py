@@ -33,6 +33,8 @@ Also a key that a neighbour has just taken, and a row referred to that one has j
 """
 LOST = re.compile(r"FATAL: |server closed the connection|no connection to the server")
 NOT_ALLOWED = "42501"
+CANCELLED = "canceling statement due to user request"
+"""What the driver makes of Ctrl-C while a statement runs, and pg_cancel_backend() too; a timeout has other words."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,11 @@ def _translated(address: Address) -> Iterator[None]:
         if error.sqlstate == NOT_ALLOWED:
             raise Refused("configuration", f"{address}: {_sentence(error)}. Grant it to this role.") from error
         if _is_transient(error):
-            raise Retryable("database_unavailable", f"{address}: {_sentence(error)}. Try again.") from error
+            raise Retryable(
+                "database_unavailable",
+                f"{address}: {_sentence(error)}. Try again.",
+                is_cancelled=CANCELLED in str(error),
+            ) from error
         raise
     except pl.exceptions.ComputeError as error:
         # A connection that breaks while rows arrive is reported through Polars, without an SQLSTATE.

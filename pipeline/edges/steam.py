@@ -99,7 +99,8 @@ class Steam:
         except httpx.RequestError as error:
             raise Retryable(
                 "steam_unavailable",
-                f"Steam ({self._client.base_url.host}) did not answer: {type(error).__name__}. Try again later.",
+                f"Steam ({self._client.base_url.host}) did not answer: {type(error).__name__}. Look at the network, "
+                "and try again later.",
             ) from error
         _judge(answer)
         return _response(answer)

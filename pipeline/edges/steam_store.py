@@ -66,14 +66,16 @@ def _items(answer: httpx.Response) -> list[Any]:
     if answer.status_code != HTTPStatus.OK:
         raise Retryable(
             "steam_unavailable",
-            f"Steam's store answers {answer.status_code}.",
+            f"Steam's store answers {answer.status_code}. Try again later.",
             retry_after=retry_after(answer),
             status=answer.status_code,
         )
     try:
         items = decode(answer)["response"]["store_items"]
     except (ValueError, KeyError, TypeError):
-        raise Retryable("steam_unavailable", "Steam's store answers something else than store_items.") from None
+        raise Retryable(
+            "steam_unavailable", "Steam's store answers something else than store_items. Try later."
+        ) from None
     if not isinstance(items, list):
-        raise Retryable("steam_unavailable", "Steam's store_items are no list.")
+        raise Retryable("steam_unavailable", "Steam's store_items are no list. Try again later.")
     return items

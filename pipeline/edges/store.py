@@ -35,6 +35,8 @@ _SLOW = {"RequestTimeout", "SlowDown", "Throttling"}
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
 _NEEDS = "Check S3_BUCKET or STORE_URL, and that we may s3:GetObject, PutObject, DeleteObject and ListBucket there."
 
+_GIVE = "Give a location as fetch or enrich printed it, or set STORE_URL to the store that it is in."
+
 
 def open_store(url: str, *, region: str | None = None, endpoint_url: str | None = None, patience: Patience) -> Store:
     """The store of a STORE_URL: `s3://bucket[/prefix]` or a directory, made when first written to."""
@@ -127,7 +129,7 @@ class DirectoryStore:
         """The key of an absolute path below the root, by its spelling alone."""
         path = PurePosixPath(location)
         if not path.is_relative_to(self._root) or ".." in path.parts:
-            raise Failed("location_refused", f"{location!r} is not in the store {self._root}.")
+            raise Failed("location_refused", f"{location!r} is not in the store {self._root}. {_GIVE}")
         return str(path.relative_to(self._root))
 
     def _etag(self, path: Path) -> str | None:
@@ -140,7 +142,7 @@ class DirectoryStore:
     def _path(self, key: str) -> Path:
         path = (self._root / key).resolve()
         if not path.is_relative_to(self._root.resolve()):
-            raise Failed("location_refused", f"{key!r} leads out of the store {self._root}.")
+            raise Failed("location_refused", f"{key!r} leads out of the store {self._root}. {_GIVE}")
         return path
 
 
@@ -207,7 +209,7 @@ class S3Store:
         """The key of a location in this bucket and under this prefix."""
         root = self.locate("")
         if not location.startswith(root) or ".." in location.split("/"):
-            raise Failed("location_refused", f"{location!r} is not in the store {root}.")
+            raise Failed("location_refused", f"{location!r} is not in the store {root}. {_GIVE}")
         return location.removeprefix(root)
 
     @contextlib.contextmanager
@@ -226,7 +228,9 @@ class S3Store:
         except ParamValidationError as error:
             raise Refused("configuration", f"S3 cannot have {where}: {error}. {_NEEDS}") from error
         except BotoCoreError as error:
-            raise Retryable("store_unavailable", f"S3 cannot be reached for {where}: {error}.") from error
+            raise Retryable(
+                "store_unavailable", f"S3 cannot be reached for {where}: {error}. Try again later."
+            ) from error
 
 
 _NOT_OURS = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
@@ -239,4 +243,6 @@ def _os_errors(where: str) -> "Iterator[None]":
     except OSError as error:
         if isinstance(error, _NOT_OURS) or error.errno in (errno.EROFS, errno.ELOOP):
             raise Refused("configuration", f"{where} cannot be used: {error.strerror}. Check STORE_URL.") from error
-        raise Retryable("store_unavailable", f"{where} cannot be read or written: {error.strerror}.") from error
+        raise Retryable(
+            "store_unavailable", f"{where} cannot be read or written: {error.strerror}. Mend that, and try again."
+        ) from error

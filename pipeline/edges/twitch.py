@@ -59,7 +59,9 @@ class Twitch:
         answer = await send(self._client, "igdb_unavailable", "POST", self._token_url, data=self._form)
         if answer.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise Refused(
-                "bad_igdb_credentials", f"Twitch refuses IGDB_CLIENT_ID and IGDB_CLIENT_SECRET: {cause(answer)}."
+                "bad_igdb_credentials",
+                f"Twitch refuses IGDB_CLIENT_ID and IGDB_CLIENT_SECRET: {cause(answer)}. Compare them with the "
+                "application on https://dev.twitch.tv/console/apps.",
             )
         match judge(answer):
             case {"access_token": str(token), "expires_in": int(seconds)}:

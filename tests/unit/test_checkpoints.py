@@ -256,7 +256,10 @@ def test_an_enriched_csv_is_no_raw_one_and_the_reverse(folder: Folder) -> None:
 def test_a_missing_file_is_named_with_what_to_do(folder: Folder) -> None:
     refusal = folder.refusal()
     assert refusal.code == "checkpoint_invalid"
-    assert refusal.message.startswith(f"{RAW.key}: there is no such file in {folder.store.locate('')}. Check its name")
+    where = folder.store.locate("")
+    assert refusal.message == (
+        f"{RAW.key}: there is no such file in {where}: check its name. Make it anew with steam-import fetch."
+    )
 
 
 @pytest.mark.parametrize(
@@ -291,7 +294,7 @@ def test_a_csv_that_disagrees_with_its_manifest_is_refused(folder: Folder, chang
         ),
         pytest.param(
             lambda text: text.replace(b'"schema_version": 1', b'"schema_version": 0'),
-            "its schema version is 0, not 1: make it anew",
+            "its schema version is 0, not 1. Make it anew with steam-import fetch.",
             id="older schema version",
         ),
     ],
@@ -309,7 +312,9 @@ def test_rows_of_another_user_are_refused_and_the_user_named(folder: Folder) -> 
     folder.put(f"{HEADER}\n{ROW}\n{ROW.replace('user-1', 'user-2')}\n")
     refusal = folder.refusal()
     assert refusal.code == "location_refused"
-    assert refusal.message == f"{RAW.key} holds 1 rows of another user (user-2)."
+    assert refusal.message == (
+        f"{RAW.key} holds 1 rows of another user (user-2). Make it anew with steam-import fetch."
+    )
 
 
 class Interrupted(Exception):

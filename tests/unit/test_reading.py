@@ -118,7 +118,7 @@ def test_what_lies_beside_a_file_and_is_no_manifest_is_named() -> None:
     ("location", "code", "why"),
     [
         pytest.param("nowhere.csv", "checkpoint_invalid", "there is no such file in", id="missing"),
-        pytest.param("no/such/folder/x.csv", "checkpoint_invalid", "no/such/folder. Check its name", id="no folder"),
+        pytest.param("no/such/folder/x.csv", "checkpoint_invalid", "no/such/folder: check its name", id="no folder"),
         pytest.param(".", "configuration", "Is a directory", id="a folder"),
         pytest.param("", "configuration", "Is a directory", id="empty"),
         pytest.param("https://host/x.csv", "location_refused", "neither a path nor s3://bucket/key", id="web address"),
