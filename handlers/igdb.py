@@ -1,6 +1,5 @@
 """The one function that talks to IGDB: an import's enrich stage, and the catalogue step of a backfill."""
 
-from importlib import import_module
 from typing import Any
 
 from handlers import igdb_enrichment
@@ -9,7 +8,7 @@ from handlers import igdb_enrichment
 def handler(event: object, context: object) -> dict[str, Any]:
     """Four requests a second belong to the account, so what asks IGDB is one function that runs once at a time."""
     if isinstance(event, dict) and "step" in event:
-        # Not needed, and not waited for, where an import is enriched.
-        answered: dict[str, Any] = import_module("handlers.backfill").handler(event, context)
-        return answered
+        from handlers import backfill  # noqa: PLC0415 - not needed, and not waited for, where an import is enriched
+
+        return backfill.handler(event, context)
     return igdb_enrichment.handler(event, context)

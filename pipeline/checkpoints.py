@@ -1,7 +1,7 @@
 """The CSVs between the stages, and the manifests that prove them."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -46,14 +46,19 @@ def read_checkpoint(store: Store, checkpoint: Checkpoint, model: type[pa.DataFra
     read, manifest = _read(store, checkpoint.key, model)
     if manifest and (manifest.key, manifest.user_id) != (checkpoint.key, checkpoint.user_id):
         raise _invalid(checkpoint.key, f"{checkpoint.manifest_key} tells of another file.")
-    strangers = read.rows.filter(pl.col("user_id") != checkpoint.user_id)
-    if strangers.height:
-        raise Failed(
-            "location_refused",
-            f"{checkpoint.key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}). "
-            f"{_make_anew(checkpoint.key)}",
-        )
+    _check_owners(read.rows, checkpoint.key, [checkpoint.user_id])
     return read
+
+
+def read_rows(body: bytes, key: str, model: type[pa.DataFrameModel], users: Collection[str]) -> pl.DataFrame:
+    """The rows of a CSV that is proven, if they are of these users.
+
+    Raises:
+        Failed: `checkpoint_invalid`, naming the file, the row and the column; `location_refused`.
+    """
+    rows = _conform(_text(body, key, model), key, model)
+    _check_owners(rows, key, users)
+    return rows
 
 
 def read_copy(store: Store, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
@@ -92,11 +97,11 @@ def write_checkpoint(
     The old manifest goes first: killed in between, the stage leaves a CSV without one, which is accepted, and never one
     that disagrees, which would be refused.
     """
-    body = _csv(rows)
+    body = csv_of(rows)
     store.delete(checkpoint.manifest_key)
     store.write(checkpoint.key, body)
     if rejected.height:
-        store.write(checkpoint.rejected_key, _csv(rejected))
+        store.write(checkpoint.rejected_key, csv_of(rejected))
     else:
         store.delete(checkpoint.rejected_key)
     manifest = _describe(checkpoint, rows, body, making)
@@ -123,7 +128,8 @@ def _describe(checkpoint: Checkpoint, rows: pl.DataFrame, body: bytes, making: M
     )
 
 
-def _csv(rows: pl.DataFrame) -> bytes:
+def csv_of(rows: pl.DataFrame) -> bytes:
+    """Rows as the bytes of a CSV."""
     return rows.write_csv(datetime_format=TIME_FORMAT).encode()
 
 
@@ -180,6 +186,15 @@ def _conform(rows: pl.DataFrame, key: str, model: type[pa.DataFrameModel]) -> pl
         index, failed = failures.row(0)
         raise _invalid(key, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
     return conforming
+
+
+def _check_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
+    strangers = rows.filter(~pl.col("user_id").is_in(users))
+    if strangers.height:
+        raise Failed(
+            "location_refused",
+            f"{key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}). {_make_anew(key)}",
+        )
 
 
 def _invalid(key: str, why: str) -> Failed:

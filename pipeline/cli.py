@@ -9,6 +9,7 @@ import click
 
 from pipeline import wiring
 from pipeline.checkpoints import read_checkpoint
+from pipeline.cli_backfill import backfill, replay
 from pipeline.cli_catalogue import catalogue
 from pipeline.cli_db import db
 from pipeline.cli_doctor import doctor
@@ -183,6 +184,8 @@ def demo(settings: Settings, *, as_json: bool) -> None:
         click.echo(f"\nReport, for a browser: {page}", err=as_json)
 
 
+cli.add_command(backfill)
+cli.add_command(replay)
 cli.add_command(catalogue)
 cli.add_command(db)
 cli.add_command(doctor)

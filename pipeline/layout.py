@@ -1,11 +1,13 @@
 """Keys in the store, and who may name them; pure."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, cast
 
 from pipeline.errors import Failed
+from schemas.backfill import ShardStep
 from schemas.events import KEY_TIME
 
 CsvStage = Literal["raw", "enriched"]
@@ -82,3 +84,50 @@ def checkpoint(key: str, stage: CsvStage, user_id: str | None = None) -> Checkpo
             f"{key!r} belongs to user {found['user_id']}, not to user {user_id}. Give one of that user's own.",
         )
     return Checkpoint(found["user_id"], found["stem"], stage)
+
+
+BACKFILLS = "backfills/"
+SEEN = "backfills/seen.parquet"
+"""What was last loaded for whom, by any backfill."""
+
+MADE_BY: Mapping[ShardStep, str] = {"fetch": "raw", "enrich": "enriched", "load": "loaded"}
+"""What the files of a shard are called, by the step that makes them."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The files of one shard of a backfill.
+
+    A CSV is called after its bytes, so that no two workers ever write different ones to one key; which of them counts
+    is what the manifest says.
+    """
+
+    run_id: str
+    number: int
+
+    @property
+    def users_key(self) -> str:
+        """Whose shard it is."""
+        return f"{self._stem}-users.csv"
+
+    @property
+    def failure_key(self) -> str:
+        """Why its last step could not be done."""
+        return f"{self._stem}-failed.json"
+
+    def manifest_key(self, step: ShardStep) -> str:
+        """What a step made of the shard."""
+        return f"{self._stem}-{MADE_BY[step]}.json"
+
+    def csv_key(self, step: ShardStep, sha256: str, *, is_rejected: bool = False) -> str:
+        """A CSV with these bytes."""
+        return f"{self._stem}-{MADE_BY[step]}-{sha256[:16]}{'.rejected' if is_rejected else ''}.csv"
+
+    @property
+    def _stem(self) -> str:
+        return f"{backfill_key(self.run_id, 'shards')}/{self.number:05}"
+
+
+def backfill_key(run_id: str, name: str) -> str:
+    """A file of a backfill."""
+    return f"{BACKFILLS}{run_id}/{name}"

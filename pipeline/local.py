@@ -36,7 +36,7 @@ def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Se
             url = stack.enter_context(embedded_database(_data(settings) / "postgres"))
         local = settings.model_copy(update={"database_url": SecretStr(url)})
         if user_id:
-            wiring.database(local).ensure_user(user_id)
+            wiring.database(local).ensure_users([user_id])
         yield local
 
 

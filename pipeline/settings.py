@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     twitch_token_url: Url = "https://id.twitch.tv/oauth2/token"
     igdb_multiquery: Literal["off", "each", "one"] = "off"
     igdb_follow_editions: bool = False
+    steam_requests_per_second: float = Field(default=10, gt=0, le=1_000)
+    steam_concurrency: int = Field(default=8, ge=1, le=1_000)
+    steam_requests_per_day: int = Field(default=100_000, ge=1, description="What Steam's terms allow one key")
     catalogue_ttl_days: float = Field(default=30, gt=0, le=36_500)
     catalogue_miss_ttl_days: float = Field(default=7, gt=0, le=36_500)
     status_unplayed: str | None = None

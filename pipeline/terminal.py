@@ -113,10 +113,7 @@ def progress_bars(console: Console) -> Iterator[Progress]:
 
 def summary(report: Report) -> Table:
     """What was found, what became of it, and what it cost."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column(overflow="fold")
+    table = figures()
     if report.fetch:
         table.add_row("Games found", str(report.fetch.game_count), _set_aside(report.fetch))
     if report.enrich:
@@ -125,6 +122,15 @@ def summary(report: Report) -> Table:
         _add_rows(table, report.load)
     table.add_row("Seconds", f"{report.total('seconds'):.1f}", "")
     table.add_row("API requests", f"{report.total('requests'):.0f}", "")
+    return table
+
+
+def figures() -> Table:
+    """A table of names, numbers and remarks."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(overflow="fold")
     return table
 
 

@@ -5,6 +5,8 @@ What only some of the stages need is imported where it is opened: a Lambda funct
 
 import logging
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -17,7 +19,7 @@ from pydantic import ValidationError
 from pipeline import stages
 from pipeline.catalogue_files import CatalogueFiles, Memory
 from pipeline.contract import Store
-from pipeline.edges.pace import Rhythm
+from pipeline.edges.pace import Pace, Rhythm
 from pipeline.edges.patience import Patience
 from pipeline.edges.store import open_store
 from pipeline.errors import Refused
@@ -79,13 +81,16 @@ async def fetch(settings: Settings, event: FetchEvent) -> FetchResponse:
 
 async def enrich(settings: Settings, event: EnrichEvent, progress: Progress = no_progress) -> EnrichResponse:
     """Stage 2 with these settings; see `stages.enrich`."""
+    async with open_knowledge(settings) as knowledge:
+        return await stages.enrich(store(settings), knowledge, event, progress)
+
+
+@asynccontextmanager
+async def open_knowledge(settings: Settings) -> AsyncIterator[Knowledge]:
+    """The catalogue, and whom to ask for what it lacks."""
     settings.require(*NEEDED_BY_ENRICH)
-    place = store(settings)
     async with open_igdb(settings) as igdb, _steam_store(settings) as steam_store:
-        knowledge = Knowledge(
-            catalogue(settings), igdb, steam_store, _lifetimes(settings), settings.igdb_follow_editions
-        )
-        return await stages.enrich(place, knowledge, event, progress)
+        yield Knowledge(catalogue(settings), igdb, steam_store, _lifetimes(settings), settings.igdb_follow_editions)
 
 
 async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -> Synced:
@@ -174,11 +179,13 @@ async def steam_time(settings: Settings) -> datetime | None:
 
 
 def open_steam(settings: Settings) -> "Steam":
-    """Steam, to be asked on behalf of the configured key."""
+    """Steam, to be asked on behalf of the configured key, no faster than the settings say."""
     from pipeline.edges.steam import Steam  # noqa: PLC0415 - a stage imports only what it needs
 
+    settings.require("steam_api_key")
     patience = _patience(settings, STEAM_RETRY_SECONDS)
-    return Steam(_secret(settings, "steam_api_key"), settings.steam_api_url, patience)
+    pace = Pace(Rhythm(1 / settings.steam_requests_per_second), settings.steam_concurrency)
+    return Steam(_secret(settings, "steam_api_key"), settings.steam_api_url, patience, pace=pace)
 
 
 def _steam_store(settings: Settings) -> "SteamStore":

@@ -103,7 +103,7 @@ def as_role(url: str, role: str = LOADER) -> str:
 
 
 def add_user(url: str, user_id: str) -> None:
-    Database(url).ensure_user(user_id)
+    Database(url).ensure_users([user_id])
 
 
 def execute(url: str, statement: str) -> None:

@@ -62,6 +62,6 @@ async def gather(awaitables: Sequence[Awaitable[T]]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def batches(ids: Sequence[int], size: int) -> list[Sequence[int]]:
+def batches(ids: Sequence[T], size: int) -> list[Sequence[T]]:
     """The ids in slices of a size, the last one smaller."""
     return [ids[start : start + size] for start in range(0, len(ids), size)]

@@ -3,12 +3,12 @@
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import polars as pl
-from sqlalchemy import Table, exists, func, select, text
+from sqlalchemy import Select, Table, exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -77,6 +77,10 @@ class Database:
             reraise=True,
         )
 
+    def __str__(self) -> str:
+        """Which database it is; neither user nor password."""
+        return str(self._address)
+
     def check(self) -> LiveSchema:
         """What the database has, what a load would miss, and what it would leave out."""
         return self._transact(read_live_schema)
@@ -121,7 +125,7 @@ class Database:
                 for a row of any other user.
             Refused: `configuration`, where a status is none of the enum's values.
         """
-        touched = pl.DataFrame({"id": sorted(set(users))}, schema={"id": pl.String})
+        touched = _users(users)
         _require_own(staged, touched)
 
         def load(session: Session) -> Loaded:
@@ -140,13 +144,29 @@ class Database:
 
         return self._transact(load, keeps=not dry_run)
 
-    def ensure_user(self, user_id: str) -> None:
-        """Make the user's row if there is none; only for a database that is nobody else's. Raises `schema_mismatch`."""
+    def absent_users(self, user_ids: Collection[str]) -> list[str]:
+        """Those of the users that have no row; raises `schema_mismatch`."""
+
+        def find(session: Session) -> list[str]:
+            users = read_live_schema(session).require_users()
+            session.stage(staging.STAGED_USERS, _users(user_ids))
+            return session.fetch(_absent(users))["id"].to_list()
+
+        return self._transact(find)
+
+    def ensure_users(self, user_ids: Collection[str]) -> None:
+        """Make the users' rows that are not there; only for a database that is nobody else's.
+
+        Raises:
+            Failed: `schema_mismatch`.
+        """
 
         def ensure(session: Session) -> None:
             users = read_live_schema(session).require_users()
-            row = {"id": user_id, "createdAt": NOW, "updatedAt": NOW}
-            session.run(insert(users).values(row).on_conflict_do_nothing())
+            session.stage(staging.STAGED_USERS, _users(user_ids))
+            columns = {"id": staging.STAGED_USERS.c.id, "createdAt": NOW, "updatedAt": NOW}
+            rows = insert(users).from_select(list(columns), select(*columns.values()))
+            session.run(rows.on_conflict_do_nothing())
 
         self._transact(ensure)
 
@@ -157,6 +177,16 @@ class Database:
     def _attempt(self, work: Callable[[Session], T], *, keeps: bool) -> T:
         with transaction(self._address, self._limits, keeps=keeps) as session:
             return work(session)
+
+
+def _users(user_ids: Iterable[str]) -> pl.DataFrame:
+    return pl.DataFrame({"id": sorted(set(user_ids))}, schema={"id": pl.String})
+
+
+def _absent(users: Table) -> Select[str]:
+    # Not `SELECT *`, which takes more rights than to read the id.
+    is_there = exists(users.c.id).where(users.c.id == staging.STAGED_USERS.c.id)
+    return select(staging.STAGED_USERS.c.id).where(~is_there)
 
 
 def _may_go_through(error: BaseException) -> bool:
@@ -187,9 +217,7 @@ def _stage(session: Session, staged: Staged, users: pl.DataFrame) -> None:
 
 
 def _require_rows(session: Session, users: Table) -> None:
-    # Not `SELECT *`, which takes more rights than to read the id.
-    absent = ~exists(users.c.id).where(users.c.id == staging.STAGED_USERS.c.id)
-    unknown = session.fetch(select(staging.STAGED_USERS.c.id).where(absent))
+    unknown = session.fetch(_absent(users))
     if unknown.height:
         raise Failed(
             "user_not_found",

@@ -1,14 +1,16 @@
 """Steam's Web API: https://partner.steamgames.com/doc/webapi_overview."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Self
 
 import httpx
 
+from pipeline.edges.batches import batches
 from pipeline.edges.http import decode, open_client, retry_after
+from pipeline.edges.pace import Pace, Rhythm
 from pipeline.edges.patience import Patience
 from pipeline.edges.retries import Retries
 from pipeline.errors import Failed, Refused, Retryable
@@ -19,6 +21,10 @@ OWNED_GAMES = {
     "include_free_sub": "1",
     "skip_unvetted_apps": "0",  # the default, 1, hides apps whose "profile features are limited"
 }
+SUMMARIES_AT_ONCE = 100
+"""How many accounts one GetPlayerSummaries takes."""
+
+HARDLY_PACED = 0.001
 _NO_MATCH = 42  # EResult
 
 
@@ -32,11 +38,17 @@ class Steam:
     """
 
     def __init__(
-        self, key: str, base_url: str, patience: Patience, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        key: str,
+        base_url: str,
+        patience: Patience,
+        transport: httpx.AsyncBaseTransport | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._client = open_client(base_url, patience, _WithKey(key, transport or httpx.AsyncHTTPTransport()))
         self.retries = Retries("steam")
         self._patience = replace(patience, retries=self.retries)
+        self._pace = pace or Pace(Rhythm(HARDLY_PACED), SUMMARIES_AT_ONCE)
         self.requests = 0
 
     async def __aenter__(self) -> Self:
@@ -54,14 +66,21 @@ class Steam:
         return await self._patience.repeat(lambda: self._owned_games(steam_id64))
 
     async def has_account(self, steam_id64: str) -> bool:
-        """Whether the account exists (ISteamUser/GetPlayerSummaries leaves unknown ids out)."""
-        answer = await self._get("ISteamUser/GetPlayerSummaries/v2/", {"steamids": steam_id64})
-        players = answer.get("players")
-        if not isinstance(players, list):
-            raise Retryable(
-                "steam_bad_answer", "Steam's answer about the account holds no list of players. Try again later."
-            )
-        return bool(players)
+        """Whether the account exists."""
+        return bool(await self.fetch_existing([steam_id64]))
+
+    async def fetch_existing(self, steam_id64s: Sequence[str]) -> set[str]:
+        """Those of the accounts that exist (ISteamUser/GetPlayerSummaries leaves unknown ids out)."""
+        existing: set[str] = set()
+        for asked in batches(steam_id64s, SUMMARIES_AT_ONCE):
+            answer = await self._get("ISteamUser/GetPlayerSummaries/v2/", {"steamids": ",".join(asked)})
+            players = answer.get("players")
+            if not isinstance(players, list):
+                raise Retryable(
+                    "steam_bad_answer", "Steam's answer about accounts holds no list of players. Try again later."
+                )
+            existing |= {str(player.get("steamid")) for player in players if isinstance(player, Mapping)}
+        return existing
 
     async def resolve_vanity(self, name: str) -> str | None:
         """The SteamID64 behind a custom profile URL (ISteamUser/ResolveVanityURL); None if nobody has it."""
@@ -93,17 +112,26 @@ class Steam:
         return await self._patience.repeat(lambda: self._ask(method, params))
 
     async def _ask(self, method: str, params: Mapping[str, str]) -> dict[str, Any]:
-        self.requests += 1
-        try:
-            answer = await self._client.get(method, params=params)
-        except httpx.RequestError as error:
-            raise Retryable(
-                "steam_unavailable",
-                f"Steam ({self._client.base_url.host}) did not answer: {type(error).__name__}. Look at the network, "
-                "and try again later.",
-            ) from error
+        async with self._pace.slots():
+            self.requests += 1
+            try:
+                answer = await self._client.get(method, params=params)
+            except httpx.RequestError as error:
+                raise Retryable(
+                    "steam_unavailable",
+                    f"Steam ({self._client.base_url.host}) did not answer: {type(error).__name__}. Look at the "
+                    "network, and try again later.",
+                ) from error
+        self._keep_pace(answer)
         _judge(answer)
         return _response(answer)
+
+    def _keep_pace(self, answer: httpx.Response) -> None:
+        """A rate limit slows down everyone who shares the pace."""
+        if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            self._pace.slow_down()
+        else:
+            self._pace.speed_up()
 
 
 class _WithKey(httpx.AsyncBaseTransport):

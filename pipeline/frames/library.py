@@ -20,12 +20,17 @@ def library(games: Sequence[Any], user_id: str, steam_id64: str) -> tuple[pl.Dat
 
     A row is set aside only if it has no usable appid, or a value that PostgreSQL cannot hold.
     """
+    return set_aside(as_owned(games, user_id, steam_id64), RawLibrary)
+
+
+def as_owned(games: Sequence[Any], user_id: str, steam_id64: str) -> pl.DataFrame:
+    """The rows of a GetOwnedGames answer in the columns of RawLibrary, all as text and none of them checked."""
     owner = {"user_id": user_id, "steam_id64": steam_id64}
     columns = [
         pl.Series(name, [owner.get(name) or _text(game, name) for game in games], pl.String)
         for name in RawLibrary.to_schema().columns
     ]
-    return set_aside(pl.DataFrame(columns).with_columns(_playtime(), _last_played()), RawLibrary)
+    return pl.DataFrame(columns).with_columns(_playtime(), _last_played())
 
 
 def _text(game: object, field: str) -> str | None:

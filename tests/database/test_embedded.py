@@ -48,7 +48,7 @@ def test_it_has_the_tables_of_2026_and_keeps_what_is_written(folder: Path) -> No
     with embedded_database(folder / "postgres") as url:
         schema = Database(url).check()
         assert (schema.missing, schema.left_out) == ([], [])
-        Database(url).ensure_user("76561197960287930")
+        Database(url).ensure_users(["76561197960287930"])
 
     with embedded_database(folder / "postgres") as url:
         assert fetch(url, 'SELECT id FROM "user"').item() == "76561197960287930"

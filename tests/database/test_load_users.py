@@ -32,8 +32,8 @@ def test_a_row_of_a_user_that_the_load_may_not_touch_is_refused(database_url: st
 def test_a_user_can_be_made_on_demand_and_only_once(database_url: str, rows: pl.DataFrame) -> None:
     database = Database(database_url)
 
-    database.ensure_user("76561197960287930")
-    database.ensure_user("76561197960287930")
+    database.ensure_users(["76561197960287930"])
+    database.ensure_users(["76561197960287930"])
 
     loaded = load_library(database_url, rows.with_columns(user_id=pl.lit("76561197960287930")), ("76561197960287930",))
     assert loaded.counts["imported_games_created"] == rows.height

@@ -1,0 +1,86 @@
+"""The one look-up of a backfill: every app of all its shards, once."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import polars as pl
+
+from pipeline.backfill.files import ShardFiles, read_record, write_record
+from pipeline.contract import Store
+from pipeline.frames.catalogue import join_catalogue
+from pipeline.knowledge import OVERRIDES, Knowledge, read_overrides
+from pipeline.layout import backfill_key
+from pipeline.lookup import Progress, no_progress
+from schemas.backfill import PlanRecord, ShardRecord, StepRecord
+from schemas.frames import RawLibrary
+
+CATALOGUE = "catalogue"
+RAW = {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+
+
+def find_look_up(store: Store, plan: PlanRecord) -> StepRecord | None:
+    """What the look-up did, if it was done."""
+    return read_record(store, _key(plan), StepRecord)
+
+
+def forget_look_up(store: Store, plan: PlanRecord) -> None:
+    """Have everything that is not known looked up once more."""
+    store.delete(_key(plan))
+
+
+async def look_up(
+    store: Store,
+    plan: PlanRecord,
+    shards: Sequence[ShardFiles],
+    knowledge: Knowledge,
+    progress: Progress = no_progress,
+) -> StepRecord:
+    """Ask the store and IGDB about the distinct apps of all shards that were fetched, and remember the answers.
+
+    Done once for the same libraries and overrides, unless some apps were left unanswered.
+
+    Raises:
+        Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups.
+    """
+    fetched = [(files, made) for files in shards if (made := files.done().get("fetch"))]
+    made_from = _digest(store, [made for _, made in fetched])
+    last = find_look_up(store, plan)
+    if last and last.input == made_from and not last.counts.get("pending"):
+        return last
+    started_at, requests, limited = datetime.now(UTC), knowledge.requests, knowledge.retries.rate_limited
+    apps, overrides = _distinct(files.text(made.file) for files, made in fetched if made.file), read_overrides(store)
+    library, known = await knowledge.of(apps, overrides, progress)
+    pending = join_catalogue(library, known, overrides).filter(pl.col("match_status") == "PENDING")
+    record = StepRecord(
+        run_id=plan.run_id,
+        input=made_from,
+        counts={"apps": apps["appid"].n_unique(), "pending": pending["appid"].n_unique()},
+        requests=knowledge.requests - requests + (last.requests if last else 0),
+        rate_limited=knowledge.retries.rate_limited - limited,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+    )
+    write_record(store, _key(plan), record)
+    return record
+
+
+def _distinct(libraries: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Each app by each of its names, as a RawLibrary of nobody's; a shard at a time, and no other column of it."""
+    apps = pl.DataFrame(schema={"appid": pl.String, "name": pl.String})
+    for library in libraries:
+        apps = pl.concat([apps, library.select("appid", "name")]).unique(maintain_order=True)
+    absent = {name: pl.lit(None, dtype).alias(name) for name, dtype in RAW.items() if name not in apps.columns}
+    of_nobody = {"user_id": pl.lit("nobody"), "steam_id64": pl.lit("0" * 17), "playtime_forever": pl.lit(0, pl.Int32)}
+    return apps.select(pl.col("appid").cast(pl.Int32), "name", **absent | of_nobody).select(RAW.keys())
+
+
+def _digest(store: Store, fetched: Sequence[ShardRecord]) -> str:
+    made_from = sha256(store.read(OVERRIDES) or b"")
+    for record in fetched:
+        made_from.update(record.file.sha256.encode() if record.file else b"-")
+    return made_from.hexdigest()
+
+
+def _key(plan: PlanRecord) -> str:
+    return backfill_key(plan.run_id, f"{CATALOGUE}.json")

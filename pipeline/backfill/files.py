@@ -1,0 +1,220 @@
+"""What is in the store of a shard: its users, and for each step a CSV and the manifest that counts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TypeVar
+
+import pandera.polars as pa
+import polars as pl
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from pipeline.checkpoints import csv_of, read_rows
+from pipeline.contract import Store, check
+from pipeline.errors import Failed, PipelineError
+from pipeline.frames import books
+from pipeline.layout import Shard
+from schemas.backfill import SHARD_STEPS, Failure, ShardFile, ShardRecord, ShardStep, ShardUsers
+
+NONE = pl.DataFrame()
+MADE_OF: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
+
+Record = TypeVar("Record", bound=BaseModel)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Work:
+    """A step that has begun: when, and which manifest it will replace."""
+
+    step: ShardStep
+    input: str
+    started_at: datetime
+    replaces: str | None
+
+
+@dataclass(frozen=True)
+class ShardFiles:
+    """One shard in a store.
+
+    Several workers may do a step at once: their CSVs have keys of their own, and the first manifest stands.
+    """
+
+    store: Store
+    shard: Shard
+
+    def users(self) -> pl.DataFrame:
+        """Whose shard it is, as ShardUsers; raises `checkpoint_invalid`."""
+        rows = pl.read_csv(self._users_body(), infer_schema=False)
+        users, failures = check(rows, ShardUsers)
+        if failures.height:
+            raise self._invalid(self.shard.users_key, f"{failures.height} rows do not conform")
+        return users
+
+    def done(self) -> dict[ShardStep, ShardRecord]:
+        """The steps that need not be done again: each whole, and made from what is there now."""
+        found: dict[ShardStep, ShardRecord] = {}
+        made_from = sha256(self._users_body()).hexdigest()
+        for step in SHARD_STEPS:
+            record = self.record(step)
+            if record is None or record.input != made_from:
+                break
+            found[step] = record
+            made_from = record.file.sha256 if record.file else ""
+        last = list(found.values())[-1:]
+        if last and last[0].file and self._proven(last[0].file) is None:
+            del found[last[0].step]
+        return found
+
+    def record(self, step: ShardStep) -> ShardRecord | None:
+        """The manifest of a step; None where there is none that can be read, for then the step is done anew."""
+        return read_record(self.store, self.shard.manifest_key(step), ShardRecord)
+
+    def require(self, step: ShardStep) -> ShardRecord:
+        """The manifest of a step that has to be done; raises `checkpoint_invalid`."""
+        record = self.record(step)
+        if record is None:
+            raise self._invalid(self.shard.manifest_key(step), f"the {step} of this shard is not done")
+        return record
+
+    def outcomes(self, record: ShardRecord) -> pl.DataFrame:
+        """The ShardOutcomes of a manifest."""
+        return pl.DataFrame(record.users, schema=books.SCHEMA)
+
+    def rows(self, file: ShardFile | None, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+        """The rows of a CSV, if it is the one that its manifest describes and they are the shard's users'.
+
+        Raises:
+            Failed: `checkpoint_invalid`; `location_refused` for a row of anybody else's.
+        """
+        if file is None:
+            return pl.DataFrame(schema={name: column.dtype.type for name, column in model.to_schema().columns.items()})
+        return read_rows(self._require(file), file.key, model, self.users()["user_id"].to_list())
+
+    def text(self, file: ShardFile) -> pl.DataFrame:
+        """The rows of a CSV as text; raises `checkpoint_invalid`."""
+        return pl.read_csv(self._require(file), infer_schema=False)
+
+    def begin(self, step: ShardStep) -> Work:
+        """Begin a step; what another worker finishes from now on will stand."""
+        key = self.shard.manifest_key(step)
+        before = MADE_OF.get(step)
+        if before is None:
+            made_from = sha256(self._users_body()).hexdigest()
+        else:
+            file = self.require(before).file
+            made_from = file.sha256 if file else ""
+        return Work(step, made_from, datetime.now(UTC), self.store.list(key).get(key))
+
+    def commit(  # noqa: PLR0913 - what a step made, and what it cost
+        self,
+        work: Work,
+        outcomes: pl.DataFrame,
+        *,
+        rows: pl.DataFrame | None = None,
+        rejected: pl.DataFrame = NONE,
+        counts: dict[str, int] | None = None,
+        requests: int = 0,
+        rate_limited: int = 0,
+        database: str | None = None,
+    ) -> ShardRecord:
+        """Write what a step made, the manifest last; if another worker was first, what that one made stands."""
+        record = ShardRecord(
+            run_id=self.shard.run_id,
+            shard=self.shard.number,
+            step=work.step,
+            input=work.input,
+            file=None if rows is None else self._write(work.step, rows),
+            rejected=self._write(work.step, rejected, is_rejected=True) if rejected.height else None,
+            users=outcomes.to_dicts(),
+            counts=counts or {},
+            requests=requests,
+            rate_limited=rate_limited,
+            database=database,
+            started_at=work.started_at,
+            finished_at=datetime.now(UTC),
+        )
+        if not self.store.replace(self.shard.manifest_key(work.step), _json(record), work.replaces):
+            return self.require(work.step)
+        self._log(record)
+        return record
+
+    @contextmanager
+    def noting_failure(self, step: ShardStep) -> Iterator[None]:
+        """Note why a step failed, for the report, and let the error fly on; forget it when the step succeeds."""
+        try:
+            yield
+        except PipelineError as error:
+            failure = Failure(step=step, error_code=error.code, error=error.message, retryable=error.retryable)
+            self.store.write(self.shard.failure_key, _json(failure))
+            raise
+        self.store.delete(self.shard.failure_key)
+
+    def failure(self) -> Failure | None:
+        """Why the last step failed, if it did."""
+        return read_record(self.store, self.shard.failure_key, Failure)
+
+    def _write(self, step: ShardStep, rows: pl.DataFrame, *, is_rejected: bool = False) -> ShardFile:
+        body = csv_of(rows)
+        digest = sha256(body).hexdigest()
+        key = self.shard.csv_key(step, digest, is_rejected=is_rejected)
+        self.store.write(key, body)
+        return ShardFile(key=key, rows=rows.height, bytes=len(body), sha256=digest)
+
+    def _require(self, file: ShardFile) -> bytes:
+        body = self._proven(file)
+        if body is None:
+            raise self._invalid(file.key, "it is not there, or not what its manifest describes")
+        return body
+
+    def _proven(self, file: ShardFile) -> bytes | None:
+        body = self.store.read(file.key)
+        return body if body is not None and sha256(body).hexdigest() == file.sha256 else None
+
+    def _users_body(self) -> bytes:
+        body = self.store.read(self.shard.users_key)
+        if body is None:
+            raise self._invalid(self.shard.users_key, "there is no such file")
+        return body
+
+    def _invalid(self, key: str, why: str) -> Failed:
+        again = f"Run `steam-import backfill --resume {self.shard.run_id}`"
+        return Failed("checkpoint_invalid", f"{key}: {why}. {again}, or plan the backfill anew.")
+
+    def _log(self, record: ShardRecord) -> None:
+        log.info(
+            "shard",
+            step=record.step,
+            run_id=record.run_id,
+            shard=record.shard,
+            seconds=record.seconds,
+            requests=record.requests,
+            users=len(record.users),
+            rows=record.file.rows if record.file else 0,
+            **record.counts,
+        )
+
+
+def read_record(store: Store, key: str, model: type[Record]) -> Record | None:
+    """A JSON object of a backfill; None where there is none, or none that can be read."""
+    body = store.read(key)
+    if body is None:
+        return None
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        log.warning("record left out", key=key, faults=error.error_count())
+        return None
+
+
+def write_record(store: Store, key: str, record: BaseModel) -> None:
+    """Write a JSON object of a backfill."""
+    store.write(key, _json(record))
+
+
+def _json(record: BaseModel) -> bytes:
+    return record.model_dump_json(indent=1).encode()

@@ -1,0 +1,139 @@
+"""What a backfill sets out to do, written down before it begins."""
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from io import BytesIO
+from itertools import count
+from typing import NamedTuple
+
+import polars as pl
+
+from pipeline.backfill.files import ShardFiles, read_record, write_record
+from pipeline.checkpoints import csv_of
+from pipeline.contract import Store
+from pipeline.errors import Refused
+from pipeline.frames.plan import listed_users, shard_users
+from pipeline.frames.spreadsheet import spreadsheet
+from pipeline.layout import SEEN, Shard, backfill_key
+from schemas.backfill import RUN_ID, SHARD_SIZE, PlanRecord, Report, Seen
+
+PLAN, SHARDS, REFUSED, REPORT = "plan.json", "shards.json", "users.rejected.csv", "report.json"
+
+
+class Draft(NamedTuple):
+    """A plan that is not written down yet."""
+
+    run_id: str
+    input: str
+    users: pl.DataFrame
+    refused: pl.DataFrame
+    shard_size: int
+    is_full: bool
+
+
+def draft_plan(
+    store: Store, body: bytes, *, run_id: str | None = None, size: int = SHARD_SIZE, is_full: bool = False
+) -> Draft:
+    """A list of users, checked as a whole.
+
+    Without a `run_id` it is the backfill of this list that has not ended, or the next one: a function of the list and
+    the store, so that workers who begin at once share it. A full one takes no notice of what was loaded before.
+
+    Raises:
+        Refused: `bad_event`, where the list cannot be used.
+    """
+    if run_id and not re.fullmatch(RUN_ID, run_id):
+        raise Refused("bad_event", f"{run_id!r:.100} cannot be a backfill's id: it has to match {RUN_ID}.")
+    users, refused = listed_users(body)
+    digest = sha256(body).hexdigest()
+    return Draft(run_id or next_run(store, digest, size, is_full=is_full), digest, users, refused, size, is_full)
+
+
+def plan_of(draft: Draft, source: str) -> PlanRecord:
+    """What a draft comes to."""
+    return PlanRecord(
+        run_id=draft.run_id,
+        source=source,
+        input=draft.input,
+        users=draft.users.height,
+        rejected=draft.refused.height,
+        shard_size=draft.shard_size,
+        shards=-(-draft.users.height // draft.shard_size),
+        is_full=draft.is_full,
+        created_at=datetime.now(UTC),
+    )
+
+
+def make_plan(store: Store, source: str, draft: Draft) -> PlanRecord:
+    """Cut a list of users into shards and write them down; a plan that is there already stands.
+
+    Raises:
+        Refused: `bad_event`, where the run is of another list.
+    """
+    there = find_plan(store, draft.run_id)
+    if there:
+        return _same(there, draft)
+    plan = plan_of(draft, source)
+    seen = no_seen() if draft.is_full else read_seen(store)
+    for files, users in zip(shards_of(store, plan), shard_users(draft.users, seen, draft.shard_size), strict=True):
+        store.write(files.shard.users_key, csv_of(users))
+    numbers = [{"shard": number} for number in range(plan.shards)]
+    store.write(backfill_key(plan.run_id, SHARDS), json.dumps(numbers).encode())
+    store.write(backfill_key(plan.run_id, REFUSED), spreadsheet(draft.refused))
+    write_record(store, backfill_key(plan.run_id, PLAN), plan)
+    return plan
+
+
+def next_run(store: Store, digest: str, size: int, *, is_full: bool = False) -> str:
+    """The backfill of a list that has not ended well, or the one after all that have."""
+    name = sha256(f"{digest} {size} {is_full}".encode()).hexdigest()[:12]
+    for number in count(1):
+        run_id = f"{name}-{number}"
+        report = read_record(store, backfill_key(run_id, REPORT), Report)
+        if report is None or not report.is_complete:
+            return run_id
+    raise AssertionError("count() has no end")
+
+
+def find_plan(store: Store, run_id: str) -> PlanRecord | None:
+    """The plan of a run, if there is one."""
+    return read_record(store, backfill_key(run_id, PLAN), PlanRecord)
+
+
+def require_plan(store: Store, run_id: str) -> PlanRecord:
+    """The plan of a run; raises `bad_event`."""
+    if not re.fullmatch(RUN_ID, run_id):
+        raise Refused("bad_event", f"{run_id!r:.100} cannot be a backfill's id. `steam-import runs` lists them.")
+    plan = find_plan(store, run_id)
+    if plan is None:
+        raise Refused("bad_event", f"There is no backfill {run_id!r} in this store. `steam-import runs` lists them.")
+    return plan
+
+
+def shards_of(store: Store, plan: PlanRecord) -> Sequence[ShardFiles]:
+    """The shards of a plan."""
+    return [ShardFiles(store, Shard(plan.run_id, number)) for number in range(plan.shards)]
+
+
+def read_seen(store: Store) -> pl.DataFrame:
+    """What was last loaded for whom, as Seen; nothing, where the file cannot be read."""
+    body = store.read(SEEN)
+    return no_seen() if body is None else Seen.validate(pl.read_parquet(BytesIO(body)), lazy=True)
+
+
+def no_seen() -> pl.DataFrame:
+    """A Seen of nobody."""
+    return pl.DataFrame(schema=dict.fromkeys(Seen.to_schema().columns, pl.String))
+
+
+def _same(plan: PlanRecord, draft: Draft) -> PlanRecord:
+    if (plan.input, plan.shard_size) != (draft.input, draft.shard_size):
+        raise Refused(
+            "bad_event",
+            f"The backfill {plan.run_id} is of another list, or of shards of {plan.shard_size} users. Give --resume "
+            "without a list, or leave it out.",
+        )
+    return plan

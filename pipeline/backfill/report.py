@@ -1,0 +1,208 @@
+"""The books of a backfill: every user in exactly one outcome, and every row accounted for."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+
+import polars as pl
+
+from pipeline.backfill.catalogue import CATALOGUE, find_look_up
+from pipeline.backfill.files import ShardFiles, read_record, write_record
+from pipeline.backfill.plan import REFUSED, REPORT, read_seen, shards_of
+from pipeline.contract import Store
+from pipeline.errors import Failed, Retryable
+from pipeline.frames import books
+from pipeline.frames.spreadsheet import defused, records, spreadsheet
+from pipeline.layout import SEEN, backfill_key
+from schemas.backfill import (
+    OUTCOMES,
+    SHARD_STEPS,
+    STATUS_COUNTS,
+    Effort,
+    PlanRecord,
+    RefusedUsers,
+    Report,
+    ShardRecord,
+    ShardStep,
+    StepRecord,
+)
+
+OUTCOMES_CSV, REJECTED = "outcomes.csv", "rejected.csv"
+TRIES = 10
+
+
+@dataclass
+class _Books:
+    """What is added up over the shards."""
+
+    outcomes: list[pl.DataFrame] = field(default_factory=list)
+    seen: list[pl.DataFrame] = field(default_factory=list)
+    rejected: list[pl.DataFrame] = field(default_factory=list)
+    records: dict[ShardStep, list[ShardRecord]] = field(default_factory=lambda: {step: [] for step in SHARD_STEPS})
+    stages: dict[ShardStep, Counter[str]] = field(default_factory=lambda: {step: Counter() for step in SHARD_STEPS})
+    failures: list[str] = field(default_factory=list)
+
+
+def write_report(store: Store, plan: PlanRecord) -> Report:
+    """Add up what the shards' manifests say, and write `outcomes.csv`, `rejected.csv`, and `report.json` last.
+
+    Raises:
+        Failed: `checkpoint_invalid`, where the books do not balance; the report is written even so.
+    """
+    found = _Books()
+    for files in shards_of(store, plan):
+        _add(found, files)
+    outcomes = pl.concat([*found.outcomes, books.refused(_refused(store, plan))])
+    store.write(
+        backfill_key(plan.run_id, OUTCOMES_CSV), defused(outcomes.cast({"outcome": pl.String})).write_csv().encode()
+    )
+    _write_rejected(store, plan, found.rejected)
+    _remember_seen(store, found.seen)
+    report = _report(store, plan, found, outcomes)
+    write_record(store, backfill_key(plan.run_id, REPORT), report)
+    _require_balance(plan, found, outcomes)
+    return report
+
+
+def _add(found: _Books, files: ShardFiles) -> None:
+    done = files.done()
+    for step, record in done.items():
+        found.records[step].append(record)
+        found.stages[step].update(_rows(step, done, files.outcomes(record)))
+        found.rejected += _rejected(files, record)
+    outcomes = _outcomes(found, files, done)
+    found.outcomes.append(outcomes.select(books.OUTCOME_COLUMNS))
+    if "load" in done:
+        is_loaded = (pl.col("outcome") == "done") & (pl.col("pending") == 0)
+        found.seen.append(
+            outcomes.filter(is_loaded).select(
+                "user_id", seen_digest="digest", seen_database=pl.lit(done["load"].database)
+            )
+        )
+
+
+def _outcomes(found: _Books, files: ShardFiles, done: dict[ShardStep, ShardRecord]) -> pl.DataFrame:
+    """The ShardOutcomes of the last step that was done; where that is not the load, whoever had rows failed."""
+    if "load" in done:
+        return files.outcomes(done["load"])
+    failure = files.failure()
+    why = f"{failure.error_code}: {failure.error}" if failure else "the backfill has not come to this shard yet"
+    found.failures.append(f"shard {files.shard.number}: {why}")
+    if not done:
+        return books.never_fetched(files.users(), why)
+    outcomes = files.outcomes(list(done.values())[-1])
+    return books.failed(outcomes, outcomes.filter(pl.col("outcome") == "done")["user_id"].to_list(), why)
+
+
+def _rows(step: ShardStep, done: dict[ShardStep, ShardRecord], outcomes: pl.DataFrame) -> dict[str, int]:
+    """The rows that came to a step, and what became of them."""
+    rejected = done[step].rejected
+    if step == "fetch":
+        file = done["fetch"].file
+        return {
+            "rows": int(outcomes["rows"].sum()),
+            "kept": file.rows if file else 0,
+            "rejected": rejected.rows if rejected else 0,
+        }
+    statuses = {count: int(outcomes[count].sum()) for count in STATUS_COUNTS}
+    if step == "enrich":
+        file = done["fetch"].file
+        return {"rows": file.rows if file else 0, **statuses, "rejected": rejected.rows if rejected else 0}
+    file = done["enrich"].file
+    unchanged = int(outcomes.filter("is_unchanged").select(*STATUS_COUNTS).sum_horizontal().sum())
+    return {"rows": (file.rows if file else 0) + unchanged, **statuses, "rejected": 0, "unchanged": unchanged}
+
+
+def _require_balance(plan: PlanRecord, found: _Books, outcomes: pl.DataFrame) -> None:
+    """Rows in = rows out, of each user and of each stage; each listed user is there once."""
+    faults = [
+        f"{step}: {counts['rows']} rows came in, {out} are accounted for"
+        for step, counts in found.stages.items()
+        if counts["rows"] != (out := sum(counts[name] for name in ("kept", *books.COUNTS)))
+    ]
+    faults += [f"user {user_id}" for user_id in books.unbalanced(outcomes)["user_id"].head(5)]
+    if outcomes.height != plan.users + plan.rejected:
+        faults.append(f"{plan.users + plan.rejected} users were listed, {outcomes.height} have an outcome")
+    if faults:
+        raise Failed(
+            "checkpoint_invalid",
+            f"The books of backfill {plan.run_id} do not balance ({'; '.join(faults)}). This is a bug: keep "
+            f"{backfill_key(plan.run_id, '')} and report it.",
+        )
+
+
+def _report(store: Store, plan: PlanRecord, found: _Books, outcomes: pl.DataFrame) -> Report:
+    by_outcome = Counter(outcomes["outcome"].cast(pl.String))
+    written: Counter[str] = Counter()
+    for record in found.records["load"]:
+        written.update(record.counts)
+    look_up = find_look_up(store, plan)
+    steps: dict[str, Sequence[StepRecord]] = {CATALOGUE: [look_up] if look_up else [], **dict(found.records.items())}
+    return Report(
+        run_id=plan.run_id,
+        input=plan.input,
+        is_complete=len(found.records["load"]) == plan.shards,
+        users={"total": outcomes.height, **{outcome: by_outcome[outcome] for outcome in OUTCOMES}},
+        shards={"total": plan.shards, **{step: len(records) for step, records in found.records.items()}},
+        stages={step: dict(counts) for step, counts in found.stages.items()},
+        failures=found.failures,
+        written=dict(written),
+        effort={step: _effort(records, found.stages) for step, records in steps.items()},
+    )
+
+
+def _effort(records: Sequence[StepRecord], stages: dict[ShardStep, Counter[str]]) -> Effort:
+    seconds = sum(record.seconds for record in records)
+    rows = sum(stages[record.step]["rows"] for record in records[:1] if isinstance(record, ShardRecord))
+    return Effort(
+        seconds=round(seconds, 3),
+        requests=sum(record.requests for record in records),
+        rate_limited=sum(record.rate_limited for record in records),
+        rows_per_second=round(rows / seconds, 1) if rows and seconds else None,
+    )
+
+
+def _refused(store: Store, plan: PlanRecord) -> pl.DataFrame:
+    """RefusedUsers, as the plan wrote them for people."""
+    lines = [record.cells for record in records(store.read(backfill_key(plan.run_id, REFUSED)) or b"")]
+    columns = RefusedUsers.to_schema().columns
+    return pl.DataFrame(
+        {name: [line[name] for line in lines] for name in columns}, schema_overrides=dict.fromkeys(columns, pl.String)
+    ).cast({"line": pl.Int64})
+
+
+def _rejected(files: ShardFiles, record: ShardRecord) -> list[pl.DataFrame]:
+    """The rows that a step set aside, and which step of which shard that was."""
+    if record.rejected is None:
+        return []
+    where = {"step": pl.lit(record.step), "shard": pl.lit(str(record.shard))}
+    return [files.text(record.rejected).select(pl.all(), **where).select(*where, pl.exclude(*where))]
+
+
+def _write_rejected(store: Store, plan: PlanRecord, rejected: Iterable[pl.DataFrame]) -> None:
+    key = backfill_key(plan.run_id, REJECTED)
+    parts = list(rejected)
+    if parts:
+        store.write(key, spreadsheet(pl.concat(parts, how="diagonal")))
+    else:
+        store.delete(key)
+
+
+def _remember_seen(store: Store, seen: Sequence[pl.DataFrame]) -> None:
+    """Add to what all backfills remember; other backfills may end at the same time."""
+    if not seen:
+        return
+    for _ in range(TRIES):
+        etag = store.list(SEEN).get(SEEN)
+        known = pl.concat([*seen, read_seen(store)]).unique("user_id", keep="first", maintain_order=True)
+        body = BytesIO()
+        known.sort("user_id").write_parquet(body)
+        if store.replace(SEEN, body.getvalue(), etag):
+            return
+    raise Retryable("store_unavailable", f"{SEEN} is being rewritten by others all the time. Try again later.")
+
+
+def read_report(store: Store, run_id: str) -> Report | None:
+    """The report of a backfill that has ended, if there is one."""
+    return read_record(store, backfill_key(run_id, REPORT), Report)

@@ -1,0 +1,216 @@
+"""A backfill: its list of users, the shards it is cut into, and what became of every one of them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+import pandera.polars as pa
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.events import USER_ID, ErrorCode, HandlerEvent, StageResponse
+from schemas.staging import Exact
+
+RUN_ID = r"^[A-Za-z0-9_-]{1,80}$"
+"""What Step Functions allow an execution to be called, and a folder can be."""
+
+SHARD_SIZE, LARGEST_SHARD = 200, 1_000
+SCHEMA_VERSION = 1
+
+OUTCOMES = ("done", "empty", "private", "not_found", "failed", "rejected")
+Outcome = Annotated[pl.Enum, OUTCOMES]
+
+Step = Literal["plan", "fetch", "catalogue", "enrich", "load", "report"]
+ShardStep = Literal["fetch", "enrich", "load"]
+SHARD_STEPS: tuple[ShardStep, ...] = ("fetch", "enrich", "load")
+
+STATUS_COUNTS: Mapping[str, str] = {
+    "matched": "MATCHED",
+    "unmatched": "UNMATCHED",
+    "filtered": "IGNORED",
+    "pending": "PENDING",
+}
+"""What the books call the rows of each match status."""
+
+RunId = Annotated[str, Field(pattern=RUN_ID)]
+
+
+class ListedUsers(Exact):
+    """The users of a list that can be imported: one row per user."""
+
+    user_id: str = pa.Field(unique=True, str_matches=USER_ID, description="SavePoint's id of the user")
+    steam_id: str = pa.Field(description="A SteamID64, or the name in a custom profile URL, which Steam has to resolve")
+
+
+class RefusedUsers(Exact):
+    """The lines of a list that cannot be imported."""
+
+    line: pl.Int64 = pa.Field(ge=1, description="The line of the list, the header's being 1")
+    user_id: str = pa.Field(description="The user's id as the list has it")
+    steam_id64: str = pa.Field(description="The Steam id as the list has it")
+    error: str = pa.Field(description="What is wrong with the line")
+
+
+class ShardUsers(ListedUsers):
+    """The users of one shard, with what their last load was made of."""
+
+    seen_digest: str = pa.Field(nullable=True, description="Digest of the rows that were last loaded, if any were")
+    seen_database: str = pa.Field(nullable=True, description="The database that they were loaded into")
+
+
+class Seen(Exact):
+    """What was last loaded for whom."""
+
+    user_id: str = pa.Field(unique=True, description="SavePoint's id of the user")
+    seen_digest: str = pa.Field(description="Digest of the rows that were last loaded")
+    seen_database: str = pa.Field(description="The database that they were loaded into")
+
+
+class Outcomes(Exact):
+    """What became of each user of a backfill; `rows` are Steam's, and the sum of the five counts after it."""
+
+    user_id: str = pa.Field(description="SavePoint's id of the user; of a rejected line, as the list has it")
+    steam_id64: str = pa.Field(nullable=True, description="The SteamID64; of a rejected line, as the list has it")
+    outcome: Outcome = pa.Field(description="done, empty, private, not_found, failed or rejected")
+    rows: pl.Int64 = pa.Field(ge=0, description="Rows that Steam gave")
+    matched: pl.Int64 = pa.Field(ge=0, description="Rows that are MATCHED")
+    unmatched: pl.Int64 = pa.Field(ge=0, description="Rows that are UNMATCHED")
+    filtered: pl.Int64 = pa.Field(ge=0, description="Rows that are no games, or that a human ignored")
+    pending: pl.Int64 = pa.Field(ge=0, description="Rows for which IGDB did not answer")
+    rejected: pl.Int64 = pa.Field(ge=0, description="Rows that were set aside")
+    error: str = pa.Field(nullable=True, description="Why there are no rows, or none in the database")
+
+
+class ShardOutcomes(Outcomes):
+    """What a step made of each user of its shard."""
+
+    digest: str = pa.Field(nullable=True, description="Digest of the user's enriched rows")
+    is_unchanged: bool = pa.Field(description="Whether these rows are what was last loaded, so that nothing was done")
+
+
+class ShardFile(BaseModel):
+    """A CSV of a shard."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class StepRecord(BaseModel):
+    """What a step did. `input` is the sha256 of what it was made from; `rate_limited` counts answers of 429."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    input: str
+    counts: dict[str, int] = {}
+    requests: int = 0
+    rate_limited: int = 0
+    started_at: datetime
+    finished_at: datetime
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return round((self.finished_at - self.started_at).total_seconds(), 3)
+
+
+class ShardRecord(StepRecord):
+    """The manifest of one step of one shard: its CSV, its rejected rows and its users (rows of ShardOutcomes)."""
+
+    shard: int
+    step: ShardStep
+    file: ShardFile | None = None
+    rejected: ShardFile | None = None
+    database: str | None = Field(default=None, description="What the rows were loaded into, without user or password")
+    users: list[dict[str, Any]]
+
+
+class Failure(BaseModel):
+    """Why a shard's step could not be done."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: ShardStep
+    error_code: ErrorCode
+    error: str
+    retryable: bool
+
+
+class PlanRecord(BaseModel):
+    """What a backfill set out to do: the list it read (`input` is its sha256), and how it cut it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: RunId
+    source: str
+    input: str
+    users: int
+    rejected: int
+    shard_size: int = Field(ge=1, le=LARGEST_SHARD)
+    shards: int
+    is_full: bool = False
+    created_at: datetime
+
+
+class BackfillEvent(HandlerEvent):
+    """One step of a backfill; `shard` says which one, for a shard's step.
+
+    For the plan `users` is the list's location, null where the run is to go on, and `shard_size` null for 200.
+    """
+
+    stage = "backfill"
+
+    step: Step
+    run_id: RunId
+    users: str | None = None
+    shard: int | None = Field(default=None, ge=0)
+    shard_size: int | None = Field(default=None, ge=1, le=LARGEST_SHARD)
+
+    @model_validator(mode="after")
+    def _names_its_shard(self) -> Self:
+        if self.step in SHARD_STEPS and self.shard is None:
+            raise ValueError(f"{self.step} needs a shard")
+        return self
+
+
+class BackfillResponse(StageResponse):
+    """What a step did; the plan says where the list of shards is, for the map over them."""
+
+    step: Step | None = None
+    run_id: str | None = None
+    shard: int | None = None
+    shards: int | None = None
+    bucket: str | None = None
+    shards_key: str | None = None
+    report: str | None = None
+    stats: dict[str, int] | None = None
+
+
+class Effort(BaseModel):
+    """What a step cost, over all shards."""
+
+    seconds: float
+    requests: int
+    rate_limited: int
+    rows_per_second: float | None = None
+
+
+class Report(BaseModel):
+    """What became of a backfill. All but `effort` and `written` is the same however often it was interrupted."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    input: str
+    is_complete: bool
+    users: dict[str, int]
+    shards: dict[str, int]
+    stages: dict[str, dict[str, int]]
+    failures: list[str]
+    written: dict[str, int]
+    effort: dict[str, Effort]

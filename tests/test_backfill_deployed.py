@@ -1,0 +1,113 @@
+"""A backfill by its state machine: the real handler in moto's interpreter, and the command line's report."""
+
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import pytest
+
+from handlers import backfill, igdb
+from pipeline import wiring
+from pipeline.layout import backfill_key
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from pipeline.settings import Settings
+from schemas.backfill import Report
+from tests.backfills import crowd, imported, listed, operator, without_effort
+from tests.database_fixtures import NewDatabase
+from tests.lambda_fixtures import Handler, invoke, put
+from tests.state_machines import deployed_functions, execute
+from tests.stores import BUCKET
+
+KEYS = {
+    "success",
+    "error",
+    "error_code",
+    "rejected",
+    "step",
+    "run_id",
+    "shard",
+    "shards",
+    "bucket",
+    "shards_key",
+    "report",
+    "stats",
+}
+LIST = f"s3://{BUCKET}/users.csv"
+
+
+def one_at_a_time(handler: Handler) -> Handler:
+    """As many functions as there are shards would each have a process; here they share one."""
+    turn = Lock()
+
+    def take_turn(event: Any, context: object) -> dict[str, Any]:
+        with turn:
+            return handler(event, context)
+
+    return take_turn
+
+
+@pytest.mark.parametrize("shards", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+def test_the_state_machine_and_the_command_line_give_one_report(
+    deployed: Sandbox, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shards: int
+) -> None:
+    """One shard fails for good, and one fails twice."""
+    accounts = crowd(deployed.world, 2 * shards, 3)
+    users = listed(accounts)
+    bad, slow = accounts[2:4], accounts[0]
+    deployed.faults.add(Fault(service="steam", when=lambda query: any(one in query for one in bad), status=500))
+    put(LIST, users)
+    url = new_database(2026)
+    monkeypatch.setenv("DATABASE_URL", url)
+    wiring.database(Settings.read()).ensure_users([f"user-{number}" for number in range(2 * shards)])
+    unlucky = deployed.faults.add(Fault(service="steam", when=lambda query: slow in query, status=500, times=4))
+    deployed.faults.add(Fault(service="steam", when=lambda query: accounts[1] in query, status=500, times=4))
+    handler = one_at_a_time(igdb.handler)
+    with deployed_functions({"BackfillFunction": handler, "BackfillCatalogueFunction": handler}) as functions:
+        ended = execute("backfill", {"users": LIST, "shard_size": 2}, run_id="run-1", retries=2, seconds=500)
+    assert unlucky.times == 0
+    assert ended.status == "SUCCEEDED", ended
+    assert ended.output["report"] == f"s3://{BUCKET}/backfills/run-1/report.json"
+    fetches = [event["shard"] for event in functions.asked if event["step"] == "fetch"]
+    assert (fetches.count(0), fetches.count(1), len(fetches)) == (3, 3, shards + 4)
+    body = wiring.store(Settings.read()).read(backfill_key("run-1", "report.json"))
+    by_machine = Report.model_validate_json(body or b"")
+    assert (by_machine.users["done"], by_machine.users["failed"]) == (2 * shards - 2, 2)
+
+    other = operator(deployed, tmp_path, new_database(2026), 2 * shards)
+    by_hand = other.go(other.plan(users, 2, run_id="run-1"))
+    assert without_effort(by_hand) == without_effort(by_machine)
+    assert imported(url).equals(imported(str(other.settings.database_url.get_secret_value())))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        ({}, "bad_event"),
+        ({"step": "fetch", "run_id": "run-1"}, "bad_event"),
+        ({"step": "dance", "run_id": "run-1"}, "bad_event"),
+        ({"step": "fetch", "run_id": "../run", "shard": 0}, "bad_event"),
+        ({"step": "fetch", "run_id": "run-1", "shard": -1}, "bad_event"),
+        ({"step": "fetch", "run_id": "run-1", "shard": 0}, "bad_event"),
+        ({"step": "plan", "run_id": "run-1", "users": f"s3://{BUCKET}/nothing.csv"}, "bad_event"),
+        ({"step": "plan", "run_id": "run-1", "users": "s3://elsewhere/users.csv"}, "location_refused"),
+        ({"step": "plan", "run_id": "run-1"}, "bad_event"),
+        ({"step": "report", "run_id": "run-1"}, "bad_event"),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_every_key(deployed: Sandbox, event: dict[str, Any], code: str) -> None:
+    response = invoke(backfill.handler, event)
+    assert (response["success"], response["error_code"]) == (False, code)
+    assert response.keys() == KEYS
+    assert deployed.requests == []
+
+
+def test_a_shard_whose_step_before_is_not_done_says_so(deployed: Sandbox, bucket: str) -> None:
+    assert bucket
+    put(LIST, listed(crowd(deployed.world, 1, 0)))
+    assert invoke(backfill.handler, {"step": "plan", "run_id": "run-2", "users": LIST})["shards"] == 1
+    response = invoke(backfill.handler, {"step": "enrich", "run_id": "run-2", "shard": 0})
+    assert response["error_code"] == "checkpoint_invalid"
+    assert "the step before enrich is not done" in response["error"]
+    beyond = invoke(backfill.handler, {"step": "fetch", "run_id": "run-2", "shard": 1})
+    assert (beyond["error_code"], deployed.requests) == ("bad_event", [])

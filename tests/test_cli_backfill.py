@@ -1,0 +1,90 @@
+"""`backfill` and `replay` on the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import World
+from tests.backfills import listed
+from tests.lambda_fixtures import ACCOUNT
+from tests.test_cli import SteamImport, steam_import  # noqa: F401 - a fixture
+
+LIST = listed([ACCOUNT, ACCOUNT], f"gone,{World.UNKNOWN_ACCOUNT}", "../,1")
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> str:
+    """A list in the folder where the program runs."""
+    (tmp_path / "users.csv").write_bytes(LIST)
+    return "users.csv"
+
+
+def test_a_dry_run_says_what_it_will_take_and_writes_nothing(
+    steam_import: SteamImport,  # noqa: F811
+    users: str,
+    sandbox: Sandbox,
+    tmp_path: Path,
+) -> None:
+    said = steam_import("backfill", users, "--dry-run")
+    assert said.status == 0
+    assert "Users" in said.out
+    assert "1 lines rejected" in said.out
+    assert "line 5" in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["users.csv"]
+    assert sandbox.requests == []
+    plan = json.loads(steam_import("backfill", users, "--dry-run", "--json").out)
+    assert (plan["users"], plan["rejected"], plan["shards"], plan["estimate"]["steam_requests"]) == (3, 1, 1, 3)
+
+
+def test_a_backfill_needs_nothing_but_keys_and_a_list(steam_import: SteamImport, users: str, sandbox: Sandbox) -> None:  # noqa: F811
+    sandbox.faults.add(Fault(service="igdb", status=503))
+    stopped = steam_import("backfill", users)
+    assert stopped.status == 75
+    run_id = stopped.err.partition("Backfill ")[2].split()[0]
+    assert f"steam-import backfill --resume {run_id}" in stopped.err
+    sandbox.faults.clear()
+    sandbox.requests.clear()
+    done = steam_import("backfill", "--resume", run_id)
+    assert done.status == 0
+    assert "Rows to load" in done.out
+    assert "not_found" in done.out
+    assert sandbox.asked("steam") == []
+    again = steam_import("replay", run_id, "--all", "--json")
+    assert again.status == 0
+    assert json.loads(again.out)["users"] == {
+        "total": 4,
+        "done": 2,
+        "empty": 0,
+        "private": 0,
+        "not_found": 1,
+        "failed": 0,
+        "rejected": 1,
+    }
+    assert sandbox.asked("steam") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["backfill"], "Give a list of users, or --resume"),
+        (["backfill", "nowhere.csv"], "nowhere.csv cannot be read"),
+        (["backfill", "s3://elsewhere/users.csv"], "is not in the store"),
+        (["backfill", "--resume", "nothing"], "There is no backfill 'nothing'"),
+        (["backfill", "--resume", "../../etc"], "cannot be a backfill's id"),
+        (["replay", "nothing"], "There is no backfill 'nothing'"),
+        (["backfill", "users.csv", "--shard-size", "1001"], "--shard-size"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(
+    steam_import: SteamImport,  # noqa: F811
+    users: str,
+    arguments: list[str],
+    said: str,
+) -> None:
+    assert users
+    ended = steam_import(*arguments)
+    assert (ended.status, ended.out) == (1 if "s3:" in arguments[-1] else 2, "")
+    assert said in ended.err
