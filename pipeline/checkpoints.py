@@ -1,7 +1,8 @@
 """The CSVs between the stages, and the manifests that prove them."""
 
 import csv
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -9,12 +10,22 @@ from io import StringIO
 
 import pandera.polars as pa
 import polars as pl
+import structlog
 from pydantic import ValidationError
 
 from pipeline.contract import TIME_FORMAT, Store, check
 from pipeline.errors import Failed
+from pipeline.frames.spreadsheet import defused
 from pipeline.layout import Checkpoint
-from schemas.manifest import SCHEMA_VERSION, Manifest, Source
+from schemas.manifest import SCHEMA_VERSION, Manifest, Source, Version
+
+MOST_COLUMNS = 1_000
+"""A header as wide as a file takes minutes to be read as one."""
+
+LONGEST_LINE = 2**20
+"""Characters; the longest of real ones has 20,000."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -36,8 +47,10 @@ class Making:
     source: Source | None = None
 
 
-def read_checkpoint(store: Store, checkpoint: Checkpoint, model: type[pa.DataFrameModel]) -> Read:
-    """The rows of a checkpoint, proven by its manifest where there is one.
+def read_checkpoint(
+    store: Store, checkpoint: Checkpoint, model: type[pa.DataFrameModel], *, trust: bool = False
+) -> Read:
+    """The rows of a checkpoint, proven by its manifest where there is one, unless an edited file is to be trusted.
 
     Raises:
         Failed: `checkpoint_invalid`, naming the file, the row and the column; `location_refused` for a row of another
@@ -46,16 +59,40 @@ def read_checkpoint(store: Store, checkpoint: Checkpoint, model: type[pa.DataFra
     body = store.read(checkpoint.key)
     if body is None:
         raise _invalid(checkpoint, "there is no such file. Run the stage that makes it again.")
-    manifest = _manifest(store, checkpoint)
     source = Source(key=checkpoint.key, sha256=sha256(body).hexdigest())
+    manifest = _proof(store, checkpoint, body, source.sha256, trust=trust)
     if not manifest:
         _check_shape(body, checkpoint)
-    elif (manifest.key, manifest.bytes, manifest.sha256) != (source.key, len(body), source.sha256):
-        raise _invalid(checkpoint, f"it is not the file that {checkpoint.manifest_key} describes: make it anew.")
     rows = _conform(_text(body, checkpoint, model), checkpoint, model)
-    if manifest and (manifest.user_id, manifest.rows) != (checkpoint.user_id, rows.height):
-        raise _invalid(checkpoint, f"{checkpoint.manifest_key} tells of another file: make both anew.")
+    if manifest and manifest.rows != rows.height:
+        raise _invalid(
+            checkpoint, f"it has {rows.height} rows, and {checkpoint.manifest_key} tells of {manifest.rows}."
+        )
     return Read(rows, source)
+
+
+def _proof(store: Store, checkpoint: Checkpoint, body: bytes, sha: str, *, trust: bool) -> Manifest | None:
+    """The manifest that proves these bytes; None where there is none, or where it disagrees and they are trusted."""
+    try:
+        manifest = _manifest(store, checkpoint)
+        said = manifest and (manifest.key, manifest.user_id, manifest.bytes, manifest.sha256)
+        if said not in (None, (checkpoint.key, checkpoint.user_id, len(body), sha)):
+            raise _invalid(checkpoint, f"it is not the file that {checkpoint.manifest_key} describes.")
+    except Failed as error:
+        if not trust:
+            how = f"Make it anew: {_command(store, checkpoint)}. If it was edited on purpose, give --trust."
+            raise Failed(error.code, f"{error.message} {how}") from None
+        log.warning("trusted a file that its manifest does not prove", key=checkpoint.key, fault=error.message)
+        return None
+    return manifest
+
+
+def _command(store: Store, checkpoint: Checkpoint) -> str:
+    """What makes a checkpoint anew."""
+    if checkpoint.stage == "raw":
+        return f"steam-import fetch STEAM_ID --user {checkpoint.user_id}"
+    raw = Checkpoint(checkpoint.user_id, checkpoint.stem, "raw")
+    return f"steam-import enrich {shlex.quote(store.locate(raw.key))}"
 
 
 def write_checkpoint(
@@ -70,7 +107,7 @@ def write_checkpoint(
     store.delete(checkpoint.manifest_key)
     store.write(checkpoint.key, body)
     if rejected.height:
-        store.write(checkpoint.rejected_key, _csv(rejected))
+        store.write(checkpoint.rejected_key, _csv(defused(rejected)))  # people open it in a spreadsheet
     else:
         store.delete(checkpoint.rejected_key)
     manifest = _describe(checkpoint, rows, body, making)
@@ -106,19 +143,21 @@ def _manifest(store: Store, checkpoint: Checkpoint) -> Manifest | None:
     if body is None:
         return None
     try:
-        manifest = Manifest.model_validate_json(body)
+        version = Version.model_validate_json(body).schema_version
+        manifest = Manifest.model_validate_json(body) if version == SCHEMA_VERSION else None
     except ValidationError as error:
+        faults = error.error_count()
+        raise _invalid(checkpoint, f"{checkpoint.manifest_key} is not a manifest ({faults} faults).") from None
+    if manifest is None:
         raise _invalid(
-            checkpoint, f"{checkpoint.manifest_key} is not a manifest ({error.error_count()} faults)."
-        ) from None
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise _invalid(
-            checkpoint, f"its schema version is {manifest.schema_version}, not {SCHEMA_VERSION}: make it anew."
+            checkpoint, f"its manifest has schema version {version}, and this program reads {SCHEMA_VERSION}."
         )
     return manifest
 
 
 def _text(body: bytes, checkpoint: Checkpoint, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+    if body.count(b",", 0, body.find(b"\n")) >= MOST_COLUMNS:
+        raise _invalid(checkpoint, f"its header is wider than {MOST_COLUMNS} columns.")
     try:
         rows = pl.read_csv(body, infer_schema=False)
     except pl.exceptions.PolarsError as error:
@@ -136,7 +175,7 @@ def _check_shape(body: bytes, checkpoint: Checkpoint) -> None:
     if not body.endswith(b"\n"):
         raise _invalid(checkpoint, "its last line does not end: the file is cut off." if body else "it is empty.")
     csv.field_size_limit(max(len(body), 131_072))  # a summary may be longer than the module's own limit
-    lines = csv.reader(StringIO(body.decode(errors="replace"), newline=""))
+    lines = csv.reader(_short(StringIO(body.decode(errors="replace"), newline="")))
     try:
         width = len(next(lines, []))
         for fields in lines:
@@ -144,6 +183,13 @@ def _check_shape(body: bytes, checkpoint: Checkpoint) -> None:
                 raise _invalid(checkpoint, f"line {lines.line_num} has {len(fields)} fields, not {width}.")
     except csv.Error as error:
         raise _invalid(checkpoint, f"line {lines.line_num}: {error}.") from None
+
+
+def _short(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        if len(line) > LONGEST_LINE:
+            raise csv.Error(f"a line is longer than {LONGEST_LINE:,} characters")
+        yield line
 
 
 def _conform(rows: pl.DataFrame, checkpoint: Checkpoint, model: type[pa.DataFrameModel]) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from functools import cache
 from hashlib import sha256
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pipeline import stages
 from pipeline.catalogue_files import CatalogueFiles, Memory
-from pipeline.contract import Store
+from pipeline.contract import ReadLimits, Store
 from pipeline.edges.http import Patience
 from pipeline.edges.igdb import SECONDS_PER_REQUEST, Igdb
 from pipeline.edges.pace import Rhythm
@@ -73,7 +73,9 @@ async def fetch(settings: Settings, event: FetchEvent) -> FetchResponse:
         return await stages.fetch(store(settings), steam, event)
 
 
-async def enrich(settings: Settings, event: EnrichEvent, progress: Progress = no_progress) -> EnrichResponse:
+async def enrich(
+    settings: Settings, event: EnrichEvent, progress: Progress = no_progress, *, trust: bool = False
+) -> EnrichResponse:
     """Stage 2 with these settings; see `stages.enrich`."""
     settings.require(*NEEDED_BY_ENRICH)
     place = store(settings)
@@ -81,7 +83,7 @@ async def enrich(settings: Settings, event: EnrichEvent, progress: Progress = no
         knowledge = Knowledge(
             catalogue(settings), igdb, steam_store, _lifetimes(settings), settings.igdb_follow_editions
         )
-        return await stages.enrich(place, knowledge, event, progress)
+        return await stages.enrich(place, knowledge, event, progress, trust=trust)
 
 
 async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -> Synced:
@@ -91,7 +93,9 @@ async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -
         return await sync(store(settings), catalogue(settings), igdb, progress)
 
 
-def load(settings: Settings, event: LoadEvent, *, dry_run: bool = False, details: bool = False) -> LoadResponse:
+def load(
+    settings: Settings, event: LoadEvent, *, dry_run: bool = False, details: bool = False, trust: bool = False
+) -> LoadResponse:
     """Stage 3 with these settings; see `stages.load`."""
     settings.require(*NEEDED_BY_LOAD)
     return stages.load(
@@ -102,6 +106,7 @@ def load(settings: Settings, event: LoadEvent, *, dry_run: bool = False, details
         status_played=settings.status_played,
         dry_run=dry_run,
         details=details,
+        trust=trust,
     )
 
 
@@ -113,6 +118,7 @@ def store(settings: Settings) -> Store:
         region=settings.aws_region,
         endpoint_url=settings.aws_endpoint_url_s3,
         patience=_patience(settings),
+        limits=ReadLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ReadLimits)}),
     )
 
 
@@ -140,6 +146,7 @@ def configure_logging(settings: Settings, default_format: str = "json") -> None:
     renderer = (
         structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
     )
+    logging.disable(logging.DEBUG)  # there httpcore and botocore quote headers and answers, with tokens in them
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -203,7 +210,13 @@ def _token(_client_id: str, _secret_sha256: str, _token_url: str) -> Token:
 
 def _patience(settings: Settings, base_seconds: float = 1.0) -> Patience:
     base = base_seconds if settings.retry_base_seconds is None else settings.retry_base_seconds
-    return Patience(settings.http_timeout_seconds, settings.retry_attempts, base)
+    return Patience(
+        settings.http_timeout_seconds,
+        settings.retry_attempts,
+        base,
+        answer_seconds=settings.http_answer_seconds,
+        answer_bytes=settings.http_max_bytes,
+    )
 
 
 def _secret(settings: Settings, name: str) -> str:
