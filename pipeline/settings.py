@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
 
     steam_api_key: SecretStr | None = None
-    igdb_client_id: str | None = None
+    igdb_client_id: Annotated[str, Field(pattern=r"^[!-~]*$")] | None = None  # it travels in a header
     igdb_client_secret: SecretStr | None = None
     database_url: SecretStr | None = None
     s3_bucket: str | None = None

@@ -12,6 +12,7 @@ from pipeline.edges.igdb_answers import judge
 from pipeline.errors import Refused, Retryable
 
 MARGIN_SECONDS = 60.0
+LONGEST_SECONDS = 2**31
 
 
 @dataclass
@@ -62,7 +63,12 @@ class Twitch:
                 "bad_igdb_credentials", f"Twitch refuses IGDB_CLIENT_ID and IGDB_CLIENT_SECRET: {cause(answer)}."
             )
         match judge(answer):
-            case {"access_token": str(token), "expires_in": int(seconds)}:
+            case {"access_token": str(token), "expires_in": int(seconds)} if _is_usable(token, seconds):
                 return token, asked_at + seconds
             case _:
                 raise Retryable("igdb_unavailable", "Twitch's answer holds no token and lifetime. Try again later.")
+
+
+def _is_usable(token: str, seconds: int) -> bool:
+    """Whether a header can hold the token, and a clock the time."""
+    return token.isascii() and token.isprintable() and seconds < LONGEST_SECONDS
