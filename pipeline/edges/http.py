@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar, cast
+from urllib.parse import parse_qs
 
 import httpx
 import structlog
@@ -118,6 +119,7 @@ class _Client(httpx.AsyncClient):
                     await answer.aclose()
         except TimeoutError:
             raise httpx.ReadTimeout("The answer does not end.", request=request) from None
+        body = _redacted(body, request) if answer.is_error else body
         headers = [(name, value) for name, value in answer.headers.raw if name.lower() != b"content-encoding"]
         return httpx.Response(answer.status_code, headers=headers, content=body, request=answer.request)
 
@@ -151,6 +153,15 @@ async def _body(answer: httpx.Response, most: int) -> bytes:
         if len(body) > most:
             raise TooLarge(f"The answer is larger than {most:,} bytes.")
     return bytes(body)
+
+
+def _redacted(body: bytes, request: httpx.Request) -> bytes:
+    """An error without the secrets of its request, for it may quote them, and is quoted by ours."""
+    is_form = request.headers.get("Content-Type") == "application/x-www-form-urlencoded"
+    sent = parse_qs(request.content).get(b"client_secret", []) if is_form else []
+    for secret in (*sent, request.headers.get("Authorization", "").removeprefix("Bearer ").encode()):
+        body = body.replace(secret, b"***") if secret else body
+    return body
 
 
 def _unpacked(unpack: "zlib._Decompress", chunk: bytes, most: int) -> bytes:
