@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import logging
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,11 +13,11 @@ import boto3
 import pytest
 import structlog
 
-from handlers import database_import, igdb_enrichment, steam_import
+from handlers import database_import, steam_import
 from pipeline.cli import main
 from pipeline.errors import PipelineError
 from pipeline.sandbox.embedded import create_tables, serve_postgres
-from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.faults import Fault, Kind
 from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
 from pipeline.wiring import database
@@ -34,6 +33,7 @@ AWS = {
 }
 WRONG = "canary-that-is-wrong"
 SPOILT_TOKEN = "canary-token-that-igdb-refuses"
+KINDS: tuple[Kind, ...] = ("reset", "cut", "html", "not_json")
 QUICK = {"RETRY_ATTEMPTS": "2", "RETRY_BASE_SECONDS": "0.001", "HTTP_TIMEOUT_SECONDS": "3"}
 
 
@@ -145,7 +145,7 @@ def _everything(run: Run, url: str) -> None:
     ):
         run.command(*line)
     _with_bad_settings(run, raw, enriched, url)
-    _with_bad_answers(run, raw)
+    _with_bad_answers(run)
     _with_s3(run)
 
 
@@ -157,6 +157,7 @@ def _with_bad_settings(run: Run, raw: str, enriched: str, url: str) -> None:
         f"postgresql://user:{PASSWORD}@127.0.0.1:1/savepoint",
         f"user:{WRITTEN}@127.0.0.1",
         f"postgresql://user:{WRITTEN}@127.0.0.1:{WRITTEN}/savepoint",
+        f"postgresql://127.0.0.1:{WRITTEN}/savepoint",
         url.replace("/postgres?", "/no_such_database?"),
     ]
     run.command(*fetch, STEAM_API_KEY=WRONG)
@@ -179,9 +180,9 @@ def _with_bad_settings(run: Run, raw: str, enriched: str, url: str) -> None:
         )
 
 
-def _with_bad_answers(run: Run, raw: str) -> None:
+def _with_bad_answers(run: Run) -> None:
     """Servers that quote what they were sent."""
-    key, secret = run.sandbox.steam.key, run.sandbox.twitch.client_secret
+    key = run.sandbox.steam.key
     fetch = {"user_id": USER, "steam_id64": ACCOUNT}
     for status, body in (
         (500, f"key={key}"),
@@ -203,11 +204,11 @@ def _with_bad_answers(run: Run, raw: str) -> None:
     run.sandbox.faults.add(Fault(service="igdb", status=401, body=f'{{"message":"{SPOILT_TOKEN} is no token"}}'))
     # Another address is another token.
     run.command("catalogue", "sync", TWITCH_TOKEN_URL=f"{run.sandbox.url}/twitch/oauth2/token?")
-    for kind in ("reset", "cut", "html", "not_json"):
+    for kind in KINDS:
         run.sandbox.faults.add(Fault(kind=kind))
-        run.event(
-            igdb_enrichment.handler, {"user_id": USER, "s3_location": raw}, STORE_URL="data", IGDB_CLIENT_SECRET=secret
-        )
+        run.event(steam_import.handler, fetch, STORE_URL="data")
+        run.sandbox.faults.add(Fault(kind=kind))
+        run.command("catalogue", "sync")
 
 
 def _with_s3(run: Run) -> None:
@@ -227,8 +228,3 @@ def _objects(folder: Path) -> Iterator[Heard]:
     for path in folder.rglob("*"):
         if path.is_file() and "postgres" not in path.parts:
             yield Heard(str(path), path.read_bytes().decode(errors="replace"))
-
-
-if __name__ == "__main__":
-    found, done = leaks(Path(sys.argv[1]))
-    sys.stdout.write(f"{len(done.ended)} runs, {len(found)} leaks\n")

@@ -94,7 +94,7 @@ class DirectoryStore:
     def list(self, prefix: str) -> dict[str, str]:
         """The files whose keys begin so; the ETag is made of inode, size and time, since a rename makes a new inode."""
         with _os_errors(self.locate(prefix)):
-            folder, _, name = prefix.rpartition("/")
+            folder, _, name = own_key(prefix).rpartition("/")
             begun = self._path(folder).glob(f"{glob.escape(name)}*")
             found = [path for one in begun for path in (one, *one.rglob("*"))]
             files = [path for path in found if not path.name.startswith(".")]
