@@ -58,3 +58,4 @@ bench: setup ## The figures of the project: accuracy, requests, ratios
 	.venv/bin/python -m benchmarks.candidates
 	.venv/bin/python -m benchmarks.catalogue
 	.venv/bin/python -m benchmarks.load
+	.venv/bin/python -m benchmarks.hardening 20

@@ -63,6 +63,7 @@ def apply(settings: Settings, file: Path, location: str | None, *, as_json: bool
     FILE says which runs these are; with LOCATION it is the one of that raw or enriched CSV.
     """
     settings.require(*wiring.NEEDED_BY_ENRICH)
+    wiring.read_limits(settings).check_size(file.name, file.stat().st_size)
     store = wiring.store(settings)
     decided = decide(store, file.read_bytes(), None if location is None else absolute(location))
     for fault in decided.faults:

@@ -118,8 +118,13 @@ def store(settings: Settings) -> Store:
         region=settings.aws_region,
         endpoint_url=settings.aws_endpoint_url_s3,
         patience=_patience(settings),
-        limits=ReadLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ReadLimits)}),
+        limits=read_limits(settings),
     )
+
+
+def read_limits(settings: Settings) -> ReadLimits:
+    """How much is read of a file."""
+    return ReadLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ReadLimits)})
 
 
 def catalogue(settings: Settings) -> CatalogueFiles:
