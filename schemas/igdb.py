@@ -32,7 +32,7 @@ class _Row(BaseModel):
 class ExternalGame(_Row):
     """A row of `external_games`; some have no game, and a uid may be anything."""
 
-    uid: str
+    uid: Text
     game: Annotated[Id, BeforeValidator(_bare)]
 
 
