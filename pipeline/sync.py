@@ -21,6 +21,7 @@ from pipeline.frames.catalogue import matched, naming, without_overridden
 from pipeline.frames.match import external_games, games, resolve
 from pipeline.frames.overrides import no_overrides
 from pipeline.lookup import Progress, ask_igdb, counting, no_progress, rows_of
+from schemas.igdb import Changed, valid
 
 STATE = "catalogue/sync.json"
 PAIRS, GAMES = "catalogue/sync/pairs/", "catalogue/sync/games/"
@@ -108,7 +109,7 @@ async def _changes(known: pl.DataFrame, igdb: Igdb, since: int, progress: Progre
     """Apps whose ids IGDB changed, and apps of games it changed, looked up anew."""
     pairs, _, _ = await _pages(igdb, all_external_games(since), 0)
     changed, _, _ = await _pages(igdb, changed_games(since), 0)
-    ids = [row["id"] for row in changed if isinstance(row, dict) and isinstance(row.get("id"), int)]
+    ids = [row.id for row in valid(changed, Changed)[0]]
     appids = pl.concat([external_games(pairs)["appid"], naming(known, ids)["appid"]]).unique().sort()
     rows = await ask_igdb(igdb, appids, no_overrides(), datetime.now(UTC), progress=progress)
     if rows.height < appids.len():
