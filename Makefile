@@ -39,6 +39,10 @@ test-unit: setup ## The tests that need no database and no server (under 10 s)
 test-slow: setup ## The tests that take longer
 	.venv/bin/pytest -n 2 -m slow
 
+.PHONY: fuzz
+fuzz: setup ## A million hostile inputs: ids, events, files, answers (about 10 minutes)
+	.venv/bin/python -m benchmarks.fuzz
+
 .PHONY: test-live
 test-live: setup ## The three stages against the real Steam, IGDB, S3 and PostgreSQL (.env.integration)
 	.venv/bin/pytest tests/live -m live -s
@@ -58,3 +62,4 @@ bench: setup ## The figures of the project: accuracy, requests, ratios
 	.venv/bin/python -m benchmarks.candidates
 	.venv/bin/python -m benchmarks.catalogue
 	.venv/bin/python -m benchmarks.load
+	.venv/bin/python -m benchmarks.hardening 20

@@ -24,6 +24,8 @@ NEW = "catalogue/new/"
 ASIDE = "catalogue/aside/"
 SCHEMA_VERSION = "1"
 TRIES = 10
+MOST_APPS = 5_000_000
+"""Steam has some 300,000; a file of a few bytes can say that it has any number."""
 
 log = structlog.get_logger()
 
@@ -115,9 +117,10 @@ class CatalogueFiles:
             return None
         try:
             version = pl.read_parquet_metadata(BytesIO(body)).get("schema_version")
-            if version == SCHEMA_VERSION:
+            apps = pl.scan_parquet(BytesIO(body)).select(pl.len()).collect().item()
+            if version == SCHEMA_VERSION and apps <= MOST_APPS:
                 return _Part(Catalogue.validate(pl.read_parquet(body), lazy=True), body, is_whole=True)
-            fault = f"schema version {version}"
+            fault = f"schema version {version}, {apps} apps"
         # Polars panics over some bytes that are no Parquet, 8 in 3,000 files with a few bytes changed.
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, SchemaErrors) as error:
             fault = type(error).__name__

@@ -1,7 +1,8 @@
 """The CSVs between the stages, and the manifests that prove them."""
 
 import csv
-from collections.abc import Collection, Mapping
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -9,12 +10,22 @@ from io import StringIO
 
 import pandera.polars as pa
 import polars as pl
+import structlog
 from pydantic import ValidationError
 
 from pipeline.contract import TIME_FORMAT, Store, check
 from pipeline.errors import Failed
-from pipeline.layout import Checkpoint, manifest_key
-from schemas.manifest import SCHEMA_VERSION, Manifest, Source
+from pipeline.frames.spreadsheet import defused
+from pipeline.layout import Checkpoint, described, manifest_key
+from schemas.manifest import SCHEMA_VERSION, Manifest, Source, Version
+
+MOST_COLUMNS = 1_000
+"""Polars takes a second for a header of 100,000 columns, and a file may be one header."""
+
+LONGEST_LINE = 2**20
+"""Characters, a hundred times those of a game with all that IGDB says of it; each comma of a line becomes a field."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -36,16 +47,16 @@ class Making:
     source: Source | None = None
 
 
-def read_checkpoint(store: Store, checkpoint: Checkpoint, model: type[pa.DataFrameModel]) -> Read:
-    """The rows of a checkpoint, proven by its manifest where there is one.
+def read_checkpoint(
+    store: Store, checkpoint: Checkpoint, model: type[pa.DataFrameModel], *, trust: bool = False
+) -> Read:
+    """The rows of a checkpoint, proven by its manifest where there is one, unless an edited file is to be trusted.
 
     Raises:
         Failed: `checkpoint_invalid`, naming the file, the row and the column; `location_refused` for a row of another
             user's.
     """
-    read, manifest = _read(store, checkpoint.key, model)
-    if manifest and (manifest.key, manifest.user_id) != (checkpoint.key, checkpoint.user_id):
-        raise _invalid(checkpoint.key, f"{checkpoint.manifest_key} tells of another file.")
+    read = _read(store, checkpoint.key, model, checkpoint.user_id, trust=trust)
     _check_owners(read.rows, checkpoint.key, [checkpoint.user_id])
     return read
 
@@ -67,7 +78,7 @@ def read_copy(store: Store, key: str, model: type[pa.DataFrameModel]) -> pl.Data
     Raises:
         Failed: `checkpoint_invalid`, naming the file, the row and the column.
     """
-    return _read(store, key, model)[0].rows
+    return _read(store, key, model).rows
 
 
 def read_manifest(store: Store, key: str) -> Manifest | None:
@@ -81,11 +92,12 @@ def read_manifest(store: Store, key: str) -> Manifest | None:
     if body is None:
         return None
     try:
-        manifest = Manifest.model_validate_json(body)
+        version = Version.model_validate_json(body).schema_version
+        manifest = Manifest.model_validate_json(body) if version == SCHEMA_VERSION else None
     except ValidationError as error:
         raise _invalid(key, f"{place} is not a manifest ({error.error_count()} faults).") from None
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise _invalid(key, f"its schema version is {manifest.schema_version}, not {SCHEMA_VERSION}.")
+    if manifest is None:
+        raise _invalid(key, f"its manifest has schema version {version}, and this program reads {SCHEMA_VERSION}.")
     return manifest
 
 
@@ -101,7 +113,7 @@ def write_checkpoint(
     store.delete(checkpoint.manifest_key)
     store.write(checkpoint.key, body)
     if rejected.height:
-        store.write(checkpoint.rejected_key, csv_of(rejected))
+        store.write(checkpoint.rejected_key, csv_of(defused(rejected)))  # people open it in a spreadsheet
     else:
         store.delete(checkpoint.rejected_key)
     manifest = _describe(checkpoint, rows, body, making)
@@ -133,26 +145,45 @@ def csv_of(rows: pl.DataFrame) -> bytes:
     return rows.write_csv(datetime_format=TIME_FORMAT).encode()
 
 
-def _read(store: Store, key: str, model: type[pa.DataFrameModel]) -> tuple[Read, Manifest | None]:
+def _read(
+    store: Store, key: str, model: type[pa.DataFrameModel], user_id: str | None = None, *, trust: bool = False
+) -> Read:
     body = store.read(key)
     if body is None:
-        raise _invalid(key, f"there is no such file in {store.locate('')}: check its name.")
-    manifest = read_manifest(store, key)
+        raise _invalid(key, f"there is no such file in {store.locate('')}: check its name. {_make_anew(store, key)}")
     source = Source(key=key, sha256=sha256(body).hexdigest())
+    manifest = _proof(store, source, body, user_id, trust=trust)
     if not manifest:
         _check_shape(body, key)
-    elif (manifest.bytes, manifest.sha256) != (len(body), source.sha256):
-        raise _invalid(
-            key,
-            f"it is not the file that {manifest_key(key)} describes, but was edited or cut.",
-        )
     rows = _conform(_text(body, key, model), key, model)
     if manifest and manifest.rows != rows.height:
-        raise _invalid(key, f"{manifest_key(key)} tells of another file.")
-    return Read(rows, source), manifest
+        raise _invalid(key, f"it has {rows.height} rows, and {manifest_key(key)} tells of {manifest.rows}.")
+    return Read(rows, source)
+
+
+def _proof(store: Store, source: Source, body: bytes, user_id: str | None, *, trust: bool) -> Manifest | None:
+    """The manifest that proves these bytes; None where there is none, or where it disagrees and they are trusted.
+
+    A copy, of which nobody says whose it is, may have another name.
+    """
+    try:
+        manifest = read_manifest(store, source.key)
+        said = manifest and (manifest.bytes, manifest.sha256)
+        named = manifest and user_id and (manifest.key, manifest.user_id)
+        if said not in (None, (len(body), source.sha256)) or named not in (None, (source.key, user_id)):
+            raise _invalid(source.key, f"it is not the file that {manifest_key(source.key)} describes.")
+    except Failed as error:
+        if not trust:
+            how = f"{_make_anew(store, source.key)} If it was edited on purpose, give --trust."
+            raise Failed(error.code, f"{error.message} {how}") from None
+        log.warning("trusted a file that its manifest does not prove", key=source.key, fault=error.message)
+        return None
+    return manifest
 
 
 def _text(body: bytes, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+    if body.count(b",", 0, body.find(b"\n")) >= MOST_COLUMNS:
+        raise _invalid(key, f"its header is wider than {MOST_COLUMNS} columns.")
     try:
         rows = pl.read_csv(body, infer_schema=False)
     except pl.exceptions.PolarsError as error:
@@ -170,7 +201,7 @@ def _check_shape(body: bytes, key: str) -> None:
     if not body.endswith(b"\n"):
         raise _invalid(key, "its last line does not end: the file is cut off." if body else "it is empty.")
     csv.field_size_limit(max(len(body), 131_072))  # a summary may be longer than the module's own limit
-    lines = csv.reader(StringIO(body.decode(errors="replace"), newline=""))
+    lines = csv.reader(_short(StringIO(body.decode(errors="replace"), newline="")))
     try:
         width = len(next(lines, []))
         for fields in lines:
@@ -178,6 +209,13 @@ def _check_shape(body: bytes, key: str) -> None:
                 raise _invalid(key, f"line {lines.line_num} has {len(fields)} fields, not {width}.")
     except csv.Error as error:
         raise _invalid(key, f"line {lines.line_num}: {error}.") from None
+
+
+def _short(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        if len(line) > LONGEST_LINE:
+            raise csv.Error(f"a line is longer than {LONGEST_LINE:,} characters")
+        yield line
 
 
 def _conform(rows: pl.DataFrame, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
@@ -193,13 +231,21 @@ def _check_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
     if strangers.height:
         raise Failed(
             "location_refused",
-            f"{key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}). {_make_anew(key)}",
+            f"{key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}). Load that user's own "
+            "file, or make this one anew.",
         )
 
 
 def _invalid(key: str, why: str) -> Failed:
-    return Failed("checkpoint_invalid", f"{key}: {why} {_make_anew(key)}")
+    return Failed("checkpoint_invalid", f"{key}: {why}")
 
 
-def _make_anew(key: str) -> str:
-    return f"Make it anew with steam-import {'fetch' if key.endswith('-raw.csv') else 'enrich'}."
+def _make_anew(store: Store, key: str) -> str:
+    """The command that makes a CSV anew, where its name tells."""
+    made = described(key)
+    if made is None:
+        return "Make it anew with the stage that made it."
+    if made.stage == "raw":
+        return f"Make it anew: steam-import fetch STEAM_ID --user {made.user_id}."
+    raw = Checkpoint(made.user_id, made.stem, "raw")
+    return f"Make it anew: steam-import enrich {shlex.quote(store.locate(raw.key))}"

@@ -39,6 +39,7 @@ from pipeline.options import (
     dry_run_option,
     json_option,
     steam_id_argument,
+    trust_option,
     user_option,
     with_settings,
 )
@@ -138,12 +139,13 @@ def fetch(settings: Settings, steam_id: str, user_id: str | None, *, as_json: bo
 
 @cli.command(epilog="steam-import enrich s3://bucket/imports/user-1/20261123T031749Z-raw.csv")
 @click.argument("location")
+@trust_option
 @json_option
 @with_settings(*IGDB)
-def enrich(settings: Settings, location: str, *, as_json: bool) -> None:
+def enrich(settings: Settings, location: str, *, trust: bool, as_json: bool) -> None:
     """Match the raw CSV at LOCATION to IGDB, and print where the enriched CSV is."""
     location, user_id = owner_of(settings, location, "raw")
-    response = enrich_csv(settings, EnrichEvent(user_id=user_id, s3_location=location))
+    response = enrich_csv(settings, EnrichEvent(user_id=user_id, s3_location=location), trust=trust)
     click.echo(_json(response) if as_json else response.s3_enriched_location)
 
 
@@ -151,13 +153,14 @@ def enrich(settings: Settings, location: str, *, as_json: bool) -> None:
 @click.argument("location")
 @dry_run_option
 @details_option
+@trust_option
 @json_option
 @with_settings(*DATABASE, *TIMEOUTS)
-def load(settings: Settings, location: str, *, dry_run: bool, details: bool, as_json: bool) -> None:
+def load(settings: Settings, location: str, *, dry_run: bool, details: bool, trust: bool, as_json: bool) -> None:
     """Load the enriched CSV at LOCATION into the database."""
     location, user_id = owner_of(settings, location, "enriched")
     event = LoadEvent(user_id=user_id, s3_enriched_location=location)
-    response = load_csv(settings, event, LoadMode(dry_run, details))
+    response = load_csv(settings, event, LoadMode(dry_run, details, trust))
     if as_json:
         click.echo(_json(response))
     else:

@@ -13,7 +13,7 @@ from pipeline.commands import Group
 from pipeline.contract import Store
 from pipeline.importing import absolute, enrich_csv, load_csv
 from pipeline.layout import Checkpoint
-from pipeline.options import DATABASE, IGDB, json_option, with_settings
+from pipeline.options import DATABASE, IGDB, json_option, trust_option, with_settings
 from pipeline.review import Decided, Export, decide
 from pipeline.review import export as export_sheet
 from pipeline.settings import Settings
@@ -29,9 +29,10 @@ def review() -> None:
 @review.command(epilog="steam-import review export data/imports/user-1/20261123T031749Z-enriched.csv -o games.csv")
 @click.argument("enriched_location")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file, instead of stdout.")
+@trust_option
 @json_option
 @with_settings(*IGDB)
-def export(settings: Settings, enriched_location: str, output: Path | None, *, as_json: bool) -> None:
+def export(settings: Settings, enriched_location: str, output: Path | None, *, trust: bool, as_json: bool) -> None:
     """Write the unmatched games of the enriched CSV at ENRICHED_LOCATION, with candidates from IGDB, to be filled in.
 
     Into the column action goes match (with the igdb_id beside it), ignore or game; a blank one decides nothing.
@@ -40,7 +41,7 @@ def export(settings: Settings, enriched_location: str, output: Path | None, *, a
         raise click.UsageError("--json needs --output, for the file would go to stdout too.")
     if output and output.exists():
         raise click.UsageError(f"{output} exists, and may hold decisions. Give another name, or remove it.")
-    exported = asyncio.run(_export(settings, absolute(enriched_location)))
+    exported = asyncio.run(_export(settings, absolute(enriched_location), trust=trust))
     if output:
         output.write_bytes(exported.body)
     else:
@@ -63,6 +64,7 @@ def apply(settings: Settings, file: Path, location: str | None, *, as_json: bool
     FILE says which runs these are; with LOCATION it is the one of that raw or enriched CSV.
     """
     settings.require(*wiring.NEEDED_BY_ENRICH)
+    wiring.read_limits(settings).check_size(file.name, file.stat().st_size)
     store = wiring.store(settings)
     decided = decide(store, file.read_bytes(), None if location is None else absolute(location))
     for fault in decided.faults:
@@ -79,12 +81,12 @@ def apply(settings: Settings, file: Path, location: str | None, *, as_json: bool
         _tell(decided, reports)
 
 
-async def _export(settings: Settings, location: str) -> Export:
+async def _export(settings: Settings, location: str, *, trust: bool) -> Export:
     settings.require(*wiring.NEEDED_BY_ENRICH)
     with progress_bars(Console(stderr=True)) as progress:
         async with wiring.open_igdb(settings) as igdb:
             known = wiring.catalogue(settings).read()
-            return await export_sheet(wiring.store(settings), known, igdb, location, progress)
+            return await export_sheet(wiring.store(settings), known, igdb, location, progress, trust=trust)
 
 
 def _import(settings: Settings, store: Store, raw: Checkpoint, report: Report) -> None:

@@ -1,20 +1,58 @@
 """What the two sides agree on: how rows meet their schemas, and what a store can do."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
+from pipeline.errors import Failed, Refused
+
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """Times in CSVs: UTC, whole seconds."""
+
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """How much is read of one object; each is the setting of its name in capitals."""
+
+    csv_max_bytes: int = 2**28
+    csv_max_lines: int = 5_000_000
+    catalogue_max_bytes: int = 2**30
+    overrides_max_bytes: int = 2**24
+
+    def check_size(self, key: str, size: float) -> None:
+        """Refuse an object before it is read: by `checkpoint_invalid`, by `configuration` if it is all users'."""
+        name = "csv_max_bytes"
+        if key.startswith("catalogue/"):
+            name = "catalogue_max_bytes"
+        elif key == "overrides.csv":
+            name = "overrides_max_bytes"
+        if size > getattr(self, name):
+            raise self._refusal(key, f"{size:,} bytes", name)
+
+    def checked(self, key: str, body: bytes) -> bytes:
+        """The bytes, if a CSV has not too many lines to be parsed; raises as `check_size`."""
+        if key.endswith(".csv") and (lines := body.count(b"\n")) > self.csv_max_lines:
+            raise self._refusal(key, f"{lines:,} lines", "csv_max_lines")
+        return body
+
+    def _refusal(self, key: str, size: str, name: str) -> Failed | Refused:
+        says = f"{key}: it has {size}, and no more than {getattr(self, name):,} are read. "
+        advice = f"Look whether it is what it should be; if so, set {name.upper()} higher."
+        kind, code = (Failed, "checkpoint_invalid") if name.startswith("csv") else (Refused, "configuration")
+        return kind(code, says + advice)  # type: ignore[arg-type]
+
+
+DEFAULT_LIMITS = ReadLimits()
 
 
 class Store(Protocol):
     """Where the checkpoints are: a directory or a bucket. Raises `store_unavailable` or `configuration`."""
 
     def read(self, key: str) -> bytes | None:
-        """The object's bytes, None where there is no such object."""
+        """The object's bytes, None where there is no such object; one beyond its `ReadLimits` is refused unread."""
         ...
 
     def write(self, key: str, body: bytes) -> None:

@@ -34,10 +34,11 @@ Event = TypeVar("Event", bound=StageEvent)
 
 
 class LoadMode(NamedTuple):
-    """Whether a load is to be rolled back, and to list what it would change."""
+    """Whether a load is to be rolled back, to list what it would change, and to read an edited file."""
 
     is_dry: bool = False
     has_details: bool = False
+    trusts: bool = False
 
 
 WRITE = LoadMode()
@@ -94,10 +95,10 @@ def find_account(settings: Settings, steam_id: str, user_id: str | None) -> str:
     return asyncio.run(wiring.find_account(settings, steam_id))
 
 
-def enrich_csv(settings: Settings, event: EnrichEvent) -> EnrichResponse:
+def enrich_csv(settings: Settings, event: EnrichEvent, *, trust: bool = False) -> EnrichResponse:
     """Stage 2, with bars, and a word where IGDB left something open."""
     with progress_bars(Console(stderr=True)) as progress:
-        response = asyncio.run(wiring.enrich(settings, event, progress))
+        response = asyncio.run(wiring.enrich(settings, event, progress, trust=trust))
     if response.stats and response.stats.pending:
         say(f"IGDB did not answer for {response.stats.pending} games; run it again for these.", err=True)
     return response
@@ -106,7 +107,7 @@ def enrich_csv(settings: Settings, event: EnrichEvent) -> EnrichResponse:
 def load_csv(settings: Settings, event: LoadEvent, mode: LoadMode = WRITE) -> LoadResponse:
     """Stage 3, into the embedded database where none is named; one that was cancelled was interrupted."""
     with with_database(settings, event.user_id) as local, _interruptible():
-        return wiring.load(local, event, dry_run=mode.is_dry, details=mode.has_details)
+        return wiring.load(local, event, dry_run=mode.is_dry, details=mode.has_details, trust=mode.trusts)
 
 
 @contextmanager

@@ -19,6 +19,17 @@ _CHECKPOINT = re.compile(
 )
 
 
+def own_key(key: str) -> str:
+    """The key, if no file system and no S3 could take it for one outside its store.
+
+    Raises:
+        Failed: `location_refused`.
+    """
+    if key.startswith("/") or ".." in key.split("/") or "\\" in key or not key.isprintable():
+        raise Failed("location_refused", f"{key!r:.200} is no key of a store.")
+    return key
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """One CSV of one user, and the files beside it."""
@@ -81,7 +92,7 @@ def checkpoint(key: str, stage: CsvStage, user_id: str | None = None) -> Checkpo
     if user_id not in (None, found["user_id"]):
         raise Failed(
             "location_refused",
-            f"{key!r} belongs to user {found['user_id']}, not to user {user_id}. Give one of that user's own.",
+            f"{key!r:.200} belongs to user {found['user_id']}, not to user {user_id}. Give one of that user's own.",
         )
     return Checkpoint(found["user_id"], found["stem"], stage)
 

@@ -59,7 +59,7 @@ async def ask_igdb(
     if follows_editions:
         parents = known["version_parent"].drop_nulls().unique()
         more, by_parent = await _games(igdb, parents.filter(~parents.is_in(known["igdb_id"].implode())), progress)
-        known, by_id = pl.concat([known, more]), by_id + by_parent
+        known, by_id = pl.concat([known, more]).unique("igdb_id", keep="first", maintain_order=True), by_id + by_parent
     insist(by_app + by_id)
     matches = resolve(
         appids,

@@ -34,6 +34,7 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Roll the load bac
 details_option = click.option(
     "--details", is_flag=True, help="With --dry-run: list each row and column that would change."
 )
+trust_option = click.option("--trust", is_flag=True, help="Read an edited file, though its manifest disagrees.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 quiet_option = click.option(
     "-q", "--quiet", is_flag=True, help="Nothing but errors, and of results what a next command or a program takes."

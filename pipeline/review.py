@@ -46,7 +46,13 @@ class Decided:
 
 
 async def export(
-    store: Store, known: pl.DataFrame, igdb: Igdb, location: str, progress: Progress = no_progress
+    store: Store,
+    known: pl.DataFrame,
+    igdb: Igdb,
+    location: str,
+    progress: Progress = no_progress,
+    *,
+    trust: bool = False,
 ) -> Export:
     """The unmatched games of an enriched CSV with candidates, and the apps that today's rules would free.
 
@@ -56,7 +62,7 @@ async def export(
         Failed: `location_refused`, `checkpoint_invalid`.
     """
     source = checkpoint(store.key_of(location), "enriched")
-    enriched = read_checkpoint(store, source, EnrichedLibrary).rows
+    enriched = read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows
     overrides = read_overrides(store)
     games = unmatched(enriched)
     released = freed(enriched, known.join(enriched, on="appid", how="semi"), overrides)

@@ -1,8 +1,9 @@
 """One frozen object, read once from the environment and `.env`; secrets print as ***."""
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.aws_secrets import read_secret
@@ -18,8 +19,18 @@ WHERE_TO_GET = {
 
 SECRETS = ("steam_api_key", "igdb_client_id", "igdb_client_secret", "database_url")
 """Settings that may lie in AWS: `STEAM_API_KEY_SECRET_ARN` says where, and so on; a value of their own wins."""
+_HERE = re.compile(r"http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?(/.*)?", re.IGNORECASE | re.ASCII)
+_HTTPS = re.compile(r"https://[^\s/?#@\\]+(/.*)?", re.IGNORECASE)
 
-Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+")]
+
+def private(url: str) -> str:
+    """The address, if keys may travel there: in the clear to this machine only; else raises ValueError."""
+    if not url.isprintable() or not (_HTTPS.fullmatch(url) or _HERE.fullmatch(url)):
+        raise ValueError("give an address that begins with https:// (http:// only leads to this machine, 127.0.0.1)")
+    return url
+
+
+Url = Annotated[str, AfterValidator(private)]
 
 
 class Settings(BaseSettings):
@@ -28,7 +39,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
 
     steam_api_key: SecretStr | None = None
-    igdb_client_id: str | None = None
+    igdb_client_id: Annotated[str, Field(pattern=r"^[!-~]*$")] | None = None  # it travels in a header
     igdb_client_secret: SecretStr | None = None
     database_url: SecretStr | None = None
     steam_api_key_secret_arn: str | None = None
@@ -38,7 +49,7 @@ class Settings(BaseSettings):
     s3_bucket: str | None = None
     store_url: str | None = None
     aws_region: str | None = None
-    aws_endpoint_url_s3: str | None = None
+    aws_endpoint_url_s3: Url | None = None
     steam_api_url: Url = "https://api.steampowered.com"
     steam_store_api_url: Url = "https://api.steampowered.com"
     igdb_api_url: Url = "https://api.igdb.com/v4"
@@ -54,7 +65,13 @@ class Settings(BaseSettings):
     status_played: str | None = None
     statement_timeout_seconds: float | None = Field(default=None, gt=0, le=86_400)
     lock_timeout_seconds: float | None = Field(default=None, gt=0, le=86_400)
-    http_timeout_seconds: float = Field(default=20, gt=0)
+    http_timeout_seconds: float = Field(default=20, gt=0, description="Of each step of a request")
+    http_answer_seconds: float = Field(default=120, gt=0, description="Of one whole answer")
+    http_max_bytes: int = Field(default=2**25, gt=0, description="Of one answer, unpacked")
+    csv_max_bytes: int = Field(default=2**28, gt=0, description="Of a CSV or a manifest that is read")
+    csv_max_lines: int = Field(default=5_000_000, gt=0, description="Of a CSV; a summary may have several")
+    catalogue_max_bytes: int = Field(default=2**30, gt=0, description="Of one of the catalogue's files")
+    overrides_max_bytes: int = Field(default=2**24, gt=0, description="Of overrides.csv")
     retry_attempts: int = Field(default=5, ge=1)
     retry_base_seconds: float | None = Field(default=None, ge=0, description="Unset: 1, for Steam 5")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

@@ -89,7 +89,7 @@ async def fetch(store: Store, steam: "Steam", event: FetchEvent) -> FetchRespons
 
 
 async def enrich(
-    store: Store, knowledge: Knowledge, event: EnrichEvent, progress: Progress = no_progress
+    store: Store, knowledge: Knowledge, event: EnrichEvent, progress: Progress = no_progress, *, trust: bool = False
 ) -> EnrichResponse:
     """What each app of a raw CSV is, and which IGDB game it is, as an enriched CSV.
 
@@ -98,7 +98,7 @@ async def enrich(
     """
     run = _Run(event)
     raw = checkpoint(store.key_of(event.s3_location), "raw", event.user_id)
-    source = read_checkpoint(store, raw, RawLibrary)
+    source = read_checkpoint(store, raw, RawLibrary, trust=trust)
     overrides = read_overrides(store)
     apps, known = await knowledge.of(source.rows, overrides, progress)
     rows, rejected = set_aside(join_catalogue(apps, known, overrides), EnrichedLibrary)
@@ -128,6 +128,7 @@ def load(  # noqa: PLR0913 - what to load, where, and how
     status_played: str | None = None,
     dry_run: bool = False,
     details: bool = False,
+    trust: bool = False,
 ) -> LoadResponse:
     """The rows of an enriched CSV in SavePoint's tables: all of them, or nothing; in a dry run, nothing.
 
@@ -137,7 +138,7 @@ def load(  # noqa: PLR0913 - what to load, where, and how
     """
     run = _Run(event)
     enriched = checkpoint(store.key_of(event.s3_enriched_location), "enriched", event.user_id)
-    rows = read_checkpoint(store, enriched, EnrichedLibrary).rows
+    rows = read_checkpoint(store, enriched, EnrichedLibrary, trust=trust).rows
     loaded = database.load(
         stage(rows),
         [event.user_id],

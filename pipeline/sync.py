@@ -1,5 +1,6 @@
 """The catalogue brought up to all that IGDB has for Steam."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -19,6 +20,7 @@ from pipeline.frames.catalogue import matched, naming, without_overridden
 from pipeline.frames.match import external_games, games, resolve
 from pipeline.frames.overrides import no_overrides
 from pipeline.lookup import Progress, ask_igdb, counting, no_progress, rows_of
+from schemas.igdb import Changed, valid
 
 if TYPE_CHECKING:
     from pipeline.edges.igdb import Igdb
@@ -27,6 +29,7 @@ STATE = "catalogue/sync.json"
 PAIRS, GAMES = "catalogue/sync/pairs/", "catalogue/sync/games/"
 PAGES_A_PART = 10
 GAMES_A_PART = 5_000
+PART = re.compile(r"[0-9]+(-last)?\.parquet")
 OVERLAP_SECONDS = 3_600
 """An incremental sync begins so long before the last one: IGDB's clock is not ours."""
 
@@ -108,7 +111,7 @@ async def _changes(known: pl.DataFrame, igdb: "Igdb", since: int, progress: Prog
     """Apps whose ids IGDB changed, and apps of games it changed, looked up anew."""
     pairs, _, _ = await _pages(igdb, all_external_games(since), 0)
     changed, _, _ = await _pages(igdb, changed_games(since), 0)
-    ids = [row["id"] for row in changed if isinstance(row, dict)]
+    ids = [row.id for row in valid(changed, Changed)[0]]
     appids = pl.concat([external_games(pairs)["appid"], naming(known, ids)["appid"]]).unique().sort()
     rows = await ask_igdb(igdb, appids, no_overrides(), datetime.now(UTC), progress=progress)
     if rows.height < appids.len():
@@ -151,7 +154,7 @@ class _Parts:
         self._empty = empty
 
     def keys(self) -> list[str]:
-        return list(self._store.list(self._folder))
+        return [key for key in self._store.list(self._folder) if PART.fullmatch(key.removeprefix(self._folder))]
 
     def reached(self) -> tuple[int, bool]:
         last = max(self.keys(), default="").removeprefix(self._folder).removesuffix(".parquet")
@@ -163,7 +166,11 @@ class _Parts:
         self._store.write(f"{self._folder}{reached:012}{'-last' if is_last else ''}.parquet", body.getvalue())
 
     def read(self) -> pl.DataFrame:
-        return pl.concat([self._empty, *(pl.read_parquet(self._store.read(key) or b"") for key in self.keys())])
+        try:
+            return pl.concat([self._empty, *(pl.read_parquet(self._store.read(key) or b"") for key in self.keys())])
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            self.clear()
+            raise Retryable("store_unavailable", f"{self._folder} was spoilt, and is gone now. Sync again.") from None
 
     def clear(self) -> None:
         for key in self.keys():

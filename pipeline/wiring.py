@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from functools import cache
 from hashlib import sha256
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from pipeline import stages
 from pipeline.catalogue_files import CatalogueFiles, Memory
-from pipeline.contract import Store
+from pipeline.contract import ReadLimits, Store
 from pipeline.edges.pace import Pace, Rhythm
 from pipeline.edges.patience import Patience
 from pipeline.edges.store import open_store
@@ -79,10 +79,12 @@ async def fetch(settings: Settings, event: FetchEvent) -> FetchResponse:
         return await stages.fetch(store(settings), steam, event)
 
 
-async def enrich(settings: Settings, event: EnrichEvent, progress: Progress = no_progress) -> EnrichResponse:
+async def enrich(
+    settings: Settings, event: EnrichEvent, progress: Progress = no_progress, *, trust: bool = False
+) -> EnrichResponse:
     """Stage 2 with these settings; see `stages.enrich`."""
     async with open_knowledge(settings) as knowledge:
-        return await stages.enrich(store(settings), knowledge, event, progress)
+        return await stages.enrich(store(settings), knowledge, event, progress, trust=trust)
 
 
 @asynccontextmanager
@@ -100,7 +102,9 @@ async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -
         return await sync(store(settings), catalogue(settings), igdb, progress)
 
 
-def load(settings: Settings, event: LoadEvent, *, dry_run: bool = False, details: bool = False) -> LoadResponse:
+def load(
+    settings: Settings, event: LoadEvent, *, dry_run: bool = False, details: bool = False, trust: bool = False
+) -> LoadResponse:
     """Stage 3 with these settings; see `stages.load`."""
     settings.require(*NEEDED_BY_LOAD)
     return stages.load(
@@ -111,6 +115,7 @@ def load(settings: Settings, event: LoadEvent, *, dry_run: bool = False, details
         status_played=settings.status_played,
         dry_run=dry_run,
         details=details,
+        trust=trust,
     )
 
 
@@ -127,7 +132,13 @@ def store_at(settings: Settings, url: str) -> Store:
         region=settings.aws_region,
         endpoint_url=settings.aws_endpoint_url_s3,
         patience=_patience(settings),
+        limits=read_limits(settings),
     )
+
+
+def read_limits(settings: Settings) -> ReadLimits:
+    """How much is read of a file."""
+    return ReadLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ReadLimits)})
 
 
 def catalogue(settings: Settings) -> CatalogueFiles:
@@ -157,6 +168,7 @@ def configure_logging(settings: Settings, default_format: str = "json") -> None:
     renderer = (
         structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
     )
+    logging.disable(logging.DEBUG)  # there httpcore and botocore quote headers and answers, with tokens in them
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -240,7 +252,13 @@ def _token(_client_id: str, _secret_sha256: str, _token_url: str) -> "Token":
 
 def _patience(settings: Settings, base_seconds: float = 1.0) -> Patience:
     base = base_seconds if settings.retry_base_seconds is None else settings.retry_base_seconds
-    return Patience(settings.http_timeout_seconds, settings.retry_attempts, base)
+    return Patience(
+        settings.http_timeout_seconds,
+        settings.retry_attempts,
+        base,
+        answer_seconds=settings.http_answer_seconds,
+        answer_bytes=settings.http_max_bytes,
+    )
 
 
 def _secret(settings: Settings, name: str) -> str:

@@ -41,6 +41,8 @@ def key_time(text: object) -> object:
     """
     if not isinstance(text, str):
         return text
+    if not (text.isascii() and text.isprintable()):  # Python overlooks a NUL at the end
+        raise ValueError(f"{text!r:.40} is no time")
     time = datetime.fromisoformat(text)
     if time.year < STEAM_BEGAN:
         raise ValueError(f"{text} is before Steam began")

@@ -29,10 +29,16 @@ class _Row(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class Changed(_Row):
+    """A row of `games` of which no more than the id is asked."""
+
+    id: Id
+
+
 class ExternalGame(_Row):
     """A row of `external_games`; some have no game, and a uid may be anything."""
 
-    uid: str
+    uid: Text
     game: Annotated[Id, BeforeValidator(_bare)]
 
 

@@ -1,9 +1,9 @@
 """The file beside each CSV that says what is in it and where it came from."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 
@@ -15,6 +15,12 @@ class Source(BaseModel):
 
     key: str
     sha256: str
+
+
+class Version(BaseModel):
+    """What is read first of a manifest: it says how the rest is to be read."""
+
+    schema_version: Annotated[int, Field(strict=True)]
 
 
 class Manifest(BaseModel):

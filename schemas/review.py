@@ -89,7 +89,8 @@ class ReviewSheet(_Exact):
 def _names(rows: object) -> object:
     """The names of references that were expanded."""
     found = (row.get("name") for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
-    return [name for name in found if isinstance(name, str)]
+    # Half a surrogate pair is in no UTF-8.
+    return [name.encode(errors="replace").decode() for name in found if isinstance(name, str)]
 
 
 def _ids(rows: object) -> object:

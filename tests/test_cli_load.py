@@ -113,3 +113,34 @@ def test_run_as_json_tells_of_missing_settings_too(steam_import: SteamImport, mo
     ended = steam_import("run", ACCOUNT, "--json")
     assert ended.status == 2
     assert json.loads(ended.out)["fetch"]["error_code"] == "configuration"
+
+
+def edit(location: str) -> None:
+    """What an analyst does to a file, in place."""
+    path = Path(location)
+    path.write_text(path.read_text(encoding="utf-8").replace("Nobody Knows Me", "Somebody Does"), encoding="utf-8")
+
+
+def test_an_edited_file_is_read_on_purpose_only(steam_import: SteamImport, database: str) -> None:
+    raw = steam_import("fetch", ACCOUNT, "--user", USER).out.strip()
+    edit(raw)
+    refused = steam_import("enrich", raw)
+    assert refused.status == 1
+    assert refused.err.strip().endswith(
+        f"Make it anew: steam-import fetch STEAM_ID --user {USER}. If it was edited on purpose, give --trust."
+    )
+    trusted = steam_import("enrich", raw, "--trust")
+    assert trusted.status == 0
+    assert "trusted a file that its manifest does not prove" in trusted.err
+    enriched = trusted.out.strip()
+    edit(raw)
+    assert steam_import("load", enriched).status == 0
+    path = Path(enriched)
+    path.write_text(path.read_text(encoding="utf-8").replace("Somebody Does", "Nobody Does"), encoding="utf-8")
+    refused = steam_import("load", enriched)
+    assert refused.status == 1
+    assert f"Make it anew: steam-import enrich {raw}. " in refused.err
+    assert steam_import("review", "export", enriched).status == 1
+    assert b"Nobody Does" in steam_import("review", "export", enriched, "--trust").out.encode()
+    assert steam_import("load", enriched, "--trust").status == 0
+    assert ("Nobody Does",) in rows_of(database, "ImportedGame", "name")

@@ -1,9 +1,12 @@
-"""What the APIs have in common: one client with time limits, and how answers and refusals are read."""
+"""What the APIs have in common: one client with limits, and how answers and refusals are read."""
 
-from collections.abc import Mapping
+import asyncio
+import zlib
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, cast
+from urllib.parse import parse_qs
 
 import httpx
 
@@ -11,20 +14,85 @@ from pipeline.edges.patience import Patience
 from pipeline.errors import Retryable
 from schemas.events import ErrorCode
 
-_GIVEN_UP = (httpx.TimeoutException, httpx.ReadError, httpx.RemoteProtocolError)
-"""Of a request that went out: perhaps its answer takes too long, or is too large for something between us."""
+DEEPEST = 32
+"""Nesting of an answer's JSON; real ones have 5. What is nested for ever can be read, but not be written or shown."""
+
+
+class TooLarge(httpx.RequestError):
+    """The answer is larger than `Patience.answer_bytes`; it was not read to its end."""
+
+
+_GIVEN_UP = (httpx.TimeoutException, httpx.ReadError, httpx.RemoteProtocolError, TooLarge)
+"""Of a request that went out: perhaps its answer takes too long, or is too large for us or something between."""
+
+
+class _Client(httpx.AsyncClient):
+    """Reads every answer whole, within the limits of its patience."""
+
+    def __init__(self, patience: Patience, **options: Any) -> None:  # noqa: ANN401 - httpx's own arguments
+        super().__init__(timeout=patience.timeout_seconds, **options)
+        self._patience = patience
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:  # noqa: ANN401 - the same
+        try:
+            async with asyncio.timeout(self._patience.answer_seconds):
+                answer = await super().send(request, **options | {"stream": True})
+                try:
+                    body = await _body(answer, self._patience.answer_bytes)
+                finally:
+                    await answer.aclose()
+        except TimeoutError:
+            raise httpx.ReadTimeout("The answer does not end.", request=request) from None
+        body = _redacted(body, request) if answer.is_error else body
+        headers = [(name, value) for name, value in answer.headers.raw if name.lower() != b"content-encoding"]
+        return httpx.Response(answer.status_code, headers=headers, content=body, request=answer.request)
 
 
 def open_client(
     base_url: str, patience: Patience, transport: httpx.AsyncBaseTransport | None = None
 ) -> httpx.AsyncClient:
-    """A client for one API: no redirects, one time limit for each step of a request."""
-    return httpx.AsyncClient(
+    """A client for one API: no redirects, answers within the limits of `patience`."""
+    return _Client(
+        patience,
         base_url=base_url,
-        timeout=patience.timeout_seconds,
         transport=transport,
-        headers={"User-Agent": "steam-library-import", "Accept": "application/json"},
+        follow_redirects=False,
+        # Only what `_body` unpacks, which httpx would do without a limit.
+        headers={"User-Agent": "steam-library-import", "Accept": "application/json", "Accept-Encoding": "gzip"},
     )
+
+
+async def _body(answer: httpx.Response, most: int) -> bytes:
+    """The body, unpacked; raises `TooLarge` before there is more of it in memory than that."""
+    packing = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    if packing not in ("identity", "gzip"):
+        raise httpx.DecodingError(f"The answer is packed by {packing[:40]}, which nobody asked for.")
+    length = answer.headers.get("Content-Length", "")
+    if length.isdecimal() and float(length) > most:
+        raise TooLarge(f"The answer is larger than {most:,} bytes.")
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if packing == "gzip" else None
+    body = bytearray()
+    async for chunk in cast("httpx.AsyncByteStream", answer.stream):
+        body += _unpacked(unpack, chunk, most + 1 - len(body)) if unpack else chunk
+        if len(body) > most:
+            raise TooLarge(f"The answer is larger than {most:,} bytes.")
+    return bytes(body)
+
+
+def _redacted(body: bytes, request: httpx.Request) -> bytes:
+    """An error without the secrets of its request, for it may quote them, and is quoted by ours."""
+    is_form = request.headers.get("Content-Type") == "application/x-www-form-urlencoded"
+    sent = parse_qs(request.content).get(b"client_secret", []) if is_form else []
+    for secret in (*sent, request.headers.get("Authorization", "").removeprefix("Bearer ").encode()):
+        body = body.replace(secret, b"***") if secret else body
+    return body
+
+
+def _unpacked(unpack: "zlib._Decompress", chunk: bytes, most: int) -> bytes:
+    try:
+        return unpack.decompress(chunk, most)
+    except zlib.error:
+        raise httpx.DecodingError("The answer is not packed as it says.") from None
 
 
 async def send(
@@ -39,11 +107,14 @@ async def send(
         return await client.request(method, url, **request)
     except httpx.RequestError as error:
         host = httpx.URL(url).host or client.base_url.host
-        raise Retryable(
-            code,
-            f"{host} did not answer: {type(error).__name__}. Look at the network, and try again later.",
-            is_too_much=isinstance(error, _GIVEN_UP),
-        ) from error
+        raise Retryable(code, no_answer(host, error), is_too_much=isinstance(error, _GIVEN_UP)) from error
+
+
+def no_answer(whom: str, error: httpx.RequestError) -> str:
+    """The sentence for a request that got no answer, or a larger one than is read."""
+    if isinstance(error, TooLarge):
+        return f"{whom} answers too much. {error} If that is right, set HTTP_MAX_BYTES higher."
+    return f"{whom} did not answer: {type(error).__name__}. Look at the network, and try again later."
 
 
 async def fetch_time(url: str, code: ErrorCode, patience: Patience) -> datetime | None:
@@ -61,7 +132,7 @@ def cause(answer: httpx.Response) -> str:
     try:
         body = decode(answer)
     except ValueError:
-        return answer.text[:80].strip() or answer.reason_phrase
+        return text(answer)[:80].strip() or answer.reason_phrase
     error = body[0] if isinstance(body, list) and body else body
     if not isinstance(error, Mapping):
         return answer.reason_phrase
@@ -80,9 +151,26 @@ def retry_after(answer: httpx.Response) -> float | None:
         return None
 
 
+def text(answer: httpx.Response) -> str:
+    """The body as text, whatever encoding it claims: Python knows some, like `hex`, that are no text's."""
+    return answer.content.decode(errors="replace")
+
+
 def decode(answer: httpx.Response) -> Any:  # noqa: ANN401 - JSON of others is anything, and each edge checks its shape
-    """The answer's JSON; raises ValueError for anything that is none."""
+    """The answer's JSON; raises ValueError for anything that is none, or is nested more than `DEEPEST` times."""
     try:
-        return answer.json()
+        decoded = answer.json()
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    level = [decoded]
+    for _ in range(DEEPEST):
+        level = [part for whole in level for part in _parts(whole) if isinstance(part, dict | list)]
+        if not level:
+            return decoded
+    raise ValueError("nested too deeply")
+
+
+def _parts(whole: object) -> Iterable[object]:
+    if isinstance(whole, dict):
+        return whole.values()
+    return whole if isinstance(whole, list) else ()

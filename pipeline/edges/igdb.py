@@ -107,7 +107,10 @@ class Igdb:
     async def count(self, query: Query) -> int:
         """How many rows a query has; raises `igdb_unavailable`."""
         counted = await self._repeat(f"{query.endpoint}/count", f"where {query.where};", dict)
-        return int(counted.get("count") or 0)
+        rows = counted.get("count") or 0
+        if not isinstance(rows, int):
+            raise Retryable("igdb_unavailable", "IGDB's count is no number. Try again later.")
+        return rows
 
     async def fetch_after(self, query: Query, after: int) -> list[Any]:
         """The page of a query that follows the row of an id; raises `igdb_unavailable`."""
@@ -162,7 +165,7 @@ class Igdb:
         text = "".join(named(number, query) for number, query in enumerate(queries))
         slots = 1 if self._multiquery == "one" else len(queries)
         results = await self._repeat("multiquery", text, list, slots, patience)
-        rows = {result.get("name"): result.get("result") for result in results if isinstance(result, dict)}
+        rows = {str(result.get("name")): result.get("result") for result in results if isinstance(result, dict)}
         answered = ((query, rows.get(str(number))) for number, query in enumerate(queries))
         return {query: page for query, page in answered if isinstance(page, list)}
 

@@ -29,6 +29,13 @@ class Patience:
     base_seconds: float = 1.0
     attempts_of_too_much: int | None = None
     """How often to ask for what may be too much at once, where it can be asked for in parts instead."""
+
+    answer_seconds: float = 120.0
+    """How long one answer may take in all; `timeout_seconds` is for each step, and an endless one has no last step."""
+
+    answer_bytes: int = 2**25
+    """How large one answer may be, unpacked."""
+
     retries: Retries = field(default_factory=Retries, compare=False)
 
     async def repeat(self, call: Callable[[], Awaitable[T]]) -> T:

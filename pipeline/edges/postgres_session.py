@@ -15,9 +15,12 @@ from sqlalchemy.schema import CreateTable, ExecutableDDLElement
 from pipeline.errors import PipelineError, Refused, Retryable
 
 DIALECT = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+_HOST = r"(?:\[[^\]@/?]*\]|[^@/?:,\[\]]*)(?::\d*)?"
+"""With a port that is one: a host is shown, and what stands there may be a password."""
+
 FORM = re.compile(
     r"postgres(?:ql)?://(?:[^:@/]*(?::(?P<password>[^@/]*))?@)?"
-    r"(?P<host>[^@/?]*)(?:/(?P<database>[^/?]*))?(?:\?(?P<query>.*))?"
+    rf"(?P<host>{_HOST}(?:,{_HOST})*)(?:/(?P<database>[^/?]*))?(?:\?(?P<query>.*))?"
 )
 
 # libpq reports a failed connection as text only, without an SQLSTATE.

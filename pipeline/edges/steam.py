@@ -9,7 +9,7 @@ from typing import Any, Self
 import httpx
 
 from pipeline.edges.batches import batches
-from pipeline.edges.http import decode, open_client, retry_after
+from pipeline.edges.http import TooLarge, decode, no_answer, open_client, retry_after, text
 from pipeline.edges.pace import Pace, Rhythm
 from pipeline.edges.patience import Patience
 from pipeline.edges.retries import Retries
@@ -117,11 +117,9 @@ class Steam:
             try:
                 answer = await self._client.get(method, params=params)
             except httpx.RequestError as error:
-                raise Retryable(
-                    "steam_unavailable",
-                    f"Steam ({self._client.base_url.host}) did not answer: {type(error).__name__}. Look at the "
-                    "network, and try again later.",
-                ) from error
+                says = no_answer(f"Steam ({self._client.base_url.host})", error)
+                is_bad = isinstance(error, TooLarge)
+                raise Retryable("steam_bad_answer" if is_bad else "steam_unavailable", says) from error
         self._keep_pace(answer)
         _judge(answer)
         return _response(answer)
@@ -155,7 +153,7 @@ def _judge(answer: httpx.Response) -> None:
     status = answer.status_code
     if status == HTTPStatus.OK:
         return
-    if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and "key=" in answer.text):
+    if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and "key=" in text(answer)):
         raise Refused(
             "bad_steam_key",
             "Steam refuses the key in STEAM_API_KEY. Compare it with https://steamcommunity.com/dev/apikey.",

@@ -12,6 +12,7 @@ from pipeline.edges.igdb_answers import judge
 from pipeline.errors import Refused, Retryable
 
 MARGIN_SECONDS = 60.0
+LONGEST_SECONDS = 2**31
 
 
 @dataclass
@@ -64,7 +65,12 @@ class Twitch:
                 "application on https://dev.twitch.tv/console/apps.",
             )
         match judge(answer):
-            case {"access_token": str(token), "expires_in": int(seconds)}:
+            case {"access_token": str(token), "expires_in": int(seconds)} if _is_usable(token, seconds):
                 return token, asked_at + seconds
             case _:
                 raise Retryable("igdb_unavailable", "Twitch's answer holds no token and lifetime. Try again later.")
+
+
+def _is_usable(token: str, seconds: int) -> bool:
+    """Whether a header can hold the token, and a clock the time."""
+    return token.isascii() and token.isprintable() and seconds < LONGEST_SECONDS

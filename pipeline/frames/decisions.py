@@ -42,8 +42,8 @@ def decisions(body: bytes) -> tuple[list[Decision], list[Fault]]:
 
 def lacking(body: bytes) -> list[str]:
     """The columns that an edited file must have and does not."""
-    first = next(records(body), None)
-    return [name for name in HEADER if first and not first.fault and name not in first.cells]
+    first = next((record for record in records(body) if not record.fault), None)
+    return [name for name in HEADER if first and name not in first.cells]
 
 
 def merged(body: bytes | None, decisions: Sequence[Decision]) -> bytes:

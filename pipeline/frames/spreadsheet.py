@@ -57,7 +57,11 @@ def records(body: bytes) -> Iterator[Record]:
     text = _decoded(body)
     separator = max(_SEPARATORS, key=text.partition("\n")[0].count)
     reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
-    header = [cell.strip().casefold() for cell in next(reader, [])]
+    try:
+        header = [cell.strip().casefold() for cell in next(reader, [])]
+    except csv.Error as error:
+        yield Record(1, {}, str(error))
+        return
     while True:
         line = reader.line_num + 1
         try:

@@ -11,11 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from structlog.testing import capture_logs
 
 from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
+from pipeline.contract import ReadLimits
 from pipeline.edges.store import DirectoryStore
 from pipeline.errors import PipelineError
-from pipeline.layout import raw_checkpoint
+from pipeline.frames.spreadsheet import records
+from pipeline.layout import Checkpoint, raw_checkpoint
 from schemas.frames import EnrichedLibrary, RawLibrary
 from schemas.manifest import Manifest, Source
 
@@ -294,8 +297,21 @@ def test_a_csv_that_disagrees_with_its_manifest_is_refused(folder: Folder, chang
         ),
         pytest.param(
             lambda text: text.replace(b'"schema_version": 1', b'"schema_version": 0'),
-            "its schema version is 0, not 1. Make it anew with steam-import fetch.",
+            "its manifest has schema version 0, and this program reads 1",
             id="older schema version",
+        ),
+        pytest.param(
+            lambda _: b'{"schema_version": 2, "proof": "of another kind"}',
+            "its manifest has schema version 2, and this program reads 1",
+            id="newer schema version, with other fields",
+        ),
+        pytest.param(
+            lambda text: text.replace(b'"schema_version": 1,', b""), "is not a manifest", id="no schema version"
+        ),
+        pytest.param(
+            lambda text: text.replace(b'"schema_version": 1', b'"schema_version": true'),
+            "is not a manifest",
+            id="schema version true",
         ),
     ],
 )
@@ -306,6 +322,87 @@ def test_a_bad_manifest_is_refused_by_name(folder: Folder, change: Callable[[byt
     assert refusal.code == "checkpoint_invalid"
     assert RAW.key.removesuffix(".csv") in refusal.message
     assert why in refusal.message
+
+
+def disagree(folder: Folder, checkpoint: Checkpoint = RAW) -> None:
+    """Leave a CSV that was edited after its manifest."""
+    write_checkpoint(folder.store, checkpoint, library("One"), pl.DataFrame(), MAKING)
+    body = folder.store.read(checkpoint.key) or b""
+    folder.store.write(checkpoint.key, body.replace(b"One", b"Two"))
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "command"),
+    [
+        pytest.param(RAW, "steam-import fetch STEAM_ID --user user-1", id="raw"),
+        pytest.param(RAW.enriched, "steam-import enrich {}/imports/user-1/20261123T031749Z-raw.csv", id="enriched"),
+    ],
+)
+def test_an_edited_file_is_refused_with_the_command_that_makes_it_anew(
+    folder: Folder, tmp_path: Path, checkpoint: Checkpoint, command: str
+) -> None:
+    disagree(folder, checkpoint)
+    with pytest.raises(PipelineError) as refused:
+        read_checkpoint(folder.store, checkpoint, RawLibrary)
+    says = f"Make it anew: {command.format(tmp_path)}. If it was edited on purpose, give --trust."
+    assert refused.value.message.endswith(says)
+
+
+@pytest.mark.parametrize("version", [b"0", b"1", b"2"])
+def test_an_edited_file_is_read_if_trusted_whatever_its_manifest_says(folder: Folder, version: bytes) -> None:
+    disagree(folder)
+    body = folder.store.read(RAW.manifest_key) or b""
+    folder.store.write(RAW.manifest_key, body.replace(b'"schema_version": 1', b'"schema_version": ' + version))
+    with capture_logs() as logs:
+        rows = read_checkpoint(folder.store, RAW, RawLibrary, trust=True).rows
+    assert rows["name"].to_list() == ["Two"]
+    assert [(entry["log_level"], entry["key"]) for entry in logs] == [("warning", RAW.key)]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        pytest.param(f"{HEADER}\n{ROW.replace('user-1', 'user-2')}\n", "location_refused", id="another user's rows"),
+        pytest.param(f"{HEADER}\n{ROW}", "checkpoint_invalid", id="cut off"),
+    ],
+)
+def test_trust_is_in_an_edited_file_and_not_in_anything(folder: Folder, text: str, code: str) -> None:
+    disagree(folder)
+    folder.put(text)
+    with pytest.raises(PipelineError) as refused:
+        read_checkpoint(folder.store, RAW, RawLibrary, trust=True)
+    assert refused.value.code == code
+
+
+def test_rejected_rows_are_safe_in_a_spreadsheet_and_the_csv_stays_as_it_is(folder: Folder) -> None:
+    formula = '=HYPERLINK("http://evil.example")'
+    write(folder, library(formula), pl.DataFrame({"name": [formula, "@x"], "rejected_check": ["n: x", "n: x"]}))
+    assert folder.read()["name"].to_list() == [formula]
+    rejected = [record.cells["name"] for record in records(folder.store.read(RAW.rejected_key) or b"")]
+    assert rejected == [formula, "@x"]
+    assert b"\n'@x" in (folder.store.read(RAW.rejected_key) or b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        pytest.param(b"a" * 2_000, "it has 2,000 bytes, and no more than 1,000 are read", id="bytes"),
+        pytest.param(b"\n" * 30, "it has 30 lines, and no more than 20 are read", id="lines"),
+        pytest.param(b"," * 990 + b"\n", "it lacks the column user_id", id="wide, but read"),
+    ],
+)
+def test_a_csv_beyond_its_limits_is_refused_by_name(tmp_path: Path, body: bytes, why: str) -> None:
+    limited = Folder(DirectoryStore(tmp_path, ReadLimits(csv_max_bytes=1_000, csv_max_lines=20)))
+    limited.put(body)
+    assert limited.refusal().code == "checkpoint_invalid"
+    assert why in limited.refusal().message
+
+
+def test_a_header_or_a_line_as_wide_as_a_file_is_refused_at_once(folder: Folder) -> None:
+    folder.put(b"," * 10_000 + b"\n")
+    assert "its header is wider than 1000 columns" in folder.refusal().message
+    folder.put(HEADER.encode() + b"\n" + b"," * 2_000_000 + b"\n")
+    assert "a line is longer than 1,048,576 characters" in folder.refusal().message
 
 
 def test_rows_of_another_user_are_refused_and_the_user_named(folder: Folder) -> None:

@@ -88,3 +88,66 @@ def test_secrets_print_as_stars() -> None:
 )
 def test_the_store_is_the_url_or_else_the_bucket(given: dict[str, str], store: str | None) -> None:
     assert Settings.read(**given).store == store
+
+
+ADDRESSES = ("steam_api_url", "steam_store_api_url", "igdb_api_url", "twitch_token_url", "aws_endpoint_url_s3")
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.example",
+        "http://127.0.0.1.evil.example",
+        "http://127.0.0.1@evil.example/",
+        "http://localhost@evil.example",
+        "http://localhost:80@evil.example",
+        "http://localhost.evil.example/",
+        "http://127.0.0.1\\@evil.example",
+        "http://10.0.0.1",
+        "http://[::2]",
+        "http://0x7f.1",
+        "http://\N{FULLWIDTH DIGIT ONE}27.0.0.1",
+        "https://user:password@api.example",
+        "https://",
+        "https:///path",
+        "https://api.example/\nhttps://evil.example",
+        "ftp://127.0.0.1",
+        "//127.0.0.1",
+        "file:///etc/passwd",
+    ],
+)
+def test_keys_travel_in_the_clear_to_this_machine_only(name: str, url: str) -> None:
+    with pytest.raises(Refused, match=name.upper()) as refused:
+        Settings.read(**{name: url})
+    assert "https://" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.example",
+        "https://api.example:8443/v4",
+        "http://127.0.0.1:9000/steam",
+        "http://localhost",
+        "http://[::1]:1/",
+    ],
+)
+def test_an_encrypted_address_or_one_of_this_machine_is_good(url: str) -> None:
+    assert Settings.read(**dict.fromkeys(ADDRESSES, url)).igdb_api_url == url
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "http_answer_seconds",
+        "http_max_bytes",
+        "csv_max_bytes",
+        "csv_max_lines",
+        "catalogue_max_bytes",
+        "overrides_max_bytes",
+    ],
+)
+def test_there_is_no_way_to_have_no_limit(name: str) -> None:
+    with pytest.raises(Refused, match=name.upper()):
+        Settings.read(**{name: 0})

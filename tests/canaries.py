@@ -1,0 +1,230 @@
+"""Everything run with canaries for secrets, failures included, and all that it says and leaves searched for them."""
+
+import contextlib
+import io
+import json
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import boto3
+import pytest
+import structlog
+
+from handlers import database_import, steam_import
+from pipeline.cli import main
+from pipeline.errors import PipelineError
+from pipeline.sandbox.embedded import create_tables, serve_postgres
+from pipeline.sandbox.faults import Fault, Kind
+from pipeline.sandbox.server import Sandbox
+from pipeline.settings import Settings
+from pipeline.wiring import database
+from tests.lambda_fixtures import ACCOUNT, NOWHERE, USER, set_only, small_world
+from tests.stores import BUCKET, local_s3
+
+PASSWORD = "canary/password%with:signs"
+WRITTEN = "canary%2Fpassword%25with%3Asigns"
+AWS = {
+    "AWS_ACCESS_KEY_ID": "AKIACANARY",
+    "AWS_SECRET_ACCESS_KEY": "canary-aws-secret",
+    "AWS_SESSION_TOKEN": "canary-aws-token",
+}
+WRONG = "canary-that-is-wrong"
+SPOILT_TOKEN = "canary-token-that-igdb-refuses"
+KINDS: tuple[Kind, ...] = ("reset", "cut", "html", "not_json")
+QUICK = {"RETRY_ATTEMPTS": "2", "RETRY_BASE_SECONDS": "0.001", "HTTP_TIMEOUT_SECONDS": "3"}
+
+
+class Heard(NamedTuple):
+    """A text that somebody could read, and where it stood."""
+
+    where: str
+    text: str
+
+
+class Leak(NamedTuple):
+    """A canary, and where it was found."""
+
+    canary: str
+    where: str
+
+
+class Run:
+    """Commands and events in one deployment; keeps all that they say."""
+
+    def __init__(self, sandbox: Sandbox, patch: pytest.MonkeyPatch, folder: Path, level: str) -> None:
+        self.sandbox = sandbox
+        self.heard: list[Heard] = []
+        self.ended: list[int | str] = []
+        self._patch = patch
+        self._folder = folder
+        self._level = level
+
+    def command(self, *line: str, **settings: str) -> str:
+        """Run the program; its standard output."""
+        with self._saying(" ".join(line), settings) as out:
+            self._patch.setattr("sys.argv", ["steam-import", *line])
+            try:
+                main()
+            except SystemExit as ended:
+                self.ended.append(int(ended.code or 0))
+        return out.getvalue()
+
+    def event(self, handler: Callable[[object, object], object], event: Mapping[str, object], **settings: str) -> None:
+        """Invoke a Lambda function; what it raises is printed as Lambda does, and shown by its `repr`."""
+        with self._saying(handler.__module__, settings) as out:
+            try:
+                answer = handler(dict(event), None)
+            except PipelineError as error:
+                self.ended.append(error.code)
+                out.write("".join(traceback.format_exception(error)) + repr(error) + repr(vars(error)))
+            else:
+                self.ended.append("answered")
+                out.write(json.dumps(answer))
+
+    @contextlib.contextmanager
+    def _saying(self, name: str, settings: Mapping[str, str]) -> Iterator[io.StringIO]:
+        out, err = io.StringIO(), io.StringIO()
+        with self._patch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            for setting, value in {"LOG_LEVEL": self._level, **settings}.items():
+                patch.setenv(setting, value)
+            for library in ("", *logging.root.manager.loggerDict):
+                logging.getLogger(library).setLevel(logging.NOTSET if library else 1)
+            handler = logging.StreamHandler(err)
+            logging.root.addHandler(handler)
+            try:
+                yield out
+            finally:
+                logging.root.removeHandler(handler)
+                self.sandbox.faults.clear()
+        self.heard += [Heard(f"{name}: stdout", out.getvalue()), Heard(f"{name}: stderr", err.getvalue())]
+
+
+def leaks(folder: Path, level: str = "DEBUG") -> tuple[list[Leak], Run]:
+    """What of the canaries can be read after all commands and events, good and bad, at a level of the log."""
+    with Sandbox(small_world(), limits=False) as sandbox, local_s3(), serve_postgres(folder / "postgres") as server:
+        create_tables(server)
+        # Password authentication is off there, so any password will do.
+        url = server.replace("postgres:@", f"postgres:{WRITTEN}@")
+        with pytest.MonkeyPatch.context() as patch:
+            set_only(patch, sandbox.environment | QUICK | AWS | {"DATABASE_URL": url, "AWS_REGION": "eu-central-1"})
+            patch.chdir(folder)
+            run = Run(sandbox, patch, folder, level)
+            database(Settings.read()).ensure_users([USER])
+            try:
+                _everything(run, url)
+            finally:
+                structlog.reset_defaults()
+                logging.disable(logging.NOTSET)
+            tokens = [token for token, _ in sandbox.twitch._expiry_of]  # noqa: SLF001 - nobody else may see them
+            secrets = [sandbox.steam.key, sandbox.twitch.client_secret, SPOILT_TOKEN, WRONG, PASSWORD, WRITTEN, *tokens]
+            secrets += [AWS["AWS_SECRET_ACCESS_KEY"], AWS["AWS_SESSION_TOKEN"]]
+            heard = [*run.heard, *_objects(folder), Heard("settings", repr(Settings.read()) + str(Settings.read()))]
+    return [Leak(secret, where) for where, text in heard for secret in secrets if secret in text], run
+
+
+def _everything(run: Run, url: str) -> None:
+    report = json.loads(run.command("run", ACCOUNT, "--user", USER, "--json"))
+    raw, enriched = report["raw"], report["enriched"]
+    for line in (
+        ["run", ACCOUNT, "--user", USER],
+        ["fetch", ACCOUNT, "--user", USER, "--json"],
+        ["enrich", raw, "--json"],
+        ["load", enriched, "--dry-run", "--details"],
+        ["load", enriched, "--json"],
+        ["catalogue", "sync"],
+        ["catalogue", "compact"],
+        ["catalogue", "show", "--json"],
+        ["review", "export", enriched, "-o", "sheet.csv"],
+        ["review", "apply", "sheet.csv", "--json"],
+        ["db", "check"],
+        ["db", "grants", "postgres"],
+        ["no-such-command", WRONG[:6]],
+    ):
+        run.command(*line)
+    _with_bad_settings(run, raw, enriched, url)
+    _with_bad_answers(run)
+    _with_s3(run)
+
+
+def _with_bad_settings(run: Run, raw: str, enriched: str, url: str) -> None:
+    fetch, enrich, load = ("fetch", ACCOUNT, "--json"), ("enrich", raw), ("load", enriched)
+    bad_urls = [
+        f"postgresql://user:{WRITTEN}@127.0.0.1:1/savepoint",
+        f"postgresql://user:{WRITTEN}@no.such.host.invalid/savepoint?password={WRITTEN}",
+        f"postgresql://user:{PASSWORD}@127.0.0.1:1/savepoint",
+        f"user:{WRITTEN}@127.0.0.1",
+        f"postgresql://user:{WRITTEN}@127.0.0.1:{WRITTEN}/savepoint",
+        f"postgresql://127.0.0.1:{WRITTEN}/savepoint",
+        url.replace("/postgres?", "/no_such_database?"),
+    ]
+    run.command(*fetch, STEAM_API_KEY=WRONG)
+    run.command(*fetch, "--steam-api-key", WRONG)
+    run.command(*fetch, STEAM_API_URL=NOWHERE)
+    run.command(*fetch, RETRY_ATTEMPTS=WRONG)
+    run.command(*fetch, STEAM_API_URL=f"https://user:{WRONG}@steam.example")
+    run.command(*enrich, IGDB_CLIENT_SECRET=WRONG)
+    run.command(*enrich, IGDB_CLIENT_ID="no such id", IGDB_CLIENT_SECRET=WRONG)
+    run.command("catalogue", "sync", IGDB_API_URL=NOWHERE)
+    run.command("catalogue", "sync", TWITCH_TOKEN_URL=NOWHERE, IGDB_CLIENT_SECRET=WRONG)
+    for bad in bad_urls:
+        run.command(*load, DATABASE_URL=bad)
+        run.command("db", "check", DATABASE_URL=bad)
+        run.event(
+            database_import.handler,
+            {"user_id": USER, "s3_enriched_location": enriched},
+            DATABASE_URL=bad,
+            STORE_URL="data",
+        )
+
+
+def _with_bad_answers(run: Run) -> None:
+    """Servers that quote what they were sent."""
+    key = run.sandbox.steam.key
+    fetch = {"user_id": USER, "steam_id64": ACCOUNT}
+    for status, body in (
+        (500, f"key={key}"),
+        (403, f"<h1>key={key}</h1>"),
+        (403, key),
+        (302, key),
+        (200, key),
+        (429, key),
+    ):
+        fault = Fault(service="steam", status=status, body=body, headers={"Location": f"/?key={key}"})
+        run.sandbox.faults.add(fault)
+        run.event(steam_import.handler, fetch, STORE_URL="data")
+    for status in (400, 401, 403, 429, 500, 200):
+        run.sandbox.faults.add(Fault(service="twitch", status=status, body=f'{{"message":"{WRONG} is no secret"}}'))
+        run.command("catalogue", "sync", IGDB_CLIENT_SECRET=WRONG)
+    run.sandbox.faults.add(
+        Fault(service="twitch", body=f'{{"access_token":"{SPOILT_TOKEN}","expires_in":5000}}', status=200)
+    )
+    run.sandbox.faults.add(Fault(service="igdb", status=401, body=f'{{"message":"{SPOILT_TOKEN} is no token"}}'))
+    # Another address is another token.
+    run.command("catalogue", "sync", TWITCH_TOKEN_URL=f"{run.sandbox.url}/twitch/oauth2/token?")
+    for kind in KINDS:
+        run.sandbox.faults.add(Fault(kind=kind))
+        run.event(steam_import.handler, fetch, STORE_URL="data")
+        run.sandbox.faults.add(Fault(kind=kind))
+        run.command("catalogue", "sync")
+
+
+def _with_s3(run: Run) -> None:
+    fetch = {"user_id": USER, "steam_id64": ACCOUNT}
+    run.event(steam_import.handler, fetch, S3_BUCKET=BUCKET)
+    run.event(steam_import.handler, fetch, S3_BUCKET="no-such-bucket")
+    run.event(steam_import.handler, fetch, S3_BUCKET=BUCKET, AWS_ENDPOINT_URL_S3=NOWHERE)
+    run.event(steam_import.handler, fetch, S3_BUCKET=BUCKET, AWS_ENDPOINT_URL_S3="http://s3.example")
+    run.command("catalogue", "show", S3_BUCKET=BUCKET)
+    client = boto3.client("s3", region_name="eu-central-1")
+    for entry in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        body = client.get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read()
+        run.heard.append(Heard(f"s3: {entry['Key']}", body.decode(errors="replace")))
+
+
+def _objects(folder: Path) -> Iterator[Heard]:
+    for path in folder.rglob("*"):
+        if path.is_file() and "postgres" not in path.parts:
+            yield Heard(str(path), path.read_bytes().decode(errors="replace"))

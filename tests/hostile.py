@@ -1,0 +1,353 @@
+"""Hostile input by kind: how to make one, and what is to be done with it.
+
+The only outcomes are a result, rows set aside, or one of our own errors; whatever else a target raises is a finding.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from io import BytesIO
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import httpx
+import polars as pl
+
+from pipeline import stages
+from pipeline.catalogue_files import CatalogueFiles
+from pipeline.checkpoints import read_checkpoint
+from pipeline.edges.igdb import Igdb
+from pipeline.edges.pace import Rhythm
+from pipeline.edges.patience import Patience
+from pipeline.edges.s3_store import S3Store
+from pipeline.edges.steam import Steam
+from pipeline.edges.steam_store import SteamStore
+from pipeline.edges.store import DirectoryStore
+from pipeline.errors import PipelineError
+from pipeline.frames.catalogue import empty
+from pipeline.frames.decisions import merged
+from pipeline.frames.overrides import overrides
+from pipeline.knowledge import Knowledge
+from pipeline.layout import checkpoint, raw_checkpoint
+from pipeline.review import decide, export
+from pipeline.steam_id import parse_steam_id
+from pipeline.sync import sync
+from pipeline.wiring import parse_event
+from schemas.events import EnrichEvent, FetchEvent, LoadEvent, StageEvent
+from schemas.frames import EnrichedLibrary, RawLibrary
+from tests.enrichments import LONG
+from tests.hostile_inputs import BYTES, altered, answer, changed, text, value
+
+HOSTILE = 0.4
+Answers = dict[str, httpx.Response]
+ONCE = Patience(1.0, 1, 0.0, answer_seconds=2.0, answer_bytes=100_000)
+RAW = raw_checkpoint("user-1", "20261123T031749Z")
+ACCOUNT = "76561197960287930"
+HEADER = ",".join(RawLibrary.to_schema().columns)
+RAW_CSV = (
+    f'{HEADER}\nuser-1,{ACCOUNT},440,"Team Fortress 2",30,,1,2,3,4,2021-12-12T01:46:21Z,e3f595a9\n'
+    f"user-1,{ACCOUNT},620,Portal 2,0,,,,,,,\n"
+).encode()
+ENRICHED_HEADER = ",".join(EnrichedLibrary.to_schema().columns)
+ENRICHED_CSV = (
+    f'{ENRICHED_HEADER}\nuser-1,{ACCOUNT},440,"TF, 2",30,,1,2,3,4,2021-12-12T01:46:21Z,e3,game,default,UNMATCHED,'
+    'ambiguous,,,,,,,,,,"[1,2]"\n'
+).encode()
+MANIFEST = (
+    b'{"schema_version":1,"stage":"fetch","user_id":"user-1","run_id":"r","key":"imports/user-1/x-raw.csv","rows":2,'
+    b'"bytes":3,"sha256":"0","input":null,"counts":{},"requests":1,"started_at":"2026-11-23T03:17:49Z",'
+    b'"finished_at":"2026-11-23T03:17:49Z","seconds":1.5}'
+)
+STEAM_IDS = (
+    *(ACCOUNT, "STEAM_0:0:11101", "[U:1:22202]", "s.team/p/gvc-bh", "https://steamcommunity.com/id/gabelogannewell/"),
+    *(
+        "https://steamcommunity.com/profiles/76561197960287930?l=en",
+        "gabelogannewell",
+        "http://www.steamcommunity.com/id/",
+    ),
+)
+LOCATIONS = (
+    *("/data/store/imports/user-1/20261123T031749Z-raw.csv", "s3://bucket/of/imports/user-1/20261123T031749Z-raw.csv"),
+    *("/data/store/imports/user-2/../user-1/a-raw.csv", "s3://bucket/of/imports/user-1/%2e%2e/user-2/a-raw.csv"),
+)
+OVERRIDES = b'appid,action,igdb_id,note\n620,match,72,"a, note"\n440,ignore,,\n10,game,,=1+1\n'
+SHEET = (
+    b"\xef\xbb\xbfappid,name,action,igdb_id,note,checkpoint\r\n"
+    b"620,Portal 2,match,72,'=1,imports/user-1/20261123T031749Z-enriched.csv\r\n440,TF,ignore,,,x\r\n"
+)
+OWNED = {
+    "response": {
+        "game_count": 2,
+        "games": [
+            {"appid": 440, "name": "Team Fortress 2", "playtime_forever": 30, "rtime_last_played": 1639273581},
+            {"appid": 620, "name": "Portal 2", "playtime_forever": 0, "img_icon_url": "", "playtime_2weeks": 4},
+        ],
+        "players": [{"steamid": ACCOUNT}],
+        "steamid": ACCOUNT,
+        "success": 1,
+        "store_items": [{"id": 440, "success": 1, "type": 0}, {"id": 620, "success": 15}],
+    }
+}
+TOKEN = {"access_token": "token", "expires_in": 5_000, "token_type": "bearer"}
+EXTERNAL = [{"id": 1, "uid": "440", "game": 71}, {"id": 2, "uid": "620", "game": {"id": 72}}]
+GAMES = [
+    {
+        "id": 72,
+        "name": "Portal 2",
+        "slug": "portal-2",
+        "summary": "Cubes.",
+        "first_release_date": 1303171200,
+        "cover": {"id": 1, "image_id": "co1rs4"},
+        "game_type": 0,
+        "version_parent": 71,
+        "genres": [{"id": 8, "name": "Platform", "slug": "platform"}],
+        "platforms": [{"id": 6, "name": "PC", "slug": "win", "generation": 3}, 14],
+        "alternative_names": [{"id": 1, "name": "P2"}],
+    },
+    {"id": 71, "name": "Portal", "slug": "portal"},
+]
+
+
+@dataclass
+class Memory:
+    """A store in memory; what is put there behind its back may be hostile."""
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+
+    def read(self, key: str) -> bytes | None:
+        return self.objects.get(key)
+
+    def write(self, key: str, body: bytes) -> None:
+        self.objects[key] = body
+
+    def delete(self, key: str) -> None:
+        self.objects.pop(key, None)
+
+    def replace(self, key: str, body: bytes, etag: str | None) -> bool:
+        is_same = self.list(key).get(key) == etag
+        if is_same:
+            self.write(key, body)
+        return is_same
+
+    def list(self, prefix: str) -> dict[str, str]:
+        return {key: str(hash(body)) for key, body in sorted(self.objects.items()) if key.startswith(prefix)}
+
+    def locate(self, key: str) -> str:
+        return f"/store/{key}"
+
+    def key_of(self, location: str) -> str:
+        return location.removeprefix("/store/")
+
+
+class Kind(NamedTuple):
+    """One kind of input: how one is made, and what takes it."""
+
+    make: Callable[[Random], Any]
+    take: Callable[[Any], object]
+
+
+def _event(event: object) -> None:
+    for event_type in (FetchEvent, EnrichEvent, LoadEvent):
+        parse_event(event, event_type)
+
+
+def _make_event(random: Random) -> object:
+    seed = {
+        "user_id": "user-1",
+        "steam_id64": ACCOUNT,
+        "s3_location": LOCATIONS[0],
+        "timestamp": "2026-11-23T03:17:49Z",
+    }
+    event = altered(random, seed | {"s3_enriched_location": LOCATIONS[1], "run_id": "r"})
+    if isinstance(event, dict):
+        for name in random.sample(sorted(seed), random.randrange(3)):
+            event[name] = text(random, [seed[name]]) if random.random() < 0.8 else value(random)
+    return event
+
+
+def _location(location: str) -> None:
+    """Whatever is accepted is one of user-1's own, in the store."""
+    for store in (DirectoryStore(Path("/data/store")), S3Store(None, "bucket", "of")):  # type: ignore[arg-type]
+        try:
+            found = checkpoint(store.key_of(location), "raw", "user-1")
+        except PipelineError:
+            continue
+        assert found.key == store.key_of(location)
+        assert found.key.startswith("imports/user-1/")
+        assert ".." not in found.key.split("/")
+
+
+def _overrides(body: bytes) -> None:
+    rows, _ = overrides(body)
+    assert rows["appid"].is_unique().all()
+    assert merged(body, []) is not None
+
+
+def _sheet(body: bytes) -> None:
+    """Whatever is decided can be read again."""
+    store = Memory({RAW.key: RAW_CSV, "overrides.csv": OVERRIDES})
+    before = dict(store.objects)
+    taken = decide(store, body).taken
+    assert taken or store.objects == before
+    assert overrides(store.objects["overrides.csv"])[1] == []
+
+
+def _csv(body: bytes) -> None:
+    model, key = (EnrichedLibrary, RAW.enriched) if b"igdb_candidates" in body else (RawLibrary, RAW)
+    rows = read_checkpoint(Memory({key.key: body}), key, model).rows
+    assert rows["user_id"].eq("user-1").all()
+
+
+def _manifest(body: bytes) -> None:
+    read_checkpoint(Memory({RAW.key: RAW_CSV, RAW.manifest_key: body}), RAW, RawLibrary)
+
+
+def _fetch(answers: Answers) -> None:
+    """A fetch leaves nothing, or a checkpoint that can be read."""
+    store = Memory()
+
+    async def fetch() -> None:
+        async with Steam("key", "https://steam.example", ONCE, _served(answers)) as steam:
+            await stages.fetch(
+                store, steam, FetchEvent(user_id="user-1", steam_id64="portal", timestamp=_time(RAW.stem))
+            )
+
+    try:
+        asyncio.run(fetch())
+    except PipelineError:
+        assert store.objects == {}
+        raise
+    read_checkpoint(store, RAW, RawLibrary)
+
+
+def _enrich(answers: Answers) -> None:
+    """An enrichment leaves nothing, or a checkpoint that can be read; then it is reviewed."""
+    store = Memory({RAW.key: RAW_CSV})
+    transport = _served(answers)
+
+    async def enrich() -> None:
+        igdb = Igdb(
+            "id",
+            "secret",
+            base_url="https://igdb.example",
+            token_url="https://token.example",
+            patience=ONCE,
+            rhythm=Rhythm(1e-9),
+            transport=transport,
+        )
+        async with igdb, SteamStore("https://store.example", ONCE, transport) as steam_store:
+            knowledge = Knowledge(CatalogueFiles(store), igdb, steam_store, LONG, follows_editions=True)
+            event = EnrichEvent(user_id="user-1", s3_location=store.locate(RAW.key))
+            await stages.enrich(store, knowledge, event)
+            read_checkpoint(store, RAW.enriched, EnrichedLibrary)
+            await export(store, CatalogueFiles(store).read(), igdb, store.locate(RAW.enriched.key))
+
+    try:
+        asyncio.run(enrich())
+    except PipelineError:
+        assert (RAW.enriched.key in store.objects) == (RAW.enriched.manifest_key in store.objects)
+        raise
+
+
+def _sync(answers: Answers) -> None:
+    is_full = answers["/count"].status_code == HTTPStatus.OK
+    store = Memory({} if is_full else {"catalogue/sync.json": b'{"synced_at":1}'})
+
+    async def run() -> None:
+        igdb = Igdb(
+            "id",
+            "secret",
+            base_url="https://igdb.example",
+            token_url="https://token.example",
+            patience=ONCE,
+            rhythm=Rhythm(1e-9),
+            transport=_served(answers),
+        )
+        async with igdb:
+            await sync(store, CatalogueFiles(store), igdb)
+
+    asyncio.run(run())
+
+
+def _catalogue(body: bytes) -> None:
+    """A file that cannot be read is set aside, and all others count."""
+    store = Memory(
+        {"catalogue/apps.parquet": PARQUET, "catalogue/new/a.parquet": body, "catalogue/sync.json": body[:20]}
+    )
+    CatalogueFiles(store).read()
+    CatalogueFiles(store).compact()
+    assert not store.list("catalogue/new/")
+
+
+def _served(answers: Answers) -> httpx.MockTransport:
+    """To each request the answer for its address."""
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        one = next(one for part, one in answers.items() if part in str(request.url))
+        return httpx.Response(one.status_code, headers=one.headers, stream=one.stream)
+
+    return httpx.MockTransport(serve)
+
+
+def _time(stem: str) -> str:
+    return str(StageEvent(user_id="u", timestamp=stem).timestamp)
+
+
+def _parquet() -> bytes:
+    body = BytesIO()
+    rows = pl.concat([empty(), empty().clear(2).with_columns(appid=pl.Series([440, 620], dtype=pl.Int32))])
+    rows.write_parquet(body, metadata={"schema_version": "1"})
+    return body.getvalue()
+
+
+def _bytes(*seeds: bytes) -> Callable[[Random], bytes]:
+    def make(random: Random) -> bytes:
+        kind = random.randrange(12)
+        if kind == 0:
+            return random.choice(BYTES) * random.randrange(50) + random.randbytes(random.randrange(60))
+        body = changed(random, random.choice(seeds))
+        return body.decode(errors="replace").encode(random.choice(("utf-16", "utf-8-sig"))) if kind == 1 else body
+
+    return make
+
+
+def _text(*seeds: str) -> Callable[[Random], str]:
+    return lambda random: text(random, seeds)
+
+
+def _answers(seeds: Mapping[str, object]) -> Callable[[Random], Answers]:
+    """Most of the answers are good, for the others to be met at all."""
+
+    def make(random: Random) -> Answers:
+        hostile = {part: answer(random, seed) for part, seed in seeds.items()}
+        good = {part: httpx.Response(200, json=seed) for part, seed in seeds.items()}
+        return {part: (hostile if random.random() < HOSTILE else good)[part] for part in seeds}
+
+    return make
+
+
+PARQUET = _parquet()
+IGDB = {
+    "token": TOKEN,
+    "store.example": OWNED,
+    "/count": {"count": 2},
+    "external_games": EXTERNAL,
+    "multiquery": [{"name": str(number), "result": GAMES} for number in range(3)],
+    "games": GAMES,
+}
+STEAM = {"ResolveVanity": {"response": {"success": 1, "steamid": ACCOUNT}}, "Owned": OWNED, "Summaries": OWNED}
+KINDS = {
+    "steam ids and URLs": Kind(_text(*STEAM_IDS), parse_steam_id),
+    "events": Kind(_make_event, _event),
+    "locations": Kind(_text(*LOCATIONS), _location),
+    "overrides": Kind(_bytes(OVERRIDES), _overrides),
+    "review sheets": Kind(_bytes(SHEET, SHEET.decode().encode("utf-16")), _sheet),
+    "manifests": Kind(_bytes(MANIFEST), _manifest),
+    "CSVs": Kind(_bytes(RAW_CSV, RAW_CSV, RAW_CSV, ENRICHED_CSV), _csv),
+    "Steam answers": Kind(_answers(STEAM), _fetch),
+    "IGDB and store answers": Kind(_answers(IGDB), _enrich),
+    "IGDB answers to a sync": Kind(_answers(IGDB), _sync),
+    "catalogue files": Kind(_bytes(PARQUET), _catalogue),
+}
