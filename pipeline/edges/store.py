@@ -7,9 +7,8 @@ import glob
 import os
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -18,6 +17,7 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
 )
+from botocore.session import Session
 
 from pipeline.contract import Store
 from pipeline.edges.patience import Patience
@@ -50,10 +50,11 @@ def open_store(url: str, *, region: str | None = None, endpoint_url: str | None 
         retries={"mode": "standard", "total_max_attempts": patience.attempts},
     )
     try:
-        client = boto3.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
+        # boto3 would make the same one, after it has imported what transfers large files: a sixth of a cold start.
+        client = Session().create_client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
     except (BotoCoreError, ValueError) as error:  # a region, an endpoint or a profile that cannot be
         raise Refused("configuration", f"S3 cannot be set up for {url}: {error}. Check the AWS_… settings.") from error
-    return S3Store(client, bucket, prefix.strip("/"))
+    return S3Store(cast("S3Client", client), bucket, prefix.strip("/"))
 
 
 class DirectoryStore:
