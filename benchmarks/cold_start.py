@@ -1,6 +1,7 @@
 """How fast a bundle starts, and what a library of 2,000 games takes: `python -m benchmarks.cold_start`."""
 
 import argparse
+import logging
 import os
 import statistics
 import subprocess
@@ -84,6 +85,7 @@ def print_slowest_imports(python: str, function: str, variables: Mapping[str, st
 @contextmanager
 def services(folder: Path) -> Iterator[dict[str, str]]:
     """The settings that lead to a sandbox of 2,000 games, an S3 of moto's and a database."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -122,7 +122,7 @@ def test_near_its_time_limit_an_enrichment_leaves_the_rest_pending(
         assert fetch.invoke(FETCH).body["success"]
     sandbox.faults.add(Fault(service="igdb", path="/games", kind="stall"))
     with started(installed, "igdb_enrichment", settings | {"HTTP_TIMEOUT_SECONDS": "60"}, tmp_path) as enrich:
-        near = enrich.invoke(ENRICH, seconds=32)
+        near = enrich.invoke(ENRICH, seconds=42)
         sandbox.faults.clear()
         later = enrich.invoke(ENRICH)
     assert near.body["stats"] | {"pending": 2, "matched": 0} == near.body["stats"]
