@@ -57,7 +57,8 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         for built in build(folder / "built"):
-            try_demo(built, folder)
+            (home := folder / built.name.replace(".", "-")).mkdir()
+            try_demo(built, home)
             print(f"{built.name} installs into an empty environment, and its demo runs")
 
 

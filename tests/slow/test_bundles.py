@@ -48,12 +48,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     folder = tmp_path_factory.mktemp("lambda")
     try:
         install_runtime(PYTHON, folder / "runtime")
-        for function in functions():
-            bundle = package(function, "x86_64", folder / "zips")
-            assert bundle.unzipped < MOST_BYTES
-            unpack(bundle, folder / function)
     except subprocess.CalledProcessError as error:
         pytest.skip(f"uv cannot install here, without a network perhaps: {error}")
+    for function in functions():
+        bundle = package(function, "x86_64", folder / "zips")
+        assert bundle.unzipped < MOST_BYTES
+        unpack(bundle, folder / function)
     yield Installed(PYTHON, folder)
     shutil.rmtree(folder)
 
