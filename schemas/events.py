@@ -55,7 +55,7 @@ KeyTime = Annotated[str, BeforeValidator(key_time)]
 class StageEvent(BaseModel):
     """What every event may carry; unknown keys are ignored."""
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True)
 
     user_id: UserId
     timestamp: KeyTime | None = None

@@ -26,7 +26,7 @@ def _bare(reference: object) -> object:
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True)
 
 
 class ExternalGame(_Row):

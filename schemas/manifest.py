@@ -11,7 +11,7 @@ SCHEMA_VERSION = 1
 class Source(BaseModel):
     """The checkpoint another one was made from."""
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True)
 
     key: str
     sha256: str
@@ -20,7 +20,7 @@ class Source(BaseModel):
 class Manifest(BaseModel):
     """`rows` are data rows, `bytes` and `sha256` those of the CSV, `requests` those the stage made to any API."""
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True)
 
     schema_version: int = SCHEMA_VERSION
     stage: Literal["fetch", "enrich"]

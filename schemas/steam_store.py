@@ -10,7 +10,7 @@ from schemas.igdb import INT32_MAX
 class StoreItem(BaseModel):
     """An app in the store; where `success` is not 1 it is hidden, and its `type` reads 0, as a game's."""
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True)
 
     id: Annotated[int, Field(ge=1, le=INT32_MAX, strict=True)]
     success: int = 0
