@@ -63,3 +63,12 @@ bench: setup ## The figures of the project: accuracy, requests, ratios
 	.venv/bin/python -m benchmarks.catalogue
 	.venv/bin/python -m benchmarks.load
 	.venv/bin/python -m benchmarks.hardening 20
+	.venv/bin/python -m benchmarks.cold_start
+
+.PHONY: package
+package: setup ## A zip for each Lambda function and architecture, in dist/lambda, with their sizes
+	.venv/bin/python -m infra.package
+
+.PHONY: release-check
+release-check: setup ## Whether this can be released: version, changelog, lock, bundles, wheel and sdist
+	.venv/bin/python -m infra.release_check

@@ -231,7 +231,7 @@ def _memory(url: str, frame: pl.DataFrame, users: int) -> bool:
         path = Path(folder) / "libraries.parquet"
         frame.write_parquet(path)
         command = [sys.executable, "-m", "benchmarks.load", "--memory-of", str(path), lean_url]
-        factor = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603
+        factor = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     print(f"peak memory beyond the imports: {factor:.1f} times the frame (target: at most {MOST_MEMORY:.0f})")
     return factor <= MOST_MEMORY
 

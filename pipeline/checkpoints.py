@@ -149,15 +149,18 @@ def _read(
     store: Store, key: str, model: type[pa.DataFrameModel], user_id: str | None = None, *, trust: bool = False
 ) -> Read:
     body = store.read(key)
-    if body is None:
-        raise _invalid(key, f"there is no such file in {store.locate('')}: check its name. {_make_anew(store, key)}")
-    source = Source(key=key, sha256=sha256(body).hexdigest())
-    manifest = _proof(store, source, body, user_id, trust=trust)
-    if not manifest:
-        _check_shape(body, key)
-    rows = _conform(_text(body, key, model), key, model)
-    if manifest and manifest.rows != rows.height:
-        raise _invalid(key, f"it has {rows.height} rows, and {manifest_key(key)} tells of {manifest.rows}.")
+    try:
+        if body is None:
+            raise _invalid(key, f"there is no such file in {store.locate('')}: check its name.")
+        source = Source(key=key, sha256=sha256(body).hexdigest())
+        manifest = _proof(store, source, body, user_id, trust=trust)
+        if not manifest:
+            _check_shape(body, key)
+        rows = _conform(_text(body, key, model), key, model)
+        if manifest and manifest.rows != rows.height:
+            raise _invalid(key, f"it has {rows.height} rows, and {manifest_key(key)} tells of {manifest.rows}.")
+    except Failed as error:
+        raise Failed(error.code, f"{error.message} {_make_anew(store, key)}") from None
     return Read(rows, source)
 
 
@@ -174,8 +177,7 @@ def _proof(store: Store, source: Source, body: bytes, user_id: str | None, *, tr
             raise _invalid(source.key, f"it is not the file that {manifest_key(source.key)} describes.")
     except Failed as error:
         if not trust:
-            how = f"{_make_anew(store, source.key)} If it was edited on purpose, give --trust."
-            raise Failed(error.code, f"{error.message} {how}") from None
+            raise Failed(error.code, f"{error.message} If it was edited on purpose, give --trust.") from None
         log.warning("trusted a file that its manifest does not prove", key=source.key, fault=error.message)
         return None
     return manifest
@@ -231,7 +233,7 @@ def _check_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
     if strangers.height:
         raise Failed(
             "location_refused",
-            f"{key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}). Load that user's own "
+            f"{key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}). Give that user's own "
             "file, or make this one anew.",
         )
 
@@ -242,10 +244,10 @@ def _invalid(key: str, why: str) -> Failed:
 
 def _make_anew(store: Store, key: str) -> str:
     """The command that makes a CSV anew, where its name tells."""
-    made = described(key)
+    made = described(manifest_key(key))
     if made is None:
         return "Make it anew with the stage that made it."
     if made.stage == "raw":
-        return f"Make it anew: steam-import fetch STEAM_ID --user {made.user_id}."
+        return f"Make it anew: steam-import fetch STEAM_ID --user {made.user_id}"
     raw = Checkpoint(made.user_id, made.stem, "raw")
     return f"Make it anew: steam-import enrich {shlex.quote(store.locate(raw.key))}"

@@ -27,7 +27,6 @@ from pipeline.frames.catalogue import Lifetimes
 from pipeline.knowledge import Knowledge
 from pipeline.lookup import Progress, no_progress
 from pipeline.settings import Settings
-from pipeline.sync import Synced, sync
 from schemas.events import EnrichEvent, EnrichResponse, FetchEvent, FetchResponse, HandlerEvent, LoadEvent, LoadResponse
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from pipeline.edges.steam import Steam
     from pipeline.edges.steam_store import SteamStore
     from pipeline.edges.twitch import Token
+    from pipeline.sync import Synced
 
 STEAM_RETRY_SECONDS = 5.0
 """Steam answers even a first call with 429 at times, and mends itself in seconds (Playnite: 5 times, 5 s apart)."""
@@ -80,23 +80,30 @@ async def fetch(settings: Settings, event: FetchEvent) -> FetchResponse:
 
 
 async def enrich(
-    settings: Settings, event: EnrichEvent, progress: Progress = no_progress, *, trust: bool = False
+    settings: Settings,
+    event: EnrichEvent,
+    progress: Progress = no_progress,
+    *,
+    trust: bool = False,
+    deadline: float | None = None,
 ) -> EnrichResponse:
-    """Stage 2 with these settings; see `stages.enrich`."""
-    async with open_knowledge(settings) as knowledge:
+    """Stage 2 with these settings; see `stages.enrich`. What is not answered by the deadline is PENDING."""
+    async with open_knowledge(settings, deadline) as knowledge:
         return await stages.enrich(store(settings), knowledge, event, progress, trust=trust)
 
 
 @asynccontextmanager
-async def open_knowledge(settings: Settings) -> AsyncIterator[Knowledge]:
-    """The catalogue, and whom to ask for what it lacks."""
+async def open_knowledge(settings: Settings, deadline: float | None = None) -> AsyncIterator[Knowledge]:
+    """The catalogue, and whom to ask for what it lacks, up to the deadline."""
     settings.require(*NEEDED_BY_ENRICH)
-    async with open_igdb(settings) as igdb, _steam_store(settings) as steam_store:
+    async with open_igdb(settings, deadline) as igdb, _steam_store(settings, deadline) as steam_store:
         yield Knowledge(catalogue(settings), igdb, steam_store, _lifetimes(settings), settings.igdb_follow_editions)
 
 
-async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -> Synced:
+async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -> "Synced":
     """Bring in all that IGDB has for Steam; see `sync.sync`."""
+    from pipeline.sync import sync  # noqa: PLC0415 - a stage imports only what it needs
+
     settings.require(*NEEDED_BY_ENRICH)
     async with open_igdb(settings) as igdb:
         return await sync(store(settings), catalogue(settings), igdb, progress)
@@ -200,19 +207,20 @@ def open_steam(settings: Settings) -> "Steam":
     return Steam(_secret(settings, "steam_api_key"), settings.steam_api_url, patience, pace=pace)
 
 
-def _steam_store(settings: Settings) -> "SteamStore":
+def _steam_store(settings: Settings, deadline: float | None = None) -> "SteamStore":
     from pipeline.edges.steam_store import SteamStore  # noqa: PLC0415 - a stage imports only what it needs
 
     patience = _patience(settings)
-    return SteamStore(settings.steam_store_api_url, replace(patience, attempts=min(patience.attempts, STORE_ATTEMPTS)))
+    patience = replace(patience, attempts=min(patience.attempts, STORE_ATTEMPTS), deadline=deadline)
+    return SteamStore(settings.steam_store_api_url, patience)
 
 
 def _lifetimes(settings: Settings) -> Lifetimes:
     return Lifetimes(timedelta(days=settings.catalogue_ttl_days), timedelta(days=settings.catalogue_miss_ttl_days))
 
 
-def open_igdb(settings: Settings) -> "Igdb":
-    """IGDB, to be asked on behalf of the configured Twitch application."""
+def open_igdb(settings: Settings, deadline: float | None = None) -> "Igdb":
+    """IGDB, to be asked on behalf of the configured Twitch application; until a time of `time.monotonic`, if given."""
     from pipeline.edges.igdb import Igdb  # noqa: PLC0415 - a stage imports only what it needs
 
     client_id, secret = str(settings.igdb_client_id), _secret(settings, "igdb_client_secret")
@@ -221,7 +229,7 @@ def open_igdb(settings: Settings) -> "Igdb":
         secret,
         base_url=settings.igdb_api_url,
         token_url=settings.twitch_token_url,
-        patience=_patience(settings),
+        patience=replace(_patience(settings), deadline=deadline),
         token=_token(client_id, sha256(secret.encode()).hexdigest(), settings.twitch_token_url),
         rhythm=_rhythm(client_id),
         multiquery=settings.igdb_multiquery,

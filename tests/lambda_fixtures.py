@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 import polars as pl
@@ -39,6 +39,15 @@ RAW_CSV = (
 )
 
 Handler = Callable[[object, object], dict[str, Any]]
+
+
+class Remaining(NamedTuple):
+    """Of Lambda's context, how much time an invocation has."""
+
+    seconds: float
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.seconds * 1000)
 
 
 def small_world() -> World:

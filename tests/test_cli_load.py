@@ -126,8 +126,9 @@ def test_an_edited_file_is_read_on_purpose_only(steam_import: SteamImport, datab
     edit(raw)
     refused = steam_import("enrich", raw)
     assert refused.status == 1
-    assert refused.err.strip().endswith(
-        f"Make it anew: steam-import fetch STEAM_ID --user {USER}. If it was edited on purpose, give --trust."
+    assert (
+        f"If it was edited on purpose, give --trust. Make it anew: steam-import fetch STEAM_ID --user {USER}\n"
+        in refused.err
     )
     trusted = steam_import("enrich", raw, "--trust")
     assert trusted.status == 0
@@ -139,7 +140,7 @@ def test_an_edited_file_is_read_on_purpose_only(steam_import: SteamImport, datab
     path.write_text(path.read_text(encoding="utf-8").replace("Somebody Does", "Nobody Does"), encoding="utf-8")
     refused = steam_import("load", enriched)
     assert refused.status == 1
-    assert f"Make it anew: steam-import enrich {raw}. " in refused.err
+    assert f"Make it anew: steam-import enrich {raw}" in refused.err
     assert steam_import("review", "export", enriched).status == 1
     assert b"Nobody Does" in steam_import("review", "export", enriched, "--trust").out.encode()
     assert steam_import("load", enriched, "--trust").status == 0

@@ -120,7 +120,7 @@ def no_answer(whom: str, error: httpx.RequestError) -> str:
 async def fetch_time(url: str, code: ErrorCode, patience: Patience) -> datetime | None:
     """The time at a server, to the second: every answer is dated, whatever it says (RFC 9110, 6.6.1); None if not."""
     async with open_client(url, patience) as client:
-        answer = await patience.repeat(lambda: send(client, code, "GET", url))
+        answer = await patience.repeat(code, lambda: send(client, code, "GET", url))
     try:
         return parsedate_to_datetime(answer.headers.get("Date", ""))
     except ValueError:

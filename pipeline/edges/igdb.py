@@ -120,7 +120,9 @@ class Igdb:
     async def _repeat(
         self, endpoint: str, text: str, kind: type[Json], slots: int = 1, patience: Patience | None = None
     ) -> Json:
-        return await (patience or self._patience).repeat(lambda: self._ask(endpoint, text, slots, kind))
+        return await (patience or self._patience).repeat(
+            "igdb_unavailable", lambda: self._ask(endpoint, text, slots, kind)
+        )
 
     async def _fetch(self, ids: Sequence[int], size: int, query: MakeQuery, on_batch: OnBatch) -> list[Answer]:
         first_pages = await self._first_pages([query(batch) for batch in batches(ids, size)])

@@ -1,5 +1,6 @@
 """One way to repeat what a repetition can mend, for every edge."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from tenacity.wait import wait_exponential, wait_random
 
 from pipeline.edges.retries import Retries
 from pipeline.errors import Retryable
+from schemas.events import ErrorCode
 
 T = TypeVar("T")
 
@@ -29,6 +31,8 @@ class Patience:
     base_seconds: float = 1.0
     attempts_of_too_much: int | None = None
     """How often to ask for what may be too much at once, where it can be asked for in parts instead."""
+    deadline: float | None = None
+    """When to stop asking and waiting, in seconds of `time.monotonic`."""
 
     answer_seconds: float = 120.0
     """How long one answer may take in all; `timeout_seconds` is for each step, and an endless one has no last step."""
@@ -38,8 +42,19 @@ class Patience:
 
     retries: Retries = field(default_factory=Retries, compare=False)
 
-    async def repeat(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call until it does not raise `Retryable`; the last one is raised. Waits double, with jitter."""
+    async def repeat(self, code: ErrorCode, call: Callable[[], Awaitable[T]]) -> T:
+        """Call until it does not raise `Retryable`; the last one is raised. Waits double, with jitter.
+
+        Raises:
+            Retryable: Of this code, if the deadline comes first.
+        """
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                return await self._repeat(call)
+        except TimeoutError:
+            raise Retryable(code, "There is no time left to ask. Run the stage again.") from None
+
+    async def _repeat(self, call: Callable[[], Awaitable[T]]) -> T:
         met = Counter[bool]()
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Retryable),

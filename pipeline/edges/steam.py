@@ -63,7 +63,7 @@ class Steam:
 
         A list shorter than its `game_count` is `steam_bad_answer`: it would look like games that were removed.
         """
-        return await self._patience.repeat(lambda: self._owned_games(steam_id64))
+        return await self._patience.repeat("steam_unavailable", lambda: self._owned_games(steam_id64))
 
     async def has_account(self, steam_id64: str) -> bool:
         """Whether the account exists."""
@@ -109,7 +109,7 @@ class Steam:
         return games
 
     async def _get(self, method: str, params: Mapping[str, str]) -> dict[str, Any]:
-        return await self._patience.repeat(lambda: self._ask(method, params))
+        return await self._patience.repeat("steam_unavailable", lambda: self._ask(method, params))
 
     async def _ask(self, method: str, params: Mapping[str, str]) -> dict[str, Any]:
         async with self._pace.slots():

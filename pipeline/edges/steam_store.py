@@ -48,7 +48,7 @@ class SteamStore:
         return await ask_in_batches(sorted(appids), ITEMS, self._ask_patiently, on_batch)
 
     async def _ask_patiently(self, appids: Sequence[int]) -> list[Any]:
-        return await self._patience.repeat(lambda: self._ask(appids))
+        return await self._patience.repeat("steam_unavailable", lambda: self._ask(appids))
 
     async def _ask(self, appids: Sequence[int]) -> list[Any]:
         ids = [{"appid": appid} for appid in appids]

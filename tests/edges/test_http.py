@@ -37,7 +37,7 @@ def in_seconds(seconds: float) -> str:
 
 def test_a_call_is_repeated_until_it_answers() -> None:
     call = Calls(passing(), passing(), passing())
-    assert asyncio.run(QUICK.repeat(call)) == "answer"
+    assert asyncio.run(QUICK.repeat("igdb_unavailable", call)) == "answer"
     assert call.count == 4
 
 
@@ -45,7 +45,7 @@ def test_after_so_many_attempts_the_last_error_is_raised() -> None:
     errors = [passing() for _ in range(9)]
     call = Calls(*errors)
     with pytest.raises(Retryable) as raised:
-        asyncio.run(QUICK.repeat(call))
+        asyncio.run(QUICK.repeat("igdb_unavailable", call))
     assert raised.value is errors[3]
     assert call.count == 4
 
@@ -54,19 +54,30 @@ def test_after_so_many_attempts_the_last_error_is_raised() -> None:
 def test_what_a_repetition_cannot_mend_is_raised_at_once(error: Exception) -> None:
     call = Calls(error)
     with pytest.raises(type(error)):
-        asyncio.run(QUICK.repeat(call))
+        asyncio.run(QUICK.repeat("igdb_unavailable", call))
     assert call.count == 1
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.2], ids=["over", "near"])
+def test_at_the_deadline_nothing_is_awaited_any_more(seconds: float) -> None:
+    started = time.monotonic()
+    patience = Patience(attempts=4, base_seconds=30.0, deadline=started + seconds)
+    with pytest.raises(Retryable, match=r"igdb_unavailable: There is no time left"):
+        asyncio.run(patience.repeat("igdb_unavailable", Calls(passing(), passing())))
+    assert time.monotonic() - started < 2
 
 
 def test_waits_double() -> None:
     started = time.monotonic()
-    asyncio.run(Patience(attempts=4, base_seconds=0.05).repeat(Calls(passing(), passing(), passing())))
+    asyncio.run(
+        Patience(attempts=4, base_seconds=0.05).repeat("igdb_unavailable", Calls(passing(), passing(), passing()))
+    )
     assert 0.05 + 0.1 + 0.2 <= time.monotonic() - started < 2
 
 
 def test_the_other_side_is_given_the_time_it_asks_for() -> None:
     started = time.monotonic()
-    assert asyncio.run(QUICK.repeat(Calls(passing(retry_after=0.3)))) == "answer"
+    assert asyncio.run(QUICK.repeat("igdb_unavailable", Calls(passing(retry_after=0.3)))) == "answer"
     assert time.monotonic() - started >= 0.3
 
 
@@ -75,7 +86,7 @@ def test_whoever_asks_for_more_than_a_minute_is_not_waited_for(seconds: float) -
     call = Calls(passing(retry_after=seconds))
     started = time.monotonic()
     with pytest.raises(PipelineError):
-        asyncio.run(QUICK.repeat(call))
+        asyncio.run(QUICK.repeat("igdb_unavailable", call))
     assert call.count == 1
     assert time.monotonic() - started < 1
 

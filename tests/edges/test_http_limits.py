@@ -89,7 +89,7 @@ def test_an_endless_answer_is_read_to_the_limit_and_no_further(headers: dict[str
 
 def test_an_answer_that_trickles_for_ever_is_given_up() -> None:
     refused = refusal(lambda _: httpx.Response(200, stream=Stream(b"x", seconds=0.01)))
-    assert refused.message == "api.example did not answer: ReadTimeout. Try again later."
+    assert refused.message == "api.example did not answer: ReadTimeout. Look at the network, and try again later."
 
 
 def test_a_bomb_is_unpacked_no_further_than_the_limit() -> None:

@@ -261,7 +261,8 @@ def test_a_missing_file_is_named_with_what_to_do(folder: Folder) -> None:
     assert refusal.code == "checkpoint_invalid"
     where = folder.store.locate("")
     assert refusal.message == (
-        f"{RAW.key}: there is no such file in {where}: check its name. Make it anew with steam-import fetch."
+        f"{RAW.key}: there is no such file in {where}: check its name. "
+        "Make it anew: steam-import fetch STEAM_ID --user user-1"
     )
 
 
@@ -344,7 +345,7 @@ def test_an_edited_file_is_refused_with_the_command_that_makes_it_anew(
     disagree(folder, checkpoint)
     with pytest.raises(PipelineError) as refused:
         read_checkpoint(folder.store, checkpoint, RawLibrary)
-    says = f"Make it anew: {command.format(tmp_path)}. If it was edited on purpose, give --trust."
+    says = f"If it was edited on purpose, give --trust. Make it anew: {command.format(tmp_path)}"
     assert refused.value.message.endswith(says)
 
 
@@ -410,7 +411,7 @@ def test_rows_of_another_user_are_refused_and_the_user_named(folder: Folder) -> 
     refusal = folder.refusal()
     assert refusal.code == "location_refused"
     assert refusal.message == (
-        f"{RAW.key} holds 1 rows of another user (user-2). Make it anew with steam-import fetch."
+        f"{RAW.key} holds 1 rows of another user (user-2). Give that user's own file, or make this one anew."
     )
 
 

@@ -1,0 +1,173 @@
+"""One zip a function, for AWS Lambda; `make package` runs it: `python -m infra.package [--to FOLDER]`."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+import grimp
+
+ROOT = Path(__file__).parent.parent
+ZIPS = ROOT / "dist" / "lambda"
+UV = ROOT / ".venv" / "bin" / "uv"
+PYTHON = "3.13"
+PLATFORMS = {"x86_64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
+OURS = ("handlers", "pipeline", "schemas")
+MEGABYTE = 1024**2
+MOST_BYTES = 250 * MEGABYTE
+"""What Lambda allows a function, unzipped."""
+
+BY_THE_RUNTIME = ("boto3",)
+SQL = ("sqlalchemy", "adbc-driver-postgresql")
+HTTP = ("httpx",)
+UNUSED = {"steam_import": SQL, "igdb_enrichment": SQL, "database_import": HTTP, "backfill": ()}
+"""The functions, each a module of `handlers`, and the dependencies that its stage has no use for."""
+
+NOT_RUN = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.cc", "*.cpp", "*.h", "*.hpp", "py.typed", ".lock")
+"""Files of the libraries that are there for compilers and type checkers."""
+
+NOT_IMPORTED = (
+    "bin",
+    "**/tests",
+    "sqlalchemy/dialects/m*sql",
+    "sqlalchemy/dialects/oracle",
+    "sqlalchemy/dialects/sqlite",
+    "sqlalchemy/ext",
+    "sqlalchemy/orm",
+    "sqlalchemy/testing",
+)
+"""Folders of the libraries that we have no use for; with them and its bytecode, a load has 248 MB."""
+
+ANY_TIME = (1980, 1, 1, 0, 0, 0)
+"""The same files make the same zip."""
+
+
+class Bundle(NamedTuple):
+    """A function's zip for an architecture, and its bytes unzipped."""
+
+    function: str
+    architecture: str
+    path: Path
+    unzipped: int
+
+    @property
+    def line(self) -> str:
+        """Its sizes."""
+        zipped = self.path.stat().st_size / MEGABYTE
+        size = f"{zipped:6.1f} MB zipped {self.unzipped / MEGABYTE:6.1f} MB unzipped"
+        return f"{self.function:<16} {self.architecture:<7} {size}"
+
+
+def functions() -> list[str]:
+    """The functions there are."""
+    return [name for name in UNUSED if (ROOT / "handlers" / f"{name}.py").exists()]
+
+
+def package(function: str, architecture: str, zips: Path = ZIPS) -> Bundle:
+    """The zip of a function, with its bytes unzipped; the lock file decides what is in it."""
+    path = zips / f"{function}-{architecture}.zip"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        bundle = Path(folder)
+        _install(function, architecture, bundle)
+        _prune(bundle)
+        _copy_ours(function, bundle)
+        _compile(bundle)
+        files = sorted(file for file in bundle.rglob("*") if file.is_file())
+        _zip(files, bundle, path)
+        return Bundle(function, architecture, path, sum(file.stat().st_size for file in files))
+
+
+def find_python() -> str | None:
+    """An interpreter of Lambda's version, if this machine has one."""
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    pyenv = sorted(map(str, versions.glob(f"{PYTHON}*/bin/python")), reverse=True)
+    for python in [*pyenv, shutil.which(f"python{PYTHON}")]:
+        if python and _is_lambdas(python):
+            return python
+    return None
+
+
+def _is_lambdas(python: str) -> bool:
+    """A shim of pyenv's may stand for nothing."""
+    version = subprocess.run([python, "--version"], capture_output=True, text=True, check=False).stdout
+    return version.startswith(f"Python {PYTHON}.")
+
+
+def _install(function: str, architecture: str, bundle: Path) -> None:
+    pruned = [option for name in (*BY_THE_RUNTIME, *UNUSED[function]) for option in ("--prune", name)]
+    export = ["export", "--locked", "--no-dev", "--no-emit-project", "--extra", "lambda", *pruned]
+    locked = _uv(*export, "--no-annotate", "--no-header")
+    where = ["--python-platform", PLATFORMS[architecture], "--python-version", PYTHON, "--target", str(bundle)]
+    _uv("pip", "install", *where, "--only-binary", ":all:", "--require-hashes", "-r", "-", given=locked)
+
+
+def _uv(*arguments: str, given: str = "") -> str:
+    """What uv prints; quiet but for errors."""
+    command = [str(UV), "--quiet", *arguments]
+    return subprocess.run(command, cwd=ROOT, input=given, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def _prune(bundle: Path) -> None:
+    """Leave out what no function runs; of the metadata, libraries read no more than versions."""
+    for folder in [folder for pattern in NOT_IMPORTED for folder in bundle.glob(pattern)]:
+        shutil.rmtree(folder)
+    unused = [file for pattern in NOT_RUN for file in bundle.rglob(pattern)]
+    metadata = [file for folder in bundle.glob("*.dist-info") for file in folder.rglob("*") if file.name != "METADATA"]
+    for file in {*unused, *metadata}:
+        if file.is_file():
+            file.unlink()
+
+
+def _copy_ours(function: str, bundle: Path) -> None:
+    """The function's module, and all of ours that it can reach."""
+    handler = f"handlers.{function}"
+    graph = grimp.build_graph(*OURS, exclude_type_checking_imports=True)
+    for module in [*OURS, handler, *graph.find_upstream_modules(handler)]:
+        source = ROOT / module.replace(".", "/")
+        source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+        if source.exists():
+            target = bundle / source.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+def _compile(bundle: Path) -> None:
+    """Bytecode that is read without a look at its source: a zip keeps no time that could be compared."""
+    python = find_python()
+    if not python:
+        print(f"No Python {PYTHON} on this machine: the bundle is left without bytecode, and starts the slower.")
+        return
+    paths = ["-s", str(bundle), "-p", "/var/task", str(bundle)]
+    compileall = [python, "-m", "compileall", "-qq", "-j", "0", "--invalidation-mode", "unchecked-hash", *paths]
+    subprocess.run(compileall, check=True)
+
+
+def _zip(files: Iterable[Path], bundle: Path, path: Path) -> None:
+    with ZipFile(path, "w") as archive:
+        for file in files:
+            entry = ZipInfo(str(file.relative_to(bundle)), ANY_TIME)
+            entry.compress_type = ZIP_DEFLATED
+            entry.external_attr = (0o755 if os.access(file, os.X_OK) else 0o644) << 16
+            archive.writestr(entry, file.read_bytes())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Package every function for every architecture, and print the sizes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--to", type=Path, default=ZIPS, help="the folder for the zips")
+    zips = parser.parse_args(arguments).to
+    bundles = [package(function, platform, zips) for function in functions() for platform in PLATFORMS]
+    print(*[bundle.line for bundle in bundles], sep="\n")
+    if too_large := [bundle.path.name for bundle in bundles if bundle.unzipped > MOST_BYTES]:
+        sys.exit(f"Lambda allows {MOST_BYTES // MEGABYTE} MB unzipped: {', '.join(too_large)}.")
+
+
+if __name__ == "__main__":
+    main()
