@@ -72,3 +72,4 @@ package: setup ## A zip for each Lambda function and architecture, in dist/lambd
 .PHONY: release-check
 release-check: setup ## Whether this can be released: version, changelog, lock, bundles, wheel and sdist
 	.venv/bin/python -m infra.release_check
+	.venv/bin/python -m benchmarks.backfill
