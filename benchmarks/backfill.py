@@ -138,7 +138,9 @@ def tell(measured: Measured) -> None:
     for step in SHARD_STEPS:
         print(f"  {step}: {measured.seconds[step]:.1f} s, {rows / measured.seconds[step]:,.0f} rows a second")
     print(f"  look-up: {measured.seconds[CATALOGUE]:.1f} s, {measured.igdb_requests} requests to IGDB")
-    print(f"  peak memory: {measured.peak_mb:,.0f} MB; {measured.milliseconds_per_user:.1f} ms a user beside the look-up")
+    print(
+        f"  peak memory: {measured.peak_mb:,.0f} MB; {measured.milliseconds_per_user:.1f} ms a user beside the look-up"
+    )
 
 
 def judge(large: Measured, small: Measured, of_one: int) -> list[bool]:

@@ -1,0 +1,109 @@
+"""A backfill that is killed again and again, and resumed each time."""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipeline.contract import Store
+from pipeline.layout import Shard
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import World
+from schemas.backfill import SHARD_STEPS
+from tests.backfills import crowd, listed
+from tests.database_fixtures import NewDatabase
+from tests.slow.crowds import RUN_ID, Place, place
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+USERS, GAMES, APPS, SHARD_SIZE, KILLS = 60, 30, 300, 5, 10
+SHARDS = USERS // SHARD_SIZE
+FILES = SHARDS * (1 + len(SHARD_STEPS))
+"""The users of each shard, and a manifest of each step."""
+
+LONGEST_DELAY_SECONDS = 0.3
+NEAR_THE_END = FILES - 3
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(World.synthetic(APPS, bare_every=7, shared_every=5), limits=False) as running:
+        yield running
+
+
+def test_a_backfill_killed_ten_times_ends_as_one_that_never_was(
+    sandbox: Sandbox, tmp_path: Path, new_database: NewDatabase
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # noqa: T201 - pytest shows it where the test fails
+    chance = random.Random(seed)
+    users = listed(a_crowd(sandbox.world))
+    unbroken = place(sandbox, tmp_path / "unbroken", new_database(2026), users)
+    unbroken.to_the_end(SHARD_SIZE)
+
+    broken = place(sandbox, tmp_path / "broken", new_database(2026), users)
+    through: list[tuple[int, set[str]]] = []
+    for files in sorted(chance.sample(range(1, FILES + 1), KILLS)):
+        is_killed = kill(broken, files, chance.uniform(0, LONGEST_DELAY_SECONDS))
+        assert is_killed or files > NEAR_THE_END
+        assert_nothing_is_half_written(broken.store)
+        through.append((len(sandbox.requests), fetched(broken.store)))
+    broken.to_the_end(SHARD_SIZE)
+
+    assert broken.end_state() == unbroken.end_state()
+    for requests, accounts in through:
+        assert accounts & {record.params.get("steamid") for record in sandbox.requests[requests:]} == set()
+
+
+def a_crowd(world: World) -> list[str]:
+    """Accounts with libraries, one of them with a row that is set aside; the last one does not exist."""
+    accounts = crowd(world, USERS - 1, GAMES)
+    world.add_owned(accounts[3], 2**40, "No appid can be so large")
+    return [*accounts, World.UNKNOWN_ACCOUNT]
+
+
+def kill(broken: Place, files: int, delay: float) -> bool:
+    """Start the backfill, kill it so many seconds after so many files are there; whether it did not end before."""
+    done = count(broken)
+    with broken.started(SHARD_SIZE) as process:
+        # It gets to do one thing at least, unless all is done.
+        while process.poll() is None and count(broken) < min(max(files, done + 1), FILES):
+            time.sleep(0.01)
+        time.sleep(delay)
+        process.kill()
+    return process.returncode != 0
+
+
+def count(broken: Place) -> int:
+    shards = [Shard(RUN_ID, number) for number in range(SHARDS)]
+    keys = {key for shard in shards for key in (shard.users_key, *map(shard.manifest_key, SHARD_STEPS))}
+    return len(keys & broken.store.list("backfills/").keys())
+
+
+def assert_nothing_is_half_written(store: Store) -> None:
+    for key in store.list(""):
+        body, path = store.read(key) or b"", Path(key)
+        match path.suffix:
+            case ".json":
+                assert json.loads(body), key
+            case ".parquet":
+                assert pl.read_parquet(BytesIO(body)).width, key
+            case _:
+                assert body.endswith(b"\n"), key
+        digest = path.name.partition(".")[0].rpartition("-")[2]
+        assert len(digest) != 16 or sha256(body).hexdigest().startswith(digest), key
+
+
+def fetched(store: Store) -> set[str]:
+    """The accounts of the shards that need not be fetched again."""
+    found: set[str] = set()
+    for number in range(SHARDS):
+        body = store.read(Shard(RUN_ID, number).manifest_key("fetch"))
+        found |= {user["steam_id64"] for user in json.loads(body)["users"]} if body else set()
+    return found
