@@ -62,6 +62,7 @@ bench: setup ## The figures of the project: accuracy, requests, ratios
 	.venv/bin/python -m benchmarks.candidates
 	.venv/bin/python -m benchmarks.catalogue
 	.venv/bin/python -m benchmarks.load
+	.venv/bin/python -m benchmarks.backfill
 	.venv/bin/python -m benchmarks.hardening 20
 	.venv/bin/python -m benchmarks.cold_start
 
@@ -72,4 +73,3 @@ package: setup ## A zip for each Lambda function and architecture, in dist/lambd
 .PHONY: release-check
 release-check: setup ## Whether this can be released: version, changelog, lock, bundles, wheel and sdist
 	.venv/bin/python -m infra.release_check
-	.venv/bin/python -m benchmarks.backfill

@@ -95,7 +95,7 @@ def steam_import(folder: str, sandbox: Sandbox, arguments: Sequence[str], **sett
     log = Path(folder, "log")
     with (
         log.open("wb") as messages,
-        subprocess.Popen(  # noqa: S603 - our own program
+        subprocess.Popen(
             [PROGRAM, *arguments], cwd=folder, env=os.environ | own, stdout=messages, stderr=messages
         ) as process,
     ):

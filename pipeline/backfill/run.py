@@ -34,12 +34,13 @@ async def over_shards(
 ) -> None:
     """Do a step of every shard for which it is not done; of a shard that fails, note why.
 
-    Workers who share a backfill begin at different shards. `progress` is told how many of the `users` are through.
+    Workers who share a backfill fetch from different shards on; loads go in order, for of several apps of one game the
+    first that is loaded gives it its `steamAppId`. `progress` is told how many of the `users` are through.
 
     Raises:
         PipelineError: What stops all shards: it is refused, a limit is reached, or three in a row have failed.
     """
-    begin = random.randrange(len(shards) or 1)  # noqa: S311 - where to begin is no secret
+    begin = random.randrange(len(shards) or 1) if step == "fetch" else 0  # noqa: S311 - where to begin is no secret
     left, through = [*shards[begin:], *shards[:begin]], 0
 
     def on_shard(record: ShardRecord) -> None:

@@ -103,7 +103,9 @@ class _Transport(httpx.AsyncBaseTransport):
             self._recording.add(request, at, None, type(error).__name__)
             raise
         self._recording.add(request, at, answer, answer.text)
-        return answer
+        # Another one, for the stream of this is read.
+        headers = [(name, value) for name, value in answer.headers.raw if name.lower() != b"content-encoding"]
+        return httpx.Response(answer.status_code, headers=headers, content=answer.content)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
