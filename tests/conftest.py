@@ -1,6 +1,18 @@
+import pytest
 from hypothesis import settings
 
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.load_profile("quick")
 
 pytest_plugins = ["tests.database_fixtures", "tests.lambda_fixtures"]
+
+ONE_GENERATION = {"test_journey.py", "test_load_overrides.py", "test_neighbours.py", "test_pgbouncer.py"}
+"""What these test hardly depends on the generation of the tables: the older one is for `make test-slow`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if item.path.name in ONE_GENERATION and params.get("generation") == 2025:
+            item.add_marker(pytest.mark.slow)

@@ -47,7 +47,9 @@ def one_at_a_time(handler: Handler) -> Handler:
     return take_turn
 
 
-@pytest.mark.parametrize("shards", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("shards", [3, 20])
 def test_the_state_machine_and_the_command_line_give_one_report(
     deployed: Sandbox, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shards: int
 ) -> None:

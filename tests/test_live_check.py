@@ -35,6 +35,7 @@ def verdicts(shown: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bucket")
 def test_the_check_prints_a_verdict_for_every_fact_and_no_secret(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
