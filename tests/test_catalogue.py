@@ -121,7 +121,7 @@ def import_many(sandbox: Sandbox, store: DirectoryStore, users: int, games: int,
 @pytest.mark.parametrize(
     ("users", "games", "apps"),
     [
-        (20, 30, 400),
+        (20, 30, 200),
         pytest.param(1000, 200, 20_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     ],
 )
