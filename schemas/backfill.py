@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.events import USER_ID, ErrorCode, HandlerEvent, StageResponse
-from schemas.staging import Exact
+from schemas.exact import Exact
 
 RUN_ID = r"^[A-Za-z0-9_-]{1,80}$"
 """What Step Functions allow an execution to be called, and a folder can be."""

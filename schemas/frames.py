@@ -6,6 +6,7 @@ import pandera.polars as pa
 import polars as pl
 
 from schemas.events import USER_ID
+from schemas.exact import Exact
 
 KINDS = (
     "game",
@@ -57,15 +58,7 @@ MatchStatus = Annotated[pl.Enum, MATCH_STATUSES]
 MatchReason = Annotated[pl.Enum, MATCH_REASONS]
 
 
-class _Exact(pa.DataFrameModel):
-    class Config:
-        """Exactly these columns, in this order, of these types."""
-
-        strict = True
-        ordered = True
-
-
-class RawLibrary(_Exact):
+class RawLibrary(Exact):
     """One row per app Steam says the user owns, in Steam's own names (IPlayerService/GetOwnedGames)."""
 
     user_id: str = pa.Field(str_matches=USER_ID, description="SavePoint's id of the owner")
@@ -139,14 +132,14 @@ class DecodedLibrary(MatchedLibrary):
     )
 
 
-class ExternalGames(_Exact):
+class ExternalGames(Exact):
     """Which games IGDB says a Steam app is: one row per pair."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
     igdb_id: pl.Int32 = pa.Field(ge=1, description="IGDB's id of a game")
 
 
-class Games(_Exact):
+class Games(Exact):
     """One row per IGDB game."""
 
     igdb_id: pl.Int32 = pa.Field(unique=True, ge=1, description="IGDB's id of the game")
@@ -161,7 +154,7 @@ class Games(_Exact):
     platforms: Annotated[pl.List, PLATFORM] = pa.Field(description="Its platforms")
 
 
-class Matches(_Exact):
+class Matches(Exact):
     """What IGDB says of an app: one row per app that was asked for."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
@@ -198,7 +191,7 @@ StoreType = Annotated[pl.Enum, STORE_TYPES]
 Action = Annotated[pl.Enum, ACTIONS]
 
 
-class Catalogue(_Exact):
+class Catalogue(Exact):
     """What the store and IGDB know of an app, whoever owns it: one row per app."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
@@ -224,14 +217,14 @@ class Catalogue(_Exact):
     looked_up_at: Time = pa.Field(nullable=True, description="When IGDB was asked")
 
 
-class StoreTypes(_Exact):
+class StoreTypes(Exact):
     """What the store answered: one row per app that was asked for."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     store_type: StoreType = pa.Field(nullable=True, description="Its type; null when the store hides it")
 
 
-class Overrides(_Exact):
+class Overrides(Exact):
     """The humans' word, honoured in every run: one row per app."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")

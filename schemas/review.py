@@ -6,6 +6,7 @@ import pandera.polars as pa
 import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from schemas.exact import Exact
 from schemas.frames import ACTIONS, KINDS, MATCH_REASONS, MATCH_STATUSES
 from schemas.igdb import Id, Name, Number
 from schemas.overrides import Override
@@ -13,15 +14,7 @@ from schemas.overrides import Override
 MOST_CANDIDATES = 5
 
 
-class _Exact(pa.DataFrameModel):
-    class Config:
-        """Exactly these columns, in this order, of these types."""
-
-        strict = True
-        ordered = True
-
-
-class Wanted(_Exact):
+class Wanted(Exact):
     """The apps that candidates are looked for: one row per app."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
@@ -29,7 +22,7 @@ class Wanted(_Exact):
     search: str = pa.Field(nullable=True, description="What to search for on IGDB; null where the name says nothing")
 
 
-class Found(_Exact):
+class Found(Exact):
     """What IGDB found for apps: one row per app and game."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
@@ -42,7 +35,7 @@ class Found(_Exact):
     is_on_computers: bool = pa.Field(description="Whether it is out for Windows, macOS or Linux")
 
 
-class Candidates(_Exact):
+class Candidates(Exact):
     """The games that an app may be, the likeliest first: up to five rows per app."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
@@ -51,7 +44,7 @@ class Candidates(_Exact):
     score: pl.Int32 = pa.Field(ge=0, le=100, description="How alike the names are; 100: but for case, the same")
 
 
-class ReviewSheet(_Exact):
+class ReviewSheet(Exact):
     """The file that a person fills in: one row per app of a run that is unmatched, or need not be filtered."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")

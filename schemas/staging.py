@@ -10,20 +10,12 @@ from typing import Annotated
 import pandera.polars as pa
 import polars as pl
 
+from schemas.exact import Exact
+
 NaiveTime = Annotated[pl.Datetime, "ms", None]
 
 FALLBACKS = {"name": (" (IGDB ", ")"), "slug": ("-igdb-", "")}
 """What stands before and after the IGDB id in a name or slug, which must be unique, that another row has taken."""
-
-
-class Exact(pa.DataFrameModel):
-    """What every staged frame is checked for besides its columns."""
-
-    class Config:
-        """Exactly these columns, in this order, of these types."""
-
-        strict = True
-        ordered = True
 
 
 class StagedImportedGames(Exact):
