@@ -64,6 +64,7 @@ class Seen(Exact):
     user_id: str = pa.Field(unique=True, description="SavePoint's id of the user")
     seen_digest: str = pa.Field(description="Digest of the rows that were last loaded")
     seen_database: str = pa.Field(description="The database that they were loaded into")
+    seen_at: str = pa.Field(description="When that was: of several times the last one counts")
 
 
 class Outcomes(Exact):
