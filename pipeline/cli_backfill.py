@@ -138,7 +138,7 @@ def _read(place: Store, users_csv: str) -> bytes:
 
 
 def _users_of(place: Store, plan: PlanRecord) -> list[str]:
-    return [user_id for files in shards_of(place, plan) for user_id in files.users()["user_id"]]
+    return [user_id for users in each(ShardFiles.users, shards_of(place, plan)) for user_id in users["user_id"]]
 
 
 def _tell_refused(draft: Draft) -> None:
@@ -161,9 +161,12 @@ def _tell_planned(settings: Settings, place: Store, plan: PlanRecord, *, as_json
 
 def _done(place: Store, plan: PlanRecord) -> dict[str, int]:
     """How many shards are through each step, and how many users were fetched."""
-    done: Counter[str] = Counter(users_fetched=0)
-    for files in shards_of(place, plan):
-        steps = files.done() if place.read(files.shard.users_key) is not None else {}
-        done.update(steps.keys())
-        done["users_fetched"] += len(steps["fetch"].users) if "fetch" in steps else 0
+    done: Counter[str] = Counter()
+    for counts in each(_done_of, shards_of(place, plan) if find_plan(place, plan.run_id) else []):
+        done.update(counts)
     return {"users_fetched": done["users_fetched"], **{step: done[step] for step in SHARD_STEPS}}
+
+
+def _done_of(files: ShardFiles) -> dict[str, int]:
+    steps = files.done()
+    return {"users_fetched": len(steps["fetch"].users) if "fetch" in steps else 0, **dict.fromkeys(steps, 1)}
