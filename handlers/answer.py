@@ -21,6 +21,9 @@ Event = TypeVar("Event", bound=HandlerEvent)
 Response = TypeVar("Response", bound=StageResponse)
 T = TypeVar("T")
 
+SPARE_SECONDS = 30.0
+"""Before the function's time runs out: to write what is known, and to end."""
+
 log = structlog.get_logger()
 
 
@@ -62,6 +65,12 @@ def _done(event: object, event_type: type[Event], stage: Callable[[Settings, Eve
 def _report(stage: str, error: PipelineError, seconds: float) -> None:
     log.warning("failed", error_code=error.code, error=error.message, seconds=seconds)
     metrics.emit_failed(stage, error.code, seconds)
+
+
+def deadline_of(context: object) -> float | None:
+    """When to stop asking, in seconds of `time.monotonic`; a context without a time limit has none."""
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    return monotonic() + remaining() / 1000 - SPARE_SECONDS if remaining else None
 
 
 def run(stage: Coroutine[None, None, T]) -> T:

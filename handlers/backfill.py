@@ -2,11 +2,18 @@
 
 from typing import Any
 
-from handlers.answer import answer, run
+from handlers.answer import answer, deadline_of, run
 from pipeline.backfills import do_step
 from schemas.backfill import BackfillEvent, BackfillResponse
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
     """`{step, run_id, …}`: the plan, a shard's fetch, enrich or load, the one look-up, or the report."""
-    return answer(event, BackfillEvent, BackfillResponse, lambda settings, step: run(do_step(settings, step)), context)
+    deadline = deadline_of(context)
+    return answer(
+        event,
+        BackfillEvent,
+        BackfillResponse,
+        lambda settings, step: run(do_step(settings, step, deadline)),
+        context,
+    )

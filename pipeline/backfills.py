@@ -7,7 +7,7 @@ from typing import cast
 
 from pipeline import wiring
 from pipeline.backfill.catalogue import look_up
-from pipeline.backfill.files import ShardFiles
+from pipeline.backfill.files import ShardFiles, each
 from pipeline.backfill.plan import REPORT, SHARDS, draft_plan, make_plan, require_plan, shards_of
 from pipeline.backfill.report import write_report
 from pipeline.backfill.run import Do, attempt, over_shards
@@ -57,17 +57,19 @@ async def run_backfill(
     return write_report(place, plan)
 
 
-async def look_up_all(settings: Settings, plan: PlanRecord, progress: Progress = no_progress) -> dict[str, int]:
-    """The one look-up of a backfill; see `look_up`."""
+async def look_up_all(
+    settings: Settings, plan: PlanRecord, progress: Progress = no_progress, deadline: float | None = None
+) -> dict[str, int]:
+    """The one look-up of a backfill; see `look_up`. What is not answered by the deadline is PENDING."""
     settings.require(*wiring.NEEDED_BY_ENRICH)
     place = wiring.store(settings)
-    async with wiring.open_knowledge(settings) as knowledge:
+    async with wiring.open_knowledge(settings, deadline) as knowledge:
         record = await look_up(place, plan, shards_of(place, plan), knowledge, progress)
     return record.counts
 
 
-async def do_step(settings: Settings, event: BackfillEvent) -> BackfillResponse:
-    """One step for one shard, or for all: what a state machine asks for.
+async def do_step(settings: Settings, event: BackfillEvent, deadline: float | None = None) -> BackfillResponse:
+    """One step for one shard, or for all: what a state machine asks for; outside APIs are asked up to the deadline.
 
     Raises:
         PipelineError: What the step met.
@@ -88,10 +90,9 @@ async def do_step(settings: Settings, event: BackfillEvent) -> BackfillResponse:
             update={"report": place.locate(backfill_key(plan.run_id, REPORT)), "stats": report.users}
         )
     if event.step == "catalogue":
-        return response.model_copy(update={"stats": await look_up_all(settings, plan)})
-    record = await _do_shard(
-        settings, plan, event.step, ShardFiles(place, Shard(plan.run_id, cast("int", event.shard)))
-    )
+        return response.model_copy(update={"stats": await look_up_all(settings, plan, deadline=deadline)})
+    files = ShardFiles(place, Shard(plan.run_id, cast("int", event.shard)))
+    record = await _do_shard(settings, plan, event.step, files, deadline)
     return response.model_copy(update={"stats": {"users": len(record.users), **record.counts}})
 
 
@@ -106,10 +107,12 @@ def _plan(settings: Settings, event: BackfillEvent) -> PlanRecord:
     return make_plan(place, event.users, draft_plan(place, body, run_id=event.run_id, size=size))
 
 
-async def _do_shard(settings: Settings, plan: PlanRecord, step: ShardStep, files: ShardFiles) -> ShardRecord:
+async def _do_shard(
+    settings: Settings, plan: PlanRecord, step: ShardStep, files: ShardFiles, deadline: float | None
+) -> ShardRecord:
     if files.shard.number >= plan.shards:
         raise Refused("bad_event", f"The backfill {plan.run_id} has {plan.shards} shards, and no {files.shard.number}.")
-    async with doing(settings, step) as do:
+    async with doing(settings, step, deadline) as do:
         record = await attempt(files, step, do)
     if record is None:
         raise Failed("checkpoint_invalid", f"Shard {files.shard.number}: the step before {step} is not done.")
@@ -117,12 +120,12 @@ async def _do_shard(settings: Settings, plan: PlanRecord, step: ShardStep, files
 
 
 @asynccontextmanager
-async def doing(settings: Settings, step: ShardStep) -> AsyncIterator[Do]:
+async def doing(settings: Settings, step: ShardStep, deadline: float | None = None) -> AsyncIterator[Do]:
     """How a step of a shard is done, with its clients open."""
     settings.require(*NEEDED[step])
     if step == "fetch":
         async with wiring.open_steam(settings) as steam:
-            yield lambda files: fetch_shard(files, steam)
+            yield lambda files: fetch_shard(files, steam, deadline)
     elif step == "enrich":
         catalogue = wiring.catalogue(settings)
 
@@ -146,17 +149,20 @@ def within_day(settings: Settings, shards: Sequence[ShardFiles], do: Do) -> Do:
 
     Raises:
         Retryable: `steam_rate_limited`.
+        Refused: `configuration`, where no day is enough for a shard.
     """
-    today = datetime.now(UTC).date()
-    records = [record for files in shards if (record := files.record("fetch"))]
-    spent = sum(record.requests for record in records if record.finished_at.date() == today)
+    allowed, spent = settings.steam_requests_per_day, sum(each(_spent_today, shards))
 
     async def fetch(files: ShardFiles) -> ShardRecord:
         nonlocal spent
-        if spent + files.users().height > settings.steam_requests_per_day:
+        needed = files.users().height
+        if needed > allowed:
+            says = f"A shard of {needed} users takes as many requests to Steam, and STEAM_REQUESTS_PER_DAY is {allowed}"
+            raise Refused("configuration", f"{says}. Plan smaller ones, with --shard-size.")
+        if spent + needed > allowed:
             raise Retryable(
                 "steam_rate_limited",
-                f"{spent} requests went to Steam today, and it allows {settings.steam_requests_per_day} a day "
+                f"{spent} requests went to Steam today, and it allows {allowed} a day "
                 "(STEAM_REQUESTS_PER_DAY). Go on tomorrow.",
             )
         record = await do(files)
@@ -164,3 +170,8 @@ def within_day(settings: Settings, shards: Sequence[ShardFiles], do: Do) -> Do:
         return record
 
     return fetch
+
+
+def _spent_today(files: ShardFiles) -> int:
+    fetched = files.record("fetch")
+    return fetched.requests if fetched and fetched.finished_at.date() == datetime.now(UTC).date() else 0

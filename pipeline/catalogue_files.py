@@ -27,6 +27,10 @@ TRIES = 10
 MOST_APPS = 5_000_000
 """Steam has some 300,000; a file of a few bytes can say that it has any number."""
 
+# Polars panics over some bytes that are no Parquet, 8 in 3,000 files with a few bytes changed.
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, SchemaErrors)
+"""What a Parquet file may raise that is none of ours."""
+
 log = structlog.get_logger()
 
 
@@ -121,8 +125,7 @@ class CatalogueFiles:
             if version == SCHEMA_VERSION and apps <= MOST_APPS:
                 return _Part(Catalogue.validate(pl.read_parquet(body), lazy=True), body, is_whole=True)
             fault = f"schema version {version}, {apps} apps"
-        # Polars panics over some bytes that are no Parquet, 8 in 3,000 files with a few bytes changed.
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, SchemaErrors) as error:
+        except UNREADABLE as error:
             fault = type(error).__name__
         log.warning("catalogue file set aside", key=key, fault=fault)
         return _Part(empty(), body, is_whole=False)

@@ -57,19 +57,28 @@ def read_checkpoint(
             user's.
     """
     read = _read(store, checkpoint.key, model, checkpoint.user_id, trust=trust)
-    _check_owners(read.rows, checkpoint.key, [checkpoint.user_id])
+    check_owners(read.rows, checkpoint.key, [checkpoint.user_id])
     return read
 
 
-def read_rows(body: bytes, key: str, model: type[pa.DataFrameModel], users: Collection[str]) -> pl.DataFrame:
-    """The rows of a CSV that is proven, if they are of these users.
-
-    Raises:
-        Failed: `checkpoint_invalid`, naming the file, the row and the column; `location_refused`.
-    """
-    rows = _conform(_text(body, key, model), key, model)
-    _check_owners(rows, key, users)
+def read_rows(body: bytes, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+    """The rows of a CSV that is proven; raises `checkpoint_invalid`, naming the file, the row and the column."""
+    rows, failures = check(_text(body, key, model), model)
+    if failures.height:
+        index, failed = failures.row(0)
+        raise _invalid(key, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
     return rows
+
+
+def check_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
+    """Refuse rows of anybody but these users: `location_refused`."""
+    strangers = rows.filter(~pl.col("user_id").is_in(users))
+    if strangers.height:
+        raise Failed(
+            "location_refused",
+            f"{key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}). Give that user's own "
+            "file, or make this one anew.",
+        )
 
 
 def read_copy(store: Store, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
@@ -156,7 +165,7 @@ def _read(
         manifest = _proof(store, source, body, user_id, trust=trust)
         if not manifest:
             _check_shape(body, key)
-        rows = _conform(_text(body, key, model), key, model)
+        rows = read_rows(body, key, model)
         if manifest and manifest.rows != rows.height:
             raise _invalid(key, f"it has {rows.height} rows, and {manifest_key(key)} tells of {manifest.rows}.")
     except Failed as error:
@@ -218,24 +227,6 @@ def _short(lines: Iterable[str]) -> Iterator[str]:
         if len(line) > LONGEST_LINE:
             raise csv.Error(f"a line is longer than {LONGEST_LINE:,} characters")
         yield line
-
-
-def _conform(rows: pl.DataFrame, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
-    conforming, failures = check(rows, model)
-    if failures.height:
-        index, failed = failures.row(0)
-        raise _invalid(key, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
-    return conforming
-
-
-def _check_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
-    strangers = rows.filter(~pl.col("user_id").is_in(users))
-    if strangers.height:
-        raise Failed(
-            "location_refused",
-            f"{key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}). Give that user's own "
-            "file, or make this one anew.",
-        )
 
 
 def _invalid(key: str, why: str) -> Failed:

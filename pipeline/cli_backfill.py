@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from pipeline import wiring
+from pipeline.backfill.files import ShardFiles, each
 from pipeline.backfill.plan import Draft, draft_plan, find_plan, make_plan, plan_of, require_plan, shards_of
 from pipeline.backfill.replay import reopen
 from pipeline.backfill.report import OUTCOMES_CSV
@@ -24,7 +25,7 @@ from pipeline.options import DATABASE, IGDB, STEAM, TIMEOUTS, json_option, with_
 from pipeline.settings import Settings
 from pipeline.terminal import console, progress_bars, say
 from pipeline.terminal_backfill import balance, planned
-from schemas.backfill import LARGEST_SHARD, SHARD_SIZE, SHARD_STEPS, PlanRecord, ShardStep
+from schemas.backfill import LARGEST_SHARD, SHARD_SIZE, SHARD_STEPS, PlanRecord, Report, ShardStep
 
 PACE = ("steam_requests_per_second", "steam_concurrency", "steam_requests_per_day")
 REFUSED_SHOWN = 20
@@ -104,12 +105,18 @@ def _run(settings: Settings, plan: PlanRecord, steps: Sequence[ShardStep], *, as
     else:
         console().print(balance(report))
         click.echo(place.locate(backfill_key(plan.run_id, OUTCOMES_CSV)))
-    failures = [failure for files in shards_of(place, plan) if (failure := files.failure())]
-    if failures:
-        kind = Retryable if any(failure.retryable for failure in failures) else Failed
-        error = kind(failures[0].error_code, f"{len(failures)} shards failed, the first: {failures[0].error}")
-        error.add_note(_how_to_go_on(plan))
-        raise error
+    if not report.is_complete:
+        raise _incomplete(place, plan, report)
+
+
+def _incomplete(place: Store, plan: PlanRecord, report: Report) -> PipelineError:
+    """Shards that failed, and may go through later if any of them may."""
+    noted = [failure for failure in each(ShardFiles.failure, shards_of(place, plan)) if failure]
+    kind = Retryable if any(failure.retryable for failure in noted) else Failed
+    says = f"{len(report.failures)} shards failed, the first: {report.failures[0]}"
+    error = kind(noted[0].error_code if noted else "checkpoint_invalid", says)
+    error.add_note(_how_to_go_on(plan))
+    return error
 
 
 def _how_to_go_on(plan: PlanRecord) -> str:
@@ -131,7 +138,7 @@ def _read(place: Store, users_csv: str) -> bytes:
 
 
 def _users_of(place: Store, plan: PlanRecord) -> list[str]:
-    return [user_id for files in shards_of(place, plan) for user_id in files.users()["user_id"]]
+    return [user_id for users in each(ShardFiles.users, shards_of(place, plan)) for user_id in users["user_id"]]
 
 
 def _tell_refused(draft: Draft) -> None:
@@ -154,9 +161,12 @@ def _tell_planned(settings: Settings, place: Store, plan: PlanRecord, *, as_json
 
 def _done(place: Store, plan: PlanRecord) -> dict[str, int]:
     """How many shards are through each step, and how many users were fetched."""
-    done: Counter[str] = Counter(users_fetched=0)
-    for files in shards_of(place, plan):
-        steps = files.done() if place.read(files.shard.users_key) is not None else {}
-        done.update(steps.keys())
-        done["users_fetched"] += len(steps["fetch"].users) if "fetch" in steps else 0
+    done: Counter[str] = Counter()
+    for counts in each(_done_of, shards_of(place, plan) if find_plan(place, plan.run_id) else []):
+        done.update(counts)
     return {"users_fetched": done["users_fetched"], **{step: done[step] for step in SHARD_STEPS}}
+
+
+def _done_of(files: ShardFiles) -> dict[str, int]:
+    steps = files.done()
+    return {"users_fetched": len(steps["fetch"].users) if "fetch" in steps else 0, **dict.fromkeys(steps, 1)}

@@ -15,7 +15,6 @@ RUN_ID = r"^[A-Za-z0-9_-]{1,80}$"
 """What Step Functions allow an execution to be called, and a folder can be."""
 
 SHARD_SIZE, LARGEST_SHARD = 200, 1_000
-SCHEMA_VERSION = 1
 
 OUTCOMES = ("done", "empty", "private", "not_found", "failed", "rejected")
 Outcome = Annotated[pl.Enum, OUTCOMES]
@@ -64,6 +63,7 @@ class Seen(Exact):
     user_id: str = pa.Field(unique=True, description="SavePoint's id of the user")
     seen_digest: str = pa.Field(description="Digest of the rows that were last loaded")
     seen_database: str = pa.Field(description="The database that they were loaded into")
+    seen_at: str = pa.Field(description="When that was: of several times the last one counts")
 
 
 class Outcomes(Exact):
@@ -104,7 +104,7 @@ class StepRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     run_id: str
     input: str
     counts: dict[str, int] = {}
@@ -146,7 +146,7 @@ class PlanRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     run_id: RunId
     source: str
     input: str
@@ -204,7 +204,7 @@ class Effort(BaseModel):
 class Report(BaseModel):
     """What became of a backfill. All but `effort` and `written` is the same however often it was interrupted."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     run_id: str
     input: str
     is_complete: bool

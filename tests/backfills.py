@@ -75,14 +75,17 @@ class Operator:
         return Operator(self.settings.model_copy(update=settings))
 
 
+def fetcher(sandbox: Sandbox, folder: Path) -> Operator:
+    """An operator without a database."""
+    given = {name.lower(): value for name, value in (sandbox.environment | QUICK_SETTINGS).items()}
+    return Operator(Settings.model_validate(given | FAST | {"store_url": str(folder), "log_level": "ERROR"}))
+
+
 def operator(sandbox: Sandbox, folder: Path, database_url: str, users: int) -> Operator:
     """An operator whose database has the users user-0, user-1, …"""
-    given = {name.lower(): value for name, value in (sandbox.environment | QUICK_SETTINGS).items()}
-    settings = Settings.model_validate(
-        given | FAST | {"store_url": str(folder), "database_url": SecretStr(database_url), "log_level": "ERROR"}
-    )
-    wiring.database(settings).ensure_users([f"user-{number}" for number in range(users)])
-    return Operator(settings)
+    loader = fetcher(sandbox, folder).changed(database_url=SecretStr(database_url))
+    wiring.database(loader.settings).ensure_users([f"user-{number}" for number in range(users)])
+    return loader
 
 
 def imported(url: str) -> pl.DataFrame:

@@ -6,24 +6,25 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline.backfill.plan import shards_of
+from pipeline.backfill.files import READERS, each
+from pipeline.backfill.plan import find_plan, read_seen, shards_of
 from pipeline.backfill.replay import reopen
+from pipeline.backfill.report import read_report, write_report
 from pipeline.errors import Failed, Refused, Retryable
 from pipeline.layout import SEEN, backfill_key
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from tests.backfills import Operator, crowd, imported, listed, operator, without_effort
-from tests.database_fixtures import NewDatabase, rows_of
+from tests.backfills import Operator, crowd, fetcher, imported, listed, operator, without_effort
+from tests.database_fixtures import NewDatabase, execute, rows_of
 from tests.stores import names
 
-USERS, GAMES = 7, 12
+USERS, GAMES = 4, 12
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    world = World.recorded()
-    with Sandbox(world, limits=False) as running:
+    with Sandbox(World.recorded(), limits=False) as running:
         yield running
 
 
@@ -42,24 +43,30 @@ def here(sandbox: Sandbox, tmp_path: Path, url: str) -> Operator:
     return operator(sandbox, tmp_path, url, USERS)
 
 
+@pytest.fixture
+def fetching(sandbox: Sandbox, tmp_path: Path) -> Operator:
+    return fetcher(sandbox, tmp_path)
+
+
 def test_every_user_ends_in_one_outcome_and_the_books_balance(
     here: Operator, sandbox: Sandbox, accounts: list[str], url: str
 ) -> None:
     sandbox.world.add_owned(accounts[0], 2**40, "No appid can be so large")
     sandbox.faults.add(Fault(when=lambda query: accounts[1] in query, status=500))
     users = listed(
-        [*accounts[:5], World.PRIVATE_ACCOUNT, World.EMPTY_ACCOUNT],
+        [*accounts[:3], World.PRIVATE_ACCOUNT],
+        f"empty,{World.EMPTY_ACCOUNT}",
         f"gone,{World.UNKNOWN_ACCOUNT}",
-        f"nobody,{accounts[6]}",
+        f"nobody,{accounts[3]}",
         "=bad(),76561197960287930",
         f"user-2,{accounts[2]}",
     )
-    report = here.backfill(users)
+    report = here.backfill(users, size=10)
     outcomes = here.outcomes(report.run_id)
     assert {user: row["outcome"] for user, row in outcomes.items() if row["outcome"] != "done"} == {
         "user-1": "failed",
-        "user-5": "private",
-        "user-6": "empty",
+        "user-3": "private",
+        "empty": "empty",
         "gone": "not_found",
         "nobody": "failed",
         "'=bad()": "rejected",
@@ -70,8 +77,8 @@ def test_every_user_ends_in_one_outcome_and_the_books_balance(
     assert (outcomes["user-0"]["rows"], outcomes["user-0"]["rejected"]) == (str(GAMES + 1), "1")
     assert report.is_complete
     assert report.users == {
-        "total": 11,
-        "done": 4,
+        "total": 9,
+        "done": 2,
         "empty": 1,
         "private": 1,
         "not_found": 1,
@@ -82,122 +89,172 @@ def test_every_user_ends_in_one_outcome_and_the_books_balance(
         assert counts["rows"] == sum(
             counts.get(name, 0) for name in ("kept", "matched", "unmatched", "filtered", "pending", "rejected")
         )
-    assert imported(url)["user_id"].unique().sort().to_list() == ["user-0", "user-2", "user-3", "user-4"]
+    assert imported(url)["user_id"].unique().sort().to_list() == ["user-0", "user-2"]
     rejected = here.store.read(backfill_key(report.run_id, "rejected.csv"))
     assert rejected is not None
     assert b"appid: not Int32" in rejected
 
 
-def test_a_backfill_loads_what_imports_one_by_one_would(
-    here: Operator, accounts: list[str], url: str, sandbox: Sandbox
+def test_shards_load_what_imports_one_by_one_would_and_ask_once_about_each_app(
+    here: Operator, accounts: list[str], url: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    here.backfill(listed(accounts))
+    report = here.backfill(listed(accounts), size=2)
     rows = imported(url)
     assert rows.height == USERS * GAMES
-    owned = sandbox.world.accounts[accounts[4]].games
-    of_one = rows.filter(pl.col("user_id") == "user-4").select("appid", "playtime").rows()
+    owned = sandbox.world.accounts[accounts[3]].games
+    of_one = rows.filter(pl.col("user_id") == "user-3").select("appid", "playtime").rows()
     assert of_one == sorted((row["appid"], row["playtime_forever"]) for row in owned)
-
-
-def test_all_shards_together_ask_once_about_each_app(here: Operator, accounts: list[str], sandbox: Sandbox) -> None:
-    here.backfill(listed(accounts), size=1)
-    asked = [record for record in sandbox.asked("igdb") if "external_games" in record.path]
-    assert len(asked) == 1
+    assert len([record for record in sandbox.asked("igdb") if "external_games" in record.path]) == 1
     assert len(sandbox.asked("steam")) == USERS
+    left = [name for name in names("directory", tmp_path) if not name.endswith(".lock")]
+    assert len([name for name in left if "/shards/" in name]) == 2 * (1 + 2 + 2 + 1)
+    assert {SEEN, backfill_key(report.run_id, "report.json")} <= set(left)
 
 
 def test_the_same_list_again_loads_only_what_changed(
     here: Operator, accounts: list[str], sandbox: Sandbox, url: str
 ) -> None:
-    first = here.backfill(listed(accounts))
+    users = listed(accounts)
+    first = here.backfill(users, size=USERS)
     before = rows_of(url, "ImportedGame")
     sandbox.world.accounts[accounts[3]].games[0]["playtime_forever"] += 60
-    second = here.backfill(listed(accounts))
+    second = here.backfill(users, size=USERS)
     assert second.run_id != first.run_id
     assert second.stages["load"]["unchanged"] == (USERS - 1) * GAMES
     assert second.written == {"imported_games_updated": 1}
     assert len(set(rows_of(url, "ImportedGame")) - set(before)) == 1
     assert here.outcomes(second.run_id) == here.outcomes(first.run_id)
 
+    full = here.go(here.plan(users, size=USERS, is_full=True))
+    assert (full.stages["load"]["unchanged"], full.written) == (0, {})
+
+
+def test_what_was_left_out_has_to_be_in_this_database(
+    here: Operator, accounts: list[str], url: str, new_database: NewDatabase, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    users = listed(accounts[:2])
+    here.backfill(users)
+    execute(url, """UPDATE "user" SET id = 'another' WHERE id = 'user-1'""")
+    report = here.backfill(users)
+    assert here.outcomes(report.run_id)["user-1"]["error"].startswith("user_not_found")
+    elsewhere = operator(sandbox, tmp_path, new_database(2025), USERS)
+    with pytest.raises(Refused, match="--full") as refusal:
+        elsewhere.backfill(users)
+    assert refusal.value.code == "configuration"
+
+
+def test_a_report_that_is_written_again_takes_back_nothing_that_was_loaded_since(
+    here: Operator, accounts: list[str], sandbox: Sandbox
+) -> None:
+    first = here.backfill(listed(accounts[:1]))
+    old = read_seen(here.store).with_columns(seen_at=pl.lit("2026-01-01T00:00:00Z"))
+    later = old.with_columns(seen_digest=pl.lit("of another list"), seen_at=pl.lit("2999-01-01T00:00:00Z"))
+    for seen, digest in ((old, old["seen_digest"].item()), (later, "of another list")):
+        seen.write_parquet(here.store.locate(SEEN))
+        plan = find_plan(here.store, first.run_id)
+        assert plan is not None
+        write_report(here.store, plan)
+        assert read_seen(here.store)["seen_digest"].to_list() == [digest]
+    assert len(sandbox.asked("steam")) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"PAR1 is where it ends", id="no Parquet"),
+        pytest.param(None, id="of another schema"),
+    ],
+)
+def test_where_it_cannot_be_read_what_was_loaded_all_users_are_loaded_again(
+    fetching: Operator, tmp_path: Path, body: bytes | None
+) -> None:
+    place = tmp_path / SEEN
+    place.parent.mkdir()
+    if body is None:
+        pl.DataFrame({"user_id": ["user-0"], "digest": ["1-2"]}).write_parquet(place)
+    else:
+        place.write_bytes(body)
+    assert read_seen(fetching.store).is_empty()
+
 
 def test_an_override_and_a_pending_row_have_a_user_loaded_again(
     here: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
+    users = listed(accounts[:2])
     sandbox.faults.add(Fault(service="igdb", path="games", when=lambda body: "where id" in body, status=503))
-    first = here.backfill(listed(accounts))
+    first = here.backfill(users)
     assert first.stages["enrich"]["pending"] > 0
     sandbox.faults.clear()
-    second = here.backfill(listed(accounts))
+    second = here.backfill(users)
     assert second.stages["enrich"]["pending"] == 0
-    assert second.stages["load"]["unchanged"] < USERS * GAMES
+    assert second.stages["load"]["unchanged"] < 2 * GAMES
     appid = sandbox.world.accounts[accounts[0]].games[0]["appid"]
     here.store.write("overrides.csv", f"appid,action,igdb_id,note\n{appid},ignore,,\n".encode())
-    third = here.backfill(listed(accounts))
-    owners = sum(appid in {row["appid"] for row in sandbox.world.accounts[one].games} for one in accounts)
-    assert third.stages["load"]["unchanged"] == (USERS - owners) * GAMES
+    plan = here.plan(users)
+    third = here.go(plan)
+    owners = sum(appid in {row["appid"] for row in sandbox.world.accounts[one].games} for one in accounts[:2])
+    assert third.stages["load"]["unchanged"] == (2 - owners) * GAMES
     assert third.stages["enrich"]["filtered"] > second.stages["enrich"]["filtered"]
 
-
-def test_a_full_backfill_loads_everything(here: Operator, accounts: list[str]) -> None:
-    here.backfill(listed(accounts))
-    report = here.go(here.plan(listed(accounts), is_full=True))
-    assert report.stages["load"]["unchanged"] == 0
-    assert report.written == {}
-
-
-def test_what_was_left_out_has_to_be_in_this_database(
-    here: Operator, accounts: list[str], new_database: NewDatabase, sandbox: Sandbox, tmp_path: Path
-) -> None:
-    here.backfill(listed(accounts))
-    elsewhere = operator(sandbox, tmp_path, new_database(2025), USERS)
-    with pytest.raises(Refused, match="--full") as refusal:
-        elsewhere.backfill(listed(accounts))
-    assert refusal.value.code == "configuration"
+    here.store.delete("overrides.csv")
+    assert reopen(here.store, plan, everything=True) == 1
+    again = here.go(plan, ["enrich", "load"])
+    assert again.stages["load"]["unchanged"] == 0
 
 
 def test_a_backfill_goes_on_where_it_stopped(here: Operator, accounts: list[str], sandbox: Sandbox) -> None:
+    users = listed(accounts[:2])
     down = sandbox.faults.add(Fault(service="igdb", status=500))
     with pytest.raises(Retryable):
-        here.backfill(listed(accounts))
-    plan = here.plan(listed(accounts))
+        here.backfill(users, size=1)
+    plan = here.plan(users, size=1)
     assert here.outcomes(plan.run_id)["user-0"]["outcome"] == "failed"
     sandbox.faults.remove(down)
     sandbox.requests.clear()
-    report = here.backfill(listed(accounts))
-    assert (report.run_id, report.is_complete, report.users["done"]) == (plan.run_id, True, USERS)
+    report = here.backfill(users, size=1)
+    assert (report.run_id, report.is_complete, report.users["done"]) == (plan.run_id, True, 2)
     assert sandbox.asked("steam") == []
 
 
-@pytest.mark.parametrize("damage", ["csv", "manifest", "users"])
+@pytest.mark.parametrize("damage", ["csv", "manifest"])
 def test_a_shard_that_is_not_whole_is_done_again(
-    here: Operator, accounts: list[str], sandbox: Sandbox, damage: str
+    fetching: Operator, accounts: list[str], sandbox: Sandbox, damage: str
 ) -> None:
-    plan = here.plan(listed(accounts))
-    here.go(plan, ["fetch"])
-    files = shards_of(here.store, plan)[1]
+    plan = fetching.plan(listed(accounts), size=2)
+    fetching.go(plan, ["fetch"])
+    files = shards_of(fetching.store, plan)[1]
     fetched = files.require("fetch")
-    if damage == "csv":
-        assert fetched.file is not None
-        here.store.write(fetched.file.key, b"half of it")
-    elif damage == "manifest":
-        here.store.write(files.shard.manifest_key("fetch"), b"{")
-    else:
-        body = here.store.read(files.shard.users_key)
-        assert body is not None
-        here.store.write(files.shard.users_key, body.rpartition(b"\nuser-5")[0] + b"\n")
+    assert fetched.file is not None
+    key = fetched.file.key if damage == "csv" else files.shard.manifest_key("fetch")
+    fetching.store.write(key, b"{")
     sandbox.requests.clear()
-    if damage == "users":
-        with pytest.raises(Failed, match="do not balance"):
-            here.go(plan)
+    assert fetching.go(plan, ["fetch"]).shards["fetch"] == 2
+    assert {record.params["steamid"] for record in sandbox.asked("steam")} == set(accounts[2:])
+
+
+@pytest.mark.parametrize("body", [None, b"", b"user_id,steam_id,seen_digest,seen_database\nuser-2,1,,\n"])
+def test_a_shard_whose_users_are_lost_is_named_in_the_report(
+    fetching: Operator, accounts: list[str], body: bytes | None
+) -> None:
+    plan = fetching.plan(listed(accounts), size=2)
+    key = shards_of(fetching.store, plan)[1].shard.users_key
+    if body is None:
+        fetching.store.delete(key)
     else:
-        assert here.go(plan).users["done"] == USERS
-    assert len(sandbox.asked("steam")) == (2 if damage == "users" else 3)
+        fetching.store.write(key, body)
+    with pytest.raises(Failed, match="4 users were listed") as unbalanced:
+        fetching.go(plan, ["fetch"])
+    assert unbalanced.value.code == "checkpoint_invalid"
+    report = read_report(fetching.store, plan.run_id)
+    assert report is not None
+    assert report.failures[1].startswith("shard 1: ")
+    assert report.shards["fetch"] == (2 if body else 1)
 
 
 def test_a_row_of_any_other_user_is_refused(here: Operator, accounts: list[str], url: str) -> None:
-    plan = here.plan(listed(accounts))
+    plan = here.plan(listed(accounts[:2]), size=1)
     here.go(plan, ["fetch", "enrich"])
-    one, other = shards_of(here.store, plan)[:2]
+    one, other = shards_of(here.store, plan)
     record = one.require("enrich")
     rows = other.text(other.require("enrich").file)  # type: ignore[arg-type]
     stolen = one.commit(one.begin("enrich"), one.outcomes(record), rows=rows)
@@ -205,56 +262,63 @@ def test_a_row_of_any_other_user_is_refused(here: Operator, accounts: list[str],
     report = here.go(plan)
     assert [failure.partition(":")[0] for failure in report.failures] == ["shard 0"]
     assert "location_refused" in report.failures[0]
-    assert "user-0" not in imported(url)["user_id"].to_list()
+    assert imported(url)["user_id"].unique().to_list() == ["user-1"]
 
 
 def test_a_limit_of_the_day_stops_cleanly_and_tomorrow_goes_on(
-    here: Operator, accounts: list[str], sandbox: Sandbox
+    fetching: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
-    poor = here.changed(steam_requests_per_day=4)
+    plan = fetching.plan(listed(accounts), size=2)
     for _ in range(2):
         with pytest.raises(Retryable, match="Go on tomorrow"):
-            poor.backfill(listed(accounts[:6]))
-        assert len(sandbox.asked("steam")) == 3
-    assert here.backfill(listed(accounts[:6])).users["done"] == 6
-    assert len(sandbox.asked("steam")) == 6
+            fetching.changed(steam_requests_per_day=3).go(plan, ["fetch"])
+        assert len(sandbox.asked("steam")) == 2
+    assert fetching.go(plan, ["fetch"]).shards["fetch"] == 2
+    assert len(sandbox.asked("steam")) == 4
+
+
+def test_a_shard_that_no_day_is_enough_for_is_refused(fetching: Operator, accounts: list[str]) -> None:
+    plan = fetching.plan(listed(accounts), size=2)
+    with pytest.raises(Refused, match="--shard-size"):
+        fetching.changed(steam_requests_per_day=1).go(plan, ["fetch"])
 
 
 def test_a_rate_limit_that_lasts_stops_the_run_and_loses_nothing(
-    here: Operator, accounts: list[str], sandbox: Sandbox
+    fetching: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
-    limit = sandbox.faults.add(Fault(service="steam", when=lambda query: accounts[6] in query, status=429))
+    plan = fetching.plan(listed(accounts), size=1)
+    limit = sandbox.faults.add(Fault(service="steam", when=lambda query: accounts[3] in query, status=429))
     with pytest.raises(Retryable) as stop:
-        here.backfill(listed(accounts), size=1)
+        fetching.go(plan, ["fetch"])
     assert stop.value.code == "steam_rate_limited"
     sandbox.faults.remove(limit)
     asked = {record.params["steamid"] for record in sandbox.asked("steam") if record.status == 200}
     sandbox.requests.clear()
-    report = here.backfill(listed(accounts), size=1)
+    assert fetching.go(plan, ["fetch"]).shards["fetch"] == USERS
     assert {record.params["steamid"] for record in sandbox.asked("steam")} == set(accounts) - asked
-    assert report.users["done"] == USERS
 
 
 def test_one_bad_shard_stops_no_other_and_is_tried_again(here: Operator, accounts: list[str], sandbox: Sandbox) -> None:
-    sandbox.faults.add(Fault(service="steam", when=lambda query: accounts[6] in query, status=500))
-    report = here.backfill(listed(accounts))
+    users = listed(accounts[:2])
+    sandbox.faults.add(Fault(service="steam", when=lambda query: accounts[1] in query, status=500))
+    report = here.backfill(users, size=1)
     assert not report.is_complete
-    assert (report.users["done"], report.users["failed"]) == (6, 1)
-    assert report.failures[0].startswith("shard 2: steam_unavailable")
+    assert (report.users["done"], report.users["failed"]) == (1, 1)
+    assert report.failures[0].startswith("shard 1: steam_unavailable")
     sandbox.faults.clear()
-    again = here.backfill(listed(accounts))
-    assert (again.run_id, again.users["done"], again.failures) == (report.run_id, USERS, [])
+    again = here.backfill(users, size=1)
+    assert (again.run_id, again.users["done"], again.failures) == (report.run_id, 2, [])
 
 
 def test_replay_mends_what_was_pending_without_asking_steam(
     here: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
     sandbox.faults.add(Fault(service="igdb", path="games", when=lambda body: "where id" in body, status=503))
-    plan = here.plan(listed(accounts))
+    plan = here.plan(listed(accounts[:2]), size=1)
     assert here.go(plan).stages["enrich"]["pending"] > 0
     sandbox.faults.clear()
     sandbox.requests.clear()
-    assert reopen(here.store, plan) == 3
+    assert reopen(here.store, plan) == 2
     report = here.go(plan, ["enrich", "load"])
     assert report.stages["enrich"]["pending"] == 0
     assert report.is_complete
@@ -263,8 +327,8 @@ def test_replay_mends_what_was_pending_without_asking_steam(
 
 
 def test_replay_takes_rejected_rows_back_that_conform_today(here: Operator, accounts: list[str], url: str) -> None:
-    plan = here.plan(listed(accounts), size=7)
-    here.go(plan)
+    plan = here.plan(listed(accounts), size=USERS)
+    here.go(plan, ["fetch"])
     files = shards_of(here.store, plan)[0]
     record, rows = files.require("fetch"), files.text(files.require("fetch").file)  # type: ignore[arg-type]
     set_aside = rows.head(2).with_columns(rejected_check=pl.lit("name: some rule of yesterday"))
@@ -279,24 +343,27 @@ def test_replay_takes_rejected_rows_back_that_conform_today(here: Operator, acco
     assert imported(url).height == USERS * GAMES
 
 
-def test_a_run_belongs_to_its_list(here: Operator, accounts: list[str]) -> None:
-    plan = here.plan(listed(accounts))
+def test_a_run_belongs_to_its_list(fetching: Operator, accounts: list[str]) -> None:
+    plan = fetching.plan(listed(accounts))
     with pytest.raises(Refused, match="another list"):
-        here.plan(listed(accounts[:3]), run_id=plan.run_id)
-    assert here.plan(listed(accounts), run_id=plan.run_id) == plan
+        fetching.plan(listed(accounts[:3]), run_id=plan.run_id)
+    assert fetching.plan(listed(accounts), run_id=plan.run_id) == plan
 
 
-def test_workers_who_begin_at_once_share_one_run(here: Operator, accounts: list[str]) -> None:
-    first, second = here.plan(listed(accounts)), here.plan(listed(accounts))
+def test_workers_who_begin_at_once_share_one_run(fetching: Operator, accounts: list[str]) -> None:
+    first, second = fetching.plan(listed(accounts)), fetching.plan(listed(accounts))
     assert first.run_id == second.run_id
-    reports = [without_effort(here.go(plan)) for plan in (first, second)]
+    reports = [without_effort(fetching.go(plan, ["fetch"])) for plan in (first, second)]
     assert reports[0] == reports[1]
 
 
-def test_a_finished_backfill_leaves_no_draft(here: Operator, accounts: list[str], tmp_path: Path) -> None:
-    report = here.backfill(listed(accounts))
-    left = [name for name in names("directory", tmp_path) if not name.endswith(".lock")]
-    shards = [name for name in left if "/shards/" in name]
-    assert len(shards) == 3 * (1 + 2 + 2 + 1)
-    assert SEEN in left
-    assert backfill_key(report.run_id, "report.json") in left
+def test_no_more_shards_are_in_memory_than_are_read_at_a_time() -> None:
+    begun: list[int] = []
+
+    def read(shard: int) -> int:
+        begun.append(shard)
+        return shard
+
+    for done, shard in enumerate(each(read, range(5 * READERS))):
+        assert shard == done
+        assert len(begun) - done <= READERS

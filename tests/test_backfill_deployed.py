@@ -8,6 +8,7 @@ import pytest
 
 from handlers import backfill, igdb
 from pipeline import wiring
+from pipeline.errors import Retryable
 from pipeline.layout import backfill_key
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
@@ -15,7 +16,7 @@ from pipeline.settings import Settings
 from schemas.backfill import Report
 from tests.backfills import crowd, imported, listed, operator, without_effort
 from tests.database_fixtures import NewDatabase
-from tests.lambda_fixtures import Handler, invoke, put
+from tests.lambda_fixtures import Handler, Remaining, invoke, put
 from tests.state_machines import deployed_functions, execute
 from tests.stores import BUCKET
 
@@ -113,3 +114,18 @@ def test_a_shard_whose_step_before_is_not_done_says_so(deployed: Sandbox, bucket
     assert "the step before enrich is not done" in response["error"]
     beyond = invoke(backfill.handler, {"step": "fetch", "run_id": "run-2", "shard": 1})
     assert (beyond["error_code"], deployed.requests) == ("bad_event", [])
+
+
+def test_near_its_time_limit_a_step_is_to_be_run_again(deployed: Sandbox, bucket: str) -> None:
+    assert bucket
+    put(LIST, listed(crowd(deployed.world, 1, 1)))
+    run = {"run_id": "run-3"}
+    assert invoke(backfill.handler, run | {"step": "plan", "users": LIST})["success"]
+    fetch = run | {"step": "fetch", "shard": 0}
+    with pytest.raises(Retryable, match="steam_unavailable: There was no time"):
+        backfill.handler(fetch, Remaining(seconds=5))
+    assert backfill.handler(fetch, Remaining(seconds=60))["success"]
+    deployed.requests.clear()
+    with pytest.raises(Retryable, match="igdb_unavailable: There is no time left"):
+        igdb.handler(run | {"step": "catalogue"}, Remaining(seconds=5))
+    assert deployed.asked("igdb") == []

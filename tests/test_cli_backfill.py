@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.layout import Shard
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
+from schemas.backfill import Failure
 from tests.backfills import listed
 from tests.lambda_fixtures import ACCOUNT
 from tests.test_cli import SteamImport, steam_import  # noqa: F401 - a fixture
@@ -39,7 +41,12 @@ def test_a_dry_run_says_what_it_will_take_and_writes_nothing(
     assert (plan["users"], plan["rejected"], plan["shards"], plan["estimate"]["steam_requests"]) == (3, 1, 1, 3)
 
 
-def test_a_backfill_needs_nothing_but_keys_and_a_list(steam_import: SteamImport, users: str, sandbox: Sandbox) -> None:  # noqa: F811
+def test_a_backfill_needs_nothing_but_keys_and_a_list(
+    steam_import: SteamImport,  # noqa: F811
+    users: str,
+    sandbox: Sandbox,
+    tmp_path: Path,
+) -> None:
     sandbox.faults.add(Fault(service="igdb", status=503))
     stopped = steam_import("backfill", users)
     assert stopped.status == 75
@@ -52,6 +59,9 @@ def test_a_backfill_needs_nothing_but_keys_and_a_list(steam_import: SteamImport,
     assert "Rows to load" in done.out
     assert "not_found" in done.out
     assert sandbox.asked("steam") == []
+    left = Failure(step="load", error_code="database_unavailable", error="Of another worker.", retryable=True)
+    (tmp_path / "data" / Shard(run_id, 0).failure_key).write_text(left.model_dump_json())
+    assert steam_import("backfill", "--resume", run_id).status == 0
     again = steam_import("replay", run_id, "--all", "--json")
     assert again.status == 0
     assert json.loads(again.out)["users"] == {

@@ -6,13 +6,13 @@ from hashlib import sha256
 
 import polars as pl
 
-from pipeline.backfill.files import ShardFiles, read_record, write_record
+from pipeline.backfill.files import ShardFiles, each, read_record, write_record
 from pipeline.contract import Store
 from pipeline.frames.catalogue import join_catalogue
 from pipeline.knowledge import OVERRIDES, Knowledge, read_overrides
 from pipeline.layout import backfill_key
 from pipeline.lookup import Progress, no_progress
-from schemas.backfill import PlanRecord, ShardRecord, StepRecord
+from schemas.backfill import PlanRecord, ShardFile, StepRecord
 from schemas.frames import RawLibrary
 
 CATALOGUE = "catalogue"
@@ -43,13 +43,13 @@ async def look_up(
     Raises:
         Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups.
     """
-    fetched = [(files, made) for files in shards if (made := files.done().get("fetch"))]
-    made_from = _digest(store, [made for _, made in fetched])
+    raws = [(files, raw) for files, raw in zip(shards, each(_raw, shards), strict=True) if raw]
+    made_from = _digest(store, [raw for _, raw in raws])
     last = find_look_up(store, plan)
     if last and last.input == made_from and not last.counts.get("pending"):
         return last
     started_at, requests, limited = datetime.now(UTC), knowledge.requests, knowledge.retries.rate_limited
-    apps, overrides = _distinct(files.text(made.file) for files, made in fetched if made.file), read_overrides(store)
+    apps, overrides = _distinct(each(lambda found: found[0].text(found[1]), raws)), read_overrides(store)
     library, known = await knowledge.of(apps, overrides, progress)
     pending = join_catalogue(library, known, overrides).filter(pl.col("match_status") == "PENDING")
     record = StepRecord(
@@ -57,12 +57,18 @@ async def look_up(
         input=made_from,
         counts={"apps": apps["appid"].n_unique(), "pending": pending["appid"].n_unique()},
         requests=knowledge.requests - requests + (last.requests if last else 0),
-        rate_limited=knowledge.retries.rate_limited - limited,
+        rate_limited=knowledge.retries.rate_limited - limited + (last.rate_limited if last else 0),
         started_at=started_at,
         finished_at=datetime.now(UTC),
     )
     write_record(store, _key(plan), record)
     return record
+
+
+def _raw(files: ShardFiles) -> ShardFile | None:
+    """The raw CSV of a shard that was fetched; its manifest, with all users, is not kept."""
+    fetched = files.done().get("fetch")
+    return fetched.file if fetched else None
 
 
 def _distinct(libraries: Iterable[pl.DataFrame]) -> pl.DataFrame:
@@ -75,10 +81,10 @@ def _distinct(libraries: Iterable[pl.DataFrame]) -> pl.DataFrame:
     return apps.select(pl.col("appid").cast(pl.Int32), "name", **absent | of_nobody).select(RAW.keys())
 
 
-def _digest(store: Store, fetched: Sequence[ShardRecord]) -> str:
+def _digest(store: Store, raws: Sequence[ShardFile]) -> str:
     made_from = sha256(store.read(OVERRIDES) or b"")
-    for record in fetched:
-        made_from.update(record.file.sha256.encode() if record.file else b"-")
+    for raw in raws:
+        made_from.update(raw.sha256.encode())
     return made_from.hexdigest()
 
 

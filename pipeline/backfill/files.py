@@ -1,6 +1,7 @@
 """What is in the store of a shard: its users, and for each step a CSV and the manifest that counts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,8 +13,9 @@ import polars as pl
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from pipeline.checkpoints import csv_of, read_rows
-from pipeline.contract import Store, check
+from pipeline.checkpoints import check_owners, csv_of, read_rows
+from pipeline.contract import Store
+from pipeline.edges.batches import batches
 from pipeline.errors import Failed, PipelineError
 from pipeline.frames import books
 from pipeline.layout import Shard
@@ -22,7 +24,12 @@ from schemas.backfill import SHARD_STEPS, Failure, ShardFile, ShardRecord, Shard
 NONE = pl.DataFrame()
 MADE_OF: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
 
+READERS = 8
+"""Shards that are read or written at a time where there may be thousands; boto keeps ten connections open."""
+
 Record = TypeVar("Record", bound=BaseModel)
+S = TypeVar("S")
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -49,11 +56,7 @@ class ShardFiles:
 
     def users(self) -> pl.DataFrame:
         """Whose shard it is, as ShardUsers; raises `checkpoint_invalid`."""
-        rows = pl.read_csv(self._users_body(), infer_schema=False)
-        users, failures = check(rows, ShardUsers)
-        if failures.height:
-            raise self._invalid(self.shard.users_key, f"{failures.height} rows do not conform")
-        return users
+        return read_rows(self._users_body(), self.shard.users_key, ShardUsers)
 
     def done(self) -> dict[ShardStep, ShardRecord]:
         """The steps that need not be done again: each whole, and made from what is there now."""
@@ -93,7 +96,9 @@ class ShardFiles:
         """
         if file is None:
             return pl.DataFrame(schema={name: column.dtype.type for name, column in model.to_schema().columns.items()})
-        return read_rows(self._require(file), file.key, model, self.users()["user_id"].to_list())
+        rows = read_rows(self._require(file), file.key, model)
+        check_owners(rows, file.key, self.users()["user_id"].to_list())
+        return rows
 
     def text(self, file: ShardFile) -> pl.DataFrame:
         """The rows of a CSV as text; raises `checkpoint_invalid`."""
@@ -182,8 +187,11 @@ class ShardFiles:
         return body
 
     def _invalid(self, key: str, why: str) -> Failed:
-        again = f"Run `steam-import backfill --resume {self.shard.run_id}`"
-        return Failed("checkpoint_invalid", f"{key}: {why}. {again}, or plan the backfill anew.")
+        return Failed(
+            "checkpoint_invalid",
+            f"{key}: {why}. Run `steam-import backfill --resume {self.shard.run_id}`; if that says so too, begin anew: "
+            "`steam-import backfill USERS_CSV --resume ANOTHER_ID`.",
+        )
 
     def _log(self, record: ShardRecord) -> None:
         log.info(
@@ -197,6 +205,13 @@ class ShardFiles:
             rows=record.file.rows if record.file else 0,
             **record.counts,
         )
+
+
+def each(do: Callable[[S], T], shards: Iterable[S]) -> Iterator[T]:
+    """What is done with each shard, in their order: a few at a time, and never more results than those in memory."""
+    with ThreadPoolExecutor(READERS) as readers:
+        for some in batches(list(shards), READERS):
+            yield from readers.map(do, some)
 
 
 def read_record(store: Store, key: str, model: type[Record]) -> Record | None:

@@ -10,8 +10,10 @@ from itertools import count
 from typing import NamedTuple
 
 import polars as pl
+import structlog
 
-from pipeline.backfill.files import ShardFiles, read_record, write_record
+from pipeline.backfill.files import ShardFiles, each, read_record, write_record
+from pipeline.catalogue_files import UNREADABLE
 from pipeline.checkpoints import csv_of
 from pipeline.contract import Store
 from pipeline.errors import Refused
@@ -21,6 +23,8 @@ from pipeline.layout import SEEN, Shard, backfill_key
 from schemas.backfill import RUN_ID, SHARD_SIZE, PlanRecord, Report, Seen
 
 PLAN, SHARDS, REFUSED, REPORT = "plan.json", "shards.json", "users.rejected.csv", "report.json"
+
+log = structlog.get_logger()
 
 
 class Draft(NamedTuple):
@@ -78,8 +82,9 @@ def make_plan(store: Store, source: str, draft: Draft) -> PlanRecord:
         return _same(there, draft)
     plan = plan_of(draft, source)
     seen = no_seen() if draft.is_full else read_seen(store)
-    for files, users in zip(shards_of(store, plan), shard_users(draft.users, seen, draft.shard_size), strict=True):
-        store.write(files.shard.users_key, csv_of(users))
+    shards = zip(shards_of(store, plan), shard_users(draft.users, seen, draft.shard_size), strict=True)
+    for _ in each(_write_users, shards):
+        pass
     numbers = [{"shard": number} for number in range(plan.shards)]
     store.write(backfill_key(plan.run_id, SHARDS), json.dumps(numbers).encode())
     store.write(backfill_key(plan.run_id, REFUSED), spreadsheet(draft.refused))
@@ -121,12 +126,23 @@ def shards_of(store: Store, plan: PlanRecord) -> Sequence[ShardFiles]:
 def read_seen(store: Store) -> pl.DataFrame:
     """What was last loaded for whom, as Seen; nothing, where the file cannot be read."""
     body = store.read(SEEN)
-    return no_seen() if body is None else Seen.validate(pl.read_parquet(BytesIO(body)), lazy=True)
+    if body is None:
+        return no_seen()
+    try:
+        return Seen.validate(pl.read_parquet(BytesIO(body)), lazy=True)
+    except UNREADABLE as error:
+        log.warning("all users are loaded again", key=SEEN, fault=type(error).__name__)
+        return no_seen()
 
 
 def no_seen() -> pl.DataFrame:
     """A Seen of nobody."""
     return pl.DataFrame(schema=dict.fromkeys(Seen.to_schema().columns, pl.String))
+
+
+def _write_users(shard: tuple[ShardFiles, pl.DataFrame]) -> None:
+    files, users = shard
+    files.store.write(files.shard.users_key, csv_of(users))
 
 
 def _same(plan: PlanRecord, draft: Draft) -> PlanRecord:

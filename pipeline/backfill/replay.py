@@ -1,9 +1,11 @@
 """A backfill taken back to what has to be done again after a rule, an override or a schema was mended."""
 
+from functools import partial
+
 import polars as pl
 
 from pipeline.backfill.catalogue import forget_look_up
-from pipeline.backfill.files import ShardFiles
+from pipeline.backfill.files import ShardFiles, each
 from pipeline.backfill.plan import REPORT, shards_of
 from pipeline.contract import Store, set_aside
 from pipeline.frames import books
@@ -18,11 +20,11 @@ def reopen(store: Store, plan: PlanRecord, *, everything: bool = False) -> int:
     Rows that were set aside, and conform today, are in the raw CSV after it. The backfill is to be run again then, but
     for the fetch.
     """
-    reopened = [files for files in shards_of(store, plan) if _reopen(files, everything=everything)]
+    reopened = sum(each(partial(_reopen, everything=everything), shards_of(store, plan)))
     if reopened:
         forget_look_up(store, plan)
         store.delete(backfill_key(plan.run_id, REPORT))
-    return len(reopened)
+    return reopened
 
 
 def _reopen(files: ShardFiles, *, everything: bool) -> bool:

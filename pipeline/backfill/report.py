@@ -8,9 +8,9 @@ from io import BytesIO
 import polars as pl
 
 from pipeline.backfill.catalogue import CATALOGUE, find_look_up
-from pipeline.backfill.files import ShardFiles, read_record, write_record
+from pipeline.backfill.files import ShardFiles, each, read_record, write_record
 from pipeline.backfill.plan import REFUSED, REPORT, read_seen, shards_of
-from pipeline.contract import Store
+from pipeline.contract import TIME_FORMAT, Store
 from pipeline.errors import Failed, Retryable
 from pipeline.frames import books
 from pipeline.frames.spreadsheet import defused, records, spreadsheet
@@ -33,8 +33,18 @@ TRIES = 10
 
 
 @dataclass
+class _Shard:
+    """What the store holds of one shard; without users where it is damaged, and `failure` says how."""
+
+    done: dict[ShardStep, ShardRecord] = field(default_factory=dict)
+    outcomes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=books.SCHEMA))
+    rejected: list[pl.DataFrame] = field(default_factory=list)
+    failure: str | None = None
+
+
+@dataclass
 class _Books:
-    """What is added up over the shards."""
+    """What is added up over the shards; of their manifests without the users, of whom there may be millions."""
 
     outcomes: list[pl.DataFrame] = field(default_factory=list)
     seen: list[pl.DataFrame] = field(default_factory=list)
@@ -51,8 +61,8 @@ def write_report(store: Store, plan: PlanRecord) -> Report:
         Failed: `checkpoint_invalid`, where the books do not balance; the report is written even so.
     """
     found = _Books()
-    for files in shards_of(store, plan):
-        _add(found, files)
+    for shard in each(_read, shards_of(store, plan)):
+        _add(found, shard)
     outcomes = pl.concat([*found.outcomes, books.refused(_refused(store, plan))])
     store.write(
         backfill_key(plan.run_id, OUTCOMES_CSV), defused(outcomes.cast({"outcome": pl.String})).write_csv().encode()
@@ -65,34 +75,49 @@ def write_report(store: Store, plan: PlanRecord) -> Report:
     return report
 
 
-def _add(found: _Books, files: ShardFiles) -> None:
-    done = files.done()
-    for step, record in done.items():
-        found.records[step].append(record)
-        found.stages[step].update(_rows(step, done, files.outcomes(record)))
-        found.rejected += _rejected(files, record)
-    outcomes = _outcomes(found, files, done)
-    found.outcomes.append(outcomes.select(books.OUTCOME_COLUMNS))
-    if "load" in done:
-        is_loaded = (pl.col("outcome") == "done") & (pl.col("pending") == 0)
-        found.seen.append(
-            outcomes.filter(is_loaded).select(
-                "user_id", seen_digest="digest", seen_database=pl.lit(done["load"].database)
-            )
-        )
+def _read(files: ShardFiles) -> _Shard:
+    try:
+        done = files.done()
+        rejected = [part for record in done.values() for part in _rejected(files, record)]
+        outcomes, why = _outcomes(files, done)
+    except Failed as error:
+        return _Shard(failure=f"shard {files.shard.number}: {error.code}: {error.message}")
+    return _Shard(done, outcomes, rejected, why and f"shard {files.shard.number}: {why}")
 
 
-def _outcomes(found: _Books, files: ShardFiles, done: dict[ShardStep, ShardRecord]) -> pl.DataFrame:
-    """The ShardOutcomes of the last step that was done; where that is not the load, whoever had rows failed."""
+def _outcomes(files: ShardFiles, done: dict[ShardStep, ShardRecord]) -> tuple[pl.DataFrame, str | None]:
+    """The ShardOutcomes of the last step; where that is not the load, whoever had rows failed, and why."""
     if "load" in done:
-        return files.outcomes(done["load"])
+        return files.outcomes(done["load"]), None
     failure = files.failure()
     why = f"{failure.error_code}: {failure.error}" if failure else "the backfill has not come to this shard yet"
-    found.failures.append(f"shard {files.shard.number}: {why}")
     if not done:
-        return books.never_fetched(files.users(), why)
+        return books.never_fetched(files.users(), why), why
     outcomes = files.outcomes(list(done.values())[-1])
-    return books.failed(outcomes, outcomes.filter(pl.col("outcome") == "done")["user_id"].to_list(), why)
+    return books.failed(outcomes, outcomes.filter(pl.col("outcome") == "done")["user_id"].to_list(), why), why
+
+
+def _add(found: _Books, shard: _Shard) -> None:
+    for step, record in shard.done.items():
+        outcomes = pl.DataFrame(record.users, schema=books.SCHEMA)
+        found.records[step].append(record.model_copy(update={"users": []}))
+        found.stages[step].update(_rows(step, shard.done, outcomes))
+    found.rejected += shard.rejected
+    found.failures += [shard.failure] if shard.failure else []
+    found.outcomes.append(shard.outcomes.select(books.OUTCOME_COLUMNS))
+    if "load" in shard.done:
+        found.seen.append(_seen(shard.outcomes, shard.done["load"]))
+
+
+def _seen(outcomes: pl.DataFrame, loaded: ShardRecord) -> pl.DataFrame:
+    """What was loaded for whom, as Seen; rows that are PENDING are to be loaded again."""
+    is_loaded = (pl.col("outcome") == "done") & (pl.col("pending") == 0)
+    return outcomes.filter(is_loaded).select(
+        "user_id",
+        seen_digest="digest",
+        seen_database=pl.lit(loaded.database),
+        seen_at=pl.lit(loaded.finished_at.strftime(TIME_FORMAT)),
+    )
 
 
 def _rows(step: ShardStep, done: dict[ShardStep, ShardRecord], outcomes: pl.DataFrame) -> dict[str, int]:
@@ -190,12 +215,13 @@ def _write_rejected(store: Store, plan: PlanRecord, rejected: Iterable[pl.DataFr
 
 
 def _remember_seen(store: Store, seen: Sequence[pl.DataFrame]) -> None:
-    """Add to what all backfills remember; other backfills may end at the same time."""
+    """Add to what all backfills remember; others may end at the same time, and this one may have ended long ago."""
     if not seen:
         return
     for _ in range(TRIES):
         etag = store.list(SEEN).get(SEEN)
-        known = pl.concat([*seen, read_seen(store)]).unique("user_id", keep="first", maintain_order=True)
+        latest_first = pl.concat([*seen, read_seen(store)]).sort("seen_at", descending=True, maintain_order=True)
+        known = latest_first.unique("user_id", keep="first", maintain_order=True)
         body = BytesIO()
         known.sort("user_id").write_parquet(body)
         if store.replace(SEEN, body.getvalue(), etag):

@@ -1,6 +1,7 @@
 """The steps of one shard: fetch, enrich and load, for many users at once."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -11,7 +12,7 @@ from pipeline.contract import set_aside
 from pipeline.edges.batches import gather
 from pipeline.edges.postgres import Database
 from pipeline.edges.steam import Steam
-from pipeline.errors import PipelineError, Refused
+from pipeline.errors import PipelineError, Refused, Retryable
 from pipeline.frames import books
 from pipeline.frames.catalogue import join_catalogue
 from pipeline.frames.classify import classify
@@ -40,22 +41,25 @@ class _Fetched:
     error: PipelineError | None = None
 
 
-async def fetch_shard(files: ShardFiles, steam: Steam) -> ShardRecord:
+async def fetch_shard(files: ShardFiles, steam: Steam, deadline: float | None = None) -> ShardRecord:
     """What each user of a shard owns, as one raw CSV; a user whose library cannot be had does not fail the others.
 
     Raises:
         Refused: `bad_steam_key`.
         Failed: `steam_blocked`.
-        Retryable: `steam_rate_limited`; and whatever the first user met, if it met all of them.
+        Retryable: `steam_rate_limited`; whatever the first user met, if it met all of them; `steam_unavailable` if the
+            deadline, a time of `time.monotonic`, comes first.
     """
     work = files.begin("fetch")
     before = steam.requests, steam.retries.rate_limited
     listed = files.users().select("user_id", "steam_id").rows()
-    fetched = await gather([_fetch_user(steam, *user) for user in listed])
-    errors = [one.error for one in fetched if one.error and one.error.retryable]
-    if errors and len(errors) == len(fetched):
-        raise errors[0]
-    users = await _judged(steam, fetched)
+    try:
+        async with asyncio.timeout_at(deadline):
+            fetched = await gather([_fetch_user(steam, *user) for user in listed])
+            users = await _judged(steam, fetched)
+    except TimeoutError:
+        says = "There was no time to ask Steam about all users of this shard. Try again later, or with smaller shards."
+        raise Retryable("steam_unavailable", says) from None
     rows, rejected = set_aside(pl.concat([as_owned([], "", ""), *_rows(fetched)]), RawLibrary)
     return files.commit(
         work,
@@ -74,10 +78,12 @@ def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles) -> ShardRecord:
     """
     work, fetched = files.begin("enrich"), files.require("fetch")
     library, users = files.rows(fetched.file, RawLibrary), files.users()
+    # Once loaded, a shard that is taken back differs from what was loaded before it.
+    seen = users if files.record("load") is None else users.clear()
     overrides = read_overrides(files.store)
     known = catalogue.read().join(library, on="appid", how="semi")
     rows, rejected = set_aside(join_catalogue(classify(library, known, overrides), known, overrides), EnrichedLibrary)
-    outcomes = books.enriched(files.outcomes(fetched), rows, rejected, users)
+    outcomes = books.enriched(files.outcomes(fetched), rows, rejected, seen)
     changed = outcomes.filter(~pl.col("is_unchanged"))
     return files.commit(
         work, outcomes, rows=rows.join(changed, on="user_id", how="semi", maintain_order="left"), rejected=rejected
@@ -97,7 +103,7 @@ def load_shard(
     outcomes = files.outcomes(enriched)
     _require_same_database(files, outcomes, database)
     rows = files.rows(enriched.file, EnrichedLibrary)
-    owners = rows["user_id"].unique().to_list()
+    owners = outcomes.filter(pl.col("outcome") == "done")["user_id"].to_list()
     absent = database.absent_users(owners) if owners else []
     loaded = rows.filter(~pl.col("user_id").is_in(absent))
     counts: dict[str, int] = {}
@@ -126,9 +132,11 @@ async def _fetch_user(steam: Steam, user_id: str, steam_id: str) -> _Fetched:
     return _Fetched(user_id, steam_id, steam_id64, None if games is None else as_owned(games, user_id, steam_id64))
 
 
-async def _judged(steam: Steam, fetched: Iterable[_Fetched]) -> pl.DataFrame:
+async def _judged(steam: Steam, fetched: Sequence[_Fetched]) -> pl.DataFrame:
     """The users with their outcomes; of those of whom Steam shows nothing, its profiles tell which exist."""
-    fetched = list(fetched)
+    errors = [one.error for one in fetched if one.error and one.error.retryable]
+    if errors and len(errors) == len(fetched):
+        raise errors[0]
     silent = [one.steam_id64 for one in fetched if one.steam_id64 and not one.error and one.rows is None]
     existing = await steam.fetch_existing(silent)
     outcomes = [_outcome(one, existing) for one in fetched]

@@ -54,7 +54,8 @@ def listed_users(body: bytes) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def shard_users(users: pl.DataFrame, seen: pl.DataFrame, size: int) -> list[pl.DataFrame]:
     """ListedUsers in ShardUsers of a size, in their order; with what is Seen of them."""
-    known = users.join(seen, on="user_id", how="left", validate="1:1", maintain_order="left")
+    last = seen.select("user_id", "seen_digest", "seen_database")
+    known = users.join(last, on="user_id", how="left", validate="1:1", maintain_order="left")
     return [known.slice(start, size) for start in range(0, known.height, size)]
 
 
