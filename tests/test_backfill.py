@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from pipeline import list_runs, read_backfill
 from pipeline.backfill.plan import shards_of
 from pipeline.backfill.replay import reopen
 from pipeline.errors import Failed, Refused, Retryable
@@ -291,6 +292,25 @@ def test_workers_who_begin_at_once_share_one_run(here: Operator, accounts: list[
     assert first.run_id == second.run_id
     reports = [without_effort(here.go(plan)) for plan in (first, second)]
     assert reports[0] == reports[1]
+
+
+def test_a_finished_backfill_is_listed_and_read(here: Operator, accounts: list[str], tmp_path: Path) -> None:
+    report = here.backfill(listed([*accounts, World.PRIVATE_ACCOUNT]))
+    (run,) = list_runs(str(tmp_path)).to_dicts()
+    assert (run["kind"], run["run_id"], run["users"], run["is_ended"]) == ("backfill", report.run_id, USERS + 1, True)
+    assert (run["stages"], run["rows"], run["rejected"]) == (["fetch", "enrich", "load"], USERS * GAMES, 0)
+    assert run["matched"] == report.stages["enrich"]["matched"]
+    read = read_backfill(report.run_id, str(tmp_path))
+    assert read.outcomes["outcome"].to_list() == ["done"] * USERS + ["private"]
+    assert read.outcomes["rows"].sum() == USERS * GAMES
+    steps = read.efforts.group_by("step", maintain_order=True).agg(pl.len(), pl.col("users", "requests").sum())
+    assert steps.select("step", "len", "users").rows() == [
+        ("catalogue", 1, 0),
+        ("fetch", 3, USERS + 1),
+        ("enrich", 3, USERS + 1),
+        ("load", 3, USERS + 1),
+    ]
+    assert steps["requests"].sum() == run["requests"]
 
 
 def test_a_finished_backfill_leaves_no_draft(here: Operator, accounts: list[str], tmp_path: Path) -> None:
