@@ -34,7 +34,8 @@ def balance(report: Report) -> Table:
         if report.users[outcome]:
             table.add_row("Users" if outcome == "total" else f"  {outcome}", f"{report.users[outcome]:,}", "")
     for step, counts in report.stages.items():
-        out = ", ".join(f"{rows:,} {what}" for what, rows in counts.items() if rows and what != "rows")
+        out = ", ".join(f"{rows:,} {what}" for what, rows in counts.items() if rows and what not in {"rows", "unchanged"})
+        out += f"; {counts['unchanged']:,} as they were" if counts.get("unchanged") else ""
         table.add_row(f"Rows to {step}", f"{counts.get('rows', 0):,}", out)
     written = sum(rows for what, rows in report.written.items() if what.endswith(("_created", "_updated")))
     table.add_row("Rows written", f"{written:,}", "")
