@@ -44,7 +44,7 @@ def _table(found: pl.DataFrame) -> Table:
         table.add_column(name, justify="right")
     shown = found.select(
         "timestamp",
-        pl.coalesce("user_id", pl.format("{}, {} users", "run_id", "users")),
+        pl.coalesce("user_id", pl.format("{}, users: {}", "run_id", "users")),
         _done(),
         pl.col(COUNTS).cast(pl.String).fill_null(""),
         pl.col("seconds").round(1).cast(pl.String).fill_null(""),

@@ -81,7 +81,7 @@ def test_a_backfill_is_listed_among_the_imports_and_says_that_it_has_not_ended(
     make_runs(store, 21)
     make_plan(store, "users.csv", draft_plan(store, b"user_id,steam_id64\nme,76561197960287930\n", run_id="crowd"))
     shown = runs(monkeypatch, capsys)
-    assert any("crowd, 1 users" in line and "not ended" in line for line in shown.splitlines())
+    assert any("crowd, users: 1" in line and "not ended" in line for line in shown.splitlines())
     assert f"{tmp_path}/data/backfills/{{backfill}}/outcomes.csv" in shown
     monkeypatch.setenv("STORE_URL", str(tmp_path / "data"))
     assert {run["kind"] for run in json.loads(runs(monkeypatch, capsys, "--json"))} == {"backfill", "import"}
