@@ -89,23 +89,21 @@ def read_backfill(run_id: str, store_url: str | None = None) -> Backfill:
     """What became of a backfill, with the id that `list_runs` names, in a store as that function takes it.
 
     Raises:
-        PipelineError: `bad_event` where there is none, `checkpoint_invalid` while it has no report;
-            `configuration` or `store_unavailable` for what cannot be read.
+        PipelineError: `bad_event` where there is none, `checkpoint_invalid` while it has no report, or where its
+            outcomes were edited; `configuration` or `store_unavailable` for what cannot be read.
     """
     store = _store(store_url)
     plan = require_plan(store, run_id)
-    body = store.read(backfill_key(run_id, OUTCOMES_CSV))
-    if body is None:
+    if read_report(store, run_id) is None:
         raise Failed(
             "checkpoint_invalid",
             f"The backfill {run_id} has no report yet. Wait for it, or run `steam-import backfill --resume {run_id}`.",
         )
-    types = {name: column.dtype.type for name, column in Outcomes.to_schema().columns.items()}
-    outcomes = as_written(pl.read_csv(body, infer_schema=False)).cast(types)
+    outcomes = as_written(read_copy(store, backfill_key(run_id, OUTCOMES_CSV), Outcomes))
     with ThreadPoolExecutor(READERS) as readers:
         done = [record for records in readers.map(_records, shards_of(store, plan)) for record in records]
     look_up = find_look_up(store, plan)
-    return Backfill(Outcomes.validate(outcomes, lazy=True), efforts([*([look_up] if look_up else []), *done]))
+    return Backfill(outcomes, efforts([*([look_up] if look_up else []), *done]))
 
 
 def runs_in(store: Store, limit: int | None = None) -> pl.DataFrame:

@@ -211,9 +211,9 @@ def test_a_manifest_that_is_none_is_reported_and_its_run_left_out(capsys: pytest
 
 
 def planned(run_id: str) -> PlanRecord:
-    """A backfill of two users and a line that is none, as it begins."""
+    """A backfill of two users, and two lines that are none, as it begins."""
     store = DirectoryStore(Path("data"))
-    users = b"user_id,steam_id64\n-one,76561197960287930\ntwo,76561197960287931\n../,1\n"
+    users = b"user_id,steam_id64\n-one,76561197960287930\ntwo,76561197960287931\n../,1\n,2\n"
     return make_plan(store, "users.csv", draft_plan(store, users, run_id=run_id, size=1))
 
 
@@ -243,8 +243,13 @@ def test_a_backfill_that_stopped_is_listed_with_what_its_report_says_so_far() ->
         ("-one", "failed"),
         ("two", "failed"),
         ("../", "rejected"),
+        ("", "rejected"),
     ]
     assert stopped.efforts.height == 0
+    damaged = Path("data/backfills/stopped/outcomes.csv")
+    damaged.write_text(damaged.read_text().replace("failed", "lost", 1))
+    with pytest.raises(PipelineError, match="outcome"):
+        read_backfill("stopped", "data")
 
 
 def test_only_a_whole_plan_is_a_backfill(capsys: pytest.CaptureFixture[str]) -> None:
