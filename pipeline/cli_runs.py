@@ -31,7 +31,8 @@ def runs(settings: Settings, limit: int, *, as_json: bool) -> None:
         click.echo(json.dumps(found.with_columns(as_text(found.select("started_at"))).to_dicts()))
     elif found.height:
         console().print(_table(found))
-        say(f"Their CSVs: {store.locate('imports/{user}/{time}-raw.csv')} and …-enriched.csv")
+        if "import" in found["kind"]:
+            say(f"An import's CSVs: {store.locate('imports/{user}/{time}-raw.csv')} and …-enriched.csv")
         if "backfill" in found["kind"]:
             say(f"A backfill's users: {store.locate(backfill_key('{backfill}', OUTCOMES_CSV))}")
     else:
