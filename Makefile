@@ -53,7 +53,7 @@ format: setup ## Format, and mend what ruff can mend
 	.venv/bin/ruff format .
 
 .PHONY: notebooks
-notebooks: setup ## Execute the notebooks on the demo's library, in place
+notebooks: setup ## Execute the notebooks on data of the sandbox, in place
 	.venv/bin/python -m notebooks.execute
 
 .PHONY: bench

@@ -1,4 +1,4 @@
-"""Execute the notebooks on the demo's library: `python -m notebooks.execute [FOLDER]`.
+"""Execute the notebooks on what sample.py makes: `python -m notebooks.execute [FOLDER]`.
 
 They are written with their outputs where they lie, or into FOLDER. What is written depends on the notebooks and their
 data alone: it holds no time of execution, and no version of Python.

@@ -5,10 +5,10 @@ Imported only when asked for: a Lambda function that imports one module gets tha
 
 from typing import TYPE_CHECKING
 
-__all__ = ["list_runs", "read_enriched", "read_raw"]
+__all__ = ["list_runs", "read_backfill", "read_enriched", "read_raw"]
 
 if TYPE_CHECKING:
-    from pipeline.reading import list_runs, read_enriched, read_raw
+    from pipeline.reading import list_runs, read_backfill, read_enriched, read_raw
 else:
 
     def __getattr__(name: str) -> object:

@@ -51,6 +51,8 @@ def export(settings: Settings, enriched_location: str, output: Path | None, *, t
         click.echo(json.dumps({"file": str(output), **counts}))
     else:
         say(_told(exported), err=output is None)
+    if output and not as_json:
+        say(f"Fill in the column action of {output}, then: steam-import review apply {output}")
 
 
 @review.command(epilog="steam-import review apply games.csv")

@@ -7,8 +7,10 @@ import polars as pl
 from rich.table import Table
 
 from pipeline import wiring
+from pipeline.backfill.report import OUTCOMES_CSV
 from pipeline.commands import Command
 from pipeline.contract import as_text
+from pipeline.layout import backfill_key
 from pipeline.options import STORE, json_option, with_settings
 from pipeline.reading import runs_in
 from pipeline.settings import Settings
@@ -29,22 +31,32 @@ def runs(settings: Settings, limit: int, *, as_json: bool) -> None:
         click.echo(json.dumps(found.with_columns(as_text(found.select("started_at"))).to_dicts()))
     elif found.height:
         console().print(_table(found))
-        say(f"Their CSVs: {store.locate('imports/{user}/{time}-raw.csv')} and …-enriched.csv")
+        if "import" in found["kind"]:
+            say(f"An import's CSVs: {store.locate('imports/{user}/{time}-raw.csv')} and …-enriched.csv")
+        if "backfill" in found["kind"]:
+            say(f"A backfill's users: {store.locate(backfill_key('{backfill}', OUTCOMES_CSV))}")
     else:
         say(f"There are no runs in {store.locate('')}.")
 
 
 def _table(found: pl.DataFrame) -> Table:
-    table = Table("time", "user", "done", box=None, padding=(0, 2, 0, 0))
+    table = Table("time", "user or backfill", "done", box=None, padding=(0, 2, 0, 0))
     for name in (*COUNTS, "seconds"):
         table.add_column(name, justify="right")
     shown = found.select(
         "timestamp",
-        pl.coalesce("user_id", "kind"),
-        pl.col("stages").cast(pl.List(pl.String)).list.join(", "),
+        pl.coalesce("user_id", pl.format("{}, users: {}", "run_id", "users")),
+        _done(),
         pl.col(COUNTS).cast(pl.String).fill_null(""),
-        pl.col("seconds").round(1).cast(pl.String),
+        pl.col("seconds").round(1).cast(pl.String).fill_null(""),
     )
     for row in shown.rows():
         table.add_row(*row)
     return table
+
+
+def _done() -> pl.Expr:
+    """The stages that are done, and whether a backfill has not ended."""
+    stages = pl.col("stages").cast(pl.List(pl.String)).list.join(", ")
+    open_still = pl.concat_str(stages.replace("", None), pl.lit("not ended"), separator="; ", ignore_nulls=True)
+    return pl.when(pl.col("is_ended").not_()).then(open_still).otherwise(stages)

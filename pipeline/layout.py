@@ -71,6 +71,12 @@ def described(key: str) -> Checkpoint | None:
     return Checkpoint(found["user_id"], found["stem"], cast("CsvStage", found["stage"])) if found else None
 
 
+def planned(key: str) -> str | None:
+    """The id of the backfill whose plan lies at a key; None for any other key."""
+    run_id = key.removeprefix(BACKFILLS).removesuffix(f"/{PLAN}")
+    return run_id if key == backfill_key(run_id, PLAN) and "/" not in run_id else None
+
+
 def raw_checkpoint(user_id: str, timestamp: str | None = None) -> Checkpoint:
     """Where a fetch writes; without a `timestamp`, the one of now."""
     return Checkpoint(user_id, timestamp or datetime.now(UTC).strftime(KEY_TIME), "raw")
@@ -97,7 +103,7 @@ def checkpoint(key: str, stage: CsvStage, user_id: str | None = None) -> Checkpo
     return Checkpoint(found["user_id"], found["stem"], stage)
 
 
-BACKFILLS = "backfills/"
+BACKFILLS, PLAN = "backfills/", "plan.json"
 SEEN = "backfills/seen.parquet"
 """What was last loaded for whom, by any backfill."""
 

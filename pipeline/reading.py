@@ -5,20 +5,27 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pandera.polars as pa
 import polars as pl
 import structlog
 
 from pipeline import wiring
+from pipeline.backfill.catalogue import find_look_up
+from pipeline.backfill.files import ShardFiles
+from pipeline.backfill.plan import find_plan, require_plan, shards_of
+from pipeline.backfill.report import OUTCOMES_CSV, read_report
 from pipeline.checkpoints import read_copy, read_manifest
 from pipeline.contract import Store
 from pipeline.errors import Failed
 from pipeline.frames.json_lists import decode
-from pipeline.frames.runs import Made, imports
-from pipeline.layout import Checkpoint, described
+from pipeline.frames.runs import Made, backfills, efforts, imports, newest_first
+from pipeline.frames.spreadsheet import as_written
+from pipeline.layout import BACKFILLS, Checkpoint, backfill_key, described, planned
 from pipeline.local import with_default_store
 from pipeline.settings import Settings
+from schemas.backfill import SHARD_STEPS, Outcomes, ShardRecord
 from schemas.frames import EnrichedLibrary, RawLibrary
 
 READERS = 8
@@ -68,14 +75,63 @@ def list_runs(store_url: str | None = None) -> pl.DataFrame:
     Raises:
         PipelineError: `configuration` or `store_unavailable`.
     """
-    return runs_in(wiring.store(with_default_store(Settings.read(store_url=store_url))))
+    return runs_in(_store(store_url))
+
+
+class Backfill(NamedTuple):
+    """What became of a backfill: `outcomes` of its users as Outcomes, `efforts` of its steps as StepEfforts."""
+
+    outcomes: pl.DataFrame
+    efforts: pl.DataFrame
+
+
+def read_backfill(run_id: str, store_url: str | None = None) -> Backfill:
+    """What became of a backfill, with the id that `list_runs` names, in a store as that function takes it.
+
+    Raises:
+        PipelineError: `bad_event` where there is none, `checkpoint_invalid` while it has no report, or where its
+            outcomes were edited; `configuration` or `store_unavailable` for what cannot be read.
+    """
+    store = _store(store_url)
+    plan = require_plan(store, run_id)
+    if read_report(store, run_id) is None:
+        raise Failed(
+            "checkpoint_invalid",
+            f"The backfill {run_id} has no report yet. Wait for it, or run `steam-import backfill --resume {run_id}`.",
+        )
+    outcomes = as_written(read_copy(store, backfill_key(run_id, OUTCOMES_CSV), Outcomes))
+    with ThreadPoolExecutor(READERS) as readers:
+        done = [record for records in readers.map(_records, shards_of(store, plan)) for record in records]
+    look_up = find_look_up(store, plan)
+    return Backfill(outcomes, efforts([*([look_up] if look_up else []), *done]))
 
 
 def runs_in(store: Store, limit: int | None = None) -> pl.DataFrame:
     """The newest runs in a store, as Runs; a manifest that is none is reported and left out."""
+    return newest_first(pl.concat([_imports_in(store, limit), _backfills_in(store, limit)]))[:limit]
+
+
+def _imports_in(store: Store, limit: int | None) -> pl.DataFrame:
     checkpoints = [found for key in store.list("imports/") if (found := described(key))]
     newest = set(sorted({_run(found) for found in checkpoints}, reverse=True)[:limit])
     return imports(_made(store, [found for found in checkpoints if _run(found) in newest]))
+
+
+def _backfills_in(store: Store, limit: int | None) -> pl.DataFrame:
+    run_ids = [run_id for key in store.list(BACKFILLS) if (run_id := planned(key))]
+    with ThreadPoolExecutor(READERS) as readers:
+        plans = [plan for plan in readers.map(partial(find_plan, store), run_ids) if plan]
+        newest = sorted(plans, key=lambda plan: plan.created_at, reverse=True)[:limit]
+        reports = readers.map(partial(read_report, store), [plan.run_id for plan in newest])
+        return backfills(zip(newest, reports, strict=True))
+
+
+def _store(store_url: str | None) -> Store:
+    return wiring.store(with_default_store(Settings.read(store_url=store_url)))
+
+
+def _records(files: ShardFiles) -> list[ShardRecord]:
+    return [record for step in SHARD_STEPS if (record := files.record(step))]
 
 
 def _run(checkpoint: Checkpoint) -> tuple[str, str]:

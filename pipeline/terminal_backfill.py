@@ -7,12 +7,14 @@ from pipeline.terminal import figures
 from schemas.backfill import OUTCOMES, SHARD_STEPS, PlanRecord, Report
 
 STEPS = ("fetch", "catalogue", "enrich", "load")
+NO_PARTS = ("rows", "unchanged")
+"""Counts of a stage that are not among those that its rows add up to."""
 
 
 def planned(plan: PlanRecord, estimate: Estimate, done: dict[str, int]) -> Table:
     """Users, shards, and the most that a backfill will ask of either API."""
     table = figures()
-    table.add_row("Users", f"{plan.users:,}", f"and {plan.rejected:,} lines rejected" if plan.rejected else "")
+    table.add_row("Users", f"{plan.users:,}", f"and lines rejected: {plan.rejected:,}" if plan.rejected else "")
     through = ", ".join(
         f"{done[step]} {word}" for step, word in zip(SHARD_STEPS, ("fetched", "enriched", "loaded"), strict=True)
     )
@@ -34,7 +36,8 @@ def balance(report: Report) -> Table:
         if report.users[outcome]:
             table.add_row("Users" if outcome == "total" else f"  {outcome}", f"{report.users[outcome]:,}", "")
     for step, counts in report.stages.items():
-        out = ", ".join(f"{rows:,} {what}" for what, rows in counts.items() if rows and what != "rows")
+        out = ", ".join(f"{rows:,} {what}" for what, rows in counts.items() if rows and what not in NO_PARTS)
+        out += f"; {counts['unchanged']:,} as they were" if counts.get("unchanged") else ""
         table.add_row(f"Rows to {step}", f"{counts.get('rows', 0):,}", out)
     written = sum(rows for what, rows in report.written.items() if what.endswith(("_created", "_updated")))
     table.add_row("Rows written", f"{written:,}", "")
@@ -53,4 +56,4 @@ def _duration(seconds: float) -> str:
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return f"{seconds:.0f} s"

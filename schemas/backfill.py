@@ -88,6 +88,18 @@ class ShardOutcomes(Outcomes):
     is_unchanged: bool = pa.Field(description="Whether these rows are what was last loaded, so that nothing was done")
 
 
+class StepEfforts(Exact):
+    """What each step of each shard took, and the one look-up of all; those that are done."""
+
+    step: Annotated[pl.Enum, ("fetch", "catalogue", "enrich", "load")] = pa.Field(description="The step")
+    shard: pl.Int64 = pa.Field(nullable=True, description="Number of the shard, from 0; null for the look-up")
+    users: pl.Int64 = pa.Field(description="Users of the shard")
+    rows: pl.Int64 = pa.Field(description="Rows that Steam gave of them")
+    requests: pl.Int64 = pa.Field(description="Requests to any API")
+    rate_limited: pl.Int64 = pa.Field(description="Of these, the ones answered with 429")
+    seconds: pl.Float64 = pa.Field(description="How long it took")
+
+
 class ShardFile(BaseModel):
     """A CSV of a shard."""
 

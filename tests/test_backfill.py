@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from pipeline import list_runs, read_backfill
 from pipeline.backfill.files import READERS, each
 from pipeline.backfill.plan import find_plan, read_seen, shards_of
 from pipeline.backfill.replay import reopen
@@ -367,3 +368,22 @@ def test_no_more_shards_are_in_memory_than_are_read_at_a_time() -> None:
     for done, shard in enumerate(each(read, range(5 * READERS))):
         assert shard == done
         assert len(begun) - done <= READERS
+
+
+def test_a_finished_backfill_is_listed_and_read(here: Operator, accounts: list[str], tmp_path: Path) -> None:
+    report = here.backfill(listed([*accounts, World.PRIVATE_ACCOUNT]))
+    (run,) = list_runs(str(tmp_path)).to_dicts()
+    assert (run["kind"], run["run_id"], run["users"], run["is_ended"]) == ("backfill", report.run_id, USERS + 1, True)
+    assert (run["stages"], run["rows"], run["rejected"]) == (["fetch", "enrich", "load"], USERS * GAMES, 0)
+    assert run["matched"] == report.stages["enrich"]["matched"]
+    read = read_backfill(report.run_id, str(tmp_path))
+    assert read.outcomes["outcome"].to_list() == ["done"] * USERS + ["private"]
+    assert read.outcomes["rows"].sum() == USERS * GAMES
+    steps = read.efforts.group_by("step", maintain_order=True).agg(pl.len(), pl.col("users", "requests").sum())
+    assert steps.select("step", "len", "users").rows() == [
+        ("catalogue", 1, 0),
+        ("fetch", 3, USERS + 1),
+        ("enrich", 3, USERS + 1),
+        ("load", 3, USERS + 1),
+    ]
+    assert steps["requests"].sum() == run["requests"]

@@ -33,7 +33,7 @@ def test_a_dry_run_says_what_it_will_take_and_writes_nothing(
     said = steam_import("backfill", users, "--dry-run")
     assert said.status == 0
     assert "Users" in said.out
-    assert "1 lines rejected" in said.out
+    assert "lines rejected: 1" in said.out
     assert "line 5" in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["users.csv"]
     assert sandbox.requests == []

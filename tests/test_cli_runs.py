@@ -10,9 +10,11 @@ import pytest
 import structlog
 
 from pipeline import list_runs, read_raw
+from pipeline.backfill.plan import draft_plan, make_plan
 from pipeline.checkpoints import Making, write_checkpoint
 from pipeline.cli import main
 from pipeline.contract import TIME_FORMAT, Store
+from pipeline.edges.store import DirectoryStore
 from pipeline.layout import raw_checkpoint
 from schemas.frames import RawLibrary
 from tests.lambda_fixtures import set_only
@@ -70,6 +72,20 @@ def test_where_nothing_was_run_it_says_so(
 ) -> None:
     assert runs(monkeypatch, capsys) == f"There are no runs in {tmp_path}/data.\n"
     assert runs(monkeypatch, capsys, "--json") == "[]\n"
+
+
+def test_a_backfill_is_listed_among_the_imports_and_says_that_it_has_not_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    store = DirectoryStore(tmp_path / "data")
+    make_runs(store, 21)
+    make_plan(store, "users.csv", draft_plan(store, b"user_id,steam_id64\nme,76561197960287930\n", run_id="crowd"))
+    shown = runs(monkeypatch, capsys)
+    assert any("crowd, users: 1" in line and "not ended" in line for line in shown.splitlines())
+    assert f"{tmp_path}/data/backfills/{{backfill}}/outcomes.csv" in shown
+    monkeypatch.setenv("STORE_URL", str(tmp_path / "data"))
+    assert {run["kind"] for run in json.loads(runs(monkeypatch, capsys, "--json"))} == {"backfill", "import"}
+    assert len(json.loads(runs(monkeypatch, capsys, "--json", "--limit", "1"))) == 1
 
 
 def test_a_copy_in_a_bucket_that_is_no_store_is_read() -> None:

@@ -12,12 +12,16 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import pipeline
-from pipeline import list_runs, read_enriched, read_raw
+from pipeline import list_runs, read_backfill, read_enriched, read_raw
+from pipeline.backfill.plan import draft_plan, make_plan
+from pipeline.backfill.report import write_report
 from pipeline.checkpoints import Making, write_checkpoint
 from pipeline.contract import TIME_FORMAT
 from pipeline.edges.store import DirectoryStore
 from pipeline.errors import PipelineError
 from pipeline.layout import Checkpoint, raw_checkpoint
+from schemas.backfill import PlanRecord
+from schemas.events import KEY_TIME
 from schemas.frames import DecodedLibrary, RawLibrary
 from schemas.runs import Runs
 from tests.lambda_fixtures import set_only
@@ -160,8 +164,10 @@ def test_runs_are_listed_the_newest_first_with_what_their_stages_counted() -> No
             "kind": "import",
             "run_id": "new",
             "user_id": "user-1",
+            "users": 1,
             "timestamp": "20261123T031749Z",
             "stages": ["fetch", "enrich"],
+            "is_ended": None,
             "rows": 3,
             **counts,
             "rejected": 3,
@@ -174,8 +180,10 @@ def test_runs_are_listed_the_newest_first_with_what_their_stages_counted() -> No
             "kind": "import",
             "run_id": "old",
             "user_id": "user-1",
+            "users": 1,
             "timestamp": "20261122T031749Z",
             "stages": ["fetch"],
+            "is_ended": None,
             "rows": 3,
             **dict.fromkeys(counts),
             "rejected": 2,
@@ -200,6 +208,59 @@ def test_a_manifest_that_is_none_is_reported_and_its_run_left_out(capsys: pytest
     write(NEW, RAW).with_suffix(".json").write_text("{}")
     assert list_runs("data")["timestamp"].to_list() == [OLD.stem]
     assert f"{NEW.stem}-raw.json is not a manifest" in capsys.readouterr().out
+
+
+def planned(run_id: str) -> PlanRecord:
+    """A backfill of two users, and two lines that are none, as it begins."""
+    store = DirectoryStore(Path("data"))
+    users = b"user_id,steam_id64\n-one,76561197960287930\ntwo,76561197960287931\n../,1\n,2\n"
+    return make_plan(store, "users.csv", draft_plan(store, users, run_id=run_id, size=1))
+
+
+def test_a_backfill_without_a_report_is_listed_as_not_ended() -> None:
+    plan = planned("begun")
+    write(OLD, RAW)
+    (run, _) = list_runs("data").to_dicts()
+    assert {name: value for name, value in run.items() if value is not None} == {
+        "kind": "backfill",
+        "run_id": "begun",
+        "users": 2,
+        "timestamp": plan.created_at.strftime(KEY_TIME),
+        "stages": [],
+        "is_ended": False,
+        "started_at": plan.created_at.replace(microsecond=0),
+    }
+    with pytest.raises(PipelineError, match=r"has no report yet.*--resume begun"):
+        read_backfill("begun", "data")
+
+
+def test_a_backfill_that_stopped_is_listed_with_what_its_report_says_so_far() -> None:
+    write_report(DirectoryStore(Path("data")), planned("stopped"))
+    (run,) = list_runs("data").to_dicts()
+    assert (run["is_ended"], run["stages"], run["rows"], run["matched"], run["requests"]) == (False, [], 0, None, 0)
+    stopped = read_backfill("stopped", "data")
+    assert stopped.outcomes.select("user_id", "outcome").rows() == [
+        ("-one", "failed"),
+        ("two", "failed"),
+        ("../", "rejected"),
+        ("", "rejected"),
+    ]
+    assert stopped.efforts.height == 0
+    damaged = Path("data/backfills/stopped/outcomes.csv")
+    damaged.write_text(damaged.read_text().replace("failed", "lost", 1))
+    with pytest.raises(PipelineError, match="outcome"):
+        read_backfill("stopped", "data")
+
+
+def test_only_a_whole_plan_is_a_backfill(capsys: pytest.CaptureFixture[str]) -> None:
+    planned("begun")
+    for folder, body in (("broken", "{}"), ("copies/of", "{}"), ("old", "")):
+        Path("data/backfills", folder).mkdir(parents=True)
+        Path("data/backfills", folder, "plan.json").write_text(body)
+    assert list_runs("data")["run_id"].to_list() == ["begun"]
+    assert "backfills/broken/plan.json" in capsys.readouterr().out
+    with pytest.raises(PipelineError, match="There is no backfill 'old'"):
+        read_backfill("old", "data")
 
 
 def test_importing_the_package_imports_nothing_that_it_offers() -> None:

@@ -19,10 +19,10 @@ from pipeline.contract import Store
 from pipeline.errors import Refused
 from pipeline.frames.plan import listed_users, shard_users
 from pipeline.frames.spreadsheet import spreadsheet
-from pipeline.layout import SEEN, Shard, backfill_key
+from pipeline.layout import PLAN, SEEN, Shard, backfill_key
 from schemas.backfill import RUN_ID, SHARD_SIZE, PlanRecord, Report, Seen
 
-PLAN, SHARDS, REFUSED, REPORT = "plan.json", "shards.json", "users.rejected.csv", "report.json"
+SHARDS, REFUSED, REPORT = "shards.json", "users.rejected.csv", "report.json"
 
 log = structlog.get_logger()
 

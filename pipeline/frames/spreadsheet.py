@@ -33,6 +33,11 @@ def defused(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.col(pl.String).str.replace(_FORMULA, "'$1"))
 
 
+def as_written(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with each text as it was before it was defused."""
+    return rows.with_columns(pl.col(pl.String).str.replace(f"^'('*[{_RUNS}])", "$1"))
+
+
 def restored(cell: str) -> str:
     """The text that was defused; a text that begins with apostrophes of its own keeps them."""
     return cell[1:] if _DEFUSED.match(cell) else cell

@@ -39,7 +39,7 @@ def test_every_chart_has_a_title_and_names_its_axes(notebook: Path) -> None:
     assert len(charts) >= 3
     for source in charts:
         assert re.search(r'title=alt\.Title\(\s*f"', source), source
-        assert re.search(r'title="[A-Z][a-z ]+ \((hours|count)\)"', source), source
+        assert re.search(r'title="[A-Z][a-z ]+ \((hours|seconds|count)\)"', source), source
 
 
 def test_a_notebook_is_small_enough_to_be_committed(notebook: Path) -> None:
