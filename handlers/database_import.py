@@ -4,7 +4,6 @@ from typing import Any
 
 from handlers.answer import answer
 from pipeline import wiring
-from pipeline.edges import postgres  # noqa: F401 - loaded while Lambda initialises, not while the first user waits
 from schemas.events import LoadEvent, LoadResponse
 
 

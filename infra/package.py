@@ -29,6 +29,10 @@ HTTP = ("httpx",)
 UNUSED = {"steam_import": SQL, "igdb_enrichment": SQL, "database_import": HTTP, "backfill": ()}
 """The functions, each a module of `handlers`, and the dependencies that its stage has no use for."""
 
+FUNCTIONS = tuple(UNUSED)
+ALSO = {"backfill": ("igdb",)}
+"""Modules of `handlers` that another function of the template runs from the same bundle."""
+
 NOT_RUN = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.cc", "*.cpp", "*.h", "*.hpp", "py.typed", ".lock")
 """Files of the libraries that are there for compilers and type checkers."""
 
@@ -42,7 +46,7 @@ NOT_IMPORTED = (
     "sqlalchemy/orm",
     "sqlalchemy/testing",
 )
-"""Folders of the libraries that we have no use for; with them and its bytecode, a load has 248 MB."""
+"""Folders of the libraries that we have no use for; with them and its bytecode, a backfill is over that."""
 
 ANY_TIME = (1980, 1, 1, 0, 0, 0)
 """The same files make the same zip."""
@@ -62,11 +66,6 @@ class Bundle(NamedTuple):
         zipped = self.path.stat().st_size / MEGABYTE
         size = f"{zipped:6.1f} MB zipped {self.unzipped / MEGABYTE:6.1f} MB unzipped"
         return f"{self.function:<16} {self.architecture:<7} {size}"
-
-
-def functions() -> list[str]:
-    """The functions there are."""
-    return [name for name in UNUSED if (ROOT / "handlers" / f"{name}.py").exists()]
 
 
 def package(function: str, architecture: str, zips: Path = ZIPS) -> Bundle:
@@ -126,10 +125,11 @@ def _prune(bundle: Path) -> None:
 
 
 def _copy_ours(function: str, bundle: Path) -> None:
-    """The function's module, and all of ours that it can reach."""
-    handler = f"handlers.{function}"
+    """The function's modules, and all of ours that they can reach."""
+    handlers = [f"handlers.{name}" for name in (function, *ALSO.get(function, ()))]
     graph = grimp.build_graph(*OURS, exclude_type_checking_imports=True)
-    for module in [*OURS, handler, *graph.find_upstream_modules(handler)]:
+    reached = set().union(*(graph.find_upstream_modules(handler) for handler in handlers))
+    for module in [*OURS, *handlers, *reached]:
         source = ROOT / module.replace(".", "/")
         source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
         if source.exists():
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=ZIPS, help="the folder for the zips")
     zips = parser.parse_args(arguments).to
-    bundles = [package(function, platform, zips) for function in functions() for platform in PLATFORMS]
+    bundles = [package(function, platform, zips) for function in FUNCTIONS for platform in PLATFORMS]
     print(*[bundle.line for bundle in bundles], sep="\n")
     if too_large := [bundle.path.name for bundle in bundles if bundle.unzipped > MOST_BYTES]:
         sys.exit(f"Lambda allows {MOST_BYTES // MEGABYTE} MB unzipped: {', '.join(too_large)}.")

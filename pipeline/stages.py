@@ -16,7 +16,7 @@ from pipeline.frames.catalogue import join_catalogue
 from pipeline.frames.library import library
 from pipeline.frames.staging import stage
 from pipeline.knowledge import Knowledge, read_overrides
-from pipeline.layout import checkpoint, raw_checkpoint
+from pipeline.layout import Checkpoint, checkpoint, raw_checkpoint
 from pipeline.lookup import Progress, no_progress
 from pipeline.steam_id import Vanity, parse_steam_id
 from schemas.events import (
@@ -40,6 +40,22 @@ if TYPE_CHECKING:
 PRIVACY_PAGE = "https://steamcommunity.com/my/edit/settings"
 
 log = structlog.get_logger()
+
+
+def check(store: Store, event: StageEvent) -> None:
+    """Refuse what a look at the event and the store is enough for, before more is opened, or imported, for it.
+
+    Raises:
+        Refused: `bad_steam_id`.
+        Failed: `location_refused`.
+    """
+    match event:
+        case FetchEvent():
+            parse_steam_id(event.steam_id64)
+        case EnrichEvent():
+            _raw(store, event)
+        case LoadEvent():
+            _enriched(store, event)
 
 
 async def find_account(steam: "Steam", steam_id: str) -> str:
@@ -97,7 +113,7 @@ async def enrich(
         Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups; those that fail beside others are PENDING.
     """
     run = _Run(event)
-    raw = checkpoint(store.key_of(event.s3_location), "raw", event.user_id)
+    raw = _raw(store, event)
     source = read_checkpoint(store, raw, RawLibrary, trust=trust)
     overrides = read_overrides(store)
     apps, known = await knowledge.of(source.rows, overrides, progress)
@@ -137,8 +153,7 @@ def load(  # noqa: PLR0913 - what to load, where, and how
         Refused: `configuration`, where a status is none that the database knows.
     """
     run = _Run(event)
-    enriched = checkpoint(store.key_of(event.s3_enriched_location), "enriched", event.user_id)
-    rows = read_checkpoint(store, enriched, EnrichedLibrary, trust=trust).rows
+    rows = read_checkpoint(store, _enriched(store, event), EnrichedLibrary, trust=trust).rows
     loaded = database.load(
         stage(rows),
         [event.user_id],
@@ -151,6 +166,14 @@ def load(  # noqa: PLR0913 - what to load, where, and how
     run.log("dry run" if dry_run else "load", run.seconds, 0, written | {"statements": loaded.statements})
     would = DryRun(tables=loaded.tables.to_dicts(), changes=loaded.changes.to_dicts()) if dry_run else None
     return LoadResponse(success=True, stats=loaded.counts, rejected=0, seconds=run.seconds, dry_run=would)
+
+
+def _raw(store: Store, event: EnrichEvent) -> Checkpoint:
+    return checkpoint(store.key_of(event.s3_location), "raw", event.user_id)
+
+
+def _enriched(store: Store, event: LoadEvent) -> Checkpoint:
+    return checkpoint(store.key_of(event.s3_enriched_location), "enriched", event.user_id)
 
 
 async def _nothing_shown(steam: "Steam", steam_id64: str) -> Failed:

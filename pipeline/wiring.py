@@ -27,7 +27,16 @@ from pipeline.frames.catalogue import Lifetimes
 from pipeline.knowledge import Knowledge
 from pipeline.lookup import Progress, no_progress
 from pipeline.settings import Settings
-from schemas.events import EnrichEvent, EnrichResponse, FetchEvent, FetchResponse, HandlerEvent, LoadEvent, LoadResponse
+from schemas.events import (
+    EnrichEvent,
+    EnrichResponse,
+    FetchEvent,
+    FetchResponse,
+    HandlerEvent,
+    LoadEvent,
+    LoadResponse,
+    StageEvent,
+)
 
 if TYPE_CHECKING:
     from pipeline.edges.igdb import Igdb
@@ -74,9 +83,9 @@ async def find_account(settings: Settings, steam_id: str) -> str:
 
 async def fetch(settings: Settings, event: FetchEvent) -> FetchResponse:
     """Stage 1 with these settings; see `stages.fetch`."""
-    settings.require(*NEEDED_BY_FETCH)
+    place = _store_for(settings, event, NEEDED_BY_FETCH)
     async with open_steam(settings) as steam:
-        return await stages.fetch(store(settings), steam, event)
+        return await stages.fetch(place, steam, event)
 
 
 async def enrich(
@@ -88,8 +97,9 @@ async def enrich(
     deadline: float | None = None,
 ) -> EnrichResponse:
     """Stage 2 with these settings; see `stages.enrich`. What is not answered by the deadline is PENDING."""
+    place = _store_for(settings, event, NEEDED_BY_ENRICH)
     async with open_knowledge(settings, deadline) as knowledge:
-        return await stages.enrich(store(settings), knowledge, event, progress, trust=trust)
+        return await stages.enrich(place, knowledge, event, progress, trust=trust)
 
 
 @asynccontextmanager
@@ -113,9 +123,8 @@ def load(
     settings: Settings, event: LoadEvent, *, dry_run: bool = False, details: bool = False, trust: bool = False
 ) -> LoadResponse:
     """Stage 3 with these settings; see `stages.load`."""
-    settings.require(*NEEDED_BY_LOAD)
     return stages.load(
-        store(settings),
+        _store_for(settings, event, NEEDED_BY_LOAD),
         database(settings),
         event,
         status_unplayed=settings.status_unplayed,
@@ -124,6 +133,14 @@ def load(
         details=details,
         trust=trust,
     )
+
+
+def _store_for(settings: Settings, event: StageEvent, needed: tuple[str, ...]) -> Store:
+    """The store alone: an event that can be refused is, before a client is made or a driver imported."""
+    settings.require(*needed)
+    place = store(settings)
+    stages.check(place, event)
+    return place
 
 
 def store(settings: Settings) -> Store:

@@ -1,16 +1,20 @@
-"""What a Lambda function imports when it starts: its own stage, and nothing of the others."""
+"""What a Lambda function imports: its own stage, nothing of the others, and little before an event is accepted."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.lambda_fixtures import ENRICHED, RAW, USER
+from tests.stores import BUCKET
 
 HTTP = {"httpx", "httpcore", "anyio"}
 SQL = {"sqlalchemy", "adbc_driver_manager", "adbc_driver_postgresql", "schemas.tables"}
 NEEDED = {
     "steam_import": {"pipeline.edges.steam"},
     "igdb_enrichment": {"pipeline.edges.igdb", "pipeline.edges.steam_store"},
-    "database_import": {"pipeline.edges.postgres"},
+    "database_import": {"pipeline.edges.s3_store"},
 }
 FOREIGN = {
     "steam_import": SQL | {"pipeline.edges.igdb", "pipeline.edges.steam_store"},
@@ -19,10 +23,40 @@ FOREIGN = {
 }
 NOBODYS = {"aiohttp", "lark", "rapidfuzz", "pipeline.cli", "pipeline.sandbox", "pipeline.review"}
 
+REFUSED = {
+    "steam_import": {"user_id": USER, "steam_id64": "no Steam id"},
+    "igdb_enrichment": {"user_id": "somebody-else", "s3_location": RAW},
+    "database_import": {"user_id": "somebody-else", "s3_enriched_location": ENRICHED},
+}
+CONNECTIONS = {"httpcore", "anyio"} | SQL
+"""What is imported with the first connection to an API or to the database."""
+
+SETTINGS = {
+    "S3_BUCKET": BUCKET,
+    "AWS_REGION": "eu-central-1",
+    "STEAM_API_KEY": "x",
+    "IGDB_CLIENT_ID": "x",
+    "IGDB_CLIENT_SECRET": "x",
+    "DATABASE_URL": "postgresql://127.0.0.1:1/x",
+}
+
+
+def imported_by(program: str) -> set[str]:
+    asked = f"import sys\n{program}\nprint(*sys.modules)"
+    environment = {"PYTHONPATH": str(Path.cwd())} | SETTINGS
+    told = subprocess.check_output([sys.executable, "-c", asked], env=environment, text=True)  # noqa: S603 - our own
+    return set(told.splitlines()[-1].split())
+
 
 @pytest.mark.parametrize("function", NEEDED)
 def test_a_function_imports_all_that_its_own_stage_needs_and_nothing_of_the_others(function: str) -> None:
-    program = f"import sys, handlers.{function}; print(*sys.modules)"
-    imported = set(subprocess.check_output([sys.executable, "-c", program], text=True).split())  # noqa: S603 - our own
+    imported = imported_by(f"import handlers.{function}")
     assert NEEDED[function] <= imported
     assert imported & (FOREIGN[function] | NOBODYS) == set()
+
+
+@pytest.mark.parametrize("function", REFUSED)
+def test_an_event_is_refused_before_anything_is_imported_to_connect_with(function: str) -> None:
+    handler = f"from handlers.{function} import handler"
+    imported = imported_by(f"{handler}\nassert handler({REFUSED[function]!r}, None)['error_code'] != 'configuration'")
+    assert imported & CONNECTIONS == set()
