@@ -103,7 +103,7 @@ def services(folder: Path) -> Iterator[dict[str, str]]:
     client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     with Sandbox(World.synthetic(GAMES), latency_seconds=LATENCY_SECONDS) as sandbox, serve_postgres(folder) as url:
         create_tables(url)
-        Database(url).ensure_user(USER)
+        Database(url).ensure_users([USER])
         yield sandbox.environment | place | {"DATABASE_URL": url}
     server.stop()
 

@@ -19,7 +19,7 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import PRIVATE
 from tests.database_fixtures import NewDatabase
-from tests.lambda_fixtures import ACCOUNT, QUICK_SETTINGS, RAW, USER, put
+from tests.lambda_fixtures import ACCOUNT, QUICK_SETTINGS, RAW, USER
 from tests.stores import BUCKET
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -28,7 +28,6 @@ PYTHON = find_python()
 FETCH = {"user_id": USER, "steam_id64": ACCOUNT, "timestamp": "20261123T031749Z"}
 ENRICH = {"user_id": USER, "s3_location": RAW}
 LOAD = {"user_id": USER, "s3_enriched_location": RAW.replace("-raw", "-enriched")}
-LIST = f"s3://{BUCKET}/users.csv"
 FAILED = {"success": False, "s3_location": None, "game_count": None, "rejected": None}
 
 
@@ -77,11 +76,10 @@ def settings(sandbox: Sandbox, new_database: NewDatabase, monkeypatch: pytest.Mo
 
 
 def started(
-    installed: Installed, function: str, settings: dict[str, str], folder: Path, handler: str | None = None
+    installed: Installed, function: str, settings: dict[str, str], folder: Path
 ) -> AbstractContextManager[Function]:
     variables = installed.of(function, settings)
-    named = f"handlers.{handler or function}.handler"
-    return running(installed.python, named, variables, folder / f"{function}.log")
+    return running(installed.python, f"handlers.{function}.handler", variables, folder / f"{function}.log")
 
 
 def test_the_three_functions_work_one_after_another_and_once_more_when_warm(
@@ -115,24 +113,6 @@ def test_a_failure_that_is_final_is_an_answer_and_one_that_is_not_an_error_of_la
     assert (down.is_error, down.body["errorType"]) == (True, "Retryable")
     assert down.body["errorMessage"].startswith("steam_unavailable: ")
     assert (again.is_error, again.body["error_code"]) == (False, "private_library")
-
-
-def test_the_backfills_bundle_does_its_steps_and_enriches_for_the_function_that_talks_to_igdb(
-    installed: Installed, settings: dict[str, str], tmp_path: Path
-) -> None:
-    put(LIST, f"user_id,steam_id64\n{USER},{ACCOUNT}\n")
-    with started(installed, "steam_import", settings, tmp_path) as fetch:
-        assert fetch.invoke(FETCH).body["success"]
-    with (
-        started(installed, "backfill", settings, tmp_path) as backfill,
-        started(installed, "backfill", settings, tmp_path, handler="igdb") as igdb,
-    ):
-        assert igdb.invoke(ENRICH).body["stats"]["matched"] == 2
-        assert backfill.invoke({"step": "plan", "run_id": "run-1", "users": LIST}).body["shards"] == 1
-        steps = {"fetch": backfill, "catalogue": igdb, "enrich": backfill, "load": backfill, "report": backfill}
-        answers = [function.invoke({"step": step, "run_id": "run-1", "shard": 0}) for step, function in steps.items()]
-    assert [answer.body["error"] for answer in answers] == [None] * len(steps)
-    assert answers[-1].body["stats"]["done"] == 1
 
 
 def test_near_its_time_limit_an_enrichment_leaves_the_rest_pending(
