@@ -93,11 +93,15 @@ async def enrich(
 
 
 @asynccontextmanager
-async def open_knowledge(settings: Settings, deadline: float | None = None) -> AsyncIterator[Knowledge]:
-    """The catalogue, and whom to ask for what it lacks, up to the deadline."""
+async def open_knowledge(
+    settings: Settings, deadline: float | None = None, place: Store | None = None
+) -> AsyncIterator[Knowledge]:
+    """The catalogue, of another store if one is given, and whom to ask for what it lacks, up to the deadline."""
     settings.require(*NEEDED_BY_ENRICH)
     async with open_igdb(settings, deadline) as igdb, _steam_store(settings, deadline) as steam_store:
-        yield Knowledge(catalogue(settings), igdb, steam_store, _lifetimes(settings), settings.igdb_follow_editions)
+        yield Knowledge(
+            catalogue(settings, place), igdb, steam_store, _lifetimes(settings), settings.igdb_follow_editions
+        )
 
 
 async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -> "Synced":
@@ -148,9 +152,9 @@ def read_limits(settings: Settings) -> ReadLimits:
     return ReadLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ReadLimits)})
 
 
-def catalogue(settings: Settings) -> CatalogueFiles:
-    """The catalogue in the store, with what this process read of it already."""
-    place = store(settings)
+def catalogue(settings: Settings, place: Store | None = None) -> CatalogueFiles:
+    """The catalogue in the store, or in another one, with what this process read of it already."""
+    place = place or store(settings)
     return CatalogueFiles(place, _memory(place.locate("")))
 
 
