@@ -47,6 +47,11 @@ fuzz: setup ## A million hostile inputs: ids, events, files, answers (about 10 m
 test-live: setup ## The three stages against the real Steam, IGDB, S3 and PostgreSQL (.env.integration)
 	.venv/bin/pytest tests/live -m live -s
 
+.PHONY: audit
+audit: setup ## Licences, and the vulnerabilities that the package index knows (3: it tells nothing)
+	.venv/bin/uv lock --check --quiet
+	.venv/bin/python -m infra.audit
+
 .PHONY: format
 format: setup ## Format, and mend what ruff can mend
 	.venv/bin/ruff check --fix .

@@ -136,8 +136,10 @@ class Crashes:
         self.sandbox.faults.clear()
         self.sandbox.requests.clear()
         self.wire.message = self.wire.seen = 0
-        folder = Path(str(self.settings.store_url)) / str(next(self._numbers))
-        return self.settings.model_copy(update={"store_url": str(folder)})
+        number = next(self._numbers)
+        # Another address is another token, which this process has not got yet.
+        cold = {"twitch_token_url": f"{self.settings.twitch_token_url}?{number}"}
+        return self.settings.model_copy(update=cold | {"store_url": f"{self.settings.store_url}/{number}"})
 
     def _fail(self, settings: Settings, point: Point) -> bool:
         """Run the command with its fault; whether it was met."""
