@@ -68,6 +68,7 @@ bench: setup ## The figures of the project: accuracy, requests, ratios
 	.venv/bin/python -m benchmarks.catalogue
 	.venv/bin/python -m benchmarks.load
 	.venv/bin/python -m benchmarks.hardening 20
+	.venv/bin/python -m benchmarks.soak
 	.venv/bin/python -m benchmarks.cold_start
 
 .PHONY: package

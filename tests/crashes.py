@@ -245,9 +245,8 @@ def crashing(command: Command, url: str, folder: Path) -> Iterator[Crashes]:
         yield Crashes(command, sandbox, wire, url, settings)
 
 
-def drawn(crashes: Crashes, seed: str, number: int) -> list[Point]:
-    """So many points of each kind, and others with another seed."""
+def drawn(crashes: Crashes, seed: str, share: float) -> list[Point]:
+    """That share of the points of each kind, at least one, and others with another seed."""
     chance = random.Random(seed)
-    return [
-        point for kind in KINDS for point in chance.sample([one for one in crashes.points if one.kind == kind], number)
-    ]
+    by_kind = [[point for point in crashes.points if point.kind == kind] for kind in KINDS]
+    return [point for points in by_kind for point in chance.sample(points, max(1, round(share * len(points))))]
