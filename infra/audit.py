@@ -80,7 +80,7 @@ def main() -> int:
     )
     found = audit(json.loads(asked.stdout or "{}"))
     print("\n".join(["", *found.vulnerabilities, str(found)]))
-    if not found.learnt and asked.stderr:
+    if asked.stderr and not asked.stdout:
         print(asked.stderr.splitlines()[-1], file=sys.stderr)
     return found.status
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -41,7 +42,9 @@ MODES: tuple[Mode, ...] = ("error", "lost", "kill")
 """The operation is refused; it is carried out, and nobody hears of it; the process that asks for it is killed."""
 
 USERS = 2
-OWN_EVERY_TIME = {"run_id", "requests", "started_at", "finished_at", "seconds", "created_at", "effort", "written"}
+OWN_EVERY_TIME = {"requests", "started_at", "finished_at", "seconds"}
+OF_REPORT = ("input", "is_complete", "users", "shards", "failures")
+IS_UPDATED = re.compile('"isUpdated": (true|false)')
 TIMES = ("store_asked_at", "looked_up_at")
 
 
@@ -173,37 +176,29 @@ class Crashes:
     def _left(self, settings: Settings) -> dict[str, Any]:
         """Rows and objects, but for ids and times."""
         place = wiring.store(settings)
-        content = [(table, _stripped(row)) for table, row in rows(self.url, CONTENT)]
         known = CatalogueFiles(place).read().drop(TIMES).sort("appid")
         return {
-            "row": sorted(content),
+            "row": sorted((table, IS_UPDATED.sub("", row)) for table, row in rows(self.url, CONTENT)),
             "catalogue": known.rows(),
             "object": _objects(place),
             "half written": half_written(place),
         }
 
 
-def _stripped(row: str) -> str:
-    """A row without the note that it was written twice."""
-    return row.replace('"isUpdated": true', "").replace('"isUpdated": false', "")
-
-
 def _objects(place: Store) -> dict[str, object]:
     """The imports' files, and what the last backfill says to people and to the next one."""
     found: dict[str, object] = {}
     for key in place.list("imports/"):
-        found[key] = _without_effort(json.loads(_body(place, key))) if key.endswith(".json") else _body(place, key)
+        found[key] = body = _body(place, key)
+        if key.endswith(".json"):
+            found[key] = {name: value for name, value in json.loads(body).items() if name not in OWN_EVERY_TIME}
     runs = sorted({key.split("/")[1] for key in place.list("backfills/") if key.endswith("/report.json")})
     if runs:
         report = json.loads(_body(place, backfill_key(runs[-1], "report.json")))
-        found["report"] = {name: report[name] for name in ("input", "is_complete", "users", "shards", "failures")}
+        found["report"] = {name: report[name] for name in OF_REPORT}
         found["outcomes"] = _body(place, backfill_key(runs[-1], "outcomes.csv"))
         found["seen"] = pl.read_parquet(_body(place, SEEN)).rows()
     return found
-
-
-def _without_effort(manifest: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in manifest.items() if name not in OWN_EVERY_TIME}
 
 
 def half_written(place: Store) -> list[str]:
