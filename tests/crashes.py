@@ -99,6 +99,12 @@ def attempt(command: Command, settings: Settings, place: Store) -> None:
         run(command, settings, place)
 
 
+def attempt_alone(command: Command, settings: Settings, place: Store) -> None:
+    """The same, in a process of its own."""
+    wiring.configure_logging(settings)
+    attempt(command, settings, place)
+
+
 @dataclass
 class Crashes:
     """A command in a deployment of its own, and what it leaves when nothing fails."""
@@ -148,7 +154,7 @@ class Crashes:
         """Run the command with its fault; whether it was met."""
         at = {kind: point.number if kind == point.kind else 0 for kind in KINDS}
         place = Watched(wiring.store(settings), at["store"], point.mode == "lost", point.mode == "kill")
-        process = FORKS.Process(target=attempt, args=(self.command, settings, place))
+        process = FORKS.Process(target=attempt_alone, args=(self.command, settings, place))
         numbers = count(1)
 
         def is_hit(_request: str) -> bool:
