@@ -47,6 +47,11 @@ fuzz: setup ## A million hostile inputs: ids, events, files, answers (about 10 m
 test-live: setup ## The three stages against the real Steam, IGDB, S3 and PostgreSQL (.env.integration)
 	.venv/bin/pytest tests/live -m live -s
 
+.PHONY: audit
+audit: setup ## Licences, and the vulnerabilities that the package index knows (3: it tells nothing)
+	.venv/bin/uv lock --check --quiet
+	.venv/bin/python -m infra.audit
+
 .PHONY: format
 format: setup ## Format, and mend what ruff can mend
 	.venv/bin/ruff check --fix .
@@ -64,6 +69,7 @@ bench: setup ## The figures of the project: accuracy, requests, ratios
 	.venv/bin/python -m benchmarks.load
 	.venv/bin/python -m benchmarks.backfill
 	.venv/bin/python -m benchmarks.hardening 20
+	.venv/bin/python -m benchmarks.soak
 	.venv/bin/python -m benchmarks.cold_start
 
 .PHONY: package

@@ -13,8 +13,9 @@ from structlog.contextvars import bind_contextvars, bound_contextvars
 
 from handlers import metrics
 from pipeline.errors import PipelineError, Retryable
+from pipeline.logs import configure_logging
 from pipeline.settings import Settings
-from pipeline.wiring import configure_logging, parse_event
+from pipeline.wiring import parse_event
 from schemas.events import HandlerEvent, StageResponse
 
 Event = TypeVar("Event", bound=HandlerEvent)

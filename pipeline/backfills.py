@@ -12,6 +12,7 @@ from pipeline.backfill.plan import REPORT, SHARDS, draft_plan, make_plan, requir
 from pipeline.backfill.report import write_report
 from pipeline.backfill.run import Do, attempt, over_shards
 from pipeline.backfill.shards import enrich_shard, fetch_shard, load_shard
+from pipeline.contract import Store
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.layout import Shard, backfill_key
 from pipeline.lookup import Progress, no_progress
@@ -35,20 +36,23 @@ async def run_backfill(
     plan: PlanRecord,
     progress: Progress = no_progress,
     steps: Sequence[ShardStep] = SHARD_STEPS,
+    place: Store | None = None,
 ) -> Report:
     """All steps of all shards that are not done yet, and the report; it is also written where a step stops.
+
+    The store is the settings' own, unless another one is given.
 
     Raises:
         PipelineError: What stopped it; all that was done stands, and the same backfill goes on from there.
     """
     settings.require(*dict.fromkeys(name for step in steps for name in NEEDED[step]), *wiring.NEEDED_BY_ENRICH)
-    place = wiring.store(settings)
+    place = place or wiring.store(settings)
     shards = shards_of(place, plan)
     try:
         for step in steps:
             if step == "enrich":
-                await look_up_all(settings, plan, progress)
-            async with doing(settings, step) as do:
+                await look_up_all(settings, plan, progress, place=place)
+            async with doing(settings, step, place=place) as do:
                 once = within_day(settings, shards, do) if step == "fetch" else do
                 await over_shards(shards, plan.users, step, once, progress)
     except PipelineError:
@@ -58,12 +62,16 @@ async def run_backfill(
 
 
 async def look_up_all(
-    settings: Settings, plan: PlanRecord, progress: Progress = no_progress, deadline: float | None = None
+    settings: Settings,
+    plan: PlanRecord,
+    progress: Progress = no_progress,
+    deadline: float | None = None,
+    place: Store | None = None,
 ) -> dict[str, int]:
     """The one look-up of a backfill; see `look_up`. What is not answered by the deadline is PENDING."""
     settings.require(*wiring.NEEDED_BY_ENRICH)
-    place = wiring.store(settings)
-    async with wiring.open_knowledge(settings, deadline) as knowledge:
+    place = place or wiring.store(settings)
+    async with wiring.open_knowledge(settings, deadline, place) as knowledge:
         record = await look_up(place, plan, shards_of(place, plan), knowledge, progress)
     return record.counts
 
@@ -120,14 +128,16 @@ async def _do_shard(
 
 
 @asynccontextmanager
-async def doing(settings: Settings, step: ShardStep, deadline: float | None = None) -> AsyncIterator[Do]:
+async def doing(
+    settings: Settings, step: ShardStep, deadline: float | None = None, place: Store | None = None
+) -> AsyncIterator[Do]:
     """How a step of a shard is done, with its clients open."""
     settings.require(*NEEDED[step])
     if step == "fetch":
         async with wiring.open_steam(settings) as steam:
             yield lambda files: fetch_shard(files, steam, deadline)
     elif step == "enrich":
-        catalogue = wiring.catalogue(settings)
+        catalogue = wiring.catalogue(settings, place)
 
         async def enrich(files: ShardFiles) -> ShardRecord:
             return enrich_shard(files, catalogue)

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from pipeline import wiring
 from pipeline.commands import SettingOption
 from pipeline.local import with_default_store
+from pipeline.logs import configure_logging
 from pipeline.settings import Settings
 from pipeline.steam_id import HINT
 from pipeline.terminal import QUIET
@@ -67,5 +67,5 @@ def _settings(overrides: dict[str, str | None]) -> Settings:
     settings = with_default_store(Settings.read(**overrides))
     if sys.stderr.isatty() and "log_level" not in settings.model_fields_set:
         settings = settings.model_copy(update={"log_level": "WARNING"})
-    wiring.configure_logging(settings, "console")
+    configure_logging(settings, "console")
     return settings

@@ -3,21 +3,17 @@
 What only some of the stages need is imported where it is opened: a Lambda function starts the faster for it.
 """
 
-import logging
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
-from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
 
-import structlog
 from pydantic import ValidationError
 
-from pipeline import stages
-from pipeline.catalogue_files import CatalogueFiles, Memory
+from pipeline import kept, stages
+from pipeline.catalogue_files import CatalogueFiles
 from pipeline.contract import ReadLimits, Store
 from pipeline.edges.pace import Pace, Rhythm
 from pipeline.edges.patience import Patience
@@ -43,7 +39,6 @@ if TYPE_CHECKING:
     from pipeline.edges.postgres import Database
     from pipeline.edges.steam import Steam
     from pipeline.edges.steam_store import SteamStore
-    from pipeline.edges.twitch import Token
     from pipeline.sync import Synced
 
 STEAM_RETRY_SECONDS = 5.0
@@ -103,11 +98,15 @@ async def enrich(
 
 
 @asynccontextmanager
-async def open_knowledge(settings: Settings, deadline: float | None = None) -> AsyncIterator[Knowledge]:
-    """The catalogue, and whom to ask for what it lacks, up to the deadline."""
+async def open_knowledge(
+    settings: Settings, deadline: float | None = None, place: Store | None = None
+) -> AsyncIterator[Knowledge]:
+    """The catalogue, of another store if one is given, and whom to ask for what it lacks, up to the deadline."""
     settings.require(*NEEDED_BY_ENRICH)
     async with open_igdb(settings, deadline) as igdb, _steam_store(settings, deadline) as steam_store:
-        yield Knowledge(catalogue(settings), igdb, steam_store, _lifetimes(settings), settings.igdb_follow_editions)
+        yield Knowledge(
+            catalogue(settings, place), igdb, steam_store, _lifetimes(settings), settings.igdb_follow_editions
+        )
 
 
 async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -> "Synced":
@@ -165,10 +164,10 @@ def read_limits(settings: Settings) -> ReadLimits:
     return ReadLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ReadLimits)})
 
 
-def catalogue(settings: Settings) -> CatalogueFiles:
-    """The catalogue in the store, with what this process read of it already."""
-    place = store(settings)
-    return CatalogueFiles(place, _memory(place.locate("")))
+def catalogue(settings: Settings, place: Store | None = None) -> CatalogueFiles:
+    """The catalogue in the store, or in another one, with what this process read of it already."""
+    place = place or store(settings)
+    return CatalogueFiles(place, kept.memory(place.locate("")))
 
 
 def database(settings: Settings) -> "Database":
@@ -183,27 +182,6 @@ def database(settings: Settings) -> "Database":
         attempts=patience.attempts,
         retry_base_seconds=patience.base_seconds,
         limits=Limits(settings.statement_timeout_seconds, settings.lock_timeout_seconds),
-    )
-
-
-def configure_logging(settings: Settings, default_format: str = "json") -> None:
-    """One line an event on stderr: JSON for machines, columns for people."""
-    log_format = settings.log_format or default_format
-    renderer = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
-    )
-    logging.disable(logging.DEBUG)  # there httpcore and botocore quote headers and answers, with tokens in them
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
     )
 
 
@@ -247,32 +225,10 @@ def open_igdb(settings: Settings, deadline: float | None = None) -> "Igdb":
         base_url=settings.igdb_api_url,
         token_url=settings.twitch_token_url,
         patience=replace(_patience(settings), deadline=deadline),
-        token=_token(client_id, sha256(secret.encode()).hexdigest(), settings.twitch_token_url),
-        rhythm=_rhythm(client_id),
+        token=kept.token(client_id, sha256(secret.encode()).hexdigest(), settings.twitch_token_url),
+        rhythm=kept.rhythm(client_id),
         multiquery=settings.igdb_multiquery,
     )
-
-
-@cache
-def _memory(_place: str) -> Memory:
-    """One catalogue for all invocations of a warm Lambda."""
-    return Memory()
-
-
-@cache
-def _rhythm(_client_id: str) -> Rhythm:
-    """One pace for all clients of a process: the four requests a second belong to the account."""
-    from pipeline.edges.igdb import SECONDS_PER_REQUEST  # noqa: PLC0415 - a stage imports only what it needs
-
-    return Rhythm(SECONDS_PER_REQUEST)
-
-
-@cache
-def _token(_client_id: str, _secret_sha256: str, _token_url: str) -> "Token":
-    """One token for all clients of a process: Twitch keeps 25 alive an application, a warm Lambda needs one."""
-    from pipeline.edges.twitch import Token  # noqa: PLC0415 - a stage imports only what it needs
-
-    return Token()
 
 
 def _patience(settings: Settings, base_seconds: float = 1.0) -> Patience:

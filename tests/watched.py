@@ -1,5 +1,7 @@
 """A store whose user may be killed at any call."""
 
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,16 +12,19 @@ from pipeline.errors import Retryable
 
 @dataclass
 class Watched:
-    """A store that notes every call, and fails before or after the one that is told."""
+    """A store that notes every call, and fails before or after the one that is told, or kills the process before it."""
 
     store: Store
     fails_at: int = 0
     is_carried_out: bool = False
+    is_kill: bool = False
     calls: list[tuple[str, str]] = field(default_factory=list)
 
     def _call(self, name: str, key: str, call: Callable[[], Any]) -> Any:
         self.calls.append((name, key))
         is_failing = len(self.calls) == self.fails_at
+        if is_failing and self.is_kill:
+            os.kill(os.getpid(), signal.SIGKILL)
         if is_failing and not self.is_carried_out:
             raise Retryable("store_unavailable", "killed before")
         answer = call()

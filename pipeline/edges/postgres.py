@@ -1,7 +1,5 @@
 """SavePoint's database: what it has, and the one transaction in which a load writes all seven tables."""
 
-import secrets
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pipeline.edges import staging_tables as staging
 from pipeline.edges.changes import changed_columns, remember_rows, written_tables
 from pipeline.edges.game_upserts import merge_games
 from pipeline.edges.grants import grants, lacking_rights, read_places
+from pipeline.edges.ids import id_prefix
 from pipeline.edges.library_upserts import compare_imports, lock_users, merge_imports, remember_imports
 from pipeline.edges.live_schema import LiveSchema, read_live_schema
 from pipeline.edges.moved_items import Statuses, count_to_review, move_items
@@ -27,7 +26,6 @@ from schemas.staging import Changes, Staged
 
 T = TypeVar("T")
 
-DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 ANALYZE = text(
     "ANALYZE staged_users, staged_genres, staged_platforms, staged_games, staged_game_genres, staged_game_platforms, "
     "staged_imported_games"
@@ -227,7 +225,7 @@ def _require_rows(session: Session, users: Table) -> None:
 
 
 def _merge(session: Session, live: LiveSchema, statuses: Statuses, counts: Counter[str]) -> dict[str, int]:
-    prefix = _id_prefix()
+    prefix = id_prefix()
     for step in find_all():
         session.run(step.statement)
     is_news = bool(session.fetch(has_news()).item())
@@ -249,10 +247,3 @@ def _merge(session: Session, live: LiveSchema, statuses: Statuses, counts: Count
     counts["library_items_to_review"] = session.fetch(count_to_review()).item()
     del counts[NOT_COUNTED]
     return dict(counts)
-
-
-def _id_prefix() -> str:
-    """As cuids begin: `c` and the time in eight digits of base 36; then ten random digits, this load's own."""
-    now = time.time_ns() // 1_000_000
-    digits = [DIGITS[now // 36**place % 36] for place in reversed(range(8))]
-    return "".join(["c", *digits, *(secrets.choice(DIGITS) for _ in range(10))])

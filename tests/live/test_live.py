@@ -8,6 +8,7 @@ import structlog
 
 from pipeline import wiring
 from pipeline.edges.patience import Patience
+from pipeline.logs import configure_logging
 from pipeline.settings import Settings
 from tests.lambda_fixtures import set_only
 from tests.live.check import check
@@ -33,7 +34,7 @@ def run_live_check(file: Path, monkeypatch: pytest.MonkeyPatch, empty_folder: Pa
     set_only(monkeypatch, named)
     monkeypatch.chdir(empty_folder)
     settings = Settings.read()
-    wiring.configure_logging(settings)
+    configure_logging(settings)
     patience = Patience(
         settings.http_timeout_seconds,
         settings.retry_attempts,
