@@ -204,7 +204,7 @@ def _objects(place: Store) -> dict[str, object]:
         report = json.loads(_body(place, backfill_key(runs[-1], "report.json")))
         found["report"] = {name: report[name] for name in OF_REPORT}
         found["outcomes"] = _body(place, backfill_key(runs[-1], "outcomes.csv"))
-        found["seen"] = pl.read_parquet(_body(place, SEEN)).rows()
+        found["seen"] = pl.read_parquet(_body(place, SEEN)).drop("seen_at").rows()
     return found
 
 
