@@ -6,7 +6,14 @@ settings.load_profile("quick")
 
 pytest_plugins = ["tests.database_fixtures", "tests.lambda_fixtures"]
 
-ONE_GENERATION = {"test_journey.py", "test_load_overrides.py", "test_neighbours.py", "test_pgbouncer.py"}
+ONE_GENERATION = {
+    "test_dry_run.py",
+    "test_journey.py",
+    "test_load.py",
+    "test_load_overrides.py",
+    "test_neighbours.py",
+    "test_pgbouncer.py",
+}
 """What these test hardly depends on the generation of the tables: the older one is for `make test-slow`."""
 
 

@@ -94,6 +94,7 @@ def test_the_steps_follow_each_other_and_each_shard_is_asked_for_once(bucket: st
     assert [(run["maxConcurrency"], run["toleratedFailurePercentage"]) for run in runs] == [(2, 50), (20, 50), (4, 50)]
 
 
+@pytest.mark.slow
 def test_a_shard_that_fails_for_good_keeps_neither_the_others_nor_the_report_from_being_done(bucket: str) -> None:
     assert bucket
 

@@ -68,7 +68,9 @@ def test_the_same_library_again_asks_nothing_and_gives_the_same_csv(tmp_path: Pa
         assert first.requests > 0
 
 
-@pytest.mark.parametrize(("multiquery", "slots"), [("each", "each"), ("each", "one"), ("one", "one")])
+@pytest.mark.parametrize(
+    ("multiquery", "slots"), [pytest.param("each", "each", marks=pytest.mark.slow), ("each", "one"), ("one", "one")]
+)
 def test_two_thousand_new_games_take_at_most_three_requests_to_igdb_with_multiquery(
     here: Opened, multiquery: Multiquery, slots: Literal["each", "one"]
 ) -> None:
