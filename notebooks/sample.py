@@ -7,6 +7,7 @@ from pipeline import list_runs, wiring
 from pipeline.backfill.plan import draft_plan, make_plan
 from pipeline.backfills import run_backfill
 from pipeline.local import with_database, with_sandbox
+from pipeline.logs import configure_logging
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.synthetic import Oddities, fill
@@ -46,7 +47,7 @@ def make_sample(store_url: str) -> None:
 def _import_twice(store_url: str) -> None:
     with with_sandbox(Settings.read(log_level="WARNING")) as (apis, account):
         settings = apis.model_copy(update={"store_url": store_url})
-        wiring.configure_logging(settings)
+        configure_logging(settings)
         asyncio.run(_import(settings, account, BEFORE))
         wiring.store(settings).write("overrides.csv", OVERRIDES)
         asyncio.run(_import(settings, account, AFTER))
@@ -65,7 +66,7 @@ def _backfill(store_url: str) -> None:
         _disturb(sandbox)
         apis = {name.lower(): value for name, value in sandbox.environment.items()}
         settings = Settings.model_validate(apis | QUICK | {"store_url": store_url})
-        wiring.configure_logging(settings)
+        configure_logging(settings)
         store = wiring.store(settings)
         plan = make_plan(store, "users.csv", draft_plan(store, listed.encode(), run_id=RUN_ID, size=SHARD_SIZE))
         with with_database(settings) as local:

@@ -14,6 +14,7 @@ from zipfile import ZipFile
 import boto3
 import pytest
 import structlog
+from botocore.handlers import BUILTIN_HANDLERS
 from moto import mock_aws
 from moto.core.config import DefaultConfig
 
@@ -94,12 +95,11 @@ def stack(
     monkeypatch.chdir(tmp_path)
     with mock_aws(config=SIMPLE):
         made = _made(_parameters(sandbox, new_database(2026)))
-        boto3.setup_default_session()
-        session = boto3.DEFAULT_SESSION
-        assert session is not None
-        session.events.register("before-parameter-build.s3", lambda **call: _note(made, call))
+        # Where moto hooks in too: every session of botocore has these from its beginning.
+        noting = ("before-parameter-build.s3", lambda **call: _note(made, call))
+        BUILTIN_HANDLERS.append(noting)
         yield made
-        boto3.DEFAULT_SESSION = None
+        BUILTIN_HANDLERS.remove(noting)
     read_secret.cache_clear()
     structlog.reset_defaults()
 
@@ -198,6 +198,7 @@ def test_the_functions_import_a_library_with_the_stacks_names_and_no_permission_
     assert run(stack, sandbox, monkeypatch, "DatabaseImport", event)["stats"]["games_created"] == 2
     asked["DatabaseImport"] = list(stack.asked)
     for function, calls in asked.items():
+        assert calls, f"{function} has asked S3 for nothing"
         for other in asked.keys() - {function}:
             assert not all(stack.allows(other, *call) for call in calls), f"{other} may do what {function} does"
 
