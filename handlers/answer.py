@@ -1,4 +1,4 @@
-"""What the three entry points have in common."""
+"""What the entry points have in common."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

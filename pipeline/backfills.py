@@ -8,7 +8,7 @@ from typing import cast
 from pipeline import wiring
 from pipeline.backfill.catalogue import look_up
 from pipeline.backfill.files import ShardFiles, each
-from pipeline.backfill.plan import REPORT, SHARDS, draft_plan, make_plan, require_plan, shards_of
+from pipeline.backfill.plan import REPORT, SHARDS, draft_plan, make_plan, read_list, require_plan, shards_of
 from pipeline.backfill.report import write_report
 from pipeline.backfill.run import Do, attempt, over_shards
 from pipeline.backfill.shards import enrich_shard, fetch_shard, load_shard
@@ -108,11 +108,9 @@ def _plan(settings: Settings, event: BackfillEvent) -> PlanRecord:
     place = wiring.store(settings)
     if event.users is None:
         return require_plan(place, event.run_id)
-    body = place.read(place.key_of(event.users))
-    if body is None:
-        raise Refused("bad_event", f"There is no list of users at {event.users}.")
     size = event.shard_size or SHARD_SIZE
-    return make_plan(place, event.users, draft_plan(place, body, run_id=event.run_id, size=size))
+    draft = draft_plan(place, read_list(place, event.users), run_id=event.run_id, size=size)
+    return make_plan(place, event.users, draft)
 
 
 async def _do_shard(

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pipeline import wiring
 from pipeline.backfill.files import ShardFiles, each
-from pipeline.backfill.plan import Draft, draft_plan, find_plan, make_plan, plan_of, require_plan, shards_of
+from pipeline.backfill.plan import Draft, draft_plan, find_plan, make_plan, plan_of, read_list, require_plan, shards_of
 from pipeline.backfill.replay import reopen
 from pipeline.backfill.report import OUTCOMES_CSV
 from pipeline.backfills import run_backfill
@@ -125,16 +125,12 @@ def _how_to_go_on(plan: PlanRecord) -> str:
 
 def _read(place: Store, users_csv: str) -> bytes:
     """The list, from a file of this machine or from the store."""
-    path = Path(users_csv).expanduser()
-    if "://" not in users_csv:
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise Refused("bad_event", f"{users_csv} cannot be read: {error.strerror}.") from error
-    body = place.read(place.key_of(users_csv))
-    if body is None:
-        raise Refused("bad_event", f"There is no list of users at {users_csv}.")
-    return body
+    if "://" in users_csv:
+        return read_list(place, users_csv)
+    try:
+        return Path(users_csv).expanduser().read_bytes()
+    except OSError as error:
+        raise Refused("bad_event", f"{users_csv} cannot be read: {error.strerror}.") from error
 
 
 def _users_of(place: Store, plan: PlanRecord) -> list[str]:

@@ -30,6 +30,15 @@ def own_key(key: str) -> str:
     return key
 
 
+def outside(location: str, root: str) -> Failed:
+    """The refusal of a location, or of a key, that leads out of a store."""
+    return Failed(
+        "location_refused",
+        f"{location!r:.200} is not in the store {root}. Give a location as fetch or enrich printed it, or set "
+        "STORE_URL to the store that it is in.",
+    )
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """One CSV of one user, and the files beside it."""

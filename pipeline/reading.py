@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ import structlog
 
 from pipeline import wiring
 from pipeline.backfill.catalogue import find_look_up
-from pipeline.backfill.files import ShardFiles
+from pipeline.backfill.files import ShardFiles, each
 from pipeline.backfill.plan import find_plan, require_plan, shards_of
 from pipeline.backfill.report import OUTCOMES_CSV, read_report
 from pipeline.checkpoints import read_copy, read_manifest
@@ -27,9 +26,6 @@ from pipeline.local import with_default_store
 from pipeline.settings import Settings
 from schemas.backfill import SHARD_STEPS, Outcomes, ShardRecord
 from schemas.frames import EnrichedLibrary, RawLibrary
-
-READERS = 8
-"""Manifests read at a time; boto3 keeps ten connections open."""
 
 log = structlog.get_logger()
 
@@ -100,8 +96,7 @@ def read_backfill(run_id: str, store_url: str | None = None) -> Backfill:
             f"The backfill {run_id} has no report yet. Wait for it, or run `steam-import backfill --resume {run_id}`.",
         )
     outcomes = as_written(read_copy(store, backfill_key(run_id, OUTCOMES_CSV), Outcomes))
-    with ThreadPoolExecutor(READERS) as readers:
-        done = [record for records in readers.map(_records, shards_of(store, plan)) for record in records]
+    done = [record for records in each(_records, shards_of(store, plan)) for record in records]
     look_up = find_look_up(store, plan)
     return Backfill(outcomes, efforts([*([look_up] if look_up else []), *done]))
 
@@ -119,11 +114,10 @@ def _imports_in(store: Store, limit: int | None) -> pl.DataFrame:
 
 def _backfills_in(store: Store, limit: int | None) -> pl.DataFrame:
     run_ids = [run_id for key in store.list(BACKFILLS) if (run_id := planned(key))]
-    with ThreadPoolExecutor(READERS) as readers:
-        plans = [plan for plan in readers.map(partial(find_plan, store), run_ids) if plan]
-        newest = sorted(plans, key=lambda plan: plan.created_at, reverse=True)[:limit]
-        reports = readers.map(partial(read_report, store), [plan.run_id for plan in newest])
-        return backfills(zip(newest, reports, strict=True))
+    plans = [plan for plan in each(partial(find_plan, store), run_ids) if plan]
+    newest = sorted(plans, key=lambda plan: plan.created_at, reverse=True)[:limit]
+    reports = each(partial(read_report, store), [plan.run_id for plan in newest])
+    return backfills(zip(newest, reports, strict=True))
 
 
 def _store(store_url: str | None) -> Store:
@@ -140,8 +134,7 @@ def _run(checkpoint: Checkpoint) -> tuple[str, str]:
 
 
 def _made(store: Store, checkpoints: Iterable[Checkpoint]) -> list[Made]:
-    with ThreadPoolExecutor(READERS) as readers:
-        return [made for made in readers.map(partial(_made_of, store), checkpoints) if made]
+    return [made for made in each(partial(_made_of, store), checkpoints) if made]
 
 
 def _made_of(store: Store, checkpoint: Checkpoint) -> Made | None:

@@ -25,7 +25,7 @@ NONE = pl.DataFrame()
 MADE_OF: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
 
 READERS = 8
-"""Shards that are read or written at a time where there may be thousands; boto keeps ten connections open."""
+"""Objects that are read or written at a time where there may be thousands; boto keeps ten connections open."""
 
 Record = TypeVar("Record", bound=BaseModel)
 S = TypeVar("S")
@@ -207,10 +207,10 @@ class ShardFiles:
         )
 
 
-def each(do: Callable[[S], T], shards: Iterable[S]) -> Iterator[T]:
-    """What is done with each shard, in their order: a few at a time, and never more results than those in memory."""
+def each(do: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
+    """What is done with each shard, say, in their order: a few at a time, and no more results than those in memory."""
     with ThreadPoolExecutor(READERS) as readers:
-        for some in batches(list(shards), READERS):
+        for some in batches(list(things), READERS):
             yield from readers.map(do, some)
 
 

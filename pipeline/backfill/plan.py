@@ -38,6 +38,14 @@ class Draft(NamedTuple):
     is_full: bool
 
 
+def read_list(store: Store, location: str) -> bytes:
+    """A list of users at a location of the store; raises `bad_event` where there is none, and `location_refused`."""
+    body = store.read(store.key_of(location))
+    if body is None:
+        raise Refused("bad_event", f"There is no list of users at {location}.")
+    return body
+
+
 def draft_plan(
     store: Store, body: bytes, *, run_id: str | None = None, size: int = SHARD_SIZE, is_full: bool = False
 ) -> Draft:

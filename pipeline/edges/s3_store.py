@@ -16,8 +16,8 @@ from botocore.session import Session
 
 from pipeline.contract import DEFAULT_LIMITS, ReadLimits
 from pipeline.edges.patience import Patience
-from pipeline.errors import Failed, Refused, Retryable
-from pipeline.layout import own_key
+from pipeline.errors import Refused, Retryable
+from pipeline.layout import outside, own_key
 from pipeline.settings import private
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ _PASSING = {408, 409, 429}
 _SLOW = {"RequestTimeout", "SlowDown", "Throttling"}
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
 _NEEDS = "Check S3_BUCKET or STORE_URL, and that we may s3:GetObject, PutObject, DeleteObject and ListBucket there."
-
-_GIVE = "Give a location as fetch or enrich printed it, or set STORE_URL to the store that it is in."
 
 
 def open_bucket(
@@ -127,7 +125,7 @@ class S3Store:
         """The key of a location in this bucket and under this prefix."""
         root = self.locate("")
         if not location.startswith(root) or ".." in location.split("/"):
-            raise Failed("location_refused", f"{location!r:.200} is not in the store {root}. {_GIVE}")
+            raise outside(location, root)
         return location.removeprefix(root)
 
     def _key(self, key: str) -> str:

@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING
 from pipeline.contract import DEFAULT_LIMITS, ReadLimits, Store
 from pipeline.edges.patience import Patience
 from pipeline.edges.s3_store import open_bucket
-from pipeline.errors import Failed, Refused, Retryable
-from pipeline.layout import own_key
+from pipeline.errors import Refused, Retryable
+from pipeline.layout import outside, own_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-_GIVE = "Give a location as fetch or enrich printed it, or set STORE_URL to the store that it is in."
 
 
 def open_store(
@@ -117,7 +114,7 @@ class DirectoryStore:
         """The key of an absolute path below the root, by its spelling alone."""
         path = PurePosixPath(location)
         if not path.is_relative_to(self._root) or ".." in path.parts:
-            raise Failed("location_refused", f"{location!r:.200} is not in the store {self._root}. {_GIVE}")
+            raise outside(location, str(self._root))
         return str(path.relative_to(self._root))
 
     def _etag(self, path: Path) -> str | None:
@@ -130,7 +127,7 @@ class DirectoryStore:
     def _path(self, key: str) -> Path:
         path = Path(os.path.realpath(self._root / own_key(key)))  # `resolve` has an error of its own for loops of links
         if not path.is_relative_to(self._root.resolve()):
-            raise Failed("location_refused", f"{key!r:.200} leads out of the store {self._root}. {_GIVE}")
+            raise outside(key, str(self._root))
         return path
 
 
