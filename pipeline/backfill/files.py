@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TypeVar
@@ -53,6 +53,11 @@ class ShardFiles:
 
     store: Store
     shard: Shard
+    _memory: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
+
+    def for_a_step(self) -> "ShardFiles":
+        """The same, read once: what others write meanwhile is not seen, until the manifest is to be written."""
+        return replace(self, _memory={})
 
     def users(self) -> pl.DataFrame:
         """Whose shard it is, as ShardUsers; raises `checkpoint_invalid`."""
@@ -75,7 +80,8 @@ class ShardFiles:
 
     def record(self, step: ShardStep) -> ShardRecord | None:
         """The manifest of a step; None where there is none that can be read, for then the step is done anew."""
-        return read_record(self.store, self.shard.manifest_key(step), ShardRecord)
+        key = self.shard.manifest_key(step)
+        return record_of(self._read(key), key, ShardRecord)
 
     def require(self, step: ShardStep) -> ShardRecord:
         """The manifest of a step that has to be done; raises `checkpoint_invalid`."""
@@ -107,12 +113,11 @@ class ShardFiles:
     def begin(self, step: ShardStep) -> Work:
         """Begin a step; what another worker finishes from now on will stand."""
         key = self.shard.manifest_key(step)
-        before = MADE_OF.get(step)
-        if before is None:
-            made_from = sha256(self._users_body()).hexdigest()
-        else:
-            file = self.require(before).file
+        if step in MADE_OF:
+            file = self.require(MADE_OF[step]).file
             made_from = file.sha256 if file else ""
+        else:
+            made_from = sha256(self._users_body()).hexdigest()
         return Work(step, made_from, datetime.now(UTC), self.store.list(key).get(key))
 
     def commit(  # noqa: PLR0913 - what a step made, and what it cost
@@ -144,7 +149,7 @@ class ShardFiles:
             finished_at=datetime.now(UTC),
         )
         if not self.store.replace(self.shard.manifest_key(work.step), _json(record), work.replaces):
-            return self.require(work.step)
+            return replace(self, _memory=None).require(work.step)
         self._log(record)
         return record
 
@@ -177,11 +182,17 @@ class ShardFiles:
         return body
 
     def _proven(self, file: ShardFile) -> bytes | None:
-        body = self.store.read(file.key)
+        body = self._read(file.key)
         return body if body is not None and sha256(body).hexdigest() == file.sha256 else None
 
+    def _read(self, key: str) -> bytes | None:
+        body = (self._memory or {}).get(key) or self.store.read(key)
+        if self._memory is not None and body is not None:
+            self._memory[key] = body
+        return body
+
     def _users_body(self) -> bytes:
-        body = self.store.read(self.shard.users_key)
+        body = self._read(self.shard.users_key)
         if body is None:
             raise self._invalid(self.shard.users_key, "there is no such file")
         return body
@@ -216,7 +227,11 @@ def each(do: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
 
 def read_record(store: Store, key: str, model: type[Record]) -> Record | None:
     """A JSON object of a backfill; None where there is none, or none that can be read."""
-    body = store.read(key)
+    return record_of(store.read(key), key, model)
+
+
+def record_of(body: bytes | None, key: str, model: type[Record]) -> Record | None:
+    """The same of what was read already."""
     if body is None:
         return None
     try:

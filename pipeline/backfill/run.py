@@ -55,6 +55,7 @@ async def over_shards(
 
 async def attempt(files: ShardFiles, step: ShardStep, do: Do) -> ShardRecord | None:
     """Do a step of a shard if it is to be done; None where the step before it was not done."""
+    files = files.for_a_step()
     done = files.done()
     if step in done:
         return done[step]

@@ -32,7 +32,7 @@ class _Client(httpx.AsyncClient):
     """Reads every answer whole, within the limits of its patience."""
 
     def __init__(self, patience: Patience, **options: Any) -> None:  # noqa: ANN401 - httpx's own arguments
-        super().__init__(timeout=patience.timeout_seconds, verify=_authorities(), **options)
+        super().__init__(timeout=patience.timeout_seconds, verify=authorities(), **options)
         self._patience = patience
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:  # noqa: ANN401 - the same
@@ -51,7 +51,7 @@ class _Client(httpx.AsyncClient):
 
 
 @cache
-def _authorities() -> ssl.SSLContext:
+def authorities() -> ssl.SSLContext:
     """Whom all clients of a process believe: to read them takes some 20 ms."""
     return httpx.create_ssl_context()
 

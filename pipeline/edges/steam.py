@@ -9,7 +9,7 @@ from typing import Any, Self
 import httpx
 
 from pipeline.edges.batches import batches
-from pipeline.edges.http import TooLarge, decode, no_answer, open_client, retry_after, text
+from pipeline.edges.http import TooLarge, authorities, decode, no_answer, open_client, retry_after, text
 from pipeline.edges.pace import Pace, Rhythm
 from pipeline.edges.patience import Patience
 from pipeline.edges.retries import Retries
@@ -45,7 +45,8 @@ class Steam:
         transport: httpx.AsyncBaseTransport | None = None,
         pace: Pace | None = None,
     ) -> None:
-        self._client = open_client(base_url, patience, _WithKey(key, transport or httpx.AsyncHTTPTransport()))
+        way = transport or httpx.AsyncHTTPTransport(verify=authorities())
+        self._client = open_client(base_url, patience, _WithKey(key, way))
         self.retries = Retries("steam")
         self._patience = replace(patience, retries=self.retries)
         self._pace = pace or Pace(Rhythm(HARDLY_PACED), SUMMARIES_AT_ONCE)

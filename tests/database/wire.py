@@ -6,7 +6,7 @@ https://www.postgresql.org/docs/current/protocol-message-formats.html
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Thread
 from typing import Literal
@@ -26,7 +26,8 @@ class HungUpError(Exception):
 class Wire:
     """Connections to the server, one at a time; at the given message of all it calls `fault` with the backend's pid.
 
-    `meanwhile` is called when the client comes back after that. What they raise is in `error`.
+    `meanwhile` is called when the client comes back after that. What they raise is in `error`. Counted by statement, a
+    message that only prepares one is none.
     """
 
     upstream: str
@@ -34,9 +35,11 @@ class Wire:
     moment: Moment
     fault: Callable[[int], None]
     meanwhile: Callable[[], None] = lambda: None
+    is_by_statement: bool = False
     port: int = 0
     seen: int = 0
     error: Exception | None = None
+    commits: list[int] = field(default_factory=list, init=False)
     _backend: int = field(default=0, init=False)
     _is_simple_copy: bool = field(default=False, init=False)
 
@@ -66,11 +69,11 @@ class Wire:
 
     def _accept(self, listener: socket.socket) -> None:
         while client := _accepted(listener):
-            with client, closing(self._connected()) as server:
+            with client, self._connected() as server:
                 try:
                     if self.is_broken:
                         self.meanwhile()
-                    self._relay(client, server)
+                    self._relay(_End(client), _End(server))
                 except (HungUpError, ConnectionError):
                     continue
                 except Exception as error:  # noqa: BLE001 - raised again in the test's own thread
@@ -82,48 +85,76 @@ class Wire:
         server.connect(f"{folder}/.s.PGSQL.5432")
         return server
 
-    def _relay(self, client: socket.socket, server: socket.socket) -> None:
-        (length,) = struct.unpack("!i", startup := _exactly(client, 4))
-        server.sendall(startup + _exactly(client, length - 4))
-        client.sendall(self._answer(server))
+    def _relay(self, client: "_End", server: "_End") -> None:
+        (length,) = struct.unpack("!i", startup := client.read(4))
+        server.send(startup + client.read(length - 4))
+        client.send(self._answer(server))
         while True:
-            asked = self._question(client, server)
-            self.seen += 1
-            if self.seen == self.message and self.moment == "before":
+            asked, is_run = self._question(client, server)
+            is_counted = is_run or not self.is_by_statement
+            self.seen += is_counted
+            if asked[5:].startswith(b"COMMIT"):
+                self.commits.append(self.seen)
+            is_hit = is_counted and self.seen == self.message
+            if is_hit and self.moment == "before":
                 self.fault(self._backend)
-                server.shutdown(socket.SHUT_WR)
-                client.sendall(self._answer(server))
+                server.say_no_more()
+                client.send(self._answer(server))
                 return
-            server.sendall(asked)
+            server.send(asked)
             answer = self._answer(server)
-            if self.seen == self.message and self.moment == "after":
+            if is_hit and self.moment == "after":
                 self.fault(self._backend)
                 return
-            client.sendall(answer)
+            client.send(answer)
 
-    def _question(self, client: socket.socket, server: socket.socket) -> bytes:
-        """Pass on what needs no answer; the message that does."""
+    def _question(self, client: "_End", server: "_End") -> tuple[bytes, bool]:
+        """Pass on what needs no answer; the message that does, and whether a statement is run by then."""
+        is_run = False
         while True:
-            kind, message = _message(client)
+            kind, message = client.message()
+            is_run |= kind in b"QEc"
             # Query; Sync; CopyDone, which a Sync follows if the COPY did not begin with a Query.
             if kind in b"QS" or (kind == b"c" and self._is_simple_copy):
                 self._is_simple_copy = kind == b"Q"
-                return message
-            server.sendall(message)
+                return message, is_run
+            server.send(message)
 
-    def _answer(self, server: socket.socket) -> bytes:
+    def _answer(self, server: "_End") -> bytes:
         """Everything up to where the server waits for the client: ReadyForQuery, or CopyInResponse."""
-        told = b""
+        told = bytearray()
         while True:
             try:
-                kind, message = _message(server)
+                kind, message = server.message()
             except (HungUpError, ConnectionError):
-                return told
+                return bytes(told)
             told += message
             if kind == b"K":
                 (self._backend,) = struct.unpack("!i", message[5:9])
             if kind in b"ZG":
-                return told
+                return bytes(told)
+
+
+class _End:
+    """One end of the wire; its messages are read through a buffer, for a catalogue has thousands."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._reader = connection.makefile("rb")
+        self.send = connection.sendall
+
+    def say_no_more(self) -> None:
+        self._connection.shutdown(socket.SHUT_WR)
+
+    def message(self) -> tuple[bytes, bytes]:
+        head = self.read(5)
+        return head[:1], head + self.read(struct.unpack("!i", head[1:])[0] - 4)
+
+    def read(self, length: int) -> bytes:
+        told = self._reader.read(length)
+        if len(told) < length:
+            raise HungUpError
+        return told
 
 
 def _accepted(listener: socket.socket) -> socket.socket | None:
@@ -131,18 +162,3 @@ def _accepted(listener: socket.socket) -> socket.socket | None:
         return listener.accept()[0]
     except OSError:
         return None
-
-
-def _message(sender: socket.socket) -> tuple[bytes, bytes]:
-    head = _exactly(sender, 5)
-    return head[:1], head + _exactly(sender, struct.unpack("!i", head[1:])[0] - 4)
-
-
-def _exactly(sender: socket.socket, length: int) -> bytes:
-    told = b""
-    while len(told) < length:
-        part = sender.recv(length - len(told))
-        if not part:
-            raise HungUpError
-        told += part
-    return told
