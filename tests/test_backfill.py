@@ -217,7 +217,7 @@ def test_a_backfill_goes_on_where_it_stopped(here: Operator, accounts: list[str]
     assert sandbox.asked("steam") == []
 
 
-@pytest.mark.parametrize("damage", ["csv", "manifest"])
+@pytest.mark.parametrize("damage", ["csv", "manifest", "outcomes"])
 def test_a_shard_that_is_not_whole_is_done_again(
     fetching: Operator, accounts: list[str], sandbox: Sandbox, damage: str
 ) -> None:
@@ -227,7 +227,8 @@ def test_a_shard_that_is_not_whole_is_done_again(
     fetched = files.require("fetch")
     assert fetched.file is not None
     key = fetched.file.key if damage == "csv" else files.shard.manifest_key("fetch")
-    fetching.store.write(key, b"{")
+    body = fetching.store.read(key) or b""
+    fetching.store.write(key, body.replace(b'"done"', b'"dome"') if damage == "outcomes" else b"{")
     sandbox.requests.clear()
     assert fetching.go(plan, ["fetch"]).shards["fetch"] == 2
     assert {record.params["steamid"] for record in sandbox.asked("steam")} == set(accounts[2:])

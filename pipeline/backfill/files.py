@@ -74,8 +74,9 @@ class ShardFiles:
         return found
 
     def record(self, step: ShardStep) -> ShardRecord | None:
-        """The manifest of a step; None where there is none that can be read, for then the step is done anew."""
-        return read_record(self.store, self.shard.manifest_key(step), ShardRecord)
+        """The manifest of a step; None where none of this shard can be read there, for then the step is done anew."""
+        record = read_record(self.store, self.shard.manifest_key(step), ShardRecord)
+        return record if record and self.shard.is_of(record, step) else None
 
     def require(self, step: ShardStep) -> ShardRecord:
         """The manifest of a step that has to be done; raises `checkpoint_invalid`."""
@@ -85,8 +86,10 @@ class ShardFiles:
         return record
 
     def outcomes(self, record: ShardRecord) -> pl.DataFrame:
-        """The ShardOutcomes of a manifest."""
-        return pl.DataFrame(record.users, schema=books.SCHEMA)
+        """The ShardOutcomes of a manifest; raises `location_refused` for one of anybody else's."""
+        outcomes = pl.DataFrame(record.users, schema=books.SCHEMA)
+        self._check_owners(outcomes, self.shard.manifest_key(record.step))
+        return outcomes
 
     def rows(self, file: ShardFile | None, model: type[pa.DataFrameModel]) -> pl.DataFrame:
         """The rows of a CSV, if it is the one that its manifest describes and they are the shard's users'.
@@ -97,12 +100,17 @@ class ShardFiles:
         if file is None:
             return pl.DataFrame(schema={name: column.dtype.type for name, column in model.to_schema().columns.items()})
         rows = read_rows(self._require(file), file.key, model)
-        check_owners(rows, file.key, self.users()["user_id"].to_list())
+        self._check_owners(rows, file.key)
         return rows
 
     def text(self, file: ShardFile) -> pl.DataFrame:
-        """The rows of a CSV as text; raises `checkpoint_invalid`."""
-        return pl.read_csv(self._require(file), infer_schema=False)
+        """The rows of a CSV as text; raises what `rows` raises."""
+        try:
+            rows = pl.read_csv(self._require(file), infer_schema=False)
+            self._check_owners(rows, file.key)
+        except pl.exceptions.PolarsError as error:
+            raise self._invalid(file.key, f"it cannot be read ({type(error).__name__})") from error
+        return rows
 
     def begin(self, step: ShardStep) -> Work:
         """Begin a step; what another worker finishes from now on will stand."""
@@ -179,6 +187,9 @@ class ShardFiles:
     def _proven(self, file: ShardFile) -> bytes | None:
         body = self.store.read(file.key)
         return body if body is not None and sha256(body).hexdigest() == file.sha256 else None
+
+    def _check_owners(self, rows: pl.DataFrame, key: str) -> None:
+        check_owners(rows, key, self.users()["user_id"].to_list())
 
     def _users_body(self) -> bytes:
         body = self.store.read(self.shard.users_key)

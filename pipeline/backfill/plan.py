@@ -112,8 +112,9 @@ def next_run(store: Store, digest: str, size: int, *, is_full: bool = False) -> 
 
 
 def find_plan(store: Store, run_id: str) -> PlanRecord | None:
-    """The plan of a run, if there is one."""
-    return read_record(store, backfill_key(run_id, PLAN), PlanRecord)
+    """The plan of a run, if there is one; that of another run is none."""
+    plan = read_record(store, backfill_key(run_id, PLAN), PlanRecord)
+    return plan if plan and plan.run_id == run_id else None
 
 
 def require_plan(store: Store, run_id: str) -> PlanRecord:
