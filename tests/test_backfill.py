@@ -1,5 +1,6 @@
 """Many users at once: plan, shards, resume, report."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from pipeline.backfill.files import READERS, each
 from pipeline.backfill.plan import find_plan, read_seen, shards_of
 from pipeline.backfill.replay import reopen
 from pipeline.backfill.report import read_report, write_report
+from pipeline.backfill.run import WORDS
+from pipeline.backfills import run_backfill
 from pipeline.errors import Failed, Refused, Retryable
 from pipeline.layout import SEEN, backfill_key
 from pipeline.sandbox.faults import Fault
@@ -343,6 +346,29 @@ def test_replay_takes_rejected_rows_back_that_conform_today(here: Operator, acco
     report = here.go(plan, ["enrich", "load"])
     assert (report.stages["fetch"]["rejected"], report.stages["enrich"]["rows"]) == (0, USERS * GAMES)
     assert imported(url).height == USERS * GAMES
+
+
+def test_each_bar_of_a_backfill_is_full_at_its_end(here: Operator, accounts: list[str]) -> None:
+    last: dict[str, tuple[int, int]] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        assert done >= last.get(what, (0, total))[0]
+        last[what] = done, total
+
+    plan = here.plan(listed([*accounts[:2], World.PRIVATE_ACCOUNT]), size=2)
+    asyncio.run(run_backfill(here.settings, plan, show))
+    assert {what: last[what] for what in WORDS.values()} == dict.fromkeys(WORDS.values(), (3, 3))
+    assert len(last) > len(WORDS)
+    assert [what for what, (done, total) in last.items() if done != total] == []
+
+
+def test_a_rate_limit_that_passes_is_counted(fetching: Operator, accounts: list[str], sandbox: Sandbox) -> None:
+    for service in ("steam", "igdb"):
+        sandbox.faults.add(Fault(service=service, status=429, times=1))
+    report = fetching.go(fetching.plan(listed(accounts[:2])), ["fetch", "enrich"])
+    limited = {step: effort.rate_limited for step, effort in report.effort.items()}
+    assert limited == {"fetch": 1, "catalogue": 1, "enrich": 0, "load": 0}
+    assert report.effort["fetch"].requests == 3
 
 
 def test_a_run_belongs_to_its_list(fetching: Operator, accounts: list[str]) -> None:
