@@ -19,6 +19,7 @@ from pipeline.layout import SEEN, backfill_key
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
+from schemas.backfill import SHARD_STEPS, ShardStep
 from tests.backfills import Operator, crowd, fetcher, imported, listed, operator, without_effort
 from tests.database_fixtures import NewDatabase, execute, rows_of
 from tests.stores import names
@@ -256,13 +257,15 @@ def test_a_shard_whose_users_are_lost_is_named_in_the_report(
     assert report.shards["fetch"] == (2 if body else 1)
 
 
-def test_a_row_of_any_other_user_is_refused(here: Operator, accounts: list[str], url: str) -> None:
+@pytest.mark.parametrize("step", ["fetch", "enrich"])
+def test_a_row_of_any_other_user_is_refused_and_stops_no_other_shard(
+    here: Operator, accounts: list[str], url: str, step: ShardStep
+) -> None:
     plan = here.plan(listed(accounts[:2]), size=1)
-    here.go(plan, ["fetch", "enrich"])
+    here.go(plan, SHARD_STEPS[: SHARD_STEPS.index(step) + 1])
     one, other = shards_of(here.store, plan)
-    record = one.require("enrich")
-    rows = other.text(other.require("enrich").file)  # type: ignore[arg-type]
-    stolen = one.commit(one.begin("enrich"), one.outcomes(record), rows=rows)
+    rows = other.text(other.require(step).file)  # type: ignore[arg-type]
+    stolen = one.commit(one.begin(step), one.outcomes(one.require(step)), rows=rows)
     assert stolen.file is not None
     report = here.go(plan)
     assert [failure.partition(":")[0] for failure in report.failures] == ["shard 0"]
