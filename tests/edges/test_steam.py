@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
@@ -23,8 +22,8 @@ from schemas.events import ErrorCode
 from tests.stores import QUICK
 
 T = TypeVar("T")
-TOLERANCE = 0.02
-"""Of seconds between requests: one may be longer on its way than the next."""
+TOLERANCE = 0.12
+"""Of seconds between two requests, the first of which may be longer on its way."""
 CANARY = "CANARY0123456789ABCDEF/+&= ü"
 
 
@@ -235,23 +234,21 @@ def crowding(sandbox: Sandbox, requests: int, **settings: float) -> list[float]:
 
 
 def test_no_more_requests_a_second_than_are_allowed_however_many_are_made_at_once(sandbox: Sandbox) -> None:
-    at = crowding(sandbox, 11, steam_requests_per_second=50)
-    assert 10 / 50 <= at[-1] - at[0] + TOLERANCE < 1
+    at = crowding(sandbox, 11, steam_requests_per_second=20)
+    assert at[-1] - at[0] >= 10 / 20 - TOLERANCE
 
 
 def test_no_more_requests_are_open_than_are_allowed(sandbox: Sandbox) -> None:
-    sandbox.latency_seconds = 0.1
+    sandbox.latency_seconds = 0.15
     at = crowding(sandbox, 6, steam_requests_per_second=1000, steam_concurrency=2)
-    assert [later - earlier + TOLERANCE >= 0.1 for earlier, later in zip(at, at[2:], strict=False)] == [True] * 4
-    assert at[-1] - at[0] < 0.5
+    assert min(at[number + 2] - at[number] for number in range(4)) >= 0.15
+    assert at[-1] - at[0] < 5 * 0.15
 
 
 def test_one_answer_of_429_slows_down_all_requests(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(status=429, times=1))
-    at = crowding(sandbox, 6, steam_requests_per_second=20, steam_concurrency=1)
-    between = [later - earlier + TOLERANCE for earlier, later in pairwise(at)]
-    assert len(between) == 6
-    assert min(between) >= 1 / 12
+    at = crowding(sandbox, 6, steam_requests_per_second=20)
+    assert at[-1] - at[0] >= sum(1 / rate for rate in (10, 10.25, 10.5, 10.75, 11, 11.25)) - TOLERANCE
 
 
 def test_a_custom_url_leads_to_its_account(sandbox: Sandbox) -> None:
