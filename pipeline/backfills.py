@@ -38,7 +38,7 @@ async def run_backfill(
     steps: Sequence[ShardStep] = SHARD_STEPS,
     place: Store | None = None,
 ) -> Report:
-    """All steps of all shards that are not done yet, and the report; it is also written where a step stops.
+    """All steps of all shards that are not done yet, and the report; it is also written where an error stops a step.
 
     The store is the settings' own, unless another one is given.
 
@@ -55,8 +55,9 @@ async def run_backfill(
             async with doing(settings, step, place=place) as do:
                 once = within_day(settings, shards, do) if step == "fetch" else do
                 await over_shards(shards, plan.users, step, once, progress)
-    except PipelineError:
-        write_report(place, plan)
+    except PipelineError as error:
+        if not error.is_cancelled:
+            write_report(place, plan)
         raise
     return write_report(place, plan)
 

@@ -19,6 +19,7 @@ from pipeline.commands import Command
 from pipeline.contract import Store
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.frames.plan import estimate
+from pipeline.importing import interruptible
 from pipeline.layout import backfill_key
 from pipeline.local import with_database
 from pipeline.options import DATABASE, IGDB, STEAM, TIMEOUTS, json_option, with_settings
@@ -91,15 +92,12 @@ def _run(settings: Settings, plan: PlanRecord, steps: Sequence[ShardStep], *, as
     """The backfill, with bars; what stops it, or a shard that failed, is said after the report."""
     say(f"Backfill {plan.run_id}", err=True)
     place = wiring.store(settings)
-    with with_database(settings) as local:
-        if local is not settings:
-            wiring.database(local).ensure_users(_users_of(place, plan))
-        try:
-            with progress_bars(Console(stderr=True)) as progress:
-                report = asyncio.run(run_backfill(local, plan, progress, steps))
-        except (PipelineError, KeyboardInterrupt) as stopped:
-            stopped.add_note(_how_to_go_on(plan))
-            raise
+    try:
+        with interruptible():
+            report = _report(settings, plan, steps)
+    except (PipelineError, KeyboardInterrupt) as stopped:
+        stopped.add_note(_how_to_go_on(plan))
+        raise
     if as_json:
         click.echo(report.model_dump_json())
     else:
@@ -107,6 +105,14 @@ def _run(settings: Settings, plan: PlanRecord, steps: Sequence[ShardStep], *, as
         click.echo(place.locate(backfill_key(plan.run_id, OUTCOMES_CSV)))
     if not report.is_complete:
         raise _incomplete(place, plan, report)
+
+
+def _report(settings: Settings, plan: PlanRecord, steps: Sequence[ShardStep]) -> Report:
+    with with_database(settings) as local:
+        if local is not settings:
+            wiring.database(local).ensure_users(_users_of(wiring.store(settings), plan))
+        with progress_bars(Console(stderr=True)) as progress:
+            return asyncio.run(run_backfill(local, plan, progress, steps))
 
 
 def _incomplete(place: Store, plan: PlanRecord, report: Report) -> PipelineError:

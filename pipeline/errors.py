@@ -13,6 +13,7 @@ class PipelineError(Exception):
     """What our callers catch: a code for programs, and a sentence that says what, where and what to do next."""
 
     retryable = False
+    is_cancelled = False
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(f"{code}: {message}")

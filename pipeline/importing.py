@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shlex
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -106,19 +107,31 @@ def enrich_csv(settings: Settings, event: EnrichEvent, *, trust: bool = False) -
 
 def load_csv(settings: Settings, event: LoadEvent, mode: LoadMode = WRITE) -> LoadResponse:
     """Stage 3, into the embedded database where none is named; one that was cancelled was interrupted."""
-    with with_database(settings, event.user_id) as local, _interruptible():
+    with with_database(settings, event.user_id) as local, interruptible():
         return wiring.load(local, event, dry_run=mode.is_dry, details=mode.has_details, trust=mode.trusts)
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """While a statement runs, Ctrl-C does not reach Python: the driver takes it, and cancels the statement."""
+def interruptible() -> Iterator[None]:
+    """Have Ctrl-C raise KeyboardInterrupt at once, wherever it comes.
+
+    An event loop would keep it until it waits for something the next time, and a load never does. While a statement
+    runs, it does not reach Python: the driver takes it, and cancels the statement.
+    """
+    # An event loop takes the place of Python's own handler only.
+    before = signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     except Retryable as error:
         if error.is_cancelled:
             raise KeyboardInterrupt from error
         raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def owner_of(settings: Settings, location: str, stage: CsvStage) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 import pandera.polars as pa
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from schemas.events import USER_ID, ErrorCode, HandlerEvent, StageResponse
 from schemas.exact import Exact
@@ -131,6 +131,19 @@ class StepRecord(BaseModel):
         return round((self.finished_at - self.started_at).total_seconds(), 3)
 
 
+def _fitting(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What can be a frame of ShardOutcomes."""
+    columns = ShardOutcomes.to_schema().columns
+    try:
+        outcomes = pl.DataFrame(users, schema={name: column.dtype.type for name, column in columns.items()})
+    except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
+        raise ValueError(f"the users are no outcomes: {type(error).__name__}") from error
+    # A word that is none of the outcomes has become null.
+    if any(outcomes[name].has_nulls() for name, column in columns.items() if not column.nullable):
+        raise ValueError("the outcomes have gaps")
+    return users
+
+
 class ShardRecord(StepRecord):
     """The manifest of one step of one shard: its CSV, its rejected rows and its users (rows of ShardOutcomes)."""
 
@@ -139,7 +152,7 @@ class ShardRecord(StepRecord):
     file: ShardFile | None = None
     rejected: ShardFile | None = None
     database: str | None = Field(default=None, description="What the rows were loaded into, without user or password")
-    users: list[dict[str, Any]]
+    users: Annotated[list[dict[str, Any]], AfterValidator(_fitting)]
 
 
 class Failure(BaseModel):
@@ -181,8 +194,8 @@ class BackfillEvent(HandlerEvent):
     step: Step
     run_id: RunId
     users: str | None = None
-    shard: int | None = Field(default=None, ge=0)
-    shard_size: int | None = Field(default=None, ge=1, le=LARGEST_SHARD)
+    shard: int | None = Field(default=None, ge=0, strict=True)
+    shard_size: int | None = Field(default=None, ge=1, le=LARGEST_SHARD, strict=True)
 
     @model_validator(mode="after")
     def _names_its_shard(self) -> Self:

@@ -4,8 +4,9 @@ import contextlib
 import io
 import json
 import logging
+import shutil
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +14,14 @@ import boto3
 import pytest
 import structlog
 
-from handlers import database_import, steam_import
+from handlers import database_import, igdb, steam_import
 from pipeline.cli import main
 from pipeline.errors import PipelineError
+from pipeline.layout import SEEN
 from pipeline.sandbox.embedded import create_tables, serve_postgres
 from pipeline.sandbox.faults import Fault, Kind
 from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import World
 from pipeline.settings import Settings
 from pipeline.wiring import database
 from tests.lambda_fixtures import ACCOUNT, NOWHERE, USER, set_only, small_world
@@ -26,6 +29,14 @@ from tests.stores import BUCKET, local_s3
 
 PASSWORD = "canary/password%with:signs"
 WRITTEN = "canary%2Fpassword%25with%3Asigns"
+BAD_URLS = (
+    f"postgresql://user:{WRITTEN}@127.0.0.1:1/savepoint",
+    f"postgresql://user:{WRITTEN}@no.such.host.invalid/savepoint?password={WRITTEN}",
+    f"postgresql://user:{PASSWORD}@127.0.0.1:1/savepoint",
+    f"user:{WRITTEN}@127.0.0.1",
+    f"postgresql://user:{WRITTEN}@127.0.0.1:{WRITTEN}/savepoint",
+    f"postgresql://127.0.0.1:{WRITTEN}/savepoint",
+)
 AWS = {
     "AWS_ACCESS_KEY_ID": "AKIACANARY",
     "AWS_SECRET_ACCESS_KEY": "canary-aws-secret",
@@ -135,31 +146,33 @@ def _everything(run: Run, url: str) -> None:
         ["load", enriched, "--dry-run", "--details"],
         ["load", enriched, "--json"],
         ["catalogue", "sync"],
+        ["catalogue", "sync", "--json"],
         ["catalogue", "compact"],
+        ["catalogue", "compact", "--json"],
+        ["catalogue", "show"],
         ["catalogue", "show", "--json"],
         ["review", "export", enriched, "-o", "sheet.csv"],
+        ["review", "export", enriched, "-o", "sheet.csv", "--json"],
+        ["review", "apply", "sheet.csv"],
         ["review", "apply", "sheet.csv", "--json"],
+        ["report", enriched],
+        ["report", enriched, "-o", "page.html", "--json"],
+        ["doctor"],
+        ["doctor", "--json"],
         ["db", "check"],
         ["db", "grants", "postgres"],
         ["no-such-command", WRONG[:6]],
     ):
         run.command(*line)
-    _with_bad_settings(run, raw, enriched, url)
+    bad_urls = [*BAD_URLS, url.replace("/postgres?", "/no_such_database?")]
+    _with_bad_settings(run, raw, enriched, bad_urls)
     _with_bad_answers(run)
+    _with_backfills(run, bad_urls)
     _with_s3(run)
 
 
-def _with_bad_settings(run: Run, raw: str, enriched: str, url: str) -> None:
+def _with_bad_settings(run: Run, raw: str, enriched: str, bad_urls: Sequence[str]) -> None:
     fetch, enrich, load = ("fetch", ACCOUNT, "--json"), ("enrich", raw), ("load", enriched)
-    bad_urls = [
-        f"postgresql://user:{WRITTEN}@127.0.0.1:1/savepoint",
-        f"postgresql://user:{WRITTEN}@no.such.host.invalid/savepoint?password={WRITTEN}",
-        f"postgresql://user:{PASSWORD}@127.0.0.1:1/savepoint",
-        f"user:{WRITTEN}@127.0.0.1",
-        f"postgresql://user:{WRITTEN}@127.0.0.1:{WRITTEN}/savepoint",
-        f"postgresql://127.0.0.1:{WRITTEN}/savepoint",
-        url.replace("/postgres?", "/no_such_database?"),
-    ]
     run.command(*fetch, STEAM_API_KEY=WRONG)
     run.command(*fetch, "--steam-api-key", WRONG)
     run.command(*fetch, STEAM_API_URL=NOWHERE)
@@ -169,9 +182,12 @@ def _with_bad_settings(run: Run, raw: str, enriched: str, url: str) -> None:
     run.command(*enrich, IGDB_CLIENT_ID="no such id", IGDB_CLIENT_SECRET=WRONG)
     run.command("catalogue", "sync", IGDB_API_URL=NOWHERE)
     run.command("catalogue", "sync", TWITCH_TOKEN_URL=NOWHERE, IGDB_CLIENT_SECRET=WRONG)
+    for wrong in ({"STEAM_API_KEY": WRONG}, {"IGDB_CLIENT_SECRET": WRONG}, {"STEAM_API_URL": NOWHERE}):
+        run.command("doctor", "--json", **wrong)
     for bad in bad_urls:
         run.command(*load, DATABASE_URL=bad)
         run.command("db", "check", DATABASE_URL=bad)
+        run.command("doctor", "--json", DATABASE_URL=bad)
         run.event(
             database_import.handler,
             {"user_id": USER, "s3_enriched_location": enriched},
@@ -211,12 +227,66 @@ def _with_bad_answers(run: Run) -> None:
         run.command("catalogue", "sync")
 
 
+def _with_backfills(run: Run, bad_urls: Sequence[str]) -> None:
+    """A whole one and its replay, and others that fail in each of their steps, by commands and by events."""
+    place = Path("data", "users.csv").absolute()
+    place.write_text(f"user_id,steam_id64\n{USER},{ACCOUNT}\nuser-2,{World.UNKNOWN_ACCOUNT}\n../,1\n", encoding="utf-8")
+    backfill = ("backfill", str(place), "--resume")
+    for line in (
+        [*backfill, "whole", "--dry-run", "--json"],
+        [*backfill, "whole", "--json"],
+        [*backfill, "whole"],
+        ["replay", "whole", "--all", "--json"],
+        ["replay", "whole"],
+        ["backfill", "--resume", WRONG[:6]],
+        ["runs"],
+        ["runs", "--json"],
+    ):
+        run.command(*line)
+    plan = {"step": "plan", "users": str(place)}
+    run.event(igdb.handler, plan | {"run_id": "events"}, STORE_URL="data")
+    for step in ("fetch", "catalogue", "enrich", "load", "report"):
+        run.event(igdb.handler, {"step": step, "run_id": "events", "shard": 0}, STORE_URL="data")
+    for number, (step, wrong, faults) in enumerate(_misfortunes(run, bad_urls)):
+        for run_id in (f"command-{number}", f"event-{number}"):
+            # Or nobody would be asked, and nothing loaded.
+            shutil.rmtree("data/catalogue", ignore_errors=True)
+            Path("data", SEEN).unlink(missing_ok=True)
+            before = ("plan", "fetch", "catalogue", "enrich")
+            for good in before[: before.index(step)] if step in before else before:
+                run.event(igdb.handler, plan | {"step": good, "run_id": run_id, "shard": 0}, STORE_URL="data")
+            for fault in faults:
+                run.sandbox.faults.add(fault)
+            if run_id.startswith("command"):
+                run.command(*backfill, run_id, "--json", **wrong)
+            else:
+                run.event(igdb.handler, {"step": step, "run_id": run_id, "shard": 0}, STORE_URL="data", **wrong)
+    run.command("runs", "--json")
+
+
+def _misfortunes(run: Run, bad_urls: Sequence[str]) -> Iterator[tuple[str, dict[str, str], list[Fault]]]:
+    """What goes wrong in a step: settings, or servers that quote what they were sent."""
+    yield "fetch", {"STEAM_API_KEY": WRONG}, []
+    yield "fetch", {"STEAM_API_URL": NOWHERE}, []
+    for status in (200, 302, 403, 429, 500):
+        yield "fetch", {}, [Fault(service="steam", status=status, body=f"key={run.sandbox.steam.key}")]
+    yield "catalogue", {"IGDB_CLIENT_SECRET": WRONG}, []
+    yield "catalogue", {"IGDB_API_URL": NOWHERE}, []
+    quoted = Fault(service="twitch", status=500, body=f'{{"message":"{WRONG} is no secret"}}')
+    yield "catalogue", {"IGDB_CLIENT_SECRET": WRONG}, [quoted]
+    for bad in bad_urls:
+        yield "load", {"DATABASE_URL": bad}, []
+
+
 def _with_s3(run: Run) -> None:
     fetch = {"user_id": USER, "steam_id64": ACCOUNT}
     run.event(steam_import.handler, fetch, S3_BUCKET=BUCKET)
     run.event(steam_import.handler, fetch, S3_BUCKET="no-such-bucket")
     run.event(steam_import.handler, fetch, S3_BUCKET=BUCKET, AWS_ENDPOINT_URL_S3=NOWHERE)
     run.event(steam_import.handler, fetch, S3_BUCKET=BUCKET, AWS_ENDPOINT_URL_S3="http://s3.example")
+    for bucket in (BUCKET, "no-such-bucket"):
+        for step in ("plan", "fetch", "catalogue"):
+            run.event(igdb.handler, {"step": step, "run_id": "run-1", "shard": 0}, S3_BUCKET=bucket)
     run.command("catalogue", "show", S3_BUCKET=BUCKET)
     client = boto3.client("s3", region_name="eu-central-1")
     for entry in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):

@@ -228,16 +228,7 @@ def _enrich(answers: Answers) -> None:
     transport = _served(answers)
 
     async def enrich() -> None:
-        igdb = Igdb(
-            "id",
-            "secret",
-            base_url="https://igdb.example",
-            token_url="https://token.example",
-            patience=ONCE,
-            rhythm=Rhythm(1e-9),
-            transport=transport,
-        )
-        async with igdb, SteamStore("https://store.example", ONCE, transport) as steam_store:
+        async with _igdb(transport) as igdb, SteamStore("https://store.example", ONCE, transport) as steam_store:
             knowledge = Knowledge(CatalogueFiles(store), igdb, steam_store, LONG, follows_editions=True)
             event = EnrichEvent(user_id="user-1", s3_location=store.locate(RAW.key))
             await stages.enrich(store, knowledge, event)
@@ -256,16 +247,7 @@ def _sync(answers: Answers) -> None:
     store = Memory({} if is_full else {"catalogue/sync.json": b'{"synced_at":1}'})
 
     async def run() -> None:
-        igdb = Igdb(
-            "id",
-            "secret",
-            base_url="https://igdb.example",
-            token_url="https://token.example",
-            patience=ONCE,
-            rhythm=Rhythm(1e-9),
-            transport=_served(answers),
-        )
-        async with igdb:
+        async with _igdb(_served(answers)) as igdb:
             await sync(store, CatalogueFiles(store), igdb)
 
     asyncio.run(run())
@@ -279,6 +261,18 @@ def _catalogue(body: bytes) -> None:
     CatalogueFiles(store).read()
     CatalogueFiles(store).compact()
     assert not store.list("catalogue/new/")
+
+
+def _igdb(transport: httpx.MockTransport) -> Igdb:
+    return Igdb(
+        "id",
+        "secret",
+        base_url="https://igdb.example",
+        token_url="https://token.example",
+        patience=ONCE,
+        rhythm=Rhythm(1e-9),
+        transport=transport,
+    )
 
 
 def _served(answers: Answers) -> httpx.MockTransport:

@@ -1,5 +1,6 @@
 """Many users at once: plan, shards, resume, report."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from pipeline.backfill.files import READERS, each
 from pipeline.backfill.plan import find_plan, read_seen, shards_of
 from pipeline.backfill.replay import reopen
 from pipeline.backfill.report import read_report, write_report
+from pipeline.backfill.run import WORDS
+from pipeline.backfills import run_backfill
 from pipeline.errors import Failed, Refused, Retryable
 from pipeline.layout import SEEN, backfill_key
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
+from schemas.backfill import SHARD_STEPS, ShardStep
 from tests.backfills import Operator, crowd, fetcher, imported, listed, operator, without_effort
 from tests.database_fixtures import NewDatabase, execute, rows_of
 from tests.stores import names
@@ -217,7 +221,7 @@ def test_a_backfill_goes_on_where_it_stopped(here: Operator, accounts: list[str]
     assert sandbox.asked("steam") == []
 
 
-@pytest.mark.parametrize("damage", ["csv", "manifest"])
+@pytest.mark.parametrize("damage", ["csv", "manifest", "outcomes"])
 def test_a_shard_that_is_not_whole_is_done_again(
     fetching: Operator, accounts: list[str], sandbox: Sandbox, damage: str
 ) -> None:
@@ -227,7 +231,8 @@ def test_a_shard_that_is_not_whole_is_done_again(
     fetched = files.require("fetch")
     assert fetched.file is not None
     key = fetched.file.key if damage == "csv" else files.shard.manifest_key("fetch")
-    fetching.store.write(key, b"{")
+    body = fetching.store.read(key) or b""
+    fetching.store.write(key, body.replace(b'"done"', b'"dome"') if damage == "outcomes" else b"{")
     sandbox.requests.clear()
     assert fetching.go(plan, ["fetch"]).shards["fetch"] == 2
     assert {record.params["steamid"] for record in sandbox.asked("steam")} == set(accounts[2:])
@@ -252,13 +257,15 @@ def test_a_shard_whose_users_are_lost_is_named_in_the_report(
     assert report.shards["fetch"] == (2 if body else 1)
 
 
-def test_a_row_of_any_other_user_is_refused(here: Operator, accounts: list[str], url: str) -> None:
+@pytest.mark.parametrize("step", ["fetch", "enrich"])
+def test_a_row_of_any_other_user_is_refused_and_stops_no_other_shard(
+    here: Operator, accounts: list[str], url: str, step: ShardStep
+) -> None:
     plan = here.plan(listed(accounts[:2]), size=1)
-    here.go(plan, ["fetch", "enrich"])
+    here.go(plan, SHARD_STEPS[: SHARD_STEPS.index(step) + 1])
     one, other = shards_of(here.store, plan)
-    record = one.require("enrich")
-    rows = other.text(other.require("enrich").file)  # type: ignore[arg-type]
-    stolen = one.commit(one.begin("enrich"), one.outcomes(record), rows=rows)
+    rows = other.text(other.require(step).file)  # type: ignore[arg-type]
+    stolen = one.commit(one.begin(step), one.outcomes(one.require(step)), rows=rows)
     assert stolen.file is not None
     report = here.go(plan)
     assert [failure.partition(":")[0] for failure in report.failures] == ["shard 0"]
@@ -342,6 +349,29 @@ def test_replay_takes_rejected_rows_back_that_conform_today(here: Operator, acco
     report = here.go(plan, ["enrich", "load"])
     assert (report.stages["fetch"]["rejected"], report.stages["enrich"]["rows"]) == (0, USERS * GAMES)
     assert imported(url).height == USERS * GAMES
+
+
+def test_each_bar_of_a_backfill_is_full_at_its_end(here: Operator, accounts: list[str]) -> None:
+    last: dict[str, tuple[int, int]] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        assert done >= last.get(what, (0, total))[0]
+        last[what] = done, total
+
+    plan = here.plan(listed([*accounts[:2], World.PRIVATE_ACCOUNT]), size=2)
+    asyncio.run(run_backfill(here.settings, plan, show))
+    assert {what: last[what] for what in WORDS.values()} == dict.fromkeys(WORDS.values(), (3, 3))
+    assert len(last) > len(WORDS)
+    assert [what for what, (done, total) in last.items() if done != total] == []
+
+
+def test_a_rate_limit_that_passes_is_counted(fetching: Operator, accounts: list[str], sandbox: Sandbox) -> None:
+    for service in ("steam", "igdb"):
+        sandbox.faults.add(Fault(service=service, status=429, times=1))
+    report = fetching.go(fetching.plan(listed(accounts[:2])), ["fetch", "enrich"])
+    limited = {step: effort.rate_limited for step, effort in report.effort.items()}
+    assert limited == {"fetch": 1, "catalogue": 1, "enrich": 0, "load": 0}
+    assert report.effort["fetch"].requests == 3
 
 
 def test_a_run_belongs_to_its_list(fetching: Operator, accounts: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The command line as a process of its own: streams, exit statuses, a terminal, an interruption."""
 
+import asyncio
 import os
 import pty
 import re
@@ -8,14 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from adbc_driver_postgresql import dbapi
 
+from pipeline.importing import interruptible
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.wire import Service
 from pipeline.settings import Settings
 from tests.database_fixtures import NewDatabase, fetch, rows_of
 from tests.folders import open_folder
@@ -132,8 +135,17 @@ def interrupted(folder: Path, settings: dict[str, str], is_time: Callable[[], bo
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, ""), err
     assert len(err.strip().splitlines()) == 1
-    assert err.strip().startswith("Interrupted. All that was written is whole. To go on")
+    assert err.strip().startswith("Interrupted. All that was written is whole. ")
     return err
+
+
+@contextmanager
+def locked(url: str) -> Iterator[Callable[[], bool]]:
+    """A table that a load comes to late is a neighbour's; whether somebody waits for it."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with dbapi.connect(url) as neighbour, neighbour.cursor() as cursor:
+        cursor.execute('LOCK TABLE "LibraryItem"')
+        yield lambda: fetch(url, waiting).height > 0
 
 
 def test_an_interruption_is_one_sentence_and_no_traceback(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -155,16 +167,51 @@ def test_an_interrupted_load_is_rolled_back_and_says_how_to_load_again(
     sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     url = new_database(2026)
-    with dbapi.connect(url) as neighbour, neighbour.cursor() as cursor:
-        cursor.execute('LOCK TABLE "LibraryItem"')
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        settings = environment(sandbox, DATABASE_URL=url)
-        err = interrupted(
-            tmp_path, settings, lambda: fetch(url, waiting).height > 0, "run", ACCOUNT, "--user", USER, "--dry-run"
-        )
+    settings = environment(sandbox, DATABASE_URL=url)
+    with locked(url) as is_waited_for:
+        err = interrupted(tmp_path, settings, is_waited_for, "run", ACCOUNT, "--user", USER, "--dry-run")
     (enriched,) = (tmp_path / "data" / "imports" / USER).glob("*-enriched.csv")
     assert err.strip().endswith(f": steam-import load {enriched} --dry-run")
     assert rows_of(url, "Game") == rows_of(url, "ImportedGame") == []
+
+
+@pytest.mark.parametrize(
+    ("service", "made"),
+    [
+        pytest.param("steam", set(), marks=pytest.mark.slow, id="fetch"),
+        pytest.param("igdb", {"raw"}, marks=pytest.mark.slow, id="look-up"),
+        pytest.param(None, {"raw", "enriched"}, id="load"),
+    ],
+)
+def test_an_interrupted_backfill_begins_nothing_else_and_says_how_to_go_on(
+    sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path, service: Service | None, made: set[str]
+) -> None:
+    (tmp_path / "users.csv").write_text(f"user_id,steam_id64\n{USER},{ACCOUNT}\nnobody,{ACCOUNT}\n", encoding="utf-8")
+    url = new_database(2026)
+    settings = environment(sandbox, DATABASE_URL=url, HTTP_TIMEOUT_SECONDS="30")
+    command = ("backfill", "users.csv", "--shard-size", "1", "--quiet")
+    if service:
+        sandbox.faults.add(Fault(service=service, kind="stall", seconds=30))
+        err = interrupted(tmp_path, settings, lambda: bool(sandbox.asked(service)), *command)
+    else:
+        with locked(url) as is_waited_for:
+            err = interrupted(tmp_path, settings, is_waited_for, *command)
+    (folder,) = (tmp_path / "data" / "backfills").iterdir()
+    assert err.strip().endswith(f"To go on: steam-import backfill --resume {folder.name}")
+    assert {path.stem.split("-")[1] for path in folder.glob("shards/*.json")} - {"failed"} == made
+    assert not (folder / "report.json").exists()
+    assert rows_of(url, "Game") == rows_of(url, "ImportedGame") == []
+
+
+def test_ctrl_c_interrupts_what_never_waits_for_an_event_loop() -> None:
+    async def compute() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("Ctrl-C was put off")
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        asyncio.run(compute())
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_no_color_is_honoured_on_a_terminal(sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path) -> None:

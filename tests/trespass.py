@@ -18,8 +18,9 @@ from pipeline.edges.s3_store import S3Store
 from pipeline.edges.store import DirectoryStore
 from pipeline.errors import PipelineError
 from tests.lambda_fixtures import Handler, set_only
+from tests.trespass_backfills import on_backfills
 
-REFUSALS = {"bad_event", "location_refused"}
+REFUSALS = {"bad_event", "location_refused", "checkpoint_invalid"}
 TIME = "20261123T031749Z"
 OWN = f"imports/user-1/{TIME}"
 BUCKET = "s3://bucket/of/"
@@ -193,7 +194,8 @@ def trespassing(folder: Path) -> Iterator[tuple[list[Attempt], Wire]]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.chdir(folder)
         _lay_out(folder)
-        yield [*_by_handlers(), *_by_commands(folder), *_by_keys(folder, wire.address)], wire
+        by_backfills = [Attempt(*tried) for tried in on_backfills(folder, BUCKET, ELSEWHERE)]
+        yield [*_by_handlers(), *_by_commands(folder), *_by_keys(folder, wire.address), *by_backfills], wire
         structlog.reset_defaults()
 
 

@@ -5,9 +5,12 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 import polars as pl
+import structlog
 
-from pipeline.backfill.files import ShardFiles, each, read_record, write_record
+from pipeline.backfill.files import ShardFiles, each
+from pipeline.backfill.records import read_record, write_record
 from pipeline.contract import Store
+from pipeline.errors import Failed
 from pipeline.frames.catalogue import join_catalogue
 from pipeline.knowledge import OVERRIDES, Knowledge, read_overrides
 from pipeline.layout import backfill_key
@@ -17,6 +20,9 @@ from schemas.frames import RawLibrary
 
 CATALOGUE = "catalogue"
 RAW = {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+NO_APPS = pl.DataFrame(schema={"appid": pl.String, "name": pl.String})
+
+log = structlog.get_logger()
 
 
 def find_look_up(store: Store, plan: PlanRecord) -> StepRecord | None:
@@ -49,7 +55,7 @@ async def look_up(
     if last and last.input == made_from and not last.counts.get("pending"):
         return last
     started_at, requests, limited = datetime.now(UTC), knowledge.requests, knowledge.retries.rate_limited
-    apps, overrides = _distinct(each(lambda found: found[0].text(found[1]), raws)), read_overrides(store)
+    apps, overrides = _distinct(each(_apps, raws)), read_overrides(store)
     library, known = await knowledge.of(apps, overrides, progress)
     pending = join_catalogue(library, known, overrides).filter(pl.col("match_status") == "PENDING")
     record = StepRecord(
@@ -71,14 +77,25 @@ def _raw(files: ShardFiles) -> ShardFile | None:
     return fetched.file if fetched else None
 
 
+def _apps(found: tuple[ShardFiles, ShardFile]) -> pl.DataFrame:
+    """The apps of a raw CSV, as text; none of one that its shard's own steps will refuse."""
+    files, raw = found
+    try:
+        return files.text(raw).select("appid", "name")
+    except (Failed, pl.exceptions.ColumnNotFoundError) as error:
+        log.warning("shard left out", shard=files.shard.number, error=str(error))
+        return NO_APPS
+
+
 def _distinct(libraries: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """Each app by each of its names, as a RawLibrary of nobody's; a shard at a time, and no other column of it."""
-    apps = pl.DataFrame(schema={"appid": pl.String, "name": pl.String})
+    apps = NO_APPS
     for library in libraries:
-        apps = pl.concat([apps, library.select("appid", "name")]).unique(maintain_order=True)
+        apps = pl.concat([apps, library]).unique(maintain_order=True)
     absent = {name: pl.lit(None, dtype).alias(name) for name, dtype in RAW.items() if name not in apps.columns}
     of_nobody = {"user_id": pl.lit("nobody"), "steam_id64": pl.lit("0" * 17), "playtime_forever": pl.lit(0, pl.Int32)}
-    return apps.select(pl.col("appid").cast(pl.Int32), "name", **absent | of_nobody).select(RAW.keys())
+    appid = pl.col("appid").cast(pl.Int32, strict=False)
+    return apps.select(appid, "name", **absent | of_nobody).select(RAW.keys()).drop_nulls("appid")
 
 
 def _digest(store: Store, raws: Sequence[ShardFile]) -> str:

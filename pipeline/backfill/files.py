@@ -11,8 +11,8 @@ from typing import TypeVar
 import pandera.polars as pa
 import polars as pl
 import structlog
-from pydantic import BaseModel, ValidationError
 
+from pipeline.backfill.records import json_of, read_record, record_of
 from pipeline.checkpoints import check_owners, csv_of, read_rows
 from pipeline.contract import Store
 from pipeline.edges.batches import batches
@@ -27,7 +27,6 @@ MADE_OF: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
 READERS = 8
 """Objects that are read or written at a time where there may be thousands; boto keeps ten connections open."""
 
-Record = TypeVar("Record", bound=BaseModel)
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -79,9 +78,10 @@ class ShardFiles:
         return found
 
     def record(self, step: ShardStep) -> ShardRecord | None:
-        """The manifest of a step; None where there is none that can be read, for then the step is done anew."""
+        """The manifest of a step; None where none of this shard can be read there, for then the step is done anew."""
         key = self.shard.manifest_key(step)
-        return record_of(self._read(key), key, ShardRecord)
+        record = record_of(self._read(key), key, ShardRecord)
+        return record if record and self.shard.is_of(record, step) else None
 
     def require(self, step: ShardStep) -> ShardRecord:
         """The manifest of a step that has to be done; raises `checkpoint_invalid`."""
@@ -91,8 +91,10 @@ class ShardFiles:
         return record
 
     def outcomes(self, record: ShardRecord) -> pl.DataFrame:
-        """The ShardOutcomes of a manifest."""
-        return pl.DataFrame(record.users, schema=books.SCHEMA)
+        """The ShardOutcomes of a manifest; raises `location_refused` for one of anybody else's."""
+        outcomes = pl.DataFrame(record.users, schema=books.SCHEMA)
+        self._check_owners(outcomes, self.shard.manifest_key(record.step))
+        return outcomes
 
     def rows(self, file: ShardFile | None, model: type[pa.DataFrameModel]) -> pl.DataFrame:
         """The rows of a CSV, if it is the one that its manifest describes and they are the shard's users'.
@@ -103,12 +105,17 @@ class ShardFiles:
         if file is None:
             return pl.DataFrame(schema={name: column.dtype.type for name, column in model.to_schema().columns.items()})
         rows = read_rows(self._require(file), file.key, model)
-        check_owners(rows, file.key, self.users()["user_id"].to_list())
+        self._check_owners(rows, file.key)
         return rows
 
     def text(self, file: ShardFile) -> pl.DataFrame:
-        """The rows of a CSV as text; raises `checkpoint_invalid`."""
-        return pl.read_csv(self._require(file), infer_schema=False)
+        """The rows of a CSV as text; raises what `rows` raises."""
+        try:
+            rows = pl.read_csv(self._require(file), infer_schema=False)
+            self._check_owners(rows, file.key)
+        except pl.exceptions.PolarsError as error:
+            raise self._invalid(file.key, f"it cannot be read ({type(error).__name__})") from error
+        return rows
 
     def begin(self, step: ShardStep) -> Work:
         """Begin a step; what another worker finishes from now on will stand."""
@@ -148,7 +155,7 @@ class ShardFiles:
             started_at=work.started_at,
             finished_at=datetime.now(UTC),
         )
-        if not self.store.replace(self.shard.manifest_key(work.step), _json(record), work.replaces):
+        if not self.store.replace(self.shard.manifest_key(work.step), json_of(record), work.replaces):
             return replace(self, _memory=None).require(work.step)
         self._log(record)
         return record
@@ -160,7 +167,7 @@ class ShardFiles:
             yield
         except PipelineError as error:
             failure = Failure(step=step, error_code=error.code, error=error.message, retryable=error.retryable)
-            self.store.write(self.shard.failure_key, _json(failure))
+            self.store.write(self.shard.failure_key, json_of(failure))
             raise
         self.store.delete(self.shard.failure_key)
 
@@ -190,6 +197,9 @@ class ShardFiles:
         if self._memory is not None and body is not None:
             self._memory[key] = body
         return body
+
+    def _check_owners(self, rows: pl.DataFrame, key: str) -> None:
+        check_owners(rows, key, self.users()["user_id"].to_list())
 
     def _users_body(self) -> bytes:
         body = self._read(self.shard.users_key)
@@ -223,28 +233,3 @@ def each(do: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
     with ThreadPoolExecutor(READERS) as readers:
         for some in batches(list(things), READERS):
             yield from readers.map(do, some)
-
-
-def read_record(store: Store, key: str, model: type[Record]) -> Record | None:
-    """A JSON object of a backfill; None where there is none, or none that can be read."""
-    return record_of(store.read(key), key, model)
-
-
-def record_of(body: bytes | None, key: str, model: type[Record]) -> Record | None:
-    """The same of what was read already."""
-    if body is None:
-        return None
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        log.warning("record left out", key=key, faults=error.error_count())
-        return None
-
-
-def write_record(store: Store, key: str, record: BaseModel) -> None:
-    """Write a JSON object of a backfill."""
-    store.write(key, _json(record))
-
-
-def _json(record: BaseModel) -> bytes:
-    return record.model_dump_json(indent=1).encode()

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import polars as pl
 import structlog
 
-from pipeline.backfill.files import ShardFiles, each, read_record, write_record
+from pipeline.backfill.files import ShardFiles, each
+from pipeline.backfill.records import read_record, write_record
 from pipeline.catalogue_files import UNREADABLE
 from pipeline.checkpoints import csv_of
 from pipeline.contract import Store
@@ -112,8 +113,9 @@ def next_run(store: Store, digest: str, size: int, *, is_full: bool = False) -> 
 
 
 def find_plan(store: Store, run_id: str) -> PlanRecord | None:
-    """The plan of a run, if there is one."""
-    return read_record(store, backfill_key(run_id, PLAN), PlanRecord)
+    """The plan of a run, if there is one; that of another run is none."""
+    plan = read_record(store, backfill_key(run_id, PLAN), PlanRecord)
+    return plan if plan and plan.run_id == run_id else None
 
 
 def require_plan(store: Store, run_id: str) -> PlanRecord:

@@ -8,8 +8,9 @@ from io import BytesIO
 import polars as pl
 
 from pipeline.backfill.catalogue import CATALOGUE, find_look_up
-from pipeline.backfill.files import ShardFiles, each, read_record, write_record
+from pipeline.backfill.files import ShardFiles, each
 from pipeline.backfill.plan import REFUSED, REPORT, read_seen, shards_of
+from pipeline.backfill.records import read_record, write_record
 from pipeline.contract import TIME_FORMAT, Store
 from pipeline.errors import Failed, Retryable
 from pipeline.frames import books

@@ -20,13 +20,20 @@ MOST_IN_A_ROW = 3
 OF_ALL: frozenset[ErrorCode] = frozenset(
     {"steam_blocked", "steam_rate_limited", "store_unavailable", "schema_mismatch"}
 )
-"""What has nothing to do with the shard that met it; so has all that is refused."""
+OF_ONE: frozenset[ErrorCode] = frozenset({"bad_steam_id"})
 
 WORDS: dict[ShardStep, str] = {"fetch": "Libraries fetched", "enrich": "Libraries enriched", "load": "Libraries loaded"}
 
 Do = Callable[[ShardFiles], Awaitable[ShardRecord]]
 
 log = structlog.get_logger()
+
+
+def concerns_all(error: PipelineError) -> bool:
+    """Whether an error ends the backfill, for it has nothing to do with the shard or the user that met it."""
+    if isinstance(error, Refused):
+        return error.code not in OF_ONE
+    return error.is_cancelled or error.code in OF_ALL
 
 
 async def over_shards(
@@ -38,7 +45,7 @@ async def over_shards(
     first that is loaded gives it its `steamAppId`. `progress` is told how many of the `users` are through.
 
     Raises:
-        PipelineError: What stops all shards: it is refused, a limit is reached, or three in a row have failed.
+        PipelineError: What stops all shards: it `concerns_all`, or three in a row have failed.
     """
     begin = random.randrange(len(shards) or 1) if step == "fetch" else 0  # noqa: S311 - where to begin is no secret
     left, through = [*shards[begin:], *shards[:begin]], 0
@@ -76,7 +83,7 @@ async def _round(
             record = await attempt(files, step, do)
         except PipelineError as error:
             in_a_row += error.retryable
-            if isinstance(error, Refused) or error.code in OF_ALL or in_a_row == most_in_a_row:
+            if concerns_all(error) or in_a_row == most_in_a_row:
                 raise
             log.warning("shard failed", step=step, shard=files.shard.number, error=error.message)
             again += [files] if error.retryable else []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from pipeline.backfill.files import ShardFiles
+from pipeline.backfill.run import concerns_all
 from pipeline.catalogue_files import CatalogueFiles
 from pipeline.contract import set_aside
 from pipeline.edges.batches import gather
@@ -23,9 +24,6 @@ from pipeline.stages import find_account
 from schemas.backfill import ShardRecord
 from schemas.events import ErrorCode
 from schemas.frames import EnrichedLibrary, RawLibrary
-
-OF_ALL: frozenset[ErrorCode] = frozenset({"bad_steam_key", "steam_blocked", "steam_rate_limited"})
-"""What Steam says of us, not of one user: it stops the shard, and the backfill."""
 
 OUTCOME_OF: dict[ErrorCode, str] = {"account_not_found": "not_found", "private_library": "private"}
 
@@ -126,7 +124,7 @@ async def _fetch_user(steam: Steam, user_id: str, steam_id: str) -> _Fetched:
         steam_id64 = await find_account(steam, steam_id)
         games = await steam.fetch_owned_games(steam_id64)
     except PipelineError as error:
-        if error.code in OF_ALL:
+        if concerns_all(error):
             raise
         return _Fetched(user_id, steam_id, steam_id64, error=error)
     return _Fetched(user_id, steam_id, steam_id64, None if games is None else as_owned(games, user_id, steam_id64))

@@ -16,10 +16,14 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.steam import BLOCKED
 from pipeline.sandbox.world import World
+from pipeline.settings import Settings
+from pipeline.wiring import open_steam
 from schemas.events import ErrorCode
 from tests.stores import QUICK
 
 T = TypeVar("T")
+TOLERANCE = 0.12
+"""Of seconds between two requests, the first of which may be longer on its way."""
 CANARY = "CANARY0123456789ABCDEF/+&= ü"
 
 
@@ -214,6 +218,37 @@ def test_an_absurd_retry_after_ends_the_stage_at_once(sandbox: Sandbox, wait: st
     assert error(sandbox).code == "steam_rate_limited"
     assert time.monotonic() - started < 1
     assert len(sandbox.asked("steam")) == 1
+
+
+def crowding(sandbox: Sandbox, requests: int, **settings: float) -> list[float]:
+    """When each of so many requests that are made at once arrives."""
+    given = {name.lower(): value for name, value in sandbox.environment.items()} | {"retry_base_seconds": 0.01}
+    configured = Settings.model_validate(given | settings)
+
+    async def ask() -> None:
+        async with open_steam(configured) as steam:
+            await asyncio.gather(*(steam.has_account(World.EMPTY_ACCOUNT) for _ in range(requests)))
+
+    asyncio.run(ask())
+    return [record.at for record in sandbox.asked("steam")]
+
+
+def test_no_more_requests_a_second_than_are_allowed_however_many_are_made_at_once(sandbox: Sandbox) -> None:
+    at = crowding(sandbox, 11, steam_requests_per_second=20)
+    assert at[-1] - at[0] >= 10 / 20 - TOLERANCE
+
+
+def test_no_more_requests_are_open_than_are_allowed(sandbox: Sandbox) -> None:
+    sandbox.latency_seconds = 0.15
+    at = crowding(sandbox, 6, steam_requests_per_second=1000, steam_concurrency=2)
+    assert min(at[number + 2] - at[number] for number in range(4)) >= 0.15
+    assert at[-1] - at[0] < 5 * 0.15
+
+
+def test_one_answer_of_429_slows_down_all_requests(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(status=429, times=1))
+    at = crowding(sandbox, 6, steam_requests_per_second=20)
+    assert at[-1] - at[0] >= sum(1 / rate for rate in (10, 10.25, 10.5, 10.75, 11, 11.25)) - TOLERANCE
 
 
 def test_a_custom_url_leads_to_its_account(sandbox: Sandbox) -> None:

@@ -1,5 +1,6 @@
 """The bundles under AWS's runtime client and Python, with nothing else to import from."""
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ PYTHON = find_python()
 FETCH = {"user_id": USER, "steam_id64": ACCOUNT, "timestamp": "20261123T031749Z"}
 ENRICH = {"user_id": USER, "s3_location": RAW}
 LOAD = {"user_id": USER, "s3_enriched_location": RAW.replace("-raw", "-enriched")}
+LIST = f"user_id,steam_id64\n{USER},{ACCOUNT}\n".encode()
 FAILED = {"success": False, "s3_location": None, "game_count": None, "rejected": None}
 
 
@@ -76,10 +78,11 @@ def settings(sandbox: Sandbox, new_database: NewDatabase, monkeypatch: pytest.Mo
 
 
 def started(
-    installed: Installed, function: str, settings: dict[str, str], folder: Path
+    installed: Installed, function: str, settings: dict[str, str], folder: Path, handler: str | None = None
 ) -> AbstractContextManager[Function]:
+    module = handler or function
     variables = installed.of(function, settings)
-    return running(installed.python, f"handlers.{function}.handler", variables, folder / f"{function}.log")
+    return running(installed.python, f"handlers.{module}.handler", variables, folder / f"{module}.log")
 
 
 def test_the_three_functions_work_one_after_another_and_once_more_when_warm(
@@ -113,6 +116,26 @@ def test_a_failure_that_is_final_is_an_answer_and_one_that_is_not_an_error_of_la
     assert (down.is_error, down.body["errorType"]) == (True, "Retryable")
     assert down.body["errorMessage"].startswith("steam_unavailable: ")
     assert (again.is_error, again.body["error_code"]) == (False, "private_library")
+
+
+def test_the_backfills_bundle_does_its_steps_and_enriches_for_the_function_that_talks_to_igdb(
+    installed: Installed, settings: dict[str, str], tmp_path: Path
+) -> None:
+    with contextlib.closing(boto3.client("s3", endpoint_url=settings["AWS_ENDPOINT_URL_S3"])) as s3:
+        s3.put_object(Bucket=BUCKET, Key="users.csv", Body=LIST)
+    with started(installed, "steam_import", settings, tmp_path) as fetch:
+        assert fetch.invoke(FETCH).body["success"]
+    with (
+        started(installed, "backfill", settings, tmp_path) as backfill,
+        started(installed, "backfill", settings, tmp_path, handler="igdb") as igdb,
+    ):
+        assert igdb.invoke(ENRICH).body["stats"]["matched"] == 2
+        plan = {"step": "plan", "run_id": "run-1", "users": f"s3://{BUCKET}/users.csv"}
+        assert backfill.invoke(plan).body["shards"] == 1
+        steps = {"fetch": backfill, "catalogue": igdb, "enrich": backfill, "load": backfill, "report": backfill}
+        answers = [function.invoke({"step": step, "run_id": "run-1", "shard": 0}) for step, function in steps.items()]
+    assert [answer.body["error"] for answer in answers] == [None] * len(steps)
+    assert answers[-1].body["stats"]["done"] == 1
 
 
 def test_near_its_time_limit_an_enrichment_leaves_the_rest_pending(

@@ -15,14 +15,15 @@ def test_no_canary_is_found_in_anything_that_is_said_or_written(level: str) -> N
     with open_folder() as folder:
         found, run = leaks(folder, level)
     assert found == []
-    assert len(run.ended) >= 40
+    assert len(run.ended) >= 200
     # Each kind of failure was met, or its silence would prove nothing.
     met = Counter(run.ended)
-    assert met[0] >= 12
+    assert met[0] >= 25
     raised = (
         "steam_unavailable",
         "steam_bad_answer",
         "steam_rate_limited",
+        "igdb_unavailable",
         "database_unavailable",
         "store_unavailable",
     )
