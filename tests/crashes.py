@@ -1,37 +1,32 @@
 """Whole commands of which one outside operation fails; then the same command again, and what there is in the end."""
 
 import asyncio
-import json
 import random
-import re
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
-from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-import polars as pl
+from typing import Literal, NamedTuple
 
 from pipeline import kept, stages, wiring
 from pipeline.backfill.plan import draft_plan, make_plan
 from pipeline.backfills import run_backfill
-from pipeline.catalogue_files import CatalogueFiles
 from pipeline.contract import Store
 from pipeline.errors import PipelineError
-from pipeline.layout import SEEN, backfill_key
 from pipeline.logs import configure_logging
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import Account
 from pipeline.settings import Settings
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent
-from tests.backfills import crowd, listed, operator
-from tests.database.interrupted import CONTENT, FORKS, rows
+from tests.backfills import FIRST_ACCOUNT, crowd, listed, operator
+from tests.database.interrupted import FORKS
 from tests.database.wire import Wire
 from tests.database_fixtures import EMPTY, execute
 from tests.lambda_fixtures import ACCOUNT, small_world
+from tests.left import Left, half_written, left
 from tests.watched import Watched
 
 FORKS.set_forkserver_preload(["tests.database.interrupted", __name__])
@@ -43,10 +38,27 @@ MODES: tuple[Mode, ...] = ("error", "lost", "kill")
 """The operation is refused; it is carried out, and nobody hears of it; the process that asks for it is killed."""
 
 USERS = 2
-OWN_EVERY_TIME = {"requests", "started_at", "finished_at", "seconds"}
-OF_REPORT = ("input", "is_complete", "users", "shards", "failures")
-IS_UPDATED = re.compile('"isUpdated": (true|false)')
-TIMES = ("store_asked_at", "looked_up_at")
+USER, EARLIER = "user-1", "76561197960400000"
+OVERRIDES_CSV = b"appid,action,igdb_id,note\n999010,match,73,nobody else knows it\n"
+
+REMEMBER = """
+DO $$ DECLARE name text; BEGIN
+    CREATE SCHEMA earlier;
+    FOR name IN SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' LOOP
+        EXECUTE format('CREATE TABLE earlier.%I AS TABLE public.%I', name, name);
+    END LOOP;
+END $$
+"""
+GO_BACK = """
+DO $$ DECLARE name text; BEGIN
+    FOREACH name IN ARRAY ARRAY['Genre', 'Platform', 'Game', 'GameGenre', 'GamePlatform', 'ImportedGame', 'LibraryItem']
+    LOOP
+        EXECUTE format('INSERT INTO public.%I SELECT * FROM earlier.%I', name, name);
+    END LOOP;
+    PERFORM setval(pg_get_serial_sequence('public."LibraryItem"', 'id'), 1000);
+END $$
+"""
+MID_WRITE = -signal.SIGXFSZ
 
 
 class Point(NamedTuple):
@@ -65,13 +77,19 @@ Command = Callable[[Settings, Store], None]
 
 def import_library(settings: Settings, place: Store) -> None:
     """All three stages of one library."""
-    asyncio.run(_import(settings, place))
+    asyncio.run(_import(settings, place, ACCOUNT, "20261123T031749Z"))
 
 
-async def _import(settings: Settings, place: Store) -> None:
-    of_run = {"user_id": "user-0", "timestamp": "20261123T031749Z", "run_id": "run-1"}
+def import_earlier(settings: Settings, place: Store) -> None:
+    """Those of what the same user owned once."""
+    place.write("overrides.csv", OVERRIDES_CSV)
+    asyncio.run(_import(settings, place, EARLIER, "20260101T000000Z"))
+
+
+async def _import(settings: Settings, place: Store, account: str, timestamp: str) -> None:
+    of_run = {"user_id": USER, "timestamp": timestamp, "run_id": "run-1"}
     async with wiring.open_steam(settings) as steam:
-        fetched = await stages.fetch(place, steam, FetchEvent(steam_id64=ACCOUNT, **of_run))
+        fetched = await stages.fetch(place, steam, FetchEvent(steam_id64=account, **of_run))
     async with wiring.open_knowledge(settings, place=place) as knowledge:
         enriched = await stages.enrich(place, knowledge, EnrichEvent(s3_location=str(fetched.s3_location), **of_run))
     event = LoadEvent(s3_enriched_location=str(enriched.s3_enriched_location), **of_run)
@@ -79,8 +97,8 @@ async def _import(settings: Settings, place: Store) -> None:
 
 
 def backfill(settings: Settings, place: Store) -> None:
-    """Two users in two shards."""
-    users = listed([str(76561197960300000 + number) for number in range(USERS)])
+    """Two users in two shards, and a line of the list that is nobody."""
+    users = listed([str(FIRST_ACCOUNT + number) for number in range(USERS)], "user-9,nobody at all")
     plan = make_plan(place, "users.csv", draft_plan(place, users, size=1))
     asyncio.run(run_backfill(settings, plan, place=place))
 
@@ -120,15 +138,17 @@ class Crashes:
     operations: dict[Kind, int] = field(init=False)
     _numbers: Iterator[int] = field(default_factory=count, init=False)
     _commits: list[int] = field(init=False)
-    _done: dict[str, Any] = field(init=False)
+    _done: Left = field(init=False)
 
     def __post_init__(self) -> None:
+        run(import_earlier, self.settings, wiring.store(self.settings))
+        execute(self.url, REMEMBER)
         settings = self._begin()
         place = Watched(wiring.store(settings))
         run(self.command, settings, place)
         self.operations = {"http": len(self.sandbox.requests), "store": len(place.calls), "sql": self.wire.seen}
         self._commits = list(self.wire.commits)
-        self._done = self._left(settings)
+        self._done = left(self.url, wiring.store(settings))
 
     @property
     def points(self) -> list[Point]:
@@ -143,11 +163,15 @@ class Crashes:
         found = [] if is_met else ["the operation was never reached"]
         found += [f"half written: {key}" for key in half_written(wiring.store(settings))]
         run(self.command, settings, wiring.store(settings))
-        left = self._left(settings)
-        return found + [f"another {name} than without a fault" for name in self._done if left[name] != self._done[name]]
+        there = left(self.url, wiring.store(settings))
+        if point.kind == "http" and point.mode != "kill":
+            # What nobody answered is PENDING, and of another backfill, which has files of its own.
+            there["backfill"] = self._done["backfill"]
+        return found + [f"another {name} than without a fault" for name in there if there[name] != self._done[name]]
 
     def _begin(self) -> Settings:
         execute(self.url, EMPTY)
+        execute(self.url, GO_BACK)
         self.sandbox.faults.clear()
         self.sandbox.requests.clear()
         self.wire.message = self.wire.seen = 0
@@ -155,7 +179,11 @@ class Crashes:
         number = next(self._numbers)
         # Another address is another token, which this process has not got yet.
         cold = {"twitch_token_url": f"{self.settings.twitch_token_url}?{number}"}
-        return self.settings.model_copy(update=cold | {"store_url": f"{self.settings.store_url}/{number}"})
+        settings = self.settings.model_copy(update=cold | {"store_url": f"{self.settings.store_url}-{number}"})
+        earlier, place = wiring.store(self.settings), wiring.store(settings)
+        for key in earlier.list(""):
+            place.write(key, earlier.read(key) or b"")
+        return settings
 
     def _fail(self, settings: Settings, point: Point) -> bool:
         """Run the command with its fault; whether it was met."""
@@ -181,72 +209,24 @@ class Crashes:
         reached = {"http": next(numbers) - 1, "store": len(place.calls), "sql": self.wire.seen}
         self.sandbox.faults.clear()
         self.wire.message = 0
-        return process.exitcode == -9 if point.mode == "kill" else reached[point.kind] >= point.number
+        killed = {-signal.SIGKILL, MID_WRITE}
+        return process.exitcode in killed if point.mode == "kill" else reached[point.kind] >= point.number
 
     def _end_backend(self, backend: int) -> None:
         execute(self.url, f"SELECT pg_terminate_backend({backend}, 5000)")
-
-    def _left(self, settings: Settings) -> dict[str, Any]:
-        """Rows and objects, but for ids and times."""
-        place = wiring.store(settings)
-        known = CatalogueFiles(place).read().drop(TIMES).sort("appid")
-        return {
-            "row": sorted((table, IS_UPDATED.sub("", row)) for table, row in rows(self.url, CONTENT)),
-            "catalogue": known.rows(),
-            "object": _objects(place),
-            "half written": half_written(place),
-        }
-
-
-def _objects(place: Store) -> dict[str, object]:
-    """The imports' files, and what the last backfill says to people and to the next one."""
-    found: dict[str, object] = {}
-    for key in place.list("imports/"):
-        found[key] = body = _body(place, key)
-        if key.endswith(".json"):
-            found[key] = {name: value for name, value in json.loads(body).items() if name not in OWN_EVERY_TIME}
-    runs = sorted({key.split("/")[1] for key in place.list("backfills/") if key.endswith("/report.json")})
-    if runs:
-        report = json.loads(_body(place, backfill_key(runs[-1], "report.json")))
-        found["report"] = {name: report[name] for name in OF_REPORT}
-        found["outcomes"] = _body(place, backfill_key(runs[-1], "outcomes.csv"))
-        found["seen"] = pl.read_parquet(_body(place, SEEN)).drop("seen_at").rows()
-    return found
-
-
-def half_written(place: Store) -> list[str]:
-    """The objects that cannot be read whole, or are not what their manifest or their name says."""
-    return [key for key in place.list("") if not _is_whole(place, key)]
-
-
-def _is_whole(place: Store, key: str) -> bool:
-    body = _body(place, key)
-    try:
-        if key.endswith(".parquet"):
-            return pl.read_parquet(BytesIO(body)).width > 0
-        if key.endswith(".json"):
-            return json.loads(body) is not None
-    except (ValueError, pl.exceptions.PolarsError):
-        return False
-    digest = sha256(body).hexdigest()
-    if "/shards/" in key and not key.endswith("-users.csv"):
-        return key.removesuffix(".csv").removesuffix(".rejected").endswith(digest[:16])
-    manifest = place.read(key.removesuffix(".csv") + ".json")
-    is_described = manifest is None or "sha256" not in (said := json.loads(manifest)) or said["sha256"] == digest
-    return is_described and body.endswith(b"\n")
-
-
-def _body(place: Store, key: str) -> bytes:
-    body = place.read(key)
-    assert body is not None, key
-    return body
 
 
 @contextmanager
 def crashing(command: Command, url: str, folder: Path) -> Iterator[Crashes]:
     """A command, with a sandbox and a wire to an empty database that has SavePoint's tables."""
     world = small_world()
-    crowd(world, USERS, 3)
+    world.add_game(999_060, 73, "Of an override")
+    world.accounts[EARLIER] = Account()
+    world.add_owned(EARLIER, 620, "Portal 2", playtime_forever=5)
+    world.add_owned(EARLIER, 999_040, "Owned Once")
+    last = crowd(world, USERS, 3)[-1]
+    for account in (ACCOUNT, last):
+        world.add_owned(account, 999_050, "A name with a \0")
     wire = Wire(url, 0, "before", lambda _: None, is_by_statement=True)
     with Sandbox(world, limits=False) as sandbox, wire.listening():
         settings = operator(sandbox, folder, wire.url, USERS).settings.model_copy(update={"retry_attempts": 1})

@@ -1,6 +1,7 @@
-"""A store whose user may be killed at any call."""
+"""A store whose user may be killed at any call, and in the middle of a write."""
 
 import os
+import resource
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,10 +10,12 @@ from typing import Any
 from pipeline.contract import Store
 from pipeline.errors import Retryable
 
+SOME_BYTES = 20
+
 
 @dataclass
 class Watched:
-    """A store that notes every call, and fails before or after the one that is told, or kills the process before it."""
+    """A store that notes every call, and fails before or after the one that is told, or kills the process in it."""
 
     store: Store
     fails_at: int = 0
@@ -24,6 +27,9 @@ class Watched:
         self.calls.append((name, key))
         is_failing = len(self.calls) == self.fails_at
         if is_failing and self.is_kill:
+            if name in ("write", "replace"):
+                _die_in_a_write()
+                call()
             os.kill(os.getpid(), signal.SIGKILL)
         if is_failing and not self.is_carried_out:
             raise Retryable("store_unavailable", "killed before")
@@ -57,3 +63,9 @@ class Watched:
 
     def key_of(self, location: str) -> str:
         return self.store.key_of(location)
+
+
+def _die_in_a_write() -> None:
+    """Have the kernel kill this process when a file of it grows beyond some bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SOME_BYTES, SOME_BYTES))
