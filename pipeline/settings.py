@@ -1,11 +1,11 @@
 """One frozen object, read once from the environment and `.env`; secrets print as ***."""
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline.addresses import private
 from pipeline.aws_secrets import read_secret
 from pipeline.errors import Refused
 
@@ -19,16 +19,6 @@ WHERE_TO_GET = {
 
 SECRETS = ("steam_api_key", "igdb_client_id", "igdb_client_secret", "database_url")
 """Settings that may lie in AWS: `STEAM_API_KEY_SECRET_ARN` says where, and so on; a value of their own wins."""
-_HERE = re.compile(r"http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?(/.*)?", re.IGNORECASE | re.ASCII)
-_HTTPS = re.compile(r"https://[^\s/?#@\\]+(/.*)?", re.IGNORECASE)
-
-
-def private(url: str) -> str:
-    """The address, if keys may travel there: in the clear to this machine only; else raises ValueError."""
-    if not url.isprintable() or not (_HTTPS.fullmatch(url) or _HERE.fullmatch(url)):
-        raise ValueError("give an address that begins with https:// (http:// only leads to this machine, 127.0.0.1)")
-    return url
-
 
 Url = Annotated[str, AfterValidator(private)]
 

@@ -14,11 +14,11 @@ from botocore.exceptions import (
 )
 from botocore.session import Session
 
+from pipeline.addresses import private
 from pipeline.contract import DEFAULT_LIMITS, ReadLimits
 from pipeline.edges.patience import Patience
 from pipeline.errors import Refused, Retryable
 from pipeline.layout import outside, own_key
-from pipeline.settings import private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -115,6 +115,20 @@ ADDRESSES = ("steam_api_url", "steam_store_api_url", "igdb_api_url", "twitch_tok
         "ftp://127.0.0.1",
         "//127.0.0.1",
         "file:///etc/passwd",
+        "http://127.999.999.999",
+        "https://127.1",
+        "https://[::1",
+        "https://[zz]",
+        "https://a:b",
+        "https://a:99999",
+        "https://xn--",
+        "https://.",
+        "https://a..b",
+        f"https://{'a' * 64}",
+        f"https://{'a.' * 127}",
+        f"https://a/{'a' * 100_000}",
+        "http\N{LATIN SMALL LETTER LONG S}://api.example",
+        "https://\N{LATIN SMALL LETTER E WITH ACUTE}.example",
     ],
 )
 def test_keys_travel_in_the_clear_to_this_machine_only(name: str, url: str) -> None:
@@ -131,6 +145,7 @@ def test_keys_travel_in_the_clear_to_this_machine_only(name: str, url: str) -> N
         "http://127.0.0.1:9000/steam",
         "http://localhost",
         "http://[::1]:1/",
+        "HTTPS://minio_1.Example:65535/v4/oauth2?x=%20",
     ],
 )
 def test_an_encrypted_address_or_one_of_this_machine_is_good(url: str) -> None:
