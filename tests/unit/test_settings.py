@@ -1,4 +1,5 @@
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 
@@ -64,6 +65,14 @@ def test_every_wrong_setting_is_named_and_no_value_shown() -> None:
     ] == []
     assert CANARY not in message
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("name", ["steam_api_key", "igdb_client_id", "igdb_client_secret", "database_url"])
+@pytest.mark.parametrize("sign", ["\udcff", "\n", " ", "\0", "\N{LATIN SMALL LETTER E WITH ACUTE}"])
+def test_a_key_that_cannot_travel_is_refused_and_not_shown(name: str, sign: str) -> None:
+    with pytest.raises(Refused, match=name.upper()) as refused:
+        Settings.read(**{name: f"{CANARY}{sign}"})
+    assert CANARY not in "".join(format_exception(refused.value))
 
 
 def test_secrets_print_as_stars() -> None:
