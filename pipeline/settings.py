@@ -13,7 +13,7 @@ WHERE_TO_GET = {
     "steam_api_key": "STEAM_API_KEY: a key for the Steam Web API, from https://steamcommunity.com/dev/apikey",
     "igdb_client_id": "IGDB_CLIENT_ID: the client id of a Twitch application, from https://dev.twitch.tv/console/apps",
     "igdb_client_secret": "IGDB_CLIENT_SECRET: the client secret of that Twitch application",
-    "database_url": "DATABASE_URL: SavePoint's database, as postgresql://user:password@host/database (by TLS, elsewhere)",
+    "database_url": "DATABASE_URL: SavePoint's database, as postgresql://user:password@host/database",
     "store": "S3_BUCKET: the bucket for the CSVs (or STORE_URL: s3://bucket/prefix, or a directory)",
 }
 
