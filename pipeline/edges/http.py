@@ -21,6 +21,8 @@ from schemas.events import ErrorCode
 DEEPEST = 32
 """Nesting of an answer's JSON; real ones have 5. What is nested for ever can be read, but not be written or shown."""
 
+BACKSLASH = ord("\\")
+
 
 class TooLarge(httpx.RequestError):
     """The answer is larger than `Patience.answer_bytes`; it was not read to its end."""
@@ -123,14 +125,18 @@ def _redacted(body: bytes, request: httpx.Request) -> bytes:
     is_form = request.headers.get("Content-Type") == "application/x-www-form-urlencoded"
     sent = parse_qs(request.content).get(b"client_secret", []) if is_form else []
     for secret in (*sent, request.headers.get("Authorization", "").removeprefix("Bearer ").encode()):
-        body = _written(secret).sub(b"***", body) if secret else body
+        body = _written(secret).sub(b"***", body.replace(secret, b"***")) if secret else body
     return body
 
 
 def _written(secret: bytes) -> re.Pattern[bytes]:
-    """A secret as it is, or each of its signs as URLs and JSON have them."""
-    signs = (rb"(?:\\?%b|%%%02x|\\u%04x)" % (re.escape(bytes([sign])), sign, sign) for sign in secret)
-    return re.compile(b"".join(signs), re.IGNORECASE)
+    """A secret, each of its signs as URLs and JSON have it, or JSON in JSON."""
+    return re.compile(b"".join(map(_sign, secret)), re.IGNORECASE)
+
+
+def _sign(sign: int) -> bytes:
+    # Atomic: what one sign matched is not tried anew, or some pages would take for ever.
+    return rb"(?>%%(?:25)?%02x|\\{1,2}u%04x|\\{0,%d}\x%02x)" % (sign, sign, 1 if sign == BACKSLASH else 3, sign)
 
 
 def _unpacked(unpack: "zlib._Decompress", chunk: bytes, most: int) -> bytes:

@@ -5,6 +5,7 @@ import gzip
 import json
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -118,7 +119,7 @@ def test_an_error_page_in_an_encoding_of_no_text_can_be_quoted() -> None:
     assert (text(page), cause(page)) == ("\ufffdzz", "\ufffdzz")
 
 
-AWKWARD = 'canary/with+"quotes\\and%signs'
+AWKWARD = 'canary/with+"quotes,%signs'
 
 
 @pytest.mark.parametrize("status", [302, 307, 400, 401, 500])
@@ -128,12 +129,24 @@ AWKWARD = 'canary/with+"quotes\\and%signs'
         str,
         quote,
         quote_plus,
+        lambda secret: quote(quote(secret, safe=""), safe=""),
         json.dumps,
+        lambda secret: json.dumps(json.dumps(secret)[1:-1]),
         lambda secret: json.dumps(secret).replace("/", "\\/"),
         lambda secret: quote(secret, safe="").lower(),
         lambda secret: "".join(f"\\u{ord(sign):04X}" for sign in secret),
     ],
-    ids=["raw", "quoted", "for a form", "JSON", "JSON of PHP", "quoted small", "JSON in ASCII"],
+    ids=[
+        "raw",
+        "quoted",
+        "for a form",
+        "quoted twice",
+        "JSON",
+        "JSON in JSON",
+        "JSON of PHP",
+        "quoted small",
+        "JSON in ASCII",
+    ],
 )
 def test_a_refusal_that_quotes_a_secret_is_read_without_it(status: int, written: Callable[[str], str]) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
@@ -149,6 +162,21 @@ def test_a_refusal_that_quotes_a_secret_is_read_without_it(status: int, written:
     ):
         answered = asyncio.run(asking(data=sent, headers=headers | {"X-Sent": "and more"}))
         assert text(answered).replace('"', "") == "You sent ***, and more"
+
+
+@pytest.mark.parametrize("sign", ["\\", "%", "u", "25"])
+def test_no_page_makes_the_search_for_a_secret_long(sign: str) -> None:
+    started = time.monotonic()
+    for page in (sign * 5_000, "\\" * 5_000, "%25" * 1_500, "\\u" * 2_500):
+        headers = {"Authorization": f"Bearer {sign * 30}x"}
+        transport = httpx.MockTransport(lambda _, page=page: httpx.Response(500, text=page))
+
+        async def asking(transport: httpx.MockTransport = transport, headers: dict[str, str] = headers) -> None:
+            async with open_client("https://api.example", LIMITED, transport) as client:
+                await client.get("games", headers=headers)
+
+        asyncio.run(asking())
+    assert time.monotonic() - started < 2
 
 
 def test_json_is_read_however_deep_real_answers_are_and_no_deeper() -> None:
