@@ -48,7 +48,7 @@ test-live: setup ## The three stages against the real Steam, IGDB, S3 and Postgr
 	.venv/bin/pytest tests/live -m live -s
 
 .PHONY: audit
-audit: setup ## Licences, and the vulnerabilities that the package index knows (3: it tells nothing)
+audit: setup ## Licences, and the vulnerabilities that the package index knows (3: it did not tell of all)
 	.venv/bin/uv lock --check --quiet
 	.venv/bin/python -m infra.audit
 

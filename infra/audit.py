@@ -1,6 +1,6 @@
 """What is known against the packages in .venv, and their licences; `make audit` runs it: `python -m infra.audit`.
 
-Exit status: 0 where nothing is known, 1 where something is, 3 where nothing could be learnt.
+Exit status: 0 where nothing is known of any, 1 where something is, 3 where the index did not speak of all.
 """
 
 import json
@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from infra.package import ROOT
 
-CLEAN, VULNERABLE, NOTHING_LEARNT = 0, 1, 3
+CLEAN, VULNERABLE, NOT_ALL_LEARNT = 0, 1, 3
+OURS = "steam-library-import"
 LICENCE = "License :: "
 LONGEST = 60
 """Some packages have the whole text where the name of their licence belongs."""
@@ -30,18 +31,16 @@ class Audit(NamedTuple):
         """The exit status."""
         if self.vulnerabilities:
             return VULNERABLE
-        return CLEAN if self.learnt else NOTHING_LEARNT
+        return CLEAN if self.learnt and not self.unknown else NOT_ALL_LEARNT
 
     def __str__(self) -> str:
-        if not self.learnt:
-            return f"Nothing could be learnt of {self.unknown} packages: the package index tells of no vulnerabilities."
-        told = f"{len(self.vulnerabilities)} vulnerabilities are known in {self.learnt} packages"
-        return f"{told}; of {self.unknown} nothing could be learnt."
+        told = f"The package index spoke of {self.learnt} of {self.learnt + self.unknown} packages"
+        return f"{told}, and knows {len(self.vulnerabilities)} vulnerabilities in them."
 
 
 def audit(report: Mapping[str, Any]) -> Audit:
     """What a report of pip-audit comes to."""
-    packages = report.get("dependencies", [])
+    packages = [package for package in report.get("dependencies", []) if package["name"] != OURS]
     found = [
         f"{package['name']} {package['version']}: {known['id']}, mended in {', '.join(known['fix_versions']) or 'none'}"
         for package in packages

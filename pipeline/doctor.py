@@ -46,7 +46,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _find(check: Check, settings: Settings) -> Finding:
-    missing = [name for name in check.needs if not getattr(settings, name)]
+    missing = [name for name in check.needs if not settings.has(name)]
     if missing:
         return Finding(check.name, "skipped", f"Set {'; '.join(WHERE_TO_GET[name] for name in missing)}.")
     try:
@@ -115,7 +115,7 @@ def _database(settings: Settings) -> str:
                 f"The role of DATABASE_URL lacks {', '.join(lacking)}. Let the database's owner run what "
                 "`steam-import db grants ROLE` prints.",
             )
-        place = "as DATABASE_URL says" if settings.database_url else "embedded, as DATABASE_URL is not set"
+        place = "as DATABASE_URL says" if settings.has("database_url") else "embedded, as DATABASE_URL is not set"
         left_out = f" A load leaves out {', '.join(findings.left_out)}." if findings.left_out else ""
         return f"PostgreSQL {database.version()}, {place}; it has all that a load needs.{left_out}"
 

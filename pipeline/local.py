@@ -26,7 +26,7 @@ def with_default_store(settings: Settings) -> Settings:
 @contextmanager
 def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Settings]:
     """These settings, with an embedded PostgreSQL if they name no database; there, the user's row is made on demand."""
-    if settings.database_url:
+    if settings.has("database_url"):
         yield settings
         return
     with _extra():
@@ -44,9 +44,9 @@ def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
     """Make SavePoint's tables of a generation, 2025 or 2026, where there are none; whether it did."""
     with _extra():
         from pipeline.sandbox.embedded import create_tables, serve_postgres  # noqa: PLC0415 - an extra
-    if settings.database_url:
+    if settings.has("database_url"):
         wiring.database(settings).check()  # says what is wrong with the URL without quoting it
-        return create_tables(settings.database_url.get_secret_value(), generation)
+        return create_tables(wiring.secret(settings, "database_url"), generation)
     with ExitStack() as stack:
         with _usable(_data(settings)):
             url = stack.enter_context(serve_postgres(_data(settings) / "postgres"))
@@ -62,7 +62,9 @@ def with_sandbox(settings: Settings) -> Iterator[tuple[Settings, str]]:
     with Sandbox(World.recorded(), latency_seconds=DEMO_LATENCY_SECONDS) as sandbox:
         apis = {name.lower(): value for name, value in sandbox.environment.items()}
         own = {"store_url": str(DATA / "demo"), "log_level": settings.log_level}
-        unset = dict.fromkeys(("database_url", "status_played", "status_unplayed", "aws_endpoint_url_s3"))
+        unset = dict.fromkeys(
+            ("database_url", "database_url_secret_arn", "status_played", "status_unplayed", "aws_endpoint_url_s3")
+        )
         yield Settings.model_validate(apis | own | unset), World.RECORDED_ACCOUNT
 
 

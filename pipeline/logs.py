@@ -14,7 +14,6 @@ def configure_logging(settings: Settings, default_format: str = "json") -> None:
     renderer = (
         structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
     )
-    logging.disable(logging.DEBUG)  # there httpcore and botocore quote headers and answers, with tokens in them
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.aws_secrets import read_secret
+from pipeline.addresses import private
 from pipeline.errors import Refused
 
 WHERE_TO_GET = {
@@ -17,19 +17,17 @@ WHERE_TO_GET = {
     "store": "S3_BUCKET: the bucket for the CSVs (or STORE_URL: s3://bucket/prefix, or a directory)",
 }
 
-SECRETS = ("steam_api_key", "igdb_client_id", "igdb_client_secret", "database_url")
-"""Settings that may lie in AWS: `STEAM_API_KEY_SECRET_ARN` says where, and so on; a value of their own wins."""
-_HERE = re.compile(r"http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?(/.*)?", re.IGNORECASE | re.ASCII)
-_HTTPS = re.compile(r"https://[^\s/?#@\\]+(/.*)?", re.IGNORECASE)
+BARE = re.compile(r"[!-~]+")
+"""What a key can be made of to travel in headers and addresses."""
 
 
-def private(url: str) -> str:
-    """The address, if keys may travel there: in the clear to this machine only; else raises ValueError."""
-    if not url.isprintable() or not (_HTTPS.fullmatch(url) or _HERE.fullmatch(url)):
-        raise ValueError("give an address that begins with https:// (http:// only leads to this machine, 127.0.0.1)")
-    return url
+def _bare(secret: SecretStr) -> SecretStr:
+    if not BARE.fullmatch(secret.get_secret_value()):
+        raise ValueError("it may hold ASCII letters, digits and signs only; in a URL write others as %20 and so on")
+    return secret
 
 
+Key = Annotated[SecretStr, AfterValidator(_bare)]
 Url = Annotated[str, AfterValidator(private)]
 
 
@@ -38,10 +36,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
 
-    steam_api_key: SecretStr | None = None
+    steam_api_key: Key | None = None
     igdb_client_id: Annotated[str, Field(pattern=r"^[!-~]*$")] | None = None  # it travels in a header
-    igdb_client_secret: SecretStr | None = None
-    database_url: SecretStr | None = None
+    igdb_client_secret: Key | None = None
+    database_url: Key | None = None
+    # Where in AWS they lie, to be read when a client needs them; a value of their own wins.
     steam_api_key_secret_arn: str | None = None
     igdb_client_id_secret_arn: str | None = None
     igdb_client_secret_secret_arn: str | None = None
@@ -83,11 +82,10 @@ class Settings(BaseSettings):
 
         Raises:
             Refused: `configuration`, naming every setting that holds nonsense, never its value.
-            Retryable: `store_unavailable`, when AWS does not say what a secret is.
         """
         given = {name: value for name, value in overrides.items() if value is not None}
         try:
-            return cls(**given | _secrets(cls(**given)))  # type: ignore[arg-type]
+            return cls(**given)  # type: ignore[arg-type]
         except ValidationError as error:
             wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
             raise Refused(
@@ -98,13 +96,17 @@ class Settings(BaseSettings):
                 "configuration", f"The file .env is not UTF-8, from byte {error.start} on. Save it as UTF-8."
             ) from None
 
+    def has(self, name: str) -> bool:
+        """Whether this setting is there, or the ARN of where it lies."""
+        return bool(getattr(self, name) or getattr(self, f"{name}_secret_arn", None))
+
     def require(self, *names: str) -> None:
         """Refuse to go on without these settings, naming all that are missing and where each is to be had.
 
         Raises:
             Refused: `configuration`.
         """
-        missing = [name for name in names if not getattr(self, name)]
+        missing = [name for name in names if not self.has(name)]
         if missing:
             listed = "\n".join(f"  {WHERE_TO_GET[name]}" for name in missing)
             raise Refused("configuration", f"Set these in the environment or in .env:\n{listed}")
@@ -113,9 +115,3 @@ class Settings(BaseSettings):
     def store(self) -> str | None:
         """Where the checkpoints are: STORE_URL, else the bucket S3_BUCKET."""
         return self.store_url or (f"s3://{self.s3_bucket}" if self.s3_bucket else None)
-
-
-def _secrets(settings: Settings) -> dict[str, str]:
-    """What AWS holds of the secrets that have no value of their own."""
-    arns = {name: getattr(settings, f"{name}_secret_arn") for name in SECRETS if not getattr(settings, name)}
-    return {name: read_secret(f"{name}_secret_arn".upper(), arn) for name, arn in arns.items() if arn}

@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from pipeline import kept, stages
 from pipeline.catalogue_files import CatalogueFiles
 from pipeline.contract import ReadLimits, Store
+from pipeline.edges.aws_secrets import read_secret
 from pipeline.edges.pace import Pace, Rhythm
 from pipeline.edges.patience import Patience
 from pipeline.edges.store import open_store
@@ -178,7 +179,7 @@ def database(settings: Settings) -> "Database":
     settings.require("database_url")
     patience = _patience(settings)
     return Database(
-        _secret(settings, "database_url"),
+        secret(settings, "database_url"),
         attempts=patience.attempts,
         retry_base_seconds=patience.base_seconds,
         limits=Limits(settings.statement_timeout_seconds, settings.lock_timeout_seconds),
@@ -199,7 +200,7 @@ def open_steam(settings: Settings) -> "Steam":
     settings.require("steam_api_key")
     patience = _patience(settings, STEAM_RETRY_SECONDS)
     pace = Pace(Rhythm(1 / settings.steam_requests_per_second), settings.steam_concurrency)
-    return Steam(_secret(settings, "steam_api_key"), settings.steam_api_url, patience, pace=pace)
+    return Steam(secret(settings, "steam_api_key"), settings.steam_api_url, patience, pace=pace)
 
 
 def _steam_store(settings: Settings, deadline: float | None = None) -> "SteamStore":
@@ -218,14 +219,14 @@ def open_igdb(settings: Settings, deadline: float | None = None) -> "Igdb":
     """IGDB, to be asked on behalf of the configured Twitch application; until a time of `time.monotonic`, if given."""
     from pipeline.edges.igdb import Igdb  # noqa: PLC0415 - a stage imports only what it needs
 
-    client_id, secret = str(settings.igdb_client_id), _secret(settings, "igdb_client_secret")
+    client_id, client_secret = secret(settings, "igdb_client_id"), secret(settings, "igdb_client_secret")
     return Igdb(
         client_id,
-        secret,
+        client_secret,
         base_url=settings.igdb_api_url,
         token_url=settings.twitch_token_url,
         patience=replace(_patience(settings), deadline=deadline),
-        token=kept.token(client_id, sha256(secret.encode()).hexdigest(), settings.twitch_token_url),
+        token=kept.token(client_id, sha256(client_secret.encode()).hexdigest(), settings.twitch_token_url),
         rhythm=kept.rhythm(client_id),
         multiquery=settings.igdb_multiquery,
     )
@@ -242,6 +243,14 @@ def _patience(settings: Settings, base_seconds: float = 1.0) -> Patience:
     )
 
 
-def _secret(settings: Settings, name: str) -> str:
-    secret: str = getattr(settings, name).get_secret_value()
-    return secret
+def secret(settings: Settings, name: str) -> str:
+    """The value of a setting that may lie in AWS; read there when first needed, once a process.
+
+    Raises:
+        PipelineError: As `read_secret`.
+    """
+    own = getattr(settings, name)
+    if not own:
+        where = f"{name}_secret_arn"
+        return read_secret(where.upper(), str(getattr(settings, where)), _patience(settings))
+    return own.get_secret_value() if isinstance(own, SecretStr) else str(own)

@@ -24,6 +24,7 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings
 from pipeline.wiring import database
+from tests.canary_places import FORMS, PASTED, run_everywhere
 from tests.lambda_fixtures import ACCOUNT, NOWHERE, USER, set_only, small_world
 from tests.stores import BUCKET, local_s3
 
@@ -131,7 +132,7 @@ def leaks(folder: Path, level: str = "DEBUG") -> tuple[list[Leak], Run]:
                 logging.disable(logging.NOTSET)
             tokens = [token for token, _ in sandbox.twitch._expiry_of]  # noqa: SLF001 - nobody else may see them
             secrets = [sandbox.steam.key, sandbox.twitch.client_secret, SPOILT_TOKEN, WRONG, PASSWORD, WRITTEN, *tokens]
-            secrets += [AWS["AWS_SECRET_ACCESS_KEY"], AWS["AWS_SESSION_TOKEN"]]
+            secrets += [AWS["AWS_SECRET_ACCESS_KEY"], AWS["AWS_SESSION_TOKEN"], *FORMS, PASTED]
             heard = [*run.heard, *_objects(folder), Heard("settings", repr(Settings.read()) + str(Settings.read()))]
     return [Leak(secret, where) for where, text in heard for secret in secrets if secret in text], run
 
@@ -169,6 +170,7 @@ def _everything(run: Run, url: str) -> None:
     _with_bad_answers(run)
     _with_backfills(run, bad_urls)
     _with_s3(run)
+    run_everywhere(run, url)
 
 
 def _with_bad_settings(run: Run, raw: str, enriched: str, bad_urls: Sequence[str]) -> None:

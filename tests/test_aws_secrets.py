@@ -1,17 +1,24 @@
 """Secrets that settings name by ARN, of a Secrets Manager and an SSM in this process."""
 
+import logging
+import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import run
+from traceback import format_exception
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from pipeline.aws_secrets import read_secret
+from pipeline.edges.aws_secrets import read_secret
 from pipeline.errors import Refused, Retryable
+from pipeline.local import with_sandbox
+from pipeline.reading import list_runs
 from pipeline.settings import Settings
+from pipeline.wiring import secret as secret_of
 from tests.lambda_fixtures import REGION, set_only
 
 CANARY = "canary-0123456789abcdef"
@@ -38,61 +45,119 @@ def parameter(value: str) -> str:
     return str(ssm.get_parameter(Name="/steam-import/database")["Parameter"]["ARN"])
 
 
+def read(arn: str, **settings: object) -> str:
+    """The Steam key that lies there."""
+    return secret_of(Settings.read(steam_api_key_secret_arn=arn, **settings), "steam_api_key")
+
+
+def refusal(arn: str, **settings: object) -> str:
+    with pytest.raises(Refused) as refused:
+        read(arn, **settings)
+    assert refused.value.code == "configuration"
+    assert "STEAM_API_KEY_SECRET_ARN" in refused.value.message
+    return "".join(format_exception(refused.value))
+
+
 def test_a_secret_is_read_where_its_arn_says() -> None:
     settings = Settings.read(steam_api_key_secret_arn=secret(f"{CANARY}\n"), database_url_secret_arn=parameter(CANARY))
-    assert settings.steam_api_key is not None
-    assert settings.database_url is not None
-    assert settings.steam_api_key.get_secret_value() == CANARY
-    assert settings.database_url.get_secret_value() == CANARY
+    settings.require("steam_api_key", "database_url")
+    assert secret_of(settings, "steam_api_key") == CANARY
+    assert secret_of(settings, "database_url") == CANARY
     assert CANARY not in f"{settings!r}"
 
 
 def test_what_is_no_secret_but_lies_there_too_is_read() -> None:
-    assert Settings.read(igdb_client_id_secret_arn=secret("an-id")).igdb_client_id == "an-id"
+    assert secret_of(Settings.read(igdb_client_id_secret_arn=secret("an-id")), "igdb_client_id") == "an-id"
 
 
 def test_a_value_of_its_own_wins_and_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEAM_API_KEY", "own")
-    settings = Settings.read(steam_api_key_secret_arn=NOWHERE)
-    assert settings.steam_api_key is not None
-    assert settings.steam_api_key.get_secret_value() == "own"
+    assert read(NOWHERE) == "own"
 
 
 def test_a_secret_is_read_once_a_process() -> None:
     arn = secret(CANARY)
-    first = Settings.read(steam_api_key_secret_arn=arn)
+    assert read(arn) == CANARY
     boto3.client("secretsmanager", region_name=REGION).delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
-    assert Settings.read(steam_api_key_secret_arn=arn) == first
+    assert read(arn) == CANARY
 
 
 @pytest.mark.parametrize(
     ("arn", "says"),
     [
-        pytest.param("steam-key", "is no ARN of a secret", id="a name"),
-        pytest.param(f"arn:aws:s3:{REGION}:123456789012:secret:x", "is no ARN of a secret", id="another service"),
         pytest.param(NOWHERE, "ResourceNotFoundException", id="no secret"),
         pytest.param(f"arn:aws:ssm:{REGION}:123456789012:parameter/x", "ParameterNotFound", id="no parameter"),
     ],
 )
 def test_what_cannot_be_read_is_a_configuration_that_names_the_setting(arn: str, says: str) -> None:
-    with pytest.raises(Refused, match=says) as refused:
-        Settings.read(steam_api_key_secret_arn=arn)
-    assert refused.value.code == "configuration"
-    assert "STEAM_API_KEY_SECRET_ARN" in refused.value.message
+    assert says in refusal(arn)
 
 
-def test_an_empty_secret_is_refused() -> None:
-    with pytest.raises(Refused, match="holds no text"):
-        Settings.read(igdb_client_secret_secret_arn=secret(" "))
+@pytest.mark.parametrize("pasted", [CANARY, f"arn:aws:s3:{REGION}:123456789012:secret:{CANARY}", f"{NOWHERE} {CANARY}"])
+def test_what_is_no_arn_is_not_quoted_as_it_may_be_the_secret(pasted: str) -> None:
+    said = refusal(pasted)
+    assert "is no ARN of a secret" in said
+    assert CANARY not in said
 
 
-def test_an_aws_that_does_not_answer_may_answer_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:1")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(Retryable, match="STEAM_API_KEY_SECRET_ARN"):
-        Settings.read(steam_api_key_secret_arn=NOWHERE)
+@pytest.mark.parametrize("value", [" ", '{"key": "x"}', "\N{LATIN SMALL LETTER E WITH ACUTE}"])
+def test_a_secret_that_no_header_can_hold_is_refused_and_not_quoted(value: str) -> None:
+    said = refusal(secret(value))
+    assert "holds no text" in said
+    assert value == " " or value not in said
 
 
-def test_without_an_arn_boto3_is_not_imported() -> None:
-    code = "import sys; from pipeline.settings import Settings; Settings.read(); sys.exit('boto3' in sys.modules)"
+def test_a_profile_that_is_not_there_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    assert "nobody" in refusal(NOWHERE)
+
+
+def test_half_of_the_credentials_are_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
+    assert "Partial credentials" in refusal(NOWHERE)
+
+
+@pytest.mark.parametrize("url", ["http://aws.example", f"http://user:{CANARY}@[::1", f"https://user:{CANARY}@ho st/"])
+def test_secrets_are_not_asked_for_in_the_clear_nor_at_nonsense(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    said = refusal(NOWHERE)
+    assert "https://" in said
+    assert CANARY not in said
+
+
+def test_an_aws_that_does_not_answer_may_answer_later_and_is_waited_for_as_the_settings_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        passing = mock_aws(config={"core": {"passthrough": {"urls": [".*127.0.0.1.*"]}}})
+        with passing, pytest.raises(Retryable, match="STEAM_API_KEY_SECRET_ARN"):
+            read(NOWHERE, retry_attempts=1, http_timeout_seconds=0.2)
+        assert time.monotonic() - started < 2
+
+
+def test_nothing_is_asked_for_until_a_client_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEAM_API_KEY_SECRET_ARN", NOWHERE)
+    monkeypatch.setenv("DATABASE_URL_SECRET_ARN", NOWHERE)
+    assert list_runs("data").is_empty()
+
+
+def test_the_demo_leaves_the_configured_database_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL_SECRET_ARN", NOWHERE)
+    with with_sandbox(Settings.read()) as (demo, _):
+        assert not demo.has("database_url")
+
+
+def test_the_debug_log_of_the_libraries_is_off_before_anything_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    arn = secret(CANARY)
+    for name in ("", "botocore", "urllib3"):
+        caplog.set_level(1, name)
+    caplog.clear()
+    assert read(arn) == CANARY
+    assert [record for record in caplog.records if record.levelno < logging.WARNING] == []
+
+
+def test_without_an_arn_botocore_is_not_imported() -> None:
+    code = "import sys; from pipeline.settings import Settings; Settings.read(); sys.exit('botocore' in sys.modules)"
     assert run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0  # noqa: S603 - our own words

@@ -213,10 +213,11 @@ def refusal(attempt: Attempt) -> str:
 def _settings(address: str) -> dict[str, str]:
     here = f"http://{address}"
     apis = dict.fromkeys(("STEAM_API_URL", "STEAM_STORE_API_URL", "IGDB_API_URL", "TWITCH_TOKEN_URL"), here)
-    keys = dict.fromkeys(("STEAM_API_KEY", "IGDB_CLIENT_ID", "IGDB_CLIENT_SECRET"), "key")
+    secrets = ("STEAM_API_KEY", "IGDB_CLIENT_ID", "IGDB_CLIENT_SECRET", "DATABASE_URL")
+    keys = {f"{name}_SECRET_ARN": "arn:aws:ssm:eu-central-1:123456789012:parameter/x" for name in secrets}
     quick = {"RETRY_ATTEMPTS": "1", "HTTP_TIMEOUT_SECONDS": "1", "LOG_LEVEL": "CRITICAL"}
-    bucket = {"STORE_URL": BUCKET, "AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL_S3": here}
-    return apis | keys | quick | bucket | {"DATABASE_URL": f"postgresql://{address}/savepoint?connect_timeout=1"}
+    bucket = {"STORE_URL": BUCKET, "AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": here}
+    return apis | keys | quick | bucket
 
 
 def _lay_out(folder: Path) -> None:

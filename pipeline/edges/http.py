@@ -1,6 +1,7 @@
 """What the APIs have in common: one client with limits, and how answers and refusals are read."""
 
 import asyncio
+import re
 import ssl
 import zlib
 from collections.abc import Iterable, Mapping
@@ -12,12 +13,15 @@ from urllib.parse import parse_qs
 
 import httpx
 
+from pipeline.edges.network import hush, proxy_for
 from pipeline.edges.patience import Patience
-from pipeline.errors import Retryable
+from pipeline.errors import Refused, Retryable
 from schemas.events import ErrorCode
 
 DEEPEST = 32
 """Nesting of an answer's JSON; real ones have 5. What is nested for ever can be read, but not be written or shown."""
+
+BACKSLASH = ord("\\")
 
 
 class TooLarge(httpx.RequestError):
@@ -32,7 +36,7 @@ class _Client(httpx.AsyncClient):
     """Reads every answer whole, within the limits of its patience."""
 
     def __init__(self, patience: Patience, **options: Any) -> None:  # noqa: ANN401 - httpx's own arguments
-        super().__init__(timeout=patience.timeout_seconds, verify=authorities(), **options)
+        super().__init__(timeout=patience.timeout_seconds, **options)
         self._patience = patience
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:  # noqa: ANN401 - the same
@@ -45,7 +49,7 @@ class _Client(httpx.AsyncClient):
                     await answer.aclose()
         except TimeoutError:
             raise httpx.ReadTimeout("The answer does not end.", request=request) from None
-        body = _redacted(body, request) if answer.is_error else body
+        body = body if answer.is_success else _redacted(body, request)
         headers = [(name, value) for name, value in answer.headers.raw if name.lower() != b"content-encoding"]
         return httpx.Response(answer.status_code, headers=headers, content=body, request=answer.request)
 
@@ -53,17 +57,46 @@ class _Client(httpx.AsyncClient):
 @cache
 def authorities() -> ssl.SSLContext:
     """Whom all clients of a process believe: to read them takes some 20 ms."""
-    return httpx.create_ssl_context()
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        raise Refused(
+            "configuration", f"The authorities that SSL_CERT_FILE names cannot be read: {error.strerror}. Mend that."
+        ) from error
+
+
+class Network(httpx.AsyncBaseTransport):
+    """The way to any server, straight or by the proxy that the environment names for it.
+
+    Raises:
+        Refused: `configuration`, for a proxy or authorities that cannot be used.
+    """
+
+    def __init__(self) -> None:
+        self._ways: dict[str | None, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it that way."""
+        proxy = proxy_for(request.url.scheme, request.url.host)
+        if proxy not in self._ways:
+            self._ways[proxy] = httpx.AsyncHTTPTransport(verify=authorities(), proxy=proxy)
+        return await self._ways[proxy].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for way in self._ways.values():
+            await way.aclose()
 
 
 def open_client(
     base_url: str, patience: Patience, transport: httpx.AsyncBaseTransport | None = None
 ) -> httpx.AsyncClient:
     """A client for one API: no redirects, answers within the limits of `patience`."""
+    hush()
     return _Client(
         patience,
         base_url=base_url,
-        transport=transport,
+        transport=transport or Network(),
         follow_redirects=False,
         # Only what `_body` unpacks, which httpx would do without a limit.
         headers={"User-Agent": "steam-library-import", "Accept": "application/json", "Accept-Encoding": "gzip"},
@@ -88,12 +121,22 @@ async def _body(answer: httpx.Response, most: int) -> bytes:
 
 
 def _redacted(body: bytes, request: httpx.Request) -> bytes:
-    """An error without the secrets of its request, for it may quote them, and is quoted by ours."""
+    """A refusal without the secrets of its request, for it may quote them, and is quoted by ours."""
     is_form = request.headers.get("Content-Type") == "application/x-www-form-urlencoded"
     sent = parse_qs(request.content).get(b"client_secret", []) if is_form else []
     for secret in (*sent, request.headers.get("Authorization", "").removeprefix("Bearer ").encode()):
-        body = body.replace(secret, b"***") if secret else body
+        body = _written(secret).sub(b"***", body.replace(secret, b"***")) if secret else body
     return body
+
+
+def _written(secret: bytes) -> re.Pattern[bytes]:
+    """A secret, each of its signs as URLs and JSON have it, or JSON in JSON."""
+    return re.compile(b"".join(map(_sign, secret)), re.IGNORECASE)
+
+
+def _sign(sign: int) -> bytes:
+    # Atomic: what one sign matched is not tried anew, or some pages would take for ever.
+    return rb"(?>%%(?:25)?%02x|\\{1,2}u%04x|\\{0,%d}\x%02x)" % (sign, sign, 1 if sign == BACKSLASH else 3, sign)
 
 
 def _unpacked(unpack: "zlib._Decompress", chunk: bytes, most: int) -> bytes:

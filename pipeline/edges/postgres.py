@@ -12,6 +12,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from pipeline.edges import staging_tables as staging
 from pipeline.edges.changes import changed_columns, remember_rows, written_tables
+from pipeline.edges.database_url import Address
 from pipeline.edges.game_upserts import merge_games
 from pipeline.edges.grants import grants, lacking_rights, read_places
 from pipeline.edges.ids import id_prefix
@@ -19,7 +20,7 @@ from pipeline.edges.library_upserts import compare_imports, lock_users, merge_im
 from pipeline.edges.live_schema import LiveSchema, read_live_schema
 from pipeline.edges.moved_items import Statuses, count_to_review, move_items
 from pipeline.edges.news import find_all, has_news, lock_news
-from pipeline.edges.postgres_session import NO_LIMITS, Address, Limits, Session, transaction
+from pipeline.edges.postgres_session import NO_LIMITS, Limits, Session, transaction
 from pipeline.edges.upserts import NOT_COUNTED, NOW, count_unwritten, merge_entries, merge_links
 from pipeline.errors import Failed, Retryable
 from schemas.staging import Changes, Staged

@@ -3,8 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from urllib.parse import parse_qs, unquote
+from dataclasses import dataclass
 
 import polars as pl
 from adbc_driver_postgresql import dbapi
@@ -12,17 +11,10 @@ from sqlalchemy import Executable, Table, func, literal, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable, ExecutableDDLElement
 
+from pipeline.edges.database_url import Address
 from pipeline.errors import PipelineError, Refused, Retryable
 
 DIALECT = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
-_HOST = r"(?:\[[^\]@/?]*\]|[^@/?:,\[\]]*)(?::\d*)?"
-"""With a port that is one: a host is shown, and what stands there may be a password."""
-
-FORM = re.compile(
-    r"postgres(?:ql)?://(?:[^:@/]*(?::(?P<password>[^@/]*))?@)?"
-    rf"(?P<host>{_HOST}(?:,{_HOST})*)(?:/(?P<database>[^/?]*))?(?:\?(?P<query>.*))?"
-)
-
 # libpq reports a failed connection as text only, without an SQLSTATE.
 MENDED_BY_SETTINGS = re.compile(
     r"authentication failed|no password supplied|pg_hba\.conf|does not exist|permission denied|"
@@ -38,51 +30,6 @@ LOST = re.compile(r"FATAL: |server closed the connection|no connection to the se
 NOT_ALLOWED = "42501"
 CANCELLED = "canceling statement due to user request"
 """What the driver makes of Ctrl-C while a statement runs, and pg_cancel_backend() too; a timeout has other words."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """A database's URL, and what of it may be shown."""
-
-    url: str = field(repr=False)
-    connect_timeout_seconds: int = 10
-
-    def __post_init__(self) -> None:
-        """Raises `configuration` for a URL that libpq might read otherwise than we do, and then quote."""
-        if not FORM.fullmatch(self.url):
-            raise Refused(
-                "configuration",
-                "DATABASE_URL is not of the form postgresql://user:password@host:port/database; in user and password "
-                "write @ as %40 and / as %2F.",
-            )
-
-    def __str__(self) -> str:
-        """Database and host, never user nor password."""
-        host = self._part("host") or self._option("host") or "localhost"
-        database = self._part("database") or self._option("dbname") or "the default database"
-        return f"{database} at {host}"
-
-    @property
-    def libpq_url(self) -> str:
-        """The URL with a limit on connecting, for libpq has none."""
-        if self._option("connect_timeout"):
-            return self.url
-        joint = "?" if self._part("query") is None else "&"
-        return f"{self.url}{joint}connect_timeout={self.connect_timeout_seconds}"
-
-    def redact(self, text: str) -> str:
-        """The text without the URL's password, as written there and decoded."""
-        written = {self._part("password"), *re.findall(r"password=([^&]*)", self._part("query") or "")} - {None, ""}
-        for secret in written | {unquote(secret) for secret in written}:
-            text = text.replace(secret, "***")
-        return text
-
-    def _part(self, name: str) -> str | None:
-        found = FORM.fullmatch(self.url)
-        return found and found[name]
-
-    def _option(self, name: str) -> str | None:
-        return parse_qs(self._part("query") or "").get(name, [None])[0]
 
 
 class Session:

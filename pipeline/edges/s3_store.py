@@ -2,9 +2,8 @@
 
 import contextlib
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -12,13 +11,12 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
 )
-from botocore.session import Session
 
 from pipeline.contract import DEFAULT_LIMITS, ReadLimits
+from pipeline.edges.aws import open_aws
 from pipeline.edges.patience import Patience
 from pipeline.errors import Refused, Retryable
 from pipeline.layout import outside, own_key
-from pipeline.settings import private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,18 +42,8 @@ def open_bucket(
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     if not url.startswith("s3://") or not bucket:
         raise Refused("configuration", f"STORE_URL is {url!r}: give a directory, or s3://bucket/prefix.")
-    config = Config(
-        connect_timeout=patience.timeout_seconds,
-        read_timeout=patience.timeout_seconds,
-        retries={"mode": "standard", "total_max_attempts": patience.attempts},
-    )
-    try:
-        # boto3 would make the same one, after it has imported what transfers large files: a sixth of a cold start.
-        client = Session().create_client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
-        private(client.meta.endpoint_url)  # which boto takes from AWS_ENDPOINT_URL too
-    except (BotoCoreError, ValueError) as error:  # a region, an endpoint or a profile that cannot be
-        raise Refused("configuration", f"S3 cannot be set up for {url}: {error}. Check the AWS_… settings.") from error
-    return S3Store(cast("S3Client", client), bucket, prefix.strip("/"), limits)
+    client = open_aws("s3", url, patience, region=region, endpoint_url=endpoint_url)
+    return S3Store(client, bucket, prefix.strip("/"), limits)
 
 
 class S3Store:

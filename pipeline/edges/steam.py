@@ -9,7 +9,7 @@ from typing import Any, Self
 import httpx
 
 from pipeline.edges.batches import batches
-from pipeline.edges.http import TooLarge, authorities, decode, no_answer, open_client, retry_after, text
+from pipeline.edges.http import Network, TooLarge, decode, no_answer, open_client, retry_after, text
 from pipeline.edges.pace import Pace, Rhythm
 from pipeline.edges.patience import Patience
 from pipeline.edges.retries import Retries
@@ -45,8 +45,7 @@ class Steam:
         transport: httpx.AsyncBaseTransport | None = None,
         pace: Pace | None = None,
     ) -> None:
-        way = transport or httpx.AsyncHTTPTransport(verify=authorities())
-        self._client = open_client(base_url, patience, _WithKey(key, way))
+        self._client = open_client(base_url, patience, _WithKey(key, transport or Network()))
         self.retries = Retries("steam")
         self._patience = replace(patience, retries=self.retries)
         self._pace = pace or Pace(Rhythm(HARDLY_PACED), SUMMARIES_AT_ONCE)

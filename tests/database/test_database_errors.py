@@ -1,6 +1,9 @@
 """What goes wrong between us and the database: who has to act, and what they may be told."""
 
+import re
+import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from traceback import format_exception
 
 import pytest
@@ -8,8 +11,9 @@ from adbc_driver_postgresql import dbapi
 from polars.exceptions import ComputeError
 from sqlalchemy import Executable, select, text
 
+from pipeline.edges.database_url import Address
 from pipeline.edges.postgres import Database
-from pipeline.edges.postgres_session import Address, Session, transaction
+from pipeline.edges.postgres_session import Session, transaction
 from pipeline.errors import PipelineError, Refused, Retryable
 from tests.database_fixtures import execute, fetch
 
@@ -83,13 +87,113 @@ def test_an_address_does_not_show_its_password() -> None:
 @pytest.mark.parametrize(
     ("url", "libpq_url"),
     [
-        ("postgresql://host/database", "postgresql://host/database?connect_timeout=10"),
-        ("postgresql://host/database?a=b", "postgresql://host/database?a=b&connect_timeout=10"),
-        ("postgresql://host/database?connect_timeout=3", "postgresql://host/database?connect_timeout=3"),
+        ("postgresql:///database", "postgresql:///database?connect_timeout=10"),
+        ("postgresql:///database?a=b", "postgresql:///database?a=b&connect_timeout=10"),
+        ("postgresql:///database?connect_timeout=3", "postgresql:///database?connect_timeout=3"),
     ],
 )
 def test_connecting_has_a_time_limit(url: str, libpq_url: str) -> None:
     assert Address(url).libpq_url == libpq_url
+
+
+HERE = (
+    "/savepoint",
+    "localhost",
+    "LOCALHOST:5432/savepoint",
+    "127.0.0.1",
+    "127.1.2.3:1",
+    "[::1]:5432",
+    "%2Fvar%2Frun/savepoint",
+    "/savepoint?host=/tmp",
+    "/savepoint?hostaddr=::1",
+    "localhost,127.0.0.1:2",
+)
+ELSEWHERE = (
+    "db.example",
+    "10.0.0.1:5432",
+    "[::2]",
+    "0x7f.1",
+    "localhost.example",
+    "localhost,db.example",
+    "127.0.0.1%2Cdb.example",
+    "/savepoint?host=db.example",
+    "/savepoint?host=/tmp,db.example",
+    "localhost?hostaddr=10.0.0.1",
+    "localhost?host=/tmp&host=db.example",
+    "localhost?%68ost=db.example",
+    "localhost?service=production",
+)
+
+
+def modes(address: Address) -> list[str]:
+    return re.findall(r"sslmode=([^&]*)", address.libpq_url)
+
+
+def with_mode(tail: str, mode: str) -> str:
+    return f"postgresql://user:hunter2@{tail}{'&' if '?' in tail else '?'}sslmode={mode}"
+
+
+@pytest.mark.parametrize("tail", ELSEWHERE)
+def test_to_another_machine_a_password_travels_encrypted_only(tail: str) -> None:
+    assert modes(Address(f"postgresql://user:hunter2@{tail}")) == ["require"]
+    for mode in ("require", "verify-ca", "verify-full"):
+        assert modes(Address(with_mode(tail, mode)))[-1] == mode
+    for mode in ("disable", "allow", "prefer", "", "require&sslmode=prefer", "require&%73slmode=disable"):
+        with pytest.raises(Refused, match="sslmode") as refused:
+            Address(with_mode(tail, mode))
+        assert refused.value.code == "configuration"
+
+
+@pytest.mark.parametrize("tail", HERE)
+def test_on_this_machine_nobody_has_to_encrypt(tail: str) -> None:
+    assert modes(Address(f"postgresql://user:hunter2@{tail}")) == []
+    assert modes(Address(with_mode(tail, "disable"))) == ["disable"]
+
+
+@pytest.mark.parametrize("name", ["PGHOST", "PGHOSTADDR", "PGSERVICE"])
+def test_a_host_that_the_environment_names_counts_too(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "10.0.0.1")
+    assert modes(Address("postgresql:///savepoint")) == ["require"]
+
+
+@pytest.mark.parametrize("mode", [None, "disable", "prefer"])
+def test_a_server_that_offers_no_encryption_is_told_no_password(
+    monkeypatch: pytest.MonkeyPatch, mode: str | None
+) -> None:
+    """It stands on this machine, and the URL does not say so."""
+    if mode:
+        monkeypatch.setenv("PGSSLMODE", mode)
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as threads:
+        told = threads.submit(_told_without_encryption, server)
+        port = server.getsockname()[1]
+        error = error_of(f"postgresql://user:hunter2@db.example:{port}/savepoint?hostaddr=127.0.0.1")
+        assert told.result(timeout=5) == b""
+    assert isinstance(error, Refused)
+    assert "does not support SSL" in error.message
+
+
+def _told_without_encryption(server: socket.socket) -> bytes:
+    """What a client says after it heard that there is none."""
+    client, _ = server.accept()
+    with client:
+        client.recv(8)
+        client.sendall(b"N")
+        return client.recv(1_000)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:/hunter2@127.0.0.1",
+        "postgresql://user:20/hunter2@db.example?sslmode=require",
+        "postgresql://user/hunter2@db.example",
+        "postgresql://localhost:1/savepoint?dbname=postgresql://user:hunter2@db.example",
+        "postgresql://localhost:1/savepoint?host=user:hunter2@db.invalid",
+        "postgresql:///?hostaddr=127.0.0.1&port=1&dbname=user:hunter2@db.example",
+    ],
+)
+def test_what_may_be_a_password_is_not_shown_as_a_database_or_a_host(url: str) -> None:
+    assert "hunter2" not in "".join(format_exception(error_of(url)))
 
 
 @pytest.mark.parametrize("tail", ["localhost:1/savepoint", "/savepoint?host=/nowhere", "nowhere.invalid/savepoint"])

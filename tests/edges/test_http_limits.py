@@ -2,13 +2,18 @@
 
 import asyncio
 import gzip
+import json
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_address
+from math import inf
 from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import quote, quote_plus
 
 import httpx
 import pytest
@@ -16,11 +21,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pipeline.edges.http import cause, decode, open_client, send, text
+from pipeline.edges.apicalypse import Query
+from pipeline.edges.http import authorities, cause, decode, open_client, send, text
 from pipeline.edges.igdb import Igdb
 from pipeline.edges.pace import Rhythm
 from pipeline.edges.patience import Patience
 from pipeline.edges.steam import Steam
+from pipeline.edges.steam_store import SteamStore
+from pipeline.edges.twitch import Token
 from pipeline.errors import PipelineError, Retryable
 from pipeline.settings import Settings
 
@@ -28,6 +36,7 @@ MOST = 10_000
 LIMITED = Patience(1.0, 1, 0.01, answer_seconds=0.3, answer_bytes=MOST)
 
 Answer = Callable[[httpx.Request], httpx.Response]
+Asking = Callable[[str], Coroutine[None, None, None]]
 
 
 class Stream(httpx.AsyncByteStream):
@@ -110,6 +119,66 @@ def test_an_error_page_in_an_encoding_of_no_text_can_be_quoted() -> None:
     assert (text(page), cause(page)) == ("\ufffdzz", "\ufffdzz")
 
 
+AWKWARD = 'canary/with+"quotes,%signs'
+
+
+@pytest.mark.parametrize("status", [302, 307, 400, 401, 500])
+@pytest.mark.parametrize(
+    "written",
+    [
+        str,
+        quote,
+        quote_plus,
+        lambda secret: quote(quote(secret, safe=""), safe=""),
+        json.dumps,
+        lambda secret: json.dumps(json.dumps(secret)[1:-1]),
+        lambda secret: json.dumps(secret).replace("/", "\\/"),
+        lambda secret: quote(secret, safe="").lower(),
+        lambda secret: "".join(f"\\u{ord(sign):04X}" for sign in secret),
+    ],
+    ids=[
+        "raw",
+        "quoted",
+        "for a form",
+        "quoted twice",
+        "JSON",
+        "JSON in JSON",
+        "JSON of PHP",
+        "quoted small",
+        "JSON in ASCII",
+    ],
+)
+def test_a_refusal_that_quotes_a_secret_is_read_without_it(status: int, written: Callable[[str], str]) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, text=f"You sent {written(AWKWARD)}, {request.headers['X-Sent']}")
+
+    async def asking(**request: Any) -> httpx.Response:
+        async with open_client("https://api.example", LIMITED, httpx.MockTransport(answer)) as client:
+            return await send(client, "igdb_unavailable", "POST", "token", **request)
+
+    for sent, headers in (
+        ({"client_secret": AWKWARD}, {}),
+        ({}, {"Authorization": f"Bearer {AWKWARD}"}),
+    ):
+        answered = asyncio.run(asking(data=sent, headers=headers | {"X-Sent": "and more"}))
+        assert text(answered).replace('"', "") == "You sent ***, and more"
+
+
+@pytest.mark.parametrize("sign", ["\\", "%", "u", "25"])
+def test_no_page_makes_the_search_for_a_secret_long(sign: str) -> None:
+    started = time.monotonic()
+    for page in (sign * 5_000, "\\" * 5_000, "%25" * 1_500, "\\u" * 2_500):
+        headers = {"Authorization": f"Bearer {sign * 30}x"}
+        transport = httpx.MockTransport(lambda _, page=page: httpx.Response(500, text=page))
+
+        async def asking(transport: httpx.MockTransport = transport, headers: dict[str, str] = headers) -> None:
+            async with open_client("https://api.example", LIMITED, transport) as client:
+                await client.get("games", headers=headers)
+
+        asyncio.run(asking())
+    assert time.monotonic() - started < 2
+
+
 def test_json_is_read_however_deep_real_answers_are_and_no_deeper() -> None:
     assert decode(httpx.Response(200, content=b"[" * 32 + b"]" * 32))
     with pytest.raises(ValueError, match="nested too deeply"):
@@ -165,9 +234,15 @@ def test_no_redirect_is_followed(status: int, to: str) -> None:
 
 
 class Greeting(BaseHTTPRequestHandler):
-    """Answers anybody who trusts it."""
+    """Answers anybody who trusts it, and remembers that."""
+
+    trusted: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        self.trusted.append(self.path)
         self.send_response(200)
         self.end_headers()
 
@@ -199,7 +274,45 @@ def impostor(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_tls_is_verified_and_nothing_switches_that_off(impostor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def ask_steam(url: str) -> None:
+    async with Steam("key", url, LIMITED) as steam:
+        await steam.resolve_vanity("somebody")
+
+
+async def ask_steam_store(url: str) -> None:
+    async with SteamStore(url, LIMITED) as store:
+        (answer,) = await store.fetch_items([620])
+        assert answer.error is not None
+        raise answer.error
+
+
+async def ask_twitch(url: str) -> None:
+    async with Igdb("id", "secret", base_url="https://igdb.invalid", token_url=url, patience=LIMITED) as igdb:
+        await igdb.count(ONE_GAME)
+
+
+async def ask_igdb(url: str) -> None:
+    token = Token("token", inf)
+    async with Igdb(
+        "id", "secret", base_url=url, token_url="https://twitch.invalid", patience=LIMITED, token=token
+    ) as igdb:
+        await igdb.count(ONE_GAME)
+
+
+ONE_GAME = Query("games", "id", "id = 1")
+EVERYBODY = pytest.mark.parametrize("asking", [ask_steam, ask_steam_store, ask_twitch, ask_igdb])
+
+
+def outcome(asking: Asking, url: str) -> PipelineError:
+    with pytest.raises(PipelineError) as raised:
+        asyncio.run(asking(url))
+    return raised.value
+
+
+@EVERYBODY
+def test_tls_is_verified_and_nothing_switches_that_off(
+    impostor: str, monkeypatch: pytest.MonkeyPatch, asking: Asking
+) -> None:
     for name in (
         "PYTHONHTTPSVERIFY",
         "CURL_CA_BUNDLE",
@@ -209,12 +322,18 @@ def test_tls_is_verified_and_nothing_switches_that_off(impostor: str, monkeypatc
         "VERIFY",
     ):
         monkeypatch.setenv(name, "0")
-
-    async def asking() -> None:
-        async with Steam("key", impostor, LIMITED) as steam:
-            await steam.resolve_vanity("somebody")
-
-    with pytest.raises(Retryable, match="ConnectError") as raised:
-        asyncio.run(asking())
-    assert "CERTIFICATE_VERIFY_FAILED" in str(raised.value.__cause__)
+    Greeting.trusted.clear()
+    assert "did not answer: ConnectError" in outcome(asking, impostor).message
+    assert Greeting.trusted == []
     assert [name for name in Settings.model_fields if "verif" in name or "tls" in name or "ssl" in name] == []
+
+
+@EVERYBODY
+@pytest.mark.parametrize("named", ["/nowhere", __file__], ids=["missing", "none"])
+def test_authorities_that_cannot_be_read_are_a_configuration(
+    monkeypatch: pytest.MonkeyPatch, asking: Asking, named: str
+) -> None:
+    authorities.cache_clear()
+    monkeypatch.setenv("SSL_CERT_FILE", named)
+    refused = outcome(asking, "https://api.invalid")
+    assert (refused.code, "SSL_CERT_FILE" in refused.message) == ("configuration", True)

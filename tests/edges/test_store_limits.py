@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 
@@ -75,3 +76,13 @@ def test_s3_is_not_spoken_to_in_the_clear_whoever_names_its_address(monkeypatch:
     monkeypatch.setenv(name, "http://s3.example")
     with pytest.raises(Refused, match="give an address that begins with https://"):
         open_store(f"s3://{BUCKET}", region="eu-central-1", patience=QUICK)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:canary@[::1", "https://user:canary@ho st/", "http://user:canary@127.0.0.1"]
+)
+def test_an_endpoint_that_is_none_is_refused_and_not_quoted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    with pytest.raises(Refused, match="AWS_ENDPOINT_URL") as refused:
+        open_store(f"s3://{BUCKET}", region="eu-central-1", patience=QUICK)
+    assert "canary" not in "".join(format_exception(refused.value))

@@ -1,4 +1,5 @@
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 
@@ -66,6 +67,14 @@ def test_every_wrong_setting_is_named_and_no_value_shown() -> None:
     assert refused.value.__cause__ is None
 
 
+@pytest.mark.parametrize("name", ["steam_api_key", "igdb_client_id", "igdb_client_secret", "database_url"])
+@pytest.mark.parametrize("sign", ["\udcff", "\n", " ", "\0", "\N{LATIN SMALL LETTER E WITH ACUTE}"])
+def test_a_key_that_cannot_travel_is_refused_and_not_shown(name: str, sign: str) -> None:
+    with pytest.raises(Refused, match=name.upper()) as refused:
+        Settings.read(**{name: f"{CANARY}{sign}"})
+    assert CANARY not in "".join(format_exception(refused.value))
+
+
 def test_secrets_print_as_stars() -> None:
     settings = Settings.read(
         steam_api_key=CANARY, igdb_client_secret=CANARY, database_url=f"postgresql://u:{CANARY}@host/database"
@@ -115,6 +124,20 @@ ADDRESSES = ("steam_api_url", "steam_store_api_url", "igdb_api_url", "twitch_tok
         "ftp://127.0.0.1",
         "//127.0.0.1",
         "file:///etc/passwd",
+        "http://127.999.999.999",
+        "https://127.1",
+        "https://[::1",
+        "https://[zz]",
+        "https://a:b",
+        "https://a:99999",
+        "https://xn--",
+        "https://.",
+        "https://a..b",
+        f"https://{'a' * 64}",
+        f"https://{'a.' * 127}",
+        f"https://a/{'a' * 100_000}",
+        "http\N{LATIN SMALL LETTER LONG S}://api.example",
+        "https://\N{LATIN SMALL LETTER E WITH ACUTE}.example",
     ],
 )
 def test_keys_travel_in_the_clear_to_this_machine_only(name: str, url: str) -> None:
@@ -131,6 +154,7 @@ def test_keys_travel_in_the_clear_to_this_machine_only(name: str, url: str) -> N
         "http://127.0.0.1:9000/steam",
         "http://localhost",
         "http://[::1]:1/",
+        "HTTPS://minio_1.Example:65535/v4/oauth2?x=%20",
     ],
 )
 def test_an_encrypted_address_or_one_of_this_machine_is_good(url: str) -> None:

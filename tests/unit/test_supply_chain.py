@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra.audit import CLEAN, NOTHING_LEARNT, VULNERABLE, audit, licence
+from infra.audit import CLEAN, NOT_ALL_LEARNT, VULNERABLE, audit, licence
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -45,19 +45,23 @@ def test_each_dependency_has_its_reason() -> None:
 
 
 KNOWN = {"id": "PYSEC-1", "fix_versions": ["1.2"], "description": "Bad."}
+SPOKEN_OF = {"name": "a", "version": "1.1", "vulns": []}
+SILENT = {"name": "b", "skip_reason": "not found"}
 
 
 @pytest.mark.parametrize(
     ("packages", "status", "says"),
     [
-        ([{"name": "a", "version": "1.1", "vulns": []}], CLEAN, "0 vulnerabilities are known in 1 packages"),
-        ([{"name": "a", "version": "1.1", "vulns": [KNOWN]}], VULNERABLE, "1 vulnerabilities"),
-        ([{"name": "a", "skip_reason": "not found"}], NOTHING_LEARNT, "Nothing could be learnt of 1 packages"),
-        ([], NOTHING_LEARNT, "Nothing could be learnt of 0 packages"),
+        ([SPOKEN_OF], CLEAN, "spoke of 1 of 1 packages, and knows 0 vulnerabilities"),
+        ([{"name": "a", "version": "1.1", "vulns": [KNOWN]}], VULNERABLE, "knows 1 vulnerabilities"),
+        ([SILENT, SPOKEN_OF], NOT_ALL_LEARNT, "spoke of 1 of 2 packages"),
+        ([{"name": "steam-library-import", "skip_reason": "ours"}, SPOKEN_OF], CLEAN, "spoke of 1 of 1 packages"),
+        ([SILENT], NOT_ALL_LEARNT, "spoke of 0 of 1 packages"),
+        ([], NOT_ALL_LEARNT, "spoke of 0 of 0 packages"),
     ],
-    ids=["clean", "vulnerable", "an index that tells nothing", "no index"],
+    ids=["clean", "vulnerable", "an index that tells of some", "our own", "an index that tells nothing", "no index"],
 )
-def test_an_audit_that_learnt_nothing_is_told_from_a_clean_one(
+def test_an_audit_that_did_not_learn_of_all_is_told_from_a_clean_one(
     packages: list[dict[str, Any]], status: int, says: str
 ) -> None:
     found = audit({"dependencies": packages})
