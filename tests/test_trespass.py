@@ -14,8 +14,8 @@ def check(folder: Path, every: int) -> None:
         assert {name: code for name, code in codes.items() if code not in REFUSALS} == {}
         assert not wire.is_touched()
     left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    store = ["store", "store/imports", "store/imports/user-1", "store/link"]
-    assert left == ["outside", "outside/outside", *store]
+    imports = [f"store/imports{user}" for user in ("", "/user-1", "/user-2", "/user-3")]
+    assert left == ["outside", "outside/outside", "store", "store/.locked.lock", *imports, "store/link"]
     assert (folder / "outside" / "outside").read_text(encoding="utf-8") == "another's"
 
 
