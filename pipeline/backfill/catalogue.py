@@ -6,7 +6,8 @@ from hashlib import sha256
 
 import polars as pl
 
-from pipeline.backfill.files import ShardFiles, each, read_record, write_record
+from pipeline.backfill.files import ShardFiles, each
+from pipeline.backfill.records import read_record, write_record
 from pipeline.contract import Store
 from pipeline.frames.catalogue import join_catalogue
 from pipeline.knowledge import OVERRIDES, Knowledge, read_overrides
@@ -21,7 +22,7 @@ RAW = {name: column.dtype.type for name, column in RawLibrary.to_schema().column
 
 def find_look_up(store: Store, plan: PlanRecord) -> StepRecord | None:
     """What the look-up did, if it was done."""
-    return read_record(store, _key(plan), StepRecord)
+    return read_record(store, _key(plan), StepRecord, run_id=plan.run_id)
 
 
 def forget_look_up(store: Store, plan: PlanRecord) -> None:

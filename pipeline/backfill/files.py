@@ -11,13 +11,14 @@ from typing import TypeVar
 import pandera.polars as pa
 import polars as pl
 import structlog
-from pydantic import BaseModel, ValidationError
 
+from pipeline.backfill.records import json_of, read_record, record_of
 from pipeline.checkpoints import check_owners, csv_of, read_rows
 from pipeline.contract import Store
 from pipeline.edges.batches import batches
 from pipeline.errors import Failed, PipelineError
 from pipeline.frames import books
+from pipeline.frames.spreadsheet import as_written, defused
 from pipeline.layout import Shard
 from schemas.backfill import SHARD_STEPS, Failure, ShardFile, ShardRecord, ShardStep, ShardUsers
 
@@ -27,7 +28,6 @@ MADE_OF: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
 READERS = 8
 """Objects that are read or written at a time where there may be thousands; boto keeps ten connections open."""
 
-Record = TypeVar("Record", bound=BaseModel)
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -79,9 +79,14 @@ class ShardFiles:
         return found
 
     def record(self, step: ShardStep) -> ShardRecord | None:
-        """The manifest of a step; None where there is none that can be read, for then the step is done anew."""
+        """The manifest of a step; None where there is none to rely on, for then the step is done anew."""
         key = self.shard.manifest_key(step)
-        return record_of(self._read(key), key, ShardRecord)
+        of_key = {"run_id": self.shard.run_id, "shard": self.shard.number, "step": step}
+        record = record_of(self._read(key), key, ShardRecord, **of_key)
+        if record and not self._names_own_files(record):
+            log.warning("record left out", key=key, fault="it names files of another shard or step")
+            return None
+        return record
 
     def require(self, step: ShardStep) -> ShardRecord:
         """The manifest of a step that has to be done; raises `checkpoint_invalid`."""
@@ -109,6 +114,12 @@ class ShardFiles:
     def text(self, file: ShardFile) -> pl.DataFrame:
         """The rows of a CSV as text; raises `checkpoint_invalid`."""
         return pl.read_csv(self._require(file), infer_schema=False)
+
+    def rejected(self, file: ShardFile) -> pl.DataFrame:
+        """The rows that a step set aside, as text, if they are the shard's users'; raises as `rows`."""
+        rows = as_written(self.text(file))
+        check_owners(rows, file.key, self.users()["user_id"].to_list())
+        return rows
 
     def begin(self, step: ShardStep) -> Work:
         """Begin a step; what another worker finishes from now on will stand."""
@@ -148,7 +159,7 @@ class ShardFiles:
             started_at=work.started_at,
             finished_at=datetime.now(UTC),
         )
-        if not self.store.replace(self.shard.manifest_key(work.step), _json(record), work.replaces):
+        if not self.store.replace(self.shard.manifest_key(work.step), json_of(record), work.replaces):
             return replace(self, _memory=None).require(work.step)
         self._log(record)
         return record
@@ -160,7 +171,7 @@ class ShardFiles:
             yield
         except PipelineError as error:
             failure = Failure(step=step, error_code=error.code, error=error.message, retryable=error.retryable)
-            self.store.write(self.shard.failure_key, _json(failure))
+            self.store.write(self.shard.failure_key, json_of(failure))
             raise
         self.store.delete(self.shard.failure_key)
 
@@ -169,11 +180,17 @@ class ShardFiles:
         return read_record(self.store, self.shard.failure_key, Failure)
 
     def _write(self, step: ShardStep, rows: pl.DataFrame, *, is_rejected: bool = False) -> ShardFile:
-        body = csv_of(rows)
+        body = csv_of(defused(rows) if is_rejected else rows)  # people open what was set aside in a spreadsheet
         digest = sha256(body).hexdigest()
         key = self.shard.csv_key(step, digest, is_rejected=is_rejected)
         self.store.write(key, body)
         return ShardFile(key=key, rows=rows.height, bytes=len(body), sha256=digest)
+
+    def _names_own_files(self, record: ShardRecord) -> bool:
+        for file, is_rejected in ((record.file, False), (record.rejected, True)):
+            if file and file.key != self.shard.csv_key(record.step, file.sha256, is_rejected=is_rejected):
+                return False
+        return True
 
     def _require(self, file: ShardFile) -> bytes:
         body = self._proven(file)
@@ -223,28 +240,3 @@ def each(do: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
     with ThreadPoolExecutor(READERS) as readers:
         for some in batches(list(things), READERS):
             yield from readers.map(do, some)
-
-
-def read_record(store: Store, key: str, model: type[Record]) -> Record | None:
-    """A JSON object of a backfill; None where there is none, or none that can be read."""
-    return record_of(store.read(key), key, model)
-
-
-def record_of(body: bytes | None, key: str, model: type[Record]) -> Record | None:
-    """The same of what was read already."""
-    if body is None:
-        return None
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        log.warning("record left out", key=key, faults=error.error_count())
-        return None
-
-
-def write_record(store: Store, key: str, record: BaseModel) -> None:
-    """Write a JSON object of a backfill."""
-    store.write(key, _json(record))
-
-
-def _json(record: BaseModel) -> bytes:
-    return record.model_dump_json(indent=1).encode()

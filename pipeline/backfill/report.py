@@ -8,8 +8,9 @@ from io import BytesIO
 import polars as pl
 
 from pipeline.backfill.catalogue import CATALOGUE, find_look_up
-from pipeline.backfill.files import ShardFiles, each, read_record, write_record
+from pipeline.backfill.files import ShardFiles, each
 from pipeline.backfill.plan import REFUSED, REPORT, read_seen, shards_of
+from pipeline.backfill.records import read_record, write_record
 from pipeline.contract import TIME_FORMAT, Store
 from pipeline.errors import Failed, Retryable
 from pipeline.frames import books
@@ -202,7 +203,7 @@ def _rejected(files: ShardFiles, record: ShardRecord) -> list[pl.DataFrame]:
     if record.rejected is None:
         return []
     where = {"step": pl.lit(record.step), "shard": pl.lit(str(record.shard))}
-    return [files.text(record.rejected).select(pl.all(), **where).select(*where, pl.exclude(*where))]
+    return [files.rejected(record.rejected).select(pl.all(), **where).select(*where, pl.exclude(*where))]
 
 
 def _write_rejected(store: Store, plan: PlanRecord, rejected: Iterable[pl.DataFrame]) -> None:
@@ -231,4 +232,4 @@ def _remember_seen(store: Store, seen: Sequence[pl.DataFrame]) -> None:
 
 def read_report(store: Store, run_id: str) -> Report | None:
     """The report of a backfill that has ended, if there is one."""
-    return read_record(store, backfill_key(run_id, REPORT), Report)
+    return read_record(store, backfill_key(run_id, REPORT), Report, run_id=run_id)
