@@ -44,7 +44,18 @@ from pipeline.options import (
     with_settings,
 )
 from pipeline.settings import Settings
-from pipeline.terminal import Report, console, files, is_quiet, not_matched, response_json, say, summary, would_write
+from pipeline.terminal import (
+    Report,
+    console,
+    files,
+    is_quiet,
+    not_matched,
+    response_json,
+    say,
+    summary,
+    tell,
+    would_write,
+)
 from schemas.events import (
     EnrichEvent,
     FetchEvent,
@@ -66,14 +77,14 @@ def main() -> None:
         sys.exit(cli(standalone_mode=False))
     except PipelineError as error:
         lines = [f"{error.code}: {error.message}", *_notes(error), f"More: docs/errors.md#{error.code}"]
-        click.echo("\n".join(lines), err=True)
+        tell("\n".join(lines), err=True)
         sys.exit(exit_status(error))
     except click.ClickException as error:
         error.show()
         sys.exit(EXIT_REFUSED)
     except (click.Abort, KeyboardInterrupt) as stopped:
         how = _notes(stopped.__cause__ or stopped) or ["To go on, run the same command again."]
-        click.echo(" ".join(["Interrupted. All that was written is whole.", *how]), err=True)
+        tell(" ".join(["Interrupted. All that was written is whole.", *how]), err=True)
         sys.exit(EXIT_INTERRUPTED)
 
 
@@ -203,7 +214,7 @@ def _tell(settings: Settings, report: Report) -> None:
         click.echo(where)
         return
     out = console()
-    click.echo(f"Steam library of {report.steam_id64}:")
+    tell(f"Steam library of {report.steam_id64}:")
     out.print(summary(report))
     if report.load:
         _tell_changes(report.load)

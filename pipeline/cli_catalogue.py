@@ -13,7 +13,7 @@ from pipeline import wiring
 from pipeline.commands import Group
 from pipeline.options import IGDB, STORE, json_option, with_settings
 from pipeline.settings import Settings
-from pipeline.terminal import progress_bars, say
+from pipeline.terminal import progress_bars, say, tell
 
 
 @click.group("catalogue", cls=Group, epilog="steam-import catalogue sync")
@@ -59,7 +59,7 @@ def show(settings: Settings, *, as_json: bool) -> None:
         click.echo(json.dumps(coverage))
         return
     for what, figure in coverage.items():
-        click.echo(f"{what.replace('_', ' ') + ':':22}{figure if isinstance(figure, str) else f'{figure:,}'}")
+        tell(f"{what.replace('_', ' ') + ':':22}{figure if isinstance(figure, str) else f'{figure:,}'}")
 
 
 def _coverage(known: pl.DataFrame) -> dict[str, int | str]:

@@ -10,7 +10,7 @@ from pipeline.commands import Group
 from pipeline.local import make_tables, with_database
 from pipeline.options import DATABASE, json_option, with_settings
 from pipeline.settings import Settings
-from pipeline.terminal import describe, findings_json, say
+from pipeline.terminal import describe, findings_json, say, tell
 
 
 @click.group(cls=Group, epilog="steam-import db check")
@@ -30,7 +30,7 @@ def check(settings: Settings, *, as_json: bool) -> None:
     else:
         say(describe(findings))
     if findings.missing:
-        click.echo(findings.remedy, err=True)
+        tell(findings.remedy, err=True)
     sys.exit(1 if findings.missing else 0)
 
 

@@ -9,7 +9,7 @@ from pipeline.commands import Command
 from pipeline.doctor import Finding, examine
 from pipeline.options import IGDB, STEAM, json_option, with_settings
 from pipeline.settings import Settings
-from pipeline.terminal import is_quiet
+from pipeline.terminal import is_quiet, tell
 
 EXIT_FAILED, EXIT_SKIPPED = 1, 2
 
@@ -26,7 +26,7 @@ def doctor(settings: Settings, *, as_json: bool) -> None:
     for finding in examine(settings):
         findings.append(finding)
         if not as_json and not (is_quiet() and finding.status == "ok"):
-            click.echo(f"{finding.status:8} {finding.check:10} {finding.says}")
+            tell(f"{finding.status:8} {finding.check:10} {finding.says}")
     if as_json:
         click.echo(json.dumps([finding._asdict() for finding in findings]))
     met = {finding.status for finding in findings}

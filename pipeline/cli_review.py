@@ -17,7 +17,7 @@ from pipeline.options import DATABASE, IGDB, json_option, trust_option, with_set
 from pipeline.review import Decided, Export, decide
 from pipeline.review import export as export_sheet
 from pipeline.settings import Settings
-from pipeline.terminal import Report, console, progress_bars, say, summary
+from pipeline.terminal import Report, console, progress_bars, say, summary, tell
 from schemas.events import EnrichEvent, LoadEvent
 
 
@@ -70,7 +70,7 @@ def apply(settings: Settings, file: Path, location: str | None, *, as_json: bool
     store = wiring.store(settings)
     decided = decide(store, file.read_bytes(), None if location is None else absolute(location))
     for fault in decided.faults:
-        click.echo(f"{file.name}, line {fault.line} is skipped: {fault.why}", err=True)
+        tell(f"{file.name}, line {fault.line} is skipped: {fault.why}", err=True)
     reports: list[Report] = []
     try:
         for raw in decided.raws:

@@ -24,7 +24,7 @@ from pipeline.frames.spreadsheet import as_written
 from pipeline.layout import BACKFILLS, Checkpoint, backfill_key, described, planned
 from pipeline.local import with_default_store
 from pipeline.settings import Settings
-from schemas.backfill import SHARD_STEPS, Outcomes, ShardRecord
+from schemas.backfill import SHARD_STEPS, Outcomes, PlanRecord, ShardRecord
 from schemas.frames import EnrichedLibrary, RawLibrary
 
 log = structlog.get_logger()
@@ -114,10 +114,18 @@ def _imports_in(store: Store, limit: int | None) -> pl.DataFrame:
 
 def _backfills_in(store: Store, limit: int | None) -> pl.DataFrame:
     run_ids = [run_id for key in store.list(BACKFILLS) if (run_id := planned(key))]
-    plans = [plan for plan in each(partial(find_plan, store), run_ids) if plan]
+    plans = [plan for plan in each(partial(_plan_of, store), run_ids) if plan]
     newest = sorted(plans, key=lambda plan: plan.created_at, reverse=True)[:limit]
     reports = each(partial(read_report, store), [plan.run_id for plan in newest])
     return backfills(zip(newest, reports, strict=True))
+
+
+def _plan_of(store: Store, run_id: str) -> PlanRecord | None:
+    try:
+        return find_plan(store, run_id)
+    except Failed as error:
+        log.warning("plan skipped", run_id=run_id, fault=error.message)
+        return None
 
 
 def _store(store_url: str | None) -> Store:

@@ -1,5 +1,6 @@
 """What people see: progress bars, and the table at the end."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.edges.live_schema import LiveSchema
 from pipeline.lookup import Progress, no_progress
@@ -25,6 +27,8 @@ TO_SAY = {
     "library_items_to_review": "library items belong to a game that an override changed, and were edited: look at them",
 }
 PIPE_WIDTH = 140
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters: a terminal shows none of them, and does as they say."""
 QUIET = "pipeline.quiet"
 """Where the running command's context keeps `--quiet`."""
 
@@ -39,10 +43,18 @@ TABLES = {
 }
 
 
+class Screen(Console):
+    """A console that no name of an app can set the title of, or move the cursor on."""
+
+    def render_str(self, text: str, **how: Any) -> Text:  # noqa: ANN401 - as rich takes it
+        """As any console, but for control characters."""
+        return super().render_str(shown(text), **how)
+
+
 def console() -> Console:
     """Standard output, for what only people read; where nobody sees the lines break, they need not."""
-    out = Console(quiet=is_quiet())
-    return out if out.is_terminal else Console(quiet=is_quiet(), width=PIPE_WIDTH)
+    out = Screen(quiet=is_quiet())
+    return out if out.is_terminal else Screen(quiet=is_quiet(), width=PIPE_WIDTH)
 
 
 def is_quiet() -> bool:
@@ -52,9 +64,19 @@ def is_quiet() -> bool:
 
 
 def say(sentence: str, *, err: bool = False) -> None:
-    """A line for people alone."""
+    """A line for people alone, unless they asked for quiet."""
     if not is_quiet():
-        click.echo(sentence, err=err)
+        tell(sentence, err=err)
+
+
+def tell(sentence: str, *, err: bool = False) -> None:
+    """A line for people, quiet or not."""
+    click.echo(shown(sentence), err=err)
+
+
+def shown(text: str) -> str:
+    """The text as it can be shown: each control character is replaced, but tabs and ends of lines."""
+    return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 @dataclass

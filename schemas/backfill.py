@@ -108,7 +108,7 @@ class ShardFile(BaseModel):
     key: str
     rows: int
     bytes: int
-    sha256: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class StepRecord(BaseModel):

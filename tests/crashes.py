@@ -123,6 +123,7 @@ def attempt(command: Command, settings: Settings, place: Store) -> None:
 def attempt_alone(command: Command, settings: Settings, place: Store) -> None:
     """The same, in a process of its own."""
     configure_logging(settings)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it: a write that is cut short is an OSError
     attempt(command, settings, place)
 
 

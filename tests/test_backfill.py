@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 
 from pipeline import list_runs, read_backfill
+from pipeline.backfill.catalogue import find_look_up
 from pipeline.backfill.files import READERS, each
-from pipeline.backfill.plan import find_plan, read_seen, shards_of
+from pipeline.backfill.plan import find_plan, read_list, read_seen, require_plan, shards_of
 from pipeline.backfill.replay import reopen
 from pipeline.backfill.report import read_report, write_report
 from pipeline.backfill.run import WORDS
@@ -372,6 +373,92 @@ def test_a_rate_limit_that_passes_is_counted(fetching: Operator, accounts: list[
     limited = {step: effort.rate_limited for step, effort in report.effort.items()}
     assert limited == {"fetch": 1, "catalogue": 1, "enrich": 0, "load": 0}
     assert report.effort["fetch"].requests == 3
+
+
+def test_replay_takes_back_no_rows_of_anybody_else(fetching: Operator, accounts: list[str]) -> None:
+    plan = fetching.plan(listed(accounts[:1]))
+    fetching.go(plan, ["fetch"])
+    files = shards_of(fetching.store, plan)[0]
+    record, rows = files.require("fetch"), files.text(files.require("fetch").file)  # type: ignore[arg-type]
+    stolen = rows.head(1).with_columns(user_id=pl.lit("user-1"), rejected_check=pl.lit("name: some rule"))
+    files.commit(files.begin("fetch"), files.outcomes(record), rows=rows, rejected=stolen)
+    with pytest.raises(Failed, match="another user") as refused:
+        reopen(fetching.store, plan)
+    assert refused.value.code == "location_refused"
+
+
+def test_what_people_open_has_no_formulas_and_what_comes_back_is_as_it_was(
+    fetching: Operator, accounts: list[str], sandbox: Sandbox
+) -> None:
+    sandbox.world.add_owned(accounts[0], 2**40, "=1+1")
+    plan = fetching.plan(listed(accounts[:1], f"=2+2,{accounts[1]}"))
+    fetching.go(plan, ["fetch"])
+    files = shards_of(fetching.store, plan)[0]
+    set_aside = files.require("fetch").rejected
+    assert set_aside is not None
+    places = {backfill_key(plan.run_id, "users.rejected.csv"): "'=2+2"}
+    places |= dict.fromkeys((backfill_key(plan.run_id, "rejected.csv"), set_aside.key), "'=1+1")
+    for key, defused in places.items():
+        assert f",{defused}," in (fetching.store.read(key) or b"").decode(), key
+    assert files.text(set_aside, is_rejected=True)["name"].to_list() == ["=1+1"]
+
+
+def test_a_plan_of_another_run_is_not_believed(fetching: Operator, accounts: list[str], tmp_path: Path) -> None:
+    plan = fetching.plan(listed(accounts))
+    fetching.store.write(backfill_key("evil", "plan.json"), plan.model_dump_json().encode())
+    with pytest.raises(Refused, match="no backfill 'evil'"):
+        require_plan(fetching.store, "evil")
+    assert list_runs(str(tmp_path))["run_id"].to_list() == [plan.run_id]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        pytest.param({"run_id": "another"}, id="run"),
+        pytest.param({"shard": 1}, id="shard"),
+        pytest.param({"step": "enrich"}, id="step"),
+        pytest.param({"file": "imports/user-2/20261123T031749Z-raw.csv"}, id="file"),
+        pytest.param({"rejected": "imports/user-2/20261123T031749Z-raw.csv"}, id="rejected"),
+    ],
+)
+def test_a_shards_manifest_that_lies_counts_as_none(
+    fetching: Operator, accounts: list[str], lie: dict[str, object]
+) -> None:
+    plan = fetching.plan(listed(accounts[:1]))
+    fetching.go(plan, ["fetch"])
+    files = shards_of(fetching.store, plan)[0]
+    record = files.require("fetch")
+    assert record.file is not None
+    for name in lie.keys() & {"file", "rejected"}:
+        fetching.store.write(str(lie[name]), fetching.store.read(record.file.key) or b"")
+        lie = {name: record.file.model_copy(update={"key": lie[name]})}
+    told = record.model_copy(update=lie).model_dump_json()
+    fetching.store.write(files.shard.manifest_key("fetch"), told.encode())
+    assert files.done() == {}
+    fetching.go(plan, ["fetch"])
+    assert files.require("fetch").file == record.file
+
+
+def test_a_report_and_a_look_up_of_another_run_count_as_none(fetching: Operator, accounts: list[str]) -> None:
+    plan = fetching.plan(listed(accounts[:1]))
+    report = fetching.go(plan, ["fetch"])
+    lie = report.model_copy(update={"run_id": "another", "is_complete": True})
+    fetching.store.write(backfill_key(plan.run_id, "report.json"), lie.model_dump_json().encode())
+    assert read_report(fetching.store, plan.run_id) is None
+    looked_up = shards_of(fetching.store, plan)[0].require("fetch").model_copy(update={"run_id": "another"})
+    fetching.store.write(backfill_key(plan.run_id, "catalogue.json"), looked_up.model_dump_json().encode())
+    assert find_look_up(fetching.store, plan) is None
+    assert fetching.plan(listed(accounts[:1])).run_id == plan.run_id
+
+
+@pytest.mark.parametrize("key", ["imports/user-2/20261123T031749Z-raw.csv", "catalogue/apps.parquet"])
+def test_a_library_and_the_catalogue_are_no_lists_of_users(fetching: Operator, accounts: list[str], key: str) -> None:
+    for place in (key, "users.csv"):
+        fetching.store.write(place, listed(accounts))
+    assert read_list(fetching.store, fetching.store.locate("users.csv")) == listed(accounts)
+    with pytest.raises(Failed, match="is no list of users") as refused:
+        read_list(fetching.store, fetching.store.locate(key))
+    assert refused.value.code == "location_refused"
 
 
 def test_a_run_belongs_to_its_list(fetching: Operator, accounts: list[str]) -> None:

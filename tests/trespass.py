@@ -10,7 +10,6 @@ from typing import NamedTuple
 import boto3
 import pytest
 import structlog
-from click import ClickException
 
 from handlers import database_import, igdb_enrichment, steam_import
 from pipeline.cli import cli
@@ -149,7 +148,7 @@ KEYS = (
     "C:\\outside",
     "imports/./../../outside",
 )
-LINKED = ("link/outside", "link/new", f"{OWN}-raw.csv", f"{OWN}-raw.json")
+LINKED = ("link/outside", "link/new", f"{OWN}-raw.csv", f"{OWN}-raw.json", f"imports/user-3/{TIME}-raw.csv")
 TIMES = (
     "../user-2",
     "20261123T031749Z/../x",
@@ -205,8 +204,6 @@ def refusal(attempt: Attempt) -> str:
         answered = attempt.make()
     except PipelineError as error:
         return error.code
-    except ClickException:
-        return "bad_event"
     return str(answered.get("error_code") or "") if isinstance(answered, dict) else ""
 
 
@@ -221,11 +218,13 @@ def _settings(address: str) -> dict[str, str]:
 
 
 def _lay_out(folder: Path) -> None:
-    for name in ("store/imports", "outside"):
+    for name in ("store/imports/user-2", "outside"):
         (folder / name).mkdir(parents=True)
     (folder / "outside" / "outside").write_text("another's", encoding="utf-8")
     for name in ("link", "imports/user-1"):
         (folder / "store" / name).symlink_to(folder / "outside")
+    (folder / "store" / "imports" / "user-3").symlink_to("user-2")
+    (folder / "store" / ".locked.lock").symlink_to(folder / "outside" / "outside")
 
 
 def _by_handlers() -> Iterator[Attempt]:
@@ -250,12 +249,12 @@ def _by_commands(folder: Path) -> Iterator[Attempt]:
     users = [user for user in USER_IDS if isinstance(user, str)]
     lines = [
         *([command, "76561197960287930", "--user", user] for user in users for command in ("fetch", "run")),
-        *(["enrich", f"{place}-raw.csv"] for place in ELSEWHERE),
-        *(["load", f"{place}-enriched.csv"] for place in ELSEWHERE),
+        *(["enrich", "--", f"{place}-raw.csv"] for place in ELSEWHERE),
+        *(["load", "--", f"{place}-enriched.csv"] for place in ELSEWHERE),
     ]
     for line in lines:
         if "\0" not in line[-1]:  # which no command line can hold
-            whole = [*line, "--store-url", str(folder / "store")]
+            whole = [line[0], "--store-url", str(folder / "store"), *line[1:]]
             yield Attempt(f"command: {str(line)[:80]}", partial(cli, whole, standalone_mode=False))
 
 
@@ -270,3 +269,5 @@ def _by_keys(folder: Path, address: str) -> Iterator[Attempt]:
         yield Attempt(name("write"), partial(store.write, key, b"ours"))
         yield Attempt(name("replace"), partial(store.replace, key, b"ours", None))
         yield Attempt(name("delete"), partial(store.delete, key))
+        yield Attempt(name("list"), partial(store.list, key))
+    yield Attempt("replace over a linked lock", partial(directory.replace, "locked", b"ours", None))

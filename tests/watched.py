@@ -66,6 +66,5 @@ class Watched:
 
 
 def _die_in_a_write() -> None:
-    """Have the kernel kill this process when a file of it grows beyond some bytes."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    """Have the kernel kill this process, if it may, when a file of it grows beyond some bytes."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (SOME_BYTES, SOME_BYTES))

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 def find_look_up(store: Store, plan: PlanRecord) -> StepRecord | None:
     """What the look-up did, if it was done."""
-    return read_record(store, _key(plan), StepRecord)
+    return read_record(store, _key(plan), StepRecord, run_id=plan.run_id)
 
 
 def forget_look_up(store: Store, plan: PlanRecord) -> None:
@@ -81,8 +81,8 @@ def _apps(found: tuple[ShardFiles, ShardFile]) -> pl.DataFrame:
     """The apps of a raw CSV, as text; none of one that its shard's own steps will refuse."""
     files, raw = found
     try:
-        return files.text(raw).select("appid", "name")
-    except (Failed, pl.exceptions.ColumnNotFoundError) as error:
+        return files.text(raw, "appid", "name").select("appid", "name")
+    except Failed as error:
         log.warning("shard left out", shard=files.shard.number, error=str(error))
         return NO_APPS
 

@@ -18,6 +18,7 @@ from pipeline.contract import Store
 from pipeline.edges.batches import batches
 from pipeline.errors import Failed, PipelineError
 from pipeline.frames import books
+from pipeline.frames.spreadsheet import as_written, defused
 from pipeline.layout import Shard
 from schemas.backfill import SHARD_STEPS, Failure, ShardFile, ShardRecord, ShardStep, ShardUsers
 
@@ -108,11 +109,13 @@ class ShardFiles:
         self._check_owners(rows, file.key)
         return rows
 
-    def text(self, file: ShardFile) -> pl.DataFrame:
-        """The rows of a CSV as text; raises what `rows` raises."""
+    def text(self, file: ShardFile, *columns: str, is_rejected: bool = False) -> pl.DataFrame:
+        """The rows of a CSV as text, if it has these columns at least; raises what `rows` raises."""
         try:
             rows = pl.read_csv(self._require(file), infer_schema=False)
+            rows = as_written(rows) if is_rejected else rows
             self._check_owners(rows, file.key)
+            rows.select(columns)
         except pl.exceptions.PolarsError as error:
             raise self._invalid(file.key, f"it cannot be read ({type(error).__name__})") from error
         return rows
@@ -176,7 +179,7 @@ class ShardFiles:
         return read_record(self.store, self.shard.failure_key, Failure)
 
     def _write(self, step: ShardStep, rows: pl.DataFrame, *, is_rejected: bool = False) -> ShardFile:
-        body = csv_of(rows)
+        body = csv_of(defused(rows) if is_rejected else rows)  # people open what was set aside in a spreadsheet
         digest = sha256(body).hexdigest()
         key = self.shard.csv_key(step, digest, is_rejected=is_rejected)
         self.store.write(key, body)

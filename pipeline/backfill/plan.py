@@ -17,11 +17,14 @@ from pipeline.backfill.records import read_record, write_record
 from pipeline.catalogue_files import UNREADABLE
 from pipeline.checkpoints import csv_of
 from pipeline.contract import Store
-from pipeline.errors import Refused
+from pipeline.errors import Failed, Refused
 from pipeline.frames.plan import listed_users, shard_users
 from pipeline.frames.spreadsheet import spreadsheet
 from pipeline.layout import PLAN, SEEN, Shard, backfill_key
 from schemas.backfill import RUN_ID, SHARD_SIZE, PlanRecord, Report, Seen
+
+NO_LISTS = ("imports/", "catalogue/")
+"""Where users' libraries are, and what all share."""
 
 SHARDS, REFUSED, REPORT = "shards.json", "users.rejected.csv", "report.json"
 
@@ -41,7 +44,10 @@ class Draft(NamedTuple):
 
 def read_list(store: Store, location: str) -> bytes:
     """A list of users at a location of the store; raises `bad_event` where there is none, and `location_refused`."""
-    body = store.read(store.key_of(location))
+    key = store.key_of(location)
+    if key.startswith(NO_LISTS):
+        raise Failed("location_refused", f"{location!r:.200} is no list of users. Put the list elsewhere in the store.")
+    body = store.read(key)
     if body is None:
         raise Refused("bad_event", f"There is no list of users at {location}.")
     return body
@@ -106,7 +112,7 @@ def next_run(store: Store, digest: str, size: int, *, is_full: bool = False) -> 
     name = sha256(f"{digest} {size} {is_full}".encode()).hexdigest()[:12]
     for number in count(1):
         run_id = f"{name}-{number}"
-        report = read_record(store, backfill_key(run_id, REPORT), Report)
+        report = read_record(store, backfill_key(run_id, REPORT), Report, run_id=run_id)
         if report is None or not report.is_complete:
             return run_id
     raise AssertionError("count() has no end")
@@ -114,8 +120,7 @@ def next_run(store: Store, digest: str, size: int, *, is_full: bool = False) -> 
 
 def find_plan(store: Store, run_id: str) -> PlanRecord | None:
     """The plan of a run, if there is one; that of another run is none."""
-    plan = read_record(store, backfill_key(run_id, PLAN), PlanRecord)
-    return plan if plan and plan.run_id == run_id else None
+    return read_record(store, backfill_key(run_id, PLAN), PlanRecord, run_id=run_id)
 
 
 def require_plan(store: Store, run_id: str) -> PlanRecord:

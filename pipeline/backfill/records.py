@@ -1,4 +1,4 @@
-"""The JSON objects of a backfill."""
+"""The JSON objects of a backfill: its plan, its report, and what its steps did."""
 
 from typing import TypeVar
 
@@ -12,27 +12,34 @@ Record = TypeVar("Record", bound=BaseModel)
 log = structlog.get_logger()
 
 
-def read_record(store: Store, key: str, model: type[Record]) -> Record | None:
-    """What is there under a key; None where there is nothing, or nothing that can be read."""
-    return record_of(store.read(key), key, model)
+def read_record(store: Store, key: str, model: type[Record], **of_key: object) -> Record | None:
+    """A JSON object of a backfill; None where there is none, none that can be read, or one of something else.
+
+    `of_key` is what its key says of it, by the names of its fields.
+    """
+    return record_of(store.read(key), key, model, **of_key)
 
 
-def record_of(body: bytes | None, key: str, model: type[Record]) -> Record | None:
-    """The same of bytes that were read already."""
+def record_of(body: bytes | None, key: str, model: type[Record], **of_key: object) -> Record | None:
+    """The same of what was read already."""
     if body is None:
         return None
     try:
-        return model.model_validate_json(body)
+        record = model.model_validate_json(body)
     except ValidationError as error:
         log.warning("record left out", key=key, faults=error.error_count())
         return None
+    if any(getattr(record, name) != value for name, value in of_key.items()):
+        log.warning("record left out", key=key, fault="it is not of what its key says")
+        return None
+    return record
 
 
 def write_record(store: Store, key: str, record: BaseModel) -> None:
-    """Put a record under a key, whatever was there."""
+    """Write a JSON object of a backfill."""
     store.write(key, json_of(record))
 
 
 def json_of(record: BaseModel) -> bytes:
-    """A record as its object holds it."""
+    """A record as it is written."""
     return record.model_dump_json(indent=1).encode()

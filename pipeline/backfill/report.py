@@ -203,7 +203,7 @@ def _rejected(files: ShardFiles, record: ShardRecord) -> list[pl.DataFrame]:
     if record.rejected is None:
         return []
     where = {"step": pl.lit(record.step), "shard": pl.lit(str(record.shard))}
-    return [files.text(record.rejected).select(pl.all(), **where).select(*where, pl.exclude(*where))]
+    return [files.text(record.rejected, is_rejected=True).select(pl.all(), **where).select(*where, pl.exclude(*where))]
 
 
 def _write_rejected(store: Store, plan: PlanRecord, rejected: Iterable[pl.DataFrame]) -> None:
@@ -232,4 +232,4 @@ def _remember_seen(store: Store, seen: Sequence[pl.DataFrame]) -> None:
 
 def read_report(store: Store, run_id: str) -> Report | None:
     """The report of a backfill that has ended, if there is one."""
-    return read_record(store, backfill_key(run_id, REPORT), Report)
+    return read_record(store, backfill_key(run_id, REPORT), Report, run_id=run_id)

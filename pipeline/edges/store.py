@@ -1,19 +1,18 @@
 """The two stores: a bucket of S3, or a directory, which is here."""
 
-import contextlib
 import errno
 import fcntl
-import glob
 import os
 import stat
-import tempfile
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from pipeline.contract import DEFAULT_LIMITS, ReadLimits, Store
 from pipeline.edges.patience import Patience
 from pipeline.edges.s3_store import open_bucket
-from pipeline.errors import Refused, Retryable
+from pipeline.errors import Failed, Refused, Retryable
 from pipeline.layout import outside, own_key
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ class DirectoryStore:
     """A directory of the machine; a location is an absolute path.
 
     Raises:
+        Failed: `location_refused`, where a link below it is in the way, wherever it leads.
         Refused: `configuration`, when the directory is not ours to use.
         Retryable: `store_unavailable`, for anything else the file system says.
     """
@@ -52,8 +52,8 @@ class DirectoryStore:
         """The file's bytes, None where there is none."""
         with _os_errors(self.locate(key)):
             try:
-                # Without waiting: nobody may ever write into a pipe.
-                file = os.fdopen(os.open(self._path(key), os.O_RDONLY | os.O_NONBLOCK), "rb")
+                with self._folder_of(key) as (folder, name):
+                    file = os.fdopen(_open(name, os.O_RDONLY, folder), "rb")
             except FileNotFoundError:
                 return None
             with file:
@@ -65,46 +65,51 @@ class DirectoryStore:
 
     def write(self, key: str, body: bytes) -> None:
         """Write beside the file, flush to the disk, then rename over it: at once, and for good."""
-        path = self._path(key)
-        with _os_errors(str(path)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with _os_errors(self.locate(key)), self._folder_of(key, makes=True) as (folder, name):
+            _unlinked(name, folder)
+            draft = f".{name}.{token_hex(8)}"
             try:
-                with os.fdopen(handle, "wb") as file:
+                with os.fdopen(_open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder), "wb") as file:
+                    os.fchmod(file.fileno(), 0o644)
                     file.write(body)
                     file.flush()
                     os.fsync(file.fileno())
-                Path(draft).chmod(0o644)
-                Path(draft).replace(path)
+                os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
             finally:
-                Path(draft).unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(draft, dir_fd=folder)
 
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
         """Compare and write under a lock that every process of the machine respects."""
-        path = self._path(key)
-        with _os_errors(str(path)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with (path.parent / f".{path.name}.lock").open("w") as lock:
+        with _os_errors(self.locate(key)), self._folder_of(key, makes=True) as (folder, name):
+            lock = _open(f".{name}.lock", os.O_RDWR | os.O_CREAT, folder)
+            try:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                is_same = self._etag(path) == etag
+                is_same = _etag(_unlinked(name, folder)) == etag
                 if is_same:
                     self.write(key, body)
                 return is_same
+            finally:
+                os.close(lock)
 
     def list(self, prefix: str) -> dict[str, str]:
         """The files whose keys begin so; the ETag is made of inode, size and time, since a rename makes a new inode."""
-        with _os_errors(self.locate(prefix)):
-            folder, _, name = own_key(prefix).rpartition("/")
-            begun = self._path(folder).glob(f"{glob.escape(name)}*")
-            found = [path for one in begun for path in (one, *one.rglob("*"))]
-            files = [path for path in found if not path.name.startswith(".")]
-            etags = {str(path.relative_to(self._root.resolve())): self._etag(path) for path in files if path.is_file()}
-            return {key: etag for key, etag in sorted(etags.items()) if etag}
+        above, _, begun = own_key(prefix).rpartition("/")
+        found: dict[str, str | None] = {}
+        with _os_errors(self.locate(prefix)), suppress(FileNotFoundError), self._folder(PurePosixPath(above)) as top:
+            for path, folders, names, folder in os.fwalk(dir_fd=top, onerror=_unless_gone):
+                start = begun if path == "." else ""
+                folders[:] = [name for name in folders if name.startswith(start)]
+                for name in names:
+                    if name.startswith(start) and not name.startswith("."):
+                        found[str(PurePosixPath(above, path, name))] = _etag(_status(name, folder))
+        return {key: etag for key, etag in sorted(found.items()) if etag}
 
     def delete(self, key: str) -> None:
         """Remove the file if it is there."""
-        with _os_errors(self.locate(key)):
-            self._path(key).unlink(missing_ok=True)
+        with _os_errors(self.locate(key)), suppress(FileNotFoundError), self._folder_of(key) as (folder, name):
+            _unlinked(name, folder)
+            os.unlink(name, dir_fd=folder)
 
     def locate(self, key: str) -> str:
         """The absolute path of a key."""
@@ -117,29 +122,75 @@ class DirectoryStore:
             raise outside(location, str(self._root))
         return str(path.relative_to(self._root))
 
-    def _etag(self, path: Path) -> str | None:
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            return None
-        return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
+    @contextmanager
+    def _folder_of(self, key: str, *, makes: bool = False) -> "Iterator[tuple[int, str]]":
+        """The open folder that a key's file is in, and the file's name there."""
+        path = PurePosixPath(own_key(key))
+        with self._folder(path.parent, makes=makes) as folder:
+            yield folder, path.name or "."
 
-    def _path(self, key: str) -> Path:
-        path = Path(os.path.realpath(self._root / own_key(key)))  # `resolve` has an error of its own for loops of links
-        if not path.is_relative_to(self._root.resolve()):
-            raise outside(key, str(self._root))
-        return path
+    @contextmanager
+    def _folder(self, path: PurePosixPath, *, makes: bool = False) -> "Iterator[int]":
+        """A folder below the root, opened a step at a time, so that nobody can put a link in the way meanwhile."""
+        if makes:
+            Path(os.path.realpath(self._root)).mkdir(parents=True, exist_ok=True)
+        with ExitStack() as opened:
+            folder = os.open(self._root, os.O_RDONLY)  # which may be a link: whoever set STORE_URL chose it
+            opened.callback(os.close, folder)
+            for name in path.parts:
+                if makes:
+                    with suppress(FileExistsError):
+                        os.mkdir(name, dir_fd=folder)
+                folder = _open(name, os.O_RDONLY, folder)
+                opened.callback(os.close, folder)
+            yield folder
+
+
+def _open(name: str, flags: int, folder: int) -> int:
+    """Open what is in a folder, unless it is a link; without waiting, for nobody may ever write into a pipe."""
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666, dir_fd=folder)
+
+
+def _unlinked(name: str, folder: int) -> os.stat_result | None:
+    """What is in a folder under a name, unless it is a link."""
+    status = _status(name, folder)
+    if status and stat.S_ISLNK(status.st_mode):
+        raise OSError(errno.ELOOP, "it is a link")
+    return status
+
+
+def _status(name: str, folder: int) -> os.stat_result | None:
+    with suppress(FileNotFoundError):
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return None
+
+
+def _etag(status: os.stat_result | None) -> str | None:
+    """Of a file; None of anything else."""
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return None
+    return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 _NOT_OURS = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _os_errors(where: str) -> "Iterator[None]":
     try:
         yield
     except OSError as error:
-        if isinstance(error, _NOT_OURS) or error.errno in (errno.EROFS, errno.ELOOP):
+        if error.errno == errno.ELOOP:
+            says = (
+                f"{where} leads over a link, and links in a store are not followed. Put what it leads to in its place."
+            )
+            raise Failed("location_refused", says) from error
+        if isinstance(error, _NOT_OURS) or error.errno == errno.EROFS:
             raise Refused("configuration", f"{where} cannot be used: {error.strerror}. Check STORE_URL.") from error
         raise Retryable(
             "store_unavailable", f"{where} cannot be read or written: {error.strerror}. Mend that, and try again."

@@ -14,11 +14,13 @@ _BOM = "\ufeff"
 _SEPARATORS = ",;\t"
 """Excel writes what the region's list separator is, and tabs as Unicode text."""
 
-_RUNS = r"=+\-@\t\r\n\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}"
+_SIGNS, _BREAKS = "=+\\-@\uff1d\uff0b\uff0d\uff20", r"\t\r\n"
 """What makes a formula of a cell that begins with it, the full-width ones too (OWASP, CSV Injection)."""
 
-_FORMULA = f"^('*[{_RUNS}])"
-_DEFUSED = re.compile("'('*[{}])".format(re.sub(r"\\x\{(\w+)\}", r"\\u\1", _RUNS)))
+_BEGIN, _BEGIN_DEFUSED = (f"^{mark}('*[{_SIGNS}{_BREAKS}])" for mark in ("", "'"))
+_SPLIT, _SPLIT_DEFUSED = (f"([;{_BREAKS}]){mark}(['\"]*[{_SIGNS}])" for mark in ("", "'"))
+"""A spreadsheet may split at other separators than ours, and what is after one begins a cell."""
+
 _ID = re.compile(r"\s*([0-9]+)(?:[.,]0{0,2})?\s*")
 """Three zeros may be thousands."""
 
@@ -30,17 +32,19 @@ def spreadsheet(rows: pl.DataFrame) -> bytes:
 
 def defused(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows with an apostrophe before each text that is a formula, or would be one without its apostrophes."""
-    return rows.with_columns(pl.col(pl.String).str.replace(_FORMULA, "'$1"))
+    text = pl.col(pl.String).str
+    return rows.with_columns(text.replace(_BEGIN, "'$1").str.replace_all(_SPLIT, "$1'$2"))
 
 
 def as_written(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows with each text as it was before it was defused."""
-    return rows.with_columns(pl.col(pl.String).str.replace(f"^'('*[{_RUNS}])", "$1"))
+    text = pl.col(pl.String).str
+    return rows.with_columns(text.replace_all(_SPLIT_DEFUSED, "$1$2").str.replace(_BEGIN_DEFUSED, "$1"))
 
 
 def restored(cell: str) -> str:
     """The text that was defused; a text that begins with apostrophes of its own keeps them."""
-    return cell[1:] if _DEFUSED.match(cell) else cell
+    return re.sub(_BEGIN_DEFUSED, r"\1", re.sub(_SPLIT_DEFUSED, r"\1\2", cell))
 
 
 def whole_number(cell: str) -> str:

@@ -226,6 +226,71 @@ def test_a_link_that_leads_out_of_the_directory_is_refused(tmp_path: Path, link:
     assert [path for path in outside.rglob("*") if path.is_file()] == [target]
 
 
+@pytest.mark.parametrize("link", ["imports/user-1", KEY])
+def test_a_link_to_another_users_files_is_refused(tmp_path: Path, link: str) -> None:
+    store, others = DirectoryStore(tmp_path), KEY.replace("user-1", "user-2")
+    store.write(others, b"another's")
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / link.replace("user-1", "user-2"))
+    for use in USES:
+        with pytest.raises(Failed, match="links in a store are not followed") as refused:
+            use(store)
+        assert refused.value.code == "location_refused"
+    assert store.read(others) == b"another's"
+
+
+def test_a_list_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret.csv").write_bytes(b"secret")
+    store = DirectoryStore(tmp_path / "data")
+    store.write(KEY, b"x")
+    (tmp_path / "data/imports/user-2").symlink_to("../../outside")
+    (tmp_path / "data/imports/user-1/linked.csv").symlink_to("../../../outside/secret.csv")
+    assert [list(store.list(prefix)) for prefix in ("", "imports/", "imports/user-1/")] == [[KEY]] * 3
+    with pytest.raises(Failed) as refused:
+        store.list("imports/user-2/")
+    assert refused.value.code == "location_refused"
+
+
+def test_a_lock_that_is_a_link_is_refused_and_leaves_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_bytes(b"secret")
+    store = DirectoryStore(tmp_path / "data")
+    store.write(KEY, b"x")
+    for name, target in (("a", "secret.txt"), ("b", "new.txt")):
+        (tmp_path / f"data/.{name}.lock").symlink_to(tmp_path / target)
+        with pytest.raises(Failed) as refused:
+            store.replace(name, b"x", None)
+        assert refused.value.code == "location_refused"
+    assert names("directory", tmp_path) == ["data/.a.lock", f"data/{KEY}", "secret.txt"]
+    assert (tmp_path / "secret.txt").read_bytes() == b"secret"
+
+
+def test_a_link_that_takes_a_folders_place_meanwhile_is_not_followed(tmp_path: Path) -> None:
+    store, folder = DirectoryStore(tmp_path / "data"), tmp_path / "data/imports/user-1"
+    store.write(KEY, b"own")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / Path(KEY).name).write_bytes(b"secret")
+    kept, link = folder.with_name("kept"), folder.with_name("link")
+    link.symlink_to(tmp_path / "outside")
+    stop, read = threading.Event(), set[bytes | None]()
+
+    def swap() -> None:
+        while not stop.is_set():
+            for old, new in ((folder, kept), (link, folder), (folder, link), (kept, folder)):
+                old.rename(new)
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        for _ in range(4_000):
+            with contextlib.suppress(Failed):
+                read.add(store.read(KEY))
+    finally:
+        stop.set()
+        swapper.join()
+    assert b"secret" not in read
+
+
 @pytest.mark.parametrize("blocked", ["", "imports", "imports/user-1"])
 def test_a_file_where_a_directory_should_be_is_a_matter_of_settings(tmp_path: Path, blocked: str) -> None:
     path = tmp_path / "data" / blocked

@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.frames.spreadsheet import defused, records, restored, spreadsheet, whole_number
+from pipeline.frames.spreadsheet import as_written, defused, records, restored, spreadsheet, whole_number
 
 HEADER = "appid,name,note"
-FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}")
+SIGNS = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}")
+FORMULAS = (*SIGNS, "\t", "\r", "\n")
 
 texts = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("'=+-@\t\r\n,;\"")))
 
@@ -23,9 +24,17 @@ def defused_cell(text: str) -> str:
         ("+1", "'+1"),
         ("-1", "'-1"),
         ("@SUM(A1)", "'@SUM(A1)"),
-        ("\t=1", "'\t=1"),
-        ("\r=1", "'\r=1"),
-        ("\n=1", "'\n=1"),
+        ("\t1", "'\t1"),
+        ("\r1", "'\r1"),
+        ("\n1", "'\n1"),
+        ("\t=1", "'\t'=1"),
+        ("x;=1+1", "x;'=1+1"),
+        ("x\t@SUM(A1);-1", "x\t'@SUM(A1);'-1"),
+        ('x;"=1+1;', "x;'\"=1+1;"),
+        ("x;'=1+1", "x;''=1+1"),
+        ("x\n\N{FULLWIDTH EQUALS SIGN}1", "x\n'\N{FULLWIDTH EQUALS SIGN}1"),
+        ("Steins;Gate", "Steins;Gate"),
+        ("x; =1", "x; =1"),
         ("\N{FULLWIDTH EQUALS SIGN}1", "'\N{FULLWIDTH EQUALS SIGN}1"),
         ("'=1+1", "''=1+1"),
         ("''=1+1", "'''=1+1"),
@@ -45,7 +54,11 @@ def test_a_formula_is_defused_and_restored_and_an_apostrophe_of_its_own_stays(te
 def test_any_text_comes_back_and_none_is_a_formula(text: str) -> None:
     cell = defused_cell(text)
     assert not cell.startswith(FORMULAS)
+    for separator in ";\t\r\n":
+        parts = (part.lstrip("\"'" if part[:1] == '"' else "") for part in cell.split(separator)[1:])
+        assert not any(part.startswith(SIGNS) for part in parts)
     assert restored(cell) == text
+    assert as_written(pl.DataFrame({"name": [cell]})).item() == text
 
 
 def test_null_stays_null_and_numbers_are_no_formulas() -> None:

@@ -1,0 +1,27 @@
+import polars as pl
+import pytest
+
+from pipeline.terminal import console, not_matched, say, shown, tell, would_write
+from schemas.events import DryRun
+
+TITLE = "Portal\x1b]0;pwned\x07\x9b2J\r\x00"
+SHOWN = "Portal\ufffd]0;pwned\ufffd\ufffd2J\ufffd\ufffd"
+
+
+def test_a_terminal_shows_control_characters_and_obeys_none(capsys: pytest.CaptureFixture[str]) -> None:
+    games = {"name": [TITLE], "appid": [1], "match_status": ["UNMATCHED"], "match_reason": ["not_found"]}
+    change = {"table": "Game", "key": TITLE, "column": "name", "old": None, "new": TITLE}
+    out = console()
+    out.print(not_matched(pl.DataFrame(games | {"playtime_forever": [0]})), markup=False, highlight=False)
+    out.print(*would_write(DryRun(tables=[], changes=[change])))
+    say(TITLE)
+    tell(TITLE, err=True)
+    printed = capsys.readouterr()
+    assert printed.out.count(SHOWN) == 4
+    assert printed.err == f"{SHOWN}\n"
+    assert not set("\x1b\x07\x9b\r\x00") & set(printed.out + printed.err)
+
+
+def test_names_of_any_language_and_lines_are_shown_as_they_are() -> None:
+    text = "Ni no Kuni \N{EM DASH} 二ノ国\tŁódź\nعربي \N{VIDEO GAME}"
+    assert shown(text) == text
