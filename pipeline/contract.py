@@ -37,8 +37,11 @@ class ReadLimits:
             name = "catalogue_max_bytes"
         elif key == "overrides.csv":
             name = "overrides_max_bytes"
-        if size > getattr(self, name):
-            raise self._refusal(key, f"{size:,} bytes", name)
+        self._check(key, size, "bytes", name)
+
+    def check_csv(self, key: str, size: float) -> None:
+        """Refuse a CSV before it is read, whatever its name, by `checkpoint_invalid`."""
+        self._check(key, size, "bytes", "csv_max_bytes")
 
     def checked(self, key: str, body: bytes) -> bytes:
         """The bytes, if a CSV, whatever its name, has not too many lines to be parsed; raises as `check_size`."""
@@ -48,23 +51,26 @@ class ReadLimits:
 
     def check_lines(self, key: str, body: bytes) -> None:
         """Refuse a CSV of too many lines, as `check_size` does."""
-        if (lines := body.count(b"\n")) > self.csv_max_lines:
-            raise self._refusal(key, f"{lines:,} lines", "csv_max_lines")
+        self._check(key, body.count(b"\n"), "lines", "csv_max_lines")
 
     def check_header(self, key: str, body: bytes) -> None:
         """Refuse a CSV with too many columns, or with more lines of header than one, as Polars would read it."""
         header = _HEADER.match(body)[1]  # type: ignore[index]  # it matches anything
         if header.count(b'"') % 2:
             raise Failed("checkpoint_invalid", f"{key}: a quote in its header is not closed on the same line.")
-        if (columns := header.count(b",") + 1) > self.csv_max_columns:
-            raise self._refusal(key, f"{columns:,} columns", "csv_max_columns")
+        self._check(key, header.count(b",") + 1, "columns", "csv_max_columns")
 
-    def _refusal(self, key: str, size: str, name: str) -> Failed | Refused:
-        says = f"{key}: it has {size}, and no more than {getattr(self, name):,} are read. "
-        advice = f"Look whether it is what it should be; if so, set {name.upper()} higher."
+    def _check(self, key: str, size: float, unit: str, name: str) -> None:
+        most = getattr(self, name)
+        if size <= most:
+            return
+        says = (
+            f"{key}: it has {size:,} {unit}, and no more than {most:,} are read. "
+            f"Look whether it is what it should be; if so, set {name.upper()} higher."
+        )
         if key == "overrides.csv" or key.startswith("catalogue/"):
-            return Refused("configuration", says + advice)
-        return Failed("checkpoint_invalid", says + advice)
+            raise Refused("configuration", says)
+        raise Failed("checkpoint_invalid", says)
 
 
 DEFAULT_LIMITS = ReadLimits()
