@@ -23,12 +23,12 @@ from pipeline.errors import PipelineError
 from tests.hostile import KINDS
 
 INPUTS = {
-    "steam ids and URLs": 420_000,
+    "steam ids and URLs": 430_000,
     "events": 300_000,
     "locations": 180_000,
     "overrides": 50_000,
     "review sheets": 30_000,
-    "manifests": 20_000,
+    "manifests": 10_000,
     "CSVs": 12_000,
     "Steam answers": 8_000,
     "IGDB and store answers": 2_000,

@@ -2,30 +2,28 @@
 
 import csv
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from io import StringIO
 
 import pandera.polars as pa
 import polars as pl
 import structlog
 from pydantic import ValidationError
 
-from pipeline.contract import TIME_FORMAT, Store, check
+from pipeline.contract import DEFAULT_LIMITS, TIME_FORMAT, ReadLimits, Store, check
 from pipeline.errors import Failed
+from pipeline.frames.csv_records import CsvRecords
 from pipeline.frames.spreadsheet import defused
 from pipeline.layout import Checkpoint, described, manifest_key
 from schemas.manifest import SCHEMA_VERSION, Manifest, Source, Version
 
-MOST_COLUMNS = 1_000
-"""Polars takes a second for a header of 100,000 columns, and a file may be one header."""
-
-LONGEST_LINE = 2**20
-"""Characters, a hundred times those of a game with all that IGDB says of it; each comma of a line becomes a field."""
-
 log = structlog.get_logger()
+
+
+class _OtherVersion(Failed):
+    """A manifest that would be misread, whoever trusts the file."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,11 @@ def read_checkpoint(
     return read
 
 
-def read_rows(body: bytes, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+def read_rows(
+    body: bytes, key: str, model: type[pa.DataFrameModel], limits: ReadLimits = DEFAULT_LIMITS
+) -> pl.DataFrame:
     """The rows of a CSV that is proven; raises `checkpoint_invalid`, naming the file, the row and the column."""
+    limits.check_header(key, body)
     rows, failures = check(_text(body, key, model), model)
     if failures.height:
         index, failed = failures.row(0)
@@ -81,13 +82,13 @@ def check_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
         )
 
 
-def read_copy(store: Store, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+def read_copy(store: Store, key: str, model: type[pa.DataFrameModel], *, trust: bool = False) -> pl.DataFrame:
     """The rows of a CSV of any name and any users, proven by the manifest beside it where there is one.
 
     Raises:
         Failed: `checkpoint_invalid`, naming the file, the row and the column.
     """
-    return _read(store, key, model).rows
+    return _read(store, key, model, trust=trust).rows
 
 
 def read_manifest(store: Store, key: str) -> Manifest | None:
@@ -106,7 +107,10 @@ def read_manifest(store: Store, key: str) -> Manifest | None:
     except ValidationError as error:
         raise _invalid(key, f"{place} is not a manifest ({error.error_count()} faults).") from None
     if manifest is None:
-        raise _invalid(key, f"its manifest has schema version {version}, and this program reads {SCHEMA_VERSION}.")
+        raise _OtherVersion(
+            "checkpoint_invalid",
+            f"{key}: its manifest has schema version {version!s:.20}, and this program reads {SCHEMA_VERSION}.",
+        )
     return manifest
 
 
@@ -164,8 +168,8 @@ def _read(
         source = Source(key=key, sha256=sha256(body).hexdigest())
         manifest = _proof(store, source, body, user_id, trust=trust)
         if not manifest:
-            _check_shape(body, key)
-        rows = read_rows(body, key, model)
+            _check_shape(body, key, store.limits)
+        rows = read_rows(body, key, model, store.limits)
         if manifest and manifest.rows != rows.height:
             raise _invalid(key, f"it has {rows.height} rows, and {manifest_key(key)} tells of {manifest.rows}.")
     except Failed as error:
@@ -184,49 +188,45 @@ def _proof(store: Store, source: Source, body: bytes, user_id: str | None, *, tr
         named = manifest and user_id and (manifest.key, manifest.user_id)
         if said not in (None, (len(body), source.sha256)) or named not in (None, (source.key, user_id)):
             raise _invalid(source.key, f"it is not the file that {manifest_key(source.key)} describes.")
+    except _OtherVersion:
+        raise
     except Failed as error:
         if not trust:
-            raise Failed(error.code, f"{error.message} If it was edited on purpose, give --trust.") from None
+            says = f"{error.message} If it was edited on purpose, give --trust (in Python trust=True)."
+            raise Failed(error.code, says) from None
         log.warning("trusted a file that its manifest does not prove", key=source.key, fault=error.message)
         return None
     return manifest
 
 
 def _text(body: bytes, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
-    if body.count(b",", 0, body.find(b"\n")) >= MOST_COLUMNS:
-        raise _invalid(key, f"its header is wider than {MOST_COLUMNS} columns.")
+    expected = list(model.to_schema().columns)
     try:
-        rows = pl.read_csv(body, infer_schema=False)
+        # The header alone at first: of a short line under a wide one Polars makes as many nulls.
+        found = pl.read_csv(body, infer_schema=False, n_rows=0).columns
+        if missing := [name for name in expected if name not in found]:
+            raise _invalid(key, f"it lacks the column {', '.join(missing)}.")
+        if extra := [name for name in found if name not in expected]:
+            raise _invalid(key, f"it has the unknown column {', '.join(extra)}.")
+        return pl.read_csv(body, infer_schema=False).select(expected)
     except pl.exceptions.PolarsError as error:
         raise _invalid(key, f"it is not a CSV file in UTF-8: {str(error).splitlines()[0]}.") from None
-    expected = list(model.to_schema().columns)
-    if missing := [name for name in expected if name not in rows.columns]:
-        raise _invalid(key, f"it lacks the column {', '.join(missing)}.")
-    if extra := [name for name in rows.columns if name not in expected]:
-        raise _invalid(key, f"it has the unknown column {', '.join(extra)}.")
-    return rows.select(expected)
 
 
-def _check_shape(body: bytes, key: str) -> None:
+def _check_shape(body: bytes, key: str, limits: ReadLimits) -> None:
     """Without a manifest only the shape can tell a cut file; Polars fills short rows with nulls."""
+    limits.check_header(key, body)
     if not body.endswith(b"\n"):
         raise _invalid(key, "its last line does not end: the file is cut off." if body else "it is empty.")
     csv.field_size_limit(max(len(body), 131_072))  # a summary may be longer than the module's own limit
-    lines = csv.reader(_short(StringIO(body.decode(errors="replace"), newline="")))
+    records = CsvRecords(body.decode(errors="replace"), limits.csv_max_record_chars)
     try:
-        width = len(next(lines, []))
-        for fields in lines:
+        width = len(next(records, []))
+        for fields in records:
             if len(fields) != width:
-                raise _invalid(key, f"line {lines.line_num} has {len(fields)} fields, not {width}.")
+                raise _invalid(key, f"line {records.lines} has {len(fields)} fields, not {width}.")
     except csv.Error as error:
-        raise _invalid(key, f"line {lines.line_num}: {error}.") from None
-
-
-def _short(lines: Iterable[str]) -> Iterator[str]:
-    for line in lines:
-        if len(line) > LONGEST_LINE:
-            raise csv.Error(f"a line is longer than {LONGEST_LINE:,} characters")
-        yield line
+        raise _invalid(key, f"line {records.lines + 1}: {error}.") from None
 
 
 def _invalid(key: str, why: str) -> Failed:

@@ -17,7 +17,8 @@ from pipeline.backfill.report import OUTCOMES_CSV
 from pipeline.backfills import run_backfill
 from pipeline.commands import Command
 from pipeline.contract import Store
-from pipeline.errors import Failed, PipelineError, Refused, Retryable
+from pipeline.edges.local_file import read_csv_file
+from pipeline.errors import Failed, PipelineError, Retryable
 from pipeline.frames.plan import estimate
 from pipeline.importing import interruptible
 from pipeline.layout import backfill_key
@@ -133,10 +134,7 @@ def _read(place: Store, users_csv: str) -> bytes:
     """The list, from a file of this machine or from the store."""
     if "://" in users_csv:
         return read_list(place, users_csv)
-    try:
-        return Path(users_csv).expanduser().read_bytes()
-    except OSError as error:
-        raise Refused("bad_event", f"{users_csv} cannot be read: {error.strerror}.") from error
+    return read_csv_file(Path(users_csv), place.limits)
 
 
 def _users_of(place: Store, plan: PlanRecord) -> list[str]:

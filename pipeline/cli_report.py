@@ -14,7 +14,7 @@ from pipeline.errors import Failed, PipelineError
 from pipeline.html_report import html_report
 from pipeline.importing import absolute
 from pipeline.layout import checkpoint
-from pipeline.options import STORE, json_option, with_settings
+from pipeline.options import STORE, json_option, trust_option, with_settings
 from pipeline.reading import read_at
 from pipeline.settings import Settings
 from schemas.frames import EnrichedLibrary
@@ -34,24 +34,25 @@ STDOUT = Path("-")
     show_default=True,
     help="The file to write; - for stdout.",
 )
+@trust_option
 @json_option
 @with_settings(*STORE)
-def report_command(settings: Settings, enriched_csv: str, output: Path, *, as_json: bool) -> None:
+def report_command(settings: Settings, enriched_csv: str, output: Path, *, trust: bool, as_json: bool) -> None:
     """Write a page about the enriched CSV at ENRICHED_CSV, and print where it is.
 
     ENRICHED_CSV is a location in the store, or any copy on disk. The page is one file that needs no network: figures,
     charts, the games that were not matched, and a table to search and sort.
     """
     if output != STDOUT:
-        page = str(write_report(settings, enriched_csv, output))
+        page = str(write_report(settings, enriched_csv, output, trust=trust))
         click.echo(json.dumps({"report": page}) if as_json else page)
     elif as_json:
         raise click.UsageError("--json needs a file to write, for the page would go to stdout too.")
     else:
-        click.echo(_page(settings, enriched_csv).encode(), nl=False)
+        click.echo(_page(settings, enriched_csv, trust=trust).encode(), nl=False)
 
 
-def write_report(settings: Settings, enriched_csv: str, output: Path) -> Path:
+def write_report(settings: Settings, enriched_csv: str, output: Path, *, trust: bool = False) -> Path:
     """Write the page of an enriched CSV, at once; the absolute path it is at.
 
     Raises:
@@ -61,7 +62,7 @@ def write_report(settings: Settings, enriched_csv: str, output: Path) -> Path:
     path = output.expanduser().resolve()
     if path == Path(enriched_csv).expanduser().resolve():
         raise click.UsageError(f"{output} is the CSV itself. Name another file with -o.")
-    page = _page(settings, enriched_csv)
+    page = _page(settings, enriched_csv, trust=trust)
     try:
         DirectoryStore(path.parent).write(path.name, page.encode())
     except PipelineError as error:
@@ -69,12 +70,12 @@ def write_report(settings: Settings, enriched_csv: str, output: Path) -> Path:
     return path
 
 
-def _page(settings: Settings, enriched_csv: str) -> str:
-    rows, source = _read(settings, enriched_csv)
+def _page(settings: Settings, enriched_csv: str, *, trust: bool) -> str:
+    rows, source = _read(settings, enriched_csv, trust=trust)
     return html_report(rows, source)
 
 
-def _read(settings: Settings, enriched_csv: str) -> tuple[pl.DataFrame, str]:
+def _read(settings: Settings, enriched_csv: str, *, trust: bool) -> tuple[pl.DataFrame, str]:
     """The rows, and the CSV's key in the store or the name of a copy: a page that is passed on names no folder."""
     store = wiring.store(settings)
     try:
@@ -83,5 +84,5 @@ def _read(settings: Settings, enriched_csv: str) -> tuple[pl.DataFrame, str]:
         if "://" in enriched_csv:
             raise
         path = Path(enriched_csv).expanduser()
-        return read_at(settings, str(path), EnrichedLibrary), path.name
-    return read_checkpoint(store, source, EnrichedLibrary).rows, source.key
+        return read_at(settings, str(path), EnrichedLibrary, trust=trust), path.name
+    return read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows, source.key

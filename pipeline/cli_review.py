@@ -11,7 +11,9 @@ from rich.console import Console
 from pipeline import wiring
 from pipeline.commands import Group
 from pipeline.contract import Store
+from pipeline.edges.local_file import read_csv_file
 from pipeline.importing import absolute, enrich_csv, load_csv
+from pipeline.knowledge import FAULTS_TOLD
 from pipeline.layout import Checkpoint
 from pipeline.options import DATABASE, IGDB, json_option, trust_option, with_settings
 from pipeline.review import Decided, Export, decide
@@ -58,24 +60,27 @@ def export(settings: Settings, enriched_location: str, output: Path | None, *, t
 @review.command(epilog="steam-import review apply games.csv")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("location", required=False)
+@trust_option
 @json_option
 @with_settings(*dict.fromkeys(IGDB + DATABASE))
-def apply(settings: Settings, file: Path, location: str | None, *, as_json: bool) -> None:
+def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, as_json: bool) -> None:
     """Take the decisions in FILE into overrides.csv, then enrich and load anew the runs that they are about.
 
     FILE says which runs these are; with LOCATION it is the one of that raw or enriched CSV.
     """
     settings.require(*wiring.NEEDED_BY_ENRICH)
-    wiring.read_limits(settings).check_size(file.name, file.stat().st_size)
     store = wiring.store(settings)
-    decided = decide(store, file.read_bytes(), None if location is None else absolute(location))
-    for fault in decided.faults:
+    body = read_csv_file(file, store.limits)
+    decided = decide(store, body, None if location is None else absolute(location), trust=trust)
+    for fault in decided.faults[:FAULTS_TOLD]:
         tell(f"{file.name}, line {fault.line} is skipped: {fault.why}", err=True)
+    if len(decided.faults) > FAULTS_TOLD:
+        tell(f"and {len(decided.faults) - FAULTS_TOLD} lines more", err=True)
     reports: list[Report] = []
     try:
         for raw in decided.raws:
             reports.append(Report(raw.user_id))
-            _import(settings, store, raw, reports[-1])
+            _import(settings, store, raw, reports[-1], trust=trust)
     finally:
         if as_json:
             click.echo(json.dumps(_as_json(store, decided, reports)))
@@ -91,9 +96,10 @@ async def _export(settings: Settings, location: str, *, trust: bool) -> Export:
             return await export_sheet(wiring.store(settings), known, igdb, location, progress, trust=trust)
 
 
-def _import(settings: Settings, store: Store, raw: Checkpoint, report: Report) -> None:
+def _import(settings: Settings, store: Store, raw: Checkpoint, report: Report, *, trust: bool) -> None:
     """Enrich and load a raw CSV anew."""
-    report.enrich = enrich_csv(settings, EnrichEvent(user_id=raw.user_id, s3_location=store.locate(raw.key)))
+    raw_event = EnrichEvent(user_id=raw.user_id, s3_location=store.locate(raw.key))
+    report.enrich = enrich_csv(settings, raw_event, trust=trust)
     event = LoadEvent(user_id=raw.user_id, s3_enriched_location=store.locate(raw.enriched.key))
     report.load = load_csv(settings, event)
 

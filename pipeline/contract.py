@@ -1,5 +1,6 @@
 """What the two sides agree on: how rows meet their schemas, and what a store can do."""
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,8 @@ from pipeline.errors import Failed, Refused
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """Times in CSVs: UTC, whole seconds."""
 
+_HEADER = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*([^\n]*)")
+
 
 @dataclass(frozen=True)
 class ReadLimits:
@@ -19,30 +22,55 @@ class ReadLimits:
 
     csv_max_bytes: int = 2**28
     csv_max_lines: int = 5_000_000
+    csv_max_columns: int = 1_000
+    csv_max_record_chars: int = 2**20
+    json_max_bytes: int = 2**24
     catalogue_max_bytes: int = 2**30
     overrides_max_bytes: int = 2**24
 
     def check_size(self, key: str, size: float) -> None:
         """Refuse an object before it is read: by `checkpoint_invalid`, by `configuration` if it is all users'."""
         name = "csv_max_bytes"
-        if key.startswith("catalogue/"):
+        if key.endswith(".json"):
+            name = "json_max_bytes"
+        elif key.startswith("catalogue/"):
             name = "catalogue_max_bytes"
         elif key == "overrides.csv":
             name = "overrides_max_bytes"
-        if size > getattr(self, name):
-            raise self._refusal(key, f"{size:,} bytes", name)
+        self._check(key, size, "bytes", name)
+
+    def check_csv(self, key: str, size: float) -> None:
+        """Refuse a CSV before it is read, whatever its name, by `checkpoint_invalid`."""
+        self._check(key, size, "bytes", "csv_max_bytes")
 
     def checked(self, key: str, body: bytes) -> bytes:
-        """The bytes, if a CSV has not too many lines to be parsed; raises as `check_size`."""
-        if key.endswith(".csv") and (lines := body.count(b"\n")) > self.csv_max_lines:
-            raise self._refusal(key, f"{lines:,} lines", "csv_max_lines")
+        """The bytes, if a CSV, whatever its name, has not too many lines to be parsed; raises as `check_size`."""
+        if not key.endswith((".json", ".parquet")):
+            self.check_lines(key, body)
         return body
 
-    def _refusal(self, key: str, size: str, name: str) -> Failed | Refused:
-        says = f"{key}: it has {size}, and no more than {getattr(self, name):,} are read. "
-        advice = f"Look whether it is what it should be; if so, set {name.upper()} higher."
-        kind, code = (Failed, "checkpoint_invalid") if name.startswith("csv") else (Refused, "configuration")
-        return kind(code, says + advice)  # type: ignore[arg-type]
+    def check_lines(self, key: str, body: bytes) -> None:
+        """Refuse a CSV of too many lines, as `check_size` does."""
+        self._check(key, body.count(b"\n"), "lines", "csv_max_lines")
+
+    def check_header(self, key: str, body: bytes) -> None:
+        """Refuse a CSV with too many columns, or with more lines of header than one, as Polars would read it."""
+        header = _HEADER.match(body)[1]  # type: ignore[index]  # it matches anything
+        if header.count(b'"') % 2:
+            raise Failed("checkpoint_invalid", f"{key}: a quote in its header is not closed on the same line.")
+        self._check(key, header.count(b",") + 1, "columns", "csv_max_columns")
+
+    def _check(self, key: str, size: float, unit: str, name: str) -> None:
+        most = getattr(self, name)
+        if size <= most:
+            return
+        says = (
+            f"{key}: it has {size:,} {unit}, and no more than {most:,} are read. "
+            f"Look whether it is what it should be; if so, set {name.upper()} higher."
+        )
+        if key == "overrides.csv" or key.startswith("catalogue/"):
+            raise Refused("configuration", says)
+        raise Failed("checkpoint_invalid", says)
 
 
 DEFAULT_LIMITS = ReadLimits()
@@ -51,8 +79,13 @@ DEFAULT_LIMITS = ReadLimits()
 class Store(Protocol):
     """Where the checkpoints are: a directory or a bucket. Raises `store_unavailable` or `configuration`."""
 
+    @property
+    def limits(self) -> ReadLimits:
+        """How much is read of an object."""
+        ...
+
     def read(self, key: str) -> bytes | None:
-        """The object's bytes, None where there is no such object; one beyond its `ReadLimits` is refused unread."""
+        """The object's bytes, None where there is no such object; one beyond the limits is refused unread."""
         ...
 
     def write(self, key: str, body: bytes) -> None:

@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     from pipeline.edges.steam_store import SteamStore
 
 OVERRIDES = "overrides.csv"
+FAULTS_TOLD = 20
 
 log = structlog.get_logger()
 
 
 def read_overrides(store: Store) -> pl.DataFrame:
-    """The humans' word, as Overrides; a line that cannot be used is reported and left out."""
+    """The humans' word, as Overrides; a line that cannot be used is left out, and the first of these are reported."""
     rows, faults = overrides(store.read(OVERRIDES))
-    for fault in faults:
+    for fault in faults[:FAULTS_TOLD]:
         log.warning("override skipped", key=OVERRIDES, fault=fault)
+    if len(faults) > FAULTS_TOLD:
+        log.warning("more overrides skipped", key=OVERRIDES, faults=len(faults) - FAULTS_TOLD)
     return rows
 
 

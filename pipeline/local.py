@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Literal
 
 from pydantic import SecretStr
@@ -80,10 +81,11 @@ def _extra() -> Iterator[None]:
 def _usable(folder: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, SubprocessError) as error:
+        why = error if isinstance(error, OSError) else "its PostgreSQL does not start; look whose its files are"
         raise Refused(
             "configuration",
-            f"No database can be embedded in {folder}: {error}. Set DATABASE_URL, or another STORE_URL.",
+            f"No database can be embedded in {folder}: {why}. Set DATABASE_URL, or another STORE_URL.",
         ) from error
 
 

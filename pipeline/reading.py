@@ -30,27 +30,28 @@ from schemas.frames import EnrichedLibrary, RawLibrary
 log = structlog.get_logger()
 
 
-def read_raw(location: str | os.PathLike[str]) -> pl.DataFrame:
+def read_raw(location: str | os.PathLike[str], *, trust: bool = False) -> pl.DataFrame:
     """The raw CSV at a path or `s3://bucket/key`, under whatever name, as RawLibrary.
 
-    A manifest that lies beside it proves it; without one, it has to conform to its schema.
+    A manifest that lies beside it proves it; without one, it has to conform to its schema, and with `trust` too, which
+    is for a file that was edited on purpose.
 
     Raises:
         PipelineError: `checkpoint_invalid` for what is no raw CSV, with the file, the row and the column;
             `configuration` or `store_unavailable` for what cannot be read.
     """
-    return read_at(Settings.read(), os.fspath(location), RawLibrary)
+    return read_at(Settings.read(), os.fspath(location), RawLibrary, trust=trust)
 
 
-def read_enriched(location: str | os.PathLike[str]) -> pl.DataFrame:
+def read_enriched(location: str | os.PathLike[str], *, trust: bool = False) -> pl.DataFrame:
     """The enriched CSV at a path or `s3://bucket/key`, under whatever name, as DecodedLibrary.
 
     Genres and platforms are lists of structs, candidates lists of IGDB ids. Otherwise as `read_raw`.
     """
-    return decode(read_at(Settings.read(), os.fspath(location), EnrichedLibrary))
+    return decode(read_at(Settings.read(), os.fspath(location), EnrichedLibrary, trust=trust))
 
 
-def read_at(settings: Settings, location: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+def read_at(settings: Settings, location: str, model: type[pa.DataFrameModel], *, trust: bool = False) -> pl.DataFrame:
     """The rows of a CSV at any path or `s3://bucket/key`, as the model.
 
     Raises:
@@ -60,9 +61,9 @@ def read_at(settings: Settings, location: str, model: type[pa.DataFrameModel]) -
         bucket, _, key = location.removeprefix("s3://").partition("/")
         if not (location.startswith("s3://") and bucket and key):
             raise Failed("location_refused", f"{location!r} is neither a path nor s3://bucket/key.")
-        return read_copy(wiring.store_at(settings, f"s3://{bucket}"), key, model)
+        return read_copy(wiring.store_at(settings, f"s3://{bucket}"), key, model, trust=trust)
     path = Path(os.path.realpath(Path(location).expanduser()))
-    return read_copy(wiring.store_at(settings, str(path.parent)), path.name, model)
+    return read_copy(wiring.store_at(settings, str(path.parent)), path.name, model, trust=trust)
 
 
 def list_runs(store_url: str | None = None) -> pl.DataFrame:

@@ -80,24 +80,27 @@ async def export(
     )
 
 
-def decide(store: Store, body: bytes, location: str | None = None) -> Decided:
+def decide(store: Store, body: bytes, location: str | None = None, *, trust: bool = False) -> Decided:
     """Take an edited file's decisions into overrides.csv; a line that cannot be used is skipped, and told.
 
-    They are about the runs that the file names, or about the run of a raw or an enriched CSV alone.
+    They are about the runs that the file names, or about the run of a raw or an enriched CSV alone. A raw CSV that was
+    edited itself is read if it is to be trusted.
 
     Raises:
         Failed: `checkpoint_invalid`, `location_refused`. Nothing is written then.
+        Refused: `configuration`, where overrides.csv is of another form. Nothing is written then.
         Retryable: `store_unavailable`, also when others write overrides.csv all the time.
     """
     if missing := lacking(body):
         raise Failed(
-            "checkpoint_invalid", f"The file lacks the column {', '.join(missing)}: is it one of review export?"
+            "checkpoint_invalid",
+            f"The file lacks the column {', '.join(missing)}. Give the one of review export, saved as CSV.",
         )
     made, faults = decisions(body)
     if location is not None:
         key = _raw(store.key_of(location)).key
         made = [decision.model_copy(update={"checkpoint": key}) for decision in made]
-    taken, strangers = _of_their_runs(store, made)
+    taken, strangers = _of_their_runs(store, made, trust=trust)
     _write_overrides(store, [decision for _, decision in taken])
     appids = {decision.appid for _, decision in taken}
     return Decided(len(appids), sorted([*faults, *strangers]), list(dict.fromkeys(raw for raw, _ in taken)))
@@ -129,7 +132,9 @@ async def _search(igdb: Igdb, asked: pl.DataFrame, progress: Progress) -> _Answe
     return _Answers(rows, names.keys() - rows.keys())
 
 
-def _of_their_runs(store: Store, made: Iterable[Decision]) -> tuple[list[tuple[Checkpoint, Decision]], list[Fault]]:
+def _of_their_runs(
+    store: Store, made: Iterable[Decision], *, trust: bool
+) -> tuple[list[tuple[Checkpoint, Decision]], list[Fault]]:
     """The decisions with the raw CSVs that hold their apps; those whose run has no such app are faults."""
     owned: dict[Checkpoint, set[int]] = {}
     taken: list[tuple[Checkpoint, Decision]] = []
@@ -141,7 +146,7 @@ def _of_their_runs(store: Store, made: Iterable[Decision]) -> tuple[list[tuple[C
             faults.append(Fault(decision.line, f"checkpoint: {error.message} Or say which CSV it is about."))
             continue
         if raw not in owned:
-            owned[raw] = set(read_checkpoint(store, raw, RawLibrary).rows["appid"])
+            owned[raw] = set(read_checkpoint(store, raw, RawLibrary, trust=trust).rows["appid"])
         if decision.appid in owned[raw]:
             taken.append((raw, decision))
         else:

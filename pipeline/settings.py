@@ -67,8 +67,13 @@ class Settings(BaseSettings):
     http_timeout_seconds: float = Field(default=20, gt=0, description="Of each step of a request")
     http_answer_seconds: float = Field(default=120, gt=0, description="Of one whole answer")
     http_max_bytes: int = Field(default=2**25, gt=0, description="Of one answer, unpacked")
-    csv_max_bytes: int = Field(default=2**28, gt=0, description="Of a CSV or a manifest that is read")
+    csv_max_bytes: int = Field(default=2**28, gt=0, description="Of a CSV that is read")
     csv_max_lines: int = Field(default=5_000_000, gt=0, description="Of a CSV; a summary may have several")
+    csv_max_columns: int = Field(default=1_000, gt=0, description="Polars takes a second for a header of 100,000")
+    csv_max_record_chars: int = Field(
+        default=2**20, gt=0, description="A hundred times those of a game with all its text"
+    )
+    json_max_bytes: int = Field(default=2**24, gt=0, description="Of a manifest, or a record of a backfill")
     catalogue_max_bytes: int = Field(default=2**30, gt=0, description="Of one of the catalogue's files")
     overrides_max_bytes: int = Field(default=2**24, gt=0, description="Of overrides.csv")
     retry_attempts: int = Field(default=5, ge=1)

@@ -1,11 +1,17 @@
 """The file beside each CSV that says what is in it and where it came from."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+
+Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+"""Beyond it, neither every program that reads JSON nor a sum of them in 64 bits could be trusted."""
+
+Time = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
+"""Whose year in UTC is one that Python knows."""
 
 
 class Source(BaseModel):
@@ -33,12 +39,12 @@ class Manifest(BaseModel):
     user_id: str
     run_id: str
     key: str
-    rows: int
-    bytes: int
+    rows: Count
+    bytes: Count
     sha256: str
     input: Source | None
-    counts: dict[str, int]
-    requests: int
-    started_at: datetime
-    finished_at: datetime
-    seconds: float
+    counts: dict[str, Count]
+    requests: Count
+    started_at: Time
+    finished_at: Time
+    seconds: Annotated[float, Field(allow_inf_nan=False)]

@@ -4,6 +4,7 @@ The only outcomes are a result, rows set aside, or one of our own errors; whatev
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -18,6 +19,7 @@ import polars as pl
 from pipeline import stages
 from pipeline.catalogue_files import CatalogueFiles
 from pipeline.checkpoints import read_checkpoint
+from pipeline.contract import DEFAULT_LIMITS, ReadLimits
 from pipeline.edges.igdb import Igdb
 from pipeline.edges.pace import Rhythm
 from pipeline.edges.patience import Patience
@@ -31,6 +33,7 @@ from pipeline.frames.decisions import merged
 from pipeline.frames.overrides import overrides
 from pipeline.knowledge import Knowledge
 from pipeline.layout import checkpoint, raw_checkpoint
+from pipeline.reading import runs_in
 from pipeline.review import decide, export
 from pipeline.steam_id import parse_steam_id
 from pipeline.sync import sync
@@ -38,7 +41,7 @@ from pipeline.wiring import parse_event
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent, StageEvent
 from schemas.frames import EnrichedLibrary, RawLibrary
 from tests.enrichments import LONG
-from tests.hostile_inputs import BYTES, altered, answer, changed, text, value
+from tests.hostile_inputs import BYTES, SCALARS, altered, answer, changed, text, value
 
 HOSTILE = 0.4
 Answers = dict[str, httpx.Response]
@@ -57,9 +60,10 @@ ENRICHED_CSV = (
 ).encode()
 MANIFEST = (
     b'{"schema_version":1,"stage":"fetch","user_id":"user-1","run_id":"r","key":"imports/user-1/x-raw.csv","rows":2,'
-    b'"bytes":3,"sha256":"0","input":null,"counts":{},"requests":1,"started_at":"2026-11-23T03:17:49Z",'
+    b'"bytes":3,"sha256":"0","input":null,"counts":{"games":2,"rejected":0},"requests":1,"started_at":"2026-11-23T03:17:49Z",'
     b'"finished_at":"2026-11-23T03:17:49Z","seconds":1.5}'
 )
+TIMES = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00")
 STEAM_IDS = (
     *(ACCOUNT, "STEAM_0:0:11101", "[U:1:22202]", "s.team/p/gvc-bh", "https://steamcommunity.com/id/gabelogannewell/"),
     *(
@@ -115,9 +119,14 @@ class Memory:
     """A store in memory; what is put there behind its back may be hostile."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
+    limits: ReadLimits = DEFAULT_LIMITS
 
     def read(self, key: str) -> bytes | None:
-        return self.objects.get(key)
+        body = self.objects.get(key)
+        if body is None:
+            return None
+        self.limits.check_size(key, len(body))
+        return self.limits.checked(key, body)
 
     def write(self, key: str, body: bytes) -> None:
         self.objects[key] = body
@@ -201,7 +210,20 @@ def _csv(body: bytes) -> None:
 
 
 def _manifest(body: bytes) -> None:
-    read_checkpoint(Memory({RAW.key: RAW_CSV, RAW.manifest_key: body}), RAW, RawLibrary)
+    """One bad manifest keeps nobody from listing the runs."""
+    store = Memory({RAW.key: RAW_CSV, RAW.manifest_key: body})
+    assert runs_in(store).height <= 1
+    read_checkpoint(store, RAW, RawLibrary)
+
+
+def _make_manifest(random: Random) -> bytes:
+    """Of half of them one value alone is odd."""
+    if random.random() < 0.5:
+        return _bytes(MANIFEST)(random)
+    manifest = json.loads(MANIFEST)
+    part = random.choice((manifest, manifest, manifest["counts"]))
+    part[random.choice(list(part))] = random.choice((*SCALARS, *TIMES))
+    return json.dumps(manifest).encode()
 
 
 def _fetch(answers: Answers) -> None:
@@ -338,7 +360,7 @@ KINDS = {
     "locations": Kind(_text(*LOCATIONS), _location),
     "overrides": Kind(_bytes(OVERRIDES), _overrides),
     "review sheets": Kind(_bytes(SHEET, SHEET.decode().encode("utf-16")), _sheet),
-    "manifests": Kind(_bytes(MANIFEST), _manifest),
+    "manifests": Kind(_make_manifest, _manifest),
     "CSVs": Kind(_bytes(RAW_CSV, RAW_CSV, RAW_CSV, ENRICHED_CSV), _csv),
     "Steam answers": Kind(_answers(STEAM), _fetch),
     "IGDB and store answers": Kind(_answers(IGDB), _enrich),

@@ -127,9 +127,9 @@ def test_an_edited_file_is_read_on_purpose_only(steam_import: SteamImport, datab
     refused = steam_import("enrich", raw)
     assert refused.status == 1
     assert (
-        f"If it was edited on purpose, give --trust. Make it anew: steam-import fetch STEAM_ID --user {USER}\n"
-        in refused.err
-    )
+        "If it was edited on purpose, give --trust (in Python trust=True). "
+        f"Make it anew: steam-import fetch STEAM_ID --user {USER}\n"
+    ) in refused.err
     trusted = steam_import("enrich", raw, "--trust")
     assert trusted.status == 0
     assert "trusted a file that its manifest does not prove" in trusted.err
@@ -144,4 +144,7 @@ def test_an_edited_file_is_read_on_purpose_only(steam_import: SteamImport, datab
     assert steam_import("review", "export", enriched).status == 1
     assert b"Nobody Does" in steam_import("review", "export", enriched, "--trust").out.encode()
     assert steam_import("load", enriched, "--trust").status == 0
+    Path("sheet.csv").write_text(f"appid,action,igdb_id,note,checkpoint\n440,ignore,,,{Path(raw).name}\n")
+    assert "give --trust" in steam_import("review", "apply", "sheet.csv", raw).err
+    assert steam_import("review", "apply", "sheet.csv", raw, "--trust").status == 0
     assert ("Nobody Does",) in rows_of(database, "ImportedGame", "name")

@@ -112,6 +112,14 @@ def test_a_copy_is_proven_by_the_manifest_that_was_copied_with_it() -> None:
     assert "Game 73" in read_enriched(copy)["igdb_name"]
 
 
+def test_an_edited_file_is_read_on_purpose_only() -> None:
+    for read, edited in ((read_raw, write(OLD, RAW)), (read_enriched, write(OLD.enriched, ENRICHED))):
+        edited.write_text(edited.read_text().replace("620", "621"))
+        with pytest.raises(PipelineError, match="trust=True"):
+            read(edited)
+        assert read(edited, trust=True)["appid"].to_list() == [621, 400, 10]
+
+
 def test_what_lies_beside_a_file_and_is_no_manifest_is_named() -> None:
     copy = written("games.csv", ENRICHED)
     Path("games.json").write_text("[]")
@@ -208,6 +216,25 @@ def test_a_manifest_that_is_none_is_reported_and_its_run_left_out(capsys: pytest
     write(NEW, RAW).with_suffix(".json").write_text("{}")
     assert list_runs("data")["timestamp"].to_list() == [OLD.stem]
     assert f"{NEW.stem}-raw.json is not a manifest" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"rows": 2**63},
+        {"rows": -1},
+        {"requests": True},
+        {"counts": {"matched": 10**30}},
+        {"seconds": "inf"},
+        {"started_at": "0001-01-01T00:00:00+14:00"},
+    ],
+    ids=str,
+)
+def test_a_number_that_nobody_counts_to_hides_its_own_run_alone(said: dict[str, object]) -> None:
+    write(OLD, RAW)
+    manifest = write(NEW, RAW).with_suffix(".json")
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | said))
+    assert list_runs("data")["timestamp"].to_list() == [OLD.stem]
 
 
 def planned(run_id: str) -> PlanRecord:

@@ -119,6 +119,14 @@ def test_a_copy_that_is_cut_off_is_refused(report: Report) -> None:
 def test_a_csv_that_disagrees_with_its_manifest_is_refused(report: Report) -> None:
     pl.read_csv(IN_STORE, infer_schema=False).head(1).write_csv(IN_STORE)
     assert "is not the file that" in report(IN_STORE).err
+    assert report(IN_STORE, "--trust").status == 0
+
+
+def test_an_edited_copy_is_read_on_purpose_only(report: Report) -> None:
+    COPY.with_suffix(".json").write_bytes(Path(IN_STORE).with_suffix(".json").read_bytes())
+    COPY.write_bytes(COPY.read_bytes().replace(b"Nobody", b"Somebody"))
+    assert "give --trust" in report(str(COPY)).err
+    assert report(str(COPY), "--trust").status == 0
 
 
 def test_a_location_of_another_store_is_refused(report: Report) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import polars as pl
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
 from pipeline.cli import main
@@ -21,12 +22,14 @@ from pipeline.errors import Failed, Retryable
 from pipeline.frames.library import library
 from pipeline.frames.overrides import overrides
 from pipeline.frames.spreadsheet import records
+from pipeline.knowledge import read_overrides
 from pipeline.layout import checkpoint, raw_checkpoint
 from pipeline.review import Decided, decide
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from schemas.frames import EnrichedLibrary
 from tests.database_fixtures import NewDatabase, fetch
+from tests.hostile import Memory
 from tests.lambda_fixtures import ACCOUNT, QUICK_SETTINGS, USER, set_only
 from tests.stores import opened
 
@@ -93,7 +96,7 @@ def exported(steam_import: SteamImport, enriched: str, *arguments: str) -> dict[
 
 
 def sheet() -> dict[int, dict[str, str]]:
-    return {int(record.cells["appid"]): record.cells for record in records(SHEET.read_bytes())}
+    return {int(record.cells["appid"]): dict(record.cells) for record in records(SHEET.read_bytes())}
 
 
 def fill_in(separator: str = ",", **cells: dict[int, str]) -> None:
@@ -190,6 +193,9 @@ def test_bad_lines_are_told_and_skipped_and_the_rest_counts(steam_import: SteamI
     assert "link" not in overridden()
     assert "999060" in told[2]
     assert verdicts(enriched)[UNKNOWN] == ("IGNORED", "override", None)
+    SHEET.write_text("appid,action,igdb_id,note\n" + "x,ignore,,\n" * 30)
+    told = steam_import("review", "apply", str(SHEET)).err.splitlines()
+    assert (len(told), told[-1]) == (21, "and 10 lines more")
 
 
 def test_an_app_that_is_filtered_and_would_not_be_any_more_is_listed_and_proposed_as_a_game(
@@ -393,6 +399,27 @@ def test_nothing_is_written_when_a_run_is_gone(store: Store) -> None:
     with pytest.raises(Failed, match="no such file"):
         deciding(store, 1)
     assert store.read("overrides.csv") is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"PK\x03\x04\x14\0\6\0\x08\0\n\0", id="Excel's own format"),
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\n \r\n\n", id="blank lines"),
+    ],
+)
+def test_what_is_no_csv_is_refused_with_how_to_save_it(body: bytes) -> None:
+    with pytest.raises(Failed, match="saved as CSV") as refused:
+        decide(Memory(), body)
+    assert refused.value.code == "checkpoint_invalid"
+
+
+def test_of_many_bad_overrides_the_first_are_told_and_the_others_counted() -> None:
+    with capture_logs() as logs:
+        assert read_overrides(Memory({"overrides.csv": b"x,\n" * 1_000})).is_empty()
+    assert [entry["event"] for entry in logs] == ["override skipped"] * 20 + ["more overrides skipped"]
+    assert (logs[0]["fault"][:7], logs[-1]["faults"]) == ("line 1:", 980)
 
 
 def test_a_run_of_another_place_is_a_fault(store: Store) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.contract import Store
+from pipeline.contract import ReadLimits, Store
 from pipeline.errors import Retryable
 
 SOME_BYTES = 20
@@ -22,6 +22,10 @@ class Watched:
     is_carried_out: bool = False
     is_kill: bool = False
     calls: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def limits(self) -> ReadLimits:
+        return self.store.limits
 
     def _call(self, name: str, key: str, call: Callable[[], Any]) -> Any:
         self.calls.append((name, key))

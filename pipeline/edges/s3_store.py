@@ -58,7 +58,7 @@ class S3Store:
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._limits = limits
+        self.limits = limits
 
     def read(self, key: str) -> bytes | None:
         """The object's bytes, None where there is none."""
@@ -68,8 +68,8 @@ class S3Store:
             except self._client.exceptions.NoSuchKey:
                 return None
             with contextlib.closing(found["Body"]) as body:
-                self._limits.check_size(key, found.get("ContentLength", inf))
-                return self._limits.checked(key, body.read())
+                self.limits.check_size(key, found.get("ContentLength", inf))
+                return self.limits.checked(key, body.read())
 
     def write(self, key: str, body: bytes) -> None:
         """Put the object."""

@@ -46,7 +46,7 @@ class DirectoryStore:
     def __init__(self, root: Path, limits: ReadLimits = DEFAULT_LIMITS) -> None:
         # As it is spelled, without `..`: a location is compared by its spelling.
         self._root = Path(os.path.normpath(root.expanduser().absolute()))
-        self._limits = limits
+        self.limits = limits
 
     def read(self, key: str) -> bytes | None:
         """The file's bytes, None where there is none."""
@@ -60,8 +60,8 @@ class DirectoryStore:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     raise FileExistsError(errno.EEXIST, "it is not a file")
-                self._limits.check_size(key, status.st_size)
-                return self._limits.checked(key, file.read(status.st_size))
+                self.limits.check_size(key, status.st_size)
+                return self.limits.checked(key, file.read(status.st_size))
 
     def write(self, key: str, body: bytes) -> None:
         """Write beside the file, flush to the disk, then rename over it: at once, and for good."""

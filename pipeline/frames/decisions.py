@@ -1,6 +1,7 @@
 """What people decided in a review: out of the file that they filled in, and into the lines of overrides.csv."""
 
 import csv
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from operator import attrgetter
@@ -8,7 +9,8 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from pipeline.frames.spreadsheet import Record, records, whole_number
+from pipeline.frames.overrides import require_form
+from pipeline.frames.spreadsheet import Record, columns, records, whole_number
 from schemas.overrides import HEADER
 from schemas.review import Decision
 
@@ -27,6 +29,7 @@ class Fault(NamedTuple):
 def decisions(body: bytes) -> tuple[list[Decision], list[Fault]]:
     """The lines of an edited file that decide something, and those that cannot; of an app's lines the last counts."""
     made: dict[tuple[int, str], Decision] = {}
+    standing: dict[int, list[Decision]] = defaultdict(list)
     faults: list[Fault] = []
     for record in records(body):
         try:
@@ -35,22 +38,26 @@ def decisions(body: bytes) -> tuple[list[Decision], list[Fault]]:
             faults.append(Fault(record.line, _why(error)))
             continue
         if decision:
-            faults += _contradiction(decision, made.values())
+            faults += _overruled(decision, standing[decision.appid])
             made[decision.appid, decision.checkpoint] = decision
     return sorted(made.values(), key=attrgetter("line")), sorted(faults)
 
 
 def lacking(body: bytes) -> list[str]:
-    """The columns that an edited file must have and does not."""
-    first = next((record for record in records(body) if not record.fault), None)
-    return [name for name in HEADER if first and name not in first.cells]
+    """The columns that an edited file must have and does not: all of them, where it is no CSV."""
+    header = columns(body)
+    return [name for name in HEADER if name not in header]
 
 
 def merged(body: bytes | None, decisions: Sequence[Decision]) -> bytes:
     """overrides.csv with these decisions: each in the place of its app's former line, or at the end.
 
     A blank note leaves the former one; a line that says the same already, and every other app's, stays as it is.
+
+    Raises:
+        Refused: `configuration`, as `require_form`.
     """
+    require_form(body or b"")
     ending = b"\r\n" if body and b"\r\n" in body else b"\n"
     bom, text = (_BOM, body.removeprefix(_BOM)) if body and body.startswith(_BOM) else (b"", body or b"")
     lines = text.splitlines(keepends=True) or [_line(HEADER, ending)]
@@ -67,7 +74,7 @@ def _decision(record: Record) -> Decision | None:
     """What a record decides; None for nothing. Raises ValueError."""
     if record.fault:
         raise ValueError(record.fault)
-    cells = {name: cell.strip() for name, cell in record.cells.items()}
+    cells = {name: record.cells.get(name, "").strip() for name in (*HEADER, "checkpoint")}
     action, igdb_id = cells["action"].casefold(), whole_number(cells["igdb_id"])
     if not action and not igdb_id:
         return None
@@ -80,15 +87,20 @@ def _decision(record: Record) -> Decision | None:
             "igdb_id": igdb_id,
             "note": " ".join(cells["note"].split()),
             "line": record.line,
-            "checkpoint": cells.get("checkpoint", ""),
+            "checkpoint": cells["checkpoint"],
         }
     )
 
 
-def _contradiction(decision: Decision, earlier: Iterable[Decision]) -> list[Fault]:
-    others = [each for each in earlier if each.appid == decision.appid and each.columns() != decision.columns()]
+def _overruled(decision: Decision, standing: list[Decision]) -> list[Fault]:
+    """The faults of the lines about an app that stood, if the decision is another; it stands now."""
+    former = []
+    if standing and standing[0].columns() != decision.columns():
+        former = standing.copy()
+        standing.clear()
+    standing.append(decision)
     why = f"line {decision.line} decides otherwise about appid {decision.appid}, and counts"
-    return [Fault(other.line, why) for other in others]
+    return [Fault(other.line, why) for other in former]
 
 
 def _why(error: ValueError) -> str:

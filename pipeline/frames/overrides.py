@@ -1,23 +1,33 @@
 """The humans' word: `overrides.csv`, a line an app."""
 
 import csv
+import re
 from collections.abc import Iterator
 from io import StringIO
 
 import polars as pl
 from pydantic import ValidationError
 
+from pipeline.errors import Refused
 from schemas.frames import Overrides
 from schemas.overrides import HEADER, Override
 
 SCHEMA = {name: column.dtype.type for name, column in Overrides.to_schema().columns.items()}
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_OTHER_FORM = re.compile(rb"(?:\xef\xbb\xbf)?\s*\"?(?:appid|[0-9]+)\"?\s*[;\t]|.?\0", re.IGNORECASE)
+"""A first line with other separators than commas, or half of it NUL, as UTF-16 is without its mark."""
 
 
 def overrides(body: bytes | None) -> tuple[pl.DataFrame, list[str]]:
     """The lines of overrides.csv as (Overrides, a sentence for each line that was skipped); of an app's lines the last.
 
     A line is a record, quoted or not: a quote that is never closed spoils its own line and no other.
+
+    Raises:
+        Refused: `configuration`, as `require_form`.
     """
+    require_form(body or b"")
     faults: list[str] = []
     rows: dict[int, Override] = {}
     for number, fields in _lines(body or b"", faults):
@@ -30,6 +40,16 @@ def overrides(body: bytes | None) -> tuple[pl.DataFrame, list[str]]:
             faults.append(f"line {number}: appid {row.appid} stands above already; this line counts")
         rows[row.appid] = row
     return pl.DataFrame([row.columns() for row in rows.values()], schema=SCHEMA), faults
+
+
+def require_form(body: bytes) -> None:
+    """Refuse overrides.csv as a whole, by `configuration`, where it is of a form in which no line of it would count."""
+    if body.startswith(_UTF16) or _OTHER_FORM.match(body):
+        raise Refused(
+            "configuration",
+            "overrides.csv has to be in UTF-8 and with commas, and it is not, so nothing that was decided would count. "
+            "Save it as CSV UTF-8 (comma delimited).",
+        )
 
 
 def no_overrides() -> pl.DataFrame:

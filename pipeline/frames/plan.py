@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from pipeline.errors import Refused
-from pipeline.frames.spreadsheet import records
+from pipeline.frames.spreadsheet import columns, records
 from pipeline.steam_id import Vanity, parse_steam_id
 from schemas.backfill import ListedUsers, RefusedUsers
 from schemas.events import USER_ID
@@ -73,19 +73,18 @@ def estimate(users: int, known_apps: int, steam_requests_per_second: float) -> E
 
 
 def _lines(body: bytes) -> pl.DataFrame:
-    columns: dict[str, list[Any]] = {name: [] for name in _PARSED}
-    header: set[str] = set()
+    parsed: dict[str, list[Any]] = {name: [] for name in _PARSED}
     for line, cells, fault in records(body):
-        header |= cells.keys()
         steam_id64 = cells.get("steam_id64", "").strip()
         values = (line, cells.get("user_id", "").strip(), steam_id64, fault or None, *_account(steam_id64))
-        for column, value in zip(columns.values(), values, strict=True):
+        for column, value in zip(parsed.values(), values, strict=True):
             column.append(value)
-    if not columns["line"]:
+    if not parsed["line"]:
         raise Refused("bad_event", "The list holds no users. Give a CSV with the columns user_id and steam_id64.")
+    header = columns(body)
     if lacking := [name for name in COLUMNS if name not in header]:
         raise Refused("bad_event", f"The list lacks the column {' and '.join(lacking)}; its first line names them.")
-    return pl.DataFrame(columns, schema=_PARSED)
+    return pl.DataFrame(parsed, schema=_PARSED)
 
 
 def _account(text: str) -> tuple[str | None, str | None]:

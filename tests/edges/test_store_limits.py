@@ -12,7 +12,9 @@ from pipeline.edges.store import DirectoryStore, open_store
 from pipeline.errors import Failed, PipelineError, Refused
 from tests.stores import BUCKET, QUICK, local_s3
 
-LIMITS = ReadLimits(csv_max_bytes=30, csv_max_lines=5, catalogue_max_bytes=20, overrides_max_bytes=10)
+LIMITS = ReadLimits(
+    csv_max_bytes=30, csv_max_lines=5, json_max_bytes=15, catalogue_max_bytes=20, overrides_max_bytes=10
+)
 KEY = "imports/user-1/20261123T031749Z-raw.csv"
 
 
@@ -29,7 +31,9 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     ("key", "most", "code", "setting"),
     [
         (KEY, 30, "checkpoint_invalid", "CSV_MAX_BYTES"),
-        (KEY.replace(".csv", ".json"), 30, "checkpoint_invalid", "CSV_MAX_BYTES"),
+        (KEY.replace(".csv", ".json"), 15, "checkpoint_invalid", "JSON_MAX_BYTES"),
+        ("backfills/a/plan.json", 15, "checkpoint_invalid", "JSON_MAX_BYTES"),
+        ("catalogue/sync.json", 15, "configuration", "JSON_MAX_BYTES"),
         ("catalogue/apps.parquet", 20, "configuration", "CATALOGUE_MAX_BYTES"),
         ("catalogue/new/a.parquet", 20, "configuration", "CATALOGUE_MAX_BYTES"),
         ("overrides.csv", 10, "configuration", "OVERRIDES_MAX_BYTES"),
@@ -46,10 +50,11 @@ def test_an_object_is_read_up_to_its_limit(store: Store, key: str, most: int, co
     assert refused.value.message == f"{says}Look whether it is what it should be; if so, set {setting} higher."
 
 
-def test_a_csv_of_too_many_lines_is_refused(store: Store) -> None:
-    store.write(KEY, b"\n" * 6)
+@pytest.mark.parametrize("key", [KEY, "lists/users.txt"])
+def test_a_csv_of_too_many_lines_is_refused_whatever_its_name(store: Store, key: str) -> None:
+    store.write(key, b"\n" * 6)
     with pytest.raises(Failed, match="it has 6 lines"):
-        store.read(KEY)
+        store.read(key)
 
 
 def test_a_pipe_is_no_file_and_is_not_waited_for(tmp_path: Path) -> None:

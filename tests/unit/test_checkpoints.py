@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -325,6 +326,11 @@ def test_a_bad_manifest_is_refused_by_name(folder: Folder, change: Callable[[byt
     assert why in refusal.message
 
 
+def amend(folder: Folder, **said: object) -> None:
+    """Change what the manifest says."""
+    folder.store.write(RAW.manifest_key, json.dumps(folder.manifest() | said).encode())
+
+
 def disagree(folder: Folder, checkpoint: Checkpoint = RAW) -> None:
     """Leave a CSV that was edited after its manifest."""
     write_checkpoint(folder.store, checkpoint, library("One"), pl.DataFrame(), MAKING)
@@ -345,19 +351,42 @@ def test_an_edited_file_is_refused_with_the_command_that_makes_it_anew(
     disagree(folder, checkpoint)
     with pytest.raises(PipelineError) as refused:
         read_checkpoint(folder.store, checkpoint, RawLibrary)
-    says = f"If it was edited on purpose, give --trust. Make it anew: {command.format(tmp_path)}"
+    says = f"If it was edited on purpose, give --trust (in Python trust=True). Make it anew: {command.format(tmp_path)}"
     assert refused.value.message.endswith(says)
 
 
-@pytest.mark.parametrize("version", [b"0", b"1", b"2"])
-def test_an_edited_file_is_read_if_trusted_whatever_its_manifest_says(folder: Folder, version: bytes) -> None:
+def test_an_edited_file_is_read_if_trusted(folder: Folder) -> None:
     disagree(folder)
-    body = folder.store.read(RAW.manifest_key) or b""
-    folder.store.write(RAW.manifest_key, body.replace(b'"schema_version": 1', b'"schema_version": ' + version))
     with capture_logs() as logs:
         rows = read_checkpoint(folder.store, RAW, RawLibrary, trust=True).rows
     assert rows["name"].to_list() == ["Two"]
     assert [(entry["log_level"], entry["key"]) for entry in logs] == [("warning", RAW.key)]
+
+
+@pytest.mark.parametrize("version", [0, 2, 10**4_000])
+def test_a_manifest_of_another_version_is_refused_whoever_trusts_the_file(folder: Folder, version: int) -> None:
+    disagree(folder)
+    amend(folder, schema_version=version)
+    for trust in (False, True):
+        with pytest.raises(PipelineError, match="schema version") as refused:
+            read_checkpoint(folder.store, RAW, RawLibrary, trust=trust)
+        assert "trust" not in refused.value.message
+        assert len(refused.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        pytest.param("rows", f"it has 1 rows, and {RAW.manifest_key} tells of 2", id="rows"),
+        pytest.param("bytes", f"it is not the file that {RAW.manifest_key} describes", id="bytes"),
+        pytest.param("sha256", f"it is not the file that {RAW.manifest_key} describes", id="sha256"),
+    ],
+)
+def test_each_proof_counts_alone(folder: Folder, field: str, why: str) -> None:
+    write(folder, library("One"))
+    assert folder.read().height == 1
+    amend(folder, **{field: "0" * 64 if field == "sha256" else folder.manifest()[field] + 1})
+    assert why in folder.refusal().message
 
 
 @pytest.mark.parametrize(
@@ -399,11 +428,53 @@ def test_a_csv_beyond_its_limits_is_refused_by_name(tmp_path: Path, body: bytes,
     assert why in limited.refusal().message
 
 
-def test_a_header_or_a_line_as_wide_as_a_file_is_refused_at_once(folder: Folder) -> None:
-    folder.put(b"," * 10_000 + b"\n")
-    assert "its header is wider than 1000 columns" in folder.refusal().message
-    folder.put(HEADER.encode() + b"\n" + b"," * 2_000_000 + b"\n")
-    assert "a line is longer than 1,048,576 characters" in folder.refusal().message
+WIDE = "columns, and no more than 1,000 are read"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        pytest.param(b"," * 10_000 + b"\n", WIDE, id="header"),
+        pytest.param(b"\n\r\n" + b"," * 10_000 + b"\n", WIDE, id="header behind blank lines"),
+        pytest.param((b'"\n"' + b"," * 900_000) * 6 + b"\n", "not closed on the same line", id="header of many lines"),
+        pytest.param(f"{HEADER}\n".encode() + b"," * 2_000_000 + b"\n", "longer than 1,048,576", id="line"),
+        pytest.param(f"{HEADER}\n".encode() + (b'"\n"' + b"," * 900_000) * 6 + b"\n", "longer than", id="record"),
+    ],
+)
+@pytest.mark.parametrize("is_proven", [False, True], ids=["without manifest", "with manifest"])
+def test_a_header_or_a_record_as_wide_as_a_file_is_refused_at_once(
+    folder: Folder, body: bytes, why: str, *, is_proven: bool
+) -> None:
+    folder.put(body)
+    if is_proven:
+        write(folder, library("One"))
+        amend(folder, bytes=len(body), sha256=sha256(body).hexdigest())
+        folder.put(body)
+    began = time.perf_counter()
+    refusal = folder.refusal()
+    assert refusal.code == "checkpoint_invalid"
+    assert why in refusal.message or (is_proven and "longer" in why)
+    assert time.perf_counter() - began < 2
+
+
+def test_a_header_that_is_none_of_ours_is_refused_before_its_rows_are_read(folder: Folder) -> None:
+    body = b"," * 990 + b"\n" + b"x\n" * 200_000
+    write(folder, library("One"))
+    amend(folder, bytes=len(body), sha256=sha256(body).hexdigest())
+    folder.put(body)
+    began = time.perf_counter()
+    assert "it lacks the column user_id" in folder.refusal().message
+    assert time.perf_counter() - began < 2
+
+
+def test_how_wide_a_csv_may_be_is_a_setting(tmp_path: Path) -> None:
+    for limits, setting in (
+        (ReadLimits(csv_max_columns=11), "set CSV_MAX_COLUMNS higher"),
+        (ReadLimits(csv_max_record_chars=200), "line 2: a record is longer than 200 characters"),
+    ):
+        limited = Folder(DirectoryStore(tmp_path, limits))
+        limited.put(f"{HEADER}\n{ROW}{'x' * 200}\n")
+        assert setting in limited.refusal().message
 
 
 def test_rows_of_another_user_are_refused_and_the_user_named(folder: Folder) -> None:

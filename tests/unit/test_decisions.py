@@ -1,5 +1,8 @@
+import time
+
 import pytest
 
+from pipeline.errors import Refused
 from pipeline.frames.decisions import Fault, decisions, lacking, merged
 from pipeline.frames.overrides import overrides
 from schemas.review import Decision
@@ -65,9 +68,23 @@ def test_of_two_words_about_an_app_the_last_counts_and_the_first_is_told() -> No
     assert decisions(edited("620,a,ignore,,", "620,a,ignore,,"))[1] == []
 
 
+def test_what_stands_is_overruled_once_and_by_its_app_alone() -> None:
+    lines = (
+        f"620,a,{action},,,imports/u/{number}-raw.csv\n"
+        for number, action in enumerate(("game", "game", "ignore", "game"))
+    )
+    faults = decisions(HEADER + "".join(lines).encode())[1]
+    assert [(fault.line, fault.why.split()[1]) for fault in faults] == [(2, "4"), (3, "4"), (4, "5")]
+    began = time.perf_counter()
+    assert len(decisions(edited(*(f"{appid},a,ignore,," for appid in range(1, 8_000))))[0]) == 7_999
+    assert time.perf_counter() - began < 2
+
+
 def test_columns_that_are_gone_are_named() -> None:
     assert lacking(b"appid,name\n620,Portal 2\n") == ["action", "igdb_id", "note"]
     assert lacking(b"a,b\n1,2\n") == ["appid", "action", "igdb_id", "note"]
+    for body in (b"", b"\n \n", b"PK\x03\x04\x14\0", b'"appid,name'):
+        assert lacking(body) == ["appid", "action", "igdb_id", "note"]
     assert lacking(HEADER) == lacking(edited("620,a,,,")) == []
 
 
@@ -107,3 +124,9 @@ def test_the_same_decisions_merged_again_change_nothing() -> None:
 
 def test_a_file_without_a_header_or_with_a_byte_order_mark_is_merged_too() -> None:
     assert merged(b"\xef\xbb\xbf620,ignore,,x\n", [decide(620, "game")]) == b"\xef\xbb\xbf620,game,,x\n"
+
+
+@pytest.mark.parametrize("body", [OTHERS.decode("latin-1").encode("utf-16"), OTHERS.replace(b",", b";")])
+def test_nothing_is_added_to_a_file_of_another_form(body: bytes) -> None:
+    with pytest.raises(Refused, match=r"overrides\.csv has to be in UTF-8 and with commas"):
+        merged(body, [decide(620, "ignore")])

@@ -1,8 +1,9 @@
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from pipeline.errors import Refused
 from pipeline.frames.overrides import forced_pairs, no_overrides, overrides
 from schemas.frames import ExternalGames, Overrides
 
@@ -130,10 +131,22 @@ def test_a_note_that_is_no_utf8_spoils_nothing(note: str, encoding: str) -> None
     assert read(f"{HEADER}400,match,71,{note}\n".encode(encoding)) == ([(400, "match", 71)], [])
 
 
-def test_a_file_in_another_encoding_spoils_its_lines_and_not_the_stage() -> None:
-    rows, faults = read((HEADER + GOOD).encode("utf-16"))
-    assert rows == []
-    assert faults
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param((HEADER + GOOD).encode("utf-16"), id="UTF-16"),
+        pytest.param((HEADER + GOOD).encode("utf-16-be"), id="UTF-16 without its mark"),
+        pytest.param((HEADER + GOOD).encode("utf-16-le"), id="UTF-16 of little endians without its mark"),
+        pytest.param((HEADER + GOOD).encode("utf-32"), id="UTF-32"),
+        pytest.param((HEADER + GOOD).replace(",", ";").encode(), id="semicolons"),
+        pytest.param(GOOD.replace(",", ";").encode(), id="semicolons without header"),
+        pytest.param(("\ufeff" + HEADER + GOOD).replace(",", "\t").encode(), id="tabs"),
+        pytest.param(b'"appid";"action";"igdb_id";"note"\r\n', id="semicolons and quotes"),
+    ],
+)
+def test_a_file_in_which_no_line_would_count_is_refused_as_a_whole(body: bytes) -> None:
+    with pytest.raises(Refused, match=r"Save it as CSV UTF-8 \(comma delimited\)"):
+        overrides(body)
 
 
 def test_a_line_break_in_a_note_spoils_its_own_lines_alone() -> None:
@@ -144,7 +157,10 @@ def test_a_line_break_in_a_note_spoils_its_own_lines_alone() -> None:
 
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode(errors="replace"))))
 def test_no_file_whatever_keeps_a_good_line_from_counting(body: bytes) -> None:
-    rows, _ = overrides(body + b"\n" + GOOD.encode())
+    try:
+        rows, _ = overrides(body + b"\n" + GOOD.encode())
+    except Refused:
+        reject()
     assert Overrides.validate(rows).filter(appid=400).row(0) == (400, "match", 71)
 
 

@@ -1,13 +1,18 @@
+import time
+
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import Failed
 from pipeline.frames.spreadsheet import as_written, defused, records, restored, spreadsheet, whole_number
 
 HEADER = "appid,name,note"
 SIGNS = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}")
 FORMULAS = (*SIGNS, "\t", "\r", "\n")
+
+WIDE = ",".join(f"c{number}" for number in range(10_000)).encode() + b"\n"
 
 texts = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("'=+-@\t\r\n,;\"")))
 
@@ -85,6 +90,7 @@ def cells(body: bytes) -> list[tuple[int, list[str]]]:
         pytest.param("\ufeffappid\tname\tnote\r\n620\tPortal 2\tKönig\r\n".encode("utf-16-le"), id="Unicode text"),
         pytest.param(b"AppID , NAME,Note\r620,Portal 2,K\xc3\xb6nig", id="old Mac lines, and a header in capitals"),
         pytest.param(b'"appid","name","note"\n"620","Portal 2","K\xc3\xb6nig"\n', id="quotes everywhere"),
+        pytest.param(b"sep=;\r\nappid;name;note\r\n620;Portal 2;K\xf6nig\r\n", id="Excel's line about separators"),
         pytest.param(b"appid,name,note\n,,\n620,Portal 2,K\xc3\xb6nig,,,\n\n", id="blank records and cells"),
     ],
 )
@@ -106,6 +112,20 @@ def test_a_record_that_cannot_be_read_is_a_fault_and_the_others_count() -> None:
     assert [(record.line, bool(record.fault)) for record in found] == [(2, True), (3, True), (4, False), (5, True)]
     assert found[0].fault == "it has 4 cells, not 3"
     assert found[2].cells == {"appid": "3", "name": "a", "note": "b"}
+
+
+def test_a_header_wider_than_any_spreadsheet_is_refused_and_short_lines_under_a_wide_one_cost_nothing() -> None:
+    with pytest.raises(Failed, match="16,385 columns"):
+        next(records(b"," * 16_384 + b"\n"))
+    began = time.perf_counter()
+    assert sum(record.cells["c9999"] == "" for record in records(WIDE + b"x\n" * 20_000)) == 20_000
+    assert time.perf_counter() - began < 3
+
+
+def test_a_record_as_long_as_its_file_is_a_fault_and_the_others_count() -> None:
+    found = list(records(b"appid,name\n1," + (b'"\n",' + b"," * 900_000) * 4 + b"\n2,b\n"))
+    assert found[0].fault == "a record is longer than 1,048,576 characters"
+    assert found[-1].cells == {"appid": "2", "name": "b"}
 
 
 def test_a_file_without_records_has_none() -> None:
