@@ -8,6 +8,7 @@ import polars as pl
 from pandera.errors import SchemaErrors
 
 from pipeline.errors import Failed, Refused
+from pipeline.parquet import takes_more
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """Times in CSVs: UTC, whole seconds."""
@@ -21,6 +22,7 @@ class ReadLimits:
     csv_max_lines: int = 5_000_000
     catalogue_max_bytes: int = 2**30
     overrides_max_bytes: int = 2**24
+    parquet_max_bytes: int = 2**30
 
     def check_size(self, key: str, size: float) -> None:
         """Refuse an object before it is read: by `checkpoint_invalid`, by `configuration` if it is all users'."""
@@ -33,9 +35,11 @@ class ReadLimits:
             raise self._refusal(key, f"{size:,} bytes", name)
 
     def checked(self, key: str, body: bytes) -> bytes:
-        """The bytes, if a CSV has not too many lines to be parsed; raises as `check_size`."""
+        """The bytes, if they do not come to too much when they are parsed; raises as `check_size`."""
         if key.endswith(".csv") and (lines := body.count(b"\n")) > self.csv_max_lines:
             raise self._refusal(key, f"{lines:,} lines", "csv_max_lines")
+        if key.endswith(".parquet") and takes_more(body, self.parquet_max_bytes):
+            raise self._refusal(key, "more bytes when it is unpacked", "parquet_max_bytes")
         return body
 
     def _refusal(self, key: str, size: str, name: str) -> Failed | Refused:

@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     csv_max_lines: int = Field(default=5_000_000, gt=0, description="Of a CSV; a summary may have several")
     catalogue_max_bytes: int = Field(default=2**30, gt=0, description="Of one of the catalogue's files")
     overrides_max_bytes: int = Field(default=2**24, gt=0, description="Of overrides.csv")
+    parquet_max_bytes: int = Field(default=2**30, gt=0, description="Of a Parquet file, unpacked")
     retry_attempts: int = Field(default=5, ge=1)
     retry_base_seconds: float | None = Field(default=None, ge=0, description="Unset: 1, for Steam 5")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

@@ -12,7 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from structlog.testing import capture_logs
 
-from pipeline.catalogue_files import APPS, ASIDE, MOST_APPS, NEW, SCHEMA_VERSION, CatalogueFiles, Compaction, Memory
+from pipeline.catalogue_files import APPS, ASIDE, NEW, SCHEMA_VERSION, CatalogueFiles, Compaction, Memory
 from pipeline.contract import Store
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import SCHEMA, empty, merge
@@ -428,13 +428,3 @@ def test_a_bucket_lists_more_than_a_page(tmp_path: Path) -> None:
         for number in range(1_001):
             store.write(f"a/{number:04}", b"")
         assert len(store.list("a/")) == 1_001
-
-
-def test_a_small_file_that_says_it_has_any_number_of_apps_is_set_aside_unread(here: Store) -> None:
-    CatalogueFiles(here).remember(known(1))
-    bomb = parquet(pl.DataFrame({"appid": pl.repeat(1, MOST_APPS + 1, dtype=pl.Int32, eager=True)}))
-    here.write(f"{NEW}bomb.parquet", bomb)
-    assert len(bomb) < 100_000
-    with capture_logs() as logs:
-        assert apps(here) == [1]
-    assert [entry["fault"] for entry in logs] == [f"schema version 1, {MOST_APPS + 1} apps"]
