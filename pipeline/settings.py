@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     http_timeout_seconds: float = Field(default=20, gt=0, description="Of each step of a request")
     http_answer_seconds: float = Field(default=120, gt=0, description="Of one whole answer")
     http_max_bytes: int = Field(default=2**25, gt=0, description="Of one answer, unpacked")
+    http_max_rows: int = Field(default=200_000, gt=0, description="Objects and lists of one answer")
     csv_max_bytes: int = Field(default=2**28, gt=0, description="Of a CSV or a manifest that is read")
     csv_max_lines: int = Field(default=5_000_000, gt=0, description="Of a CSV; a summary may have several")
     catalogue_max_bytes: int = Field(default=2**30, gt=0, description="Of one of the catalogue's files")

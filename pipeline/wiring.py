@@ -239,6 +239,7 @@ def _patience(settings: Settings, base_seconds: float = 1.0) -> Patience:
         base,
         answer_seconds=settings.http_answer_seconds,
         answer_bytes=settings.http_max_bytes,
+        answer_rows=settings.http_max_rows,
     )
 
 

@@ -169,7 +169,7 @@ class Igdb:
         results = await self._repeat("multiquery", text, list, slots, patience)
         rows = {str(result.get("name")): result.get("result") for result in results if isinstance(result, dict)}
         answered = ((query, rows.get(str(number))) for number, query in enumerate(queries))
-        return {query: page for query, page in answered if isinstance(page, list)}
+        return {query: page for query, page in answered if isinstance(page, list) and len(page) <= PAGE}
 
     async def _pages(self, query: Query, first: list[Any] | None, patience: Patience) -> list[Any]:
         """All pages: IGDB cuts an answer off at its limit without a word."""
@@ -234,6 +234,8 @@ class Igdb:
 
 def _answered(answer: httpx.Response, kind: type[Json]) -> Json:
     answered = judge(answer)
-    if not isinstance(answered, kind):
-        raise Retryable("igdb_unavailable", f"IGDB's answer is no {kind.__name__}. Try again later.")
+    if not isinstance(answered, kind) or len(answered) > PAGE:
+        raise Retryable(
+            "igdb_unavailable", f"IGDB's answer is no {kind.__name__} of up to {PAGE} parts. Try again later."
+        )
     return answered

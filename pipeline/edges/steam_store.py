@@ -59,10 +59,10 @@ class SteamStore:
             answer = await send(
                 self._client, "steam_unavailable", "GET", "IStoreBrowseService/GetItems/v1/", params=params
             )
-        return _items(answer)
+        return _items(answer, len(appids))
 
 
-def _items(answer: httpx.Response) -> list[Any]:
+def _items(answer: httpx.Response, most: int) -> list[Any]:
     if answer.status_code != HTTPStatus.OK:
         raise Retryable(
             "steam_unavailable",
@@ -76,6 +76,6 @@ def _items(answer: httpx.Response) -> list[Any]:
         raise Retryable(
             "steam_unavailable", "Steam's store answers something else than store_items. Try later."
         ) from None
-    if not isinstance(items, list):
-        raise Retryable("steam_unavailable", "Steam's store_items are no list. Try again later.")
+    if not isinstance(items, list) or len(items) > most:
+        raise Retryable("steam_unavailable", "Steam's store_items are no list of the apps. Try again later.")
     return items

@@ -88,7 +88,7 @@ def test_spoilt_bytes_are_read_or_said_to_be_unreadable_and_nothing_else() -> No
             body[random.randrange(len(body))] = random.randrange(256)
         if takes_more(bytes(body), MANY):
             continue
-        with contextlib.suppress(UNREADABLE):
+        with contextlib.suppress(*UNREADABLE):
             read_parquet(bytes(body), Catalogue)
 
 

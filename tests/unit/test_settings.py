@@ -142,6 +142,7 @@ def test_an_encrypted_address_or_one_of_this_machine_is_good(url: str) -> None:
     [
         "http_answer_seconds",
         "http_max_bytes",
+        "http_max_rows",
         "csv_max_bytes",
         "csv_max_lines",
         "catalogue_max_bytes",
