@@ -78,8 +78,8 @@ class CatalogueFiles:
 
     def remember(self, rows: pl.DataFrame) -> None:
         """Add Catalogue rows, as a file of their own that no one ever changes."""
-        if rows.height:
-            self._store.write(f"{NEW}{uuid4().hex}.parquet", _parquet(rows))
+        if rows.height:  # others would be set aside when they are read
+            self._store.write(f"{NEW}{uuid4().hex}.parquet", _parquet(Catalogue.validate(rows, lazy=True)))
 
     def compact(self) -> Compaction:
         """Merge all files into the large one, then delete them; what cannot be read is moved aside."""

@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     catalogue_max_bytes: int = Field(default=2**30, gt=0, description="Of one of the catalogue's files")
     overrides_max_bytes: int = Field(default=2**24, gt=0, description="Of overrides.csv")
     parquet_max_bytes: int = Field(default=2**30, gt=0, description="Of a Parquet file, unpacked")
+    sync_max_rows: int = Field(default=1_000_000, ge=5_000, description="Of each list of IGDB's that a sync reads")
     retry_attempts: int = Field(default=5, ge=1)
     retry_base_seconds: float | None = Field(default=None, ge=0, description="Unset: 1, for Steam 5")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

@@ -115,7 +115,7 @@ async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -
 
     settings.require(*NEEDED_BY_ENRICH)
     async with open_igdb(settings) as igdb:
-        return await sync(store(settings), catalogue(settings), igdb, progress)
+        return await sync(store(settings), catalogue(settings), igdb, progress, settings.sync_max_rows)
 
 
 def load(

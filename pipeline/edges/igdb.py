@@ -18,6 +18,7 @@ from pipeline.edges.patience import Patience
 from pipeline.edges.retries import Retries
 from pipeline.edges.twitch import Token, Twitch
 from pipeline.errors import PipelineError, Refused, Retryable
+from schemas.igdb import INT32_MAX
 
 Multiquery = Literal["off", "each", "one"]
 """Whether to ask several queries in one request, and whether IGDB counts each of them or all as one (undocumented)."""
@@ -107,8 +108,8 @@ class Igdb:
     async def count(self, query: Query) -> int:
         """How many rows a query has; raises `igdb_unavailable`."""
         counted = await self._repeat(f"{query.endpoint}/count", f"where {query.where};", dict)
-        rows = counted.get("count") or 0
-        if not isinstance(rows, int):
+        rows = counted.get("count")
+        if type(rows) is not int or not 0 <= rows <= INT32_MAX:
             raise Retryable("igdb_unavailable", "IGDB's count is no number. Try again later.")
         return rows
 

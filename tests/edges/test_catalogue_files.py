@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pandera.errors import SchemaErrors
 from polars.testing import assert_frame_equal
 from structlog.testing import capture_logs
 
@@ -383,6 +384,12 @@ def test_rows_of_many_files_are_merged_as_if_they_were_one(here: Store) -> None:
     for rows in parts:
         CatalogueFiles(here).remember(rows)
     assert_frame_equal(CatalogueFiles(here).read(), merge(parts))
+
+
+def test_what_would_be_set_aside_is_not_written(here: Store) -> None:
+    with pytest.raises(SchemaErrors):
+        CatalogueFiles(here).remember(known(10).with_columns(appid=pl.lit(-1, pl.Int32)))
+    assert here.list(NEW) == {}
 
 
 def test_an_object_is_replaced_only_if_it_is_the_one_that_was_seen(at: Opened) -> None:

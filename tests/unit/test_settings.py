@@ -148,6 +148,7 @@ def test_an_encrypted_address_or_one_of_this_machine_is_good(url: str) -> None:
         "catalogue_max_bytes",
         "overrides_max_bytes",
         "parquet_max_bytes",
+        "sync_max_rows",
     ],
 )
 def test_there_is_no_way_to_have_no_limit(name: str) -> None:
