@@ -22,7 +22,7 @@ from pipeline.frames.overrides import no_overrides
 from pipeline.lookup import Progress, ask_igdb, counting, no_progress, rows_of
 from pipeline.parquet import UNREADABLE, read_parquet
 from schemas.frames import ExternalGames, Games
-from schemas.igdb import YEAR_9999, Changed, valid
+from schemas.igdb import INT32_MAX, YEAR_9999, Changed, valid
 
 if TYPE_CHECKING:
     from pipeline.edges.igdb import Igdb
@@ -31,7 +31,7 @@ STATE = "catalogue/sync.json"
 PAIRS, GAMES = "catalogue/sync/pairs/", "catalogue/sync/games/"
 PAGES_A_PART = 10
 GAMES_A_PART = 5_000
-PART = re.compile(r"[0-9]{12}(-last)?\.parquet")
+PART = re.compile(r"([0-9]{12})(-last)?\.parquet")
 MOST_ROWS = 1_000_000
 """IGDB has some 400,000 games, and fewer rows for Steam; pages that go on after so many are no pages."""
 
@@ -186,7 +186,8 @@ class _Parts:
         self._empty = empty
 
     def keys(self) -> list[str]:
-        return [key for key in self._store.list(self._folder) if PART.fullmatch(key.removeprefix(self._folder))]
+        named = ((key, PART.fullmatch(key.removeprefix(self._folder))) for key in self._store.list(self._folder))
+        return [key for key, name in named if name and int(name[1]) <= INT32_MAX]
 
     def reached(self) -> tuple[int, bool]:
         last = max(self.keys(), default="").removeprefix(self._folder).removesuffix(".parquet")

@@ -303,8 +303,10 @@ def test_a_spoilt_part_is_made_anew_by_the_next_sync(sandbox: Sandbox, store: St
     assert synced(sandbox, store).known == 30
 
 
-def test_what_is_named_like_no_part_is_none(sandbox: Sandbox) -> None:
-    store = Memory({f"{PAIRS}{'9' * 5_000}.parquet": part({"appid": [440], "igdb_id": [71]})})
+@pytest.mark.parametrize("folder", [PAIRS, GAMES])
+@pytest.mark.parametrize("digits", [12, 5_000])
+def test_what_is_named_like_no_part_is_none(sandbox: Sandbox, folder: str, digits: int) -> None:
+    store = Memory({f"{folder}{'9' * digits}.parquet": part({"appid": [440], "igdb_id": [71]})})
     assert synced(sandbox, store).known == 30
 
 
