@@ -17,7 +17,8 @@ from pipeline.errors import Retryable
 from schemas.events import ErrorCode
 
 DEEPEST = 32
-"""Nesting of an answer's JSON; real ones have 5. What is nested for ever can be read, but not be written or shown."""
+"""Nesting of an answer's JSON; real ones have 5, so this is no setting. What is nested for ever can be read, but not be
+written or shown."""
 
 
 class TooLarge(httpx.RequestError):
