@@ -33,6 +33,7 @@ INPUTS = {
     "Steam answers": 8_000,
     "IGDB and store answers": 2_000,
     "IGDB answers to a sync": 2_000,
+    "what a sync left behind": 2_000,
     "catalogue files": 2_000,
 }
 BATCHES = 40

@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import polars as pl
 import structlog
-from pandera.errors import SchemaErrors
 
 from pipeline.contract import Store
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import empty, merge
+from pipeline.parquet import UNREADABLE, read_parquet
 from schemas.frames import Catalogue
 
 ROOT = "catalogue/"
@@ -24,12 +24,6 @@ NEW = "catalogue/new/"
 ASIDE = "catalogue/aside/"
 SCHEMA_VERSION = "1"
 TRIES = 10
-MOST_APPS = 5_000_000
-"""Steam has some 300,000; a file of a few bytes can say that it has any number."""
-
-# Polars panics over some bytes that are no Parquet, 8 in 3,000 files with a few bytes changed.
-UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, SchemaErrors)
-"""What a Parquet file may raise that is none of ours."""
 
 log = structlog.get_logger()
 
@@ -84,8 +78,8 @@ class CatalogueFiles:
 
     def remember(self, rows: pl.DataFrame) -> None:
         """Add Catalogue rows, as a file of their own that no one ever changes."""
-        if rows.height:
-            self._store.write(f"{NEW}{uuid4().hex}.parquet", _parquet(rows))
+        if rows.height:  # others would be set aside when they are read
+            self._store.write(f"{NEW}{uuid4().hex}.parquet", _parquet(Catalogue.validate(rows, lazy=True)))
 
     def compact(self) -> Compaction:
         """Merge all files into the large one, then delete them; what cannot be read is moved aside."""
@@ -121,10 +115,9 @@ class CatalogueFiles:
             return None
         try:
             version = pl.read_parquet_metadata(BytesIO(body)).get("schema_version")
-            apps = pl.scan_parquet(BytesIO(body)).select(pl.len()).collect().item()
-            if version == SCHEMA_VERSION and apps <= MOST_APPS:
-                return _Part(Catalogue.validate(pl.read_parquet(body), lazy=True), body, is_whole=True)
-            fault = f"schema version {version}, {apps} apps"
+            if version == SCHEMA_VERSION:
+                return _Part(read_parquet(body, Catalogue), body, is_whole=True)
+            fault = f"schema version {version}"
         except UNREADABLE as error:
             fault = type(error).__name__
         log.warning("catalogue file set aside", key=key, fault=fault)

@@ -8,7 +8,8 @@ import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
-from pipeline.errors import Failed, Refused
+from pipeline.errors import Failed, PipelineError, Refused
+from pipeline.parquet import takes_more
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """Times in CSVs: UTC, whole seconds."""
@@ -27,6 +28,7 @@ class ReadLimits:
     json_max_bytes: int = 2**24
     catalogue_max_bytes: int = 2**30
     overrides_max_bytes: int = 2**24
+    parquet_max_bytes: int = 2**30
 
     def check_size(self, key: str, size: float) -> None:
         """Refuse an object before it is read: by `checkpoint_invalid`, by `configuration` if it is all users'."""
@@ -44,8 +46,11 @@ class ReadLimits:
         self._check(key, size, "bytes", "csv_max_bytes")
 
     def checked(self, key: str, body: bytes) -> bytes:
-        """The bytes, if a CSV, whatever its name, has not too many lines to be parsed; raises as `check_size`."""
-        if not key.endswith((".json", ".parquet")):
+        """The bytes, if they do not come to too much when they are parsed; raises as `check_size`."""
+        if key.endswith(".parquet"):
+            if takes_more(body, self.parquet_max_bytes):
+                raise self._refusal(key, "more bytes when it is unpacked", "parquet_max_bytes")
+        elif not key.endswith(".json"):
             self.check_lines(key, body)
         return body
 
@@ -61,16 +66,16 @@ class ReadLimits:
         self._check(key, header.count(b",") + 1, "columns", "csv_max_columns")
 
     def _check(self, key: str, size: float, unit: str, name: str) -> None:
-        most = getattr(self, name)
-        if size <= most:
-            return
+        if size > getattr(self, name):
+            raise self._refusal(key, f"{size:,} {unit}", name)
+
+    def _refusal(self, key: str, size: str, name: str) -> PipelineError:
         says = (
-            f"{key}: it has {size:,} {unit}, and no more than {most:,} are read. "
+            f"{key}: it has {size}, and no more than {getattr(self, name):,} are read. "
             f"Look whether it is what it should be; if so, set {name.upper()} higher."
         )
-        if key == "overrides.csv" or key.startswith("catalogue/"):
-            raise Refused("configuration", says)
-        raise Failed("checkpoint_invalid", says)
+        is_of_all = key == "overrides.csv" or key.startswith("catalogue/") or key.endswith(".parquet")
+        return Refused("configuration", says) if is_of_all else Failed("checkpoint_invalid", says)
 
 
 DEFAULT_LIMITS = ReadLimits()

@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     http_timeout_seconds: float = Field(default=20, gt=0, description="Of each step of a request")
     http_answer_seconds: float = Field(default=120, gt=0, description="Of one whole answer")
     http_max_bytes: int = Field(default=2**25, gt=0, description="Of one answer, unpacked")
+    http_max_rows: int = Field(default=200_000, gt=0, description="Objects and lists of one answer")
     csv_max_bytes: int = Field(default=2**28, gt=0, description="Of a CSV that is read")
     csv_max_lines: int = Field(default=5_000_000, gt=0, description="Of a CSV; a summary may have several")
     csv_max_columns: int = Field(default=1_000, gt=0, description="Polars takes a second for a header of 100,000")
@@ -76,6 +77,8 @@ class Settings(BaseSettings):
     json_max_bytes: int = Field(default=2**24, gt=0, description="Of a manifest, or a record of a backfill")
     catalogue_max_bytes: int = Field(default=2**30, gt=0, description="Of one of the catalogue's files")
     overrides_max_bytes: int = Field(default=2**24, gt=0, description="Of overrides.csv")
+    parquet_max_bytes: int = Field(default=2**30, gt=0, description="Of a Parquet file, unpacked")
+    sync_max_rows: int = Field(default=1_000_000, ge=5_000, description="Of each list of IGDB's that a sync reads")
     retry_attempts: int = Field(default=5, ge=1)
     retry_base_seconds: float | None = Field(default=None, ge=0, description="Unset: 1, for Steam 5")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

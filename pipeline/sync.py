@@ -4,12 +4,12 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import pandera.polars as pa
 import polars as pl
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.catalogue_files import CatalogueFiles
 from pipeline.contract import Store
@@ -20,7 +20,9 @@ from pipeline.frames.catalogue import matched, naming, without_overridden
 from pipeline.frames.match import external_games, games, resolve
 from pipeline.frames.overrides import no_overrides
 from pipeline.lookup import Progress, ask_igdb, counting, no_progress, rows_of
-from schemas.igdb import Changed, valid
+from pipeline.parquet import UNREADABLE, read_parquet
+from schemas.frames import ExternalGames, Games
+from schemas.igdb import INT32_MAX, YEAR_9999, Changed, valid
 
 if TYPE_CHECKING:
     from pipeline.edges.igdb import Igdb
@@ -29,9 +31,14 @@ STATE = "catalogue/sync.json"
 PAIRS, GAMES = "catalogue/sync/pairs/", "catalogue/sync/games/"
 PAGES_A_PART = 10
 GAMES_A_PART = 5_000
-PART = re.compile(r"[0-9]+(-last)?\.parquet")
+PART = re.compile(r"([0-9]{12})(-last)?\.parquet")
+MOST_ROWS = 1_000_000
+"""IGDB has some 400,000 games, and fewer rows for Steam; pages that go on after so many are no pages."""
+
 OVERLAP_SECONDS = 3_600
 """An incremental sync begins so long before the last one: IGDB's clock is not ours."""
+
+Seconds = Annotated[int, Field(ge=0, le=YEAR_9999)]
 
 log = structlog.get_logger()
 
@@ -39,8 +46,8 @@ log = structlog.get_logger()
 class State(BaseModel):
     """When the sync that is under way began, and the last whole one; Unix seconds."""
 
-    started_at: int | None = None
-    synced_at: int | None = None
+    started_at: Seconds | None = None
+    synced_at: Seconds | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,13 @@ class Synced:
     requests: int
 
 
-async def sync(store: Store, catalogue: CatalogueFiles, igdb: "Igdb", progress: Progress = no_progress) -> Synced:
+async def sync(
+    store: Store,
+    catalogue: CatalogueFiles,
+    igdb: "Igdb",
+    progress: Progress = no_progress,
+    most_rows: int = MOST_ROWS,
+) -> Synced:
     """Read all that IGDB has for Steam, or what changed since the last time; killed, the next one goes on from there.
 
     Raises:
@@ -63,9 +76,10 @@ async def sync(store: Store, catalogue: CatalogueFiles, igdb: "Igdb", progress: 
     began = state.started_at or int(datetime.now(UTC).timestamp())
     _write_state(store, State(started_at=began, synced_at=state.synced_at))
     if state.synced_at is None:
-        rows = await _everything(store, igdb, began, progress)
+        rows = await _everything(store, igdb, began, progress, most_rows)
     else:
-        rows = await _changes(catalogue.read(), igdb, state.synced_at - OVERLAP_SECONDS, progress)
+        since = state.synced_at - OVERLAP_SECONDS
+        rows = await _changes(catalogue.read(), igdb, since, progress, most_rows // PAGE)
     catalogue.remember(without_overridden(rows, catalogue.read()))
     compaction = catalogue.compact()
     _write_state(store, State(synced_at=began))
@@ -74,20 +88,23 @@ async def sync(store: Store, catalogue: CatalogueFiles, igdb: "Igdb", progress: 
     return Synced(state.synced_at is None, rows.height, compaction.apps, igdb.requests)
 
 
-async def _everything(store: Store, igdb: "Igdb", began: int, progress: Progress) -> pl.DataFrame:
-    pairs = await _all_pairs(_pairs(store), igdb, progress)
+async def _everything(store: Store, igdb: "Igdb", began: int, progress: Progress, most_rows: int) -> pl.DataFrame:
+    pairs = await _all_pairs(_pairs(store), igdb, progress, most_rows // PAGE)
     known = await _all_games(_games(store), igdb, pairs["igdb_id"].unique().sort(), progress)
     matches = resolve(pairs["appid"].unique(), pairs, known)
     return matched(matches, known, datetime.fromtimestamp(began, UTC))
 
 
-async def _all_pairs(parts: "_Parts", igdb: "Igdb", progress: Progress) -> pl.DataFrame:
+async def _all_pairs(parts: "_Parts", igdb: "Igdb", progress: Progress, most_pages: int) -> pl.DataFrame:
     """Page by page; every ten pages are kept as a part."""
     query = all_external_games()
     on_page = counting(progress, "Steam apps on IGDB", await igdb.count(query))
     after, is_whole = parts.reached()
     on_page(len(parts.keys()) * PAGES_A_PART * PAGE)
     while not is_whole:
+        if len(parts.keys()) * PAGES_A_PART >= most_pages:
+            parts.clear()
+            raise _endless(query)
         rows, after, is_whole = await _pages(igdb, query, after, PAGES_A_PART, on_page)
         parts.write(external_games(rows), after, is_last=is_whole)
     return parts.read().unique().sort("appid", "igdb_id")
@@ -107,10 +124,10 @@ async def _all_games(parts: "_Parts", igdb: "Igdb", ids: pl.Series, progress: Pr
     return parts.read().unique("igdb_id", maintain_order=True)
 
 
-async def _changes(known: pl.DataFrame, igdb: "Igdb", since: int, progress: Progress) -> pl.DataFrame:
+async def _changes(known: pl.DataFrame, igdb: "Igdb", since: int, progress: Progress, most_pages: int) -> pl.DataFrame:
     """Apps whose ids IGDB changed, and apps of games it changed, looked up anew."""
-    pairs, _, _ = await _pages(igdb, all_external_games(since), 0)
-    changed, _, _ = await _pages(igdb, changed_games(since), 0)
+    pairs = await _all_pages(igdb, all_external_games(since), most_pages)
+    changed = await _all_pages(igdb, changed_games(since), most_pages)
     ids = [row.id for row in valid(changed, Changed)[0]]
     appids = pl.concat([external_games(pairs)["appid"], naming(known, ids)["appid"]]).unique().sort()
     rows = await ask_igdb(igdb, appids, no_overrides(), datetime.now(UTC), progress=progress)
@@ -121,22 +138,36 @@ async def _changes(known: pl.DataFrame, igdb: "Igdb", since: int, progress: Prog
     return rows
 
 
+async def _all_pages(igdb: "Igdb", query: Query, most: int) -> list[Any]:
+    rows, _, is_whole = await _pages(igdb, query, 0, most)
+    if not is_whole:
+        raise _endless(query)
+    return rows
+
+
 async def _pages(
-    igdb: "Igdb", query: Query, after: int, most: int | None = None, on_page: OnBatch = ignore
+    igdb: "Igdb", query: Query, after: int, most: int, on_page: OnBatch = ignore
 ) -> tuple[list[Any], int, bool]:
     """Rows after an id: `(rows, the last one's id, whether there are no more)`."""
     rows: list[Any] = []
-    for _ in range(most) if most else count():
+    for _ in range(most):
         page = await igdb.fetch_after(query, after)
         on_page(len(page))
         rows += page
         if len(page) < PAGE:
             return rows, after, True
-        last = max((row["id"] for row in page if isinstance(row, dict) and isinstance(row.get("id"), int)), default=0)
+        last = max((row.id for row in valid(page, Changed)[0]), default=0)
         if last <= after:
             raise Retryable("igdb_unavailable", f"IGDB's pages of {query.endpoint} do not go on. Try again later.")
         after = last
     return rows, after, False
+
+
+def _endless(query: Query) -> Retryable:
+    return Retryable(
+        "igdb_unavailable",
+        f"IGDB's pages of {query.endpoint} do not end. Try again later; if that is right, set SYNC_MAX_ROWS higher.",
+    )
 
 
 def _insist_on_all(answers: list[Answer]) -> None:
@@ -148,13 +179,15 @@ def _insist_on_all(answers: list[Answer]) -> None:
 class _Parts:
     """Frames kept while a sync is under way; a key says how far its part comes, and whether it is the last."""
 
-    def __init__(self, store: Store, folder: str, empty: pl.DataFrame) -> None:
+    def __init__(self, store: Store, folder: str, model: type[pa.DataFrameModel], empty: pl.DataFrame) -> None:
         self._store = store
         self._folder = folder
+        self._model = model
         self._empty = empty
 
     def keys(self) -> list[str]:
-        return [key for key in self._store.list(self._folder) if PART.fullmatch(key.removeprefix(self._folder))]
+        named = ((key, PART.fullmatch(key.removeprefix(self._folder))) for key in self._store.list(self._folder))
+        return [key for key, name in named if name and int(name[1]) <= INT32_MAX]
 
     def reached(self) -> tuple[int, bool]:
         last = max(self.keys(), default="").removeprefix(self._folder).removesuffix(".parquet")
@@ -167,8 +200,9 @@ class _Parts:
 
     def read(self) -> pl.DataFrame:
         try:
-            return pl.concat([self._empty, *(pl.read_parquet(self._store.read(key) or b"") for key in self.keys())])
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            parts = [read_parquet(self._store.read(key) or b"", self._model) for key in self.keys()]
+            return pl.concat([self._empty, *parts])
+        except UNREADABLE:
             self.clear()
             raise Retryable("store_unavailable", f"{self._folder} was spoilt, and is gone now. Sync again.") from None
 
@@ -178,11 +212,11 @@ class _Parts:
 
 
 def _pairs(store: Store) -> _Parts:
-    return _Parts(store, PAIRS, external_games([]))
+    return _Parts(store, PAIRS, ExternalGames, external_games([]))
 
 
 def _games(store: Store) -> _Parts:
-    return _Parts(store, GAMES, games([])[0])
+    return _Parts(store, GAMES, Games, games([])[0])
 
 
 def _state(store: Store) -> State:

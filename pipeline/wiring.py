@@ -116,7 +116,7 @@ async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -
 
     settings.require(*NEEDED_BY_ENRICH)
     async with open_igdb(settings) as igdb:
-        return await sync(store(settings), catalogue(settings), igdb, progress)
+        return await sync(store(settings), catalogue(settings), igdb, progress, settings.sync_max_rows)
 
 
 def load(
@@ -240,6 +240,7 @@ def _patience(settings: Settings, base_seconds: float = 1.0) -> Patience:
         base,
         answer_seconds=settings.http_answer_seconds,
         answer_bytes=settings.http_max_bytes,
+        answer_rows=settings.http_max_rows,
     )
 
 

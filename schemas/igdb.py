@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 INT32_MAX = 2**31 - 1
-_YEAR_1, _YEAR_9999 = -62135596800, 253402300799
+_YEAR_1, YEAR_9999 = -62135596800, 253402300799
 
 Row = TypeVar("Row", bound=BaseModel)
 
@@ -96,7 +96,7 @@ class Game(_Row):
     name: Name
     slug: Name
     summary: Text | None = None
-    first_release_date: Annotated[int, Field(ge=_YEAR_1, le=_YEAR_9999, strict=True)] | None = None
+    first_release_date: Annotated[int, Field(ge=_YEAR_1, le=YEAR_9999, strict=True)] | None = None
     cover: Annotated[Cover | None, BeforeValidator(_whole_one(Cover))] = None
     game_type: Number | None = None
     version_parent: Annotated[Id | None, BeforeValidator(_bare)] = None

@@ -30,6 +30,7 @@ from pipeline.edges.store import DirectoryStore
 from pipeline.errors import PipelineError
 from pipeline.frames.catalogue import empty
 from pipeline.frames.decisions import merged
+from pipeline.frames.match import external_games, games
 from pipeline.frames.overrides import overrides
 from pipeline.knowledge import Knowledge
 from pipeline.layout import checkpoint, raw_checkpoint
@@ -45,7 +46,8 @@ from tests.hostile_inputs import BYTES, SCALARS, altered, answer, changed, text,
 
 HOSTILE = 0.4
 Answers = dict[str, httpx.Response]
-ONCE = Patience(1.0, 1, 0.0, answer_seconds=2.0, answer_bytes=100_000)
+ROWS = 1_000
+ONCE = Patience(1.0, 1, 0.0, answer_seconds=2.0, answer_bytes=100_000, answer_rows=ROWS)
 RAW = raw_checkpoint("user-1", "20261123T031749Z")
 ACCOUNT = "76561197960287930"
 HEADER = ",".join(RawLibrary.to_schema().columns)
@@ -227,7 +229,7 @@ def _make_manifest(random: Random) -> bytes:
 
 
 def _fetch(answers: Answers) -> None:
-    """A fetch leaves nothing, or a checkpoint that can be read."""
+    """A fetch leaves nothing, or a checkpoint that can be read, of no more rows than an answer may have."""
     store = Memory()
 
     async def fetch() -> None:
@@ -241,7 +243,8 @@ def _fetch(answers: Answers) -> None:
     except PipelineError:
         assert store.objects == {}
         raise
-    read_checkpoint(store, RAW, RawLibrary)
+    rejected = store.objects.get(RAW.rejected_key, b"").count(b"\nuser-1,")
+    assert read_checkpoint(store, RAW, RawLibrary).rows.height + rejected <= ROWS
 
 
 def _enrich(answers: Answers) -> None:
@@ -264,22 +267,28 @@ def _enrich(answers: Answers) -> None:
         raise
 
 
-def _sync(answers: Answers) -> None:
+def _sync(answers: Answers, kept: Mapping[str, bytes] | None = None) -> None:
+    """Whatever is written can be read, and a sync that ends leaves nothing that has not been merged."""
     is_full = answers["/count"].status_code == HTTPStatus.OK
-    store = Memory({} if is_full else {"catalogue/sync.json": b'{"synced_at":1}'})
+    state = {} if is_full else {"catalogue/sync.json": b'{"synced_at":1}'}
+    store = Memory(dict(state if kept is None else kept))
 
     async def run() -> None:
         async with _igdb(_served(answers)) as igdb:
-            await sync(store, CatalogueFiles(store), igdb)
+            synced = await sync(store, CatalogueFiles(store), igdb, most_rows=5_000)
+            assert (synced.apps <= synced.known, store.list("catalogue/new/")) == (True, {})
 
     asyncio.run(run())
 
 
+def _kept(kept: Mapping[str, bytes]) -> None:
+    """What an earlier sync left behind, and IGDB as it should be."""
+    _sync({part: httpx.Response(200, json=seed) for part, seed in IGDB.items()}, kept)
+
+
 def _catalogue(body: bytes) -> None:
     """A file that cannot be read is set aside, and all others count."""
-    store = Memory(
-        {"catalogue/apps.parquet": PARQUET, "catalogue/new/a.parquet": body, "catalogue/sync.json": body[:20]}
-    )
+    store = Memory({"catalogue/apps.parquet": PARQUET, "catalogue/new/a.parquet": body})
     CatalogueFiles(store).read()
     CatalogueFiles(store).compact()
     assert not store.list("catalogue/new/")
@@ -311,11 +320,23 @@ def _time(stem: str) -> str:
     return str(StageEvent(user_id="u", timestamp=stem).timestamp)
 
 
-def _parquet() -> bytes:
+def _parquet(rows: pl.DataFrame) -> bytes:
     body = BytesIO()
-    rows = pl.concat([empty(), empty().clear(2).with_columns(appid=pl.Series([440, 620], dtype=pl.Int32))])
     rows.write_parquet(body, metadata={"schema_version": "1"})
     return body.getvalue()
+
+
+def _make_kept(random: Random) -> dict[str, bytes]:
+    """A sync's state and parts, each as it should be or nearly so."""
+    state = json.dumps(altered(random, STATE)).encode()
+    name = f"{random.choice((2, 10**9, 2**31, int('9' * 12))):012}"
+    suffix = random.choice(("", "-last", "-", text(random)))
+    parts = {
+        "catalogue/sync.json": state if random.random() < 0.7 else changed(random, state),
+        f"catalogue/sync/pairs/{name}{suffix}.parquet": PAIRS if random.random() < 0.5 else changed(random, PAIRS),
+        f"catalogue/sync/games/{name}.parquet": KNOWN if random.random() < 0.5 else changed(random, KNOWN),
+    }
+    return {key: parts[key] for key in random.sample(sorted(parts), random.randrange(1, 4))}
 
 
 def _bytes(*seeds: bytes) -> Callable[[Random], bytes]:
@@ -344,7 +365,9 @@ def _answers(seeds: Mapping[str, object]) -> Callable[[Random], Answers]:
     return make
 
 
-PARQUET = _parquet()
+PARQUET = _parquet(empty().clear(2).with_columns(appid=pl.Series([440, 620], dtype=pl.Int32)))
+PAIRS, KNOWN = _parquet(external_games(EXTERNAL)), _parquet(games(GAMES)[0])
+STATE = {"started_at": 1_700_000_000, "synced_at": 1_690_000_000}
 IGDB = {
     "token": TOKEN,
     "store.example": OWNED,
@@ -365,5 +388,6 @@ KINDS = {
     "Steam answers": Kind(_answers(STEAM), _fetch),
     "IGDB and store answers": Kind(_answers(IGDB), _enrich),
     "IGDB answers to a sync": Kind(_answers(IGDB), _sync),
+    "what a sync left behind": Kind(_make_kept, _kept),
     "catalogue files": Kind(_bytes(PARQUET), _catalogue),
 }

@@ -96,6 +96,7 @@ DEEP = (
     b"[" * 900 + b"]" * 900,
     b'{"response":' * 40 + b"1" + b"}" * 40,
 )
+WIDE = tuple(b'{"response":{"games":[' + row * 30_000 + b"1]}}" for row in (b"{},", b"[],", b"1,"))
 TYPES = (
     "application/json",
     "text/html; charset=hex",
@@ -170,7 +171,9 @@ def answer(random: Random, seed: Any) -> httpx.Response:
     if kind == 0:
         body = changed(random, body)
     elif kind == 1:
-        body = random.choice((*DEEP, b"", b"<html><h1>Busy</h1></html>", b"null", b"9" * 9_000, random.choice(BYTES)))
+        body = random.choice(
+            (*DEEP, *WIDE, b"", b"<html><h1>Busy</h1></html>", b"null", b"9" * 9_000, random.choice(BYTES))
+        )
     headers = {"Content-Type": random.choice(TYPES), "Retry-After": random.choice(("0", "9" * 400, "soon", "\x01"))}
     if kind == 2:
         headers["Content-Encoding"] = random.choice(("gzip", "br", "gzip, gzip", "identity", "\0"))

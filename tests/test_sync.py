@@ -4,24 +4,32 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 
+import httpx
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from pipeline.catalogue_files import APPS, CatalogueFiles
 from pipeline.contract import Store
+from pipeline.edges.apicalypse import PAGE
+from pipeline.edges.igdb import Igdb
+from pipeline.edges.pace import Rhythm
 from pipeline.edges.patience import Patience
 from pipeline.edges.store import DirectoryStore
+from pipeline.edges.twitch import Token
 from pipeline.errors import Retryable
 from pipeline.knowledge import OVERRIDES
 from pipeline.lookup import Progress, no_progress
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import GOG_SOURCE, World
-from pipeline.sync import GAMES, PAIRS, STATE, Synced, sync
+from pipeline.sync import GAMES, MOST_ROWS, PAIRS, STATE, Synced, sync
 from tests.enrichments import Opened, Setup, enrich, open_igdb, paced, stats
+from tests.hostile import Memory
 from tests.stores import opened
 from tests.watched import Watched
 
@@ -46,10 +54,16 @@ def large() -> Iterator[Sandbox]:
         yield running
 
 
-def synced(sandbox: Sandbox, store: Store, setup: Setup = ONCE, progress: Progress = no_progress) -> Synced:
+def synced(
+    sandbox: Sandbox,
+    store: Store,
+    setup: Setup = ONCE,
+    progress: Progress = no_progress,
+    most_rows: int = MOST_ROWS,
+) -> Synced:
     async def run() -> Synced:
         async with open_igdb(sandbox.environment, paced(sandbox, setup)) as igdb:
-            return await sync(store, CatalogueFiles(store), igdb, progress)
+            return await sync(store, CatalogueFiles(store), igdb, progress, most_rows)
 
     return asyncio.run(run())
 
@@ -251,9 +265,13 @@ def test_what_humans_decided_is_not_touched(sandbox: Sandbox, tmp_path: Path, *,
     assert sandbox.requests == []
 
 
-def test_a_state_that_cannot_be_read_makes_the_next_sync_a_whole_one(sandbox: Sandbox, store: Store) -> None:
-    synced(sandbox, store)
-    store.write(STATE, b"spoilt")
+@pytest.mark.parametrize(
+    "state", [b"spoilt", *(b'{"started_at":1,"synced_at":%d}' % time for time in (-1, 10**15, 10**30))]
+)
+def test_a_state_that_cannot_be_read_makes_the_next_sync_a_whole_one(
+    sandbox: Sandbox, store: Store, state: bytes
+) -> None:
+    store.write(STATE, state)
     assert synced(sandbox, store).is_full
     assert json.loads(store.read(STATE) or b"")["synced_at"] <= datetime.now(UTC).timestamp()
 
@@ -262,6 +280,34 @@ def test_a_world_without_steam_games_is_a_catalogue_without_rows(store: Store) -
     with Sandbox(World(), limits=False) as sandbox:
         done = synced(sandbox, store)
     assert (done.apps, done.known, verdicts(store)) == (0, 0, {})
+
+
+def part(rows: dict[str, list[int]]) -> bytes:
+    body = BytesIO()
+    pl.DataFrame(rows, schema=dict.fromkeys(rows, pl.Int32)).write_parquet(body)
+    return body.getvalue()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"x", id="no file"),
+        pytest.param(part({"appid": [440, 620, -1], "igdb_id": [71, 72, 72]}), id="one bad row"),
+        pytest.param(part({"appid": [440]}), id="a column is missing"),
+    ],
+)
+def test_a_spoilt_part_is_made_anew_by_the_next_sync(sandbox: Sandbox, store: Store, body: bytes) -> None:
+    store.write(f"{PAIRS}000000000009-last.parquet", body)
+    with pytest.raises(Retryable, match="was spoilt, and is gone now"):
+        synced(sandbox, store)
+    assert synced(sandbox, store).known == 30
+
+
+@pytest.mark.parametrize("folder", [PAIRS, GAMES])
+@pytest.mark.parametrize("digits", [12, 5_000])
+def test_what_is_named_like_no_part_is_none(sandbox: Sandbox, folder: str, digits: int) -> None:
+    store = Memory({f"{folder}{'9' * digits}.parquet": part({"appid": [440], "igdb_id": [71]})})
+    assert synced(sandbox, store).known == 30
 
 
 def test_pages_that_never_end_are_told(sandbox: Sandbox, store: Store) -> None:
@@ -273,3 +319,57 @@ def test_pages_that_never_end_are_told(sandbox: Sandbox, store: Store) -> None:
     )
     with pytest.raises(Retryable, match="do not go on"):
         synced(sandbox, store)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"count":-1}', b'{"count":true}', b'{"count":' + b"9" * 30 + b"}"])
+def test_a_count_that_is_none_is_told(sandbox: Sandbox, store: Store, body: bytes) -> None:
+    sandbox.faults.add(Fault(service="igdb", path="count", status=200, body=body.decode()))
+    with pytest.raises(Retryable, match="no number"):
+        synced(sandbox, store)
+
+
+class Endless(httpx.AsyncBaseTransport):
+    """An IGDB that has another page behind each, of rows with ever higher ids."""
+
+    def __init__(self, step: int = 1) -> None:
+        self._step = step
+        self.pages = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if "count" in str(request.url):
+            return httpx.Response(200, json={"count": 5})
+        first = self.pages * PAGE + 1
+        self.pages += 1
+        ids = [number * self._step for number in range(first, first + PAGE)]
+        return httpx.Response(200, json=[{"id": number, "uid": "440", "game": 71} for number in ids])
+
+
+@pytest.mark.parametrize("state", [None, b'{"synced_at":1000000}'], ids=["the first sync", "an incremental one"])
+@pytest.mark.parametrize(
+    ("step", "says", "most"), [(1, "do not end", 10), (10**6, "do not go on", 6)], ids=["endless", "no ids"]
+)
+def test_pages_behind_pages_are_not_followed_for_ever(
+    store: Store, state: bytes | None, step: int, says: str, most: int
+) -> None:
+    if state:
+        store.write(STATE, state)
+    endless = Endless(step)
+
+    async def run() -> None:
+        token, rhythm = Token("token", time.time() + 3_600), Rhythm(0.0001)
+        async with Igdb(
+            "id",
+            "secret",
+            base_url="https://igdb.example",
+            token_url="https://token.example",
+            patience=ONCE.patience,
+            token=token,
+            rhythm=rhythm,
+            transport=endless,
+        ) as igdb:
+            await sync(store, CatalogueFiles(store), igdb, most_rows=10 * PAGE)
+
+    with pytest.raises(Retryable, match=says):
+        asyncio.run(run())
+    assert endless.pages <= most
+    assert store.list(PAIRS) == {}

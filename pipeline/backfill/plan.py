@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
-from io import BytesIO
 from itertools import count
 from typing import NamedTuple
 
@@ -14,13 +13,13 @@ import structlog
 
 from pipeline.backfill.files import ShardFiles, each
 from pipeline.backfill.records import read_record, write_record
-from pipeline.catalogue_files import UNREADABLE
 from pipeline.checkpoints import csv_of
 from pipeline.contract import Store
 from pipeline.errors import Failed, Refused
 from pipeline.frames.plan import listed_users, shard_users
 from pipeline.frames.spreadsheet import spreadsheet
 from pipeline.layout import PLAN, SEEN, Shard, backfill_key
+from pipeline.parquet import UNREADABLE, read_parquet
 from schemas.backfill import RUN_ID, SHARD_SIZE, PlanRecord, Report, Seen
 
 NO_LISTS = ("imports/", "catalogue/")
@@ -144,7 +143,7 @@ def read_seen(store: Store) -> pl.DataFrame:
     if body is None:
         return no_seen()
     try:
-        return Seen.validate(pl.read_parquet(BytesIO(body)), lazy=True)
+        return read_parquet(body, Seen)
     except UNREADABLE as error:
         log.warning("all users are loaded again", key=SEEN, fault=type(error).__name__)
         return no_seen()

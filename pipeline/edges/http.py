@@ -19,13 +19,17 @@ from pipeline.errors import Refused, Retryable
 from schemas.events import ErrorCode
 
 DEEPEST = 32
-"""Nesting of an answer's JSON; real ones have 5. What is nested for ever can be read, but not be written or shown."""
+"""Nesting of an answer's JSON; real ones have 5, so this is no setting. What is nested for ever can be read, but not be
+written or shown."""
 
 BACKSLASH = ord("\\")
 
 
 class TooLarge(httpx.RequestError):
-    """The answer is larger than `Patience.answer_bytes`; it was not read to its end."""
+    """The answer is larger than its `Patience` allows; it was not read to its end, or not decoded."""
+
+    def __init__(self, most: int, of_what: str, setting: str) -> None:
+        super().__init__(f"The answer is larger than {most:,} {of_what}. If that is right, set {setting} higher.")
 
 
 _GIVEN_UP = (httpx.TimeoutException, httpx.ReadError, httpx.RemoteProtocolError, TooLarge)
@@ -49,6 +53,7 @@ class _Client(httpx.AsyncClient):
                     await answer.aclose()
         except TimeoutError:
             raise httpx.ReadTimeout("The answer does not end.", request=request) from None
+        _check_rows(body, self._patience.answer_rows)
         body = body if answer.is_success else _redacted(body, request)
         headers = [(name, value) for name, value in answer.headers.raw if name.lower() != b"content-encoding"]
         return httpx.Response(answer.status_code, headers=headers, content=body, request=answer.request)
@@ -110,14 +115,20 @@ async def _body(answer: httpx.Response, most: int) -> bytes:
         raise httpx.DecodingError(f"The answer is packed by {packing[:40]}, which nobody asked for.")
     length = answer.headers.get("Content-Length", "")
     if length.isdecimal() and float(length) > most:
-        raise TooLarge(f"The answer is larger than {most:,} bytes.")
+        raise TooLarge(most, "bytes", "HTTP_MAX_BYTES")
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if packing == "gzip" else None
     body = bytearray()
     async for chunk in cast("httpx.AsyncByteStream", answer.stream):
         body += _unpacked(unpack, chunk, most + 1 - len(body)) if unpack else chunk
         if len(body) > most:
-            raise TooLarge(f"The answer is larger than {most:,} bytes.")
+            raise TooLarge(most, "bytes", "HTTP_MAX_BYTES")
     return bytes(body)
+
+
+def _check_rows(body: bytes, most: int) -> None:
+    """Raises `TooLarge` for more objects and lists than that, before there is one of them in memory."""
+    if body.count(b"{") + body.count(b"[") > most:
+        raise TooLarge(most, "objects and lists", "HTTP_MAX_ROWS")
 
 
 def _redacted(body: bytes, request: httpx.Request) -> bytes:
@@ -164,7 +175,7 @@ async def send(
 def no_answer(whom: str, error: httpx.RequestError) -> str:
     """The sentence for a request that got no answer, or a larger one than is read."""
     if isinstance(error, TooLarge):
-        return f"{whom} answers too much. {error} If that is right, set HTTP_MAX_BYTES higher."
+        return f"{whom} answers too much. {error}"
     return f"{whom} did not answer: {type(error).__name__}. Look at the network, and try again later."
 
 

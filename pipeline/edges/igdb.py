@@ -18,6 +18,7 @@ from pipeline.edges.patience import Patience
 from pipeline.edges.retries import Retries
 from pipeline.edges.twitch import Token, Twitch
 from pipeline.errors import PipelineError, Refused, Retryable
+from schemas.igdb import INT32_MAX
 
 Multiquery = Literal["off", "each", "one"]
 """Whether to ask several queries in one request, and whether IGDB counts each of them or all as one (undocumented)."""
@@ -107,8 +108,8 @@ class Igdb:
     async def count(self, query: Query) -> int:
         """How many rows a query has; raises `igdb_unavailable`."""
         counted = await self._repeat(f"{query.endpoint}/count", f"where {query.where};", dict)
-        rows = counted.get("count") or 0
-        if not isinstance(rows, int):
+        rows = counted.get("count")
+        if type(rows) is not int or not 0 <= rows <= INT32_MAX:
             raise Retryable("igdb_unavailable", "IGDB's count is no number. Try again later.")
         return rows
 
@@ -169,7 +170,7 @@ class Igdb:
         results = await self._repeat("multiquery", text, list, slots, patience)
         rows = {str(result.get("name")): result.get("result") for result in results if isinstance(result, dict)}
         answered = ((query, rows.get(str(number))) for number, query in enumerate(queries))
-        return {query: page for query, page in answered if isinstance(page, list)}
+        return {query: page for query, page in answered if isinstance(page, list) and len(page) <= PAGE}
 
     async def _pages(self, query: Query, first: list[Any] | None, patience: Patience) -> list[Any]:
         """All pages: IGDB cuts an answer off at its limit without a word."""
@@ -234,6 +235,8 @@ class Igdb:
 
 def _answered(answer: httpx.Response, kind: type[Json]) -> Json:
     answered = judge(answer)
-    if not isinstance(answered, kind):
-        raise Retryable("igdb_unavailable", f"IGDB's answer is no {kind.__name__}. Try again later.")
+    if not isinstance(answered, kind) or len(answered) > PAGE:
+        raise Retryable(
+            "igdb_unavailable", f"IGDB's answer is no {kind.__name__} of up to {PAGE} parts. Try again later."
+        )
     return answered

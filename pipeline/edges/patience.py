@@ -40,6 +40,9 @@ class Patience:
     answer_bytes: int = 2**25
     """How large one answer may be, unpacked."""
 
+    answer_rows: int = 200_000
+    """How many objects and lists one answer may hold: each takes some hundred bytes where the answer has two."""
+
     retries: Retries = field(default_factory=Retries, compare=False)
 
     async def repeat(self, code: ErrorCode, call: Callable[[], Awaitable[T]]) -> T:

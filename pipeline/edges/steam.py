@@ -98,8 +98,10 @@ class Steam:
         answer = await self._ask("IPlayerService/GetOwnedGames/v1/", {"steamid": steam_id64, **OWNED_GAMES})
         if not answer.keys() & {"game_count", "games"}:
             return None
-        count, games = answer.get("game_count", 0), answer.get("games", [])
-        if not isinstance(games, list) or not isinstance(count, int):
+        # Only a count of 0 says that a library is empty.
+        count, games = answer.get("game_count", 1), answer.get("games", [])
+        is_count, most = type(count) is int and count >= 0, self._patience.answer_rows
+        if not is_count or not isinstance(games, list) or len(games) > most:
             raise Retryable("steam_bad_answer", "Steam's list of games is malformed. Try again later.")
         if count > len(games):
             raise Retryable(

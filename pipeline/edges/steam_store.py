@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
+from math import inf
 from typing import Any, Self
 
 import httpx
@@ -19,6 +20,10 @@ ITEMS = 200
 """Apps in a request: an address of over 8 KB is refused, which is 250 ids of seven digits."""
 
 OPEN_REQUESTS = 4
+GIVE_UP_AFTER = 8
+"""Failures in a row, two of each request that may be open, after which the store is not asked any more: an answer that
+drips takes as long as it may, each time, and where types are missing, names decide."""
+
 CONTEXT = {"language": "english", "country_code": "US"}
 """Without a country the answer is empty."""
 
@@ -34,6 +39,7 @@ class SteamStore:
         self.retries = Retries("steam_store")
         self._patience = replace(patience, retries=self.retries)
         self._open = asyncio.Semaphore(OPEN_REQUESTS)
+        self._failures = 0
         self.requests = 0
 
     async def __aenter__(self) -> Self:
@@ -48,21 +54,32 @@ class SteamStore:
         return await ask_in_batches(sorted(appids), ITEMS, self._ask_patiently, on_batch)
 
     async def _ask_patiently(self, appids: Sequence[int]) -> list[Any]:
-        return await self._patience.repeat("steam_unavailable", lambda: self._ask(appids))
+        return await self._patience.repeat("steam_unavailable", lambda: self._ask_once(appids))
+
+    async def _ask_once(self, appids: Sequence[int]) -> list[Any]:
+        async with self._open:
+            if self._failures >= GIVE_UP_AFTER:
+                raise Retryable(
+                    "steam_unavailable", f"Steam's store failed {GIVE_UP_AFTER} times in a row.", retry_after=inf
+                )
+            try:
+                items = await self._ask(appids)
+            except Retryable:
+                self._failures += 1
+                raise
+            self._failures = 0
+            return items
 
     async def _ask(self, appids: Sequence[int]) -> list[Any]:
         ids = [{"appid": appid} for appid in appids]
         question = {"ids": ids, "context": CONTEXT, "data_request": {"include_basic_info": True}}
         params = {"input_json": json.dumps(question, separators=(",", ":"))}
-        async with self._open:
-            self.requests += 1
-            answer = await send(
-                self._client, "steam_unavailable", "GET", "IStoreBrowseService/GetItems/v1/", params=params
-            )
-        return _items(answer)
+        self.requests += 1
+        answer = await send(self._client, "steam_unavailable", "GET", "IStoreBrowseService/GetItems/v1/", params=params)
+        return _items(answer, len(appids))
 
 
-def _items(answer: httpx.Response) -> list[Any]:
+def _items(answer: httpx.Response, most: int) -> list[Any]:
     if answer.status_code != HTTPStatus.OK:
         raise Retryable(
             "steam_unavailable",
@@ -76,6 +93,6 @@ def _items(answer: httpx.Response) -> list[Any]:
         raise Retryable(
             "steam_unavailable", "Steam's store answers something else than store_items. Try later."
         ) from None
-    if not isinstance(items, list):
-        raise Retryable("steam_unavailable", "Steam's store_items are no list. Try again later.")
+    if not isinstance(items, list) or len(items) > most:
+        raise Retryable("steam_unavailable", "Steam's store_items are no list of the apps. Try again later.")
     return items

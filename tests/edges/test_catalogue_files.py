@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pandera.errors import SchemaErrors
 from polars.testing import assert_frame_equal
 from structlog.testing import capture_logs
 
-from pipeline.catalogue_files import APPS, ASIDE, MOST_APPS, NEW, SCHEMA_VERSION, CatalogueFiles, Compaction, Memory
+from pipeline.catalogue_files import APPS, ASIDE, NEW, SCHEMA_VERSION, CatalogueFiles, Compaction, Memory
 from pipeline.contract import Store
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import SCHEMA, empty, merge
@@ -385,6 +386,12 @@ def test_rows_of_many_files_are_merged_as_if_they_were_one(here: Store) -> None:
     assert_frame_equal(CatalogueFiles(here).read(), merge(parts))
 
 
+def test_what_would_be_set_aside_is_not_written(here: Store) -> None:
+    with pytest.raises(SchemaErrors):
+        CatalogueFiles(here).remember(known(10).with_columns(appid=pl.lit(-1, pl.Int32)))
+    assert here.list(NEW) == {}
+
+
 def test_an_object_is_replaced_only_if_it_is_the_one_that_was_seen(at: Opened) -> None:
     assert at.store.replace("a/b", b"one", None)
     seen = at.store.list("a/")["a/b"]
@@ -428,13 +435,3 @@ def test_a_bucket_lists_more_than_a_page(tmp_path: Path) -> None:
         for number in range(1_001):
             store.write(f"a/{number:04}", b"")
         assert len(store.list("a/")) == 1_001
-
-
-def test_a_small_file_that_says_it_has_any_number_of_apps_is_set_aside_unread(here: Store) -> None:
-    CatalogueFiles(here).remember(known(1))
-    bomb = parquet(pl.DataFrame({"appid": pl.repeat(1, MOST_APPS + 1, dtype=pl.Int32, eager=True)}))
-    here.write(f"{NEW}bomb.parquet", bomb)
-    assert len(bomb) < 100_000
-    with capture_logs() as logs:
-        assert apps(here) == [1]
-    assert [entry["fault"] for entry in logs] == [f"schema version 1, {MOST_APPS + 1} apps"]

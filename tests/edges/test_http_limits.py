@@ -32,8 +32,8 @@ from pipeline.edges.twitch import Token
 from pipeline.errors import PipelineError, Retryable
 from pipeline.settings import Settings
 
-MOST = 10_000
-LIMITED = Patience(1.0, 1, 0.01, answer_seconds=0.3, answer_bytes=MOST)
+MOST, ROWS = 10_000, 1_000
+LIMITED = Patience(1.0, 1, 0.01, answer_seconds=0.3, answer_bytes=MOST, answer_rows=ROWS)
 
 Answer = Callable[[httpx.Request], httpx.Response]
 Asking = Callable[[str], Coroutine[None, None, None]]
@@ -185,13 +185,25 @@ def test_json_is_read_however_deep_real_answers_are_and_no_deeper() -> None:
         decode(httpx.Response(200, content=b'{"a":' * 33 + b"[]" + b"}" * 33))
 
 
-def test_too_large_an_answer_of_steam_is_a_bad_one() -> None:
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b" " * (MOST + 1), r"Steam .* answers too much.*HTTP_MAX_BYTES"),
+        (b"{}," * ROWS, r"Steam .* answers too much.*HTTP_MAX_ROWS"),
+        (b"[]," * ROWS, r"Steam .* answers too much.*HTTP_MAX_ROWS"),
+        (b"1," * ROWS, "list of games is malformed"),
+    ],
+    ids=["bytes", "objects", "lists", "numbers"],
+)
+def test_too_large_an_answer_of_steam_is_a_bad_one(body: bytes, says: str) -> None:
+    games = b'{"response":{"game_count":0,"games":[' + body + b"1]}}"
+
     async def asking() -> None:
-        transport = httpx.MockTransport(lambda _: httpx.Response(200, content=b" " * (MOST + 1)))
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, content=games))
         async with Steam("key", "https://api.example", LIMITED, transport) as steam:
             await steam.fetch_owned_games("76561197960287930")
 
-    with pytest.raises(PipelineError, match=r"Steam .* answers too much") as raised:
+    with pytest.raises(PipelineError, match=says) as raised:
         asyncio.run(asking())
     assert raised.value.code == "steam_bad_answer"
 

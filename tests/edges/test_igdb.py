@@ -364,6 +364,15 @@ def test_an_absurd_retry_after_ends_the_batch_at_once(sandbox: Sandbox) -> None:
     assert len(sandbox.asked("igdb")) == 1
 
 
+def test_a_page_of_more_rows_than_asked_for_is_no_answer() -> None:
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=[{"id": 72}] * 501)
+
+    (one,) = through(answer, lambda igdb: igdb.fetch_games([72]))
+    assert one.error
+    assert "no list of up to 500" in one.error.message
+
+
 def test_every_request_says_who_asks() -> None:
     seen: list[httpx.Headers] = []
 

@@ -1,6 +1,7 @@
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import httpx
@@ -8,7 +9,7 @@ import pytest
 
 from pipeline.edges.batches import Answer
 from pipeline.edges.patience import Patience
-from pipeline.edges.steam_store import SteamStore
+from pipeline.edges.steam_store import GIVE_UP_AFTER, OPEN_REQUESTS, SteamStore
 from pipeline.frames.classify import store_types
 from pipeline.lookup import rows_of, unanswered
 from pipeline.sandbox.faults import Fault
@@ -17,6 +18,17 @@ from pipeline.sandbox.world import HIDDEN, World
 from tests.stores import QUICK
 
 T = TypeVar("T")
+
+
+class Dripping(httpx.AsyncByteStream):
+    """A body that never ends."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+
 DEMO = 1
 
 
@@ -180,6 +192,39 @@ def test_where_nobody_listens_nothing_is_answered() -> None:
 def test_garbage_among_the_items_gives_no_type(sandbox: Sandbox, items: str) -> None:
     sandbox.faults.add(Fault(service="store", status=200, body=f'{{"response":{{"store_items":{items}}}}}'))
     assert types([portal(sandbox)]).get(620) is None
+
+
+def through(
+    answer: Callable[[httpx.Request], Coroutine[None, None, httpx.Response]], apps: int, patience: Patience
+) -> list[Answer]:
+    async def ask() -> list[Answer]:
+        async with SteamStore("https://api.example", patience, httpx.MockTransport(answer)) as store:
+            return await store.fetch_items(range(1, apps + 1))
+
+    return asyncio.run(ask())
+
+
+def test_a_store_that_drips_is_given_up_after_two_rounds() -> None:
+    asked = 0
+
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        return httpx.Response(200, stream=Dripping())
+
+    began = time.monotonic()
+    answers = through(answer, 20_000, Patience(1.0, 3, 0.001, answer_seconds=0.05))
+    assert sum(len(one.unanswered) for one in answers) == 20_000
+    assert GIVE_UP_AFTER <= asked < GIVE_UP_AFTER + OPEN_REQUESTS
+    assert time.monotonic() - began < 0.5
+
+
+def test_no_more_items_are_taken_than_apps_were_asked_for() -> None:
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"response": {"store_items": [{"id": 10}] * 3}})
+
+    (one,) = through(answer, 2, BRIEF)
+    assert (one.rows, one.unanswered) == ([], [1, 2])
 
 
 def test_a_few_requests_are_open_at_once() -> None:

@@ -166,6 +166,7 @@ def test_an_encrypted_address_or_one_of_this_machine_is_good(url: str) -> None:
     [
         "http_answer_seconds",
         "http_max_bytes",
+        "http_max_rows",
         "csv_max_bytes",
         "csv_max_lines",
         "csv_max_columns",
@@ -173,6 +174,8 @@ def test_an_encrypted_address_or_one_of_this_machine_is_good(url: str) -> None:
         "json_max_bytes",
         "catalogue_max_bytes",
         "overrides_max_bytes",
+        "parquet_max_bytes",
+        "sync_max_rows",
     ],
 )
 def test_there_is_no_way_to_have_no_limit(name: str) -> None:
