@@ -59,8 +59,15 @@ class ReadLimits:
         self._check(key, body.count(b"\n"), "lines", "csv_max_lines")
 
     def check_header(self, key: str, body: bytes) -> None:
-        """Refuse a CSV with too many columns, or with more lines of header than one, as Polars would read it."""
+        """Refuse a CSV with too many columns, with more lines of header than one, or with one that is no UTF-8.
+
+        Polars would read them, for a header's faults are no errors to it.
+        """
         header = _HEADER.match(body)[1]  # type: ignore[index]  # it matches anything
+        try:
+            header.decode()
+        except UnicodeDecodeError as error:
+            raise Failed("checkpoint_invalid", f"{key}: its header is not in UTF-8: {error.reason}.") from None
         if header.count(b'"') % 2:
             raise Failed("checkpoint_invalid", f"{key}: a quote in its header is not closed on the same line.")
         self._check(key, header.count(b",") + 1, "columns", "csv_max_columns")
@@ -74,7 +81,7 @@ class ReadLimits:
             f"{key}: it has {size}, and no more than {getattr(self, name):,} are read. "
             f"Look whether it is what it should be; if so, set {name.upper()} higher."
         )
-        is_of_all = key == "overrides.csv" or key.startswith("catalogue/") or key.endswith(".parquet")
+        is_of_all = name == "parquet_max_bytes" or key == "overrides.csv" or key.startswith("catalogue/")
         return Refused("configuration", says) if is_of_all else Failed("checkpoint_invalid", says)
 
 
