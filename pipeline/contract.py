@@ -177,7 +177,7 @@ def _failures(rows: pl.DataFrame, typed: pl.DataFrame, model: type[pa.DataFrameM
         .filter(rows[name].is_not_null() & typed[name].is_null())
         .select("index", rejected_check=pl.lit(f"{name}: not {dtype}"))
         for name, dtype in typed.schema.items()
-        if dtype != rows.schema[name]
+        if typed[name].null_count() > rows[name].null_count()
     ]
     return pl.concat([*unreadable, _failed_checks(typed, model)]).unique("index", keep="first", maintain_order=True)
 

@@ -2,7 +2,9 @@
 
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ LOADER = "loader"
 
 NewDatabase = Callable[[Generation], str]
 
+_IDLE: defaultdict[str, list[dbapi.Connection]] = defaultdict(list)
+"""Connections to be used again, by URL: to make one takes longer than most statements."""
+
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
@@ -36,6 +41,8 @@ def postgres_server() -> Iterator[str]:
         execute(url, "ALTER SYSTEM SET fsync = off")
         execute(url, "SELECT pg_reload_conf()")
         yield url
+        for used in list(_IDLE):
+            hang_up(used)
     shutil.rmtree(folder)
 
 
@@ -62,12 +69,14 @@ def new_database(postgres_server: str, templates: dict[Generation, str]) -> Iter
 
     def create(generation: Generation) -> str:
         name = f"test_{next(numbers)}"
+        hang_up(url_of(postgres_server, templates[generation]))
         execute(postgres_server, f"CREATE DATABASE {name} TEMPLATE {templates[generation]}")
         made.append(name)
         return url_of(postgres_server, name)
 
     yield create
     for name in made:
+        hang_up(url_of(postgres_server, name))
         execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -107,14 +116,36 @@ def add_user(url: str, user_id: str) -> None:
 
 
 def execute(url: str, statement: str) -> None:
-    with dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+    with _cursor(url) as cursor:
         cursor.executemany(statement, None)
 
 
 def fetch(url: str, query: str) -> pl.DataFrame:
-    with dbapi.connect(url) as connection, connection.cursor() as cursor:
+    with _cursor(url) as cursor:
         rows: pl.DataFrame = cursor.execute(query).fetch_polars()
         return rows
+
+
+def hang_up(url: str) -> None:
+    """Close the connections that lie idle, for they would be in the way of what is done with the database itself."""
+    for connection in _IDLE.pop(url, []):
+        connection.close()
+
+
+@contextmanager
+def _cursor(url: str) -> Iterator[dbapi.Cursor]:
+    """Of a connection that nobody else uses; one that met an error is not used again."""
+    try:
+        connection = _IDLE[url].pop()
+    except IndexError:
+        connection = dbapi.connect(url, autocommit=True)
+    try:
+        with connection.cursor() as cursor:
+            yield cursor
+    except BaseException:
+        connection.close()
+        raise
+    _IDLE[url].append(connection)
 
 
 def rows_of(url: str, table: str, columns: str = "t::text", order: str = "1") -> list[tuple[Any, ...]]:

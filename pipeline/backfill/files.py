@@ -44,6 +44,14 @@ class Work:
     replaces: str | None
 
 
+@dataclass
+class _Memory:
+    """What a step has read of its shard."""
+
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    users: pl.DataFrame | None = None
+
+
 @dataclass(frozen=True)
 class ShardFiles:
     """One shard in a store.
@@ -53,15 +61,18 @@ class ShardFiles:
 
     store: Store
     shard: Shard
-    _memory: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
+    _memory: _Memory | None = field(default=None, repr=False, compare=False)
 
     def for_a_step(self) -> "ShardFiles":
         """The same, read once: what others write meanwhile is not seen, until the manifest is to be written."""
-        return replace(self, _memory={})
+        return replace(self, _memory=_Memory())
 
     def users(self) -> pl.DataFrame:
         """Whose shard it is, as ShardUsers; raises `checkpoint_invalid`."""
-        return read_rows(self._users_body(), self.shard.users_key, ShardUsers)
+        memory = self._memory or _Memory()
+        if memory.users is None:
+            memory.users = read_rows(self._users_body(), self.shard.users_key, ShardUsers)
+        return memory.users
 
     def done(self) -> dict[ShardStep, ShardRecord]:
         """The steps that need not be done again: each whole, and made from what is there now."""
@@ -196,9 +207,10 @@ class ShardFiles:
         return body if body is not None and sha256(body).hexdigest() == file.sha256 else None
 
     def _read(self, key: str) -> bytes | None:
-        body = (self._memory or {}).get(key) or self.store.read(key)
-        if self._memory is not None and body is not None:
-            self._memory[key] = body
+        memory = self._memory or _Memory()
+        body = memory.bodies.get(key) or self.store.read(key)
+        if body is not None:
+            memory.bodies[key] = body
         return body
 
     def _check_owners(self, rows: pl.DataFrame, key: str) -> None:

@@ -1,10 +1,12 @@
 """Clients of AWS's services."""
 
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.loaders import Loader, create_loader
 from botocore.session import Session
 
 from pipeline.addresses import private
@@ -35,6 +37,7 @@ def open_aws(
 
     try:
         session = Session()
+        session.register_component("data_loader", _descriptions(session.get_config_variable("data_path")))
         made = client()
         address = urlsplit(private(made.meta.endpoint_url))  # which boto takes from AWS_ENDPOINT_URL too
     except BotoCoreError as error:  # a region or a profile that cannot be
@@ -49,3 +52,9 @@ def open_aws(
         ) from None
     proxy = proxy_for(address.scheme, str(address.hostname))
     return client(https=proxy) if proxy else made
+
+
+@cache
+def _descriptions(path: str | None) -> Loader:
+    """Those that AWS's clients are made of: reading them takes most of the time that one takes to be made."""
+    return create_loader(path)
