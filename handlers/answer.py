@@ -13,9 +13,9 @@ from structlog.contextvars import bind_contextvars, bound_contextvars
 
 from handlers import metrics
 from pipeline.errors import PipelineError, Retryable
+from pipeline.events import parse_event
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings
-from pipeline.wiring import parse_event
 from schemas.events import HandlerEvent, StageResponse
 
 Event = TypeVar("Event", bound=HandlerEvent)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from pipeline import wiring
 from pipeline.errors import PipelineError, Retryable
+from pipeline.events import parse_event
 from pipeline.layout import CsvStage, checkpoint
 from pipeline.local import with_database
 from pipeline.settings import Settings
@@ -147,4 +148,4 @@ def absolute(location: str) -> str:
 
 def event_of(event_type: type[Event], **fields: str | None) -> Event:
     """An event; raises `bad_event`."""
-    return wiring.parse_event(fields, event_type)
+    return parse_event(fields, event_type)

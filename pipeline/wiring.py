@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from pipeline import kept, stages
 from pipeline.catalogue_files import CatalogueFiles
@@ -19,7 +19,6 @@ from pipeline.edges.aws_secrets import read_secret
 from pipeline.edges.pace import Pace, Rhythm
 from pipeline.edges.patience import Patience
 from pipeline.edges.store import open_store
-from pipeline.errors import Refused
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.knowledge import Knowledge
 from pipeline.lookup import Progress, no_progress
@@ -29,7 +28,6 @@ from schemas.events import (
     EnrichResponse,
     FetchEvent,
     FetchResponse,
-    HandlerEvent,
     LoadEvent,
     LoadResponse,
     StageEvent,
@@ -51,23 +49,6 @@ STORE_ATTEMPTS = 3
 NEEDED_BY_FETCH = ("steam_api_key", "store")
 NEEDED_BY_ENRICH = ("igdb_client_id", "igdb_client_secret", "store")
 NEEDED_BY_LOAD = ("database_url", "store")
-
-
-Event = TypeVar("Event", bound=HandlerEvent)
-
-
-def parse_event(event: object, event_type: type[Event]) -> Event:
-    """The event as its model.
-
-    Raises:
-        Refused: `bad_event`, naming every field at fault.
-    """
-    try:
-        return event_type.model_validate(event)
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
-        listed = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'event'}: {fault['msg']}" for fault in faults)
-        raise Refused("bad_event", f"The event cannot be used; mend {listed}.") from None
 
 
 async def find_account(settings: Settings, steam_id: str) -> str:

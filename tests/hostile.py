@@ -28,6 +28,7 @@ from pipeline.edges.steam import Steam
 from pipeline.edges.steam_store import SteamStore
 from pipeline.edges.store import DirectoryStore
 from pipeline.errors import PipelineError
+from pipeline.events import parse_event
 from pipeline.frames.catalogue import empty
 from pipeline.frames.decisions import merged
 from pipeline.frames.match import external_games, games
@@ -38,7 +39,6 @@ from pipeline.reading import runs_in
 from pipeline.review import decide, export
 from pipeline.steam_id import parse_steam_id
 from pipeline.sync import sync
-from pipeline.wiring import parse_event
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent, StageEvent
 from schemas.frames import EnrichedLibrary, RawLibrary
 from tests.enrichments import LONG
