@@ -44,8 +44,8 @@ def _take_back(files: ShardFiles, fetched: ShardRecord) -> None:
     """Put rows that were set aside, and conform today, into the raw CSV."""
     if fetched.rejected is None:
         return
-    text = files.text(fetched.rejected, "rejected_check", is_rejected=True)
-    taken_back, rejected = set_aside(text.drop("rejected_check"), RawLibrary)
+    text = files.text(fetched.rejected, *RawLibrary.to_schema().columns, is_rejected=True)
+    taken_back, rejected = set_aside(text, RawLibrary)
     if not taken_back.height:
         return
     rows = pl.concat([files.rows(fetched.file, RawLibrary), taken_back])
