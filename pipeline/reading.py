@@ -91,7 +91,11 @@ def read_backfill(run_id: str, store_url: str | None = None) -> Backfill:
         PipelineError: `bad_event` where there is none, `checkpoint_invalid` while it has no report, or where its
             outcomes were edited; `configuration` or `store_unavailable` for what cannot be read.
     """
-    store = _store(store_url)
+    return backfill_in(_store(store_url), run_id)
+
+
+def backfill_in(store: Store, run_id: str) -> Backfill:
+    """What became of a backfill of that store; raises as `read_backfill`."""
     plan = require_plan(store, run_id)
     if read_report(store, run_id) is None:
         raise Failed(

@@ -69,15 +69,15 @@ def draft_plan(
     if run_id and not re.fullmatch(RUN_ID, run_id):
         raise Refused("bad_event", f"{run_id!r:.100} cannot be a backfill's id: it has to match {RUN_ID}.")
     users, refused = listed_users(body)
-    if users.height > MOST_SHARDS * size:
-        says = f"{users.height:,} users make more than {MOST_SHARDS:,} shards of {size}."
-        raise Refused("bad_event", f"{says} Plan larger ones, with --shard-size.")
     digest = sha256(body).hexdigest()
     return Draft(run_id or next_run(store, digest, size, is_full=is_full), digest, users, refused, size, is_full)
 
 
 def plan_of(draft: Draft, source: str) -> PlanRecord:
-    """What a draft comes to."""
+    """What a draft comes to; raises `bad_event` for more shards than there can be."""
+    if draft.users.height > MOST_SHARDS * draft.shard_size:
+        says = f"{draft.users.height:,} users make more than {MOST_SHARDS:,} shards of {draft.shard_size}."
+        raise Refused("bad_event", f"{says} Plan larger ones, with --shard-size.")
     return PlanRecord(
         run_id=draft.run_id,
         source=source,
@@ -173,13 +173,13 @@ def read_refused(store: Store, plan: PlanRecord) -> pl.DataFrame:
         cells = [record.cells for record in records(store.read(key) or b"")]
     except Failed as error:
         raise _edited(key, error.message) from None
-    lines = [
-        {name: line.get(name, "") for name in schema} | {"line": whole_number(line.get("line", ""))} for line in cells
-    ]
+    lines = [{name: line.get(name) for name in schema} | {"line": whole_number(line.get("line", ""))} for line in cells]
     rows, failures = check(pl.DataFrame(lines, schema=schema), RefusedUsers)
     if failures.height:
         index, failed = failures.row(0)
         raise _edited(key, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
+    if rows.height != plan.rejected:
+        raise _edited(key, f"it has {rows.height} rows, and the plan tells of {plan.rejected}.")
     return rows
 
 
