@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from pipeline.backfill.catalogue import find_look_up
 from pipeline.backfill.plan import Draft, draft_plan, find_plan, make_plan, plan_of, read_seen, require_plan, shards_of
+from pipeline.backfill.replay import reopen
 from pipeline.backfill.report import read_report, write_report
 from pipeline.errors import Failed, Refused
 from pipeline.layout import SEEN
@@ -98,6 +99,7 @@ def test_a_record_of_another_version_is_refused_and_never_overwritten(store: Mem
     tries: list[Callable[[], Any]] = [
         lambda: make_plan(store, "users.csv", draft_plan(store, USERS, run_id=RUN, size=2)),
         lambda: write_report(store, plan),
+        lambda: reopen(store, plan, everything=True),
         lambda: asyncio.run(look_up_all(store, plan)),
     ]
     for attempt in tries:

@@ -61,7 +61,7 @@ def write_report(store: Store, plan: PlanRecord) -> Report:
         Failed: `checkpoint_invalid`, where the books do not balance; the report is written even so. It is not where
             there is one of another schema version, or `users.rejected.csv` was edited.
     """
-    read_report(store, plan.run_id)
+    read_report(store, plan.run_id)  # one of another schema version is not overwritten
     refused, found = books.refused(read_refused(store, plan)), _Books()
     for shard in each(_read, shards_of(store, plan)):
         _add(found, shard)
