@@ -144,7 +144,7 @@ class StepRecord(Record):
 
 
 def _fitting(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What can be a frame of ShardOutcomes."""
+    """The rows of ShardOutcomes that these can be: a number may be written as text."""
     columns = ShardOutcomes.to_schema().columns
     try:
         outcomes = pl.DataFrame(users, schema={name: column.dtype.type for name, column in columns.items()})
@@ -158,7 +158,7 @@ def _fitting(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
     counts = outcomes.select("rows", *STATUS_COUNTS, "rejected")
     if not all(column.is_between(0, MOST_ROWS).all() for column in counts):
         raise ValueError("nobody has so many rows")
-    return users
+    return outcomes.to_dicts()
 
 
 class ShardRecord(StepRecord):

@@ -184,6 +184,12 @@ def test_more_shards_than_their_numbers_have_digits_for_are_refused() -> None:
         plan_of(Draft(RUN, "", users, users.clear(), 1, is_full=False), "users.csv")
 
 
+def test_a_number_that_is_written_as_text_is_one(store: Memory) -> None:
+    whole = backfill_in(store, RUN).efforts
+    edit(store, RAW, "users", 0, "rows", value="3")
+    assert backfill_in(store, RUN).efforts.equals(whole)
+
+
 def test_efforts_are_those_of_the_records_that_can_be(store: Memory) -> None:
     whole = backfill_in(store, RUN).efforts
     edit(store, RAW, "requests", value=HUGE)
