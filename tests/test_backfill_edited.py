@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline.backfill.plan import Draft, draft_plan, find_plan, make_plan, plan
 from pipeline.backfill.replay import reopen
 from pipeline.backfill.report import read_report, write_report
 from pipeline.errors import Failed, Refused
-from pipeline.layout import SEEN
+from pipeline.layout import SEEN, Shard
 from pipeline.parquet import version_of
 from pipeline.reading import backfill_in, runs_in
 from schemas.backfill import MOST_SHARDS, PlanRecord
@@ -42,6 +43,16 @@ def edit(store: Memory, key: str, *path: str | int, value: object) -> None:
         part = part[name]
     part[path[-1]] = value
     store.write(key, json.dumps(body).encode())
+
+
+def edit_csv(store: Memory, old: bytes, new: bytes) -> None:
+    """Put other text into the raw CSV, and have its manifest prove that."""
+    file = json.loads(store.objects[RAW])["file"]
+    body = store.objects[file["key"]].replace(old, new)
+    digest = sha256(body).hexdigest()
+    file |= {"key": Shard(RUN, 0).csv_key("fetch", digest), "sha256": digest}
+    store.write(file["key"], body)
+    edit(store, RAW, "file", value=file)
 
 
 def plan_of_run(store: Memory) -> PlanRecord:
@@ -194,3 +205,9 @@ def test_efforts_are_those_of_the_records_that_can_be(store: Memory) -> None:
     whole = backfill_in(store, RUN).efforts
     edit(store, RAW, "requests", value=HUGE)
     assert backfill_in(store, RUN).efforts.height == whole.height - 1
+
+
+def test_what_is_no_app_is_not_looked_up(store: Memory) -> None:
+    edit_csv(store, b",620,", b",-620,")
+    edit_csv(store, b",440,", b",x,")
+    assert asyncio.run(look_up_all(store, plan_of_run(store))).counts == {"apps": 0, "pending": 0}

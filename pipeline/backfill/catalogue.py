@@ -103,7 +103,7 @@ def _distinct(libraries: Iterable[pl.DataFrame]) -> pl.DataFrame:
     absent = {name: pl.lit(None, dtype).alias(name) for name, dtype in RAW.items() if name not in apps.columns}
     of_nobody = {"user_id": pl.lit("nobody"), "steam_id64": pl.lit("0" * 17), "playtime_forever": pl.lit(0, pl.Int32)}
     appid = pl.col("appid").cast(pl.Int32, strict=False)
-    return apps.select(appid, "name", **absent | of_nobody).select(RAW.keys()).drop_nulls("appid")
+    return apps.select(appid, "name", **absent | of_nobody).select(RAW.keys()).filter(pl.col("appid") > 0)
 
 
 def _added(before: int, more: int) -> int:
