@@ -23,8 +23,8 @@ from pipeline.errors import PipelineError
 from tests.hostile import KINDS
 
 INPUTS = {
-    "steam ids and URLs": 430_000,
-    "events": 300_000,
+    "steam ids and URLs": 400_000,
+    "events": 250_000,
     "locations": 180_000,
     "overrides": 50_000,
     "review sheets": 30_000,
@@ -35,6 +35,10 @@ INPUTS = {
     "IGDB answers to a sync": 2_000,
     "what a sync left behind": 2_000,
     "catalogue files": 2_000,
+    "backfill events": 60_000,
+    "lists of users": 4_000,
+    "backfills": 2_000,
+    "shard CSVs": 2_000,
 }
 BATCHES = 40
 SECONDS = 10

@@ -4,7 +4,7 @@ from typing import Any
 
 from handlers.answer import answer, deadline_of, run
 from pipeline.backfills import do_step
-from schemas.backfill import BackfillEvent, BackfillResponse
+from schemas.backfill_events import BackfillEvent, BackfillResponse
 
 
 def handler(event: object, context: object) -> dict[str, Any]:

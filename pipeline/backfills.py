@@ -20,13 +20,12 @@ from pipeline.settings import Settings
 from schemas.backfill import (
     SHARD_SIZE,
     SHARD_STEPS,
-    BackfillEvent,
-    BackfillResponse,
     PlanRecord,
     Report,
     ShardRecord,
     ShardStep,
 )
+from schemas.backfill_events import BackfillEvent, BackfillResponse
 
 NEEDED = {"fetch": wiring.NEEDED_BY_FETCH, "enrich": ("store",), "load": wiring.NEEDED_BY_LOAD}
 

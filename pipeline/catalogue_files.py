@@ -6,7 +6,6 @@ rows that are there twice, which merge to the same.
 """
 
 from dataclasses import dataclass, field
-from io import BytesIO
 from uuid import uuid4
 
 import polars as pl
@@ -15,14 +14,14 @@ import structlog
 from pipeline.contract import Store
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import empty, merge
-from pipeline.parquet import UNREADABLE, read_parquet
+from pipeline.parquet import UNREADABLE, parquet_of, read_parquet, version_of
 from schemas.frames import Catalogue
+from schemas.manifest import SCHEMA_VERSION
 
 ROOT = "catalogue/"
 APPS = "catalogue/apps.parquet"
 NEW = "catalogue/new/"
 ASIDE = "catalogue/aside/"
-SCHEMA_VERSION = "1"
 TRIES = 10
 
 log = structlog.get_logger()
@@ -79,7 +78,7 @@ class CatalogueFiles:
     def remember(self, rows: pl.DataFrame) -> None:
         """Add Catalogue rows, as a file of their own that no one ever changes."""
         if rows.height:  # others would be set aside when they are read
-            self._store.write(f"{NEW}{uuid4().hex}.parquet", _parquet(Catalogue.validate(rows, lazy=True)))
+            self._store.write(f"{NEW}{uuid4().hex}.parquet", parquet_of(Catalogue.validate(rows, lazy=True)))
 
     def compact(self) -> Compaction:
         """Merge all files into the large one, then delete them; what cannot be read is moved aside."""
@@ -93,7 +92,7 @@ class CatalogueFiles:
             spoilt = {key: part for key, part in found.items() if not part.is_whole}
             for key, part in spoilt.items():
                 self._store.write(ASIDE + key.removeprefix(ROOT).replace("/", "-"), part.body)
-            if self._store.replace(APPS, _parquet(apps), listed.get(APPS)):
+            if self._store.replace(APPS, parquet_of(apps), listed.get(APPS)):
                 merged = found.keys() - {APPS}
                 for key in merged:
                     self._store.delete(key)
@@ -114,8 +113,8 @@ class CatalogueFiles:
         if body is None:
             return None
         try:
-            version = pl.read_parquet_metadata(BytesIO(body)).get("schema_version")
-            if version == SCHEMA_VERSION:
+            version = version_of(body)
+            if version == str(SCHEMA_VERSION):
                 return _Part(read_parquet(body, Catalogue), body, is_whole=True)
             fault = f"schema version {version}"
         except UNREADABLE as error:
@@ -129,9 +128,3 @@ class _Part:
     rows: pl.DataFrame
     body: bytes
     is_whole: bool
-
-
-def _parquet(rows: pl.DataFrame) -> bytes:
-    body = BytesIO()
-    rows.write_parquet(body, metadata={"schema_version": SCHEMA_VERSION})
-    return body.getvalue()

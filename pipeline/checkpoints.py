@@ -17,13 +17,10 @@ from pipeline.errors import Failed
 from pipeline.frames.csv_records import CsvRecords
 from pipeline.frames.spreadsheet import defused
 from pipeline.layout import Checkpoint, described, manifest_key
-from schemas.manifest import SCHEMA_VERSION, Manifest, Source, Version
+from pipeline.versions import OtherVersion, versioned
+from schemas.manifest import SCHEMA_VERSION, Manifest, Source
 
 log = structlog.get_logger()
-
-
-class _OtherVersion(Failed):
-    """A manifest that would be misread, whoever trusts the file."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +99,9 @@ def read_manifest(store: Store, key: str) -> Manifest | None:
     if body is None:
         return None
     try:
-        version = Version.model_validate_json(body).schema_version
-        manifest = Manifest.model_validate_json(body) if version == SCHEMA_VERSION else None
+        return versioned(body, Manifest, f"{key}: its manifest")
     except ValidationError as error:
         raise _invalid(key, f"{place} is not a manifest ({error.error_count()} faults).") from None
-    if manifest is None:
-        raise _OtherVersion(
-            "checkpoint_invalid",
-            f"{key}: its manifest has schema version {version!s:.20}, and this program reads {SCHEMA_VERSION}.",
-        )
-    return manifest
 
 
 def write_checkpoint(
@@ -137,6 +127,7 @@ def write_checkpoint(
 def _describe(checkpoint: Checkpoint, rows: pl.DataFrame, body: bytes, making: Making) -> Manifest:
     finished_at = datetime.now(UTC)
     return Manifest(
+        schema_version=SCHEMA_VERSION,
         stage="fetch" if checkpoint.stage == "raw" else "enrich",
         user_id=checkpoint.user_id,
         run_id=making.run_id,
@@ -188,7 +179,7 @@ def _proof(store: Store, source: Source, body: bytes, user_id: str | None, *, tr
         named = manifest and user_id and (manifest.key, manifest.user_id)
         if said not in (None, (len(body), source.sha256)) or named not in (None, (source.key, user_id)):
             raise _invalid(source.key, f"it is not the file that {manifest_key(source.key)} describes.")
-    except _OtherVersion:
+    except OtherVersion:
         raise
     except Failed as error:
         if not trust:

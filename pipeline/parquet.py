@@ -14,6 +14,8 @@ import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
+from schemas.manifest import SCHEMA_VERSION
+
 VALUE_BYTES = 16
 """A value in memory at most, beside the text it points to."""
 
@@ -42,6 +44,18 @@ def read_parquet(body: bytes, model: type[pa.DataFrameModel]) -> pl.DataFrame:
     """The rows of a file that a store has read, as its model has them; raises `UNREADABLE`."""
     _measure(body)  # the store did not refuse what it could not measure
     return model.validate(pl.read_parquet(BytesIO(body)), lazy=True)
+
+
+def parquet_of(rows: pl.DataFrame) -> bytes:
+    """Rows as the bytes of a file that says its schema version."""
+    body = BytesIO()
+    rows.write_parquet(body, metadata={"schema_version": str(SCHEMA_VERSION)})
+    return body.getvalue()
+
+
+def version_of(body: bytes) -> str | None:
+    """The schema version that a file says it has; raises `UNREADABLE`."""
+    return pl.read_parquet_metadata(BytesIO(body)).get("schema_version")
 
 
 def takes_more(body: bytes, most: int) -> bool:

@@ -1,10 +1,10 @@
 """What notebooks and scripts read the pipeline's files with; `from pipeline import …` leads here."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pandera.polars as pa
 import polars as pl
@@ -24,8 +24,10 @@ from pipeline.frames.spreadsheet import as_written
 from pipeline.layout import BACKFILLS, Checkpoint, backfill_key, described, planned
 from pipeline.local import with_default_store
 from pipeline.settings import Settings
-from schemas.backfill import SHARD_STEPS, Outcomes, PlanRecord, ShardRecord
+from schemas.backfill import SHARD_STEPS, Outcomes, ShardRecord
 from schemas.frames import EnrichedLibrary, RawLibrary
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -89,7 +91,11 @@ def read_backfill(run_id: str, store_url: str | None = None) -> Backfill:
         PipelineError: `bad_event` where there is none, `checkpoint_invalid` while it has no report, or where its
             outcomes were edited; `configuration` or `store_unavailable` for what cannot be read.
     """
-    store = _store(store_url)
+    return backfill_in(_store(store_url), run_id)
+
+
+def backfill_in(store: Store, run_id: str) -> Backfill:
+    """What became of a backfill of that store; raises as `read_backfill`."""
     plan = require_plan(store, run_id)
     if read_report(store, run_id) is None:
         raise Failed(
@@ -115,17 +121,18 @@ def _imports_in(store: Store, limit: int | None) -> pl.DataFrame:
 
 def _backfills_in(store: Store, limit: int | None) -> pl.DataFrame:
     run_ids = [run_id for key in store.list(BACKFILLS) if (run_id := planned(key))]
-    plans = [plan for plan in each(partial(_plan_of, store), run_ids) if plan]
+    plans = [plan for plan in each(partial(_read, store, find_plan), run_ids) if plan]
     newest = sorted(plans, key=lambda plan: plan.created_at, reverse=True)[:limit]
-    reports = each(partial(read_report, store), [plan.run_id for plan in newest])
+    reports = each(partial(_read, store, read_report), [plan.run_id for plan in newest])
     return backfills(zip(newest, reports, strict=True))
 
 
-def _plan_of(store: Store, run_id: str) -> PlanRecord | None:
+def _read(store: Store, find: Callable[[Store, str], T | None], run_id: str) -> T | None:
+    """A plan or a report; one that is refused is reported and left out."""
     try:
-        return find_plan(store, run_id)
+        return find(store, run_id)
     except Failed as error:
-        log.warning("plan skipped", run_id=run_id, fault=error.message)
+        log.warning("record skipped", run_id=run_id, fault=error.message)
         return None
 
 

@@ -3,8 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BytesIO
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pandera.polars as pa
 import polars as pl
@@ -20,7 +19,8 @@ from pipeline.frames.catalogue import matched, naming, without_overridden
 from pipeline.frames.match import external_games, games, resolve
 from pipeline.frames.overrides import no_overrides
 from pipeline.lookup import Progress, ask_igdb, counting, no_progress, rows_of
-from pipeline.parquet import UNREADABLE, read_parquet
+from pipeline.parquet import UNREADABLE, parquet_of, read_parquet
+from pipeline.versions import versioned
 from schemas.frames import ExternalGames, Games
 from schemas.igdb import INT32_MAX, YEAR_9999, Changed, valid
 
@@ -46,6 +46,7 @@ log = structlog.get_logger()
 class State(BaseModel):
     """When the sync that is under way began, and the last whole one; Unix seconds."""
 
+    schema_version: Literal[1] = 1
     started_at: Seconds | None = None
     synced_at: Seconds | None = None
 
@@ -70,6 +71,7 @@ async def sync(
     """Read all that IGDB has for Steam, or what changed since the last time; killed, the next one goes on from there.
 
     Raises:
+        Failed: `checkpoint_invalid`, for a state of another schema version.
         Retryable: `igdb_unavailable`; what was read is kept.
     """
     state = _state(store)
@@ -194,9 +196,7 @@ class _Parts:
         return int(last.split("-")[0] or 0), last.endswith("-last")
 
     def write(self, rows: pl.DataFrame, reached: int, *, is_last: bool = False) -> None:
-        body = BytesIO()
-        rows.write_parquet(body)
-        self._store.write(f"{self._folder}{reached:012}{'-last' if is_last else ''}.parquet", body.getvalue())
+        self._store.write(f"{self._folder}{reached:012}{'-last' if is_last else ''}.parquet", parquet_of(rows))
 
     def read(self) -> pl.DataFrame:
         try:
@@ -221,7 +221,8 @@ def _games(store: Store) -> _Parts:
 
 def _state(store: Store) -> State:
     try:
-        return State.model_validate_json(store.read(STATE) or b"{}")
+        remedy = "Use the program's version that wrote it, or delete it: the next sync reads everything."
+        return versioned(store.read(STATE) or b"{}", State, STATE, remedy)
     except ValidationError:
         log.warning("sync state set aside", key=STATE)
         return State()

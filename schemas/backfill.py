@@ -1,25 +1,29 @@
 """A backfill: its list of users, the shards it is cut into, and what became of every one of them."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 import pandera.polars as pa
 import polars as pl
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from schemas.events import USER_ID, ErrorCode, HandlerEvent, StageResponse
+from schemas.events import USER_ID, ErrorCode
 from schemas.exact import Exact
+from schemas.manifest import Count, Seconds, Time
 
 RUN_ID = r"^[A-Za-z0-9_-]{1,80}$"
 """What Step Functions allow an execution to be called, and a folder can be."""
 
 SHARD_SIZE, LARGEST_SHARD = 200, 1_000
+MOST_SHARDS = 100_000
+"""Their numbers have five digits."""
+
+MOST_ROWS, MOST_COUNTED = 10_000_000, 10_000_000 * LARGEST_SHARD
+"""Of one user, more than Steam has apps; of one shard. What all shards have of them is a `Count` still."""
 
 OUTCOMES = ("done", "empty", "private", "not_found", "failed", "rejected")
 Outcome = Annotated[pl.Enum, OUTCOMES]
 
-Step = Literal["plan", "fetch", "catalogue", "enrich", "load", "report"]
 ShardStep = Literal["fetch", "enrich", "load"]
 SHARD_STEPS: tuple[ShardStep, ...] = ("fetch", "enrich", "load")
 
@@ -32,6 +36,9 @@ STATUS_COUNTS: Mapping[str, str] = {
 """What the books call the rows of each match status."""
 
 RunId = Annotated[str, Field(pattern=RUN_ID)]
+ShardNumber = Annotated[int, Field(strict=True, ge=0, lt=MOST_SHARDS)]
+ShardSize = Annotated[int, Field(strict=True, ge=1, le=LARGEST_SHARD)]
+ShardCount = Annotated[int, Field(strict=True, ge=0, le=MOST_COUNTED)]
 
 
 class ListedUsers(Exact):
@@ -100,30 +107,35 @@ class StepEfforts(Exact):
     seconds: pl.Float64 = pa.Field(description="How long it took")
 
 
+class Record(BaseModel):
+    """What a backfill writes as JSON."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: Literal[1] = 1
+
+
 class ShardFile(BaseModel):
     """A CSV of a shard."""
 
     model_config = ConfigDict(frozen=True)
 
     key: str
-    rows: int
-    bytes: int
+    rows: ShardCount
+    bytes: Count
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class StepRecord(BaseModel):
+class StepRecord(Record):
     """What a step did. `input` is the sha256 of what it was made from; `rate_limited` counts answers of 429."""
 
-    model_config = ConfigDict(frozen=True)
-
-    schema_version: Literal[1] = 1
     run_id: str
     input: str
-    counts: dict[str, int] = {}
-    requests: int = 0
-    rate_limited: int = 0
-    started_at: datetime
-    finished_at: datetime
+    counts: dict[str, ShardCount] = {}
+    requests: ShardCount = 0
+    rate_limited: ShardCount = 0
+    started_at: Time
+    finished_at: Time
 
     @property
     def seconds(self) -> float:
@@ -132,7 +144,7 @@ class StepRecord(BaseModel):
 
 
 def _fitting(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What can be a frame of ShardOutcomes."""
+    """The rows of ShardOutcomes that these can be: a number may be written as text."""
     columns = ShardOutcomes.to_schema().columns
     try:
         outcomes = pl.DataFrame(users, schema={name: column.dtype.type for name, column in columns.items()})
@@ -141,13 +153,18 @@ def _fitting(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
     # A word that is none of the outcomes has become null.
     if any(outcomes[name].has_nulls() for name, column in columns.items() if not column.nullable):
         raise ValueError("the outcomes have gaps")
-    return users
+    if outcomes["user_id"].n_unique() < outcomes.height:
+        raise ValueError("a user is there twice")
+    counts = outcomes.select("rows", *STATUS_COUNTS, "rejected")
+    if not all(column.is_between(0, MOST_ROWS).all() for column in counts):
+        raise ValueError("nobody has so many rows")
+    return outcomes.to_dicts()
 
 
 class ShardRecord(StepRecord):
     """The manifest of one step of one shard: its CSV, its rejected rows and its users (rows of ShardOutcomes)."""
 
-    shard: int
+    shard: ShardNumber
     step: ShardStep
     file: ShardFile | None = None
     rejected: ShardFile | None = None
@@ -155,10 +172,8 @@ class ShardRecord(StepRecord):
     users: Annotated[list[dict[str, Any]], AfterValidator(_fitting)]
 
 
-class Failure(BaseModel):
+class Failure(Record):
     """Why a shard's step could not be done."""
-
-    model_config = ConfigDict(frozen=True)
 
     step: ShardStep
     error_code: ErrorCode
@@ -166,76 +181,55 @@ class Failure(BaseModel):
     retryable: bool
 
 
-class PlanRecord(BaseModel):
+class PlanRecord(Record):
     """What a backfill set out to do: the list it read (`input` is its sha256), and how it cut it."""
 
-    model_config = ConfigDict(frozen=True)
-
-    schema_version: Literal[1] = 1
     run_id: RunId
     source: str
     input: str
-    users: int
-    rejected: int
-    shard_size: int = Field(ge=1, le=LARGEST_SHARD)
-    shards: int
+    users: Count
+    rejected: Count
+    shard_size: ShardSize
+    shards: Annotated[int, Field(strict=True, ge=0, le=MOST_SHARDS)]
     is_full: bool = False
-    created_at: datetime
-
-
-class BackfillEvent(HandlerEvent):
-    """One step of a backfill; `shard` says which one, for a shard's step.
-
-    For the plan `users` is the list's location, null where the run is to go on, and `shard_size` null for 200.
-    """
-
-    stage = "backfill"
-
-    step: Step
-    run_id: RunId
-    users: str | None = None
-    shard: int | None = Field(default=None, ge=0, strict=True)
-    shard_size: int | None = Field(default=None, ge=1, le=LARGEST_SHARD, strict=True)
+    created_at: Time
 
     @model_validator(mode="after")
-    def _names_its_shard(self) -> Self:
-        if self.step in SHARD_STEPS and self.shard is None:
-            raise ValueError(f"{self.step} needs a shard")
+    def _adds_up(self) -> Self:
+        if self.shards != -(-self.users // self.shard_size):
+            raise ValueError(f"{self.users} users do not make {self.shards} shards of {self.shard_size}")
         return self
-
-
-class BackfillResponse(StageResponse):
-    """What a step did; the plan says where the list of shards is, for the map over them."""
-
-    step: Step | None = None
-    run_id: str | None = None
-    shard: int | None = None
-    shards: int | None = None
-    bucket: str | None = None
-    shards_key: str | None = None
-    report: str | None = None
-    stats: dict[str, int] | None = None
 
 
 class Effort(BaseModel):
     """What a step cost, over all shards."""
 
-    seconds: float
-    requests: int
-    rate_limited: int
+    seconds: Seconds
+    requests: Count
+    rate_limited: Count
     rows_per_second: float | None = None
 
 
-class Report(BaseModel):
+def _named(*names: str) -> AfterValidator:
+    """A dict of these names, and of no other."""
+
+    def check(found: dict[str, Any]) -> dict[str, Any]:
+        if set(found) != set(names):
+            raise ValueError(f"it is not of {', '.join(names)}")
+        return found
+
+    return AfterValidator(check)
+
+
+class Report(Record):
     """What became of a backfill. All but `effort` and `written` is the same however often it was interrupted."""
 
-    schema_version: Literal[1] = 1
     run_id: str
     input: str
     is_complete: bool
-    users: dict[str, int]
-    shards: dict[str, int]
-    stages: dict[str, dict[str, int]]
+    users: Annotated[dict[str, Count], _named("total", *OUTCOMES)]
+    shards: Annotated[dict[str, Count], _named("total", *SHARD_STEPS)]
+    stages: Annotated[dict[str, dict[str, Count]], _named(*SHARD_STEPS)]
     failures: list[str]
-    written: dict[str, int]
-    effort: dict[str, Effort]
+    written: dict[str, Count]
+    effort: Annotated[dict[str, Effort], _named("catalogue", *SHARD_STEPS)]

@@ -13,6 +13,9 @@ Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 Time = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
 """Whose year in UTC is one that Python knows."""
 
+Seconds = Annotated[float, Field(allow_inf_nan=False, ge=-1e18, le=1e18)]
+"""More than all times between two such, of as many shards as a backfill may have."""
+
 
 class Source(BaseModel):
     """The checkpoint another one was made from."""
@@ -24,9 +27,9 @@ class Source(BaseModel):
 
 
 class Version(BaseModel):
-    """What is read first of a manifest: it says how the rest is to be read."""
+    """What is read first of a file: it says how the rest is to be read; one that says nothing is of the first."""
 
-    schema_version: Annotated[int, Field(strict=True)]
+    schema_version: Annotated[int, Field(strict=True)] = 1
 
 
 class Manifest(BaseModel):
@@ -34,7 +37,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1]
     stage: Literal["fetch", "enrich"]
     user_id: str
     run_id: str
@@ -47,4 +50,4 @@ class Manifest(BaseModel):
     requests: Count
     started_at: Time
     finished_at: Time
-    seconds: Annotated[float, Field(allow_inf_nan=False)]
+    seconds: Seconds

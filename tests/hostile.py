@@ -6,12 +6,10 @@ The only outcomes are a result, rows set aside, or one of our own errors; whatev
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
 
 import httpx
 import polars as pl
@@ -19,7 +17,6 @@ import polars as pl
 from pipeline import stages
 from pipeline.catalogue_files import CatalogueFiles
 from pipeline.checkpoints import read_checkpoint
-from pipeline.contract import DEFAULT_LIMITS, ReadLimits
 from pipeline.edges.igdb import Igdb
 from pipeline.edges.pace import Rhythm
 from pipeline.edges.patience import Patience
@@ -42,7 +39,9 @@ from pipeline.sync import sync
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent, StageEvent
 from schemas.frames import EnrichedLibrary, RawLibrary
 from tests.enrichments import LONG
-from tests.hostile_inputs import BYTES, SCALARS, altered, answer, changed, text, value
+from tests.hostile_backfills import BACKFILL_KINDS
+from tests.hostile_inputs import SCALARS, TIMES, Kind, altered, answer, bytes_like, changed, text, value
+from tests.memory import Memory
 
 HOSTILE = 0.4
 Answers = dict[str, httpx.Response]
@@ -65,7 +64,6 @@ MANIFEST = (
     b'"bytes":3,"sha256":"0","input":null,"counts":{"games":2,"rejected":0},"requests":1,"started_at":"2026-11-23T03:17:49Z",'
     b'"finished_at":"2026-11-23T03:17:49Z","seconds":1.5}'
 )
-TIMES = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00")
 STEAM_IDS = (
     *(ACCOUNT, "STEAM_0:0:11101", "[U:1:22202]", "s.team/p/gvc-bh", "https://steamcommunity.com/id/gabelogannewell/"),
     *(
@@ -114,49 +112,6 @@ GAMES = [
     },
     {"id": 71, "name": "Portal", "slug": "portal"},
 ]
-
-
-@dataclass
-class Memory:
-    """A store in memory; what is put there behind its back may be hostile."""
-
-    objects: dict[str, bytes] = field(default_factory=dict)
-    limits: ReadLimits = DEFAULT_LIMITS
-
-    def read(self, key: str) -> bytes | None:
-        body = self.objects.get(key)
-        if body is None:
-            return None
-        self.limits.check_size(key, len(body))
-        return self.limits.checked(key, body)
-
-    def write(self, key: str, body: bytes) -> None:
-        self.objects[key] = body
-
-    def delete(self, key: str) -> None:
-        self.objects.pop(key, None)
-
-    def replace(self, key: str, body: bytes, etag: str | None) -> bool:
-        is_same = self.list(key).get(key) == etag
-        if is_same:
-            self.write(key, body)
-        return is_same
-
-    def list(self, prefix: str) -> dict[str, str]:
-        return {key: str(hash(body)) for key, body in sorted(self.objects.items()) if key.startswith(prefix)}
-
-    def locate(self, key: str) -> str:
-        return f"/store/{key}"
-
-    def key_of(self, location: str) -> str:
-        return location.removeprefix("/store/")
-
-
-class Kind(NamedTuple):
-    """One kind of input: how one is made, and what takes it."""
-
-    make: Callable[[Random], Any]
-    take: Callable[[Any], object]
 
 
 def _event(event: object) -> None:
@@ -221,7 +176,7 @@ def _manifest(body: bytes) -> None:
 def _make_manifest(random: Random) -> bytes:
     """Of half of them one value alone is odd."""
     if random.random() < 0.5:
-        return _bytes(MANIFEST)(random)
+        return bytes_like(MANIFEST)(random)
     manifest = json.loads(MANIFEST)
     part = random.choice((manifest, manifest, manifest["counts"]))
     part[random.choice(list(part))] = random.choice((*SCALARS, *TIMES))
@@ -339,17 +294,6 @@ def _make_kept(random: Random) -> dict[str, bytes]:
     return {key: parts[key] for key in random.sample(sorted(parts), random.randrange(1, 4))}
 
 
-def _bytes(*seeds: bytes) -> Callable[[Random], bytes]:
-    def make(random: Random) -> bytes:
-        kind = random.randrange(12)
-        if kind == 0:
-            return random.choice(BYTES) * random.randrange(50) + random.randbytes(random.randrange(60))
-        body = changed(random, random.choice(seeds))
-        return body.decode(errors="replace").encode(random.choice(("utf-16", "utf-8-sig"))) if kind == 1 else body
-
-    return make
-
-
 def _text(*seeds: str) -> Callable[[Random], str]:
     return lambda random: text(random, seeds)
 
@@ -381,13 +325,14 @@ KINDS = {
     "steam ids and URLs": Kind(_text(*STEAM_IDS), parse_steam_id),
     "events": Kind(_make_event, _event),
     "locations": Kind(_text(*LOCATIONS), _location),
-    "overrides": Kind(_bytes(OVERRIDES), _overrides),
-    "review sheets": Kind(_bytes(SHEET, SHEET.decode().encode("utf-16")), _sheet),
+    "overrides": Kind(bytes_like(OVERRIDES), _overrides),
+    "review sheets": Kind(bytes_like(SHEET, SHEET.decode().encode("utf-16")), _sheet),
     "manifests": Kind(_make_manifest, _manifest),
-    "CSVs": Kind(_bytes(RAW_CSV, RAW_CSV, RAW_CSV, ENRICHED_CSV), _csv),
+    "CSVs": Kind(bytes_like(RAW_CSV, RAW_CSV, RAW_CSV, ENRICHED_CSV), _csv),
     "Steam answers": Kind(_answers(STEAM), _fetch),
     "IGDB and store answers": Kind(_answers(IGDB), _enrich),
     "IGDB answers to a sync": Kind(_answers(IGDB), _sync),
     "what a sync left behind": Kind(_make_kept, _kept),
-    "catalogue files": Kind(_bytes(PARQUET), _catalogue),
+    "catalogue files": Kind(bytes_like(PARQUET), _catalogue),
+    **BACKFILL_KINDS,
 }

@@ -2,9 +2,9 @@
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -59,6 +59,7 @@ SCALARS: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 620, 2**31, 2**32, 2**63, 2**64, -(2**63) - 1, 10**400, 0.5, 1e308, -0.0),
     *(float("inf"), float("nan"), 1072915200, 253402300800, "620", "x", ""),
 )
+TIMES = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00")
 WORDS = (
     "id",
     "name",
@@ -108,6 +109,13 @@ TYPES = (
 STATUSES = (200,) * 12 + (201, 204, 302, 400, 401, 403, 404, 408, 413, 429, 500, 503, 599)
 
 
+class Kind(NamedTuple):
+    """One kind of input: how one is made, and what takes it."""
+
+    make: Callable[[Random], Any]
+    take: Callable[[Any], object]
+
+
 def text(random: Random, seeds: Sequence[str] = ()) -> str:
     """A text: an odd one, or one of the seeds with something odd in it, or any characters."""
     kind = random.randrange(4)
@@ -140,6 +148,31 @@ def changed(random: Random, seed: bytes) -> bytes:
         else:
             del body[start:]
     return bytes(body)
+
+
+def bytes_like(*seeds: bytes) -> Callable[[Random], bytes]:
+    """Bytes like one of the seeds, in other encodings too, or any."""
+
+    def make(random: Random) -> bytes:
+        kind = random.randrange(12)
+        if kind == 0:
+            return random.choice(BYTES) * random.randrange(50) + random.randbytes(random.randrange(60))
+        body = changed(random, random.choice(seeds))
+        return body.decode(errors="replace").encode(random.choice(("utf-16", "utf-8-sig"))) if kind == 1 else body
+
+    return make
+
+
+def odd_value(random: Random, seed: Any) -> Any:
+    """JSON like the seed, with one other value, or one that is gone or twice."""
+    if not seed or not isinstance(seed, dict | list) or random.random() < 0.05:
+        return random.choice((*SCALARS, *TIMES, text(random)))
+    at = random.choice(list(seed) if isinstance(seed, dict) else range(len(seed)))
+    if random.random() < 0.1:
+        return {name: seed[name] for name in seed if name != at} if isinstance(seed, dict) else [*seed, seed[at]]
+    copy = seed.copy()
+    copy[at] = odd_value(random, seed[at])
+    return copy
 
 
 def value(random: Random, depth: int = 0) -> Any:

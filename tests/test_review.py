@@ -29,8 +29,8 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from schemas.frames import EnrichedLibrary
 from tests.database_fixtures import NewDatabase, fetch
-from tests.hostile import Memory
 from tests.lambda_fixtures import ACCOUNT, QUICK_SETTINGS, USER, set_only
+from tests.memory import Memory
 from tests.stores import opened
 
 UNKNOWN, SOUNDTRACK, PORTAL = 999_010, 999_020, 400

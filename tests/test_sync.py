@@ -21,7 +21,7 @@ from pipeline.edges.pace import Rhythm
 from pipeline.edges.patience import Patience
 from pipeline.edges.store import DirectoryStore
 from pipeline.edges.twitch import Token
-from pipeline.errors import Retryable
+from pipeline.errors import Failed, Retryable
 from pipeline.knowledge import OVERRIDES
 from pipeline.lookup import Progress, no_progress
 from pipeline.sandbox.faults import Fault
@@ -29,7 +29,7 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import GOG_SOURCE, World
 from pipeline.sync import GAMES, MOST_ROWS, PAIRS, STATE, Synced, sync
 from tests.enrichments import Opened, Setup, enrich, open_igdb, paced, stats
-from tests.hostile import Memory
+from tests.memory import Memory
 from tests.stores import opened
 from tests.watched import Watched
 
@@ -301,6 +301,14 @@ def test_a_spoilt_part_is_made_anew_by_the_next_sync(sandbox: Sandbox, store: St
     with pytest.raises(Retryable, match="was spoilt, and is gone now"):
         synced(sandbox, store)
     assert synced(sandbox, store).known == 30
+
+
+def test_a_state_of_another_schema_version_is_refused_and_left(sandbox: Sandbox, store: Store) -> None:
+    body = b'{"schema_version":2,"synced_at":"2026"}'
+    store.write(STATE, body)
+    with pytest.raises(Failed, match=r"sync\.json has schema version 2, and this program reads 1\..* or delete it"):
+        synced(sandbox, store)
+    assert store.read(STATE) == body
 
 
 @pytest.mark.parametrize("folder", [PAIRS, GAMES])

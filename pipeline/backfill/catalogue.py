@@ -15,7 +15,7 @@ from pipeline.frames.catalogue import join_catalogue
 from pipeline.knowledge import OVERRIDES, Knowledge, read_overrides
 from pipeline.layout import backfill_key
 from pipeline.lookup import Progress, no_progress
-from schemas.backfill import PlanRecord, ShardFile, StepRecord
+from schemas.backfill import MOST_COUNTED, PlanRecord, ShardFile, StepRecord
 from schemas.frames import RawLibrary
 
 CATALOGUE = "catalogue"
@@ -62,8 +62,8 @@ async def look_up(
         run_id=plan.run_id,
         input=made_from,
         counts={"apps": apps["appid"].n_unique(), "pending": pending["appid"].n_unique()},
-        requests=knowledge.requests - requests + (last.requests if last else 0),
-        rate_limited=knowledge.retries.rate_limited - limited + (last.rate_limited if last else 0),
+        requests=_added(last.requests if last else 0, knowledge.requests - requests),
+        rate_limited=_added(last.rate_limited if last else 0, knowledge.retries.rate_limited - limited),
         started_at=started_at,
         finished_at=datetime.now(UTC),
     )
@@ -72,8 +72,12 @@ async def look_up(
 
 
 def _raw(files: ShardFiles) -> ShardFile | None:
-    """The raw CSV of a shard that was fetched; its manifest, with all users, is not kept."""
-    fetched = files.done().get("fetch")
+    """The raw CSV of a shard that was fetched, unless its own steps will refuse it; its manifest is not kept."""
+    try:
+        fetched = files.done().get("fetch")
+    except Failed as error:
+        _leave_out(files, error)
+        return None
     return fetched.file if fetched else None
 
 
@@ -81,10 +85,14 @@ def _apps(found: tuple[ShardFiles, ShardFile]) -> pl.DataFrame:
     """The apps of a raw CSV, as text; none of one that its shard's own steps will refuse."""
     files, raw = found
     try:
-        return files.text(raw, "appid", "name").select("appid", "name")
+        return files.text(raw, "appid", "name")
     except Failed as error:
-        log.warning("shard left out", shard=files.shard.number, error=str(error))
+        _leave_out(files, error)
         return NO_APPS
+
+
+def _leave_out(files: ShardFiles, error: Failed) -> None:
+    log.warning("shard left out", shard=files.shard.number, error=str(error))
 
 
 def _distinct(libraries: Iterable[pl.DataFrame]) -> pl.DataFrame:
@@ -95,7 +103,12 @@ def _distinct(libraries: Iterable[pl.DataFrame]) -> pl.DataFrame:
     absent = {name: pl.lit(None, dtype).alias(name) for name, dtype in RAW.items() if name not in apps.columns}
     of_nobody = {"user_id": pl.lit("nobody"), "steam_id64": pl.lit("0" * 17), "playtime_forever": pl.lit(0, pl.Int32)}
     appid = pl.col("appid").cast(pl.Int32, strict=False)
-    return apps.select(appid, "name", **absent | of_nobody).select(RAW.keys()).drop_nulls("appid")
+    return apps.select(appid, "name", **absent | of_nobody).select(RAW.keys()).filter(pl.col("appid") > 0)
+
+
+def _added(before: int, more: int) -> int:
+    """No more than a record may hold, whatever an edited one held before."""
+    return min(before + more, MOST_COUNTED)
 
 
 def _digest(store: Store, raws: Sequence[ShardFile]) -> str:

@@ -71,11 +71,15 @@ class ShardFiles:
         """Whose shard it is, as ShardUsers; raises `checkpoint_invalid`."""
         memory = self._memory or _Memory()
         if memory.users is None:
-            memory.users = read_rows(self._users_body(), self.shard.users_key, ShardUsers)
+            memory.users = read_rows(self._users_body(), self.shard.users_key, ShardUsers, self.store.limits)
         return memory.users
 
     def done(self) -> dict[ShardStep, ShardRecord]:
-        """The steps that need not be done again: each whole, and made from what is there now."""
+        """The steps that need not be done again: each whole, and made from what is there now.
+
+        Raises:
+            Failed: `checkpoint_invalid`, where its users are lost, or a manifest is of another schema version.
+        """
         found: dict[ShardStep, ShardRecord] = {}
         made_from = sha256(self._users_body()).hexdigest()
         for step in SHARD_STEPS:
@@ -116,17 +120,19 @@ class ShardFiles:
         """
         if file is None:
             return pl.DataFrame(schema={name: column.dtype.type for name, column in model.to_schema().columns.items()})
-        rows = read_rows(self._require(file), file.key, model)
+        rows = read_rows(self._require(file), file.key, model, self.store.limits)
         self._check_owners(rows, file.key)
         return rows
 
     def text(self, file: ShardFile, *columns: str, is_rejected: bool = False) -> pl.DataFrame:
-        """The rows of a CSV as text, if it has these columns at least; raises what `rows` raises."""
+        """The rows of a CSV as text, these columns of it or all; raises what `rows` raises."""
+        body = self._require(file)
+        self.store.limits.check_header(file.key, body)
         try:
-            rows = pl.read_csv(self._require(file), infer_schema=False)
+            rows = pl.read_csv(body, infer_schema=False)
             rows = as_written(rows) if is_rejected else rows
             self._check_owners(rows, file.key)
-            rows.select(columns)
+            rows = rows.select(columns or pl.all())
         except pl.exceptions.PolarsError as error:
             raise self._invalid(file.key, f"it cannot be read ({type(error).__name__})") from error
         return rows

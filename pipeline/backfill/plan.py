@@ -14,18 +14,21 @@ import structlog
 from pipeline.backfill.files import ShardFiles, each
 from pipeline.backfill.records import read_record, write_record
 from pipeline.checkpoints import csv_of
-from pipeline.contract import Store
+from pipeline.contract import Store, check
 from pipeline.errors import Failed, Refused
 from pipeline.frames.plan import listed_users, shard_users
-from pipeline.frames.spreadsheet import spreadsheet
+from pipeline.frames.spreadsheet import records, spreadsheet, whole_number
 from pipeline.layout import PLAN, SEEN, Shard, backfill_key
-from pipeline.parquet import UNREADABLE, read_parquet
-from schemas.backfill import RUN_ID, SHARD_SIZE, PlanRecord, Report, Seen
+from pipeline.parquet import UNREADABLE, read_parquet, version_of
+from pipeline.versions import check_version
+from schemas.backfill import MOST_SHARDS, RUN_ID, SHARD_SIZE, PlanRecord, RefusedUsers, Report, Seen
 
 NO_LISTS = ("imports/", "catalogue/")
 """Where users' libraries are, and what all share."""
 
 SHARDS, REFUSED, REPORT = "shards.json", "users.rejected.csv", "report.json"
+
+REMEDY_OF_SEEN = "Use the program's version that wrote it, or delete it: then all users are loaded again."
 
 log = structlog.get_logger()
 
@@ -71,7 +74,10 @@ def draft_plan(
 
 
 def plan_of(draft: Draft, source: str) -> PlanRecord:
-    """What a draft comes to."""
+    """What a draft comes to; raises `bad_event` for more shards than there can be."""
+    if draft.users.height > MOST_SHARDS * draft.shard_size:
+        says = f"{draft.users.height:,} users make more than {MOST_SHARDS:,} shards of {draft.shard_size}."
+        raise Refused("bad_event", f"{says} Plan larger ones, with --shard-size.")
     return PlanRecord(
         run_id=draft.run_id,
         source=source,
@@ -138,11 +144,16 @@ def shards_of(store: Store, plan: PlanRecord) -> Sequence[ShardFiles]:
 
 
 def read_seen(store: Store) -> pl.DataFrame:
-    """What was last loaded for whom, as Seen; nothing, where the file cannot be read."""
+    """What was last loaded for whom, as Seen; nothing, where the file cannot be read.
+
+    Raises:
+        Failed: `checkpoint_invalid`, for a file of another schema version.
+    """
     body = store.read(SEEN)
     if body is None:
         return no_seen()
     try:
+        check_version(version_of(body) or 1, SEEN, REMEDY_OF_SEEN)
         return read_parquet(body, Seen)
     except UNREADABLE as error:
         log.warning("all users are loaded again", key=SEEN, fault=type(error).__name__)
@@ -152,6 +163,31 @@ def read_seen(store: Store) -> pl.DataFrame:
 def no_seen() -> pl.DataFrame:
     """A Seen of nobody."""
     return pl.DataFrame(schema=dict.fromkeys(Seen.to_schema().columns, pl.String))
+
+
+def read_refused(store: Store, plan: PlanRecord) -> pl.DataFrame:
+    """RefusedUsers, as the plan wrote them for people; raises `checkpoint_invalid`, where they were edited."""
+    key = backfill_key(plan.run_id, REFUSED)
+    schema = dict.fromkeys(RefusedUsers.to_schema().columns, pl.String)
+    try:
+        cells = [record.cells for record in records(store.read(key) or b"")]
+    except Failed as error:
+        raise _edited(key, error.message) from None
+    lines = [{name: line.get(name) for name in schema} | {"line": whole_number(line.get("line", ""))} for line in cells]
+    rows, failures = check(pl.DataFrame(lines, schema=schema), RefusedUsers)
+    if failures.height:
+        index, failed = failures.row(0)
+        raise _edited(key, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
+    if rows.height != plan.rejected:
+        raise _edited(key, f"it has {rows.height} rows, and the plan tells of {plan.rejected}.")
+    return rows
+
+
+def _edited(key: str, why: str) -> Failed:
+    return Failed(
+        "checkpoint_invalid",
+        f"{key}: {why} Put it back as it was, or begin anew: `steam-import backfill USERS_CSV --resume ANOTHER_ID`.",
+    )
 
 
 def _write_users(shard: tuple[ShardFiles, pl.DataFrame]) -> None:

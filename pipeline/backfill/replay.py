@@ -4,9 +4,10 @@ from functools import partial
 
 import polars as pl
 
-from pipeline.backfill.catalogue import forget_look_up
+from pipeline.backfill.catalogue import find_look_up, forget_look_up
 from pipeline.backfill.files import ShardFiles, each
 from pipeline.backfill.plan import REPORT, shards_of
+from pipeline.backfill.report import read_report
 from pipeline.contract import Store, set_aside
 from pipeline.frames import books
 from pipeline.layout import backfill_key
@@ -19,7 +20,12 @@ def reopen(store: Store, plan: PlanRecord, *, everything: bool = False) -> int:
 
     Rows that were set aside, and conform today, are in the raw CSV after it. The backfill is to be run again then, but
     for the fetch.
+
+    Raises:
+        Failed: `checkpoint_invalid`, for a file of another schema version: it is not deleted.
     """
+    read_report(store, plan.run_id)
+    find_look_up(store, plan)
     reopened = sum(each(partial(_reopen, everything=everything), shards_of(store, plan)))
     if reopened:
         forget_look_up(store, plan)
@@ -44,8 +50,8 @@ def _take_back(files: ShardFiles, fetched: ShardRecord) -> None:
     """Put rows that were set aside, and conform today, into the raw CSV."""
     if fetched.rejected is None:
         return
-    text = files.text(fetched.rejected, "rejected_check", is_rejected=True)
-    taken_back, rejected = set_aside(text.drop("rejected_check"), RawLibrary)
+    text = files.text(fetched.rejected, *RawLibrary.to_schema().columns, is_rejected=True)
+    taken_back, rejected = set_aside(text, RawLibrary)
     if not taken_back.height:
         return
     rows = pl.concat([files.rows(fetched.file, RawLibrary), taken_back])

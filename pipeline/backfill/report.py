@@ -3,26 +3,25 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 
 import polars as pl
 
 from pipeline.backfill.catalogue import CATALOGUE, find_look_up
 from pipeline.backfill.files import ShardFiles, each
-from pipeline.backfill.plan import REFUSED, REPORT, read_seen, shards_of
+from pipeline.backfill.plan import REPORT, read_refused, read_seen, shards_of
 from pipeline.backfill.records import read_record, write_record
 from pipeline.contract import TIME_FORMAT, Store
 from pipeline.errors import Failed, Retryable
 from pipeline.frames import books
-from pipeline.frames.spreadsheet import defused, records, spreadsheet
+from pipeline.frames.spreadsheet import defused, spreadsheet
 from pipeline.layout import SEEN, backfill_key
+from pipeline.parquet import parquet_of
 from schemas.backfill import (
     OUTCOMES,
     SHARD_STEPS,
     STATUS_COUNTS,
     Effort,
     PlanRecord,
-    RefusedUsers,
     Report,
     ShardRecord,
     ShardStep,
@@ -59,12 +58,14 @@ def write_report(store: Store, plan: PlanRecord) -> Report:
     """Add up what the shards' manifests say, and write `outcomes.csv`, `rejected.csv`, and `report.json` last.
 
     Raises:
-        Failed: `checkpoint_invalid`, where the books do not balance; the report is written even so.
+        Failed: `checkpoint_invalid`, where the books do not balance; the report is written even so. It is not where
+            there is one of another schema version, or `users.rejected.csv` was edited.
     """
-    found = _Books()
+    read_report(store, plan.run_id)  # one of another schema version is not overwritten
+    refused, found = books.refused(read_refused(store, plan)), _Books()
     for shard in each(_read, shards_of(store, plan)):
         _add(found, shard)
-    outcomes = pl.concat([*found.outcomes, books.refused(_refused(store, plan))])
+    outcomes = pl.concat([*found.outcomes, refused])
     store.write(
         backfill_key(plan.run_id, OUTCOMES_CSV), defused(outcomes.cast({"outcome": pl.String})).write_csv().encode()
     )
@@ -113,12 +114,13 @@ def _add(found: _Books, shard: _Shard) -> None:
 def _seen(outcomes: pl.DataFrame, loaded: ShardRecord) -> pl.DataFrame:
     """What was loaded for whom, as Seen; rows that are PENDING are to be loaded again."""
     is_loaded = (pl.col("outcome") == "done") & (pl.col("pending") == 0)
-    return outcomes.filter(is_loaded).select(
+    seen = outcomes.filter(is_loaded).select(
         "user_id",
         seen_digest="digest",
-        seen_database=pl.lit(loaded.database),
+        seen_database=pl.lit(loaded.database, pl.String),
         seen_at=pl.lit(loaded.finished_at.strftime(TIME_FORMAT)),
     )
+    return seen.drop_nulls()  # of an edited manifest
 
 
 def _rows(step: ShardStep, done: dict[ShardStep, ShardRecord], outcomes: pl.DataFrame) -> dict[str, int]:
@@ -189,21 +191,12 @@ def _effort(records: Sequence[StepRecord], stages: dict[ShardStep, Counter[str]]
     )
 
 
-def _refused(store: Store, plan: PlanRecord) -> pl.DataFrame:
-    """RefusedUsers, as the plan wrote them for people."""
-    lines = [record.cells for record in records(store.read(backfill_key(plan.run_id, REFUSED)) or b"")]
-    columns = RefusedUsers.to_schema().columns
-    return pl.DataFrame(
-        {name: [line[name] for line in lines] for name in columns}, schema_overrides=dict.fromkeys(columns, pl.String)
-    ).cast({"line": pl.Int64})
-
-
 def _rejected(files: ShardFiles, record: ShardRecord) -> list[pl.DataFrame]:
     """The rows that a step set aside, and which step of which shard that was."""
     if record.rejected is None:
         return []
     where = {"step": pl.lit(record.step), "shard": pl.lit(str(record.shard))}
-    return [files.text(record.rejected, is_rejected=True).select(pl.all(), **where).select(*where, pl.exclude(*where))]
+    return [files.text(record.rejected, is_rejected=True).with_columns(**where).select(*where, pl.exclude(*where))]
 
 
 def _write_rejected(store: Store, plan: PlanRecord, rejected: Iterable[pl.DataFrame]) -> None:
@@ -223,9 +216,7 @@ def _remember_seen(store: Store, seen: Sequence[pl.DataFrame]) -> None:
         etag = store.list(SEEN).get(SEEN)
         latest_first = pl.concat([*seen, read_seen(store)]).sort("seen_at", descending=True, maintain_order=True)
         known = latest_first.unique("user_id", keep="first", maintain_order=True)
-        body = BytesIO()
-        known.sort("user_id").write_parquet(body)
-        if store.replace(SEEN, body.getvalue(), etag):
+        if store.replace(SEEN, parquet_of(known.sort("user_id")), etag):
             return
     raise Retryable("store_unavailable", f"{SEEN} is being rewritten by others all the time. Try again later.")
 

@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import os
+import re
 import stat
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
@@ -17,6 +19,10 @@ from pipeline.layout import outside, own_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+DRAFT = re.compile(r"\..+\.[0-9a-f]{16}\.draft")
+ABANDONED_SECONDS = 3_600
+"""Nobody writes so long on one draft."""
 
 
 def open_store(
@@ -47,6 +53,7 @@ class DirectoryStore:
         # As it is spelled, without `..`: a location is compared by its spelling.
         self._root = Path(os.path.normpath(root.expanduser().absolute()))
         self.limits = limits
+        self._swept = set[tuple[int, int]]()
 
     def read(self, key: str) -> bytes | None:
         """The file's bytes, None where there is none."""
@@ -67,7 +74,8 @@ class DirectoryStore:
         """Write beside the file, flush to the disk, then rename over it: at once, and for good."""
         with _os_errors(self.locate(key)), self._folder_of(key, makes=True) as (folder, name):
             _unlinked(name, folder)
-            draft = f".{name}.{token_hex(8)}"
+            self._sweep(folder)
+            draft = f".{name}.{token_hex(8)}.draft"
             try:
                 with os.fdopen(_open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder), "wb") as file:
                     os.fchmod(file.fileno(), 0o644)
@@ -121,6 +129,18 @@ class DirectoryStore:
         if not path.is_relative_to(self._root) or ".." in path.parts:
             raise outside(location, str(self._root))
         return str(path.relative_to(self._root))
+
+    def _sweep(self, folder: int) -> None:
+        """Remove the drafts of writers that were killed; of each folder once, for it may hold very many files."""
+        status = os.fstat(folder)
+        if (status.st_dev, status.st_ino) in self._swept:
+            return
+        self._swept.add((status.st_dev, status.st_ino))
+        for draft in filter(DRAFT.fullmatch, os.listdir(folder)):
+            found = _status(draft, folder)
+            if found and stat.S_ISREG(found.st_mode) and found.st_mtime < time.time() - ABANDONED_SECONDS:
+                with suppress(FileNotFoundError):
+                    os.unlink(draft, dir_fd=folder)
 
     @contextmanager
     def _folder_of(self, key: str, *, makes: bool = False) -> "Iterator[tuple[int, str]]":

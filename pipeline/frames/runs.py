@@ -99,7 +99,7 @@ def _of_plan(plan: PlanRecord) -> dict[str, object]:
 def _of_report(report: Report) -> dict[str, object]:
     """What the report says beyond the plan; rows are those of the fetch until some are enriched."""
     fetched, enriched = report.stages["fetch"], report.stages["enrich"]
-    statuses = {count: enriched[count] for count in STATUS_COUNTS if enriched}
+    statuses = {count: enriched.get(count, 0) for count in STATUS_COUNTS if enriched}
     return statuses | {
         "stages": [stage for stage in STAGES if report.shards[stage] == report.shards["total"]],
         "is_ended": report.is_complete,

@@ -13,11 +13,12 @@ from pandera.errors import SchemaErrors
 from polars.testing import assert_frame_equal
 from structlog.testing import capture_logs
 
-from pipeline.catalogue_files import APPS, ASIDE, NEW, SCHEMA_VERSION, CatalogueFiles, Compaction, Memory
+from pipeline.catalogue_files import APPS, ASIDE, NEW, CatalogueFiles, Compaction, Memory
 from pipeline.contract import Store
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import SCHEMA, empty, merge
 from schemas.frames import Catalogue
+from schemas.manifest import SCHEMA_VERSION
 from tests.stores import names, opened
 from tests.watched import Watched
 
@@ -57,7 +58,7 @@ def known(*appids: int, days_old: int = 1, name: str = "Game") -> pl.DataFrame:
     return Catalogue.validate(pl.DataFrame([{"appid": appid, **decided, **game} for appid in appids], schema=SCHEMA))
 
 
-def parquet(rows: pl.DataFrame, version: str | None = SCHEMA_VERSION) -> bytes:
+def parquet(rows: pl.DataFrame, version: str | None = str(SCHEMA_VERSION)) -> bytes:
     body = BytesIO()
     rows.write_parquet(body, metadata={"schema_version": version} if version else None)
     return body.getvalue()

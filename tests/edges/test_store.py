@@ -1,5 +1,9 @@
 import contextlib
+import os
 import resource
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -172,6 +176,48 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_droppings(tmp_path: Path)
     assert str(tmp_path / KEY) in raised.value.message
     assert store.read(KEY) == b"old"
     assert names("directory", tmp_path) == [KEY]
+
+
+def left_by_a_killed_writer(folder: Path) -> Path:
+    """The draft of a process that was killed in the middle of a write."""
+    program = f"""
+import resource, signal
+from pathlib import Path
+from pipeline.edges.store import DirectoryStore
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+DirectoryStore(Path({str(folder)!r})).write({KEY!r}, bytes(100))
+"""
+    assert subprocess.call([sys.executable, "-c", program]) == -signal.SIGXFSZ  # noqa: S603 - our own interpreter
+    (draft,) = (folder / KEY).parent.iterdir()
+    return draft
+
+
+def test_the_draft_of_a_killed_writer_is_never_listed_and_goes_when_it_is_old(tmp_path: Path) -> None:
+    draft, beside = left_by_a_killed_writer(tmp_path), KEY.replace("raw", "enriched")
+    assert (draft.stat().st_size, DirectoryStore(tmp_path).list("")) == (10, {})
+    DirectoryStore(tmp_path).write(beside, b"x")
+    assert draft.exists()  # another process may be writing it
+    os.utime(draft, (0, 0))
+    kept = [draft.with_name(".notes.draft"), draft.with_name(draft.name.replace("raw", "link"))]
+    kept[0].write_bytes(b"not ours")
+    kept[1].symlink_to(kept[0])
+    for path in kept:
+        os.utime(path, (0, 0), follow_symlinks=False)
+    DirectoryStore(tmp_path).write(beside, b"x")
+    assert not draft.exists()
+    assert kept[1].is_symlink()
+    assert kept[0].read_bytes() == b"not ours"
+
+
+def test_a_folder_is_looked_through_for_drafts_once(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    store.write(KEY, b"x")
+    draft = (tmp_path / KEY).with_name(f".a.csv.{'0' * 16}.draft")
+    draft.write_bytes(b"half")
+    os.utime(draft, (0, 0))
+    store.write(KEY, b"y")
+    assert draft.exists()
 
 
 def test_files_can_be_read_by_others(tmp_path: Path) -> None:
