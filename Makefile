@@ -6,7 +6,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 export PYTHONPATH :=
 unexport VIRTUAL_ENV
 # Tests wait for clocks and servers as well; frames of a few rows gain nothing by threads.
-WORKERS := 3
+WORKERS := 4
 test coverage: export POLARS_MAX_THREADS := 1
 
 .PHONY: help
@@ -32,11 +32,11 @@ test: setup ## Tests, linters, types and import contracts (under 5 minutes on tw
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
-	.venv/bin/pytest -n $(WORKERS) -m "not slow and not live"
+	.venv/bin/pytest -n $(WORKERS) --dist worksteal -m "not slow and not live"
 
 .PHONY: coverage
 coverage: setup ## The same tests, and which lines and branches they reach (a third longer)
-	.venv/bin/pytest -n $(WORKERS) -m "not slow and not live" --cov --cov-report=term
+	.venv/bin/pytest -n $(WORKERS) --dist worksteal -m "not slow and not live" --cov --cov-report=term
 
 .PHONY: test-unit
 test-unit: setup ## The tests that need no database and no server (under 10 s)
@@ -44,7 +44,7 @@ test-unit: setup ## The tests that need no database and no server (under 10 s)
 
 .PHONY: test-slow
 test-slow: setup ## The tests that take longer
-	.venv/bin/pytest -n 2 -m slow
+	.venv/bin/pytest -n 2 --dist worksteal -m slow
 
 .PHONY: fuzz
 fuzz: setup ## A million hostile inputs: ids, events, files, answers (about 10 minutes)

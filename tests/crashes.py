@@ -3,9 +3,10 @@
 import asyncio
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -20,6 +21,7 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import Account
 from pipeline.settings import Settings
+from schemas.backfill import SHARD_STEPS, ShardStep
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent
 from tests.backfills import FIRST_ACCOUNT, crowd, listed, operator
 from tests.database.interrupted import FORKS
@@ -29,7 +31,10 @@ from tests.lambda_fixtures import ACCOUNT, small_world
 from tests.left import Left, half_written, left
 from tests.watched import Watched
 
-FORKS.set_forkserver_preload(["tests.database.interrupted", __name__])
+PRELOADED = ("pipeline.edges.igdb", "pipeline.edges.steam_store", "anyio._backends._asyncio", "httpcore")
+"""What a process otherwise imports when it first needs it: a tenth of the time of each that is killed."""
+
+FORKS.set_forkserver_preload(["tests.database.interrupted", __name__, *PRELOADED])
 
 Kind = Literal["http", "store", "sql"]
 Mode = Literal["error", "lost", "kill"]
@@ -96,14 +101,16 @@ async def _import(settings: Settings, place: Store, account: str, timestamp: str
     stages.load(place, wiring.database(settings), event)
 
 
-def backfill(settings: Settings, place: Store) -> None:
+def backfill(settings: Settings, place: Store, steps: Sequence[ShardStep] = SHARD_STEPS) -> None:
     """Two users in two shards, and a line of the list that is nobody."""
     users = listed([str(FIRST_ACCOUNT + number) for number in range(USERS)], "user-9,nobody at all")
     plan = make_plan(place, "users.csv", draft_plan(place, users, size=1))
-    asyncio.run(run_backfill(settings, plan, place=place))
+    asyncio.run(run_backfill(settings, plan, place=place, steps=steps))
 
 
 COMMANDS: dict[str, Command] = {"import": import_library, "backfill": backfill}
+UP_TO_SQL: dict[str, Command] = {"backfill": partial(backfill, steps=("fetch", "enrich"))}
+"""What such a command does before its first statement, where the same command goes on from there."""
 
 
 def run(command: Command, settings: Settings, place: Store) -> None:
@@ -129,9 +136,13 @@ def attempt_alone(command: Command, settings: Settings, place: Store) -> None:
 
 @dataclass
 class Crashes:
-    """A command in a deployment of its own, and what it leaves when nothing fails."""
+    """A command in a deployment of its own, and what it leaves when nothing fails.
+
+    Points of SQL begin where `up_to_sql` ends, if it is given: until then there is no statement.
+    """
 
     command: Command
+    up_to_sql: Command | None
     sandbox: Sandbox
     wire: Wire
     url: str
@@ -140,10 +151,15 @@ class Crashes:
     _numbers: Iterator[int] = field(default_factory=count, init=False)
     _commits: list[int] = field(init=False)
     _done: Left = field(init=False)
+    _begun: dict[Kind, Store] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         run(import_earlier, self.settings, wiring.store(self.settings))
         execute(self.url, REMEMBER)
+        if self.up_to_sql:
+            settings = self._begin()
+            self._begun["sql"] = wiring.store(settings)
+            run(self.up_to_sql, settings, self._begun["sql"])
         settings = self._begin()
         place = Watched(wiring.store(settings))
         run(self.command, settings, place)
@@ -159,7 +175,7 @@ class Crashes:
 
     def faults(self, point: Point) -> list[str]:
         """What is wrong after the operation has failed, and after the same command has been run again."""
-        settings = self._begin()
+        settings = self._begin(point.kind)
         is_met = self._fail(settings, point)
         found = [] if is_met else ["the operation was never reached"]
         found += [f"half written: {key}" for key in half_written(wiring.store(settings))]
@@ -170,7 +186,7 @@ class Crashes:
             there["backfill"] = self._done["backfill"]
         return found + [f"another {name} than without a fault" for name in there if there[name] != self._done[name]]
 
-    def _begin(self) -> Settings:
+    def _begin(self, kind: Kind | None = None) -> Settings:
         execute(self.url, EMPTY)
         execute(self.url, GO_BACK)
         self.sandbox.faults.clear()
@@ -181,9 +197,10 @@ class Crashes:
         # Another address is another token, which this process has not got yet.
         cold = {"twitch_token_url": f"{self.settings.twitch_token_url}?{number}"}
         settings = self.settings.model_copy(update=cold | {"store_url": f"{self.settings.store_url}-{number}"})
-        earlier, place = wiring.store(self.settings), wiring.store(settings)
-        for key in earlier.list(""):
-            place.write(key, earlier.read(key) or b"")
+        begun = self._begun[kind] if kind in self._begun else wiring.store(self.settings)
+        place = wiring.store(settings)
+        for key in begun.list(""):
+            place.write(key, begun.read(key) or b"")
         return settings
 
     def _fail(self, settings: Settings, point: Point) -> bool:
@@ -218,7 +235,7 @@ class Crashes:
 
 
 @contextmanager
-def crashing(command: Command, url: str, folder: Path) -> Iterator[Crashes]:
+def crashing(command: Command, url: str, folder: Path, up_to_sql: Command | None = None) -> Iterator[Crashes]:
     """A command, with a sandbox and a wire to an empty database that has SavePoint's tables."""
     world = small_world()
     world.add_game(999_060, 73, "Of an override")
@@ -231,7 +248,7 @@ def crashing(command: Command, url: str, folder: Path) -> Iterator[Crashes]:
     wire = Wire(url, 0, "before", lambda _: None, is_by_statement=True)
     with Sandbox(world, limits=False) as sandbox, wire.listening():
         settings = operator(sandbox, folder, wire.url, USERS).settings.model_copy(update={"retry_attempts": 1})
-        yield Crashes(command, sandbox, wire, url, settings)
+        yield Crashes(command, up_to_sql, sandbox, wire, url, settings)
 
 
 def drawn(crashes: Crashes, seed: str, share: float) -> list[Point]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crashes import COMMANDS, KINDS, Kind, crashing, drawn
+from tests.crashes import COMMANDS, KINDS, UP_TO_SQL, Kind, crashing, drawn
 from tests.database_fixtures import NewDatabase
 
 SEED = datetime.now(UTC).date().isoformat()
@@ -24,7 +24,7 @@ PARTS = {("backfill", "store"): 2, ("backfill", "sql"): 4}
 def test_a_command_whose_operation_failed_is_made_good_by_the_same_again(
     command: str, kind: Kind, part: int, seed: str, new_database: NewDatabase, tmp_path: Path
 ) -> None:
-    with crashing(COMMANDS[command], new_database(2026), tmp_path) as crashes:
+    with crashing(COMMANDS[command], new_database(2026), tmp_path, UP_TO_SQL.get(command)) as crashes:
         points = [point for point in drawn(crashes, seed, SHARE) if point.kind == kind]
         points = points[part :: PARTS.get((command, kind), 1)]
         assert {str(point): faults for point in points if (faults := crashes.faults(point))} == {}

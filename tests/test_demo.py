@@ -66,6 +66,7 @@ def written(imported: dict[str, Any]) -> int:
     return sum(counts.get(f"{table}_{what}", 0) for table in TABLES for what in ("created", "updated"))
 
 
+@pytest.mark.slow  # CI runs `make demo` beside `make test`
 def test_the_demo_imports_129_games_and_changes_nothing_again_and_again(folder: Path) -> None:
     shown = demo(folder)
     page = said_report(shown)

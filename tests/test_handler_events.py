@@ -138,7 +138,13 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+OFTEN = ("no fault", "refused credentials", "cut")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(fault, id=name, marks=() if name in OFTEN else pytest.mark.slow) for name, fault in FAULTS.items()],
+)
 def test_secrets_are_in_no_response_log_exception_or_file(
     deployed: Sandbox,
     new_database: NewDatabase,

@@ -214,6 +214,7 @@ def test_ctrl_c_interrupts_what_never_waits_for_an_event_loop() -> None:
     assert signal.getsignal(signal.SIGINT) == before
 
 
+@pytest.mark.slow
 def test_no_color_is_honoured_on_a_terminal(sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path) -> None:
     settings = environment(sandbox, DATABASE_URL=new_database(2026))
     status, shown = on_terminal(tmp_path, settings | {"NO_COLOR": "1"}, "run", ACCOUNT, "--user", USER)
@@ -221,6 +222,7 @@ def test_no_color_is_honoured_on_a_terminal(sandbox: Sandbox, new_database: NewD
     assert not re.search(r"\x1b\[(\d+;)*(3|4|9|10)\d[;m]", shown)
 
 
+@pytest.mark.slow
 def test_quiet_shows_no_bars_on_a_terminal_and_the_location_alone(
     sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path
 ) -> None:
