@@ -25,3 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         if item.path.name in ONE_GENERATION and params.get("generation") == 2025:
             item.add_marker(pytest.mark.slow)
+    _spread([item for item in items if item.path.name == "test_crashes.py"], items)
+
+
+def _spread(longest: list[pytest.Item], items: list[pytest.Item]) -> None:
+    """Each worker gets a stretch of the tests: none shall have all of the longest in its own."""
+    others = [item for item in items if item not in longest]
+    for number, item in enumerate(longest):
+        others.insert(number * len(items) // len(longest), item)
+    items[:] = others

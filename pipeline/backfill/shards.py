@@ -13,7 +13,7 @@ from pipeline.contract import set_aside
 from pipeline.edges.batches import gather
 from pipeline.edges.postgres import Database
 from pipeline.edges.steam import Steam
-from pipeline.errors import PipelineError, Refused, Retryable
+from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.frames import books
 from pipeline.frames.catalogue import join_catalogue
 from pipeline.frames.classify import classify
@@ -101,21 +101,30 @@ def load_shard(
     outcomes = files.outcomes(enriched)
     _require_same_database(files, outcomes, database)
     rows = files.rows(enriched.file, EnrichedLibrary)
-    owners = outcomes.filter(pl.col("outcome") == "done")["user_id"].to_list()
-    absent = database.absent_users(owners) if owners else []
-    loaded = rows.filter(~pl.col("user_id").is_in(absent))
-    counts: dict[str, int] = {}
-    if loaded.height:
-        counts = database.load(
-            stage(loaded),
-            loaded["user_id"].unique(),
-            status_unplayed=status_unplayed,
-            status_played=status_played,
-        ).counts
+    owners = outcomes.filter(pl.col("outcome") == "done")["user_id"]
+
+    def load(rows: pl.DataFrame) -> dict[str, int]:
+        if not rows.height:
+            return {}
+        users = rows["user_id"].unique()
+        return database.load(stage(rows), users, status_unplayed=status_unplayed, status_played=status_played).counts
+
+    try:
+        counts = load(rows)
+        absent = _absent(database, owners.filter(~owners.is_in(rows["user_id"].implode())))
+    except Failed as error:
+        if error.code != "user_not_found":
+            raise
+        absent = _absent(database, owners)
+        counts = load(rows.filter(~pl.col("user_id").is_in(absent)))
     lost = books.failed(outcomes, absent, "user_not_found: the database has no such user")
     return files.commit(
         work, lost, counts={what: rows for what, rows in counts.items() if rows}, database=str(database)
     )
+
+
+def _absent(database: Database, owners: pl.Series) -> list[str]:
+    return database.absent_users(owners.to_list()) if owners.len() else []
 
 
 async def _fetch_user(steam: Steam, user_id: str, steam_id: str) -> _Fetched:
