@@ -8,7 +8,7 @@ unexport VIRTUAL_ENV
 # Tests wait for clocks and servers as well; frames of a few rows gain nothing by threads.
 WORKERS := 4
 test coverage: export POLARS_MAX_THREADS := 1
-test coverage: export POLARS_ENGINE_AFFINITY := in-memory
+test test-slow coverage fuzz bench: export POLARS_ENGINE_AFFINITY := in-memory
 
 .PHONY: help
 help: ## Say what each target does

@@ -67,7 +67,7 @@ def test_run_without_a_database_makes_one_and_the_user_in_it(sandbox: Sandbox, f
     [
         pytest.param(1, {}, ("fetch", "nobody-has-this"), id="final"),
         pytest.param(2, {"STEAM_API_KEY": ""}, ("run", ACCOUNT), id="missing key"),
-        pytest.param(2, {}, ("fetch",), id="usage"),
+        pytest.param(2, {}, ("fetch",), marks=pytest.mark.slow, id="usage"),
         pytest.param(75, {"STEAM_API_URL": NOWHERE}, ("fetch", ACCOUNT), id="later"),
     ],
 )
@@ -80,6 +80,7 @@ def test_exit_statuses_tell_who_has_to_act(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_progress_bars_appear_on_a_terminal_and_are_gone_at_the_end(
     sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path
 ) -> None:

@@ -168,12 +168,9 @@ def test_a_sync_killed_among_the_games_asks_for_no_page_and_no_finished_game_aga
     assert verdicts(store).keys() == apps
 
 
-@pytest.mark.parametrize(
-    "is_carried_out", [pytest.param(False, marks=pytest.mark.slow), True], ids=["before", "behind"]
-)
-@pytest.mark.parametrize(
-    "is_first", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["the first sync", "an incremental one"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("is_carried_out", [False, True], ids=["before", "behind"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["the first sync", "an incremental one"])
 def test_a_sync_killed_at_any_call_of_the_store_is_made_good_by_the_next(
     sandbox: Sandbox, tmp_path: Path, *, is_first: bool, is_carried_out: bool
 ) -> None:

@@ -365,7 +365,7 @@ def test_two_compactions_at_once_lose_nothing(at: Opened, before: str) -> None:
     assert apps(at.store) == [10, 20, 30]
 
 
-@pytest.mark.parametrize("before", ["read", "replace"])
+@pytest.mark.parametrize("before", ["read", pytest.param("replace", marks=pytest.mark.slow)])
 def test_whoever_loses_every_race_gives_up_and_harms_nothing(at: Opened, before: str) -> None:
     appids = count(20)
 

@@ -203,7 +203,7 @@ def test_a_host_where_nobody_listens_is_named() -> None:
     assert raised.value.code == "steam_unavailable"
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [429, pytest.param(503, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("spelled", ["seconds", "date"])
 def test_retry_after_is_honoured(sandbox: Sandbox, status: int, spelled: str) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
