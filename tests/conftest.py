@@ -1,6 +1,8 @@
 import pytest
 from hypothesis import settings
 
+from tests.seed import SEED
+
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.load_profile("quick")
 
@@ -17,6 +19,10 @@ ONE_GENERATION = {
     "test_pgbouncer.py",
 }
 """What these test hardly depends on the generation of the tables: the older one is for `make test-slow`."""
+
+
+def pytest_report_header() -> str:
+    return f"crash points: one in five, drawn by the seed {SEED} (CRASH_SEED)"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,14 +1,13 @@
 """A fifth of the crash points, others every day; `make test-slow` visits all."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.crashes import COMMANDS, KINDS, UP_TO_SQL, Kind, crashing, drawn
 from tests.database_fixtures import NewDatabase
+from tests.seed import SEED
 
-SEED = datetime.now(UTC).date().isoformat()
 SHARE = 0.2
 
 PARTS = {("backfill", "store"): 2, ("backfill", "sql"): 4}
