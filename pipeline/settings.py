@@ -86,12 +86,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, **overrides: object) -> Self:
-        """The settings of this process; an override that is None leaves the environment's word.
+        """The settings of this process; an override that is None or empty leaves the environment's word.
 
         Raises:
             Refused: `configuration`, naming every setting that holds nonsense, never its value.
         """
-        given = {name: value for name, value in overrides.items() if value is not None}
+        given = {name: value for name, value in overrides.items() if value not in (None, "")}
         try:
             return cls(**given)  # type: ignore[arg-type]
         except ValidationError as error:

@@ -48,6 +48,7 @@ OVERRIDES_CSV = b"appid,action,igdb_id,note\n999010,match,73,nobody else knows i
 
 REMEMBER = """
 DO $$ DECLARE name text; BEGIN
+    DROP SCHEMA IF EXISTS earlier CASCADE;
     CREATE SCHEMA earlier;
     FOR name IN SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' LOOP
         EXECUTE format('CREATE TABLE earlier.%I AS TABLE public.%I', name, name);
@@ -154,6 +155,7 @@ class Crashes:
     _begun: dict[Kind, Store] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
+        execute(self.url, EMPTY)
         run(import_earlier, self.settings, wiring.store(self.settings))
         execute(self.url, REMEMBER)
         if self.up_to_sql:

@@ -36,6 +36,12 @@ class Address:
                 "DATABASE_URL is not of the form postgresql://user:password@host:port/database; in its parts write @ "
                 "as %40, and in user and password / as %2F.",
             )
+        if self._is_of_service() and not self._option("sslmode"):
+            raise Refused(
+                "configuration",
+                "DATABASE_URL leaves it to a service's file how it is encrypted. Add sslmode to it, one of "
+                f"{', '.join(ENCRYPTED)}.",
+            )
         if self._is_elsewhere() and self._option("sslmode", "require") not in ENCRYPTED:
             raise Refused(
                 "configuration",
@@ -53,11 +59,12 @@ class Address:
     def libpq_url(self) -> str:
         """The URL with a limit on connecting, which libpq has not, and with encryption to others, which it only tries.
 
-        The last sslmode wins, over PGSSLMODE too.
+        The last sslmode wins, over PGSSLMODE too, whose word counts only where it is strict.
         """
         added = [] if self._option("connect_timeout") else [f"connect_timeout={self.connect_timeout_seconds}"]
         if self._is_elsewhere():
-            added.append(f"sslmode={self._option('sslmode', 'require')}")
+            said = os.environ.get("PGSSLMODE", "")
+            added.append(f"sslmode={self._option('sslmode', said if said in ENCRYPTED else 'require')}")
         joint = "?" if self._part("query") is None else "&"
         return f"{self.url}{joint}{'&'.join(added)}" if added else self.url
 
@@ -70,12 +77,15 @@ class Address:
 
     def _is_elsewhere(self) -> bool:
         """Whether any of the hosts is another machine; libpq finds them in the environment, or a file, too."""
-        if self._option("service") or "PGSERVICE" in os.environ:
+        if self._is_of_service():
             return True
         named = [re.sub(r":\d*$", "", host).strip("[]") for host in unquote(self._part("host") or "").split(",")]
         named += [os.environ.get("PGHOST", "")] if not any(named) and not self._option("host") else []
         named += [self._option("host") or "", self._option("hostaddr") or os.environ.get("PGHOSTADDR", "")]
         return not all(_is_here(host) for names in named for host in names.split(","))
+
+    def _is_of_service(self) -> bool:
+        return bool(self._option("service") or "PGSERVICE" in os.environ)
 
     def _part(self, name: str) -> str | None:
         found = FORM.fullmatch(self.url)

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from math import inf
 from typing import Any, Self
 
 import httpx
@@ -21,8 +20,8 @@ ITEMS = 200
 
 OPEN_REQUESTS = 4
 GIVE_UP_AFTER = 8
-"""Failures in a row, two of each request that may be open, after which the store is not asked any more: an answer that
-drips takes as long as it may, each time, and where types are missing, names decide."""
+"""Batches that failed for good in a row, after which the store is not asked any more: an answer that drips takes as
+long as it may, each time, and where types are missing, names decide."""
 
 CONTEXT = {"language": "english", "country_code": "US"}
 """Without a country the answer is empty."""
@@ -54,16 +53,11 @@ class SteamStore:
         return await ask_in_batches(sorted(appids), ITEMS, self._ask_patiently, on_batch)
 
     async def _ask_patiently(self, appids: Sequence[int]) -> list[Any]:
-        return await self._patience.repeat("steam_unavailable", lambda: self._ask_once(appids))
-
-    async def _ask_once(self, appids: Sequence[int]) -> list[Any]:
         async with self._open:
             if self._failures >= GIVE_UP_AFTER:
-                raise Retryable(
-                    "steam_unavailable", f"Steam's store failed {GIVE_UP_AFTER} times in a row.", retry_after=inf
-                )
+                raise Retryable("steam_unavailable", f"Steam's store failed {GIVE_UP_AFTER} times in a row.")
             try:
-                items = await self._ask(appids)
+                items = await self._patience.repeat("steam_unavailable", lambda: self._ask(appids))
             except Retryable:
                 self._failures += 1
                 raise

@@ -136,10 +136,10 @@ class DirectoryStore:
         if (status.st_dev, status.st_ino) in self._swept:
             return
         self._swept.add((status.st_dev, status.st_ino))
-        for draft in filter(DRAFT.fullmatch, os.listdir(folder)):
-            found = _status(draft, folder)
-            if found and stat.S_ISREG(found.st_mode) and found.st_mtime < time.time() - ABANDONED_SECONDS:
-                with suppress(FileNotFoundError):
+        with suppress(OSError):  # one is gone, or another's: nobody depends on this
+            for draft in filter(DRAFT.fullmatch, os.listdir(folder)):
+                found = _status(draft, folder)
+                if found and stat.S_ISREG(found.st_mode) and found.st_mtime < time.time() - ABANDONED_SECONDS:
                     os.unlink(draft, dir_fd=folder)
 
     @contextmanager

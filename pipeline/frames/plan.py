@@ -35,6 +35,10 @@ class Estimate(NamedTuple):
     igdb_seconds: float
 
 
+MOST_CHARS = 500
+"""Of what a refused line is told by."""
+
+
 def listed_users(body: bytes) -> tuple[pl.DataFrame, pl.DataFrame]:
     """A CSV of `user_id,steam_id64` and whatever else, as (ListedUsers, RefusedUsers).
 
@@ -48,7 +52,14 @@ def listed_users(body: bytes) -> tuple[pl.DataFrame, pl.DataFrame]:
     is_good = pl.col("error").is_null()
     return (
         ListedUsers.validate(judged.filter(is_good).select("user_id", "steam_id"), lazy=True),
-        RefusedUsers.validate(judged.filter(~is_good).select(_LINES.keys()).fill_null(""), lazy=True),
+        RefusedUsers.validate(
+            # A cell of any length would come back from no spreadsheet.
+            judged.filter(~is_good)
+            .select(_LINES.keys())
+            .fill_null("")
+            .with_columns(pl.col(pl.String).str.head(MOST_CHARS)),
+            lazy=True,
+        ),
     )
 
 

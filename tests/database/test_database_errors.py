@@ -121,7 +121,6 @@ ELSEWHERE = (
     "localhost?hostaddr=10.0.0.1",
     "localhost?host=/tmp&host=db.example",
     "localhost?%68ost=db.example",
-    "localhost?service=production",
 )
 
 
@@ -150,10 +149,26 @@ def test_on_this_machine_nobody_has_to_encrypt(tail: str) -> None:
     assert modes(Address(with_mode(tail, "disable"))) == ["disable"]
 
 
-@pytest.mark.parametrize("name", ["PGHOST", "PGHOSTADDR", "PGSERVICE"])
+@pytest.mark.parametrize("name", ["PGHOST", "PGHOSTADDR"])
 def test_a_host_that_the_environment_names_counts_too(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "10.0.0.1")
     assert modes(Address("postgresql:///savepoint")) == ["require"]
+
+
+def test_a_strict_mode_of_the_environment_is_not_weakened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    assert modes(Address("postgresql://db.example/savepoint")) == ["verify-full"]
+
+
+def test_a_service_has_to_say_in_the_url_how_it_is_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Refused, match="Add sslmode"):
+        Address("postgresql://localhost?service=production")
+    monkeypatch.setenv("PGSERVICE", "production")
+    with pytest.raises(Refused, match="Add sslmode"):
+        Address("postgresql:///savepoint")
+    assert modes(Address("postgresql:///savepoint?sslmode=verify-full"))[-1] == "verify-full"
+    with pytest.raises(Refused, match="sslmode"):
+        Address("postgresql:///savepoint?sslmode=prefer")
 
 
 @pytest.mark.parametrize("mode", [None, "disable", "prefer"])

@@ -4,6 +4,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline.errors import Refused
 from pipeline.frames.plan import Estimate, estimate, listed_users, shard_users
+from pipeline.frames.spreadsheet import records, spreadsheet
 
 ONE, TWO = "76561197960287930", "76561197960287931"
 HEADER = "user_id,steam_id64\n"
@@ -12,6 +13,13 @@ HEADER = "user_id,steam_id64\n"
 def refused(body: str) -> list[tuple[int, str]]:
     _, lines = listed_users(body.encode())
     return lines.select("line", "error").rows()
+
+
+def test_of_a_refused_line_as_much_is_told_as_a_spreadsheet_gives_back() -> None:
+    _, lines = listed_users(f"{HEADER}={'a' * 131_000},{';=' * 60_000}\n".encode())
+    told = spreadsheet(lines)
+    assert [record.fault for record in records(told)] == [""]
+    assert max(map(len, lines.row(0)[1:])) <= 500
 
 
 def test_any_form_of_steam_id_is_a_user_and_other_columns_are_left_out() -> None:
