@@ -7,8 +7,9 @@ from typing import cast
 
 from pipeline import wiring
 from pipeline.backfill.catalogue import look_up
-from pipeline.backfill.files import ShardFiles, each
+from pipeline.backfill.files import ShardFiles
 from pipeline.backfill.plan import REPORT, SHARDS, draft_plan, make_plan, read_list, require_plan, shards_of
+from pipeline.backfill.readers import each
 from pipeline.backfill.report import write_report
 from pipeline.backfill.run import Do, attempt, over_shards
 from pipeline.backfill.shards import enrich_shard, fetch_shard, load_shard

@@ -10,8 +10,9 @@ import click
 from rich.console import Console
 
 from pipeline import wiring
-from pipeline.backfill.files import ShardFiles, each
+from pipeline.backfill.files import ShardFiles
 from pipeline.backfill.plan import Draft, draft_plan, find_plan, make_plan, plan_of, read_list, require_plan, shards_of
+from pipeline.backfill.readers import each
 from pipeline.backfill.replay import reopen
 from pipeline.backfill.report import OUTCOMES_CSV
 from pipeline.backfills import run_backfill

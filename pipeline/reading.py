@@ -12,8 +12,9 @@ import structlog
 
 from pipeline import wiring
 from pipeline.backfill.catalogue import find_look_up
-from pipeline.backfill.files import ShardFiles, each
+from pipeline.backfill.files import ShardFiles
 from pipeline.backfill.plan import find_plan, require_plan, shards_of
+from pipeline.backfill.readers import each
 from pipeline.backfill.report import OUTCOMES_CSV, read_report
 from pipeline.checkpoints import read_copy, read_manifest
 from pipeline.contract import Store

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline import list_runs, read_backfill
 from pipeline.backfill.catalogue import find_look_up
-from pipeline.backfill.files import READERS, each
 from pipeline.backfill.plan import find_plan, read_list, read_seen, require_plan, shards_of
+from pipeline.backfill.readers import READERS, each
 from pipeline.backfill.replay import reopen
 from pipeline.backfill.report import read_report, write_report
 from pipeline.backfill.run import WORDS

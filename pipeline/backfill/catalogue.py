@@ -7,7 +7,8 @@ from hashlib import sha256
 import polars as pl
 import structlog
 
-from pipeline.backfill.files import ShardFiles, each
+from pipeline.backfill.files import ShardFiles
+from pipeline.backfill.readers import each
 from pipeline.backfill.records import read_record, write_record
 from pipeline.contract import Store
 from pipeline.errors import Failed

@@ -1,12 +1,10 @@
 """What is in the store of a shard: its users, and for each step a CSV and the manifest that counts."""
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TypeVar
 
 import pandera.polars as pa
 import polars as pl
@@ -15,7 +13,6 @@ import structlog
 from pipeline.backfill.records import json_of, read_record, record_of
 from pipeline.checkpoints import check_owners, csv_of, read_rows
 from pipeline.contract import Store
-from pipeline.edges.batches import batches
 from pipeline.errors import Failed, PipelineError
 from pipeline.frames import books
 from pipeline.frames.spreadsheet import as_written, defused
@@ -24,12 +21,6 @@ from schemas.backfill import SHARD_STEPS, Failure, ShardFile, ShardRecord, Shard
 
 NONE = pl.DataFrame()
 MADE_OF: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
-
-READERS = 8
-"""Objects that are read or written at a time where there may be thousands; boto keeps ten connections open."""
-
-S = TypeVar("S")
-T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -186,10 +177,19 @@ class ShardFiles:
         try:
             yield
         except PipelineError as error:
+            if self._is_done_unheard(step):
+                self.store.delete(self.shard.failure_key)
+                raise
             failure = Failure(step=step, error_code=error.code, error=error.message, retryable=error.retryable)
             self.store.write(self.shard.failure_key, json_of(failure))
             raise
         self.store.delete(self.shard.failure_key)
+
+    def _is_done_unheard(self, step: ShardStep) -> bool:
+        """Whether all was written that a step writes, and the answer to the last of it was lost."""
+        with suppress(PipelineError):
+            return step in replace(self, _memory=None).done()
+        return False
 
     def failure(self) -> Failure | None:
         """Why the last step failed, if it did."""
@@ -247,10 +247,3 @@ class ShardFiles:
             rows=record.file.rows if record.file else 0,
             **record.counts,
         )
-
-
-def each(do: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
-    """What is done with each shard, say, in their order: a few at a time, and no more results than those in memory."""
-    with ThreadPoolExecutor(READERS) as readers:
-        for some in batches(list(things), READERS):
-            yield from readers.map(do, some)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import polars as pl
 import structlog
 
-from pipeline.backfill.files import ShardFiles, each
+from pipeline.backfill.files import ShardFiles
+from pipeline.backfill.readers import each
 from pipeline.backfill.records import read_record, write_record
 from pipeline.checkpoints import csv_of
 from pipeline.contract import Store, check

@@ -5,8 +5,9 @@ from functools import partial
 import polars as pl
 
 from pipeline.backfill.catalogue import find_look_up, forget_look_up
-from pipeline.backfill.files import ShardFiles, each
+from pipeline.backfill.files import ShardFiles
 from pipeline.backfill.plan import REPORT, shards_of
+from pipeline.backfill.readers import each
 from pipeline.backfill.report import read_report
 from pipeline.contract import Store, set_aside
 from pipeline.frames import books

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from pipeline.backfill.catalogue import CATALOGUE, find_look_up
-from pipeline.backfill.files import ShardFiles, each
+from pipeline.backfill.files import ShardFiles
 from pipeline.backfill.plan import REPORT, read_refused, read_seen, shards_of
+from pipeline.backfill.readers import each
 from pipeline.backfill.records import read_record, write_record
 from pipeline.contract import TIME_FORMAT, Store
 from pipeline.errors import Failed, Retryable
