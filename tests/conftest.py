@@ -11,6 +11,7 @@ pytest_plugins = ["tests.database_fixtures", "tests.lambda_fixtures"]
 ONE_GENERATION = {
     "test_dry_run.py",
     "test_game_rules.py",
+    "test_library_rules.py",
     "test_journey.py",
     "test_load.py",
     "test_load_overrides.py",

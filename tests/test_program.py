@@ -49,6 +49,7 @@ def steam_import(folder: Path, settings: dict[str, str], *arguments: str) -> sub
     return ended
 
 
+@pytest.mark.slow  # CI runs `make demo`, which makes one too
 def test_run_without_a_database_makes_one_and_the_user_in_it(sandbox: Sandbox, folder: Path) -> None:
     ended = steam_import(folder, environment(sandbox), "run", "four-apps")
     assert ended.returncode == 0, ended.stderr
