@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import new_database, server
-from pipeline.backfill.catalogue import CATALOGUE, find_look_up
 from pipeline.backfill.plan import PLAN, find_plan, shards_of
 from pipeline.backfill.report import read_report
-from pipeline.edges.store import DirectoryStore
+from pipeline.backfill.steps import CATALOGUE, find_look_up
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import Account, World
-from schemas.backfill import SHARD_STEPS, Report, StepRecord
+from pipeline.storage.store import DirectoryStore
+from schemas.backfill import Report, StepRecord
+from schemas.events import SHARD_STEPS
 
 USERS, SMALL, GAMES, APPS = 10_000, 1_000, 200, 20_000
 MOST_MEMORY_MB, MOST_DIFFERENCE = 1_000, 0.2

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 from rapidfuzz import fuzz, process
 
-from pipeline.frames.candidates import normalised, score
+from pipeline.review.candidates import normalised, score
 from schemas.review import MOST_CANDIDATES
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

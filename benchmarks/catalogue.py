@@ -10,13 +10,15 @@ import polars as pl
 
 from pipeline.frames.catalogue import join_catalogue
 from pipeline.frames.overrides import no_overrides
-from schemas.frames import Catalogue, ClassifiedLibrary
+from schemas.catalogue import Catalogue
+from schemas.frames import dtypes
+from schemas.library import ClassifiedLibrary
 
 APPS, ROWS, RUNS = 200_000, 1_000_000, 7
 MOST_TIMES_BARE = 3.0
 
-CATALOGUE = {name: column.dtype.type for name, column in Catalogue.to_schema().columns.items()}
-CLASSIFIED = {name: column.dtype.type for name, column in ClassifiedLibrary.to_schema().columns.items()}
+CATALOGUE = dtypes(Catalogue)
+CLASSIFIED = dtypes(ClassifiedLibrary)
 
 
 def catalogue(apps: int) -> pl.DataFrame:

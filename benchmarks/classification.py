@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import polars as pl
 
-from pipeline.frames.rules import RULES, by_name
-from schemas.frames import ENRICHED_KINDS
+from pipeline.frames.name_rules import RULES, by_name
+from schemas.library import ENRICHED_KINDS
 
 Answer = TypeVar("Answer")
 

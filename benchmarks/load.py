@@ -13,18 +13,19 @@ import polars as pl
 from adbc_driver_postgresql import dbapi
 
 from benchmarks.orm_upsert import upsert_row_by_row
-from pipeline.edges.postgres import Database, Loaded
+from pipeline.database.database import Database, Loaded
 from pipeline.frames.staging import stage
 from pipeline.sandbox.embedded import create_tables, serve_postgres
-from schemas.frames import EnrichedLibrary
-from schemas.tables import SAVEPOINT
+from schemas.frames import dtypes
+from schemas.library import EnrichedLibrary
+from schemas.savepoint import SAVEPOINT
 
 ROWS, USERS, GAMES, SAMPLE = 1_000_000, 5_000, 50_000, 2_000
 LEAST_OF_COPY, MOST_OF_FIRST, LEAST_TIMES_ORM, MOST_MEMORY = 0.6, 1 / 3, 50.0, 3.0
 TABLES = ("Genre", "Platform", "Game", "GameGenre", "GamePlatform", "ImportedGame", "LibraryItem")
 """In an order that the foreign keys allow."""
 
-SCHEMA = {name: column.dtype.type for name, column in EnrichedLibrary.to_schema().columns.items()}
+SCHEMA = dtypes(EnrichedLibrary)
 
 
 def libraries(rows: int, users: int, games: int) -> pl.DataFrame:

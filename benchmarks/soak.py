@@ -16,15 +16,15 @@ from pathlib import Path
 import polars as pl
 import structlog
 
-from pipeline import kept, wiring
-from pipeline.catalogue_files import CatalogueFiles
+from pipeline import clients, stages
+from pipeline.catalogue.files import CatalogueFiles
 from pipeline.errors import PipelineError
-from pipeline.layout import raw_checkpoint
 from pipeline.sandbox.embedded import create_tables, serve_postgres
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings
+from pipeline.storage.keys import raw_checkpoint
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent
 from tests.backfills import crowd, imported, operator
 from tests.crashes import half_written
@@ -63,10 +63,12 @@ async def import_library(settings: Settings, number: int, steam_id64: str) -> st
     """All three stages of one user: done, or the code of the error that ended it."""
     of_run = {"user_id": f"user-{number}", "timestamp": TIMESTAMP, "run_id": f"run-{number}"}
     try:
-        fetched = await wiring.fetch(settings, FetchEvent(steam_id64=steam_id64, **of_run))
-        enriched = await wiring.enrich(settings, EnrichEvent(s3_location=str(fetched.s3_location), **of_run))
+        fetched = await stages.fetch_with_settings(settings, FetchEvent(steam_id64=steam_id64, **of_run))
+        enriched = await stages.enrich_with_settings(
+            settings, EnrichEvent(s3_location=str(fetched.s3_location), **of_run)
+        )
         event = LoadEvent(s3_enriched_location=str(enriched.s3_enriched_location), **of_run)
-        await asyncio.to_thread(wiring.load, settings, event)
+        await asyncio.to_thread(stages.load_with_settings, settings, event)
     except PipelineError as error:
         return error.code
     return PENDING if enriched.stats and enriched.stats.pending else DONE
@@ -87,7 +89,7 @@ def lost_or_twice(settings: Settings, url: str, world: World, accounts: Sequence
         for row in world.accounts[steam_id64].games
     ]
     there = imported(url).rows()
-    place = wiring.store(settings)
+    place = clients.open_store(settings)
     known = CatalogueFiles(place).read()
     written = [key for n in range(len(accounts)) for key in _keys(f"user-{n}")]
     checks = {
@@ -114,7 +116,7 @@ def soak(folder: Path, url: str, imports: int) -> list[str]:
     with Sandbox(world, limits=False) as sandbox:
         given = {"retry_attempts": 3, "http_timeout_seconds": TIMEOUT_SECONDS}
         settings = operator(sandbox, folder / "store", url, imports).changed(**given).settings
-        rhythm = kept.rhythm(str(settings.igdb_client_id))
+        rhythm = clients.rhythm(str(settings.igdb_client_id))
         rhythm.seconds = rhythm.interval = SECONDS_PER_REQUEST
         thrown = [sandbox.faults.add(fault) for fault in faults()]
         began = time.perf_counter()

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from handlers.answer import answer, deadline_of, run
-from pipeline.backfills import do_step
-from schemas.backfill_events import BackfillEvent, BackfillResponse
+from handlers.respond import answer, deadline_of, run
+from pipeline.backfill.runner import do_step
+from schemas.events import BackfillEvent, BackfillResponse
 
 
 def handler(event: object, context: object) -> dict[str, Any]:

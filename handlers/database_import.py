@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from handlers.answer import answer
-from pipeline import wiring
+from handlers.respond import answer
+from pipeline import stages
 from schemas.events import LoadEvent, LoadResponse
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
     """`{user_id, s3_enriched_location}` to rows in SavePoint's database."""
-    return answer(event, LoadEvent, LoadResponse, wiring.load, context)
+    return answer(event, LoadEvent, LoadResponse, stages.load_with_settings, context)

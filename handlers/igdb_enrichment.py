@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from handlers.answer import answer, deadline_of, run
-from pipeline import wiring
-from pipeline.edges import igdb, steam_store  # noqa: F401 - loaded while Lambda initialises, not while a user waits
+from handlers.respond import answer, deadline_of, run
+from pipeline import stages
+from pipeline.apis import igdb, steam_store  # noqa: F401 - loaded while Lambda initialises, not while a user waits
 from schemas.events import EnrichEvent, EnrichResponse
 
 
@@ -15,6 +15,6 @@ def handler(event: object, context: object) -> dict[str, Any]:
         event,
         EnrichEvent,
         EnrichResponse,
-        lambda settings, enrich: run(wiring.enrich(settings, enrich, deadline=deadline)),
+        lambda settings, enrich: run(stages.enrich_with_settings(settings, enrich, deadline=deadline)),
         context,
     )

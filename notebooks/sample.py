@@ -3,10 +3,10 @@
 import asyncio
 import random
 
-from pipeline import list_runs, wiring
+from pipeline import clients, list_runs, stages
 from pipeline.backfill.plan import draft_plan, make_plan
-from pipeline.backfills import run_backfill
-from pipeline.local import with_database, with_sandbox
+from pipeline.backfill.runner import run_backfill
+from pipeline.cli.local import with_database, with_sandbox
 from pipeline.logs import configure_logging
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
@@ -49,13 +49,15 @@ def _import_twice(store_url: str) -> None:
         settings = apis.model_copy(update={"store_url": store_url})
         configure_logging(settings)
         asyncio.run(_import(settings, account, BEFORE))
-        wiring.store(settings).write("overrides.csv", OVERRIDES)
+        clients.open_store(settings).write("overrides.csv", OVERRIDES)
         asyncio.run(_import(settings, account, AFTER))
 
 
 async def _import(settings: Settings, account: str, timestamp: str) -> None:
-    fetched = await wiring.fetch(settings, FetchEvent(user_id=account, steam_id64=account, timestamp=timestamp))
-    await wiring.enrich(settings, EnrichEvent(user_id=account, s3_location=str(fetched.s3_location)))
+    fetched = await stages.fetch_with_settings(
+        settings, FetchEvent(user_id=account, steam_id64=account, timestamp=timestamp)
+    )
+    await stages.enrich_with_settings(settings, EnrichEvent(user_id=account, s3_location=str(fetched.s3_location)))
 
 
 def _backfill(store_url: str) -> None:
@@ -67,10 +69,10 @@ def _backfill(store_url: str) -> None:
         apis = {name.lower(): value for name, value in sandbox.environment.items()}
         settings = Settings.model_validate(apis | QUICK | {"store_url": store_url})
         configure_logging(settings)
-        store = wiring.store(settings)
+        store = clients.open_store(settings)
         plan = make_plan(store, "users.csv", draft_plan(store, listed.encode(), run_id=RUN_ID, size=SHARD_SIZE))
         with with_database(settings) as local:
-            wiring.database(local).ensure_users([f"user-{number}" for number in users])
+            clients.open_database(local).ensure_users([f"user-{number}" for number in users])
             asyncio.run(run_backfill(local, plan))
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 __all__ = ["list_runs", "read_backfill", "read_enriched", "read_raw"]
 
 if TYPE_CHECKING:
-    from pipeline.reading import list_runs, read_backfill, read_enriched, read_raw
+    from pipeline.api import list_runs, read_backfill, read_enriched, read_raw
 else:
 
     def __getattr__(name: str) -> object:
         if name in __all__:
-            from pipeline import reading  # noqa: PLC0415 - polars and all, only for who asks
+            from pipeline import api  # noqa: PLC0415 - polars and all, only for who asks
 
-            return getattr(reading, name)
+            return getattr(api, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

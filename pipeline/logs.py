@@ -7,6 +7,15 @@ import structlog
 
 from pipeline.settings import Settings
 
+_LIBRARIES = ("botocore", "httpcore", "httpx", "urllib3")
+
+
+def quiet_library_logs() -> None:
+    """Have the libraries log warnings only: below, they quote headers and answers, with keys and tokens in them."""
+    for name in _LIBRARIES:
+        log = logging.getLogger(name)
+        log.setLevel(max(log.getEffectiveLevel(), logging.WARNING))
+
 
 def configure_logging(settings: Settings, default_format: str = "json") -> None:
     """One line an event on stderr: JSON for machines, columns for people."""

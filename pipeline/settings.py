@@ -1,13 +1,69 @@
-"""One frozen object, read once from the environment and `.env`; secrets print as ***."""
+"""The addresses of servers, and to which of them keys may travel.
+
+One frozen object, read once from the environment and `.env`; secrets print as ***.
+
+How requests leave this machine: by which proxy, and without a word about them in the log.
+"""
 
 import re
+from ipaddress import ip_address
 from typing import Annotated, Literal, Self
+from urllib.request import getproxies, proxy_bypass
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.addresses import private
 from pipeline.errors import Refused
+
+_NAME = r"(?!xn--)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?"
+
+_ADDRESS = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>{_NAME}(\.{_NAME})*|\[[0-9a-f:.]+\])(:(?P<port>\d{{1,5}}))?(/[!-~]{{0,2000}})?",
+    re.IGNORECASE | re.ASCII,
+)
+"""What all libraries that use an address read alike; they have errors of their own for all else that looks like one."""
+
+LONGEST_HOST = 253
+LAST_PORT = 2**16 - 1
+
+
+def is_here(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return host.lower() == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_address(url: str) -> bool:
+    """Whether it is http:// or https://, a host, and perhaps a port and a path."""
+    found = _ADDRESS.fullmatch(url)
+    return found is not None and _is_host(found["host"]) and int(found["port"] or 0) <= LAST_PORT
+
+
+def is_plain(url: str) -> bool:
+    """Whether what is sent to an address travels in the clear."""
+    return url.lower().startswith("http://")
+
+
+def require_encrypted(url: str) -> str:
+    """The address, if keys may travel there: in the clear to this machine only; else raises ValueError."""
+    found = _ADDRESS.fullmatch(url)
+    if not (found and is_address(url)) or (is_plain(url) and not is_here(found["host"].strip("[]"))):
+        raise ValueError("give an address that begins with https:// (http:// only leads to this machine, 127.0.0.1)")
+    return url
+
+
+def _is_host(host: str) -> bool:
+    """A name that ends in a number is read as an IPv4 address, by some in octal or with parts left out."""
+    if not host.startswith("[") and not host.rpartition(".")[2].isdigit():
+        return len(host) <= LONGEST_HOST
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
 
 WHERE_TO_GET = {
     "steam_api_key": "STEAM_API_KEY: a key for the Steam Web API, from https://steamcommunity.com/dev/apikey",
@@ -28,7 +84,7 @@ def _bare(secret: SecretStr) -> SecretStr:
 
 
 Key = Annotated[SecretStr, AfterValidator(_bare)]
-Url = Annotated[str, AfterValidator(private)]
+Url = Annotated[str, AfterValidator(require_encrypted)]
 
 
 class Settings(BaseSettings):
@@ -123,3 +179,26 @@ class Settings(BaseSettings):
     def store(self) -> str | None:
         """Where the checkpoints are: STORE_URL, else the bucket S3_BUCKET."""
         return self.store_url or (f"s3://{self.s3_bucket}" if self.s3_bucket else None)
+
+
+_USER = re.compile(r"(?<=://)[^/?#@\s]*@")
+
+
+def proxy_for(scheme: str, host: str) -> str | None:
+    """The proxy that the environment names for a server; none for plain http, which leads to this machine only.
+
+    Raises:
+        Refused: `configuration`, for one that cannot be used; it is not quoted, as it may hold a password.
+    """
+    if scheme != "https":
+        return None
+    named = getproxies()
+    proxy = named.get("https") or named.get("all")
+    if not proxy or proxy_bypass(host):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if not (proxy.isascii() and is_address(_USER.sub("", proxy, count=1))):
+        raise Refused(
+            "configuration", "HTTPS_PROXY, or ALL_PROXY, names no proxy that can be used: give http://host:port."
+        )
+    return proxy

@@ -1,24 +1,39 @@
-"""Fetch, enrich, load: each gathers, decides and writes. The only module that knows both sides."""
+"""Fetch, enrich, load: each gathers, decides and writes. The only module that knows both sides.
+
+An event from outside, as its model.
+"""
 
 from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 import polars as pl
 import structlog
+from pydantic import ValidationError
 
-from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
-from pipeline.contract import Store, set_aside
-from pipeline.edges.retries import Retries
-from pipeline.errors import Failed
+from pipeline.apis.retry import Retries
+from pipeline.catalogue.look_up import CatalogueLookup, Progress, no_progress, read_overrides
+from pipeline.clients import (
+    NEEDED_BY_ENRICH,
+    NEEDED_BY_FETCH,
+    NEEDED_BY_LOAD,
+    open_catalogue,
+    open_database,
+    open_igdb,
+    open_knowledge,
+    open_steam,
+    open_store,
+)
+from pipeline.errors import Failed, Refused
 from pipeline.frames.catalogue import join_catalogue
-from pipeline.frames.library import library
+from pipeline.frames.raw_library import library
 from pipeline.frames.staging import stage
-from pipeline.knowledge import Knowledge, read_overrides
-from pipeline.layout import Checkpoint, checkpoint, raw_checkpoint
-from pipeline.lookup import Progress, no_progress
+from pipeline.settings import Settings
 from pipeline.steam_id import Vanity, parse_steam_id
+from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
+from pipeline.storage.keys import Checkpoint, checkpoint, raw_checkpoint
+from pipeline.storage.store import Store
 from schemas.events import (
     DryRun,
     EnrichEvent,
@@ -26,19 +41,21 @@ from schemas.events import (
     EnrichStats,
     FetchEvent,
     FetchResponse,
+    HandlerEvent,
     LoadEvent,
     LoadResponse,
     StageEvent,
 )
-from schemas.frames import EnrichedLibrary, RawLibrary
+from schemas.frames import set_aside
+from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.manifest import Source
 
 if TYPE_CHECKING:
-    from pipeline.edges.postgres import Database
-    from pipeline.edges.steam import Steam
+    from pipeline.apis.steam import Steam
+    from pipeline.catalogue.sync import Synced
+    from pipeline.database.database import Database
 
 PRIVACY_PAGE = "https://steamcommunity.com/my/edit/settings"
-
 log = structlog.get_logger()
 
 
@@ -105,7 +122,12 @@ async def fetch(store: Store, steam: "Steam", event: FetchEvent) -> FetchRespons
 
 
 async def enrich(
-    store: Store, knowledge: Knowledge, event: EnrichEvent, progress: Progress = no_progress, *, trust: bool = False
+    store: Store,
+    knowledge: CatalogueLookup,
+    event: EnrichEvent,
+    progress: Progress = no_progress,
+    *,
+    trust: bool = False,
 ) -> EnrichResponse:
     """What each app of a raw CSV is, and which IGDB game it is, as an enriched CSV.
 
@@ -211,8 +233,8 @@ class _Run:
     def seconds(self) -> float:
         return round((datetime.now(UTC) - self._started_at).total_seconds(), 3)
 
-    def making(self, requests: int, counts: dict[str, int], source: Source | None = None) -> Making:
-        return Making(self._run_id, self._started_at, requests, counts, source)
+    def making(self, requests: int, counts: dict[str, int], source: Source | None = None) -> Provenance:
+        return Provenance(self._run_id, self._started_at, requests, counts, source)
 
     def log(
         self, stage: str, seconds: float, requests: int, counts: dict[str, int], retries: Retries | None = None
@@ -220,3 +242,81 @@ class _Run:
         again = {"retries": retries.count, "rate_limited": retries.rate_limited} if retries else {}
         who = {"user_id": self._user_id, "run_id": self._run_id}
         log.info(stage, **who, seconds=seconds, requests=requests, **again, **counts)
+
+
+Event = TypeVar("Event", bound=HandlerEvent)
+
+
+def parse_event(event: object, event_type: type[Event]) -> Event:
+    """The event as its model.
+
+    Raises:
+        Refused: `bad_event`, naming every field at fault.
+    """
+    try:
+        return event_type.model_validate(event)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        listed = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'event'}: {fault['msg']}" for fault in faults)
+        raise Refused("bad_event", f"The event cannot be used; mend {listed}.") from None
+
+
+async def find_account_with_settings(settings: Settings, steam_id: str) -> str:
+    """The SteamID64 of any form of Steam id; see `find_account`."""
+    settings.require("steam_api_key")
+    async with open_steam(settings) as steam:
+        return await find_account(steam, steam_id)
+
+
+async def fetch_with_settings(settings: Settings, event: FetchEvent) -> FetchResponse:
+    """Stage 1 with these settings; see `fetch`."""
+    place = _store_for(settings, event, NEEDED_BY_FETCH)
+    async with open_steam(settings) as steam:
+        return await fetch(place, steam, event)
+
+
+async def enrich_with_settings(
+    settings: Settings,
+    event: EnrichEvent,
+    progress: Progress = no_progress,
+    *,
+    trust: bool = False,
+    deadline: float | None = None,
+) -> EnrichResponse:
+    """Stage 2 with these settings; see `enrich`. What is not answered by the deadline is PENDING."""
+    place = _store_for(settings, event, NEEDED_BY_ENRICH)
+    async with open_knowledge(settings, deadline) as knowledge:
+        return await enrich(place, knowledge, event, progress, trust=trust)
+
+
+async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -> "Synced":
+    """Bring in all that IGDB has for Steam; see `sync.sync`."""
+    from pipeline.catalogue.sync import sync  # noqa: PLC0415 - a stage imports only what it needs
+
+    settings.require(*NEEDED_BY_ENRICH)
+    async with open_igdb(settings) as igdb:
+        return await sync(open_store(settings), open_catalogue(settings), igdb, progress, settings.sync_max_rows)
+
+
+def load_with_settings(
+    settings: Settings, event: LoadEvent, *, dry_run: bool = False, details: bool = False, trust: bool = False
+) -> LoadResponse:
+    """Stage 3 with these settings; see `load`."""
+    return load(
+        _store_for(settings, event, NEEDED_BY_LOAD),
+        open_database(settings),
+        event,
+        status_unplayed=settings.status_unplayed,
+        status_played=settings.status_played,
+        dry_run=dry_run,
+        details=details,
+        trust=trust,
+    )
+
+
+def _store_for(settings: Settings, event: StageEvent, needed: tuple[str, ...]) -> Store:
+    """The store alone: an event that can be refused is, before a client is made or a driver imported."""
+    settings.require(*needed)
+    place = open_store(settings)
+    check(place, event)
+    return place

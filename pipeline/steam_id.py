@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from pipeline.errors import Refused
 
 _BASE = 0x0110000100000000
+
 _FORMS = (
     re.compile(r"(?P<steam_id64>\d{17})", re.ASCII),
     re.compile(r"STEAM_[01]:(?P<y>[01]):(?P<z>\d{1,10})", re.IGNORECASE | re.ASCII),
     re.compile(r"(?P<open>\[)?U:1:(?P<account_id>\d{1,10})(:1)?(?(open)\])", re.IGNORECASE | re.ASCII),
     re.compile(r"(https?://)?s\.team/p/(?P<invite>[bcdfghjkmnpqrtvw-]{1,9})/?", re.IGNORECASE | re.ASCII),
 )
+
 _PROFILE = re.compile(
     r"(https?://)?(www\.)?steamcommunity\.com/(?P<form>profiles|id)/(?P<who>[^/?#\s]+)([/?#]\S*)?",
     re.IGNORECASE | re.ASCII,
 )
+
 _VANITY = re.compile(r"[A-Za-z0-9_-]{2,32}", re.ASCII)
 _INVITE = str.maketrans("bcdfghjkmnpqrtvw", "0123456789abcdef")
 HINT = "Give a SteamID64 (17 digits from 76561197960265729), a profile link, or the custom URL's name."

@@ -7,25 +7,25 @@ import pandera.polars as pa
 import polars as pl
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from schemas.events import USER_ID, ErrorCode
-from schemas.exact import Exact
-from schemas.manifest import Count, Seconds, Time
-
-RUN_ID = r"^[A-Za-z0-9_-]{1,80}$"
-"""What Step Functions allow an execution to be called, and a folder can be."""
-
-SHARD_SIZE, LARGEST_SHARD = 200, 1_000
-MOST_SHARDS = 100_000
-"""Their numbers have five digits."""
+from schemas.events import (
+    LARGEST_SHARD,
+    MOST_SHARDS,
+    SHARD_STEPS,
+    USER_ID,
+    ErrorCode,
+    RunId,
+    ShardNumber,
+    ShardSize,
+    ShardStep,
+)
+from schemas.frames import StrictFrame
+from schemas.manifest import AwareTime, Count, Seconds
 
 MOST_ROWS, MOST_COUNTED = 10_000_000, 10_000_000 * LARGEST_SHARD
 """Of one user, more than Steam has apps; of one shard. What all shards have of them is a `Count` still."""
 
 OUTCOMES = ("done", "empty", "private", "not_found", "failed", "rejected")
 Outcome = Annotated[pl.Enum, OUTCOMES]
-
-ShardStep = Literal["fetch", "enrich", "load"]
-SHARD_STEPS: tuple[ShardStep, ...] = ("fetch", "enrich", "load")
 
 STATUS_COUNTS: Mapping[str, str] = {
     "matched": "MATCHED",
@@ -35,20 +35,17 @@ STATUS_COUNTS: Mapping[str, str] = {
 }
 """What the books call the rows of each match status."""
 
-RunId = Annotated[str, Field(pattern=RUN_ID)]
-ShardNumber = Annotated[int, Field(strict=True, ge=0, lt=MOST_SHARDS)]
-ShardSize = Annotated[int, Field(strict=True, ge=1, le=LARGEST_SHARD)]
 ShardCount = Annotated[int, Field(strict=True, ge=0, le=MOST_COUNTED)]
 
 
-class ListedUsers(Exact):
+class ListedUsers(StrictFrame):
     """The users of a list that can be imported: one row per user."""
 
     user_id: str = pa.Field(unique=True, str_matches=USER_ID, description="SavePoint's id of the user")
     steam_id: str = pa.Field(description="A SteamID64, or the name in a custom profile URL, which Steam has to resolve")
 
 
-class RefusedUsers(Exact):
+class RefusedUsers(StrictFrame):
     """The lines of a list that cannot be imported."""
 
     line: pl.Int64 = pa.Field(ge=1, description="The line of the list, the header's being 1")
@@ -64,7 +61,7 @@ class ShardUsers(ListedUsers):
     seen_database: str = pa.Field(nullable=True, description="The database that they were loaded into")
 
 
-class Seen(Exact):
+class LastLoaded(StrictFrame):
     """What was last loaded for whom."""
 
     user_id: str = pa.Field(unique=True, description="SavePoint's id of the user")
@@ -73,7 +70,7 @@ class Seen(Exact):
     seen_at: str = pa.Field(description="When that was: of several times the last one counts")
 
 
-class Outcomes(Exact):
+class Outcomes(StrictFrame):
     """What became of each user of a backfill; `rows` are Steam's, and the sum of the five counts after it."""
 
     user_id: str = pa.Field(description="SavePoint's id of the user; of a rejected line, as the list has it")
@@ -95,7 +92,7 @@ class ShardOutcomes(Outcomes):
     is_unchanged: bool = pa.Field(description="Whether these rows are what was last loaded, so that nothing was done")
 
 
-class StepEfforts(Exact):
+class StepEfforts(StrictFrame):
     """What each step of each shard took, and the one look-up of all; those that are done."""
 
     step: Annotated[pl.Enum, ("fetch", "catalogue", "enrich", "load")] = pa.Field(description="The step")
@@ -134,8 +131,8 @@ class StepRecord(Record):
     counts: dict[str, ShardCount] = {}
     requests: ShardCount = 0
     rate_limited: ShardCount = 0
-    started_at: Time
-    finished_at: Time
+    started_at: AwareTime
+    finished_at: AwareTime
 
     @property
     def seconds(self) -> float:
@@ -192,7 +189,7 @@ class PlanRecord(Record):
     shard_size: ShardSize
     shards: Annotated[int, Field(strict=True, ge=0, le=MOST_SHARDS)]
     is_full: bool = False
-    created_at: Time
+    created_at: AwareTime
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:

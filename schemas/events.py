@@ -1,9 +1,12 @@
-"""The Lambda events and responses: their keys are the contract with SavePoint and its state machines."""
+"""The Lambda events and responses: their keys are the contract with SavePoint and its state machines.
+
+The Lambda event of a backfill's step, and its response.
+"""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 ErrorCode = Literal[
     "bad_event",
@@ -27,7 +30,6 @@ ErrorCode = Literal[
 ]
 
 Stage = Literal["fetch", "enrich", "load", "backfill"]
-
 USER_ID = r"^[A-Za-z0-9_-]{1,64}$"
 STEAM_BEGAN = 2003
 KEY_TIME = "%Y%m%dT%H%M%SZ"
@@ -152,3 +154,53 @@ class LoadResponse(StageResponse):
 
     stats: dict[str, int] | None = None
     dry_run: DryRun | None = Field(default=None, exclude=True, description="What would be written, where nothing was")
+
+
+RUN_ID = r"^[A-Za-z0-9_-]{1,80}$"
+"""What Step Functions allow an execution to be called, and a folder can be."""
+
+SHARD_SIZE, LARGEST_SHARD = 200, 1_000
+
+MOST_SHARDS = 100_000
+"""Their numbers have five digits."""
+
+ShardStep = Literal["fetch", "enrich", "load"]
+SHARD_STEPS: tuple[ShardStep, ...] = ("fetch", "enrich", "load")
+RunId = Annotated[str, Field(pattern=RUN_ID)]
+ShardNumber = Annotated[int, Field(strict=True, ge=0, lt=MOST_SHARDS)]
+ShardSize = Annotated[int, Field(strict=True, ge=1, le=LARGEST_SHARD)]
+Step = Literal["plan", "fetch", "catalogue", "enrich", "load", "report"]
+
+
+class BackfillEvent(HandlerEvent):
+    """One step of a backfill; `shard` says which one, for a shard's step.
+
+    For the plan `users` is the list's location, null where the run is to go on, and `shard_size` null for 200.
+    """
+
+    stage = "backfill"
+
+    step: Step
+    run_id: RunId
+    users: str | None = None
+    shard: ShardNumber | None = None
+    shard_size: ShardSize | None = None
+
+    @model_validator(mode="after")
+    def _names_its_shard(self) -> Self:
+        if self.step in SHARD_STEPS and self.shard is None:
+            raise ValueError(f"{self.step} needs a shard")
+        return self
+
+
+class BackfillResponse(StageResponse):
+    """What a step did; the plan says where the list of shards is, for the map over them."""
+
+    step: Step | None = None
+    run_id: str | None = None
+    shard: int | None = None
+    shards: int | None = None
+    bucket: str | None = None
+    shards_key: str | None = None
+    report: str | None = None
+    stats: dict[str, int] | None = None

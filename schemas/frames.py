@@ -1,232 +1,113 @@
-"""Every frame that crosses a public function: its columns, their exact types, and what each one means."""
+"""The base of every frame's model, and the three ways to get a frame of a model: `conform`, `set_aside` and `check`."""
 
-from typing import Annotated
+from functools import cache
+from typing import TypeVar, cast
 
 import pandera.polars as pa
 import polars as pl
+from pandera.errors import SchemaErrors
+from pandera.typing.polars import DataFrame
 
-from schemas.events import USER_ID
-from schemas.exact import Exact
-
-KINDS = (
-    "game",
-    "mod",
-    "dlc",
-    "demo",
-    "soundtrack",
-    "tool",
-    "software",
-    "video",
-    "series",
-    "hardware",
-    "multiplayer_component",
-    "bonus_content",
-    "beta",
-)
-ENRICHED_KINDS = ("game", "mod")
-"""The kinds that are looked up on IGDB; every other one is filtered."""
-
-MATCH_STATUSES = ("PENDING", "UNMATCHED", "MATCHED", "IGNORED")
-MATCH_REASONS = (
-    "override",
-    "external_game",
-    "ambiguous",
-    "not_found",
-    "igdb_incomplete",
-    "filtered",
-    "igdb_unavailable",
-)
-
-GENRE = pl.Struct({"id": pl.Int32, "name": pl.String, "slug": pl.String, "checksum": pl.String})
-PLATFORM = pl.Struct(
-    {
-        "id": pl.Int32,
-        "name": pl.String,
-        "slug": pl.String,
-        "abbreviation": pl.String,
-        "alternative_name": pl.String,
-        "generation": pl.Int32,
-        "platform_family": pl.Int32,
-        "platform_type": pl.Int32,
-        "checksum": pl.String,
-    }
-)
-
-Time = Annotated[pl.Datetime, "ms", "UTC"]
-Kind = Annotated[pl.Enum, KINDS]
-MatchStatus = Annotated[pl.Enum, MATCH_STATUSES]
-MatchReason = Annotated[pl.Enum, MATCH_REASONS]
+Model = TypeVar("Model", bound=pa.DataFrameModel)
 
 
-class RawLibrary(Exact):
-    """One row per app Steam says the user owns, in Steam's own names (IPlayerService/GetOwnedGames)."""
+class StrictFrame(pa.DataFrameModel):
+    """A model whose frames have exactly its columns, in its order, with its dtypes."""
 
-    user_id: str = pa.Field(str_matches=USER_ID, description="SavePoint's id of the owner")
-    steam_id64: str = pa.Field(str_matches=r"^[0-9]{17}$", description="The owner's SteamID64")
-    appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
-    name: str = pa.Field(nullable=True, description="The app's name; null when Steam gives none")
-    playtime_forever: pl.Int32 = pa.Field(description="Minutes played; 0 also when the owner hides playtimes")
-    playtime_2weeks: pl.Int32 = pa.Field(nullable=True, description="Minutes played in the last two weeks")
-    playtime_windows_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on Windows")
-    playtime_mac_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on macOS")
-    playtime_linux_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on Linux")
-    playtime_deck_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on a Steam Deck")
-    rtime_last_played: Time = pa.Field(nullable=True, description="Last play, UTC; null when never or before 2004")
-    img_icon_url: str = pa.Field(nullable=True, description="Hash of the app's icon, not a URL")
+    class Config:
+        """Pandera's options: no other columns, and none in another place."""
 
-    @pa.check("^(name|img_icon_url|kind_reason|igdb_(name|slug|summary|cover_url))$", regex=True)
-    @classmethod
-    def holds_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
-        """PostgreSQL's text cannot hold U+0000."""
-        return column.lazyframe.select(~pl.col(column.key).str.contains("\0", literal=True))
+        strict = True
+        ordered = True
 
 
-class ClassifiedLibrary(RawLibrary):
-    """The raw library, and what each app is."""
-
-    kind: Kind = pa.Field(description="What the app is; only game and mod are looked up on IGDB")
-    kind_reason: str = pa.Field(description="What decided the kind: override, store:<type>, name:<rule> or default")
-
-
-class MatchedLibrary(ClassifiedLibrary):
-    """The classified library, and which IGDB game each app is, and why: all but the game's lists."""
-
-    match_status: MatchStatus = pa.Field(description="MATCHED, UNMATCHED, IGNORED (filtered) or PENDING (ask again)")
-    match_reason: MatchReason = pa.Field(
-        description="Why: override, external_game, ambiguous, not_found, igdb_incomplete, filtered or igdb_unavailable"
-    )
-    igdb_id: pl.Int32 = pa.Field(nullable=True, ge=1, description="IGDB's id of the game")
-    igdb_name: str = pa.Field(nullable=True, description="IGDB's name of the game")
-    igdb_slug: str = pa.Field(nullable=True, description="IGDB's slug of the game")
-    igdb_summary: str = pa.Field(nullable=True, description="IGDB's summary of the game")
-    igdb_first_release_date: Time = pa.Field(nullable=True, description="First release, UTC")
-    igdb_cover_url: str = pa.Field(nullable=True, description="URL of the cover, 264 x 374 pixels")
-    igdb_game_type: pl.Int32 = pa.Field(nullable=True, description="IGDB's game_type: 0 main game, 1 DLC, 8 remake, …")
+@cache
+def dtypes(model: type[pa.DataFrameModel]) -> pl.Schema:
+    """Return the Polars dtype of each column of a model, in the model's order."""
+    return pl.Schema({name: column.dtype.type for name, column in model.to_schema().columns.items()})
 
 
-class EnrichedLibrary(MatchedLibrary):
-    """The matched library, and the game's lists as the CSV holds them."""
+def conform(rows: pl.DataFrame, model: type[Model]) -> DataFrame[Model]:
+    """Return the rows as a frame of the model, after a check that they have its columns and dtypes.
 
-    igdb_genres: str = pa.Field(nullable=True, description="JSON array of {id, name, slug, checksum}")
-    igdb_platforms: str = pa.Field(
-        nullable=True,
-        description="JSON array of {id, name, slug, abbreviation, alternative_name, generation, platform_family, "
-        "platform_type, checksum}",
-    )
-    igdb_candidates: str = pa.Field(nullable=True, description="JSON array of IGDB ids, when the match is ambiguous")
+    The values are not checked: rows that come from outside go through `set_aside` instead.
 
-    @pa.check("igdb_genres", "igdb_platforms")
-    @classmethod
-    def escapes_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
-        """In JSON, U+0000 is also written with six characters, after an even number of backslashes."""
-        return column.lazyframe.select(~pl.col(column.key).str.contains(r"\x00|(^|[^\\])(\\\\)*\\u0000"))
+    Raises:
+        TypeError: A column is missing, unknown, in another place or of another dtype, which is a bug of the caller's.
+    """
+    if rows.schema != dtypes(model):
+        raise TypeError(f"These rows are no {model.__name__}: {rows.schema} differs from {dtypes(model)}.")
+    return cast("DataFrame[Model]", rows)
 
 
-class DecodedLibrary(MatchedLibrary):
-    """The matched library, and the game's lists as lists: an enriched CSV as people analyse it."""
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+"""Times in CSVs: UTC, whole seconds."""
 
-    igdb_genres: Annotated[pl.List, GENRE] = pa.Field(nullable=True, description="The game's genres")
-    igdb_platforms: Annotated[pl.List, PLATFORM] = pa.Field(nullable=True, description="The game's platforms")
-    igdb_candidates: Annotated[pl.List, pl.Int32] = pa.Field(
-        nullable=True, description="IGDB's ids of the games it may be, when the match is ambiguous"
+
+def set_aside(rows: pl.DataFrame, model: type[Model]) -> tuple[DataFrame[Model], pl.DataFrame]:
+    """Split rows into those that conform to the model and those that do not.
+
+    Columns of text are read as the model's types. The rejected rows are text again, with the first check that each one
+    failed in `rejected_check`.
+
+    Raises:
+        SchemaErrors: The columns are not the model's, which is a bug of the caller's.
+    """
+    typed, failures = check(rows, model)
+    rejected = as_text(rows).with_row_index().join(failures, on="index", validate="1:1", maintain_order="left")
+    accepted = typed.with_row_index().join(failures, on="index", how="anti", maintain_order="left")
+    return conform(accepted.drop("index"), model), rejected.drop("index")
+
+
+def check(rows: pl.DataFrame, model: type[pa.DataFrameModel]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows in the model's types, and the first check that each bad one fails: `index, rejected_check`.
+
+    Raises:
+        SchemaErrors: The columns are not the model's, which is a bug of the caller's.
+    """
+    typed = _typed(rows, model)
+    return typed, _failures(rows, typed, model).sort("index")
+
+
+def as_text(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows as a CSV spells them: every column a String, times in `TIME_FORMAT`."""
+    times = pl.selectors.datetime()
+    return rows.with_columns(times.dt.strftime(TIME_FORMAT)).cast(pl.String)
+
+
+def _typed(rows: pl.DataFrame, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+    return rows.with_columns(
+        _read_as(name, column.dtype.type)
+        for name, column in model.to_schema().columns.items()
+        if rows.schema.get(name) == pl.String and column.dtype.type != pl.String
     )
 
 
-class ExternalGames(Exact):
-    """Which games IGDB says a Steam app is: one row per pair."""
-
-    appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
-    igdb_id: pl.Int32 = pa.Field(ge=1, description="IGDB's id of a game")
-
-
-class Games(Exact):
-    """One row per IGDB game."""
-
-    igdb_id: pl.Int32 = pa.Field(unique=True, ge=1, description="IGDB's id of the game")
-    igdb_name: str = pa.Field(description="Its name")
-    igdb_slug: str = pa.Field(description="Its slug")
-    igdb_summary: str = pa.Field(nullable=True, description="Its summary")
-    igdb_first_release_date: Time = pa.Field(nullable=True, description="Its first release, UTC")
-    igdb_cover_url: str = pa.Field(nullable=True, description="URL of its cover, 264 x 374 pixels")
-    igdb_game_type: pl.Int32 = pa.Field(nullable=True, description="Its game_type")
-    version_parent: pl.Int32 = pa.Field(nullable=True, description="The game it is an edition of")
-    genres: Annotated[pl.List, GENRE] = pa.Field(description="Its genres")
-    platforms: Annotated[pl.List, PLATFORM] = pa.Field(description="Its platforms")
+def _read_as(name: str, dtype: pl.DataType) -> pl.Expr:
+    if isinstance(dtype, pl.Datetime):
+        return pl.col(name).str.to_datetime(TIME_FORMAT, time_unit=dtype.time_unit, time_zone="UTC", strict=False)
+    return pl.col(name).cast(dtype, strict=False)
 
 
-class Matches(Exact):
-    """What IGDB says of an app: one row per app that was asked for."""
-
-    appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
-    match_status: MatchStatus = pa.Field(description="MATCHED, UNMATCHED or PENDING")
-    match_reason: MatchReason = pa.Field(description="Why")
-    igdb_id: pl.Int32 = pa.Field(nullable=True, description="The game, when MATCHED; a row of Games")
-    candidates: Annotated[pl.List, pl.Int32] = pa.Field(
-        nullable=True, description="The games, when ambiguous; a human's, if IGDB lacks it"
-    )
-
-
-STORE_TYPES = (
-    "game",
-    "demo",
-    "mod",
-    "movie",
-    "dlc",
-    "guide",
-    "software",
-    "video",
-    "series",
-    "episode",
-    "hardware",
-    "music",
-    "beta",
-    "tool",
-    "advertising",
-)
-"""Steam's EStoreAppType, by number (SteamDatabase/Protobufs)."""
-
-ACTIONS = ("match", "ignore", "game")
-
-StoreType = Annotated[pl.Enum, STORE_TYPES]
-Action = Annotated[pl.Enum, ACTIONS]
+def _failures(rows: pl.DataFrame, typed: pl.DataFrame, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+    """The first check that each bad row fails: `index, rejected_check`."""
+    unreadable = [
+        rows.with_row_index()
+        .filter(rows[name].is_not_null() & typed[name].is_null())
+        .select("index", rejected_check=pl.lit(f"{name}: not {dtype}"))
+        for name, dtype in typed.schema.items()
+        if typed[name].null_count() > rows[name].null_count()
+    ]
+    return pl.concat([*unreadable, _failed_checks(typed, model)]).unique("index", keep="first", maintain_order=True)
 
 
-class Catalogue(Exact):
-    """What the store and IGDB know of an app, whoever owns it: one row per app."""
-
-    appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
-    store_type: StoreType = pa.Field(nullable=True, description="Its type in the store; null when hidden or not asked")
-    store_asked_at: Time = pa.Field(nullable=True, description="When the store was asked")
-    match_status: MatchStatus = pa.Field(
-        nullable=True, description="MATCHED or UNMATCHED; null when IGDB was not asked"
-    )
-    match_reason: MatchReason = pa.Field(nullable=True, description="Why")
-    igdb_id: pl.Int32 = pa.Field(nullable=True, description="The game, when MATCHED")
-    igdb_name: str = pa.Field(nullable=True, description="Its name")
-    igdb_slug: str = pa.Field(nullable=True, description="Its slug")
-    igdb_summary: str = pa.Field(nullable=True, description="Its summary")
-    igdb_first_release_date: Time = pa.Field(nullable=True, description="Its first release, UTC")
-    igdb_cover_url: str = pa.Field(nullable=True, description="URL of its cover, 264 x 374 pixels")
-    igdb_game_type: pl.Int32 = pa.Field(nullable=True, description="Its game_type")
-    version_parent: pl.Int32 = pa.Field(nullable=True, description="The game it is an edition of")
-    genres: Annotated[pl.List, GENRE] = pa.Field(nullable=True, description="Its genres")
-    platforms: Annotated[pl.List, PLATFORM] = pa.Field(nullable=True, description="Its platforms")
-    candidates: Annotated[pl.List, pl.Int32] = pa.Field(
-        nullable=True, description="The games, when ambiguous; a human's, if IGDB lacks it"
-    )
-    looked_up_at: Time = pa.Field(nullable=True, description="When IGDB was asked")
-
-
-class StoreTypes(Exact):
-    """What the store answered: one row per app that was asked for."""
-
-    appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
-    store_type: StoreType = pa.Field(nullable=True, description="Its type; null when the store hides it")
-
-
-class Overrides(Exact):
-    """The humans' word, honoured in every run: one row per app."""
-
-    appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
-    action: Action = pa.Field(description="match (to igdb_id), ignore, or game (whatever store and name say)")
-    override_igdb_id: pl.Int32 = pa.Field(nullable=True, ge=1, description="The IGDB game to match")
+def _failed_checks(typed: pl.DataFrame, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+    try:
+        model.validate(typed, lazy=True)
+    except SchemaErrors as error:
+        found: pl.DataFrame = error.failure_cases
+        if found["index"].null_count():  # a column is missing, unknown or of another type: no row is to blame
+            raise
+        check = pl.format("{}: {}", "column", "check")
+        return found.select(pl.col("index").cast(pl.get_index_type()), rejected_check=check)
+    return pl.DataFrame(schema={"index": pl.get_index_type(), "rejected_check": pl.String})

@@ -10,11 +10,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 INT32_MAX = 2**31 - 1
 _YEAR_1, YEAR_9999 = -62135596800, 253402300799
-
 Row = TypeVar("Row", bound=BaseModel)
-
 Id = Annotated[int, Field(ge=1, le=INT32_MAX, strict=True)]
 Number = Annotated[int, Field(ge=-INT32_MAX, le=INT32_MAX, strict=True)]
+
 # PostgreSQL's text cannot hold U+0000.
 Text = Annotated[str, StringConstraints(strict=True, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, StringConstraints(strict=True, pattern=r"^[^\x00]*[^\x00\s][^\x00]*$")]

@@ -5,13 +5,13 @@ from typing import Annotated
 import pandera.polars as pa
 import polars as pl
 
-from schemas.exact import Exact
-from schemas.frames import KINDS, MATCH_REASONS, MATCH_STATUSES
+from schemas.frames import StrictFrame
+from schemas.library import KINDS, MATCH_REASONS, MATCH_STATUSES
 
 TONES = ("main", "warn", "muted")
 
 
-class Bars(Exact):
+class Bars(StrictFrame):
     """A chart: one row per bar, in the order they are drawn."""
 
     label: str = pa.Field(description="What is counted")
@@ -19,7 +19,7 @@ class Bars(Exact):
     tone: Annotated[pl.Enum, TONES] = pa.Field(description="main, warn (somebody may act) or muted (left out, unknown)")
 
 
-class ReportGames(Exact):
+class ReportGames(StrictFrame):
     """The table: one row per app of the enriched CSV."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")

@@ -6,15 +6,15 @@ import pandera.polars as pa
 import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from schemas.exact import Exact
-from schemas.frames import ACTIONS, KINDS, MATCH_REASONS, MATCH_STATUSES
+from schemas.catalogue import ACTIONS, Override
+from schemas.frames import StrictFrame
 from schemas.igdb import Id, Name, Number
-from schemas.overrides import Override
+from schemas.library import KINDS, MATCH_REASONS, MATCH_STATUSES
 
 MOST_CANDIDATES = 5
 
 
-class Wanted(Exact):
+class Wanted(StrictFrame):
     """The apps that candidates are looked for: one row per app."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
@@ -22,7 +22,7 @@ class Wanted(Exact):
     search: str = pa.Field(nullable=True, description="What to search for on IGDB; null where the name says nothing")
 
 
-class Found(Exact):
+class Found(StrictFrame):
     """What IGDB found for apps: one row per app and game."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
@@ -35,7 +35,7 @@ class Found(Exact):
     is_on_computers: bool = pa.Field(description="Whether it is out for Windows, macOS or Linux")
 
 
-class Candidates(Exact):
+class Candidates(StrictFrame):
     """The games that an app may be, the likeliest first: up to five rows per app."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
@@ -44,7 +44,7 @@ class Candidates(Exact):
     score: pl.Int32 = pa.Field(ge=0, le=100, description="How alike the names are; 100: but for case, the same")
 
 
-class ReviewSheet(Exact):
+class ReviewSheet(StrictFrame):
     """The file that a person fills in: one row per app of a run that is unmatched, or need not be filtered."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")

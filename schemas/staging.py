@@ -10,7 +10,7 @@ from typing import Annotated
 import pandera.polars as pa
 import polars as pl
 
-from schemas.exact import Exact
+from schemas.frames import StrictFrame
 
 NaiveTime = Annotated[pl.Datetime, "ms", None]
 
@@ -18,7 +18,7 @@ FALLBACKS = {"name": (" (IGDB ", ")"), "slug": ("-igdb-", "")}
 """What stands before and after the IGDB id in a name or slug, which must be unique, that another row has taken."""
 
 
-class StagedImportedGames(Exact):
+class StagedImportedGames(StrictFrame):
     """One row per user and Steam app."""
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by user and appid")
@@ -37,13 +37,13 @@ class StagedImportedGames(Exact):
     is_kind_override: bool = pa.Field(alias="isKindOverride", description="Whether a human decided what the app is")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", nullable=True, description="IGDB's id of the game, when MATCHED")
 
-    class Config(Exact.Config):
+    class Config(StrictFrame.Config):
         """One row per user and app."""
 
         unique = ("userId", "storefrontGameId")
 
 
-class StagedGames(Exact):
+class StagedGames(StrictFrame):
     """One row per IGDB game."""
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
@@ -58,7 +58,7 @@ class StagedGames(Exact):
     slug: str = pa.Field(unique=True, description="IGDB's slug, or its fallback `{slug}-igdb-{igdbId}`")
 
 
-class StagedGenres(Exact):
+class StagedGenres(StrictFrame):
     """One row per IGDB genre."""
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
@@ -68,7 +68,7 @@ class StagedGenres(Exact):
     checksum: str = pa.Field(nullable=True, description="IGDB's checksum of the object")
 
 
-class StagedPlatforms(Exact):
+class StagedPlatforms(StrictFrame):
     """One row per IGDB platform."""
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
@@ -83,19 +83,19 @@ class StagedPlatforms(Exact):
     checksum: str = pa.Field(nullable=True, description="IGDB's checksum of the object")
 
 
-class StagedLinks(Exact):
+class StagedLinks(StrictFrame):
     """One row per game and genre, or per game and platform."""
 
     game_igdb_id: pl.Int32 = pa.Field(alias="gameIgdbId", description="IGDB's id of the game")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", description="IGDB's id of the genre or platform")
 
-    class Config(Exact.Config):
+    class Config(StrictFrame.Config):
         """One row per pair."""
 
         unique = ("gameIgdbId", "igdbId")
 
 
-class WrittenTables(Exact):
+class WrittenTables(StrictFrame):
     """What one load does to each table, or would do."""
 
     table: str = pa.Field(unique=True, description="Name of SavePoint's table")
@@ -105,7 +105,7 @@ class WrittenTables(Exact):
     left_alone: pl.Int64 = pa.Field(description="Rows of the file that change nothing")
 
 
-class Changes(Exact):
+class Changes(StrictFrame):
     """One row per column that one load changes; of a new row every column that is set, of a removed one its keys."""
 
     table: str = pa.Field(description="Name of SavePoint's table")

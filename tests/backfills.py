@@ -12,15 +12,16 @@ from typing import Any
 import polars as pl
 from pydantic import SecretStr
 
-from pipeline import wiring
+from pipeline import clients
 from pipeline.backfill.plan import draft_plan, make_plan
-from pipeline.backfills import run_backfill
-from pipeline.contract import Store
-from pipeline.layout import backfill_key
+from pipeline.backfill.runner import run_backfill
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import Account, World
 from pipeline.settings import Settings
-from schemas.backfill import SHARD_STEPS, PlanRecord, Report, ShardStep
+from pipeline.storage.keys import backfill_key
+from pipeline.storage.store import Store
+from schemas.backfill import PlanRecord, Report
+from schemas.events import SHARD_STEPS, ShardStep
 from tests.database_fixtures import rows_of
 from tests.lambda_fixtures import QUICK_SETTINGS
 
@@ -54,7 +55,7 @@ class Operator:
 
     @property
     def store(self) -> Store:
-        return wiring.store(self.settings)
+        return clients.open_store(self.settings)
 
     def plan(self, users: bytes, size: int = 3, run_id: str | None = None, *, is_full: bool = False) -> PlanRecord:
         draft = draft_plan(self.store, users, run_id=run_id, size=size, is_full=is_full)
@@ -84,7 +85,7 @@ def fetcher(sandbox: Sandbox, folder: Path) -> Operator:
 def operator(sandbox: Sandbox, folder: Path, database_url: str, users: int) -> Operator:
     """An operator whose database has the users user-0, user-1, …"""
     loader = fetcher(sandbox, folder).changed(database_url=SecretStr(database_url))
-    wiring.database(loader.settings).ensure_users([f"user-{number}" for number in range(users)])
+    clients.open_database(loader.settings).ensure_users([f"user-{number}" for number in range(users)])
     return loader
 
 

@@ -16,14 +16,14 @@ import structlog
 
 from handlers import database_import, igdb, steam_import
 from pipeline.cli import main
+from pipeline.clients import open_database
 from pipeline.errors import PipelineError
-from pipeline.layout import SEEN
 from pipeline.sandbox.embedded import create_tables, serve_postgres
 from pipeline.sandbox.faults import Fault, Kind
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings
-from pipeline.wiring import database
+from pipeline.storage.keys import SEEN
 from tests.canary_places import FORMS, PASTED, run_everywhere
 from tests.lambda_fixtures import ACCOUNT, NOWHERE, USER, set_only, small_world
 from tests.stores import BUCKET, local_s3
@@ -124,7 +124,7 @@ def leaks(folder: Path, level: str = "DEBUG") -> tuple[list[Leak], Run]:
             set_only(patch, sandbox.environment | QUICK | AWS | {"DATABASE_URL": url, "AWS_REGION": "eu-central-1"})
             patch.chdir(folder)
             run = Run(sandbox, patch, folder, level)
-            database(Settings.read()).ensure_users([USER])
+            open_database(Settings.read()).ensure_users([USER])
             try:
                 _everything(run, url)
             finally:

@@ -10,12 +10,11 @@ import boto3
 import structlog
 
 from handlers import igdb_enrichment, steam_import
-from handlers.answer import answer
+from handlers.respond import answer
 from pipeline import list_runs, read_enriched, read_raw
-from pipeline.edges.aws_secrets import read_secret
+from pipeline.clients import open_database, open_steam, read_secret
 from pipeline.sandbox.faults import Fault
 from pipeline.settings import Settings
-from pipeline.wiring import database, open_steam
 from schemas.events import FetchEvent, FetchResponse
 from tests.lambda_fixtures import ACCOUNT, REGION, USER
 from tests.stores import BUCKET
@@ -95,7 +94,7 @@ def stumble(event: object, context: object) -> dict[str, str]:
 
 
 def _stumble(settings: Settings, _event: FetchEvent) -> FetchResponse:
-    opened = open_steam(settings), database(settings)
+    opened = open_steam(settings), open_database(settings)
     try:
         return FetchResponse(success=len(opened) / 0 > 1)
     except ZeroDivisionError:

@@ -11,18 +11,17 @@ from itertools import count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pipeline import kept, stages, wiring
+from pipeline import clients, stages
 from pipeline.backfill.plan import draft_plan, make_plan
-from pipeline.backfills import run_backfill
-from pipeline.contract import Store
+from pipeline.backfill.runner import run_backfill
 from pipeline.errors import PipelineError
 from pipeline.logs import configure_logging
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import Account
 from pipeline.settings import Settings
-from schemas.backfill import SHARD_STEPS, ShardStep
-from schemas.events import EnrichEvent, FetchEvent, LoadEvent
+from pipeline.storage.store import Store
+from schemas.events import SHARD_STEPS, EnrichEvent, FetchEvent, LoadEvent, ShardStep
 from tests.backfills import FIRST_ACCOUNT, crowd, listed, operator
 from tests.database.interrupted import FORKS
 from tests.database.wire import Wire
@@ -31,7 +30,7 @@ from tests.lambda_fixtures import ACCOUNT, small_world
 from tests.left import Left, half_written, left
 from tests.watched import Watched
 
-PRELOADED = ("pipeline.edges.igdb", "pipeline.edges.steam_store", "anyio._backends._asyncio", "httpcore")
+PRELOADED = ("pipeline.apis.igdb", "pipeline.apis.steam_store", "anyio._backends._asyncio", "httpcore")
 """What a process otherwise imports when it first needs it: a tenth of the time of each that is killed."""
 
 FORKS.set_forkserver_preload(["tests.database.interrupted", __name__, *PRELOADED])
@@ -94,12 +93,12 @@ def import_earlier(settings: Settings, place: Store) -> None:
 
 async def _import(settings: Settings, place: Store, account: str, timestamp: str) -> None:
     of_run = {"user_id": USER, "timestamp": timestamp, "run_id": "run-1"}
-    async with wiring.open_steam(settings) as steam:
+    async with clients.open_steam(settings) as steam:
         fetched = await stages.fetch(place, steam, FetchEvent(steam_id64=account, **of_run))
-    async with wiring.open_knowledge(settings, place=place) as knowledge:
+    async with clients.open_knowledge(settings, place=place) as knowledge:
         enriched = await stages.enrich(place, knowledge, EnrichEvent(s3_location=str(fetched.s3_location), **of_run))
     event = LoadEvent(s3_enriched_location=str(enriched.s3_enriched_location), **of_run)
-    stages.load(place, wiring.database(settings), event)
+    stages.load(place, clients.open_database(settings), event)
 
 
 def backfill(settings: Settings, place: Store, steps: Sequence[ShardStep] = SHARD_STEPS) -> None:
@@ -117,7 +116,7 @@ UP_TO_SQL: dict[str, Command] = {"backfill": partial(backfill, steps=("fetch", "
 def run(command: Command, settings: Settings, place: Store) -> None:
     """Run a command as every other time: which shard a backfill begins with is otherwise up to chance."""
     random.seed(0)
-    rhythm = kept.rhythm(str(settings.igdb_client_id))
+    rhythm = clients.rhythm(str(settings.igdb_client_id))
     rhythm.seconds = rhythm.interval = 0.001  # the sandbox counts none
     command(settings, place)
 
@@ -156,18 +155,18 @@ class Crashes:
 
     def __post_init__(self) -> None:
         execute(self.url, EMPTY)
-        run(import_earlier, self.settings, wiring.store(self.settings))
+        run(import_earlier, self.settings, clients.open_store(self.settings))
         execute(self.url, REMEMBER)
         if self.up_to_sql:
             settings = self._begin()
-            self._begun["sql"] = wiring.store(settings)
+            self._begun["sql"] = clients.open_store(settings)
             run(self.up_to_sql, settings, self._begun["sql"])
         settings = self._begin()
-        place = Watched(wiring.store(settings))
+        place = Watched(clients.open_store(settings))
         run(self.command, settings, place)
         self.operations = {"http": len(self.sandbox.requests), "store": len(place.calls), "sql": self.wire.seen}
         self._commits = list(self.wire.commits)
-        self._done = left(self.url, wiring.store(settings))
+        self._done = left(self.url, clients.open_store(settings))
 
     @property
     def points(self) -> list[Point]:
@@ -180,9 +179,9 @@ class Crashes:
         settings = self._begin(point.kind)
         is_met = self._fail(settings, point)
         found = [] if is_met else ["the operation was never reached"]
-        found += [f"half written: {key}" for key in half_written(wiring.store(settings))]
-        run(self.command, settings, wiring.store(settings))
-        there = left(self.url, wiring.store(settings))
+        found += [f"half written: {key}" for key in half_written(clients.open_store(settings))]
+        run(self.command, settings, clients.open_store(settings))
+        there = left(self.url, clients.open_store(settings))
         if point.kind == "http" and point.mode != "kill":
             # What nobody answered is PENDING, and of another backfill, which has files of its own.
             there["backfill"] = self._done["backfill"]
@@ -199,8 +198,8 @@ class Crashes:
         # Another address is another token, which this process has not got yet.
         cold = {"twitch_token_url": f"{self.settings.twitch_token_url}?{number}"}
         settings = self.settings.model_copy(update=cold | {"store_url": f"{self.settings.store_url}-{number}"})
-        begun = self._begun[kind] if kind in self._begun else wiring.store(self.settings)
-        place = wiring.store(settings)
+        begun = self._begun[kind] if kind in self._begun else clients.open_store(self.settings)
+        place = clients.open_store(settings)
         for key in begun.list(""):
             place.write(key, begun.read(key) or b"")
         return settings
@@ -208,7 +207,7 @@ class Crashes:
     def _fail(self, settings: Settings, point: Point) -> bool:
         """Run the command with its fault; whether it was met."""
         at = {kind: point.number if kind == point.kind else 0 for kind in KINDS}
-        place = Watched(wiring.store(settings), at["store"], point.mode == "lost", point.mode == "kill")
+        place = Watched(clients.open_store(settings), at["store"], point.mode == "lost", point.mode == "kill")
         process = FORKS.Process(target=attempt_alone, args=(self.command, settings, place))
         numbers = count(1)
 

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from adbc_driver_postgresql import dbapi
 
-from pipeline.edges.postgres import Database
+from pipeline.database.database import Database
 from pipeline.sandbox.embedded import Generation, create_tables, serve_postgres
 
 EMPTY = """

@@ -11,24 +11,22 @@ from typing import Any
 import polars as pl
 
 from pipeline import stages
-from pipeline.catalogue_files import CatalogueFiles, Memory
-from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
-from pipeline.contract import Store
-from pipeline.edges.igdb import Igdb, Multiquery
-from pipeline.edges.pace import Rhythm
-from pipeline.edges.patience import Patience
-from pipeline.edges.steam import Steam
-from pipeline.edges.steam_store import SteamStore
-from pipeline.edges.twitch import Token
+from pipeline.apis.igdb import Igdb, Multiquery, Token
+from pipeline.apis.rate_limit import Rhythm
+from pipeline.apis.retry import RetryPolicy
+from pipeline.apis.steam import Steam
+from pipeline.apis.steam_store import SteamStore
+from pipeline.catalogue.files import CatalogueFiles, Memory
+from pipeline.catalogue.look_up import CatalogueLookup, Progress, no_progress
 from pipeline.frames.catalogue import Lifetimes
-from pipeline.frames.library import library
-from pipeline.knowledge import Knowledge
-from pipeline.layout import Checkpoint, raw_checkpoint
-from pipeline.lookup import Progress, no_progress
+from pipeline.frames.raw_library import library
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
+from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
+from pipeline.storage.keys import Checkpoint, raw_checkpoint
+from pipeline.storage.store import Store
 from schemas.events import EnrichEvent, EnrichResponse, EnrichStats, FetchEvent
-from schemas.frames import EnrichedLibrary
+from schemas.library import EnrichedLibrary
 from tests.stores import QUICK, names
 
 TIMESTAMP = "20261123T031749Z"
@@ -72,7 +70,7 @@ class Setup:
     """How an enrichment is set up; `memory`, `token` and `rhythm` are kept by whoever runs several."""
 
     changed: Mapping[str, str] = field(default_factory=dict)
-    patience: Patience = QUICK
+    patience: RetryPolicy = QUICK
     lifetimes: Lifetimes = LONG
     follows_editions: bool = False
     multiquery: Multiquery = "off"
@@ -87,7 +85,7 @@ PLAIN = Setup()
 def own(store: Store, games: Iterable[dict[str, Any]], raw: Checkpoint) -> None:
     """Put a raw CSV of these rows of Steam into a store."""
     rows, rejected = library(list(games), raw.user_id, OWNER)
-    write_checkpoint(store, raw, rows, rejected, Making("run-0", STARTED, 1, {"games": rows.height}))
+    write_checkpoint(store, raw, rows, rejected, Provenance("run-0", STARTED, 1, {"games": rows.height}))
 
 
 def open_igdb(settings: Mapping[str, str], setup: Setup = PLAIN) -> Igdb:
@@ -112,7 +110,7 @@ async def enriching(
         igdb = await clients.enter_async_context(open_igdb(settings, setup))
         steam_store = await clients.enter_async_context(SteamStore(settings["STEAM_STORE_API_URL"], setup.patience))
         catalogue = CatalogueFiles(store, setup.memory)
-        knowledge = Knowledge(catalogue, igdb, steam_store, setup.lifetimes, setup.follows_editions)
+        knowledge = CatalogueLookup(catalogue, igdb, steam_store, setup.lifetimes, setup.follows_editions)
         event = EnrichEvent(user_id=user_id, run_id="run-1", s3_location=location)
         return await stages.enrich(store, knowledge, event, progress)
 
@@ -152,7 +150,7 @@ def fetch(sandbox: Sandbox, store: Store, account: str) -> str:
     settings = sandbox.environment
 
     async def run() -> str | None:
-        async with Steam(settings["STEAM_API_KEY"], settings["STEAM_API_URL"], Patience(attempts=1)) as steam:
+        async with Steam(settings["STEAM_API_KEY"], settings["STEAM_API_URL"], RetryPolicy(attempts=1)) as steam:
             event = FetchEvent(user_id="user-1", timestamp=TIMESTAMP, steam_id64=account)
             return (await stages.fetch(store, steam, event)).s3_location
 

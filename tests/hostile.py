@@ -15,29 +15,29 @@ import httpx
 import polars as pl
 
 from pipeline import stages
-from pipeline.catalogue_files import CatalogueFiles
-from pipeline.checkpoints import read_checkpoint
-from pipeline.edges.igdb import Igdb
-from pipeline.edges.pace import Rhythm
-from pipeline.edges.patience import Patience
-from pipeline.edges.s3_store import S3Store
-from pipeline.edges.steam import Steam
-from pipeline.edges.steam_store import SteamStore
-from pipeline.edges.store import DirectoryStore
+from pipeline.api import runs_in
+from pipeline.apis.igdb import Igdb
+from pipeline.apis.rate_limit import Rhythm
+from pipeline.apis.retry import RetryPolicy
+from pipeline.apis.steam import Steam
+from pipeline.apis.steam_store import SteamStore
+from pipeline.catalogue.files import CatalogueFiles
+from pipeline.catalogue.look_up import CatalogueLookup
+from pipeline.catalogue.sync import sync
 from pipeline.errors import PipelineError
-from pipeline.events import parse_event
 from pipeline.frames.catalogue import empty
-from pipeline.frames.decisions import merged
-from pipeline.frames.match import external_games, games
-from pipeline.frames.overrides import overrides
-from pipeline.knowledge import Knowledge
-from pipeline.layout import checkpoint, raw_checkpoint
-from pipeline.reading import runs_in
-from pipeline.review import decide, export
+from pipeline.frames.match import parse_external_games, parse_games
+from pipeline.frames.overrides import parse_overrides
+from pipeline.review.decisions import decide, merged
+from pipeline.review.sheet import export
+from pipeline.stages import parse_event
 from pipeline.steam_id import parse_steam_id
-from pipeline.sync import sync
+from pipeline.storage.checkpoints import read_checkpoint
+from pipeline.storage.keys import checkpoint, raw_checkpoint
+from pipeline.storage.s3 import S3Store
+from pipeline.storage.store import DirectoryStore
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent, StageEvent
-from schemas.frames import EnrichedLibrary, RawLibrary
+from schemas.library import EnrichedLibrary, RawLibrary
 from tests.enrichments import LONG
 from tests.hostile_backfills import BACKFILL_KINDS
 from tests.hostile_inputs import SCALARS, TIMES, Kind, altered, answer, bytes_like, changed, text, value
@@ -46,7 +46,7 @@ from tests.memory import Memory
 HOSTILE = 0.4
 Answers = dict[str, httpx.Response]
 ROWS = 1_000
-ONCE = Patience(1.0, 1, 0.0, answer_seconds=2.0, answer_bytes=100_000, answer_rows=ROWS)
+ONCE = RetryPolicy(1.0, 1, 0.0, answer_seconds=2.0, answer_bytes=100_000, answer_rows=ROWS)
 RAW = raw_checkpoint("user-1", "20261123T031749Z")
 ACCOUNT = "76561197960287930"
 HEADER = ",".join(RawLibrary.to_schema().columns)
@@ -146,7 +146,7 @@ def _location(location: str) -> None:
 
 
 def _overrides(body: bytes) -> None:
-    rows, _ = overrides(body)
+    rows, _ = parse_overrides(body)
     assert rows["appid"].is_unique().all()
     assert merged(body, []) is not None
 
@@ -157,7 +157,7 @@ def _sheet(body: bytes) -> None:
     before = dict(store.objects)
     taken = decide(store, body).taken
     assert taken or store.objects == before
-    assert overrides(store.objects["overrides.csv"])[1] == []
+    assert parse_overrides(store.objects["overrides.csv"])[1] == []
 
 
 def _csv(body: bytes) -> None:
@@ -209,7 +209,7 @@ def _enrich(answers: Answers) -> None:
 
     async def enrich() -> None:
         async with _igdb(transport) as igdb, SteamStore("https://store.example", ONCE, transport) as steam_store:
-            knowledge = Knowledge(CatalogueFiles(store), igdb, steam_store, LONG, follows_editions=True)
+            knowledge = CatalogueLookup(CatalogueFiles(store), igdb, steam_store, LONG, follows_editions=True)
             event = EnrichEvent(user_id="user-1", s3_location=store.locate(RAW.key))
             await stages.enrich(store, knowledge, event)
             read_checkpoint(store, RAW.enriched, EnrichedLibrary)
@@ -310,7 +310,7 @@ def _answers(seeds: Mapping[str, object]) -> Callable[[Random], Answers]:
 
 
 PARQUET = _parquet(empty().clear(2).with_columns(appid=pl.Series([440, 620], dtype=pl.Int32)))
-PAIRS, KNOWN = _parquet(external_games(EXTERNAL)), _parquet(games(GAMES)[0])
+PAIRS, KNOWN = _parquet(parse_external_games(EXTERNAL)), _parquet(parse_games(GAMES)[0])
 STATE = {"started_at": 1_700_000_000, "synced_at": 1_690_000_000}
 IGDB = {
     "token": TOKEN,

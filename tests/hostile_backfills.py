@@ -11,28 +11,27 @@ from typing import Any, NamedTuple
 import httpx
 import polars as pl
 
-from pipeline.backfill.catalogue import look_up
-from pipeline.backfill.files import ShardFiles
+from pipeline.api import backfill_in, runs_in
+from pipeline.apis.igdb import Igdb
+from pipeline.apis.rate_limit import Rhythm
+from pipeline.apis.retry import RetryPolicy
+from pipeline.apis.steam_store import SteamStore
+from pipeline.backfill import outcomes as user_outcomes
 from pipeline.backfill.plan import draft_plan, make_plan, read_refused, require_plan, shards_of
-from pipeline.backfill.replay import reopen
+from pipeline.backfill.replay import reset_for_replay
 from pipeline.backfill.report import read_report, write_report
-from pipeline.backfill.run import over_shards
-from pipeline.backfill.shards import enrich_shard
-from pipeline.catalogue_files import CatalogueFiles
-from pipeline.contract import set_aside
-from pipeline.edges.igdb import Igdb
-from pipeline.edges.pace import Rhythm
-from pipeline.edges.patience import Patience
-from pipeline.edges.steam_store import SteamStore
-from pipeline.events import parse_event
-from pipeline.frames import books
-from pipeline.frames.library import as_owned
-from pipeline.knowledge import Knowledge
-from pipeline.layout import Shard
-from pipeline.reading import backfill_in, runs_in
+from pipeline.backfill.runner import over_shards
+from pipeline.backfill.shards import ShardFiles
+from pipeline.backfill.steps import enrich_shard, look_up
+from pipeline.catalogue.files import CatalogueFiles
+from pipeline.catalogue.look_up import CatalogueLookup
+from pipeline.frames.raw_library import as_owned
+from pipeline.stages import parse_event
+from pipeline.storage.keys import Shard
 from schemas.backfill import PlanRecord, ShardRecord, StepRecord
-from schemas.backfill_events import BackfillEvent
-from schemas.frames import RawLibrary
+from schemas.events import BackfillEvent
+from schemas.frames import set_aside
+from schemas.library import RawLibrary
 from tests.enrichments import LONG
 from tests.hostile_inputs import Kind, altered, bytes_like, changed, odd_value, text, value
 from tests.memory import Memory
@@ -45,7 +44,7 @@ GAMES = [
     {"appid": 620, "name": "=Portal 2", "playtime_forever": 0, "playtime_2weeks": 4},
     {"appid": "ten", "name": "Counter-Strike"},
 ]
-ONCE = Patience(1.0, 1, 0.0)
+ONCE = RetryPolicy(1.0, 1, 0.0)
 IGDB, TOKEN, STORE = "https://igdb.example", "https://token.example", "https://store.example"
 ANSWERS: Mapping[str, object] = {
     IGDB: [],
@@ -102,12 +101,12 @@ async def look_up_all(store: Memory, plan: PlanRecord) -> StepRecord:
     """The look-up of a backfill, from APIs that know nothing."""
     igdb = Igdb("id", "secret", base_url=IGDB, token_url=TOKEN, patience=ONCE, rhythm=Rhythm(1e-9), transport=SERVERS)
     async with igdb, SteamStore(STORE, ONCE, SERVERS) as steam_store:
-        knowledge = Knowledge(CatalogueFiles(store), igdb, steam_store, LONG)
+        knowledge = CatalogueLookup(CatalogueFiles(store), igdb, steam_store, LONG)
         return await look_up(store, plan, shards_of(store, plan), knowledge)
 
 
 def _replay(store: Memory, plan: PlanRecord) -> None:
-    reopen(store, plan)
+    reset_for_replay(store, plan)
     _enrich_all(store, plan)
 
 
@@ -154,7 +153,7 @@ def _fetch(files: ShardFiles) -> None:
     users = files.users().select("user_id", pl.lit(ACCOUNT).alias("steam_id64"), outcome=pl.lit("done"), error=None)
     owned = [as_owned(GAMES, user_id, ACCOUNT) for user_id in users["user_id"]]
     rows, rejected = set_aside(pl.concat(owned), RawLibrary)
-    files.commit(files.begin("fetch"), books.fetched(users, rows, rejected), rows=rows, rejected=rejected)
+    files.commit(files.begin("fetch"), user_outcomes.fetched(users, rows, rejected), rows=rows, rejected=rejected)
 
 
 def _make_backfill(random: Random) -> Changed:

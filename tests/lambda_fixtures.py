@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 import structlog
 
-from pipeline.contract import TIME_FORMAT
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings
+from schemas.frames import TIME_FORMAT
 from tests.libraries import FIGHTING, WINDOWS, app, library, matched
 from tests.stores import BUCKET, local_s3
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.catalogue_files import CatalogueFiles
-from pipeline.contract import Store
-from pipeline.layout import SEEN, backfill_key
+from pipeline.catalogue.files import CatalogueFiles
+from pipeline.storage.keys import SEEN, backfill_key
+from pipeline.storage.store import Store
 from tests.database.interrupted import CONTENT, rows
 
 OWN_EVERY_TIME = {"requests", "rate_limited", "started_at", "finished_at", "created_at", "seconds", "effort", "written"}

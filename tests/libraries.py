@@ -5,9 +5,10 @@ from typing import Any
 
 import polars as pl
 
-from schemas.frames import EnrichedLibrary
+from schemas.frames import dtypes
+from schemas.library import EnrichedLibrary
 
-SCHEMA = {name: column.dtype.type for name, column in EnrichedLibrary.to_schema().columns.items()}
+SCHEMA = dtypes(EnrichedLibrary)
 
 FIGHTING = {"id": 4, "name": "Fighting", "slug": "fighting", "checksum": "f1"}
 SHOOTER = {"id": 5, "name": "Shooter", "slug": "shooter", "checksum": "s1"}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pipeline.contract import DEFAULT_LIMITS, ReadLimits
+from pipeline.storage.store import DEFAULT_LIMITS, ReadLimits
 
 
 @dataclass

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandera.polars as pa
 
-from pipeline.frames.rules import RULES
-from schemas.frames import Catalogue, EnrichedLibrary, Overrides, RawLibrary
+from pipeline.frames.name_rules import RULES
+from schemas.catalogue import Catalogue, Overrides
+from schemas.library import EnrichedLibrary, RawLibrary
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

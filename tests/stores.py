@@ -8,13 +8,12 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from pipeline.contract import Store
-from pipeline.edges.patience import Patience
-from pipeline.edges.store import open_store
+from pipeline.apis.retry import RetryPolicy
+from pipeline.storage.store import Store, open_store_at_url
 
 BUCKET = "savepoint-imports"
 KINDS = ("directory", "bucket", "prefix")
-QUICK = Patience(timeout_seconds=5.0, attempts=3, base_seconds=0.01)
+QUICK = RetryPolicy(timeout_seconds=5.0, attempts=3, base_seconds=0.01)
 """For clients of tests: three times at most, and hardly a wait between."""
 
 
@@ -22,11 +21,11 @@ QUICK = Patience(timeout_seconds=5.0, attempts=3, base_seconds=0.01)
 def opened(kind: str, folder: Path) -> Iterator[Store]:
     """An empty store of one of `KINDS`."""
     if kind == "directory":
-        yield open_store(str(folder), patience=QUICK)
+        yield open_store_at_url(str(folder), patience=QUICK)
         return
     with local_s3():
         prefix = "/of/ours" if kind == "prefix" else ""
-        yield open_store(f"s3://{BUCKET}{prefix}", region="eu-central-1", patience=QUICK)
+        yield open_store_at_url(f"s3://{BUCKET}{prefix}", region="eu-central-1", patience=QUICK)
 
 
 @contextlib.contextmanager

@@ -13,12 +13,12 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from pipeline.edges.aws_secrets import read_secret
+from pipeline.api import list_runs
+from pipeline.cli.local import with_sandbox
+from pipeline.clients import read_secret
+from pipeline.clients import secret as secret_of
 from pipeline.errors import Refused, Retryable
-from pipeline.local import with_sandbox
-from pipeline.reading import list_runs
 from pipeline.settings import Settings
-from pipeline.wiring import secret as secret_of
 from tests.lambda_fixtures import REGION, set_only
 
 CANARY = "canary-0123456789abcdef"

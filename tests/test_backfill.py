@@ -8,19 +8,18 @@ import polars as pl
 import pytest
 
 from pipeline import list_runs, read_backfill
-from pipeline.backfill.catalogue import find_look_up
 from pipeline.backfill.plan import find_plan, read_list, read_seen, require_plan, shards_of
-from pipeline.backfill.readers import READERS, each
-from pipeline.backfill.replay import reopen
+from pipeline.backfill.replay import reset_for_replay
 from pipeline.backfill.report import read_report, write_report
-from pipeline.backfill.run import WORDS
-from pipeline.backfills import run_backfill
+from pipeline.backfill.runner import WORDS, run_backfill
+from pipeline.backfill.shards import READERS, map_concurrently
+from pipeline.backfill.steps import find_look_up
 from pipeline.errors import Failed, Refused, Retryable
-from pipeline.layout import SEEN, backfill_key
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from schemas.backfill import SHARD_STEPS, ShardStep
+from pipeline.storage.keys import SEEN, backfill_key
+from schemas.events import SHARD_STEPS, ShardStep
 from tests.backfills import Operator, crowd, fetcher, imported, listed, operator, without_effort
 from tests.database_fixtures import NewDatabase, execute, rows_of
 from tests.stores import names
@@ -203,7 +202,7 @@ def test_an_override_and_a_pending_row_have_a_user_loaded_again(
     assert third.stages["enrich"]["filtered"] > second.stages["enrich"]["filtered"]
 
     here.store.delete("overrides.csv")
-    assert reopen(here.store, plan, everything=True) == 1
+    assert reset_for_replay(here.store, plan, everything=True) == 1
     again = here.go(plan, ["enrich", "load"])
     assert again.stages["load"]["unchanged"] == 0
 
@@ -327,12 +326,12 @@ def test_replay_mends_what_was_pending_without_asking_steam(
     assert here.go(plan).stages["enrich"]["pending"] > 0
     sandbox.faults.clear()
     sandbox.requests.clear()
-    assert reopen(here.store, plan) == 2
+    assert reset_for_replay(here.store, plan) == 2
     report = here.go(plan, ["enrich", "load"])
     assert report.stages["enrich"]["pending"] == 0
     assert report.is_complete
     assert sandbox.asked("steam") == []
-    assert reopen(here.store, plan) == 0
+    assert reset_for_replay(here.store, plan) == 0
 
 
 def test_replay_takes_rejected_rows_back_that_conform_today(here: Operator, accounts: list[str], url: str) -> None:
@@ -346,7 +345,7 @@ def test_replay_takes_rejected_rows_back_that_conform_today(here: Operator, acco
     )
     files.commit(files.begin("fetch"), outcomes, rows=rows.slice(2), rejected=set_aside)
     assert here.go(plan).stages["fetch"]["rejected"] == 2
-    assert reopen(here.store, plan) == 1
+    assert reset_for_replay(here.store, plan) == 1
     report = here.go(plan, ["enrich", "load"])
     assert (report.stages["fetch"]["rejected"], report.stages["enrich"]["rows"]) == (0, USERS * GAMES)
     assert imported(url).height == USERS * GAMES
@@ -383,7 +382,7 @@ def test_replay_takes_back_no_rows_of_anybody_else(fetching: Operator, accounts:
     stolen = rows.head(1).with_columns(user_id=pl.lit("user-1"), rejected_check=pl.lit("name: some rule"))
     files.commit(files.begin("fetch"), files.outcomes(record), rows=rows, rejected=stolen)
     with pytest.raises(Failed, match="another user") as refused:
-        reopen(fetching.store, plan)
+        reset_for_replay(fetching.store, plan)
     assert refused.value.code == "location_refused"
 
 
@@ -482,7 +481,7 @@ def test_no_more_shards_are_in_memory_than_are_read_at_a_time() -> None:
         begun.append(shard)
         return shard
 
-    for done, shard in enumerate(each(read, range(5 * READERS))):
+    for done, shard in enumerate(map_concurrently(read, range(5 * READERS))):
         assert shard == done
         assert len(begun) - done <= READERS
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from handlers import backfill, igdb
-from pipeline import wiring
+from pipeline import clients
 from pipeline.errors import Retryable
-from pipeline.layout import backfill_key
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
+from pipeline.storage.keys import backfill_key
 from schemas.backfill import Report
 from tests.backfills import crowd, imported, listed, operator, without_effort
 from tests.database_fixtures import NewDatabase
@@ -62,7 +62,7 @@ def test_the_state_machine_and_the_command_line_give_one_report(
     put(LIST, users)
     url = new_database(2026)
     monkeypatch.setenv("DATABASE_URL", url)
-    wiring.database(Settings.read()).ensure_users([f"user-{number}" for number in range(2 * shards)])
+    clients.open_database(Settings.read()).ensure_users([f"user-{number}" for number in range(2 * shards)])
     unlucky = deployed.faults.add(Fault(service="steam", when=lambda query: slow in query, status=500, times=4))
     deployed.faults.add(Fault(service="steam", when=lambda query: accounts[1] in query, status=500, times=4))
     handler = one_at_a_time(igdb.handler)
@@ -73,7 +73,7 @@ def test_the_state_machine_and_the_command_line_give_one_report(
     assert ended.output["report"] == f"s3://{BUCKET}/backfills/run-1/report.json"
     fetches = [event["shard"] for event in functions.asked if event["step"] == "fetch"]
     assert (fetches.count(0), fetches.count(1), len(fetches)) == (3, 3, shards + 4)
-    body = wiring.store(Settings.read()).read(backfill_key("run-1", "report.json"))
+    body = clients.open_store(Settings.read()).read(backfill_key("run-1", "report.json"))
     by_machine = Report.model_validate_json(body or b"")
     assert (by_machine.users["done"], by_machine.users["failed"]) == (2 * shards - 2, 2)
 

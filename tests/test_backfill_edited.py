@@ -12,15 +12,16 @@ import polars as pl
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.backfill.catalogue import find_look_up
+from pipeline.api import backfill_in, runs_in
 from pipeline.backfill.plan import Draft, draft_plan, find_plan, make_plan, plan_of, read_seen, require_plan, shards_of
-from pipeline.backfill.replay import reopen
+from pipeline.backfill.replay import reset_for_replay
 from pipeline.backfill.report import read_report, write_report
+from pipeline.backfill.steps import find_look_up
 from pipeline.errors import Failed, Refused
-from pipeline.layout import SEEN, Shard
-from pipeline.parquet import version_of
-from pipeline.reading import backfill_in, runs_in
-from schemas.backfill import MOST_SHARDS, PlanRecord
+from pipeline.storage.keys import SEEN, Shard
+from pipeline.storage.versioned import version_of
+from schemas.backfill import PlanRecord
+from schemas.events import MOST_SHARDS
 from tests.hostile_backfills import FOLDER, RUN, USERS, left_behind, look_up_all
 from tests.memory import Memory
 
@@ -110,7 +111,7 @@ def test_a_record_of_another_version_is_refused_and_never_overwritten(store: Mem
     tries: list[Callable[[], Any]] = [
         lambda: make_plan(store, "users.csv", draft_plan(store, USERS, run_id=RUN, size=2)),
         lambda: write_report(store, plan),
-        lambda: reopen(store, plan, everything=True),
+        lambda: reset_for_replay(store, plan, everything=True),
         lambda: asyncio.run(look_up_all(store, plan)),
     ]
     for attempt in tries:

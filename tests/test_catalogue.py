@@ -8,24 +8,23 @@ from typing import Literal
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.catalogue_files import APPS, CatalogueFiles, Memory
-from pipeline.edges.igdb import Multiquery
-from pipeline.edges.patience import Patience
-from pipeline.edges.store import DirectoryStore
-from pipeline.edges.twitch import Token
+from pipeline.apis.igdb import Multiquery, Token
+from pipeline.apis.retry import RetryPolicy
+from pipeline.catalogue.files import APPS, CatalogueFiles, Memory
+from pipeline.catalogue.look_up import OVERRIDES
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import Lifetimes
-from pipeline.knowledge import OVERRIDES
-from pipeline.layout import raw_checkpoint
 from pipeline.sandbox.faults import Fault, Faults
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.wire import Record
 from pipeline.sandbox.world import HIDDEN, World
+from pipeline.storage.keys import raw_checkpoint
+from pipeline.storage.store import DirectoryStore
 from tests.enrichments import ENRICHED, TIMESTAMP, Opened, Setup, enrich, fetch, own, stats
 from tests.stores import opened
 
 PLAYTEST, DEMO, TOOL = 12, 1, 13
-ONCE = Patience(timeout_seconds=5.0, attempts=1, base_seconds=0.01)
+ONCE = RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01)
 HEADER = "appid,action,igdb_id,note\n"
 
 
@@ -337,7 +336,7 @@ def storm(sandbox: Sandbox, seed: int) -> None:
     sandbox.faults.add(Fault(kind="reset", probability=0.05 / 0.7))
 
 
-PATIENT = Patience(timeout_seconds=5.0, attempts=5, base_seconds=0.05)
+PATIENT = RetryPolicy(timeout_seconds=5.0, attempts=5, base_seconds=0.05)
 
 
 @pytest.mark.parametrize(

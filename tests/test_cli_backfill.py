@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.layout import Shard
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
+from pipeline.storage.keys import Shard
 from schemas.backfill import Failure
 from tests.backfills import listed
 from tests.lambda_fixtures import ACCOUNT

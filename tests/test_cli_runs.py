@@ -11,12 +11,12 @@ import structlog
 
 from pipeline import list_runs, read_raw
 from pipeline.backfill.plan import draft_plan, make_plan
-from pipeline.checkpoints import Making, write_checkpoint
 from pipeline.cli import main
-from pipeline.contract import TIME_FORMAT, Store
-from pipeline.edges.store import DirectoryStore
-from pipeline.layout import raw_checkpoint
-from schemas.frames import RawLibrary
+from pipeline.storage.checkpoints import Provenance, write_checkpoint
+from pipeline.storage.keys import raw_checkpoint
+from pipeline.storage.store import DirectoryStore, Store
+from schemas.frames import TIME_FORMAT
+from schemas.library import RawLibrary
 from tests.lambda_fixtures import set_only
 from tests.libraries import app, library
 from tests.stores import BUCKET, local_s3, opened
@@ -35,7 +35,9 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 def make_runs(store: Store, *days: int) -> None:
     for day in days:
         raw = raw_checkpoint("user-1", f"202611{day}T031749Z")
-        write_checkpoint(store, raw, RAW, pl.DataFrame(), Making(f"run-{day}", STARTED, 2, {"games": 2, "rejected": 0}))
+        write_checkpoint(
+            store, raw, RAW, pl.DataFrame(), Provenance(f"run-{day}", STARTED, 2, {"games": 2, "rejected": 0})
+        )
 
 
 def runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.edges.patience import Patience
-from pipeline.edges.store import DirectoryStore
+from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
+from pipeline.storage.store import DirectoryStore
 from tests.enrichments import ENRICHED, OWNER, RAW, TIMESTAMP, Opened, Setup, enrich, fetch, stats
 from tests.stores import opened
 
 SOUNDTRACK = 11
-LITTLE = Setup(patience=Patience(timeout_seconds=5.0, attempts=1, base_seconds=0.01))
+LITTLE = Setup(patience=RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01))
 """One attempt at what fails, four at what is limited."""
 
 

@@ -12,18 +12,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline import stages
-from pipeline.checkpoints import read_checkpoint
-from pipeline.contract import Store
-from pipeline.edges.patience import Patience
-from pipeline.edges.steam import Steam
+from pipeline.apis.retry import RetryPolicy
+from pipeline.apis.steam import Steam
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
-from pipeline.layout import raw_checkpoint
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.steam import BLOCKED
 from pipeline.sandbox.world import World
+from pipeline.storage.checkpoints import read_checkpoint
+from pipeline.storage.keys import raw_checkpoint
+from pipeline.storage.store import Store
 from schemas.events import ErrorCode, FetchEvent, FetchResponse
-from schemas.frames import RawLibrary
+from schemas.library import RawLibrary
 from tests.stores import QUICK, names, opened
 
 TIMESTAMP = "20261123T031749Z"
@@ -62,7 +62,7 @@ def fetch(
     sandbox: Sandbox,
     at: Opened,
     steam_id: str = World.RECORDED_ACCOUNT,
-    patience: Patience = QUICK,
+    patience: RetryPolicy = QUICK,
     **event: str | None,
 ) -> FetchResponse:
     settings = sandbox.environment

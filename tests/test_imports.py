@@ -10,16 +10,16 @@ from tests.lambda_fixtures import ENRICHED, RAW, USER
 from tests.stores import BUCKET
 
 HTTP = {"httpx", "httpcore", "anyio"}
-SQL = {"sqlalchemy", "adbc_driver_manager", "adbc_driver_postgresql", "schemas.tables"}
+SQL = {"sqlalchemy", "adbc_driver_manager", "adbc_driver_postgresql", "schemas.savepoint"}
 NEEDED = {
-    "steam_import": {"pipeline.edges.steam"},
-    "igdb_enrichment": {"pipeline.edges.igdb", "pipeline.edges.steam_store"},
-    "database_import": {"pipeline.edges.s3_store"},
+    "steam_import": {"pipeline.apis.steam"},
+    "igdb_enrichment": {"pipeline.apis.igdb", "pipeline.apis.steam_store"},
+    "database_import": {"pipeline.storage.s3"},
 }
 FOREIGN = {
-    "steam_import": SQL | {"pipeline.edges.igdb", "pipeline.edges.steam_store"},
-    "igdb_enrichment": SQL | {"pipeline.edges.steam"},
-    "database_import": HTTP | {"pipeline.edges.http"},
+    "steam_import": SQL | {"pipeline.apis.igdb", "pipeline.apis.steam_store"},
+    "igdb_enrichment": SQL | {"pipeline.apis.steam"},
+    "database_import": HTTP | {"pipeline.apis.http"},
 }
 NOBODYS = {"aiohttp", "lark", "rapidfuzz", "pipeline.cli", "pipeline.sandbox", "pipeline.review"}
 

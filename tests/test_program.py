@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from adbc_driver_postgresql import dbapi
 
-from pipeline.importing import interruptible
+from pipeline.cli.imports import interruptible
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.wire import Service

@@ -15,15 +15,15 @@ import pipeline
 from pipeline import list_runs, read_backfill, read_enriched, read_raw
 from pipeline.backfill.plan import draft_plan, make_plan
 from pipeline.backfill.report import write_report
-from pipeline.checkpoints import Making, write_checkpoint
-from pipeline.contract import TIME_FORMAT
-from pipeline.edges.store import DirectoryStore
 from pipeline.errors import PipelineError
-from pipeline.layout import Checkpoint, raw_checkpoint
+from pipeline.storage.checkpoints import Provenance, write_checkpoint
+from pipeline.storage.keys import Checkpoint, raw_checkpoint
+from pipeline.storage.store import DirectoryStore
 from schemas.backfill import PlanRecord
 from schemas.events import KEY_TIME
-from schemas.frames import DecodedLibrary, RawLibrary
-from schemas.runs import Runs
+from schemas.frames import TIME_FORMAT
+from schemas.library import DecodedLibrary, RawLibrary
+from schemas.manifest import Runs
 from tests.lambda_fixtures import set_only
 from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
@@ -45,7 +45,7 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 def write(checkpoint: Checkpoint, rows: pl.DataFrame, *, run_id: str = "run", day: int = 23, **counts: int) -> Path:
     """A checkpoint in the store `data`, with its manifest."""
     store = DirectoryStore(Path("data"))
-    making = Making(run_id, datetime(2026, 11, day, 3, 17, 49, tzinfo=UTC), 5, counts)
+    making = Provenance(run_id, datetime(2026, 11, day, 3, 17, 49, tzinfo=UTC), 5, counts)
     write_checkpoint(store, checkpoint, rows, pl.DataFrame(), making)
     return Path(store.locate(checkpoint.key))
 

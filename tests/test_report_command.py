@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 import structlog
 
-from pipeline.checkpoints import Making, write_checkpoint
 from pipeline.cli import main
-from pipeline.contract import TIME_FORMAT
-from pipeline.edges.store import DirectoryStore
-from pipeline.layout import checkpoint
+from pipeline.storage.checkpoints import Provenance, write_checkpoint
+from pipeline.storage.keys import checkpoint
+from pipeline.storage.store import DirectoryStore
+from schemas.frames import TIME_FORMAT
 from tests.lambda_fixtures import set_only
 from tests.libraries import app, library, matched
 
@@ -46,7 +46,7 @@ def report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captu
     set_only(monkeypatch, {})
     monkeypatch.chdir(tmp_path)
     rows = library(app(1, name="Nobody Knows Me"), matched(2, 72))
-    making = Making("run-1", datetime(2026, 11, 23, tzinfo=UTC), 0, {})
+    making = Provenance("run-1", datetime(2026, 11, 23, tzinfo=UTC), 0, {})
     write_checkpoint(DirectoryStore(Path("data")), checkpoint(KEY, "enriched"), rows, rows.clear(), making)
     rows.write_csv(COPY, datetime_format=TIME_FORMAT)
     yield run

@@ -14,20 +14,19 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
+from pipeline.catalogue.look_up import read_overrides
 from pipeline.cli import main
-from pipeline.contract import Store
-from pipeline.edges.store import DirectoryStore
 from pipeline.errors import Failed, Retryable
-from pipeline.frames.library import library
-from pipeline.frames.overrides import overrides
-from pipeline.frames.spreadsheet import records
-from pipeline.knowledge import read_overrides
-from pipeline.layout import checkpoint, raw_checkpoint
-from pipeline.review import Decided, decide
+from pipeline.frames.overrides import parse_overrides
+from pipeline.frames.raw_library import library
+from pipeline.review.decisions import Decided, decide
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
-from schemas.frames import EnrichedLibrary
+from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
+from pipeline.storage.csv import records
+from pipeline.storage.keys import checkpoint, raw_checkpoint
+from pipeline.storage.store import DirectoryStore, Store
+from schemas.library import EnrichedLibrary
 from tests.database_fixtures import NewDatabase, fetch
 from tests.lambda_fixtures import ACCOUNT, QUICK_SETTINGS, USER, set_only
 from tests.memory import Memory
@@ -326,7 +325,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A store with a run of 40 apps."""
     with opened(request.param, tmp_path) as made:
         rows, rejected = library([{"appid": appid} for appid in range(1, 41)], "user-1", ACCOUNT)
-        write_checkpoint(made, RAW, rows, rejected, Making("run-0", datetime(2026, 11, 23, tzinfo=UTC), 1, {}))
+        write_checkpoint(made, RAW, rows, rejected, Provenance("run-0", datetime(2026, 11, 23, tzinfo=UTC), 1, {}))
         yield made
 
 
@@ -336,7 +335,7 @@ def deciding(store: Store, *appids: int, action: str = "ignore") -> Decided:
 
 
 def actions(store: Store) -> dict[int, str]:
-    rows, faults = overrides(store.read("overrides.csv"))
+    rows, faults = parse_overrides(store.read("overrides.csv"))
     assert faults == []
     return dict(rows.select("appid", "action").rows())
 
@@ -388,7 +387,7 @@ def test_a_file_that_others_rewrite_all_the_time_is_left_alone(store: Store) -> 
 def test_many_people_at_once_lose_no_line(tmp_path: Path) -> None:
     with opened("directory", tmp_path) as made:
         rows, rejected = library([{"appid": appid} for appid in range(1, 41)], "user-1", ACCOUNT)
-        write_checkpoint(made, RAW, rows, rejected, Making("run-0", datetime(2026, 11, 23, tzinfo=UTC), 1, {}))
+        write_checkpoint(made, RAW, rows, rejected, Provenance("run-0", datetime(2026, 11, 23, tzinfo=UTC), 1, {}))
         with ThreadPoolExecutor(6) as people:
             list(people.map(lambda first: deciding(made, *range(first, first + 5)), range(1, 31, 5)))
         assert actions(made) == dict.fromkeys(range(1, 31), "ignore")

@@ -13,27 +13,24 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline.catalogue_files import APPS, CatalogueFiles
-from pipeline.contract import Store
-from pipeline.edges.apicalypse import PAGE
-from pipeline.edges.igdb import Igdb
-from pipeline.edges.pace import Rhythm
-from pipeline.edges.patience import Patience
-from pipeline.edges.store import DirectoryStore
-from pipeline.edges.twitch import Token
+from pipeline.apis.igdb import Igdb, Token
+from pipeline.apis.igdb_queries import PAGE
+from pipeline.apis.rate_limit import Rhythm
+from pipeline.apis.retry import RetryPolicy
+from pipeline.catalogue.files import APPS, CatalogueFiles
+from pipeline.catalogue.look_up import OVERRIDES, Progress, no_progress
+from pipeline.catalogue.sync import GAMES, MOST_ROWS, PAIRS, STATE, Synced, sync
 from pipeline.errors import Failed, Retryable
-from pipeline.knowledge import OVERRIDES
-from pipeline.lookup import Progress, no_progress
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import GOG_SOURCE, World
-from pipeline.sync import GAMES, MOST_ROWS, PAIRS, STATE, Synced, sync
+from pipeline.storage.store import DirectoryStore, Store
 from tests.enrichments import Opened, Setup, enrich, open_igdb, paced, stats
 from tests.memory import Memory
 from tests.stores import opened
 from tests.watched import Watched
 
-ONCE = Setup(patience=Patience(timeout_seconds=5.0, attempts=1, base_seconds=0.01))
+ONCE = Setup(patience=RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01))
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import structlog
 
 from handlers import database_import, igdb_enrichment, steam_import
 from pipeline.cli import cli
-from pipeline.edges.s3_store import S3Store
-from pipeline.edges.store import DirectoryStore
 from pipeline.errors import PipelineError
+from pipeline.storage.s3 import S3Store
+from pipeline.storage.store import DirectoryStore
 from tests.lambda_fixtures import Handler, set_only
 from tests.trespass_backfills import on_backfills
 

@@ -8,18 +8,19 @@ import polars as pl
 import pytest
 
 from handlers import backfill, igdb
-from pipeline.backfill.files import ShardFiles
+from pipeline.backfill import outcomes as user_outcomes
 from pipeline.backfill.plan import draft_plan, make_plan, shards_of
-from pipeline.backfill.shards import enrich_shard
-from pipeline.catalogue_files import CatalogueFiles
+from pipeline.backfill.shards import ShardFiles
+from pipeline.backfill.steps import enrich_shard
+from pipeline.catalogue.files import CatalogueFiles
 from pipeline.cli import cli
-from pipeline.contract import Store, set_aside
-from pipeline.edges.store import DirectoryStore
-from pipeline.frames import books
-from pipeline.frames.library import as_owned
-from pipeline.layout import PLAN, backfill_key
-from schemas.backfill import ShardFile, ShardRecord, ShardStep
-from schemas.frames import RawLibrary
+from pipeline.frames.raw_library import as_owned
+from pipeline.storage.keys import PLAN, backfill_key
+from pipeline.storage.store import DirectoryStore, Store
+from schemas.backfill import ShardFile, ShardRecord
+from schemas.events import ShardStep
+from schemas.frames import set_aside
+from schemas.library import RawLibrary
 from tests.lambda_fixtures import Handler
 
 ACCOUNT = "76561197960287930"
@@ -169,7 +170,7 @@ def _fetch(files: ShardFiles, listed: str, owner: str, *, rejects: str = "") -> 
     rejected = (
         as_owned([{"appid": 620}], rejects, ACCOUNT).with_columns(rejected_check=pl.lit("name")) if rejects else none
     )
-    files.commit(files.begin("fetch"), books.fetched(users, rows, none), rows=rows, rejected=rejected)
+    files.commit(files.begin("fetch"), user_outcomes.fetched(users, rows, none), rows=rows, rejected=rejected)
 
 
 def _enrich(files: ShardFiles, rows: pl.DataFrame | None = None, outcomes: pl.DataFrame | None = None) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.contract import ReadLimits, Store
 from pipeline.errors import Retryable
+from pipeline.storage.store import ReadLimits, Store
 
 SOME_BYTES = 20
 

@@ -1,4 +1,7 @@
-"""What a backfill sets out to do, written down before it begins."""
+"""A list of users, checked as a whole, and cut into shards.
+
+What a backfill sets out to do, written down before it begins.
+"""
 
 import json
 import re
@@ -6,31 +9,137 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
-from typing import NamedTuple
+from math import ceil
+from typing import Any, NamedTuple
 
 import polars as pl
 import structlog
 
-from pipeline.backfill.files import ShardFiles
-from pipeline.backfill.readers import each
-from pipeline.backfill.records import read_record, write_record
-from pipeline.checkpoints import csv_of
-from pipeline.contract import Store, check
+from pipeline.backfill.shards import ShardFiles, map_concurrently, read_record, write_record
 from pipeline.errors import Failed, Refused
-from pipeline.frames.plan import listed_users, shard_users
-from pipeline.frames.spreadsheet import records, spreadsheet, whole_number
-from pipeline.layout import PLAN, SEEN, Shard, backfill_key
-from pipeline.parquet import UNREADABLE, read_parquet, version_of
-from pipeline.versions import check_version
-from schemas.backfill import MOST_SHARDS, RUN_ID, SHARD_SIZE, PlanRecord, RefusedUsers, Report, Seen
+from pipeline.steam_id import Vanity, parse_steam_id
+from pipeline.storage.checkpoints import to_csv
+from pipeline.storage.csv import columns, records, spreadsheet, whole_number
+from pipeline.storage.keys import PLAN, SEEN, Shard, backfill_key
+from pipeline.storage.store import Store
+from pipeline.storage.versioned import UNREADABLE, check_version, read_parquet, version_of
+from schemas.backfill import LastLoaded, ListedUsers, PlanRecord, RefusedUsers, Report
+from schemas.events import MOST_SHARDS, RUN_ID, SHARD_SIZE, USER_ID
+from schemas.frames import check
+
+COLUMNS = ("user_id", "steam_id64")
+STEAM_CALLS_A_DAY = 100_000
+IGDB_REQUESTS_A_SECOND = 4
+
+APPS_A_REQUEST, GAMES_A_REQUEST = 400, 500
+"""IGDB is asked for the rows of external_games of so many apps, and then for so many games."""
+
+APPS_OF_STEAM = 170_000
+"""More than anybody has seen in libraries: no backfill asks for more."""
+
+APPS_A_USER = 200
+_LINES = {"line": pl.Int64, "user_id": pl.String, "steam_id64": pl.String, "error": pl.String}
+_PARSED = _LINES | {"steam_id": pl.String, "steam_id_error": pl.String}
+
+
+class Estimate(NamedTuple):
+    """What a backfill will ask: of Steam at the least, a request a user; of IGDB at the most."""
+
+    steam_requests: int
+    steam_seconds: float
+    igdb_requests: int
+    igdb_seconds: float
+
+
+MOST_CHARS = 500
+"""Of what a refused line is told by."""
+
+
+def listed_users(body: bytes) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A CSV of `user_id,steam_id64` and whatever else, as (ListedUsers, RefusedUsers).
+
+    Of several lines for one user the first one counts. The Steam id may have any form.
+
+    Raises:
+        Refused: `bad_event`, where it lacks one of the columns, or has no line at all.
+    """
+    lines = _lines(body).with_columns(error=pl.coalesce("error", _user_id_error(), "steam_id_error"))
+    judged = _without_repeated(lines)
+    is_good = pl.col("error").is_null()
+    return (
+        ListedUsers.validate(judged.filter(is_good).select("user_id", "steam_id"), lazy=True),
+        RefusedUsers.validate(
+            # A cell of any length would come back from no spreadsheet.
+            judged.filter(~is_good)
+            .select(_LINES.keys())
+            .fill_null("")
+            .with_columns(pl.col(pl.String).str.head(MOST_CHARS)),
+            lazy=True,
+        ),
+    )
+
+
+def shard_users(users: pl.DataFrame, seen: pl.DataFrame, size: int) -> list[pl.DataFrame]:
+    """ListedUsers in ShardUsers of a size, in their order; with what is Seen of them."""
+    last = seen.select("user_id", "seen_digest", "seen_database")
+    known = users.join(last, on="user_id", how="left", validate="1:1", maintain_order="left")
+    return [known.slice(start, size) for start in range(0, known.height, size)]
+
+
+def estimate(users: int, known_apps: int, steam_requests_per_second: float) -> Estimate:
+    """What so many users cost where the catalogue knows so many apps already; vanity names cost a request more."""
+    days = max(users - 1, 0) // STEAM_CALLS_A_DAY
+    apps = max(min(users * APPS_A_USER, APPS_OF_STEAM) - known_apps, 0)
+    igdb_requests = ceil(apps / APPS_A_REQUEST) + ceil(apps / GAMES_A_REQUEST)
+    return Estimate(
+        users,
+        days * 86_400 + (users - days * STEAM_CALLS_A_DAY) / steam_requests_per_second,
+        igdb_requests,
+        igdb_requests / IGDB_REQUESTS_A_SECOND,
+    )
+
+
+def _lines(body: bytes) -> pl.DataFrame:
+    parsed: dict[str, list[Any]] = {name: [] for name in _PARSED}
+    for line, cells, fault in records(body):
+        steam_id64 = cells.get("steam_id64", "").strip()
+        values = (line, cells.get("user_id", "").strip(), steam_id64, fault or None, *_account(steam_id64))
+        for column, value in zip(parsed.values(), values, strict=True):
+            column.append(value)
+    if not parsed["line"]:
+        raise Refused("bad_event", "The list holds no users. Give a CSV with the columns user_id and steam_id64.")
+    header = columns(body)
+    if lacking := [name for name in COLUMNS if name not in header]:
+        raise Refused("bad_event", f"The list lacks the column {' and '.join(lacking)}; its first line names them.")
+    return pl.DataFrame(parsed, schema=_PARSED)
+
+
+def _account(text: str) -> tuple[str | None, str | None]:
+    """The SteamID64 or vanity name, or what is wrong with it."""
+    try:
+        account = parse_steam_id(text)
+    except Refused as error:
+        return None, f"{error.code}: {error.message}"
+    return account.name if isinstance(account, Vanity) else account, None
+
+
+def _user_id_error() -> pl.Expr:
+    message = pl.format("bad_event: the user id has to match {}", pl.lit(USER_ID))
+    return pl.when(~pl.col("user_id").str.contains(USER_ID)).then(message)
+
+
+def _without_repeated(lines: pl.DataFrame) -> pl.DataFrame:
+    """The first good line of a user counts; the others say which one it is."""
+    first = pl.col("line").filter(pl.col("error").is_null()).min().over("user_id")
+    message = pl.format("bad_event: line {} has this user already", first)
+    return lines.with_columns(error=pl.coalesce("error", pl.when(pl.col("line") != first).then(message)))
+
 
 NO_LISTS = ("imports/", "catalogue/")
 """Where users' libraries are, and what all share."""
 
 SHARDS, REFUSED, REPORT = "shards.json", "users.rejected.csv", "report.json"
-
 REMEDY_OF_SEEN = "Use the program's version that wrote it, or delete it: then all users are loaded again."
-
 log = structlog.get_logger()
 
 
@@ -104,7 +213,7 @@ def make_plan(store: Store, source: str, draft: Draft) -> PlanRecord:
     plan = plan_of(draft, source)
     seen = no_seen() if draft.is_full else read_seen(store)
     shards = zip(shards_of(store, plan), shard_users(draft.users, seen, draft.shard_size), strict=True)
-    for _ in each(_write_users, shards):
+    for _ in map_concurrently(_write_users, shards):
         pass
     numbers = [{"shard": number} for number in range(plan.shards)]
     store.write(backfill_key(plan.run_id, SHARDS), json.dumps(numbers).encode())
@@ -155,7 +264,7 @@ def read_seen(store: Store) -> pl.DataFrame:
         return no_seen()
     try:
         check_version(version_of(body) or 1, SEEN, REMEDY_OF_SEEN)
-        return read_parquet(body, Seen)
+        return read_parquet(body, LastLoaded)
     except UNREADABLE as error:
         log.warning("all users are loaded again", key=SEEN, fault=type(error).__name__)
         return no_seen()
@@ -163,7 +272,7 @@ def read_seen(store: Store) -> pl.DataFrame:
 
 def no_seen() -> pl.DataFrame:
     """A Seen of nobody."""
-    return pl.DataFrame(schema=dict.fromkeys(Seen.to_schema().columns, pl.String))
+    return pl.DataFrame(schema=dict.fromkeys(LastLoaded.to_schema().columns, pl.String))
 
 
 def read_refused(store: Store, plan: PlanRecord) -> pl.DataFrame:
@@ -193,7 +302,7 @@ def _edited(key: str, why: str) -> Failed:
 
 def _write_users(shard: tuple[ShardFiles, pl.DataFrame]) -> None:
     files, users = shard
-    files.store.write(files.shard.users_key, csv_of(users))
+    files.store.write(files.shard.users_key, to_csv(users))
 
 
 def _same(plan: PlanRecord, draft: Draft) -> PlanRecord:

@@ -4,19 +4,19 @@ from functools import partial
 
 import polars as pl
 
-from pipeline.backfill.catalogue import find_look_up, forget_look_up
-from pipeline.backfill.files import ShardFiles
+from pipeline.backfill import outcomes as user_outcomes
 from pipeline.backfill.plan import REPORT, shards_of
-from pipeline.backfill.readers import each
 from pipeline.backfill.report import read_report
-from pipeline.contract import Store, set_aside
-from pipeline.frames import books
-from pipeline.layout import backfill_key
+from pipeline.backfill.shards import ShardFiles, map_concurrently
+from pipeline.backfill.steps import find_look_up, forget_look_up
+from pipeline.storage.keys import backfill_key
+from pipeline.storage.store import Store
 from schemas.backfill import PlanRecord, ShardRecord
-from schemas.frames import RawLibrary
+from schemas.frames import set_aside
+from schemas.library import RawLibrary
 
 
-def reopen(store: Store, plan: PlanRecord, *, everything: bool = False) -> int:
+def reset_for_replay(store: Store, plan: PlanRecord, *, everything: bool = False) -> int:
     """Take the shards with rejected or PENDING rows, or all, back to their raw CSVs; how many that are.
 
     Rows that were set aside, and conform today, are in the raw CSV after it. The backfill is to be run again then, but
@@ -27,7 +27,7 @@ def reopen(store: Store, plan: PlanRecord, *, everything: bool = False) -> int:
     """
     read_report(store, plan.run_id)
     find_look_up(store, plan)
-    reopened = sum(each(partial(_reopen, everything=everything), shards_of(store, plan)))
+    reopened = sum(map_concurrently(partial(_reopen, everything=everything), shards_of(store, plan)))
     if reopened:
         forget_look_up(store, plan)
         store.delete(backfill_key(plan.run_id, REPORT))
@@ -59,7 +59,7 @@ def _take_back(files: ShardFiles, fetched: ShardRecord) -> None:
     users = files.outcomes(fetched).select("user_id", "steam_id64", "outcome", "error")
     files.commit(
         files.begin("fetch"),
-        books.fetched(users, rows, rejected),
+        user_outcomes.fetched(users, rows, rejected),
         rows=rows,
         rejected=rejected,
         requests=fetched.requests,

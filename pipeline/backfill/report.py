@@ -6,28 +6,18 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from pipeline.backfill.catalogue import CATALOGUE, find_look_up
-from pipeline.backfill.files import ShardFiles
+from pipeline.backfill import outcomes as user_outcomes
 from pipeline.backfill.plan import REPORT, read_refused, read_seen, shards_of
-from pipeline.backfill.readers import each
-from pipeline.backfill.records import read_record, write_record
-from pipeline.contract import TIME_FORMAT, Store
+from pipeline.backfill.shards import ShardFiles, map_concurrently, read_record, write_record
+from pipeline.backfill.steps import CATALOGUE, find_look_up
 from pipeline.errors import Failed, Retryable
-from pipeline.frames import books
-from pipeline.frames.spreadsheet import defused, spreadsheet
-from pipeline.layout import SEEN, backfill_key
-from pipeline.parquet import parquet_of
-from schemas.backfill import (
-    OUTCOMES,
-    SHARD_STEPS,
-    STATUS_COUNTS,
-    Effort,
-    PlanRecord,
-    Report,
-    ShardRecord,
-    ShardStep,
-    StepRecord,
-)
+from pipeline.storage.csv import defused, spreadsheet
+from pipeline.storage.keys import SEEN, backfill_key
+from pipeline.storage.store import Store
+from pipeline.storage.versioned import to_parquet
+from schemas.backfill import OUTCOMES, STATUS_COUNTS, Effort, PlanRecord, Report, ShardRecord, StepRecord
+from schemas.events import SHARD_STEPS, ShardStep
+from schemas.frames import TIME_FORMAT
 
 OUTCOMES_CSV, REJECTED = "outcomes.csv", "rejected.csv"
 TRIES = 10
@@ -38,7 +28,7 @@ class _Shard:
     """What the store holds of one shard; without users where it is damaged, and `failure` says how."""
 
     done: dict[ShardStep, ShardRecord] = field(default_factory=dict)
-    outcomes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=books.SCHEMA))
+    outcomes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=user_outcomes.SCHEMA))
     rejected: list[pl.DataFrame] = field(default_factory=list)
     failure: str | None = None
 
@@ -63,8 +53,8 @@ def write_report(store: Store, plan: PlanRecord) -> Report:
             there is one of another schema version, or `users.rejected.csv` was edited.
     """
     read_report(store, plan.run_id)  # one of another schema version is not overwritten
-    refused, found = books.refused(read_refused(store, plan)), _Books()
-    for shard in each(_read, shards_of(store, plan)):
+    refused, found = user_outcomes.refused(read_refused(store, plan)), _Books()
+    for shard in map_concurrently(_read, shards_of(store, plan)):
         _add(found, shard)
     outcomes = pl.concat([*found.outcomes, refused])
     store.write(
@@ -95,19 +85,19 @@ def _outcomes(files: ShardFiles, done: dict[ShardStep, ShardRecord]) -> tuple[pl
     failure = files.failure()
     why = f"{failure.error_code}: {failure.error}" if failure else "the backfill has not come to this shard yet"
     if not done:
-        return books.never_fetched(files.users(), why), why
+        return user_outcomes.never_fetched(files.users(), why), why
     outcomes = files.outcomes(list(done.values())[-1])
-    return books.failed(outcomes, outcomes.filter(pl.col("outcome") == "done")["user_id"].to_list(), why), why
+    return user_outcomes.failed(outcomes, outcomes.filter(pl.col("outcome") == "done")["user_id"].to_list(), why), why
 
 
 def _add(found: _Books, shard: _Shard) -> None:
     for step, record in shard.done.items():
-        outcomes = pl.DataFrame(record.users, schema=books.SCHEMA)
+        outcomes = pl.DataFrame(record.users, schema=user_outcomes.SCHEMA)
         found.records[step].append(record.model_copy(update={"users": []}))
         found.stages[step].update(_rows(step, shard.done, outcomes))
     found.rejected += shard.rejected
     found.failures += [shard.failure] if shard.failure else []
-    found.outcomes.append(shard.outcomes.select(books.OUTCOME_COLUMNS))
+    found.outcomes.append(shard.outcomes.select(user_outcomes.OUTCOME_COLUMNS))
     if "load" in shard.done:
         found.seen.append(_seen(shard.outcomes, shard.done["load"]))
 
@@ -148,9 +138,9 @@ def _require_balance(plan: PlanRecord, found: _Books, outcomes: pl.DataFrame) ->
     faults = [
         f"{step}: {counts['rows']} rows came in, {out} are accounted for"
         for step, counts in found.stages.items()
-        if counts["rows"] != (out := sum(counts[name] for name in ("kept", *books.COUNTS)))
+        if counts["rows"] != (out := sum(counts[name] for name in ("kept", *user_outcomes.COUNTS)))
     ]
-    faults += [f"user {user_id}" for user_id in books.unbalanced(outcomes)["user_id"].head(5)]
+    faults += [f"user {user_id}" for user_id in user_outcomes.unbalanced(outcomes)["user_id"].head(5)]
     if outcomes.height != plan.users + plan.rejected:
         faults.append(f"{plan.users + plan.rejected} users were listed, {outcomes.height} have an outcome")
     if faults:
@@ -217,7 +207,7 @@ def _remember_seen(store: Store, seen: Sequence[pl.DataFrame]) -> None:
         etag = store.list(SEEN).get(SEEN)
         latest_first = pl.concat([*seen, read_seen(store)]).sort("seen_at", descending=True, maintain_order=True)
         known = latest_first.unique("user_id", keep="first", maintain_order=True)
-        if store.replace(SEEN, parquet_of(known.sort("user_id")), etag):
+        if store.replace(SEEN, to_parquet(known.sort("user_id")), etag):
             return
     raise Retryable("store_unavailable", f"{SEEN} is being rewritten by others all the time. Try again later.")
 

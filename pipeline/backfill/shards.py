@@ -1,185 +1,317 @@
-"""The steps of one shard: fetch, enrich and load, for many users at once."""
+"""What is in the store of a shard: its users, and for each step a CSV and the manifest that counts.
 
-import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+The JSON objects of a backfill: its plan, its report, and what its steps did.
 
+Objects of many shards, a few at a time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TypeVar
+
+import pandera.polars as pa
 import polars as pl
+import structlog
+from pydantic import ValidationError
 
-from pipeline.backfill.files import ShardFiles
-from pipeline.backfill.run import concerns_all
-from pipeline.catalogue_files import CatalogueFiles
-from pipeline.contract import set_aside
-from pipeline.edges.batches import gather
-from pipeline.edges.postgres import Database
-from pipeline.edges.steam import Steam
-from pipeline.errors import Failed, PipelineError, Refused, Retryable
-from pipeline.frames import books
-from pipeline.frames.catalogue import join_catalogue
-from pipeline.frames.classify import classify
-from pipeline.frames.library import as_owned
-from pipeline.frames.staging import stage
-from pipeline.knowledge import read_overrides
-from pipeline.stages import find_account
-from schemas.backfill import ShardRecord
-from schemas.events import ErrorCode
-from schemas.frames import EnrichedLibrary, RawLibrary
+from pipeline.apis.batching import batches
+from pipeline.backfill import outcomes as user_outcomes
+from pipeline.errors import Failed, PipelineError
+from pipeline.storage.checkpoints import check_owners, read_rows, to_csv
+from pipeline.storage.csv import as_written, defused
+from pipeline.storage.keys import Shard
+from pipeline.storage.store import Store
+from pipeline.storage.versioned import versioned
+from schemas.backfill import Failure, Record, ShardFile, ShardRecord, ShardUsers
+from schemas.events import SHARD_STEPS, ShardStep
+from schemas.frames import dtypes
 
-OUTCOME_OF: dict[ErrorCode, str] = {"account_not_found": "not_found", "private_library": "private"}
+NONE = pl.DataFrame()
+MADE_OF: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class _Fetched:
-    """What Steam said of one user: rows as text, None where it shows nothing."""
+class Work:
+    """A step that has begun: when, and which manifest it will replace."""
 
-    user_id: str
-    steam_id: str
-    steam_id64: str | None = None
-    rows: pl.DataFrame | None = None
-    error: PipelineError | None = None
+    step: ShardStep
+    input: str
+    started_at: datetime
+    replaces: str | None
 
 
-async def fetch_shard(files: ShardFiles, steam: Steam, deadline: float | None = None) -> ShardRecord:
-    """What each user of a shard owns, as one raw CSV; a user whose library cannot be had does not fail the others.
+@dataclass
+class _Memory:
+    """What a step has read of its shard."""
 
-    Raises:
-        Refused: `bad_steam_key`.
-        Failed: `steam_blocked`.
-        Retryable: `steam_rate_limited`; whatever the first user met, if it met all of them; `steam_unavailable` if the
-            deadline, a time of `time.monotonic`, comes first.
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    users: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class ShardFiles:
+    """One shard in a store.
+
+    Several workers may do a step at once: their CSVs have keys of their own, and the first manifest stands.
     """
-    work = files.begin("fetch")
-    before = steam.requests, steam.retries.rate_limited
-    listed = files.users().select("user_id", "steam_id").rows()
-    try:
-        async with asyncio.timeout_at(deadline):
-            fetched = await gather([_fetch_user(steam, *user) for user in listed])
-            users = await _judged(steam, fetched)
-    except TimeoutError:
-        says = "There was no time to ask Steam about all users of this shard. Try again later, or with smaller shards."
-        raise Retryable("steam_unavailable", says) from None
-    rows, rejected = set_aside(pl.concat([as_owned([], "", ""), *_rows(fetched)]), RawLibrary)
-    return files.commit(
-        work,
-        books.fetched(users, rows, rejected),
-        rows=rows,
-        rejected=rejected,
-        requests=steam.requests - before[0],
-        rate_limited=steam.retries.rate_limited - before[1],
-    )
 
+    store: Store
+    shard: Shard
+    _memory: _Memory | None = field(default=None, repr=False, compare=False)
 
-def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles) -> ShardRecord:
-    """What the catalogue and the overrides say of each app of a shard, as one enriched CSV; asks nobody.
+    def for_a_step(self) -> "ShardFiles":
+        """The same, read once: what others write meanwhile is not seen, until the manifest is to be written."""
+        return replace(self, _memory=_Memory())
 
-    Of users for whom that is what was loaded last, there are no rows in it.
-    """
-    work, fetched = files.begin("enrich"), files.require("fetch")
-    library, users = files.rows(fetched.file, RawLibrary), files.users()
-    # Once loaded, a shard that is taken back differs from what was loaded before it.
-    seen = users if files.record("load") is None else users.clear()
-    overrides = read_overrides(files.store)
-    known = catalogue.read().join(library, on="appid", how="semi")
-    rows, rejected = set_aside(join_catalogue(classify(library, known, overrides), known, overrides), EnrichedLibrary)
-    outcomes = books.enriched(files.outcomes(fetched), rows, rejected, seen)
-    changed = outcomes.filter(~pl.col("is_unchanged"))
-    return files.commit(
-        work, outcomes, rows=rows.join(changed, on="user_id", how="semi", maintain_order="left"), rejected=rejected
-    )
+    def users(self) -> pl.DataFrame:
+        """Whose shard it is, as ShardUsers; raises `checkpoint_invalid`."""
+        memory = self._memory or _Memory()
+        if memory.users is None:
+            memory.users = read_rows(self._users_body(), self.shard.users_key, ShardUsers, self.store.limits)
+        return memory.users
 
+    def done(self) -> dict[ShardStep, ShardRecord]:
+        """The steps that need not be done again: each whole, and made from what is there now.
 
-def load_shard(
-    files: ShardFiles, database: Database, *, status_unplayed: str | None = None, status_played: str | None = None
-) -> ShardRecord:
-    """The rows of a shard in SavePoint's tables, in one transaction; a user that is not there fails alone.
+        Raises:
+            Failed: `checkpoint_invalid`, where its users are lost, or a manifest is of another schema version.
+        """
+        found: dict[ShardStep, ShardRecord] = {}
+        made_from = sha256(self._users_body()).hexdigest()
+        for step in SHARD_STEPS:
+            record = self.record(step)
+            if record is None or record.input != made_from:
+                break
+            found[step] = record
+            made_from = record.file.sha256 if record.file else ""
+        last = list(found.values())[-1:]
+        if last and last[0].file and self._proven(last[0].file) is None:
+            del found[last[0].step]
+        return found
 
-    Raises:
-        Refused: `configuration`, where rows were left out because another database has them.
-        Failed: `schema_mismatch`.
-    """
-    work, enriched = files.begin("load"), files.require("enrich")
-    outcomes = files.outcomes(enriched)
-    _require_same_database(files, outcomes, database)
-    rows = files.rows(enriched.file, EnrichedLibrary)
-    owners = outcomes.filter(pl.col("outcome") == "done")["user_id"]
+    def record(self, step: ShardStep) -> ShardRecord | None:
+        """The manifest of a step; None where none of this shard can be read there, for then the step is done anew."""
+        key = self.shard.manifest_key(step)
+        record = record_of(self._read(key), key, ShardRecord)
+        return record if record and self.shard.is_of(record, step) else None
 
-    def load(rows: pl.DataFrame) -> dict[str, int]:
-        if not rows.height:
-            return {}
-        users = rows["user_id"].unique()
-        return database.load(stage(rows), users, status_unplayed=status_unplayed, status_played=status_played).counts
+    def require(self, step: ShardStep) -> ShardRecord:
+        """The manifest of a step that has to be done; raises `checkpoint_invalid`."""
+        record = self.record(step)
+        if record is None:
+            raise self._invalid(self.shard.manifest_key(step), f"the {step} of this shard is not done")
+        return record
 
-    try:
-        counts = load(rows)
-        absent = _absent(database, owners.filter(~owners.is_in(rows["user_id"].implode())))
-    except Failed as error:
-        if error.code != "user_not_found":
-            raise
-        absent = _absent(database, owners)
-        counts = load(rows.filter(~pl.col("user_id").is_in(absent)))
-    lost = books.failed(outcomes, absent, "user_not_found: the database has no such user")
-    return files.commit(
-        work, lost, counts={what: rows for what, rows in counts.items() if rows}, database=str(database)
-    )
+    def outcomes(self, record: ShardRecord) -> pl.DataFrame:
+        """The ShardOutcomes of a manifest; raises `location_refused` for one of anybody else's."""
+        outcomes = pl.DataFrame(record.users, schema=user_outcomes.SCHEMA)
+        self._check_owners(outcomes, self.shard.manifest_key(record.step))
+        return outcomes
 
+    def rows(self, file: ShardFile | None, model: type[pa.DataFrameModel]) -> pl.DataFrame:
+        """The rows of a CSV, if it is the one that its manifest describes and they are the shard's users'.
 
-def _absent(database: Database, owners: pl.Series) -> list[str]:
-    return database.absent_users(owners.to_list()) if owners.len() else []
+        Raises:
+            Failed: `checkpoint_invalid`; `location_refused` for a row of anybody else's.
+        """
+        if file is None:
+            return pl.DataFrame(schema=dtypes(model))
+        rows = read_rows(self._require(file), file.key, model, self.store.limits)
+        self._check_owners(rows, file.key)
+        return rows
 
+    def text(self, file: ShardFile, *columns: str, is_rejected: bool = False) -> pl.DataFrame:
+        """The rows of a CSV as text, these columns of it or all; raises what `rows` raises."""
+        body = self._require(file)
+        self.store.limits.check_header(file.key, body)
+        try:
+            rows = pl.read_csv(body, infer_schema=False)
+            rows = as_written(rows) if is_rejected else rows
+            self._check_owners(rows, file.key)
+            rows = rows.select(columns or pl.all())
+        except pl.exceptions.PolarsError as error:
+            raise self._invalid(file.key, f"it cannot be read ({type(error).__name__})") from error
+        return rows
 
-async def _fetch_user(steam: Steam, user_id: str, steam_id: str) -> _Fetched:
-    steam_id64 = None
-    try:
-        steam_id64 = await find_account(steam, steam_id)
-        games = await steam.fetch_owned_games(steam_id64)
-    except PipelineError as error:
-        if concerns_all(error):
-            raise
-        return _Fetched(user_id, steam_id, steam_id64, error=error)
-    return _Fetched(user_id, steam_id, steam_id64, None if games is None else as_owned(games, user_id, steam_id64))
+    def begin(self, step: ShardStep) -> Work:
+        """Begin a step; what another worker finishes from now on will stand."""
+        key = self.shard.manifest_key(step)
+        if step in MADE_OF:
+            file = self.require(MADE_OF[step]).file
+            made_from = file.sha256 if file else ""
+        else:
+            made_from = sha256(self._users_body()).hexdigest()
+        return Work(step, made_from, datetime.now(UTC), self.store.list(key).get(key))
 
-
-async def _judged(steam: Steam, fetched: Sequence[_Fetched]) -> pl.DataFrame:
-    """The users with their outcomes; of those of whom Steam shows nothing, its profiles tell which exist."""
-    errors = [one.error for one in fetched if one.error and one.error.retryable]
-    if errors and len(errors) == len(fetched):
-        raise errors[0]
-    silent = [one.steam_id64 for one in fetched if one.steam_id64 and not one.error and one.rows is None]
-    existing = await steam.fetch_existing(silent)
-    outcomes = [_outcome(one, existing) for one in fetched]
-    return pl.DataFrame(
-        {
-            "user_id": [one.user_id for one in fetched],
-            "steam_id64": [one.steam_id64 or one.steam_id for one in fetched],
-            "outcome": [outcome for outcome, _ in outcomes],
-            "error": [error for _, error in outcomes],
-        },
-        schema=dict.fromkeys(("user_id", "steam_id64", "outcome", "error"), pl.String),
-    )
-
-
-def _outcome(one: _Fetched, existing: set[str]) -> tuple[str, str | None]:
-    """A user's outcome so far, and why it is no better."""
-    if one.error:
-        return OUTCOME_OF.get(one.error.code, "failed"), f"{one.error.code}: {one.error.message}"
-    if one.rows is not None:
-        return ("done" if one.rows.height else "empty"), None
-    if one.steam_id64 in existing:
-        return "private", f"private_library: the games of {one.steam_id64} are private"
-    return "not_found", f"account_not_found: Steam knows no account {one.steam_id64}"
-
-
-def _rows(fetched: Iterable[_Fetched]) -> list[pl.DataFrame]:
-    return [one.rows for one in fetched if one.rows is not None]
-
-
-def _require_same_database(files: ShardFiles, outcomes: pl.DataFrame, database: Database) -> None:
-    """What was left out because it was loaded before has to be in this database."""
-    unchanged = outcomes.filter("is_unchanged")
-    elsewhere = files.users().join(unchanged, on="user_id", how="semi").filter(pl.col("seen_database") != str(database))
-    if elsewhere.height:
-        raise Refused(
-            "configuration",
-            f"The last backfill loaded {elsewhere.height} of these users into {elsewhere['seen_database'][0]}, and "
-            f"DATABASE_URL leads to {database}. Mend it, or start anew with `steam-import backfill --full`.",
+    def commit(  # noqa: PLR0913 - what a step made, and what it cost
+        self,
+        work: Work,
+        outcomes: pl.DataFrame,
+        *,
+        rows: pl.DataFrame | None = None,
+        rejected: pl.DataFrame = NONE,
+        counts: dict[str, int] | None = None,
+        requests: int = 0,
+        rate_limited: int = 0,
+        database: str | None = None,
+    ) -> ShardRecord:
+        """Write what a step made, the manifest last; if another worker was first, what that one made stands."""
+        record = ShardRecord(
+            run_id=self.shard.run_id,
+            shard=self.shard.number,
+            step=work.step,
+            input=work.input,
+            file=None if rows is None else self._write(work.step, rows),
+            rejected=self._write(work.step, rejected, is_rejected=True) if rejected.height else None,
+            users=outcomes.to_dicts(),
+            counts=counts or {},
+            requests=requests,
+            rate_limited=rate_limited,
+            database=database,
+            started_at=work.started_at,
+            finished_at=datetime.now(UTC),
         )
+        if not self.store.replace(self.shard.manifest_key(work.step), to_json(record), work.replaces):
+            return replace(self, _memory=None).require(work.step)
+        self._log(record)
+        return record
+
+    @contextmanager
+    def noting_failure(self, step: ShardStep) -> Iterator[None]:
+        """Note why a step failed, for the report, and let the error fly on; forget it when the step succeeds."""
+        try:
+            yield
+        except PipelineError as error:
+            if self._is_done_unheard(step):
+                self.store.delete(self.shard.failure_key)
+                raise
+            failure = Failure(step=step, error_code=error.code, error=error.message, retryable=error.retryable)
+            self.store.write(self.shard.failure_key, to_json(failure))
+            raise
+        self.store.delete(self.shard.failure_key)
+
+    def _is_done_unheard(self, step: ShardStep) -> bool:
+        """Whether all was written that a step writes, and the answer to the last of it was lost."""
+        with suppress(PipelineError):
+            return step in replace(self, _memory=None).done()
+        return False
+
+    def failure(self) -> Failure | None:
+        """Why the last step failed, if it did."""
+        return read_record(self.store, self.shard.failure_key, Failure)
+
+    def _write(self, step: ShardStep, rows: pl.DataFrame, *, is_rejected: bool = False) -> ShardFile:
+        body = to_csv(defused(rows) if is_rejected else rows)  # people open what was set aside in a spreadsheet
+        digest = sha256(body).hexdigest()
+        key = self.shard.csv_key(step, digest, is_rejected=is_rejected)
+        self.store.write(key, body)
+        return ShardFile(key=key, rows=rows.height, bytes=len(body), sha256=digest)
+
+    def _require(self, file: ShardFile) -> bytes:
+        body = self._proven(file)
+        if body is None:
+            raise self._invalid(file.key, "it is not there, or not what its manifest describes")
+        return body
+
+    def _proven(self, file: ShardFile) -> bytes | None:
+        body = self._read(file.key)
+        return body if body is not None and sha256(body).hexdigest() == file.sha256 else None
+
+    def _read(self, key: str) -> bytes | None:
+        memory = self._memory or _Memory()
+        body = memory.bodies.get(key) or self.store.read(key)
+        if body is not None:
+            memory.bodies[key] = body
+        return body
+
+    def _check_owners(self, rows: pl.DataFrame, key: str) -> None:
+        check_owners(rows, key, self.users()["user_id"].to_list())
+
+    def _users_body(self) -> bytes:
+        body = self._read(self.shard.users_key)
+        if body is None:
+            raise self._invalid(self.shard.users_key, "there is no such file")
+        return body
+
+    def _invalid(self, key: str, why: str) -> Failed:
+        return Failed(
+            "checkpoint_invalid",
+            f"{key}: {why}. Run `steam-import backfill --resume {self.shard.run_id}`; if that says so too, begin anew: "
+            "`steam-import backfill USERS_CSV --resume ANOTHER_ID`.",
+        )
+
+    def _log(self, record: ShardRecord) -> None:
+        log.info(
+            "shard",
+            step=record.step,
+            run_id=record.run_id,
+            shard=record.shard,
+            seconds=record.seconds,
+            requests=record.requests,
+            users=len(record.users),
+            rows=record.file.rows if record.file else 0,
+            **record.counts,
+        )
+
+
+R = TypeVar("R", bound=Record)
+
+REMEDY = (
+    "Use the program's version that wrote it, or begin anew: `steam-import backfill USERS_CSV --resume ANOTHER_ID`."
+)
+"""Of what another version wrote."""
+
+
+def read_record(store: Store, key: str, model: type[R], **of_key: object) -> R | None:
+    """A JSON object of a backfill; None where there is none, none that can be read, or one of something else.
+
+    `of_key` is what its key says of it, by the names of its fields.
+
+    Raises:
+        Failed: `checkpoint_invalid`, for one of another schema version.
+    """
+    return record_of(store.read(key), key, model, **of_key)
+
+
+def record_of(body: bytes | None, key: str, model: type[R], **of_key: object) -> R | None:
+    """The same of what was read already."""
+    if body is None:
+        return None
+    try:
+        record = versioned(body, model, key, REMEDY)
+    except ValidationError as error:
+        log.warning("record left out", key=key, faults=error.error_count())
+        return None
+    if any(getattr(record, name) != value for name, value in of_key.items()):
+        log.warning("record left out", key=key, fault="it is not of what its key says")
+        return None
+    return record
+
+
+def write_record(store: Store, key: str, record: Record) -> None:
+    """Write a JSON object of a backfill."""
+    store.write(key, to_json(record))
+
+
+def to_json(record: Record) -> bytes:
+    """A record as it is written."""
+    return record.model_dump_json(indent=1).encode()
+
+
+READERS = 8
+"""Objects that are read or written at a time where there may be thousands; boto keeps ten connections open."""
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def map_concurrently(do: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
+    """What is done with each shard, say, in their order: a few at a time, and no more results than those in memory."""
+    with ThreadPoolExecutor(READERS) as readers:
+        for some in batches(list(things), READERS):
+            yield from readers.map(do, some)

@@ -1,4 +1,7 @@
-"""What is known of each app, how long it is believed, and a library joined to it."""
+"""What is known of each app, how long it is believed, and a library joined to it.
+
+The lists that an enriched CSV holds as JSON.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -6,14 +9,15 @@ from typing import NamedTuple
 
 import polars as pl
 
+from pipeline.errors import Failed
 from pipeline.frames.classify import looked_up
-from schemas.frames import MATCH_REASONS, MATCH_STATUSES, Catalogue, EnrichedLibrary
+from schemas.catalogue import Catalogue
+from schemas.frames import dtypes
+from schemas.library import GENRE, MATCH_REASONS, MATCH_STATUSES, PLATFORM, DecodedLibrary, EnrichedLibrary
 
-SCHEMA = {name: column.dtype.type for name, column in Catalogue.to_schema().columns.items()}
+SCHEMA = dtypes(Catalogue)
 STORE_COLUMNS = ("store_type", "store_asked_at")
 IGDB_COLUMNS = tuple(name for name in SCHEMA if name not in ("appid", *STORE_COLUMNS))
-
-
 OF_GAME = tuple(name for name in IGDB_COLUMNS if name.startswith("igdb_"))
 
 
@@ -37,14 +41,14 @@ def merge(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return store.join(igdb, on="appid", how="full", coalesce=True, validate="1:1").select(SCHEMA.keys()).sort("appid")
 
 
-def untyped(library: pl.DataFrame, known: pl.DataFrame, now: datetime, lifetimes: Lifetimes) -> pl.Series:
+def needs_store_type(library: pl.DataFrame, known: pl.DataFrame, now: datetime, lifetimes: Lifetimes) -> pl.Series:
     """The apps of a RawLibrary whose store type is not known, or no longer believed."""
     apps = library.select("appid").unique().join(known, on="appid", how="left", validate="1:1")
     is_fresh = _is_fresh("store_asked_at", pl.col("store_type").is_not_null(), now, lifetimes)
     return apps.filter(~is_fresh)["appid"].sort()
 
 
-def unmatched(
+def needs_igdb_lookup(
     apps: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame, now: datetime, lifetimes: Lifetimes
 ) -> pl.Series:
     """The apps of a ClassifiedLibrary that IGDB has to be asked about: games not known, or no longer believed."""
@@ -175,3 +179,36 @@ def _with_json(rows: pl.DataFrame, column: str) -> pl.DataFrame:
 
 def _list(column: str) -> pl.Expr:
     return pl.format("[{}]", pl.col(column).cast(pl.List(pl.String)).list.join(","))
+
+
+GENRES, PLATFORMS = pl.List(GENRE), pl.List(PLATFORM)
+LISTS = {"igdb_genres": GENRES, "igdb_platforms": PLATFORMS, "igdb_candidates": pl.List(pl.Int32)}
+
+
+def decode(library: pl.DataFrame) -> pl.DataFrame:
+    """EnrichedLibrary as DecodedLibrary; an empty cell is null.
+
+    Raises:
+        Failed: `checkpoint_invalid`, where a list is not the JSON that the schema describes.
+    """
+    for column, dtype in LISTS.items():
+        library = decoded(library, column, dtype)
+    return DecodedLibrary.validate(library)
+
+
+def decoded(rows: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
+    """The rows with one column of JSON arrays as lists; an empty cell is null.
+
+    Raises:
+        Failed: `checkpoint_invalid`.
+    """
+    # An empty cell would vanish from what json_decode returns, and the lists below it would move up by one row.
+    lists = pl.when(pl.col(column).str.strip_chars() != "").then(column)
+    try:
+        return rows.with_columns(lists.str.json_decode(dtype).alias(column))
+    except pl.exceptions.PolarsError as error:
+        raise Failed(
+            "checkpoint_invalid",
+            f"{column} of the enriched CSV is not the JSON array that enrich writes "
+            f"({str(error).splitlines()[0]}): run enrich again.",
+        ) from error

@@ -5,10 +5,11 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.frames.rules import STORE_GAME_RULES, by_name
-from schemas.frames import ENRICHED_KINDS, KINDS, STORE_TYPES, ClassifiedLibrary
+from pipeline.frames.name_rules import STORE_GAME_RULES, by_name
+from schemas.catalogue import STORE_TYPES
 from schemas.igdb import valid
-from schemas.steam_store import StoreItem
+from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary
+from schemas.steam import StoreItem
 
 KIND_OF_TYPE = {
     "game": "game",

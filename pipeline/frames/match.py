@@ -9,8 +9,10 @@ from typing import Any
 
 import polars as pl
 
-from schemas.frames import MATCH_REASONS, MATCH_STATUSES, Games
+from schemas.catalogue import Games
+from schemas.frames import dtypes
 from schemas.igdb import ExternalGame, Game, valid
+from schemas.library import MATCH_REASONS, MATCH_STATUSES
 
 MAIN_GAME_TYPES = (0, 4, 8, 9, 10, 11)
 """main_game, standalone_expansion, remake, remaster, expanded_game, port: what Steam sells as a game of its own."""
@@ -20,7 +22,7 @@ _STATUS = pl.Enum(MATCH_STATUSES)
 _REASON = pl.Enum(MATCH_REASONS)
 
 
-def external_games(rows: Sequence[Any]) -> pl.DataFrame:
+def parse_external_games(rows: Sequence[Any]) -> pl.DataFrame:
     """Rows of `external_games` as ExternalGames; a uid may list several appids, and a row without a game goes."""
     pairs, _ = valid(list(rows), ExternalGame)
     uids = pl.DataFrame(
@@ -42,14 +44,14 @@ def unusable(rows: Sequence[Any]) -> tuple[list[int], list[str]]:
     linked = [row for row in rows if isinstance(row, dict) and row.get("game") is not None]
     _, faults = valid(linked, ExternalGame)
     broken = [{**row, "game": 1} for row in linked if not valid([row], ExternalGame)[0]] if faults else []
-    return external_games(broken)["appid"].to_list(), faults
+    return parse_external_games(broken)["appid"].to_list(), faults
 
 
-def games(rows: Sequence[Any]) -> tuple[pl.DataFrame, list[str]]:
+def parse_games(rows: Sequence[Any]) -> tuple[pl.DataFrame, list[str]]:
     """Rows of `games` as (Games, a line for each row that was set aside)."""
     whole, faults = valid(list(rows), Game)
     distinct = {game.id: game for game in whole}.values()
-    schema = {name: column.dtype.type for name, column in Games.to_schema().columns.items()}
+    schema = dtypes(Games)
     columns = pl.DataFrame([_columns(game) for game in distinct], schema=schema | {"igdb_first_release_date": pl.Int64})
     return columns.cast(schema), faults
 
@@ -57,7 +59,7 @@ def games(rows: Sequence[Any]) -> tuple[pl.DataFrame, list[str]]:
 def resolve(
     appids: Iterable[int],
     pairs: pl.DataFrame,
-    games: pl.DataFrame,
+    parse_games: pl.DataFrame,
     *,
     unanswered_appids: Collection[int] = (),
     unanswered_games: Collection[int] = (),
@@ -65,7 +67,7 @@ def resolve(
 ) -> pl.DataFrame:
     """Decide for each of the apps which of its ExternalGames it is, as Matches; what was not answered is PENDING."""
     candidates = pairs.join(
-        games.select("igdb_id", rank=_rank()), on="igdb_id", how="left", validate="m:1"
+        parse_games.select("igdb_id", rank=_rank()), on="igdb_id", how="left", validate="m:1"
     ).with_columns(
         is_unanswered=pl.col("igdb_id").is_in(list(unanswered_games)),
         is_best=pl.col("rank") == pl.col("rank").min().over("appid"),
@@ -88,10 +90,10 @@ def resolve(
     )
 
 
-def follow_editions(matches: pl.DataFrame, games: pl.DataFrame) -> pl.DataFrame:
+def follow_editions(matches: pl.DataFrame, parse_games: pl.DataFrame) -> pl.DataFrame:
     """Matches of an edition as matches of the game it is an edition of, where that is among the games."""
-    parents = games.select("igdb_id", parent="version_parent").join(
-        games.select(parent="igdb_id"), on="parent", how="semi"
+    parents = parse_games.select("igdb_id", parent="version_parent").join(
+        parse_games.select(parent="igdb_id"), on="parent", how="semi"
     )
     followed = matches.join(parents, on="igdb_id", how="left", validate="m:1", maintain_order="left")
     return followed.with_columns(igdb_id=pl.coalesce("parent", "igdb_id")).drop("parent")

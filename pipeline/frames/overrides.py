@@ -9,17 +9,17 @@ import polars as pl
 from pydantic import ValidationError
 
 from pipeline.errors import Refused
-from schemas.frames import Overrides
-from schemas.overrides import HEADER, Override
+from schemas.catalogue import HEADER, Override, Overrides
+from schemas.frames import dtypes
 
-SCHEMA = {name: column.dtype.type for name, column in Overrides.to_schema().columns.items()}
-
+SCHEMA = dtypes(Overrides)
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
 _OTHER_FORM = re.compile(rb"(?:\xef\xbb\xbf)?\s*\"?(?:appid|[0-9]+)\"?\s*[;\t]|.?\0", re.IGNORECASE)
 """A first line with other separators than commas, or half of it NUL, as UTF-16 is without its mark."""
 
 
-def overrides(body: bytes | None) -> tuple[pl.DataFrame, list[str]]:
+def parse_overrides(body: bytes | None) -> tuple[pl.DataFrame, list[str]]:
     """The lines of overrides.csv as (Overrides, a sentence for each line that was skipped); of an app's lines the last.
 
     A line is a record, quoted or not: a quote that is never closed spoils its own line and no other.
@@ -57,9 +57,9 @@ def no_overrides() -> pl.DataFrame:
     return pl.DataFrame(schema=SCHEMA)
 
 
-def forced_pairs(overrides: pl.DataFrame) -> pl.DataFrame:
+def forced_pairs(parse_overrides: pl.DataFrame) -> pl.DataFrame:
     """The games that humans matched apps to, as ExternalGames."""
-    return overrides.filter(pl.col("action") == "match").select("appid", igdb_id="override_igdb_id")
+    return parse_overrides.filter(pl.col("action") == "match").select("appid", igdb_id="override_igdb_id")
 
 
 def _lines(body: bytes, faults: list[str]) -> Iterator[tuple[int, list[str]]]:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import polars as pl
 
-from pipeline.frames.json_lists import GENRES, PLATFORMS, decoded
+from pipeline.frames.catalogue import GENRES, PLATFORMS, decoded
 from schemas.staging import (
     FALLBACKS,
     Staged,

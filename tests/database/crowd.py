@@ -12,7 +12,7 @@ import polars as pl
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from pipeline.edges.postgres import Database
+from pipeline.database.database import Database
 from pipeline.errors import PipelineError
 from pipeline.frames.staging import stage
 from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched

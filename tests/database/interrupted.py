@@ -2,7 +2,7 @@
 
 import multiprocessing
 
-from pipeline.edges.postgres import Database
+from pipeline.database.database import Database
 from pipeline.frames.staging import stage
 from tests.database.rows import insert_game, insert_import, insert_item, load_library
 from tests.database.wire import Moment, Wire

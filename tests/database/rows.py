@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.edges.postgres import Database, Loaded
+from pipeline.database.database import Database, Loaded
 from pipeline.frames.staging import stage
 from tests.database_fixtures import as_role, execute
 from tests.libraries import library

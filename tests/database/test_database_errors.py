@@ -11,9 +11,8 @@ from adbc_driver_postgresql import dbapi
 from polars.exceptions import ComputeError
 from sqlalchemy import Executable, select, text
 
-from pipeline.edges.database_url import Address
-from pipeline.edges.postgres import Database
-from pipeline.edges.postgres_session import Session, transaction
+from pipeline.database.connection import Address, Session, transaction
+from pipeline.database.database import Database
 from pipeline.errors import PipelineError, Refused, Retryable
 from tests.database_fixtures import execute, fetch
 

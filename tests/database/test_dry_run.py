@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from pipeline.edges.postgres import Database, Loaded
+from pipeline.database.database import Database, Loaded
 from pipeline.frames.staging import stage
 from schemas.staging import Changes
 from tests.database.rows import insert_game, load_library

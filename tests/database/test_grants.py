@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Column, MetaData, Table, Text
 
-from pipeline.edges.grants import Places, grants
-from pipeline.edges.postgres import Database
+from pipeline.database.database import Database
+from pipeline.database.grants import Places, grants
 from pipeline.errors import Failed, Refused
 from pipeline.frames.staging import stage
 from tests.database_fixtures import NewDatabase, as_role, execute, fetch, rows_of

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.edges.postgres import Database
+from pipeline.database.database import Database
 from pipeline.errors import Failed
 from pipeline.frames.staging import stage
 from tests.database_fixtures import NewDatabase, execute, rows_of

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from pipeline.edges.postgres import Database
+from pipeline.database.database import Database
 from pipeline.errors import Refused
 from pipeline.frames.staging import stage
 from pipeline.sandbox.embedded import Generation

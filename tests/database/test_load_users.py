@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from pipeline.edges.postgres import Database
+from pipeline.database.database import Database
 from pipeline.errors import Failed
 from tests.database.rows import load_library, written
 from tests.database_fixtures import add_user, rows_of

@@ -7,9 +7,8 @@ import pytest
 from adbc_driver_postgresql import dbapi
 from sqlalchemy import text
 
-from pipeline.edges.database_url import Address
-from pipeline.edges.postgres import Database
-from pipeline.edges.postgres_session import Limits, transaction
+from pipeline.database.connection import Address, Limits, transaction
+from pipeline.database.database import Database
 from pipeline.errors import Retryable
 from pipeline.frames.staging import stage
 from tests.database.rows import insert_import

@@ -13,8 +13,8 @@ from time import monotonic, sleep
 import pytest
 from adbc_driver_postgresql import dbapi
 
-from pipeline.edges.postgres import Database
-from pipeline.edges.postgres_session import Limits
+from pipeline.database.connection import Limits
+from pipeline.database.database import Database
 from pipeline.frames.staging import stage
 from pipeline.sandbox.embedded import Generation
 from tests.database_fixtures import LOADER, add_user, rows_of

@@ -13,11 +13,11 @@ from pandera.errors import SchemaErrors
 from polars.testing import assert_frame_equal
 from structlog.testing import capture_logs
 
-from pipeline.catalogue_files import APPS, ASIDE, NEW, CatalogueFiles, Compaction, Memory
-from pipeline.contract import Store
+from pipeline.catalogue.files import APPS, ASIDE, NEW, CatalogueFiles, Compaction, Memory
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import SCHEMA, empty, merge
-from schemas.frames import Catalogue
+from pipeline.storage.store import Store
+from schemas.catalogue import Catalogue
 from schemas.manifest import SCHEMA_VERSION
 from tests.stores import names, opened
 from tests.watched import Watched

@@ -6,11 +6,11 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from pipeline.edges.http import decode, open_client, retry_after
-from pipeline.edges.patience import Patience
+from pipeline.apis.http import decode, open_client, retry_after
+from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Failed, PipelineError, Retryable
 
-QUICK = Patience(attempts=4, base_seconds=0.01)
+QUICK = RetryPolicy(attempts=4, base_seconds=0.01)
 
 
 class Calls:
@@ -61,7 +61,7 @@ def test_what_a_repetition_cannot_mend_is_raised_at_once(error: Exception) -> No
 @pytest.mark.parametrize("seconds", [-1.0, 0.2], ids=["over", "near"])
 def test_at_the_deadline_nothing_is_awaited_any_more(seconds: float) -> None:
     started = time.monotonic()
-    patience = Patience(attempts=4, base_seconds=30.0, deadline=started + seconds)
+    patience = RetryPolicy(attempts=4, base_seconds=30.0, deadline=started + seconds)
     with pytest.raises(Retryable, match=r"igdb_unavailable: There is no time left"):
         asyncio.run(patience.repeat("igdb_unavailable", Calls(passing(), passing())))
     assert time.monotonic() - started < 2
@@ -70,7 +70,7 @@ def test_at_the_deadline_nothing_is_awaited_any_more(seconds: float) -> None:
 def test_waits_double() -> None:
     started = time.monotonic()
     asyncio.run(
-        Patience(attempts=4, base_seconds=0.05).repeat("igdb_unavailable", Calls(passing(), passing(), passing()))
+        RetryPolicy(attempts=4, base_seconds=0.05).repeat("igdb_unavailable", Calls(passing(), passing(), passing()))
     )
     assert 0.05 + 0.1 + 0.2 <= time.monotonic() - started < 2
 

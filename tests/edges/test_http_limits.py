@@ -21,19 +21,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pipeline.edges.apicalypse import Query
-from pipeline.edges.http import authorities, cause, decode, open_client, send, text
-from pipeline.edges.igdb import Igdb
-from pipeline.edges.pace import Rhythm
-from pipeline.edges.patience import Patience
-from pipeline.edges.steam import Steam
-from pipeline.edges.steam_store import SteamStore
-from pipeline.edges.twitch import Token
+from pipeline.apis.http import authorities, cause, decode, open_client, send, text
+from pipeline.apis.igdb import Igdb, Token
+from pipeline.apis.igdb_queries import Query
+from pipeline.apis.rate_limit import Rhythm
+from pipeline.apis.retry import RetryPolicy
+from pipeline.apis.steam import Steam
+from pipeline.apis.steam_store import SteamStore
 from pipeline.errors import PipelineError, Retryable
 from pipeline.settings import Settings
 
 MOST, ROWS = 10_000, 1_000
-LIMITED = Patience(1.0, 1, 0.01, answer_seconds=0.3, answer_bytes=MOST, answer_rows=ROWS)
+LIMITED = RetryPolicy(1.0, 1, 0.01, answer_seconds=0.3, answer_bytes=MOST, answer_rows=ROWS)
 
 Answer = Callable[[httpx.Request], httpx.Response]
 Asking = Callable[[str], Coroutine[None, None, None]]

@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from pipeline.edges.batches import Answer
-from pipeline.edges.igdb import Igdb
-from pipeline.edges.pace import Rhythm
-from pipeline.edges.patience import Patience
-from pipeline.edges.twitch import Token
+from pipeline.apis.batching import BatchResult
+from pipeline.apis.igdb import Igdb, Token
+from pipeline.apis.rate_limit import Rhythm
+from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import PipelineError, Refused
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
@@ -23,7 +22,7 @@ from pipeline.sandbox.world import GOG_SOURCE, World
 from tests.stores import QUICK
 
 T = TypeVar("T")
-ONCE = Patience(timeout_seconds=5.0, attempts=1, base_seconds=0.01)
+ONCE = RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01)
 CANARY = "CANARY0123456789abcdef"
 
 
@@ -39,7 +38,7 @@ def asking(
     sandbox: Sandbox,
     call: Callable[[Igdb], Awaitable[T]],
     *,
-    patience: Patience = QUICK,
+    patience: RetryPolicy = QUICK,
     token: Token | None = None,
     rhythm: Rhythm | None = None,
     changed: Mapping[str, str] = MappingProxyType({}),
@@ -61,7 +60,7 @@ def asking(
     return asyncio.run(ask())
 
 
-def portal(sandbox: Sandbox, **given: Any) -> Answer:
+def portal(sandbox: Sandbox, **given: Any) -> BatchResult:
     """What IGDB says of the one app."""
     (answer,) = asking(sandbox, lambda igdb: igdb.fetch_external_games([620]), **given)
     return answer
@@ -116,7 +115,7 @@ def test_every_request_is_counted(sandbox: Sandbox) -> None:
 
 
 def test_nothing_to_ask_is_not_asked(sandbox: Sandbox) -> None:
-    async def ask(igdb: Igdb) -> list[Answer]:
+    async def ask(igdb: Igdb) -> list[BatchResult]:
         return await igdb.fetch_external_games([]) + await igdb.fetch_games([])
 
     assert asking(sandbox, ask) == []
@@ -139,7 +138,7 @@ def test_no_second_holds_more_than_four_requests_from_the_first_on() -> None:
 
 
 def test_two_tokens_revoked_at_once_are_mended_where_igdb_has_answered_before(sandbox: Sandbox) -> None:
-    async def ask(igdb: Igdb) -> list[Answer]:
+    async def ask(igdb: Igdb) -> list[BatchResult]:
         await igdb.fetch_external_games([620])
         sandbox.faults.add(Fault(service="igdb", status=401, times=2))
         return await igdb.fetch_external_games([620])
@@ -149,7 +148,7 @@ def test_two_tokens_revoked_at_once_are_mended_where_igdb_has_answered_before(sa
 
 
 def test_a_refused_token_is_not_sent_again_where_no_new_one_can_be_had(sandbox: Sandbox) -> None:
-    async def ask(igdb: Igdb) -> list[Answer]:
+    async def ask(igdb: Igdb) -> list[BatchResult]:
         await igdb.fetch_external_games([620])
         sandbox.revoke_tokens()
         sandbox.faults.add(Fault(service="twitch", status=503, times=2))
@@ -221,7 +220,7 @@ def test_a_token_that_lives_for_less_than_a_minute_is_not_used(seconds: float, *
 def test_a_token_is_minted_anew_a_minute_before_it_expires(sandbox: Sandbox, seconds: int, minted: int) -> None:
     sandbox.twitch.token_seconds = seconds
 
-    async def ask(igdb: Igdb) -> list[Answer]:
+    async def ask(igdb: Igdb) -> list[BatchResult]:
         return await igdb.fetch_external_games([620]) + await igdb.fetch_games([72])
 
     assert [len(answer.rows) for answer in asking(sandbox, ask)] == [1, 1]
@@ -229,7 +228,7 @@ def test_a_token_is_minted_anew_a_minute_before_it_expires(sandbox: Sandbox, sec
 
 
 def test_a_token_that_was_revoked_is_minted_anew_once_for_all_batches(sandbox: Sandbox) -> None:
-    async def ask(igdb: Igdb) -> list[Answer]:
+    async def ask(igdb: Igdb) -> list[BatchResult]:
         await igdb.fetch_external_games([620])
         sandbox.revoke_tokens()
         return await igdb.fetch_external_games(range(1, 1001))
@@ -282,7 +281,7 @@ def _passing() -> list[Any]:
 def test_a_passing_fault_is_mended_by_asking_again(sandbox: Sandbox, service: Service, fault: Fault) -> None:
     fault.service, fault.times = service, 1
     sandbox.faults.add(fault)
-    answer = portal(sandbox, patience=Patience(timeout_seconds=1.0, attempts=2, base_seconds=0.01))
+    answer = portal(sandbox, patience=RetryPolicy(timeout_seconds=1.0, attempts=2, base_seconds=0.01))
     assert (len(answer.rows), answer.error) == (1, None)
     assert len(sandbox.asked(service)) == 2
 

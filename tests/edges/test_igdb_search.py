@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.edges.apicalypse import LONGEST_NAME, MAX_BYTES, SEARCHED, Search, grouped, named, quoted
-from pipeline.edges.igdb import GIVE_UP_AFTER, Igdb, Multiquery
-from pipeline.edges.patience import Patience
+from pipeline.apis.igdb import GIVE_UP_AFTER, Igdb, Multiquery
+from pipeline.apis.igdb_queries import LONGEST_NAME, MAX_BYTES, SEARCHED, Search, grouped, named, quoted
+from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Refused
 from pipeline.sandbox.apicalypse import parse, parse_multiquery
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 
-QUICK = Patience(timeout_seconds=5.0, attempts=2, base_seconds=0.01)
+QUICK = RetryPolicy(timeout_seconds=5.0, attempts=2, base_seconds=0.01)
 NAMES = [f"Quest {word}" for word in "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu".split()]  # noqa: SIM905
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.contract import ReadLimits
-from pipeline.edges.local_file import read_csv_file
 from pipeline.errors import PipelineError
+from pipeline.storage.csv import read_csv_file
+from pipeline.storage.store import ReadLimits
 
 LIMITS = ReadLimits(csv_max_bytes=10, csv_max_lines=3)
 

@@ -7,15 +7,14 @@ from traceback import format_exception
 
 import pytest
 
-from pipeline.contract import Store
-from pipeline.edges.network import proxy_for
-from pipeline.edges.patience import Patience
-from pipeline.edges.steam import Steam
-from pipeline.edges.store import open_store
+from pipeline.apis.retry import RetryPolicy
+from pipeline.apis.steam import Steam
 from pipeline.errors import Refused, Retryable
+from pipeline.settings import proxy_for
+from pipeline.storage.store import Store, open_store_at_url
 from tests.lambda_fixtures import NOWHERE
 
-ONCE = Patience(0.2, 1, 0.01)
+ONCE = RetryPolicy(0.2, 1, 0.01)
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
@@ -43,7 +42,7 @@ async def ask_steam(url: str) -> None:
 
 
 def s3(url: str) -> Store:
-    return open_store("s3://bucket", region="eu-central-1", endpoint_url=url, patience=ONCE)
+    return open_store_at_url("s3://bucket", region="eu-central-1", endpoint_url=url, patience=ONCE)
 
 
 def heard(proxy: socket.socket) -> bytes:

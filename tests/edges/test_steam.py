@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pipeline.edges.patience import Patience
-from pipeline.edges.steam import Steam
+from pipeline.apis.retry import RetryPolicy
+from pipeline.apis.steam import Steam
+from pipeline.clients import open_steam
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.steam import BLOCKED
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings
-from pipeline.wiring import open_steam
 from schemas.events import ErrorCode
 from tests.stores import QUICK
 
@@ -33,7 +33,7 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-def asking(sandbox: Sandbox, call: Callable[[Steam], Awaitable[T]], patience: Patience = QUICK, key: str = "") -> T:
+def asking(sandbox: Sandbox, call: Callable[[Steam], Awaitable[T]], patience: RetryPolicy = QUICK, key: str = "") -> T:
     settings = sandbox.environment
 
     async def ask() -> T:
@@ -188,7 +188,7 @@ def test_a_lasting_fault_ends_after_so_many_attempts(sandbox: Sandbox, fault: Fa
 
 def test_an_answer_that_takes_too_long_is_given_up(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(kind="stall", times=1))
-    patience = Patience(timeout_seconds=0.3, attempts=2, base_seconds=0.01)
+    patience = RetryPolicy(timeout_seconds=0.3, attempts=2, base_seconds=0.01)
     games = asking(sandbox, lambda steam: steam.fetch_owned_games(World.RECORDED_ACCOUNT), patience)
     assert len(games or []) == 129
 
@@ -327,7 +327,7 @@ def test_the_key_is_in_no_log_exception_or_repr(
     settings, told = sandbox.environment, []
 
     async def ask() -> None:
-        async with Steam(CANARY, settings["STEAM_API_URL"], Patience(0.3, 2, 0.01)) as steam:
+        async with Steam(CANARY, settings["STEAM_API_URL"], RetryPolicy(0.3, 2, 0.01)) as steam:
             told.append(f"{steam!r} {steam}")
             await steam.fetch_owned_games(World.RECORDED_ACCOUNT)
 

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from pipeline.edges.batches import Answer
-from pipeline.edges.patience import Patience
-from pipeline.edges.steam_store import GIVE_UP_AFTER, OPEN_REQUESTS, SteamStore
+from pipeline.apis.batching import BatchResult
+from pipeline.apis.retry import RetryPolicy
+from pipeline.apis.steam_store import GIVE_UP_AFTER, OPEN_REQUESTS, SteamStore
+from pipeline.catalogue.look_up import rows_of, unanswered
 from pipeline.frames.classify import store_types
-from pipeline.lookup import rows_of, unanswered
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import HIDDEN, World
@@ -40,7 +40,7 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-def asking(sandbox: Sandbox, call: Callable[[SteamStore], Awaitable[T]], patience: Patience = QUICK) -> T:
+def asking(sandbox: Sandbox, call: Callable[[SteamStore], Awaitable[T]], patience: RetryPolicy = QUICK) -> T:
     async def ask() -> T:
         async with SteamStore(sandbox.environment["STEAM_STORE_API_URL"], patience) as store:
             return await call(store)
@@ -48,13 +48,13 @@ def asking(sandbox: Sandbox, call: Callable[[SteamStore], Awaitable[T]], patienc
     return asyncio.run(ask())
 
 
-def portal(sandbox: Sandbox, patience: Patience = QUICK) -> Answer:
+def portal(sandbox: Sandbox, patience: RetryPolicy = QUICK) -> BatchResult:
     """What the store says of the one app."""
     (answer,) = asking(sandbox, lambda store: store.fetch_items([620]), patience)
     return answer
 
 
-def types(answers: list[Answer]) -> dict[int, str | None]:
+def types(answers: list[BatchResult]) -> dict[int, str | None]:
     """What is believed of the answers."""
     return dict(store_types(rows_of(answers)).iter_rows())
 
@@ -146,7 +146,7 @@ def _faults() -> list[Any]:
     return [pytest.param(fault, id=name) for name, fault in kinds.items()]
 
 
-BRIEF = Patience(timeout_seconds=1.0, attempts=2, base_seconds=0.01)
+BRIEF = RetryPolicy(timeout_seconds=1.0, attempts=2, base_seconds=0.01)
 
 
 @pytest.mark.parametrize("fault", _faults())
@@ -169,7 +169,7 @@ def test_a_lasting_fault_leaves_its_apps_unanswered_and_the_others_not(sandbox: 
 
 
 def test_where_nobody_listens_nothing_is_answered() -> None:
-    async def ask() -> list[Answer]:
+    async def ask() -> list[BatchResult]:
         async with SteamStore("http://127.0.0.1:1", BRIEF) as store:
             return await store.fetch_items([10, 20])
 
@@ -195,9 +195,9 @@ def test_garbage_among_the_items_gives_no_type(sandbox: Sandbox, items: str) -> 
 
 
 def through(
-    answer: Callable[[httpx.Request], Coroutine[None, None, httpx.Response]], apps: int, patience: Patience
-) -> list[Answer]:
-    async def ask() -> list[Answer]:
+    answer: Callable[[httpx.Request], Coroutine[None, None, httpx.Response]], apps: int, patience: RetryPolicy
+) -> list[BatchResult]:
+    async def ask() -> list[BatchResult]:
         async with SteamStore("https://api.example", patience, httpx.MockTransport(answer)) as store:
             return await store.fetch_items(range(1, apps + 1))
 
@@ -213,7 +213,7 @@ def test_a_store_that_drips_is_given_up_after_some_batches() -> None:
         return httpx.Response(200, stream=Dripping())
 
     began = time.monotonic()
-    answers = through(answer, 20_000, Patience(1.0, 3, 0.001, answer_seconds=0.05))
+    answers = through(answer, 20_000, RetryPolicy(1.0, 3, 0.001, answer_seconds=0.05))
     assert sum(len(one.unanswered) for one in answers) == 20_000
     assert 3 * GIVE_UP_AFTER <= asked <= 3 * (GIVE_UP_AFTER + OPEN_REQUESTS - 1)
     assert time.monotonic() - began < 5
@@ -228,7 +228,7 @@ def test_a_store_that_fails_for_a_moment_is_asked_on() -> None:
         limited = httpx.Response(429, headers={"Retry-After": "0"})
         return limited if asked <= GIVE_UP_AFTER else httpx.Response(200, json={"response": {"store_items": []}})
 
-    answers = through(answer, 20_000, Patience(1.0, 3, 0.001))
+    answers = through(answer, 20_000, RetryPolicy(1.0, 3, 0.001))
     assert [one.error for one in answers if one.error] == []
 
 

@@ -9,19 +9,18 @@ from datetime import timedelta
 import click
 from rich.console import Console
 
-from pipeline import stages, wiring
-from pipeline.catalogue_files import CatalogueFiles
-from pipeline.edges.igdb import Igdb
-from pipeline.edges.patience import Patience
-from pipeline.edges.steam import Steam
-from pipeline.edges.steam_store import SteamStore
-from pipeline.edges.twitch import Token
+from pipeline import clients, stages
+from pipeline.apis.igdb import Igdb, Token
+from pipeline.apis.retry import RetryPolicy
+from pipeline.apis.steam import Steam
+from pipeline.apis.steam_store import SteamStore
+from pipeline.catalogue.files import CatalogueFiles
+from pipeline.catalogue.look_up import CatalogueLookup
+from pipeline.cli.output import ImportReport, summary
 from pipeline.errors import PipelineError
 from pipeline.frames.catalogue import Lifetimes
-from pipeline.knowledge import Knowledge
-from pipeline.layout import checkpoint
 from pipeline.settings import Settings
-from pipeline.terminal import Report, summary
+from pipeline.storage.keys import checkpoint
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent, LoadResponse
 from tests.live.exchanges import Exchange, Recording
 from tests.live.facts import FACTS, Verdict, owned, rows_of
@@ -36,7 +35,7 @@ ASK_ANYWAY = Lifetimes(timedelta(0), timedelta(0))
 class Checked:
     """What a live check did; `error` is that of the stage that failed."""
 
-    report: Report
+    report: ImportReport
     again: LoadResponse | None = None
     error: PipelineError | None = None
     verdicts: dict[str, Verdict] = field(default_factory=dict)
@@ -48,11 +47,11 @@ class Checked:
         return {what: rows for what, rows in stats.items() if rows and what.endswith(("_created", "_updated"))}
 
 
-def check(settings: Settings, user_id: str, steam_id: str, patience: Patience) -> Checked:
+def check(settings: Settings, user_id: str, steam_id: str, patience: RetryPolicy) -> Checked:
     """Run the stages, load twice, probe, and print what was seen: never more than the redacted recording."""
     secrets = (settings.steam_api_key, settings.igdb_client_secret, settings.database_url)
     recording, token = Recording([*map(secret_of, secrets), str(settings.igdb_client_id)]), Token()
-    checked = Checked(Report(user_id))
+    checked = Checked(ImportReport(user_id))
     try:
         asyncio.run(_fetch_and_enrich(settings, steam_id, patience, recording, token, checked.report))
         checked.again = _load_twice(settings, checked.report)
@@ -66,9 +65,9 @@ def check(settings: Settings, user_id: str, steam_id: str, patience: Patience) -
 
 
 async def _fetch_and_enrich(
-    settings: Settings, steam_id: str, patience: Patience, recording: Recording, token: Token, report: Report
+    settings: Settings, steam_id: str, patience: RetryPolicy, recording: Recording, token: Token, report: ImportReport
 ) -> None:
-    store, user_id = wiring.store(settings), str(report.user_id)
+    store, user_id = clients.open_store(settings), str(report.user_id)
     recording.label = "fetch"
     async with Steam(
         secret_of(settings.steam_api_key), settings.steam_api_url, patience, recording.transport()
@@ -87,17 +86,17 @@ async def _fetch_and_enrich(
     )
     steam_store = SteamStore(settings.steam_store_api_url, patience, recording.transport())
     async with igdb, steam_store:
-        knowledge = Knowledge(CatalogueFiles(store), igdb, steam_store, ASK_ANYWAY)
+        knowledge = CatalogueLookup(CatalogueFiles(store), igdb, steam_store, ASK_ANYWAY)
         event = EnrichEvent(user_id=user_id, s3_location=str(report.fetch.s3_location))
         report.enrich = await stages.enrich(store, knowledge, event)
 
 
-def _load_twice(settings: Settings, report: Report) -> LoadResponse:
+def _load_twice(settings: Settings, report: ImportReport) -> LoadResponse:
     location = str(report.enrich and report.enrich.s3_enriched_location)
-    user_id = checkpoint(wiring.store(settings).key_of(location), "enriched").user_id
+    user_id = checkpoint(clients.open_store(settings).key_of(location), "enriched").user_id
     event = LoadEvent(user_id=user_id, s3_enriched_location=location)
-    report.load = wiring.load(settings, event)
-    return wiring.load(settings, event)
+    report.load = stages.load_with_settings(settings, event)
+    return stages.load_with_settings(settings, event)
 
 
 async def _probe(settings: Settings, token: Token, recording: Recording, subject: Subject) -> None:
@@ -106,7 +105,7 @@ async def _probe(settings: Settings, token: Token, recording: Recording, subject
         await probe_igdb(settings, token, recording, subject)
 
 
-def _subject(recording: Recording, report: Report) -> Subject:
+def _subject(recording: Recording, report: ImportReport) -> Subject:
     """What the stages saw: an app of the library, and its games on IGDB by the rows of external_games."""
     rows = [row for exchange in recording.to("/external_games") for row in rows_of(exchange)]
     appid_of = {row["game"]: int(row["uid"]) for row in rows if "game" in row and str(row.get("uid")).isdecimal()}

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from pipeline.edges.apicalypse import PAGE
+from pipeline.apis.igdb_queries import PAGE
 from tests.live.exchanges import Exchange, Recording
 from tests.live.probes import UNUSED_ID
 

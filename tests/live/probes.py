@@ -10,11 +10,11 @@ from http import HTTPStatus
 import httpx
 from pydantic import SecretStr
 
-from pipeline.edges.apicalypse import GAME_FIELDS, PAGE
-from pipeline.edges.http import open_client
-from pipeline.edges.patience import Patience
-from pipeline.edges.steam import OWNED_GAMES
-from pipeline.edges.twitch import Token
+from pipeline.apis.http import open_client
+from pipeline.apis.igdb import Token
+from pipeline.apis.igdb_queries import GAME_FIELDS, PAGE
+from pipeline.apis.retry import RetryPolicy
+from pipeline.apis.steam import OWNED_GAMES
 from pipeline.settings import Settings
 from tests.live.exchanges import Recording
 
@@ -31,7 +31,7 @@ QUIET_SECONDS = 1.5
 Ask = Callable[[str, str, str], Awaitable[httpx.Response | None]]
 """Asks IGDB: a label, an endpoint, a query."""
 
-ONCE = Patience(timeout_seconds=30.0, attempts=1)
+ONCE = RetryPolicy(timeout_seconds=30.0, attempts=1)
 EIGHT = "".join(f'query genres "{number}" {{ fields id; limit 1; }};\n' for number in range(8))
 PLAIN = "fields id; limit 1;"
 

@@ -6,8 +6,8 @@ import click
 import pytest
 import structlog
 
-from pipeline import wiring
-from pipeline.edges.patience import Patience
+from pipeline import clients
+from pipeline.apis.retry import RetryPolicy
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings
 from tests.lambda_fixtures import set_only
@@ -35,10 +35,10 @@ def run_live_check(file: Path, monkeypatch: pytest.MonkeyPatch, empty_folder: Pa
     monkeypatch.chdir(empty_folder)
     settings = Settings.read()
     configure_logging(settings)
-    patience = Patience(
+    patience = RetryPolicy(
         settings.http_timeout_seconds,
         settings.retry_attempts,
-        wiring.STEAM_RETRY_SECONDS if settings.retry_base_seconds is None else settings.retry_base_seconds,
+        clients.STEAM_RETRY_SECONDS if settings.retry_base_seconds is None else settings.retry_base_seconds,
     )
     click.echo()
     checked = check(settings, named["TEST_USER_ID"], named["STEAM_ID64"], patience)

@@ -12,10 +12,10 @@ from typing import Any
 
 from pipeline.backfill.plan import REPORT
 from pipeline.backfill.report import OUTCOMES_CSV, REJECTED
-from pipeline.edges.postgres import Database
-from pipeline.edges.store import DirectoryStore
-from pipeline.layout import backfill_key
+from pipeline.database.database import Database
 from pipeline.sandbox.server import Sandbox
+from pipeline.storage.keys import backfill_key
+from pipeline.storage.store import DirectoryStore
 from tests.database.interrupted import CONTENT, rows
 from tests.test_program import PROGRAM, environment
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline.contract import Store
-from pipeline.layout import Shard
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from schemas.backfill import SHARD_STEPS
+from pipeline.storage.keys import Shard
+from pipeline.storage.store import Store
+from schemas.events import SHARD_STEPS
 from tests.backfills import crowd, listed
 from tests.database_fixtures import NewDatabase
 from tests.slow.crowds import RUN_ID, Place, place

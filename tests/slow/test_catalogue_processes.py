@@ -14,27 +14,28 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pipeline.catalogue_files import APPS, NEW, CatalogueFiles
-from pipeline.contract import Store
-from pipeline.edges.pace import Rhythm
-from pipeline.edges.patience import Patience
-from pipeline.edges.store import open_store
-from pipeline.layout import raw_checkpoint
-from pipeline.lookup import no_progress
+from pipeline.apis.rate_limit import Rhythm
+from pipeline.apis.retry import RetryPolicy
+from pipeline.catalogue.files import APPS, NEW, CatalogueFiles
+from pipeline.catalogue.look_up import no_progress
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
+from pipeline.storage.keys import raw_checkpoint
+from pipeline.storage.store import Store, open_store_at_url
 from tests.enrichments import TIMESTAMP, Setup, enriching, own, stats
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROCESSES, USERS, GAMES, APPIDS = 8, 12, 60, 3_000
 BUCKET = "savepoint-imports"
-PATIENT = Patience(timeout_seconds=20.0, attempts=5, base_seconds=0.05)
+PATIENT = RetryPolicy(timeout_seconds=20.0, attempts=5, base_seconds=0.05)
 SPAWN = multiprocessing.get_context("spawn")
 
 
 def open_place(place: Mapping[str, str]) -> Store:
-    return open_store(place["url"], region="eu-central-1", endpoint_url=place.get("endpoint_url"), patience=PATIENT)
+    return open_store_at_url(
+        place["url"], region="eu-central-1", endpoint_url=place.get("endpoint_url"), patience=PATIENT
+    )
 
 
 def import_users(number: int, settings: dict[str, str], place: dict[str, str]) -> None:

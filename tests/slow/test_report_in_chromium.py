@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from pipeline.html_report import html_report
+from pipeline.report.page import html_report
 from tests.libraries import FIGHTING, SHOOTER, app, library, matched
 
 CHROMIUM = shutil.which("chromium", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")

@@ -18,7 +18,7 @@ from botocore.handlers import BUILTIN_HANDLERS
 from moto import mock_aws
 from moto.core.config import DefaultConfig
 
-from pipeline.edges.aws_secrets import read_secret
+from pipeline.clients import read_secret
 from pipeline.sandbox.server import Sandbox
 from tests.database_fixtures import NewDatabase
 from tests.lambda_fixtures import ACCOUNT, QUICK_SETTINGS, USER, invoke, set_only

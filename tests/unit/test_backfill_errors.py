@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.backfill.run import concerns_all
+from pipeline.backfill.steps import concerns_all
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 
 

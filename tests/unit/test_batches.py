@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.edges.batches import SMALLEST, Answer, ask_in_batches, batches, gather
+from pipeline.apis.batching import SMALLEST, BatchResult, ask_in_batches, batches, gather
 from pipeline.errors import Refused, Retryable
 
 
@@ -31,17 +31,17 @@ class Api:
             raise self._error(ids)
         return list(ids)
 
-    def answers(self, ids: Sequence[int], size: int) -> tuple[list[Answer], int]:
+    def answers(self, ids: Sequence[int], size: int) -> tuple[list[BatchResult], int]:
         """The answers, and how many ids progress was told of."""
         told: list[int] = []
         return asyncio.run(ask_in_batches(ids, size, self.ask, told.append)), sum(told)
 
 
-def rows(answers: list[Answer]) -> list[int]:
+def rows(answers: list[BatchResult]) -> list[int]:
     return sorted(row for answer in answers for row in answer.rows)
 
 
-def unanswered(answers: list[Answer]) -> list[int]:
+def unanswered(answers: list[BatchResult]) -> list[int]:
     return sorted(number for answer in answers for number in answer.unanswered)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.frames.candidates import candidates, found, normalised, wanted, without_edition
+from pipeline.review.candidates import candidates, found, normalised, wanted, without_edition
 from schemas.review import Candidates, Found, Wanted
 
 APP = 10

@@ -14,22 +14,24 @@ from pipeline.frames.catalogue import (
     matched,
     merge,
     naming,
+    needs_igdb_lookup,
+    needs_store_type,
     typed,
-    unmatched,
-    untyped,
     without_overridden,
 )
 from pipeline.frames.classify import classify, store_types
-from pipeline.frames.match import external_games, games, resolve
+from pipeline.frames.match import parse_external_games, parse_games, resolve
 from pipeline.frames.overrides import SCHEMA as OVERRIDES
 from pipeline.frames.overrides import no_overrides
-from schemas.frames import Catalogue, EnrichedLibrary, RawLibrary
+from schemas.catalogue import Catalogue
+from schemas.frames import dtypes
+from schemas.library import EnrichedLibrary, RawLibrary
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 LIVES = Lifetimes(hit=30 * DAY, miss=7 * DAY)
 GENRE = {"id": 5, "name": 'Shooter "3D"', "slug": "shooter", "checksum": None}
-RAW = {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+RAW = dtypes(RawLibrary)
 
 
 def hit(appid: int, igdb_id: int = 72, *, age: timedelta = DAY, **columns: Any) -> dict[str, Any]:
@@ -134,7 +136,7 @@ def test_the_store_is_asked_about_what_it_never_said_or_said_too_long_ago(
     row: dict[str, Any] | None, *, is_asked: bool
 ) -> None:
     rows = known(row) if row else empty()
-    assert untyped(library(10), rows, NOW, LIVES).to_list() == [10] * is_asked
+    assert needs_store_type(library(10), rows, NOW, LIVES).to_list() == [10] * is_asked
 
 
 @pytest.mark.parametrize(
@@ -153,17 +155,17 @@ def test_igdb_is_asked_about_what_it_never_said_or_said_too_long_ago(
     row: dict[str, Any] | None, *, is_asked: bool
 ) -> None:
     rows = known(row) if row else empty()
-    assert unmatched(classified(10), rows, no_overrides(), NOW, LIVES).to_list() == [10] * is_asked
+    assert needs_igdb_lookup(classified(10), rows, no_overrides(), NOW, LIVES).to_list() == [10] * is_asked
 
 
 def test_both_are_asked_about_an_app_once_and_in_order() -> None:
-    assert untyped(library(30, 10, 10), empty(), NOW, LIVES).to_list() == [10, 30]
-    assert unmatched(classified(30, 10, 10), empty(), no_overrides(), NOW, LIVES).to_list() == [10, 30]
+    assert needs_store_type(library(30, 10, 10), empty(), NOW, LIVES).to_list() == [10, 30]
+    assert needs_igdb_lookup(classified(30, 10, 10), empty(), no_overrides(), NOW, LIVES).to_list() == [10, 30]
 
 
 def test_igdb_is_not_asked_about_what_is_filtered_or_ignored() -> None:
     apps = classified((10, "X - Demo"), (20, "X"), (30, "Y"))
-    assert unmatched(apps, empty(), overriding((20, "ignore", None)), NOW, LIVES).to_list() == [30]
+    assert needs_igdb_lookup(apps, empty(), overriding((20, "ignore", None)), NOW, LIVES).to_list() == [30]
 
 
 @pytest.mark.parametrize(
@@ -185,15 +187,15 @@ def test_what_does_not_follow_the_override_there_is_now_is_asked_for_again(
     override: tuple[str, int | None] | None, row: dict[str, Any], *, is_asked: bool
 ) -> None:
     overrides = overriding((10, *override)) if override else no_overrides()
-    asked = unmatched(classified(10), known(row), overrides, NOW, LIVES).to_list()
+    asked = needs_igdb_lookup(classified(10), known(row), overrides, NOW, LIVES).to_list()
     (status,) = join_catalogue(classified(10), known(row), overrides)["match_status"]
     assert (asked, status) == (([10], "PENDING") if is_asked else ([], "MATCHED"))
 
 
 def test_a_game_that_a_human_named_and_igdb_lacks_is_a_miss_like_others() -> None:
     overrides, rows = overriding((10, "match", 72)), known(lacking(10, 72))
-    assert unmatched(classified(10), rows, overrides, NOW, LIVES).to_list() == []
-    assert unmatched(classified(10), rows, overrides, NOW + 7 * DAY, LIVES).to_list() == [10]
+    assert needs_igdb_lookup(classified(10), rows, overrides, NOW, LIVES).to_list() == []
+    assert needs_igdb_lookup(classified(10), rows, overrides, NOW + 7 * DAY, LIVES).to_list() == [10]
     joined = join_catalogue(classified(10), rows, overrides)
     assert decisions(joined) == [(10, "UNMATCHED", "igdb_incomplete", None)]
     assert joined["igdb_candidates"].to_list() == [None]
@@ -208,8 +210,8 @@ def test_types_are_remembered_with_the_time_of_the_question() -> None:
 
 
 def test_matches_are_remembered_with_their_games_and_what_is_pending_is_not() -> None:
-    rows, _ = games([{"id": 1, "name": "One", "slug": "one", "game_type": 0, "genres": [GENRE]}])
-    matches = resolve([10, 20, 30], external_games([{"uid": "10", "game": 1}]), rows, unanswered_appids=[30])
+    rows, _ = parse_games([{"id": 1, "name": "One", "slug": "one", "game_type": 0, "genres": [GENRE]}])
+    matches = resolve([10, 20, 30], parse_external_games([{"uid": "10", "game": 1}]), rows, unanswered_appids=[30])
     assert_frame_equal(
         Catalogue.validate(matched(matches, rows, NOW)),
         known(
@@ -275,7 +277,7 @@ def test_an_app_that_nobody_knows_is_pending() -> None:
 
 def test_a_row_that_is_stale_is_used_as_long_as_there_is_no_better_one() -> None:
     stale = known(hit(10, age=365 * DAY), miss(20, age=365 * DAY))
-    assert unmatched(classified(10, 20), stale, no_overrides(), NOW, LIVES).to_list() == [10, 20]
+    assert needs_igdb_lookup(classified(10, 20), stale, no_overrides(), NOW, LIVES).to_list() == [10, 20]
     assert decisions(join_catalogue(classified(10, 20), stale, no_overrides())) == [
         (10, "MATCHED", "external_game", 72),
         (20, "UNMATCHED", "not_found", None),

@@ -14,22 +14,22 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from structlog.testing import capture_logs
 
-from pipeline.checkpoints import Making, read_checkpoint, write_checkpoint
-from pipeline.contract import ReadLimits
-from pipeline.edges.store import DirectoryStore
 from pipeline.errors import PipelineError
-from pipeline.frames.spreadsheet import records
-from pipeline.layout import Checkpoint, raw_checkpoint
-from schemas.frames import EnrichedLibrary, RawLibrary
+from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
+from pipeline.storage.csv import records
+from pipeline.storage.keys import Checkpoint, raw_checkpoint
+from pipeline.storage.store import DirectoryStore, ReadLimits
+from schemas.frames import dtypes
+from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.manifest import Manifest, Source
 
 RAW = raw_checkpoint("user-1", "20261123T031749Z")
-SCHEMA = {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+SCHEMA = dtypes(RawLibrary)
 HEADER = ",".join(SCHEMA)
 ROW = 'user-1,76561197960287930,440,"Team Fortress 2",30,,1,2,3,4,2021-12-12T01:46:21Z,e3f595a9'
 QUOTED = '"user-1","76561197960287930","440","Team Fortress 2","30",,"1","2","3","4","2021-12-12T01:46:21Z","e3f595a9"'
 STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
-MAKING = Making("run-1", STARTED, 2, {"games": 1, "rejected": 0})
+MAKING = Provenance("run-1", STARTED, 2, {"games": 1, "rejected": 0})
 
 NAMES = [
     pytest.param("=1+1", id="formula"),
@@ -145,7 +145,7 @@ def test_null_and_empty_are_spelled_apart_and_times_in_utc(folder: Folder) -> No
 
 def test_the_manifest_holds_every_field_of_the_contract(folder: Folder) -> None:
     source = Source(key="imports/user-1/x-raw.csv", sha256="0" * 64)
-    making = Making("run-1", STARTED, 7, {"matched": 2}, source)
+    making = Provenance("run-1", STARTED, 7, {"matched": 2}, source)
     written = write_checkpoint(folder.store, RAW.enriched, library("One", "Two"), pl.DataFrame(), making)
     body = folder.store.read(RAW.enriched.key) or b""
     manifest = json.loads(folder.store.read(RAW.enriched.manifest_key) or b"")

@@ -8,9 +8,11 @@ from pipeline.frames.catalogue import SCHEMA as CATALOGUE
 from pipeline.frames.classify import KIND_OF_TYPE, classify, looked_up, store_types
 from pipeline.frames.overrides import SCHEMA as OVERRIDES
 from pipeline.frames.overrides import no_overrides
-from schemas.frames import ENRICHED_KINDS, KINDS, STORE_TYPES, ClassifiedLibrary, RawLibrary, StoreTypes
+from schemas.catalogue import STORE_TYPES, StoreTypes
+from schemas.frames import dtypes
+from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary, RawLibrary
 
-SCHEMA = {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+SCHEMA = dtypes(RawLibrary)
 ASKED_AT = datetime(2026, 11, 23, tzinfo=UTC)
 
 

@@ -5,8 +5,9 @@ import pytest
 from pandera.errors import SchemaErrors
 from polars.testing import assert_frame_equal
 
-from pipeline.contract import as_text, check, set_aside
-from schemas.frames import ExternalGames, RawLibrary
+from schemas.catalogue import ExternalGames
+from schemas.frames import as_text, check, dtypes, set_aside
+from schemas.library import RawLibrary
 
 COLUMNS = list(RawLibrary.to_schema().columns)
 
@@ -109,7 +110,7 @@ def test_other_columns_than_the_models_are_a_bug_and_no_row_is_to_blame(rows: pl
 
 def test_no_rows_are_parted_into_no_rows() -> None:
     accepted, rejected = set_aside(raw_text().clear(), RawLibrary)
-    assert accepted.schema == {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+    assert accepted.schema == dtypes(RawLibrary)
     assert (accepted.height, rejected.height) == (0, 0)
 
 

@@ -3,8 +3,8 @@ import time
 import pytest
 
 from pipeline.errors import Refused
-from pipeline.frames.decisions import Fault, decisions, lacking, merged
-from pipeline.frames.overrides import overrides
+from pipeline.frames.overrides import parse_overrides
+from pipeline.review.decisions import Fault, decisions, lacking, merged
 from schemas.review import Decision
 
 KEY = "imports/user-1/20261123T031749Z-enriched.csv"
@@ -92,7 +92,7 @@ def test_the_first_decisions_make_the_file() -> None:
     made = [decide(620, "match", 72, 'a "note", with comma'), decide(400, "ignore")]
     expected = b'appid,action,igdb_id,note\n620,match,72,"a ""note"", with comma"\n400,ignore,,\n'
     assert merged(None, made) == merged(b"", made) == expected
-    assert overrides(expected)[0].rows() == [(620, "match", 72), (400, "ignore", None)]
+    assert parse_overrides(expected)[0].rows() == [(620, "match", 72), (400, "ignore", None)]
 
 
 OTHERS = b'appid,action,igdb_id,note\r\n  10 , game,,"kept, as it is"\r\nrubbish "\r\n\r\n30,match,5,caf\xe9\r\n'

@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from pipeline.contract import set_aside
-from schemas.frames import EnrichedLibrary
+from schemas.frames import set_aside
+from schemas.library import EnrichedLibrary
 from tests.libraries import library, matched
 
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import polars as pl
 
-from pipeline.html_report import UNMATCHED_SHOWN, html_report
+from pipeline.report.page import UNMATCHED_SHOWN, html_report
 from tests.libraries import FIGHTING, SHOOTER, app, library, matched
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"

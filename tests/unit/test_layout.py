@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.errors import Failed
-from pipeline.layout import Checkpoint, checkpoint, described, raw_checkpoint
+from pipeline.storage.keys import Checkpoint, checkpoint, described, raw_checkpoint
 from schemas.events import KEY_TIME
 
 RAW = "imports/user-1/20261123T031749Z-raw.csv"

@@ -5,10 +5,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline.frames.library import library
-from schemas.frames import RawLibrary
+from pipeline.frames.raw_library import library
+from schemas.frames import dtypes
+from schemas.library import RawLibrary
 
-SCHEMA = {name: column.dtype.type for name, column in RawLibrary.to_schema().columns.items()}
+SCHEMA = dtypes(RawLibrary)
 OWNER = {"user_id": "user-1", "steam_id64": "76561197960287930"}
 WITNESS = {
     "appid": 210970,

@@ -5,10 +5,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline.frames.match import external_games, follow_editions, games, mark_overrides, resolve
-from schemas.frames import ExternalGames, Games, Matches
+from pipeline.frames.match import follow_editions, mark_overrides, parse_external_games, parse_games, resolve
+from schemas.catalogue import ExternalGames, Games, Matches
+from schemas.frames import dtypes
 
-PAIRS = {name: column.dtype.type for name, column in ExternalGames.to_schema().columns.items()}
+PAIRS = dtypes(ExternalGames)
 
 
 def external(uid: Any, game: Any) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def decided(
     appid: int, pairs: list[tuple[int, int]], rows: list[dict[str, Any]], **unanswered: list[int]
 ) -> tuple[Any, ...]:
     """Status, reason, game and candidates of one app."""
-    known, _ = games(rows)
+    known, _ = parse_games(rows)
     frame = pl.DataFrame(pairs, schema=PAIRS, orient="row")
     matches = Matches.validate(resolve([appid], frame, known, **unanswered))
     return matches.drop("appid").row(0)
@@ -53,12 +54,12 @@ def decided(
     ],
 )
 def test_pairs_of_app_and_game_are_read_from_external_games(rows: list[Any], pairs: list[tuple[int, int]]) -> None:
-    assert_frame_equal(external_games(rows), pl.DataFrame(pairs, schema=PAIRS, orient="row"))
+    assert_frame_equal(parse_external_games(rows), pl.DataFrame(pairs, schema=PAIRS, orient="row"))
 
 
 def test_a_game_is_read_with_its_cover_genres_and_platforms() -> None:
     genre = {"id": 5, "name": "Shooter", "slug": "shooter", "checksum": "g"}
-    rows, faults = games(
+    rows, faults = parse_games(
         [
             game(
                 72,
@@ -86,18 +87,18 @@ def test_a_game_is_read_with_its_cover_genres_and_platforms() -> None:
 
 
 def test_no_games_have_all_columns() -> None:
-    rows, faults = games([])
+    rows, faults = parse_games([])
     assert (Games.validate(rows).height, faults) == (0, [])
 
 
 def test_a_bad_game_row_is_set_aside_and_the_rest_goes_on() -> None:
-    rows, faults = games([game(1), game(2, name=None), game(3)])
+    rows, faults = parse_games([game(1), game(2, name=None), game(3)])
     assert rows["igdb_id"].to_list() == [1, 3]
     assert len(faults) == 1
 
 
 def test_a_game_that_comes_twice_is_kept_once() -> None:
-    rows, _ = games([game(1), game(1)])
+    rows, _ = parse_games([game(1), game(1)])
     assert Games.validate(rows).height == 1
 
 
@@ -183,32 +184,34 @@ def test_what_was_not_answered_is_pending_and_no_miss(
 
 
 def test_several_apps_of_one_game_share_it() -> None:
-    known, _ = games([game(72)])
-    pairs = external_games([external("620,621", 72)])
+    known, _ = parse_games([game(72)])
+    pairs = parse_external_games([external("620,621", 72)])
     assert resolve([620, 621], pairs, known)["igdb_id"].to_list() == [72, 72]
 
 
 def test_no_apps_have_no_matches() -> None:
-    known, _ = games([])
-    assert Matches.validate(resolve([], external_games([]), known)).is_empty()
+    known, _ = parse_games([])
+    assert Matches.validate(resolve([], parse_external_games([]), known)).is_empty()
 
 
 def test_an_edition_becomes_the_game_it_is_an_edition_of_where_that_is_known() -> None:
-    known, _ = games([game(1, version_parent=2), game(2), game(3, version_parent=4)])
-    matches = resolve([10, 20, 30], external_games([external("10", 1), external("20", 2), external("30", 3)]), known)
+    known, _ = parse_games([game(1, version_parent=2), game(2), game(3, version_parent=4)])
+    matches = resolve(
+        [10, 20, 30], parse_external_games([external("10", 1), external("20", 2), external("30", 3)]), known
+    )
     assert Matches.validate(follow_editions(matches, known))["igdb_id"].to_list() == [2, 2, 3]
 
 
 def test_an_edition_of_itself_stays_what_it_is() -> None:
-    known, _ = games([game(1, version_parent=1)])
-    matches = resolve([10], external_games([external("10", 1)]), known)
+    known, _ = parse_games([game(1, version_parent=1)])
+    matches = resolve([10], parse_external_games([external("10", 1)]), known)
     assert follow_editions(matches, known)["igdb_id"].to_list() == [1]
 
 
 def test_a_match_that_humans_gave_says_so() -> None:
-    known, _ = games([game(1), game(2)])
+    known, _ = parse_games([game(1), game(2)])
     forced = pl.DataFrame([(10, 1), (30, 9)], schema=PAIRS, orient="row")
-    pairs = pl.concat([external_games([external("20", 2)]), forced])
+    pairs = pl.concat([parse_external_games([external("20", 2)]), forced])
     matches = Matches.validate(mark_overrides(resolve([10, 20, 30], pairs, known), forced))
     assert matches.select("match_status", "match_reason", "igdb_id").rows() == [
         ("MATCHED", "override", 1),

@@ -4,15 +4,15 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from pipeline.errors import Refused
-from pipeline.frames.overrides import forced_pairs, no_overrides, overrides
-from schemas.frames import ExternalGames, Overrides
+from pipeline.frames.overrides import forced_pairs, no_overrides, parse_overrides
+from schemas.catalogue import ExternalGames, Overrides
 
 HEADER = "appid,action,igdb_id,note\n"
 GOOD = "400,match,71,Portal\n"
 
 
 def read(body: str | bytes | None) -> tuple[list[tuple[int, str, int | None]], list[str]]:
-    rows, faults = overrides(body.encode() if isinstance(body, str) else body)
+    rows, faults = parse_overrides(body.encode() if isinstance(body, str) else body)
     return Overrides.validate(rows).rows(), faults
 
 
@@ -146,7 +146,7 @@ def test_a_note_that_is_no_utf8_spoils_nothing(note: str, encoding: str) -> None
 )
 def test_a_file_in_which_no_line_would_count_is_refused_as_a_whole(body: bytes) -> None:
     with pytest.raises(Refused, match=r"Save it as CSV UTF-8 \(comma delimited\)"):
-        overrides(body)
+        parse_overrides(body)
 
 
 def test_a_line_break_in_a_note_spoils_its_own_lines_alone() -> None:
@@ -158,14 +158,14 @@ def test_a_line_break_in_a_note_spoils_its_own_lines_alone() -> None:
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode(errors="replace"))))
 def test_no_file_whatever_keeps_a_good_line_from_counting(body: bytes) -> None:
     try:
-        rows, _ = overrides(body + b"\n" + GOOD.encode())
+        rows, _ = parse_overrides(body + b"\n" + GOOD.encode())
     except Refused:
         reject()
     assert Overrides.validate(rows).filter(appid=400).row(0) == (400, "match", 71)
 
 
 def test_matches_are_pairs_of_app_and_game() -> None:
-    rows, _ = overrides(f"{HEADER}{GOOD}10,ignore,,\n20,game,,\n".encode())
+    rows, _ = parse_overrides(f"{HEADER}{GOOD}10,ignore,,\n20,game,,\n".encode())
     assert ExternalGames.validate(forced_pairs(rows)).rows() == [(400, 71)]
 
 

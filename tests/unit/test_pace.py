@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.edges.pace import RECOVERY, SLOWEST_SECONDS, Pace, Rhythm
+from pipeline.apis.rate_limit import RECOVERY, SLOWEST_SECONDS, Pace, Rhythm
 
 Use = Callable[[Pace, Callable[..., Awaitable[None]]], Awaitable[None]]
 

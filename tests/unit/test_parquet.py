@@ -9,14 +9,13 @@ import polars as pl
 import pytest
 
 from pipeline.backfill.plan import read_seen
-from pipeline.catalogue_files import CatalogueFiles
-from pipeline.contract import ReadLimits
-from pipeline.edges.store import DirectoryStore
+from pipeline.catalogue.files import CatalogueFiles
 from pipeline.errors import Refused
 from pipeline.frames.catalogue import empty
-from pipeline.parquet import UNREADABLE, read_parquet, takes_more
-from schemas.backfill import Seen
-from schemas.frames import Catalogue
+from pipeline.storage.store import DirectoryStore, ReadLimits
+from pipeline.storage.versioned import UNREADABLE, read_parquet, takes_more
+from schemas.backfill import LastLoaded
+from schemas.catalogue import Catalogue
 
 MANY = 1_000_000
 LIMITS = ReadLimits(parquet_max_bytes=MANY)
@@ -52,7 +51,7 @@ def test_a_small_file_of_the_catalogue_that_is_too_much_in_memory_is_refused(tmp
 
 def test_a_small_file_of_many_users_is_refused(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path, LIMITS)
-    columns = dict.fromkeys(Seen.to_schema().columns, pl.lit("x"))
+    columns = dict.fromkeys(LastLoaded.to_schema().columns, pl.lit("x"))
     store.write(
         "backfills/seen.parquet", parquet(pl.select(pl.repeat("u", MANY).alias("user_id")).with_columns(**columns))
     )

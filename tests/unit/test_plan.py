@@ -2,9 +2,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from pipeline.backfill.plan import Estimate, estimate, listed_users, shard_users
 from pipeline.errors import Refused
-from pipeline.frames.plan import Estimate, estimate, listed_users, shard_users
-from pipeline.frames.spreadsheet import records, spreadsheet
+from pipeline.storage.csv import records, spreadsheet
 
 ONE, TWO = "76561197960287930", "76561197960287931"
 HEADER = "user_id,steam_id64\n"

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from click import UsageError
 
-from pipeline.contract import check
-from schemas.frames import EnrichedLibrary
+from schemas.frames import check
+from schemas.library import EnrichedLibrary
 from tests import readme
 from tests.readme import EXAMPLES, README, with_tables
 from tests.shell import DOCUMENTS, blocks_of, calls_of, check_call, mentions_of

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from pipeline.errors import Failed
-from pipeline.frames.report import (
+from pipeline.report.figures import (
     GENRES_SHOWN,
     Figures,
     figures,

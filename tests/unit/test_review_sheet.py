@@ -3,9 +3,9 @@ from typing import Any
 import polars as pl
 
 from pipeline.frames import catalogue, overrides
-from pipeline.frames.candidates import candidates, found, wanted
-from pipeline.frames.review_sheet import ambiguous, freed, review_sheet, unmatched
-from schemas.frames import STORE_TYPES
+from pipeline.review.candidates import candidates, found, wanted
+from pipeline.review.sheet import ambiguous, no_longer_filtered, review_sheet, unmatched
+from schemas.catalogue import STORE_TYPES
 from schemas.review import MOST_CANDIDATES, ReviewSheet
 from tests.libraries import app, library, matched
 
@@ -27,7 +27,7 @@ def typed(**types: str) -> pl.DataFrame:
 
 
 def decided(*lines: str) -> pl.DataFrame:
-    rows, faults = overrides.overrides("\n".join(lines).encode())
+    rows, faults = overrides.parse_overrides("\n".join(lines).encode())
     assert faults == []
     return rows
 
@@ -53,7 +53,7 @@ def test_the_freed_are_those_that_todays_rules_types_and_words_make_games() -> N
     )
     known = typed(app3="demo", app4="mod", app7="music")
     words = decided("5,game,,", "3,ignore,,")
-    assert freed(enriched, known, words)["appid"].to_list() == [2, 4, 5]
+    assert no_longer_filtered(enriched, known, words)["appid"].to_list() == [2, 4, 5]
 
 
 def test_the_ambiguous_name_their_games() -> None:

@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from pipeline.frames.rules import RULES, STORE_GAME_RULES, Rule, by_name
-from schemas.frames import KINDS
+from pipeline.frames.name_rules import RULES, STORE_GAME_RULES, Rule, by_name
+from schemas.library import KINDS
 
 CAUGHT = {
     "demo": ["Half-Life Demo", "Portal (Demo)", "战记Demo", "SFD_DEMO", "Last Remnant - Demo 3", "DEMO"],

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import Failed
-from pipeline.frames.spreadsheet import as_written, defused, records, restored, spreadsheet, whole_number
+from pipeline.storage.csv import as_written, defused, records, restored, spreadsheet, whole_number
 
 HEADER = "appid,name,note"
 SIGNS = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}")

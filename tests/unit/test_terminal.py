@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from pipeline.terminal import console, not_matched, say, shown, tell, would_write
+from pipeline.cli.output import console, echo, echo_always, not_matched, strip_control_characters, would_write
 from schemas.events import DryRun
 
 TITLE = "Portal\x1b]0;pwned\x07\x9b2J\r\x00"
@@ -14,8 +14,8 @@ def test_a_terminal_shows_control_characters_and_obeys_none(capsys: pytest.Captu
     out = console()
     out.print(not_matched(pl.DataFrame(games | {"playtime_forever": [0]})), markup=False, highlight=False)
     out.print(*would_write(DryRun(tables=[], changes=[change])))
-    say(TITLE)
-    tell(TITLE, err=True)
+    echo(TITLE)
+    echo_always(TITLE, err=True)
     printed = capsys.readouterr()
     assert printed.out.count(SHOWN) == 4
     assert printed.err == f"{SHOWN}\n"
@@ -24,4 +24,4 @@ def test_a_terminal_shows_control_characters_and_obeys_none(capsys: pytest.Captu
 
 def test_names_of_any_language_and_lines_are_shown_as_they_are() -> None:
     text = "Ni no Kuni \N{EM DASH} 二ノ国\tŁódź\nعربي \N{VIDEO GAME}"
-    assert shown(text) == text
+    assert strip_control_characters(text) == text

@@ -1,0 +1,186 @@
+"""What the store and IGDB are asked about apps, and their answers as rows of the catalogue.
+
+What is known of a library's apps: the catalogue, and the network for what it does not know.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import polars as pl
+import structlog
+
+from pipeline.apis.batching import BatchResult, OnBatch
+from pipeline.apis.retry import Retries
+from pipeline.catalogue.files import CatalogueFiles
+from pipeline.frames.catalogue import Lifetimes, matched, merge, needs_igdb_lookup, needs_store_type, typed
+from pipeline.frames.classify import classify, store_types
+from pipeline.frames.match import follow_editions, mark_overrides, parse_external_games, parse_games, resolve, unusable
+from pipeline.frames.overrides import forced_pairs, parse_overrides
+from pipeline.storage.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.apis.igdb import Igdb
+    from pipeline.apis.steam_store import SteamStore
+
+Progress = Callable[[str, int, int], None]
+"""Told what is done, how much of it, and of how much."""
+
+log = structlog.get_logger()
+
+
+def no_progress(_what: str, _done: int, _total: int) -> None:
+    """For where nobody watches."""
+
+
+async def ask_store(
+    store: "SteamStore", appids: pl.Series, at: datetime, progress: Progress = no_progress
+) -> pl.DataFrame:
+    """The types of apps, as Catalogue rows; apps the store gives no answer for are missing, and names decide."""
+    answers = await store.fetch_items(appids, counting(progress, "Types asked of Steam's store", appids.len()))
+    return typed(store_types(rows_of(answers)), at)
+
+
+async def ask_igdb(
+    igdb: "Igdb",
+    appids: pl.Series,
+    overrides: pl.DataFrame,
+    at: datetime,
+    *,
+    follows_editions: bool = False,
+    progress: Progress = no_progress,
+) -> pl.DataFrame:
+    """The matches of apps, as Catalogue rows: ids by app first, then each game once; what is unanswered is missing.
+
+    Raises:
+        Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups.
+    """
+    forced = forced_pairs(overrides).filter(pl.col("appid").is_in(appids.implode()))
+    asked = appids.filter(~appids.is_in(forced["appid"].implode()))
+    by_app = await igdb.fetch_external_games(asked, counting(progress, "Apps looked up on IGDB", asked.len()))
+    unusable_appids, faults = unusable(rows_of(by_app))
+    _report(faults)
+    pairs = pl.concat([parse_external_games(rows_of(by_app)), forced])
+    known, by_id = await _games(igdb, pairs["igdb_id"].unique(), progress)
+    if follows_editions:
+        parents = known["version_parent"].drop_nulls().unique()
+        more, by_parent = await _games(igdb, parents.filter(~parents.is_in(known["igdb_id"].implode())), progress)
+        known, by_id = pl.concat([known, more]).unique("igdb_id", keep="first", maintain_order=True), by_id + by_parent
+    raise_if_all_failed(by_app + by_id)
+    matches = resolve(
+        appids,
+        pairs,
+        known,
+        unanswered_appids=unanswered(by_app),
+        unanswered_games=unanswered(by_id),
+        unusable_appids=unusable_appids,
+    )
+    if follows_editions:
+        matches = follow_editions(matches, known)
+    return matched(mark_overrides(matches, forced), known, at)
+
+
+async def _games(igdb: "Igdb", ids: pl.Series, progress: Progress) -> tuple[pl.DataFrame, list[BatchResult]]:
+    answers = await igdb.fetch_games(ids, counting(progress, "Games read from IGDB", ids.len()))
+    known, faults = parse_games(rows_of(answers))
+    _report(faults)
+    return known, answers
+
+
+def _report(faults: list[str]) -> None:
+    if faults:
+        log.warning("igdb rows set aside", rows=len(faults), first=faults[:5])
+
+
+def counting(progress: Progress, what: str, total: int) -> OnBatch:
+    """Progress of a total, told batch by batch."""
+    done = 0
+
+    def on_batch(ids: int) -> None:
+        nonlocal done
+        done += ids
+        progress(what, done, total)
+
+    if total:
+        progress(what, 0, total)
+    return on_batch
+
+
+def raise_if_all_failed(answers: list[BatchResult]) -> None:
+    """Some batches may fail; if all do, raise what the first one met."""
+    errors = [answer.error for answer in answers if answer.error]
+    if errors and len(errors) == len(answers):
+        raise errors[0]
+
+
+def rows_of(answers: list[BatchResult]) -> list[object]:
+    """All rows that were answered."""
+    return [row for answer in answers for row in answer.rows]
+
+
+def unanswered(answers: list[BatchResult]) -> list[int]:
+    """All ids that were not."""
+    return [number for answer in answers for number in answer.unanswered]
+
+
+OVERRIDES = "overrides.csv"
+FAULTS_TOLD = 20
+
+
+def read_overrides(store: Store) -> pl.DataFrame:
+    """The humans' word, as Overrides; a line that cannot be used is left out, and the first of these are reported."""
+    rows, faults = parse_overrides(store.read(OVERRIDES))
+    for fault in faults[:FAULTS_TOLD]:
+        log.warning("override skipped", key=OVERRIDES, fault=fault)
+    if len(faults) > FAULTS_TOLD:
+        log.warning("more overrides skipped", key=OVERRIDES, faults=len(faults) - FAULTS_TOLD)
+    return rows
+
+
+@dataclass(frozen=True)
+class CatalogueLookup:
+    """The catalogue, whom to ask for what it lacks, and how long to believe it."""
+
+    catalogue: CatalogueFiles
+    igdb: "Igdb"
+    steam_store: "SteamStore"
+    lifetimes: Lifetimes
+    follows_editions: bool = False
+
+    @property
+    def requests(self) -> int:
+        """Requests sent to Steam's store, IGDB and Twitch."""
+        return self.igdb.requests + self.steam_store.requests
+
+    @property
+    def retries(self) -> Retries:
+        """How many of them repeated another."""
+        return self.igdb.retries + self.steam_store.retries
+
+    async def of(
+        self, library: pl.DataFrame, parse_overrides: pl.DataFrame, progress: Progress
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """A RawLibrary as ClassifiedLibrary, and the Catalogue of its apps; what was learnt is remembered.
+
+        Raises:
+            Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups; what the store said is remembered.
+        """
+        now = datetime.now(UTC)
+        known = self.catalogue.read().join(library, on="appid", how="semi")
+        asked = needs_store_type(library, known, now, self.lifetimes)
+        learnt = await ask_store(self.steam_store, asked, now, progress)
+        apps = classify(library, merge([known, learnt]), parse_overrides)
+        try:
+            learnt = merge([learnt, await self._matches(apps, known, parse_overrides, now, progress)])
+        finally:
+            self.catalogue.remember(learnt)
+        return apps, merge([known, learnt])
+
+    async def _matches(
+        self, apps: pl.DataFrame, known: pl.DataFrame, parse_overrides: pl.DataFrame, now: datetime, progress: Progress
+    ) -> pl.DataFrame:
+        asked = needs_igdb_lookup(apps, known, parse_overrides, now, self.lifetimes)
+        return await ask_igdb(
+            self.igdb, asked, parse_overrides, now, follows_editions=self.follows_editions, progress=progress
+        )

@@ -1,0 +1,80 @@
+"""The commands that look after the catalogue."""
+
+import asyncio
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+import polars as pl
+from rich.console import Console
+
+from pipeline import clients, stages
+from pipeline.cli.options import IGDB, STORE, Group, json_option, with_settings
+from pipeline.cli.output import echo, echo_always, progress_bars
+from pipeline.settings import Settings
+
+
+@click.group("catalogue", cls=Group, epilog="steam-import catalogue sync")
+def catalogue() -> None:
+    """What is known of every Steam app, shared by all users."""
+
+
+@catalogue.command(epilog="steam-import catalogue sync --store-url s3://bucket")
+@json_option
+@with_settings(*IGDB)
+def sync(settings: Settings, *, as_json: bool) -> None:
+    """Bring in all that IGDB has for Steam, or what changed since the last time; stopped, it goes on from there."""
+    with progress_bars(Console(stderr=True)) as progress:
+        synced = asyncio.run(stages.sync_catalogue(settings, progress))
+    if as_json:
+        click.echo(json.dumps(asdict(synced)))
+    else:
+        what = "All Steam apps on IGDB" if synced.is_full else "Apps that changed on IGDB"
+        echo(f"{what}: {synced.apps:,}. In the catalogue: {synced.known:,}. Requests: {synced.requests:,}.")
+
+
+@catalogue.command(epilog="steam-import catalogue compact --store-url s3://bucket")
+@json_option
+@with_settings(*STORE)
+def compact(settings: Settings, *, as_json: bool) -> None:
+    """Merge the catalogue's small files into the large one."""
+    done = clients.open_catalogue(settings).compact()
+    if as_json:
+        click.echo(json.dumps(asdict(done)))
+    else:
+        echo(f"Apps: {done.apps:,}. Files merged: {done.merged}. Files set aside: {done.set_aside}.")
+
+
+@catalogue.command(epilog="steam-import catalogue show --json")
+@json_option
+@with_settings(*STORE)
+def show(settings: Settings, *, as_json: bool) -> None:
+    """Say how much is known, how old it is, and how large."""
+    files = clients.open_catalogue(settings)
+    sizes = files.sizes()
+    coverage = _coverage(files.read()) | {"files": len(sizes), "bytes": sum(sizes.values())}
+    if as_json:
+        click.echo(json.dumps(coverage))
+        return
+    for what, figure in coverage.items():
+        echo_always(f"{what.replace('_', ' ') + ':':22}{figure if isinstance(figure, str) else f'{figure:,}'}")
+
+
+def _coverage(known: pl.DataFrame) -> dict[str, int | str]:
+    by_reason = known.filter(pl.col("match_reason").is_not_null()).group_by("match_reason").len().sort("match_reason")
+    reasons = by_reason.select(pl.format("igdb_{}", "match_reason"), "len").rows()
+    return {
+        "apps": known.height,
+        "with_store_type": known["store_type"].count(),
+        "asked_of_igdb": known["looked_up_at"].count(),
+        **dict(reasons),
+        "oldest_look_up": _age(known["looked_up_at"].min()),
+        "newest_look_up": _age(known["looked_up_at"].max()),
+    }
+
+
+def _age(time: object) -> str:
+    return (
+        f"{(datetime.now(UTC) - time).total_seconds() / 86400:.1f} days ago" if isinstance(time, datetime) else "never"
+    )

@@ -1,0 +1,87 @@
+"""The command that makes a page of an enriched CSV."""
+
+import json
+from pathlib import Path
+
+import click
+import polars as pl
+
+from pipeline import clients
+from pipeline.api import read_at
+from pipeline.cli.local import absolute
+from pipeline.cli.options import STORE, Command, json_option, trust_option, with_settings
+from pipeline.errors import Failed, PipelineError
+from pipeline.report.page import html_report
+from pipeline.settings import Settings
+from pipeline.storage.checkpoints import read_checkpoint
+from pipeline.storage.keys import checkpoint
+from pipeline.storage.store import DirectoryStore
+from schemas.library import EnrichedLibrary
+
+STDOUT = Path("-")
+
+
+@click.command(
+    "report", cls=Command, epilog="steam-import report data/imports/user-1/20261123T031749Z-enriched.csv -o report.html"
+)
+@click.argument("enriched_csv")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="The file to write; - for stdout.",
+)
+@trust_option
+@json_option
+@with_settings(*STORE)
+def report_command(settings: Settings, enriched_csv: str, output: Path, *, trust: bool, as_json: bool) -> None:
+    """Write a page about the enriched CSV at ENRICHED_CSV, and print where it is.
+
+    ENRICHED_CSV is a location in the store, or any copy on disk. The page is one file that needs no network: figures,
+    charts, the games that were not matched, and a table to search and sort.
+    """
+    if output != STDOUT:
+        page = str(write_report(settings, enriched_csv, output, trust=trust))
+        click.echo(json.dumps({"report": page}) if as_json else page)
+    elif as_json:
+        raise click.UsageError("--json needs a file to write, for the page would go to stdout too.")
+    else:
+        click.echo(_page(settings, enriched_csv, trust=trust).encode(), nl=False)
+
+
+def write_report(settings: Settings, enriched_csv: str, output: Path, *, trust: bool = False) -> Path:
+    """Write the page of an enriched CSV, at once; the absolute path it is at.
+
+    Raises:
+        Failed: `checkpoint_invalid`, where the CSV is none that enrich has written.
+        FileError: Of click, where the page cannot be written.
+    """
+    path = output.expanduser().resolve()
+    if path == Path(enriched_csv).expanduser().resolve():
+        raise click.UsageError(f"{output} is the CSV itself. Name another file with -o.")
+    page = _page(settings, enriched_csv, trust=trust)
+    try:
+        DirectoryStore(path.parent).write(path.name, page.encode())
+    except PipelineError as error:
+        raise click.FileError(str(output), f"{error.__cause__}. Name another file with -o.") from error
+    return path
+
+
+def _page(settings: Settings, enriched_csv: str, *, trust: bool) -> str:
+    rows, source = _read(settings, enriched_csv, trust=trust)
+    return html_report(rows, source)
+
+
+def _read(settings: Settings, enriched_csv: str, *, trust: bool) -> tuple[pl.DataFrame, str]:
+    """The rows, and the CSV's key in the store or the name of a copy: a page that is passed on names no folder."""
+    store = clients.open_store(settings)
+    try:
+        source = checkpoint(store.key_of(absolute(enriched_csv)), "enriched")
+    except Failed:
+        if "://" in enriched_csv:
+            raise
+        path = Path(enriched_csv).expanduser()
+        return read_at(settings, str(path), EnrichedLibrary, trust=trust), path.name
+    return read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows, source.key

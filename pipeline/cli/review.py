@@ -1,0 +1,131 @@
+"""The commands with which people settle what could not be matched."""
+
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from pipeline import clients
+from pipeline.catalogue.look_up import FAULTS_TOLD
+from pipeline.cli.imports import enrich_csv, load_csv
+from pipeline.cli.local import absolute
+from pipeline.cli.options import DATABASE, IGDB, Group, json_option, trust_option, with_settings
+from pipeline.cli.output import ImportReport, console, echo, echo_always, progress_bars, summary
+from pipeline.review.decisions import Decided, decide
+from pipeline.review.sheet import Export
+from pipeline.review.sheet import export as export_sheet
+from pipeline.settings import Settings
+from pipeline.storage.csv import read_csv_file
+from pipeline.storage.keys import Checkpoint
+from pipeline.storage.store import Store
+from schemas.events import EnrichEvent, LoadEvent
+
+
+@click.group("review", cls=Group, epilog="steam-import review apply games.csv")
+def review() -> None:
+    """Settle by hand what could not be matched: export, fill in the file, apply."""
+
+
+@review.command(epilog="steam-import review export data/imports/user-1/20261123T031749Z-enriched.csv -o games.csv")
+@click.argument("enriched_location")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file, instead of stdout.")
+@trust_option
+@json_option
+@with_settings(*IGDB)
+def export(settings: Settings, enriched_location: str, output: Path | None, *, trust: bool, as_json: bool) -> None:
+    """Write the unmatched games of the enriched CSV at ENRICHED_LOCATION, with candidates from IGDB, to be filled in.
+
+    Into the column action goes match (with the igdb_id beside it), ignore or game; a blank one decides nothing.
+    """
+    if as_json and output is None:
+        raise click.UsageError("--json needs --output, for the file would go to stdout too.")
+    if output and output.exists():
+        raise click.UsageError(f"{output} exists, and may hold decisions. Give another name, or remove it.")
+    exported = asyncio.run(_export(settings, absolute(enriched_location), trust=trust))
+    if output:
+        output.write_bytes(exported.body)
+    else:
+        click.echo(exported.body, nl=False)
+    counts = {name: count for name, count in asdict(exported).items() if name != "body"}
+    if as_json:
+        click.echo(json.dumps({"file": str(output), **counts}))
+    else:
+        echo(_told(exported), err=output is None)
+    if output and not as_json:
+        echo(f"Fill in the column action of {output}, then: steam-import review apply {output}")
+
+
+@review.command(epilog="steam-import review apply games.csv")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("location", required=False)
+@trust_option
+@json_option
+@with_settings(*dict.fromkeys(IGDB + DATABASE))
+def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, as_json: bool) -> None:
+    """Take the decisions in FILE into overrides.csv, then enrich and load anew the runs that they are about.
+
+    FILE says which runs these are; with LOCATION it is the one of that raw or enriched CSV.
+    """
+    settings.require(*clients.NEEDED_BY_ENRICH)
+    store = clients.open_store(settings)
+    body = read_csv_file(file, store.limits)
+    decided = decide(store, body, None if location is None else absolute(location), trust=trust)
+    for fault in decided.faults[:FAULTS_TOLD]:
+        echo_always(f"{file.name}, line {fault.line} is skipped: {fault.why}", err=True)
+    if len(decided.faults) > FAULTS_TOLD:
+        echo_always(f"and {len(decided.faults) - FAULTS_TOLD} lines more", err=True)
+    reports: list[ImportReport] = []
+    try:
+        for raw in decided.raws:
+            reports.append(ImportReport(raw.user_id))
+            _import(settings, store, raw, reports[-1], trust=trust)
+    finally:
+        if as_json:
+            click.echo(json.dumps(_as_json(store, decided, reports)))
+    if not as_json:
+        _tell(decided, reports)
+
+
+async def _export(settings: Settings, location: str, *, trust: bool) -> Export:
+    settings.require(*clients.NEEDED_BY_ENRICH)
+    with progress_bars(Console(stderr=True)) as progress:
+        async with clients.open_igdb(settings) as igdb:
+            known = clients.open_catalogue(settings).read()
+            return await export_sheet(clients.open_store(settings), known, igdb, location, progress, trust=trust)
+
+
+def _import(settings: Settings, store: Store, raw: Checkpoint, report: ImportReport, *, trust: bool) -> None:
+    """Enrich and load a raw CSV anew."""
+    raw_event = EnrichEvent(user_id=raw.user_id, s3_location=store.locate(raw.key))
+    report.enrich = enrich_csv(settings, raw_event, trust=trust)
+    event = LoadEvent(user_id=raw.user_id, s3_enriched_location=store.locate(raw.enriched.key))
+    report.load = load_csv(settings, event)
+
+
+def _told(exported: Export) -> str:
+    said = (
+        f"To review: {exported.unmatched} unmatched games, {exported.with_candidates} of them with candidates, and "
+        f"{exported.no_longer_filtered} apps that today's rules would not filter."
+    )
+    if exported.unanswered:
+        said += f"\nIGDB did not answer for {exported.unanswered} of the games: export again for their candidates."
+    return said
+
+
+def _tell(decided: Decided, reports: list[ImportReport]) -> None:
+    echo(f"Decisions taken into overrides.csv: {decided.taken}. Lines skipped: {len(decided.faults)}.")
+    for report in reports:
+        echo(f"\nLibrary of {report.user_id}:")
+        console().print(summary(report))
+
+
+def _as_json(store: Store, decided: Decided, reports: list[ImportReport]) -> dict[str, object]:
+    runs = zip(decided.raws, reports, strict=False)
+    return {
+        "taken": decided.taken,
+        "skipped": [fault._asdict() for fault in decided.faults],
+        "runs": [report.as_json() | {"raw": store.locate(raw.key)} for raw, report in runs],
+    }

@@ -1,0 +1,135 @@
+"""Every frame that crosses a public function: its columns, their exact types, and what each one means."""
+
+from typing import Annotated
+
+import pandera.polars as pa
+import polars as pl
+
+from schemas.events import USER_ID
+from schemas.frames import StrictFrame
+
+KINDS = (
+    "game",
+    "mod",
+    "dlc",
+    "demo",
+    "soundtrack",
+    "tool",
+    "software",
+    "video",
+    "series",
+    "hardware",
+    "multiplayer_component",
+    "bonus_content",
+    "beta",
+)
+
+ENRICHED_KINDS = ("game", "mod")
+"""The kinds that are looked up on IGDB; every other one is filtered."""
+
+MATCH_STATUSES = ("PENDING", "UNMATCHED", "MATCHED", "IGNORED")
+
+MATCH_REASONS = (
+    "override",
+    "external_game",
+    "ambiguous",
+    "not_found",
+    "igdb_incomplete",
+    "filtered",
+    "igdb_unavailable",
+)
+
+GENRE = pl.Struct({"id": pl.Int32, "name": pl.String, "slug": pl.String, "checksum": pl.String})
+
+PLATFORM = pl.Struct(
+    {
+        "id": pl.Int32,
+        "name": pl.String,
+        "slug": pl.String,
+        "abbreviation": pl.String,
+        "alternative_name": pl.String,
+        "generation": pl.Int32,
+        "platform_family": pl.Int32,
+        "platform_type": pl.Int32,
+        "checksum": pl.String,
+    }
+)
+
+Time = Annotated[pl.Datetime, "ms", "UTC"]
+Kind = Annotated[pl.Enum, KINDS]
+MatchStatus = Annotated[pl.Enum, MATCH_STATUSES]
+MatchReason = Annotated[pl.Enum, MATCH_REASONS]
+
+
+class RawLibrary(StrictFrame):
+    """One row per app Steam says the user owns, in Steam's own names (IPlayerService/GetOwnedGames)."""
+
+    user_id: str = pa.Field(str_matches=USER_ID, description="SavePoint's id of the owner")
+    steam_id64: str = pa.Field(str_matches=r"^[0-9]{17}$", description="The owner's SteamID64")
+    appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
+    name: str = pa.Field(nullable=True, description="The app's name; null when Steam gives none")
+    playtime_forever: pl.Int32 = pa.Field(description="Minutes played; 0 also when the owner hides playtimes")
+    playtime_2weeks: pl.Int32 = pa.Field(nullable=True, description="Minutes played in the last two weeks")
+    playtime_windows_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on Windows")
+    playtime_mac_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on macOS")
+    playtime_linux_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on Linux")
+    playtime_deck_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on a Steam Deck")
+    rtime_last_played: Time = pa.Field(nullable=True, description="Last play, UTC; null when never or before 2004")
+    img_icon_url: str = pa.Field(nullable=True, description="Hash of the app's icon, not a URL")
+
+    @pa.check("^(name|img_icon_url|kind_reason|igdb_(name|slug|summary|cover_url))$", regex=True)
+    @classmethod
+    def holds_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
+        """PostgreSQL's text cannot hold U+0000."""
+        return column.lazyframe.select(~pl.col(column.key).str.contains("\0", literal=True))
+
+
+class ClassifiedLibrary(RawLibrary):
+    """The raw library, and what each app is."""
+
+    kind: Kind = pa.Field(description="What the app is; only game and mod are looked up on IGDB")
+    kind_reason: str = pa.Field(description="What decided the kind: override, store:<type>, name:<rule> or default")
+
+
+class MatchedLibrary(ClassifiedLibrary):
+    """The classified library, and which IGDB game each app is, and why: all but the game's lists."""
+
+    match_status: MatchStatus = pa.Field(description="MATCHED, UNMATCHED, IGNORED (filtered) or PENDING (ask again)")
+    match_reason: MatchReason = pa.Field(
+        description="Why: override, external_game, ambiguous, not_found, igdb_incomplete, filtered or igdb_unavailable"
+    )
+    igdb_id: pl.Int32 = pa.Field(nullable=True, ge=1, description="IGDB's id of the game")
+    igdb_name: str = pa.Field(nullable=True, description="IGDB's name of the game")
+    igdb_slug: str = pa.Field(nullable=True, description="IGDB's slug of the game")
+    igdb_summary: str = pa.Field(nullable=True, description="IGDB's summary of the game")
+    igdb_first_release_date: Time = pa.Field(nullable=True, description="First release, UTC")
+    igdb_cover_url: str = pa.Field(nullable=True, description="URL of the cover, 264 x 374 pixels")
+    igdb_game_type: pl.Int32 = pa.Field(nullable=True, description="IGDB's game_type: 0 main game, 1 DLC, 8 remake, …")
+
+
+class EnrichedLibrary(MatchedLibrary):
+    """The matched library, and the game's lists as the CSV holds them."""
+
+    igdb_genres: str = pa.Field(nullable=True, description="JSON array of {id, name, slug, checksum}")
+    igdb_platforms: str = pa.Field(
+        nullable=True,
+        description="JSON array of {id, name, slug, abbreviation, alternative_name, generation, platform_family, "
+        "platform_type, checksum}",
+    )
+    igdb_candidates: str = pa.Field(nullable=True, description="JSON array of IGDB ids, when the match is ambiguous")
+
+    @pa.check("igdb_genres", "igdb_platforms")
+    @classmethod
+    def escapes_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
+        """In JSON, U+0000 is also written with six characters, after an even number of backslashes."""
+        return column.lazyframe.select(~pl.col(column.key).str.contains(r"\x00|(^|[^\\])(\\\\)*\\u0000"))
+
+
+class DecodedLibrary(MatchedLibrary):
+    """The matched library, and the game's lists as lists: an enriched CSV as people analyse it."""
+
+    igdb_genres: Annotated[pl.List, GENRE] = pa.Field(nullable=True, description="The game's genres")
+    igdb_platforms: Annotated[pl.List, PLATFORM] = pa.Field(nullable=True, description="The game's platforms")
+    igdb_candidates: Annotated[pl.List, pl.Int32] = pa.Field(
+        nullable=True, description="IGDB's ids of the games it may be, when the match is ambiguous"
+    )
