@@ -8,7 +8,7 @@ from handlers import igdb_enrichment
 def handler(event: object, context: object) -> dict[str, Any]:
     """Four requests a second belong to the account, so what asks IGDB is one function that runs once at a time."""
     if isinstance(event, dict) and "step" in event:
-        from handlers import backfill  # noqa: PLC0415 - not needed, and not waited for, where an import is enriched
+        from handlers import backfill
 
         return backfill.handler(event, context)
     return igdb_enrichment.handler(event, context)

@@ -13,7 +13,7 @@ else:
 
     def __getattr__(name: str) -> object:
         if name in __all__:
-            from pipeline import api  # noqa: PLC0415 - polars and all, only for who asks
+            from pipeline import api
 
             return getattr(api, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -96,8 +96,8 @@ def open_catalogue(settings: Settings, place: Store | None = None) -> CatalogueF
 
 def open_database(settings: Settings) -> "Database":
     """SavePoint's database; nothing is opened yet."""
-    from pipeline.database.connection import Limits  # noqa: PLC0415 - a stage imports only what it needs
-    from pipeline.database.database import Database  # noqa: PLC0415 - a stage imports only what it needs
+    from pipeline.database.connection import Limits
+    from pipeline.database.database import Database
 
     settings.require("database_url")
     patience = _patience(settings)
@@ -111,14 +111,14 @@ def open_database(settings: Settings) -> "Database":
 
 async def steam_time(settings: Settings) -> datetime | None:
     """What time it is at Steam; see `http.fetch_time`."""
-    from pipeline.apis.http import fetch_time  # noqa: PLC0415 - a stage imports only what it needs
+    from pipeline.apis.http import fetch_time
 
     return await fetch_time(settings.steam_api_url, "steam_unavailable", _patience(settings))
 
 
 def open_steam(settings: Settings) -> "Steam":
     """Steam, to be asked on behalf of the configured key, no faster than the settings say."""
-    from pipeline.apis.steam import Steam  # noqa: PLC0415 - a stage imports only what it needs
+    from pipeline.apis.steam import Steam
 
     settings.require("steam_api_key")
     patience = _patience(settings, STEAM_RETRY_SECONDS)
@@ -127,7 +127,7 @@ def open_steam(settings: Settings) -> "Steam":
 
 
 def _steam_store(settings: Settings, deadline: float | None = None) -> "SteamStore":
-    from pipeline.apis.steam_store import SteamStore  # noqa: PLC0415 - a stage imports only what it needs
+    from pipeline.apis.steam_store import SteamStore
 
     patience = _patience(settings)
     patience = replace(patience, attempts=min(patience.attempts, STORE_ATTEMPTS), deadline=deadline)
@@ -140,7 +140,7 @@ def _lifetimes(settings: Settings) -> Lifetimes:
 
 def open_igdb(settings: Settings, deadline: float | None = None) -> "Igdb":
     """IGDB, to be asked on behalf of the configured Twitch application; until a time of `time.monotonic`, if given."""
-    from pipeline.apis.igdb import Igdb  # noqa: PLC0415 - a stage imports only what it needs
+    from pipeline.apis.igdb import Igdb
 
     client_id, client_secret = secret(settings, "igdb_client_id"), secret(settings, "igdb_client_secret")
     return Igdb(
@@ -189,7 +189,7 @@ def memory(_place: str) -> Memory:
 @cache
 def rhythm(_client_id: str) -> Rhythm:
     """One pace for all clients of a process: the four requests a second belong to the account."""
-    from pipeline.apis.igdb import SECONDS_PER_REQUEST  # noqa: PLC0415 - a stage imports only what it needs
+    from pipeline.apis.igdb import SECONDS_PER_REQUEST
 
     return Rhythm(SECONDS_PER_REQUEST)
 
@@ -197,7 +197,7 @@ def rhythm(_client_id: str) -> Rhythm:
 @cache
 def token(_client_id: str, _secret_sha256: str, _token_url: str) -> "Token":
     """One token for all clients of a process: Twitch keeps 25 alive an application, a warm Lambda needs one."""
-    from pipeline.apis.igdb import Token  # noqa: PLC0415 - a stage imports only what it needs
+    from pipeline.apis.igdb import Token
 
     return Token()
 

@@ -25,7 +25,7 @@ def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Se
         yield settings
         return
     with _extra():
-        from pipeline.sandbox.embedded import embedded_database  # noqa: PLC0415 - an extra, not installed everywhere
+        from pipeline.sandbox.embedded import embedded_database
     with ExitStack() as stack:
         with _usable(_data(settings)):
             url = stack.enter_context(embedded_database(_data(settings) / "postgres"))
@@ -38,7 +38,7 @@ def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Se
 def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
     """Make SavePoint's tables of a generation, 2025 or 2026, where there are none; whether it did."""
     with _extra():
-        from pipeline.sandbox.embedded import create_tables, serve_postgres  # noqa: PLC0415 - an extra
+        from pipeline.sandbox.embedded import create_tables, serve_postgres
     if settings.has("database_url"):
         clients.open_database(settings).check()  # says what is wrong with the URL without quoting it
         return create_tables(clients.secret(settings, "database_url"), generation)
@@ -52,8 +52,8 @@ def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
 def with_sandbox(settings: Settings) -> Iterator[tuple[Settings, str]]:
     """Settings that lead to sandbox APIs and to a store and a database of the demo's own, and an account to import."""
     with _extra():
-        from pipeline.sandbox.server import Sandbox  # noqa: PLC0415 - an extra, not installed everywhere
-        from pipeline.sandbox.world import World  # noqa: PLC0415 - the same
+        from pipeline.sandbox.server import Sandbox
+        from pipeline.sandbox.world import World
     with Sandbox(World.recorded(), latency_seconds=DEMO_LATENCY_SECONDS) as sandbox:
         apis = {name.lower(): value for name, value in sandbox.environment.items()}
         own = {"store_url": str(DATA / "demo"), "log_level": settings.log_level}

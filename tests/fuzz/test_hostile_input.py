@@ -1,4 +1,4 @@
-"""Each kind of hostile input for a moment; `make fuzz` has a million."""
+"""Hostile input of each kind ends in a result or in an error of ours."""
 
 import contextlib
 from random import Random
