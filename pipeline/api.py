@@ -22,9 +22,9 @@ from pipeline.clients import with_default_store
 from pipeline.errors import Failed
 from pipeline.frames.catalogue import decode
 from pipeline.settings import Settings
-from pipeline.storage.checkpoints import read_copy, read_manifest
-from pipeline.storage.csv import as_written
-from pipeline.storage.keys import BACKFILLS, Checkpoint, backfill_key, described, planned
+from pipeline.storage.checkpoints import read_csv, read_manifest
+from pipeline.storage.csv import unescape_formulas
+from pipeline.storage.keys import BACKFILLS, Checkpoint, backfill_key, parse_manifest_key, parse_plan_key
 from pipeline.storage.store import Store
 from schemas.backfill import STATUS_COUNTS, Outcomes, PlanRecord, Report, ShardRecord, StepEfforts, StepRecord
 from schemas.events import KEY_TIME, SHARD_STEPS
@@ -175,9 +175,9 @@ def read_at(settings: Settings, location: str, model: type[pa.DataFrameModel], *
         bucket, _, key = location.removeprefix("s3://").partition("/")
         if not (location.startswith("s3://") and bucket and key):
             raise Failed("location_refused", f"{location!r} is neither a path nor s3://bucket/key.")
-        return read_copy(clients.open_store_at(settings, f"s3://{bucket}"), key, model, trust=trust)
+        return read_csv(clients.open_store_at(settings, f"s3://{bucket}"), key, model, trust=trust)
     path = Path(os.path.realpath(Path(location).expanduser()))
-    return read_copy(clients.open_store_at(settings, str(path.parent)), path.name, model, trust=trust)
+    return read_csv(clients.open_store_at(settings, str(path.parent)), path.name, model, trust=trust)
 
 
 def list_runs(store_url: str | None = None) -> pl.DataFrame:
@@ -214,7 +214,7 @@ def backfill_in(store: Store, run_id: str) -> Backfill:
             "checkpoint_invalid",
             f"The backfill {run_id} has no report yet. Wait for it, or run `steam-import backfill --resume {run_id}`.",
         )
-    outcomes = as_written(read_copy(store, backfill_key(run_id, OUTCOMES_CSV), Outcomes))
+    outcomes = unescape_formulas(read_csv(store, backfill_key(run_id, OUTCOMES_CSV), Outcomes))
     done = [record for records in map_concurrently(_records, shards_of(store, plan)) for record in records]
     look_up = find_look_up(store, plan)
     return Backfill(outcomes, efforts([*([look_up] if look_up else []), *done]))
@@ -226,13 +226,13 @@ def runs_in(store: Store, limit: int | None = None) -> pl.DataFrame:
 
 
 def _imports_in(store: Store, limit: int | None) -> pl.DataFrame:
-    checkpoints = [found for key in store.list("imports/") if (found := described(key))]
+    checkpoints = [found for key in store.list("imports/") if (found := parse_manifest_key(key))]
     newest = set(sorted({_run(found) for found in checkpoints}, reverse=True)[:limit])
     return imports(_made(store, [found for found in checkpoints if _run(found) in newest]))
 
 
 def _backfills_in(store: Store, limit: int | None) -> pl.DataFrame:
-    run_ids = [run_id for key in store.list(BACKFILLS) if (run_id := planned(key))]
+    run_ids = [run_id for key in store.list(BACKFILLS) if (run_id := parse_plan_key(key))]
     plans = [plan for plan in map_concurrently(partial(_read, store, find_plan), run_ids) if plan]
     newest = sorted(plans, key=lambda plan: plan.created_at, reverse=True)[:limit]
     reports = map_concurrently(partial(_read, store, read_report), [plan.run_id for plan in newest])

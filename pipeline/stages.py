@@ -32,7 +32,7 @@ from pipeline.frames.staging import stage
 from pipeline.settings import Settings
 from pipeline.steam_id import Vanity, parse_steam_id
 from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
-from pipeline.storage.keys import Checkpoint, checkpoint, raw_checkpoint
+from pipeline.storage.keys import Checkpoint, parse_checkpoint_key, raw_checkpoint
 from pipeline.storage.store import Store
 from schemas.events import (
     DryRun,
@@ -191,11 +191,11 @@ def load(  # noqa: PLR0913 - what to load, where, and how
 
 
 def _raw(store: Store, event: EnrichEvent) -> Checkpoint:
-    return checkpoint(store.key_of(event.s3_location), "raw", event.user_id)
+    return parse_checkpoint_key(store.key_of(event.s3_location), "raw", event.user_id)
 
 
 def _enriched(store: Store, event: LoadEvent) -> Checkpoint:
-    return checkpoint(store.key_of(event.s3_enriched_location), "enriched", event.user_id)
+    return parse_checkpoint_key(store.key_of(event.s3_enriched_location), "enriched", event.user_id)
 
 
 async def _nothing_shown(steam: "Steam", steam_id64: str) -> Failed:

@@ -23,7 +23,7 @@ from pipeline.sandbox.faults import Fault, Kind
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings
-from pipeline.storage.keys import SEEN
+from pipeline.storage.keys import LAST_LOADED
 from tests.canary_places import FORMS, PASTED, run_everywhere
 from tests.lambda_fixtures import ACCOUNT, NOWHERE, USER, set_only, small_world
 from tests.stores import BUCKET, local_s3
@@ -253,7 +253,7 @@ def _with_backfills(run: Run, bad_urls: Sequence[str]) -> None:
         for run_id in (f"command-{number}", f"event-{number}"):
             # Or nobody would be asked, and nothing loaded.
             shutil.rmtree("data/catalogue", ignore_errors=True)
-            Path("data", SEEN).unlink(missing_ok=True)
+            Path("data", LAST_LOADED).unlink(missing_ok=True)
             before = ("plan", "fetch", "catalogue", "enrich")
             for good in before[: before.index(step)] if step in before else before:
                 run.event(igdb.handler, plan | {"step": good, "run_id": run_id, "shard": 0}, STORE_URL="data")

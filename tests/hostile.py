@@ -33,7 +33,7 @@ from pipeline.review.sheet import export
 from pipeline.stages import parse_event
 from pipeline.steam_id import parse_steam_id
 from pipeline.storage.checkpoints import read_checkpoint
-from pipeline.storage.keys import checkpoint, raw_checkpoint
+from pipeline.storage.keys import parse_checkpoint_key, raw_checkpoint
 from pipeline.storage.s3 import S3Store
 from pipeline.storage.store import DirectoryStore
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent, StageEvent
@@ -137,7 +137,7 @@ def _location(location: str) -> None:
     """Whatever is accepted is one of user-1's own, in the store."""
     for store in (DirectoryStore(Path("/data/store")), S3Store(None, "bucket", "of")):  # type: ignore[arg-type]
         try:
-            found = checkpoint(store.key_of(location), "raw", "user-1")
+            found = parse_checkpoint_key(store.key_of(location), "raw", "user-1")
         except PipelineError:
             continue
         assert found.key == store.key_of(location)

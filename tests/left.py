@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from pipeline.catalogue.files import CatalogueFiles
-from pipeline.storage.keys import SEEN, backfill_key
+from pipeline.storage.keys import LAST_LOADED, backfill_key
 from pipeline.storage.store import Store
 from tests.database.interrupted import CONTENT, rows
 
@@ -46,7 +46,7 @@ def _outcomes(place: Store, run_id: str) -> dict[str, object]:
     return {
         "report": {name: report[name] for name in OF_REPORT},
         "outcomes": _body(place, backfill_key(run_id, "outcomes.csv")),
-        "seen": pl.read_parquet(_body(place, SEEN)).drop("seen_at").rows(),
+        "seen": pl.read_parquet(_body(place, LAST_LOADED)).drop("seen_at").rows(),
     }
 
 

@@ -18,7 +18,7 @@ from pipeline.errors import Failed, Refused, Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from pipeline.storage.keys import SEEN, backfill_key
+from pipeline.storage.keys import LAST_LOADED, backfill_key
 from schemas.events import SHARD_STEPS, ShardStep
 from tests.backfills import Operator, crowd, fetcher, imported, listed, operator, without_effort
 from tests.database_fixtures import NewDatabase, execute, rows_of
@@ -113,7 +113,7 @@ def test_shards_load_what_imports_one_by_one_would_and_ask_once_about_each_app(
     assert len(sandbox.asked("steam")) == USERS
     left = [name for name in names("directory", tmp_path) if not name.endswith(".lock")]
     assert len([name for name in left if "/shards/" in name]) == 2 * (1 + 2 + 2 + 1)
-    assert {SEEN, backfill_key(report.run_id, "report.json")} <= set(left)
+    assert {LAST_LOADED, backfill_key(report.run_id, "report.json")} <= set(left)
 
 
 def test_the_same_list_again_loads_only_what_changed(
@@ -155,7 +155,7 @@ def test_a_report_that_is_written_again_takes_back_nothing_that_was_loaded_since
     old = read_seen(here.store).with_columns(seen_at=pl.lit("2026-01-01T00:00:00Z"))
     later = old.with_columns(seen_digest=pl.lit("of another list"), seen_at=pl.lit("2999-01-01T00:00:00Z"))
     for seen, digest in ((old, old["seen_digest"].item()), (later, "of another list")):
-        seen.write_parquet(here.store.locate(SEEN))
+        seen.write_parquet(here.store.locate(LAST_LOADED))
         plan = find_plan(here.store, first.run_id)
         assert plan is not None
         write_report(here.store, plan)
@@ -173,7 +173,7 @@ def test_a_report_that_is_written_again_takes_back_nothing_that_was_loaded_since
 def test_where_it_cannot_be_read_what_was_loaded_all_users_are_loaded_again(
     fetching: Operator, tmp_path: Path, body: bytes | None
 ) -> None:
-    place = tmp_path / SEEN
+    place = tmp_path / LAST_LOADED
     place.parent.mkdir()
     if body is None:
         pl.DataFrame({"user_id": ["user-0"], "digest": ["1-2"]}).write_parquet(place)

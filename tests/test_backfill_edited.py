@@ -18,7 +18,7 @@ from pipeline.backfill.replay import reset_for_replay
 from pipeline.backfill.report import read_report, write_report
 from pipeline.backfill.steps import find_look_up
 from pipeline.errors import Failed, Refused
-from pipeline.storage.keys import SEEN, Shard
+from pipeline.storage.keys import LAST_LOADED, Shard
 from pipeline.storage.versioned import version_of
 from schemas.backfill import PlanRecord
 from schemas.events import MOST_SHARDS
@@ -169,17 +169,17 @@ def test_an_edited_manifest_makes_nobody_forget_what_was_loaded(store: Memory) -
 
 def test_what_was_loaded_is_remembered_with_its_version(store: Memory) -> None:
     seen = read_seen(store)
-    assert version_of(store.objects[SEEN]) == "1"
+    assert version_of(store.objects[LAST_LOADED]) == "1"
     for version in (None, "2"):
         body = BytesIO()
         seen.write_parquet(body, metadata={"schema_version": version} if version else None)
-        store.write(SEEN, body.getvalue())
+        store.write(LAST_LOADED, body.getvalue())
         if version is None:
             assert read_seen(store).equals(seen)
     for use in (lambda: read_seen(store), lambda: write_report(store, plan_of_run(store))):
         with pytest.raises(Failed, match=r"seen\.parquet has schema version 2, and this program reads 1\. Use .*"):
             use()
-    assert version_of(store.objects[SEEN]) == "2"
+    assert version_of(store.objects[LAST_LOADED]) == "2"
 
 
 def test_a_shard_whose_users_are_lost_does_not_stop_the_look_up() -> None:

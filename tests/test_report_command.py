@@ -11,7 +11,7 @@ import structlog
 
 from pipeline.cli import main
 from pipeline.storage.checkpoints import Provenance, write_checkpoint
-from pipeline.storage.keys import checkpoint
+from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore
 from schemas.frames import TIME_FORMAT
 from tests.lambda_fixtures import set_only
@@ -47,7 +47,7 @@ def report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captu
     monkeypatch.chdir(tmp_path)
     rows = library(app(1, name="Nobody Knows Me"), matched(2, 72))
     making = Provenance("run-1", datetime(2026, 11, 23, tzinfo=UTC), 0, {})
-    write_checkpoint(DirectoryStore(Path("data")), checkpoint(KEY, "enriched"), rows, rows.clear(), making)
+    write_checkpoint(DirectoryStore(Path("data")), parse_checkpoint_key(KEY, "enriched"), rows, rows.clear(), making)
     rows.write_csv(COPY, datetime_format=TIME_FORMAT)
     yield run
     structlog.reset_defaults()

@@ -23,8 +23,8 @@ from pipeline.review.decisions import Decided, decide
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
-from pipeline.storage.csv import records
-from pipeline.storage.keys import checkpoint, raw_checkpoint
+from pipeline.storage.csv import parse_records
+from pipeline.storage.keys import parse_checkpoint_key, raw_checkpoint
 from pipeline.storage.store import DirectoryStore, Store
 from schemas.library import EnrichedLibrary
 from tests.database_fixtures import NewDatabase, fetch
@@ -95,7 +95,7 @@ def exported(steam_import: SteamImport, enriched: str, *arguments: str) -> dict[
 
 
 def sheet() -> dict[int, dict[str, str]]:
-    return {int(record.cells["appid"]): dict(record.cells) for record in records(SHEET.read_bytes())}
+    return {int(record.cells["appid"]): dict(record.cells) for record in parse_records(SHEET.read_bytes())}
 
 
 def fill_in(separator: str = ",", **cells: dict[int, str]) -> None:
@@ -114,7 +114,7 @@ def fill_in(separator: str = ",", **cells: dict[int, str]) -> None:
 
 def verdicts(enriched: str) -> dict[int, tuple[Any, ...]]:
     store = DirectoryStore(Path("data"))
-    rows = read_checkpoint(store, checkpoint(store.key_of(enriched), "enriched"), EnrichedLibrary).rows
+    rows = read_checkpoint(store, parse_checkpoint_key(store.key_of(enriched), "enriched"), EnrichedLibrary).rows
     chosen = rows.select("appid", "match_status", "match_reason", "igdb_id").rows()
     return {appid: tuple(verdict) for appid, *verdict in chosen}
 

@@ -19,8 +19,8 @@ from pipeline.backfill.shards import ShardFiles, map_concurrently, read_record, 
 from pipeline.errors import Failed, Refused
 from pipeline.steam_id import Vanity, parse_steam_id
 from pipeline.storage.checkpoints import to_csv
-from pipeline.storage.csv import columns, records, spreadsheet, whole_number
-from pipeline.storage.keys import PLAN, SEEN, Shard, backfill_key
+from pipeline.storage.csv import parse_header, parse_records, strip_decimals, to_spreadsheet
+from pipeline.storage.keys import LAST_LOADED, PLAN, Shard, backfill_key
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import UNREADABLE, check_version, read_parquet, version_of
 from schemas.backfill import LastLoaded, ListedUsers, PlanRecord, RefusedUsers, Report
@@ -101,14 +101,14 @@ def estimate(users: int, known_apps: int, steam_requests_per_second: float) -> E
 
 def _lines(body: bytes) -> pl.DataFrame:
     parsed: dict[str, list[Any]] = {name: [] for name in _PARSED}
-    for line, cells, fault in records(body):
+    for line, cells, fault in parse_records(body):
         steam_id64 = cells.get("steam_id64", "").strip()
         values = (line, cells.get("user_id", "").strip(), steam_id64, fault or None, *_account(steam_id64))
         for column, value in zip(parsed.values(), values, strict=True):
             column.append(value)
     if not parsed["line"]:
         raise Refused("bad_event", "The list holds no users. Give a CSV with the columns user_id and steam_id64.")
-    header = columns(body)
+    header = parse_header(body)
     if lacking := [name for name in COLUMNS if name not in header]:
         raise Refused("bad_event", f"The list lacks the column {' and '.join(lacking)}; its first line names them.")
     return pl.DataFrame(parsed, schema=_PARSED)
@@ -217,7 +217,7 @@ def make_plan(store: Store, source: str, draft: Draft) -> PlanRecord:
         pass
     numbers = [{"shard": number} for number in range(plan.shards)]
     store.write(backfill_key(plan.run_id, SHARDS), json.dumps(numbers).encode())
-    store.write(backfill_key(plan.run_id, REFUSED), spreadsheet(draft.refused))
+    store.write(backfill_key(plan.run_id, REFUSED), to_spreadsheet(draft.refused))
     write_record(store, backfill_key(plan.run_id, PLAN), plan)
     return plan
 
@@ -259,14 +259,14 @@ def read_seen(store: Store) -> pl.DataFrame:
     Raises:
         Failed: `checkpoint_invalid`, for a file of another schema version.
     """
-    body = store.read(SEEN)
+    body = store.read(LAST_LOADED)
     if body is None:
         return no_seen()
     try:
-        check_version(version_of(body) or 1, SEEN, REMEDY_OF_SEEN)
+        check_version(version_of(body) or 1, LAST_LOADED, REMEDY_OF_SEEN)
         return read_parquet(body, LastLoaded)
     except UNREADABLE as error:
-        log.warning("all users are loaded again", key=SEEN, fault=type(error).__name__)
+        log.warning("all users are loaded again", key=LAST_LOADED, fault=type(error).__name__)
         return no_seen()
 
 
@@ -280,10 +280,12 @@ def read_refused(store: Store, plan: PlanRecord) -> pl.DataFrame:
     key = backfill_key(plan.run_id, REFUSED)
     schema = dict.fromkeys(RefusedUsers.to_schema().columns, pl.String)
     try:
-        cells = [record.cells for record in records(store.read(key) or b"")]
+        cells = [record.cells for record in parse_records(store.read(key) or b"")]
     except Failed as error:
         raise _edited(key, error.message) from None
-    lines = [{name: line.get(name) for name in schema} | {"line": whole_number(line.get("line", ""))} for line in cells]
+    lines = [
+        {name: line.get(name) for name in schema} | {"line": strip_decimals(line.get("line", ""))} for line in cells
+    ]
     rows, failures = check(pl.DataFrame(lines, schema=schema), RefusedUsers)
     if failures.height:
         index, failed = failures.row(0)

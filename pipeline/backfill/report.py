@@ -11,8 +11,8 @@ from pipeline.backfill.plan import REPORT, read_refused, read_seen, shards_of
 from pipeline.backfill.shards import ShardFiles, map_concurrently, read_record, write_record
 from pipeline.backfill.steps import CATALOGUE, find_look_up
 from pipeline.errors import Failed, Retryable
-from pipeline.storage.csv import defused, spreadsheet
-from pipeline.storage.keys import SEEN, backfill_key
+from pipeline.storage.csv import escape_formulas, to_spreadsheet
+from pipeline.storage.keys import LAST_LOADED, backfill_key
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import to_parquet
 from schemas.backfill import OUTCOMES, STATUS_COUNTS, Effort, PlanRecord, Report, ShardRecord, StepRecord
@@ -57,9 +57,8 @@ def write_report(store: Store, plan: PlanRecord) -> Report:
     for shard in map_concurrently(_read, shards_of(store, plan)):
         _add(found, shard)
     outcomes = pl.concat([*found.outcomes, refused])
-    store.write(
-        backfill_key(plan.run_id, OUTCOMES_CSV), defused(outcomes.cast({"outcome": pl.String})).write_csv().encode()
-    )
+    escaped = escape_formulas(outcomes.cast({"outcome": pl.String}))
+    store.write(backfill_key(plan.run_id, OUTCOMES_CSV), escaped.write_csv().encode())
     _write_rejected(store, plan, found.rejected)
     _remember_seen(store, found.seen)
     report = _report(store, plan, found, outcomes)
@@ -194,7 +193,7 @@ def _write_rejected(store: Store, plan: PlanRecord, rejected: Iterable[pl.DataFr
     key = backfill_key(plan.run_id, REJECTED)
     parts = list(rejected)
     if parts:
-        store.write(key, spreadsheet(pl.concat(parts, how="diagonal")))
+        store.write(key, to_spreadsheet(pl.concat(parts, how="diagonal")))
     else:
         store.delete(key)
 
@@ -204,12 +203,12 @@ def _remember_seen(store: Store, seen: Sequence[pl.DataFrame]) -> None:
     if not seen:
         return
     for _ in range(TRIES):
-        etag = store.list(SEEN).get(SEEN)
+        etag = store.list(LAST_LOADED).get(LAST_LOADED)
         latest_first = pl.concat([*seen, read_seen(store)]).sort("seen_at", descending=True, maintain_order=True)
         known = latest_first.unique("user_id", keep="first", maintain_order=True)
-        if store.replace(SEEN, to_parquet(known.sort("user_id")), etag):
+        if store.replace(LAST_LOADED, to_parquet(known.sort("user_id")), etag):
             return
-    raise Retryable("store_unavailable", f"{SEEN} is being rewritten by others all the time. Try again later.")
+    raise Retryable("store_unavailable", f"{LAST_LOADED} is being rewritten by others all the time. Try again later.")
 
 
 def read_report(store: Store, run_id: str) -> Report | None:

@@ -21,8 +21,8 @@ from pydantic import ValidationError
 from pipeline.apis.batching import batches
 from pipeline.backfill import outcomes as user_outcomes
 from pipeline.errors import Failed, PipelineError
-from pipeline.storage.checkpoints import check_owners, read_rows, to_csv
-from pipeline.storage.csv import as_written, defused
+from pipeline.storage.checkpoints import read_rows, require_owners, to_csv
+from pipeline.storage.csv import escape_formulas, unescape_formulas
 from pipeline.storage.keys import Shard
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import versioned
@@ -131,7 +131,7 @@ class ShardFiles:
         self.store.limits.check_header(file.key, body)
         try:
             rows = pl.read_csv(body, infer_schema=False)
-            rows = as_written(rows) if is_rejected else rows
+            rows = unescape_formulas(rows) if is_rejected else rows
             self._check_owners(rows, file.key)
             rows = rows.select(columns or pl.all())
         except pl.exceptions.PolarsError as error:
@@ -206,7 +206,7 @@ class ShardFiles:
         return read_record(self.store, self.shard.failure_key, Failure)
 
     def _write(self, step: ShardStep, rows: pl.DataFrame, *, is_rejected: bool = False) -> ShardFile:
-        body = to_csv(defused(rows) if is_rejected else rows)  # people open what was set aside in a spreadsheet
+        body = to_csv(escape_formulas(rows) if is_rejected else rows)  # people open what was set aside in a spreadsheet
         digest = sha256(body).hexdigest()
         key = self.shard.csv_key(step, digest, is_rejected=is_rejected)
         self.store.write(key, body)
@@ -230,7 +230,7 @@ class ShardFiles:
         return body
 
     def _check_owners(self, rows: pl.DataFrame, key: str) -> None:
-        check_owners(rows, key, self.users()["user_id"].to_list())
+        require_owners(rows, key, self.users()["user_id"].to_list())
 
     def _users_body(self) -> bytes:
         body = self._read(self.shard.users_key)

@@ -31,7 +31,7 @@ from pipeline.cli.options import DATABASE, IGDB, STEAM, TIMEOUTS, Command, json_
 from pipeline.cli.output import balance, console, echo, planned, progress_bars
 from pipeline.errors import Failed, PipelineError, Retryable
 from pipeline.settings import Settings
-from pipeline.storage.csv import read_csv_file
+from pipeline.storage.csv import read_local_file
 from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import PlanRecord, Report
@@ -142,7 +142,7 @@ def _read(place: Store, users_csv: str) -> bytes:
     """The list, from a file of this machine or from the store."""
     if "://" in users_csv:
         return read_list(place, users_csv)
-    return read_csv_file(Path(users_csv), place.limits)
+    return read_local_file(Path(users_csv), place.limits)
 
 
 def _users_of(place: Store, plan: PlanRecord) -> list[str]:

@@ -48,7 +48,7 @@ from pipeline.errors import PipelineError, Retryable
 from pipeline.settings import Settings
 from pipeline.stages import parse_event
 from pipeline.storage.checkpoints import read_checkpoint
-from pipeline.storage.keys import CsvStage, checkpoint
+from pipeline.storage.keys import CsvStage, parse_checkpoint_key
 from schemas.events import (
     KEY_TIME,
     EnrichEvent,
@@ -167,7 +167,7 @@ def _tell(settings: Settings, report: ImportReport) -> None:
     if report.load:
         _tell_changes(report.load)
     store = clients.open_store(settings)
-    enriched = read_checkpoint(store, checkpoint(store.key_of(where), "enriched"), EnrichedLibrary).rows
+    enriched = read_checkpoint(store, parse_checkpoint_key(store.key_of(where), "enriched"), EnrichedLibrary).rows
     out.print(not_matched(enriched), markup=False, highlight=False)
     out.print(files(report), markup=False, highlight=False, soft_wrap=True)
 
@@ -287,7 +287,7 @@ def _interrupt(*_: object) -> None:
 def owner_of(settings: Settings, location: str, stage: CsvStage) -> tuple[str, str]:
     """The location as an absolute one, and the user it belongs to."""
     location = absolute(location)
-    return location, checkpoint(clients.open_store(settings).key_of(location), stage).user_id
+    return location, parse_checkpoint_key(clients.open_store(settings).key_of(location), stage).user_id
 
 
 def event_of(event_type: type[Event], **fields: str | None) -> Event:

@@ -14,7 +14,7 @@ from pipeline.errors import Failed, PipelineError
 from pipeline.report.page import html_report
 from pipeline.settings import Settings
 from pipeline.storage.checkpoints import read_checkpoint
-from pipeline.storage.keys import checkpoint
+from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore
 from schemas.library import EnrichedLibrary
 
@@ -78,7 +78,7 @@ def _read(settings: Settings, enriched_csv: str, *, trust: bool) -> tuple[pl.Dat
     """The rows, and the CSV's key in the store or the name of a copy: a page that is passed on names no folder."""
     store = clients.open_store(settings)
     try:
-        source = checkpoint(store.key_of(absolute(enriched_csv)), "enriched")
+        source = parse_checkpoint_key(store.key_of(absolute(enriched_csv)), "enriched")
     except Failed:
         if "://" in enriched_csv:
             raise

@@ -18,7 +18,7 @@ from pipeline.review.decisions import Decided, decide
 from pipeline.review.sheet import Export
 from pipeline.review.sheet import export as export_sheet
 from pipeline.settings import Settings
-from pipeline.storage.csv import read_csv_file
+from pipeline.storage.csv import read_local_file
 from pipeline.storage.keys import Checkpoint
 from pipeline.storage.store import Store
 from schemas.events import EnrichEvent, LoadEvent
@@ -71,7 +71,7 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
     """
     settings.require(*clients.NEEDED_BY_ENRICH)
     store = clients.open_store(settings)
-    body = read_csv_file(file, store.limits)
+    body = read_local_file(file, store.limits)
     decided = decide(store, body, None if location is None else absolute(location), trust=trust)
     for fault in decided.faults[:FAULTS_TOLD]:
         echo_always(f"{file.name}, line {fault.line} is skipped: {fault.why}", err=True)

@@ -17,8 +17,8 @@ from pipeline.review.sheet import (
     TRIES,
 )
 from pipeline.storage.checkpoints import read_checkpoint
-from pipeline.storage.csv import Record, columns, records, whole_number
-from pipeline.storage.keys import Checkpoint, checkpoint
+from pipeline.storage.csv import CsvRecord, parse_header, parse_records, strip_decimals
+from pipeline.storage.keys import Checkpoint, parse_checkpoint_key
 from pipeline.storage.store import Store
 from schemas.catalogue import HEADER
 from schemas.library import RawLibrary
@@ -42,7 +42,7 @@ def decisions(body: bytes) -> tuple[list[Decision], list[Fault]]:
     made: dict[tuple[int, str], Decision] = {}
     standing: dict[int, list[Decision]] = defaultdict(list)
     faults: list[Fault] = []
-    for record in records(body):
+    for record in parse_records(body):
         try:
             decision = _decision(record)
         except ValueError as error:
@@ -56,7 +56,7 @@ def decisions(body: bytes) -> tuple[list[Decision], list[Fault]]:
 
 def lacking(body: bytes) -> list[str]:
     """The columns that an edited file must have and does not: all of them, where it is no CSV."""
-    header = columns(body)
+    header = parse_header(body)
     return [name for name in HEADER if name not in header]
 
 
@@ -81,19 +81,19 @@ def merged(body: bytes | None, decisions: Sequence[Decision]) -> bytes:
     return bom + b"".join(kept + new)
 
 
-def _decision(record: Record) -> Decision | None:
+def _decision(record: CsvRecord) -> Decision | None:
     """What a record decides; None for nothing. Raises ValueError."""
     if record.fault:
         raise ValueError(record.fault)
     cells = {name: record.cells.get(name, "").strip() for name in (*HEADER, "checkpoint")}
-    action, igdb_id = cells["action"].casefold(), whole_number(cells["igdb_id"])
+    action, igdb_id = cells["action"].casefold(), strip_decimals(cells["igdb_id"])
     if not action and not igdb_id:
         return None
     if not action:
         raise ValueError("it has an igdb_id and no action: write match into it, or clear the igdb_id")
     return Decision.model_validate(
         {
-            "appid": whole_number(cells["appid"]),
+            "appid": strip_decimals(cells["appid"]),
             "action": action,
             "igdb_id": igdb_id,
             "note": " ".join(cells["note"].split()),
@@ -213,7 +213,7 @@ def _of_their_runs(
 
 def _raw(key: str) -> Checkpoint:
     """The raw CSV that a run began with, from the key of either of its CSVs; raises `location_refused`."""
-    named = checkpoint(key, "raw" if key.endswith("-raw.csv") else "enriched")
+    named = parse_checkpoint_key(key, "raw" if key.endswith("-raw.csv") else "enriched")
     return Checkpoint(named.user_id, named.stem, "raw")
 
 

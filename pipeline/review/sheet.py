@@ -14,8 +14,8 @@ from pipeline.catalogue.look_up import Progress, counting, no_progress, read_ove
 from pipeline.frames.classify import classify, looked_up
 from pipeline.review.candidates import candidates, found, wanted
 from pipeline.storage.checkpoints import read_checkpoint
-from pipeline.storage.csv import spreadsheet
-from pipeline.storage.keys import checkpoint
+from pipeline.storage.csv import to_spreadsheet
+from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import Store
 from schemas.catalogue import ACTIONS
 from schemas.frames import dtypes
@@ -118,7 +118,7 @@ async def export(
     Raises:
         Failed: `location_refused`, `checkpoint_invalid`.
     """
-    source = checkpoint(store.key_of(location), "enriched")
+    source = parse_checkpoint_key(store.key_of(location), "enriched")
     enriched = read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows
     overrides = read_overrides(store)
     games = unmatched(enriched)
@@ -128,7 +128,7 @@ async def export(
     searched = await _search(igdb, asked.filter(~pl.col("appid").is_in(list(listed.rows))), progress)
     likely = pl.concat([candidates(asked, found(listed.rows), least=0), candidates(asked, found(searched.rows))])
     return Export(
-        body=spreadsheet(review_sheet(games, released, likely, overrides, source.key)),
+        body=to_spreadsheet(review_sheet(games, released, likely, overrides, source.key)),
         unmatched=games.height,
         no_longer_filtered=released.height,
         with_candidates=likely["appid"].n_unique(),

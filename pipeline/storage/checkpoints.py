@@ -13,8 +13,8 @@ import structlog
 from pydantic import ValidationError
 
 from pipeline.errors import Failed
-from pipeline.storage.csv import CsvRecords, defused
-from pipeline.storage.keys import Checkpoint, described, manifest_key
+from pipeline.storage.csv import CsvRecords, escape_formulas
+from pipeline.storage.keys import Checkpoint, manifest_key, parse_manifest_key
 from pipeline.storage.store import DEFAULT_LIMITS, ReadLimits, Store
 from pipeline.storage.versioned import OtherVersion, versioned
 from schemas.frames import TIME_FORMAT, check
@@ -52,7 +52,7 @@ def read_checkpoint(
             user's.
     """
     read = _read(store, checkpoint.key, model, checkpoint.user_id, trust=trust)
-    check_owners(read.rows, checkpoint.key, [checkpoint.user_id])
+    require_owners(read.rows, checkpoint.key, [checkpoint.user_id])
     return read
 
 
@@ -68,7 +68,7 @@ def read_rows(
     return rows
 
 
-def check_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
+def require_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
     """Refuse rows of anybody but these users: `location_refused`."""
     strangers = rows.filter(~pl.col("user_id").is_in(users))
     if strangers.height:
@@ -79,7 +79,7 @@ def check_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
         )
 
 
-def read_copy(store: Store, key: str, model: type[pa.DataFrameModel], *, trust: bool = False) -> pl.DataFrame:
+def read_csv(store: Store, key: str, model: type[pa.DataFrameModel], *, trust: bool = False) -> pl.DataFrame:
     """The rows of a CSV of any name and any users, proven by the manifest beside it where there is one.
 
     Raises:
@@ -116,7 +116,7 @@ def write_checkpoint(
     store.delete(checkpoint.manifest_key)
     store.write(checkpoint.key, body)
     if rejected.height:
-        store.write(checkpoint.rejected_key, to_csv(defused(rejected)))  # people open it in a spreadsheet
+        store.write(checkpoint.rejected_key, to_csv(escape_formulas(rejected)))  # people open it in a spreadsheet
     else:
         store.delete(checkpoint.rejected_key)
     manifest = _describe(checkpoint, rows, body, making)
@@ -226,7 +226,7 @@ def _invalid(key: str, why: str) -> Failed:
 
 def _make_anew(store: Store, key: str) -> str:
     """The command that makes a CSV anew, where its name tells."""
-    made = described(manifest_key(key))
+    made = parse_manifest_key(manifest_key(key))
     if made is None:
         return "Make it anew with the stage that made it."
     if made.stage == "raw":

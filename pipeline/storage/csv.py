@@ -76,35 +76,35 @@ _ID = re.compile(r"\s*([0-9]+)(?:[.,]0{0,2})?\s*")
 """Three zeros may be thousands."""
 
 
-def spreadsheet(rows: pl.DataFrame) -> bytes:
+def to_spreadsheet(rows: pl.DataFrame) -> bytes:
     """The rows as a CSV in which no text is a formula; an apostrophe before it says that it is none."""
-    return (_BOM + defused(rows).write_csv()).encode()
+    return (_BOM + escape_formulas(rows).write_csv()).encode()
 
 
-def defused(rows: pl.DataFrame) -> pl.DataFrame:
+def escape_formulas(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows with an apostrophe before each text that is a formula, or would be one without its apostrophes."""
     text = pl.col(pl.String).str
     return rows.with_columns(text.replace(_BEGIN, "'$1").str.replace_all(_SPLIT, "$1'$2"))
 
 
-def as_written(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with each text as it was before it was defused."""
+def unescape_formulas(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with each text as it was before its formulas were escaped."""
     text = pl.col(pl.String).str
     return rows.with_columns(text.replace_all(_SPLIT_DEFUSED, "$1$2").str.replace(_BEGIN_DEFUSED, "$1"))
 
 
-def restored(cell: str) -> str:
-    """The text that was defused; a text that begins with apostrophes of its own keeps them."""
+def unescape_cell(cell: str) -> str:
+    """The text as it was before its formula was escaped; a text that begins with apostrophes of its own keeps them."""
     return re.sub(_BEGIN_DEFUSED, r"\1", re.sub(_SPLIT_DEFUSED, r"\1\2", cell))
 
 
-def whole_number(cell: str) -> str:
+def strip_decimals(cell: str) -> str:
     """An id as a spreadsheet may write it, 620.0 too, as digits; anything else stays as it is."""
     found = _ID.fullmatch(cell)
     return found[1] if found else cell.strip()
 
 
-class Record(NamedTuple):
+class CsvRecord(NamedTuple):
     """A record of a CSV: the line it begins on, its cells by their column, and what is wrong with it, if anything."""
 
     line: int
@@ -112,7 +112,7 @@ class Record(NamedTuple):
     fault: str = ""
 
 
-def records(body: bytes) -> Iterator[Record]:
+def parse_records(body: bytes) -> Iterator[CsvRecord]:
     """The records of a CSV that a spreadsheet has written, after its header; missing cells are blank.
 
     Raises:
@@ -120,7 +120,7 @@ def records(body: bytes) -> Iterator[Record]:
     """
     reader, header, fault = _opened(body)
     if fault:
-        yield Record(1, {}, fault)
+        yield CsvRecord(1, {}, fault)
         return
     blank = dict.fromkeys(header, "")
     while True:
@@ -130,13 +130,13 @@ def records(body: bytes) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Record(line, {}, str(error))
+            yield CsvRecord(line, {}, str(error))
             continue
         if any(cells):
             yield _record(line, header, cells, blank)
 
 
-def columns(body: bytes) -> Sequence[str]:
+def parse_header(body: bytes) -> Sequence[str]:
     """The columns of such a CSV, none where it is no CSV; raises as `records`."""
     return _opened(body)[1]
 
@@ -158,11 +158,11 @@ def _opened(body: bytes) -> tuple[CsvRecords, Sequence[str], str]:
     return reader, header, ""
 
 
-def _record(line: int, header: Sequence[str], cells: Sequence[str], blank: dict[str, str]) -> Record:
+def _record(line: int, header: Sequence[str], cells: Sequence[str], blank: dict[str, str]) -> CsvRecord:
     if any(cells[len(header) :]):
-        return Record(line, {}, f"it has {len(cells)} cells, not {len(header)}")
-    texts = dict(zip(header, map(restored, cells), strict=False))
-    return Record(line, ChainMap(texts, blank))
+        return CsvRecord(line, {}, f"it has {len(cells)} cells, not {len(header)}")
+    texts = dict(zip(header, map(unescape_cell, cells), strict=False))
+    return CsvRecord(line, ChainMap(texts, blank))
 
 
 def _decoded(body: bytes) -> str:
@@ -175,7 +175,7 @@ def _decoded(body: bytes) -> str:
         return body.decode("cp1252", errors="replace")
 
 
-def read_csv_file(path: Path, limits: ReadLimits) -> bytes:
+def read_local_file(path: Path, limits: ReadLimits) -> bytes:
     """The bytes of a CSV.
 
     Raises:

@@ -19,7 +19,7 @@ _CHECKPOINT = re.compile(
 )
 
 
-def own_key(key: str) -> str:
+def require_key_inside(key: str) -> str:
     """The key, if no file system and no S3 could take it for one outside its store.
 
     Raises:
@@ -30,7 +30,7 @@ def own_key(key: str) -> str:
     return key
 
 
-def outside(location: str, root: str) -> Failed:
+def outside_store_error(location: str, root: str) -> Failed:
     """The refusal of a location, or of a key, that leads out of a store."""
     return Failed(
         "location_refused",
@@ -73,14 +73,14 @@ def manifest_key(key: str) -> str:
     return key.removesuffix(".csv") + ".json"
 
 
-def described(key: str) -> Checkpoint | None:
+def parse_manifest_key(key: str) -> Checkpoint | None:
     """The checkpoint whose manifest lies at a key; None for any other key."""
     csv, dot, _ = key.rpartition(".json")
     found = _CHECKPOINT.fullmatch(f"{csv}.csv") if dot else None
     return Checkpoint(found["user_id"], found["stem"], cast("CsvStage", found["stage"])) if found else None
 
 
-def planned(key: str) -> str | None:
+def parse_plan_key(key: str) -> str | None:
     """The id of the backfill whose plan lies at a key; None for any other key."""
     run_id = key.removeprefix(BACKFILLS).removesuffix(f"/{PLAN}")
     return run_id if key == backfill_key(run_id, PLAN) and "/" not in run_id else None
@@ -91,7 +91,7 @@ def raw_checkpoint(user_id: str, timestamp: str | None = None) -> Checkpoint:
     return Checkpoint(user_id, timestamp or datetime.now(UTC).strftime(KEY_TIME), "raw")
 
 
-def checkpoint(key: str, stage: CsvStage, user_id: str | None = None) -> Checkpoint:
+def parse_checkpoint_key(key: str, stage: CsvStage, user_id: str | None = None) -> Checkpoint:
     """The checkpoint a key names, if it is one of that stage and of that user (None: of whom it says).
 
     Raises:
@@ -114,7 +114,7 @@ def checkpoint(key: str, stage: CsvStage, user_id: str | None = None) -> Checkpo
 
 BACKFILLS, PLAN = "backfills/", "plan.json"
 
-SEEN = "backfills/seen.parquet"
+LAST_LOADED = "backfills/seen.parquet"
 """What was last loaded for whom, by any backfill."""
 
 MADE_BY: Mapping[ShardStep, str] = {"fetch": "raw", "enrich": "enriched", "load": "loaded"}

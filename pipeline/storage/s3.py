@@ -24,7 +24,7 @@ from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Refused, Retryable
 from pipeline.logs import quiet_library_logs
 from pipeline.settings import proxy_for, require_encrypted
-from pipeline.storage.keys import outside, own_key
+from pipeline.storage.keys import outside_store_error, require_key_inside
 from pipeline.storage.store import DEFAULT_LIMITS, ReadLimits
 
 if TYPE_CHECKING:
@@ -122,11 +122,11 @@ class S3Store:
         """The key of a location in this bucket and under this prefix."""
         root = self.locate("")
         if not location.startswith(root) or ".." in location.split("/"):
-            raise outside(location, root)
+            raise outside_store_error(location, root)
         return location.removeprefix(root)
 
     def _key(self, key: str) -> str:
-        return self._prefix + own_key(key)
+        return self._prefix + require_key_inside(key)
 
     @contextlib.contextmanager
     def _s3_errors(self, key: str) -> "Iterator[None]":

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
-from pipeline.storage.keys import outside, own_key
+from pipeline.storage.keys import outside_store_error, require_key_inside
 from pipeline.storage.versioned import takes_more
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class DirectoryStore:
 
     def list(self, prefix: str) -> dict[str, str]:
         """The files whose keys begin so; the ETag is made of inode, size and time, since a rename makes a new inode."""
-        above, _, begun = own_key(prefix).rpartition("/")
+        above, _, begun = require_key_inside(prefix).rpartition("/")
         found: dict[str, str | None] = {}
         with _os_errors(self.locate(prefix)), suppress(FileNotFoundError), self._folder(PurePosixPath(above)) as top:
             for path, folders, names, folder in os.fwalk(dir_fd=top, onerror=_unless_gone):
@@ -244,7 +244,7 @@ class DirectoryStore:
         """The key of an absolute path below the root, by its spelling alone."""
         path = PurePosixPath(location)
         if not path.is_relative_to(self._root) or ".." in path.parts:
-            raise outside(location, str(self._root))
+            raise outside_store_error(location, str(self._root))
         return str(path.relative_to(self._root))
 
     def _sweep(self, folder: int) -> None:
@@ -262,7 +262,7 @@ class DirectoryStore:
     @contextmanager
     def _folder_of(self, key: str, *, makes: bool = False) -> "Iterator[tuple[int, str]]":
         """The open folder that a key's file is in, and the file's name there."""
-        path = PurePosixPath(own_key(key))
+        path = PurePosixPath(require_key_inside(key))
         with self._folder(path.parent, makes=makes) as folder:
             yield folder, path.name or "."
 

@@ -20,7 +20,7 @@ from pipeline.cli.output import ImportReport, summary
 from pipeline.errors import PipelineError
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.settings import Settings
-from pipeline.storage.keys import checkpoint
+from pipeline.storage.keys import parse_checkpoint_key
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent, LoadResponse
 from tests.live.exchanges import Exchange, Recording
 from tests.live.facts import FACTS, Verdict, owned, rows_of
@@ -93,7 +93,7 @@ async def _fetch_and_enrich(
 
 def _load_twice(settings: Settings, report: ImportReport) -> LoadResponse:
     location = str(report.enrich and report.enrich.s3_enriched_location)
-    user_id = checkpoint(clients.open_store(settings).key_of(location), "enriched").user_id
+    user_id = parse_checkpoint_key(clients.open_store(settings).key_of(location), "enriched").user_id
     event = LoadEvent(user_id=user_id, s3_enriched_location=location)
     report.load = stages.load_with_settings(settings, event)
     return stages.load_with_settings(settings, event)

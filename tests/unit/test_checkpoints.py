@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from pipeline.errors import PipelineError
 from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
-from pipeline.storage.csv import records
+from pipeline.storage.csv import parse_records
 from pipeline.storage.keys import Checkpoint, raw_checkpoint
 from pipeline.storage.store import DirectoryStore, ReadLimits
 from schemas.frames import dtypes
@@ -408,7 +408,7 @@ def test_rejected_rows_are_safe_in_a_spreadsheet_and_the_csv_stays_as_it_is(fold
     formula = '=HYPERLINK("http://evil.example")'
     write(folder, library(formula), pl.DataFrame({"name": [formula, "@x"], "rejected_check": ["n: x", "n: x"]}))
     assert folder.read()["name"].to_list() == [formula]
-    rejected = [record.cells["name"] for record in records(folder.store.read(RAW.rejected_key) or b"")]
+    rejected = [record.cells["name"] for record in parse_records(folder.store.read(RAW.rejected_key) or b"")]
     assert rejected == [formula, "@x"]
     assert b"\n'@x" in (folder.store.read(RAW.rejected_key) or b"")
 

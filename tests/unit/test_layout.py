@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.errors import Failed
-from pipeline.storage.keys import Checkpoint, checkpoint, described, raw_checkpoint
+from pipeline.storage.keys import Checkpoint, parse_checkpoint_key, parse_manifest_key, raw_checkpoint
 from schemas.events import KEY_TIME
 
 RAW = "imports/user-1/20261123T031749Z-raw.csv"
@@ -30,8 +30,8 @@ def test_without_a_timestamp_the_time_is_now_in_utc() -> None:
 
 
 def test_a_key_is_read_back_as_the_checkpoint_that_wrote_it() -> None:
-    assert checkpoint(RAW, "raw", "user-1") == raw_checkpoint("user-1", "20261123T031749Z")
-    assert checkpoint(RAW, "raw") == Checkpoint("user-1", "20261123T031749Z", "raw")
+    assert parse_checkpoint_key(RAW, "raw", "user-1") == raw_checkpoint("user-1", "20261123T031749Z")
+    assert parse_checkpoint_key(RAW, "raw") == Checkpoint("user-1", "20261123T031749Z", "raw")
 
 
 @pytest.mark.parametrize(
@@ -60,19 +60,19 @@ def test_a_key_is_read_back_as_the_checkpoint_that_wrote_it() -> None:
 )
 def test_a_key_that_is_no_raw_csv_is_refused(key: str) -> None:
     with pytest.raises(Failed) as refused:
-        checkpoint(key, "raw", "user-1")
+        parse_checkpoint_key(key, "raw", "user-1")
     assert refused.value.code == "location_refused"
     assert len(refused.value.message) < 350
 
 
 def test_a_key_of_another_user_is_refused_and_both_are_named() -> None:
     with pytest.raises(Failed, match=re.escape("belongs to user user-1, not to user user-2")) as refused:
-        checkpoint(RAW, "raw", "user-2")
+        parse_checkpoint_key(RAW, "raw", "user-2")
     assert refused.value.code == "location_refused"
 
 
 def test_a_manifests_key_leads_to_its_checkpoint_and_no_other_key_does() -> None:
     raw = raw_checkpoint("user-1", "20261123T031749Z")
-    assert [described(made.manifest_key) for made in (raw, raw.enriched)] == [raw, raw.enriched]
+    assert [parse_manifest_key(made.manifest_key) for made in (raw, raw.enriched)] == [raw, raw.enriched]
     others = (raw.key, raw.rejected_key, RAW.removesuffix(".csv"), "imports/user-1/notes.json", "imports/x-raw.json")
-    assert [described(key) for key in others] == [None] * len(others)
+    assert [parse_manifest_key(key) for key in others] == [None] * len(others)

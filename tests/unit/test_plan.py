@@ -4,7 +4,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline.backfill.plan import Estimate, estimate, listed_users, shard_users
 from pipeline.errors import Refused
-from pipeline.storage.csv import records, spreadsheet
+from pipeline.storage.csv import parse_records, to_spreadsheet
 
 ONE, TWO = "76561197960287930", "76561197960287931"
 HEADER = "user_id,steam_id64\n"
@@ -17,8 +17,8 @@ def refused(body: str) -> list[tuple[int, str]]:
 
 def test_of_a_refused_line_as_much_is_told_as_a_spreadsheet_gives_back() -> None:
     _, lines = listed_users(f"{HEADER}={'a' * 131_000},{';=' * 60_000}\n".encode())
-    told = spreadsheet(lines)
-    assert [record.fault for record in records(told)] == [""]
+    told = to_spreadsheet(lines)
+    assert [record.fault for record in parse_records(told)] == [""]
     assert max(map(len, lines.row(0)[1:])) <= 500
 
 

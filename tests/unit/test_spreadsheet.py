@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import Failed
-from pipeline.storage.csv import as_written, defused, records, restored, spreadsheet, whole_number
+from pipeline.storage.csv import (
+    escape_formulas,
+    parse_records,
+    strip_decimals,
+    to_spreadsheet,
+    unescape_cell,
+    unescape_formulas,
+)
 
 HEADER = "appid,name,note"
 SIGNS = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}")
@@ -18,7 +25,7 @@ texts = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_f
 
 
 def defused_cell(text: str) -> str:
-    cell: str = defused(pl.DataFrame({"name": [text]}, schema={"name": pl.String})).item()
+    cell: str = escape_formulas(pl.DataFrame({"name": [text]}, schema={"name": pl.String})).item()
     return cell
 
 
@@ -52,7 +59,7 @@ def defused_cell(text: str) -> str:
 )
 def test_a_formula_is_defused_and_restored_and_an_apostrophe_of_its_own_stays(text: str, cell: str) -> None:
     assert defused_cell(text) == cell
-    assert restored(cell) == text
+    assert unescape_cell(cell) == text
 
 
 @given(texts)
@@ -62,23 +69,23 @@ def test_any_text_comes_back_and_none_is_a_formula(text: str) -> None:
     for separator in ";\t\r\n":
         parts = (part.lstrip("\"'" if part[:1] == '"' else "") for part in cell.split(separator)[1:])
         assert not any(part.startswith(SIGNS) for part in parts)
-    assert restored(cell) == text
-    assert as_written(pl.DataFrame({"name": [cell]})).item() == text
+    assert unescape_cell(cell) == text
+    assert unescape_formulas(pl.DataFrame({"name": [cell]})).item() == text
 
 
 def test_null_stays_null_and_numbers_are_no_formulas() -> None:
     rows = pl.DataFrame({"name": [None, "a"], "score": [-1, 2]}, schema={"name": pl.String, "score": pl.Int32})
-    assert defused(rows).equals(rows)
+    assert escape_formulas(rows).equals(rows)
 
 
 @given(st.lists(texts, min_size=1))
 def test_any_texts_come_back_through_a_file(names: list[str]) -> None:
     rows = pl.DataFrame({"appid": range(1, len(names) + 1), "name": names}, schema_overrides={"name": pl.String})
-    assert [record.cells["name"] for record in records(spreadsheet(rows))] == names
+    assert [record.cells["name"] for record in parse_records(to_spreadsheet(rows))] == names
 
 
 def cells(body: bytes) -> list[tuple[int, list[str]]]:
-    return [(record.line, list(record.cells.values())) for record in records(body)]
+    return [(record.line, list(record.cells.values())) for record in parse_records(body)]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ def test_a_record_is_known_by_the_line_it_begins_on() -> None:
 
 
 def test_a_record_that_cannot_be_read_is_a_fault_and_the_others_count() -> None:
-    found = list(records(b'appid,name,note\n1,a,b,c\n2,"x"y,\n3,a,b\n4,"never closed,\n5,a,b\n'))
+    found = list(parse_records(b'appid,name,note\n1,a,b,c\n2,"x"y,\n3,a,b\n4,"never closed,\n5,a,b\n'))
     assert [(record.line, bool(record.fault)) for record in found] == [(2, True), (3, True), (4, False), (5, True)]
     assert found[0].fault == "it has 4 cells, not 3"
     assert found[2].cells == {"appid": "3", "name": "a", "note": "b"}
@@ -116,20 +123,20 @@ def test_a_record_that_cannot_be_read_is_a_fault_and_the_others_count() -> None:
 
 def test_a_header_wider_than_any_spreadsheet_is_refused_and_short_lines_under_a_wide_one_cost_nothing() -> None:
     with pytest.raises(Failed, match="16,385 columns"):
-        next(records(b"," * 16_384 + b"\n"))
+        next(parse_records(b"," * 16_384 + b"\n"))
     began = time.perf_counter()
-    assert sum(record.cells["c9999"] == "" for record in records(WIDE + b"x\n" * 20_000)) == 20_000
+    assert sum(record.cells["c9999"] == "" for record in parse_records(WIDE + b"x\n" * 20_000)) == 20_000
     assert time.perf_counter() - began < 3
 
 
 def test_a_record_as_long_as_its_file_is_a_fault_and_the_others_count() -> None:
-    found = list(records(b"appid,name\n1," + (b'"\n",' + b"," * 900_000) * 4 + b"\n2,b\n"))
+    found = list(parse_records(b"appid,name\n1," + (b'"\n",' + b"," * 900_000) * 4 + b"\n2,b\n"))
     assert found[0].fault == "a record is longer than 1,048,576 characters"
     assert found[-1].cells == {"appid": "2", "name": "b"}
 
 
 def test_a_file_without_records_has_none() -> None:
-    assert [list(records(body)) for body in (b"", b"\n", b"appid,name\n", b"\xef\xbb\xbf")] == [[]] * 4
+    assert [list(parse_records(body)) for body in (b"", b"\n", b"appid,name\n", b"\xef\xbb\xbf")] == [[]] * 4
 
 
 @pytest.mark.parametrize(
@@ -148,4 +155,4 @@ def test_a_file_without_records_has_none() -> None:
     ],
 )
 def test_an_id_loses_its_decimals_and_nothing_else_becomes_one(cell: str, number: str) -> None:
-    assert whole_number(cell) == number
+    assert strip_decimals(cell) == number
