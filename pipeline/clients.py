@@ -61,9 +61,7 @@ async def open_knowledge(
     """The catalogue, of another store if one is given, and whom to ask for what it lacks, up to the deadline."""
     settings.require(*NEEDED_BY_ENRICH)
     async with open_igdb(settings, deadline) as igdb, _steam_store(settings, deadline) as steam_store:
-        yield CatalogueLookup(
-            open_catalogue(settings, place), igdb, steam_store, _lifetimes(settings), settings.igdb_follow_editions
-        )
+        yield CatalogueLookup(open_catalogue(settings, place), igdb, steam_store, _lifetimes(settings))
 
 
 def open_store(settings: Settings) -> Store:

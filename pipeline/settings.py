@@ -110,7 +110,6 @@ class Settings(BaseSettings):
     igdb_api_url: Url = "https://api.igdb.com/v4"
     twitch_token_url: Url = "https://id.twitch.tv/oauth2/token"
     igdb_multiquery: Literal["off", "each", "one"] = "off"
-    igdb_follow_editions: bool = False
     steam_requests_per_second: float = Field(default=10, gt=0, le=1_000)
     steam_concurrency: int = Field(default=8, ge=1, le=1_000)
     steam_requests_per_day: int = Field(default=100_000, ge=1, description="What Steam's terms allow one key")

@@ -72,7 +72,6 @@ class Setup:
     changed: Mapping[str, str] = field(default_factory=dict)
     patience: RetryPolicy = QUICK
     lifetimes: Lifetimes = LONG
-    follows_editions: bool = False
     multiquery: Multiquery = "off"
     memory: Memory | None = None
     token: Token | None = None
@@ -110,7 +109,7 @@ async def enriching(
         igdb = await clients.enter_async_context(open_igdb(settings, setup))
         steam_store = await clients.enter_async_context(SteamStore(settings["STEAM_STORE_API_URL"], setup.patience))
         catalogue = CatalogueFiles(store, setup.memory)
-        knowledge = CatalogueLookup(catalogue, igdb, steam_store, setup.lifetimes, setup.follows_editions)
+        knowledge = CatalogueLookup(catalogue, igdb, steam_store, setup.lifetimes)
         event = EnrichEvent(user_id=user_id, run_id="run-1", s3_location=location)
         return await stages.enrich(store, knowledge, event, progress)
 

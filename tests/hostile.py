@@ -209,7 +209,7 @@ def _enrich(answers: Answers) -> None:
 
     async def enrich() -> None:
         async with _igdb(transport) as igdb, SteamStore("https://store.example", ONCE, transport) as steam_store:
-            knowledge = CatalogueLookup(CatalogueFiles(store), igdb, steam_store, LONG, follows_editions=True)
+            knowledge = CatalogueLookup(CatalogueFiles(store), igdb, steam_store, LONG)
             event = EnrichEvent(user_id="user-1", s3_location=store.locate(RAW.key))
             await stages.enrich(store, knowledge, event)
             read_checkpoint(store, RAW.enriched, EnrichedLibrary)

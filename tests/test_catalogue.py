@@ -233,18 +233,6 @@ def test_a_bad_line_of_the_overrides_is_told_and_the_rest_counts(sandbox: Sandbo
     assert warning["fault"].startswith("line 2: action")
 
 
-def test_an_edition_is_the_game_it_is_an_edition_of_only_if_the_setting_says_so(tmp_path: Path) -> None:
-    world = World()
-    world.add_game(10, 1, "Deluxe", version_parent=2)
-    world.add_game(900, 2, "Base")
-    for follows, igdb_id in ((False, 1), (True, 2)):
-        at = Opened("directory", tmp_path / str(follows), DirectoryStore(tmp_path / str(follows)))
-        at.own({"appid": 10, "name": "Deluxe"})
-        with Sandbox(world, limits=False) as sandbox:
-            enrich(sandbox, at.store, setup=Setup(follows_editions=follows))
-        assert at.verdicts() == {10: ("MATCHED", "external_game", igdb_id)}
-
-
 def test_several_apps_of_one_game_share_it_and_it_is_read_once(sandbox: Sandbox, here: Opened) -> None:
     here.own({"appid": 10, "name": "One"}, {"appid": 20, "name": "One VR"}, {"appid": 30, "name": "One again"})
     sandbox.world.add_game(10, 1, "One")

@@ -16,7 +16,7 @@ from pipeline.apis.retry import Retries
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.frames.catalogue import Lifetimes, matched, merge, needs_igdb_lookup, needs_store_type, typed
 from pipeline.frames.classify import classify, store_types
-from pipeline.frames.match import follow_editions, mark_overrides, parse_external_games, parse_games, resolve, unusable
+from pipeline.frames.match import mark_overrides, parse_external_games, parse_games, resolve, unusable
 from pipeline.frames.overrides import forced_pairs, parse_overrides
 from pipeline.storage.store import Store
 
@@ -47,8 +47,6 @@ async def ask_igdb(
     appids: pl.Series,
     overrides: pl.DataFrame,
     at: datetime,
-    *,
-    follows_editions: bool = False,
     progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """The matches of apps, as Catalogue rows: ids by app first, then each game once; what is unanswered is missing.
@@ -63,10 +61,6 @@ async def ask_igdb(
     _report(faults)
     pairs = pl.concat([parse_external_games(rows_of(by_app)), forced])
     known, by_id = await _games(igdb, pairs["igdb_id"].unique(), progress)
-    if follows_editions:
-        parents = known["version_parent"].drop_nulls().unique()
-        more, by_parent = await _games(igdb, parents.filter(~parents.is_in(known["igdb_id"].implode())), progress)
-        known, by_id = pl.concat([known, more]).unique("igdb_id", keep="first", maintain_order=True), by_id + by_parent
     raise_if_all_failed(by_app + by_id)
     matches = resolve(
         appids,
@@ -76,8 +70,6 @@ async def ask_igdb(
         unanswered_games=unanswered(by_id),
         unusable_appids=unusable_appids,
     )
-    if follows_editions:
-        matches = follow_editions(matches, known)
     return matched(mark_overrides(matches, forced), known, at)
 
 
@@ -146,7 +138,6 @@ class CatalogueLookup:
     igdb: "Igdb"
     steam_store: "SteamStore"
     lifetimes: Lifetimes
-    follows_editions: bool = False
 
     @property
     def requests(self) -> int:
@@ -181,6 +172,4 @@ class CatalogueLookup:
         self, apps: pl.DataFrame, known: pl.DataFrame, parse_overrides: pl.DataFrame, now: datetime, progress: Progress
     ) -> pl.DataFrame:
         asked = needs_igdb_lookup(apps, known, parse_overrides, now, self.lifetimes)
-        return await ask_igdb(
-            self.igdb, asked, parse_overrides, now, follows_editions=self.follows_editions, progress=progress
-        )
+        return await ask_igdb(self.igdb, asked, parse_overrides, now, progress)

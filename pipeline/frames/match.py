@@ -90,15 +90,6 @@ def resolve(
     )
 
 
-def follow_editions(matches: pl.DataFrame, parse_games: pl.DataFrame) -> pl.DataFrame:
-    """Matches of an edition as matches of the game it is an edition of, where that is among the games."""
-    parents = parse_games.select("igdb_id", parent="version_parent").join(
-        parse_games.select(parent="igdb_id"), on="parent", how="semi"
-    )
-    followed = matches.join(parents, on="igdb_id", how="left", validate="m:1", maintain_order="left")
-    return followed.with_columns(igdb_id=pl.coalesce("parent", "igdb_id")).drop("parent")
-
-
 def mark_overrides(matches: pl.DataFrame, forced: pl.DataFrame) -> pl.DataFrame:
     """Matches of the ExternalGames that humans gave, by their own reason; a game that IGDB lacks is a candidate."""
     given = matches.join(

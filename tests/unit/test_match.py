@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline.frames.match import follow_editions, mark_overrides, parse_external_games, parse_games, resolve
+from pipeline.frames.match import mark_overrides, parse_external_games, parse_games, resolve
 from schemas.catalogue import ExternalGames, Games, Matches
 from schemas.frames import dtypes
 
@@ -192,20 +192,6 @@ def test_several_apps_of_one_game_share_it() -> None:
 def test_no_apps_have_no_matches() -> None:
     known, _ = parse_games([])
     assert Matches.validate(resolve([], parse_external_games([]), known)).is_empty()
-
-
-def test_an_edition_becomes_the_game_it_is_an_edition_of_where_that_is_known() -> None:
-    known, _ = parse_games([game(1, version_parent=2), game(2), game(3, version_parent=4)])
-    matches = resolve(
-        [10, 20, 30], parse_external_games([external("10", 1), external("20", 2), external("30", 3)]), known
-    )
-    assert Matches.validate(follow_editions(matches, known))["igdb_id"].to_list() == [2, 2, 3]
-
-
-def test_an_edition_of_itself_stays_what_it_is() -> None:
-    known, _ = parse_games([game(1, version_parent=1)])
-    matches = resolve([10], parse_external_games([external("10", 1)]), known)
-    assert follow_editions(matches, known)["igdb_id"].to_list() == [1]
 
 
 def test_a_match_that_humans_gave_says_so() -> None:
