@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable, ExecutableDDLElement
 
 from pipeline.errors import PipelineError, Refused, Retryable
-from pipeline.settings import is_here
+from pipeline.settings import is_this_machine
 
 _HOST = r"(?:\[[^\]@/?]*\]|[^@/?:,\[\]]*)(?::\d*)?"
 """With a port that is one: a host is shown, and what stands there may be a password."""
@@ -108,7 +108,7 @@ class Address:
 
 def _is_here(host: str) -> bool:
     """Whether a host of libpq is this machine: one that begins so is a socket, as is none."""
-    return not host or host.startswith(("/", "@")) or is_here(host)
+    return not host or host.startswith(("/", "@")) or is_this_machine(host)
 
 
 DIALECT = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]

@@ -92,7 +92,6 @@ def test_a_host_that_is_excepted_is_reached_straight(monkeypatch: pytest.MonkeyP
         "foo://user:canary@127.0.0.1:1",
         "socks5://user:canary@127.0.0.1:1",
         "http://user:can/ary@127.0.0.1:1",
-        "canary",
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_a_configuration_and_not_quoted(
