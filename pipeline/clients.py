@@ -33,7 +33,7 @@ from pipeline.catalogue.files import CatalogueFiles, Memory
 from pipeline.catalogue.look_up import CatalogueLookup
 from pipeline.errors import PipelineError, Refused, Retryable
 from pipeline.frames.catalogue import Lifetimes
-from pipeline.settings import BARE, Settings
+from pipeline.settings import Settings, is_key
 from pipeline.storage.s3 import open_aws
 from pipeline.storage.store import ReadLimits, Store, open_store_at_url
 
@@ -221,7 +221,7 @@ def read_secret(setting: str, arn: str, patience: RetryPolicy) -> str:
     if named is None:  # not quoted: it may be the secret itself
         raise Refused("configuration", f"{setting} is no ARN of a secret: give {_FORMS}.")
     value = _fetch(setting, arn, named["service"], named["region"], patience).strip()
-    if not BARE.fullmatch(value):
+    if not is_key(value):
         raise Refused(
             "configuration",
             f"{setting}: {arn} holds no text, or more than letters, digits and signs. Put the bare value there, "
