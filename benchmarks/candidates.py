@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 from rapidfuzz import fuzz, process
 
-from pipeline.review.candidates import normalised, score
+from pipeline.review.candidates import normalise_name, score_names
 from schemas.review import MOST_CANDIDATES
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -96,7 +96,7 @@ def _search(apps: pl.DataFrame, games: pl.DataFrame) -> pl.DataFrame:
 
 
 def _words(rows: pl.DataFrame, owner: str) -> pl.DataFrame:
-    words = normalised(pl.col("name")).str.split(" ")
+    words = normalise_name(pl.col("name")).str.split(" ")
     return rows.select(owner, word=words.list.unique()).explode("word").filter(pl.col("word") != "")
 
 
@@ -112,7 +112,7 @@ def _plain(apps: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     return pairs.select("appid", "igdb_id", likeness=pl.Series(alike))
 
 
-WAYS: dict[str, Likeness] = {"equal but for case": _equal, "plain ratio": _plain, "normalised": score}
+WAYS: dict[str, Likeness] = {"equal but for case": _equal, "plain ratio": _plain, "normalised": score_names}
 
 
 def _percent(count: int, apps: pl.DataFrame) -> str:

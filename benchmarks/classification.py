@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from pipeline.frames.name_rules import RULES, by_name
+from pipeline.frames.name_rules import RULES, first_matching_rule
 from schemas.library import ENRICHED_KINDS
 
 Answer = TypeVar("Answer")
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--app-types", type=Path, default=APP_TYPES, help="Parquet of appid, type and name")
     path: Path = parser.parse_args(arguments).app_types
     if path.exists():
-        apps = pl.read_parquet(path).with_columns(by_name(pl.col("name")).struct.unnest())
+        apps = pl.read_parquet(path).with_columns(first_matching_rule(pl.col("name")).struct.unnest())
         missed = _show_found(apps) + _show_lost(apps)
         _show_hits(apps)
         names = apps["name"]
@@ -121,7 +121,7 @@ def _show_speed(names: pl.Series) -> list[str]:
     sample = library["name"].head(PYTHON_NAMES).to_list()
     patterns = [(re.compile(rule.pattern, re.ASCII), (rule.kind, rule.name)) for rule in RULES]
     polars_seconds, decided = _best(
-        lambda: library.lazy().select(by_name(pl.col("name"))).collect().unnest("by_name"), repeats=15
+        lambda: library.lazy().select(first_matching_rule(pl.col("name"))).collect().unnest("by_name"), repeats=15
     )
     python_seconds, expected = _best(lambda: [_first_match(name, patterns) for name in sample], repeats=3)
     ratio = python_seconds * NAMES / PYTHON_NAMES / polars_seconds

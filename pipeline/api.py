@@ -20,7 +20,7 @@ from pipeline.backfill.shards import ShardFiles, map_concurrently
 from pipeline.backfill.steps import find_look_up
 from pipeline.clients import with_default_store
 from pipeline.errors import Failed
-from pipeline.frames.catalogue import decode
+from pipeline.frames.catalogue import decode_lists
 from pipeline.settings import Settings
 from pipeline.storage.checkpoints import read_csv, read_manifest
 from pipeline.storage.csv import unescape_formulas
@@ -162,7 +162,7 @@ def read_enriched(location: str | os.PathLike[str], *, trust: bool = False) -> p
 
     Genres and platforms are lists of structs, candidates lists of IGDB ids. Otherwise as `read_raw`.
     """
-    return decode(read_at(Settings.read(), os.fspath(location), EnrichedLibrary, trust=trust))
+    return decode_lists(read_at(Settings.read(), os.fspath(location), EnrichedLibrary, trust=trust))
 
 
 def read_at(settings: Settings, location: str, model: type[pa.DataFrameModel], *, trust: bool = False) -> pl.DataFrame:

@@ -27,7 +27,7 @@ from pipeline.clients import (
 )
 from pipeline.errors import Failed, Refused
 from pipeline.frames.catalogue import join_catalogue
-from pipeline.frames.raw_library import library
+from pipeline.frames.raw_library import parse_owned_games
 from pipeline.frames.staging import stage
 from pipeline.settings import Settings
 from pipeline.steam_id import Vanity, parse_steam_id
@@ -105,7 +105,7 @@ async def fetch(store: Store, steam: "Steam", event: FetchEvent) -> FetchRespons
     owned = await steam.fetch_owned_games(steam_id64)
     if owned is None:
         raise await _nothing_shown(steam, steam_id64)
-    rows, rejected = library(owned, event.user_id, steam_id64)
+    rows, rejected = parse_owned_games(owned, event.user_id, steam_id64)
     counts = {"games": rows.height, "rejected": rejected.height}
     raw = raw_checkpoint(event.user_id, event.timestamp)
     manifest = write_checkpoint(store, raw, rows, rejected, run.making(steam.requests, counts))

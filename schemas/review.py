@@ -14,7 +14,7 @@ from schemas.library import KINDS, MATCH_REASONS, MATCH_STATUSES
 MOST_CANDIDATES = 5
 
 
-class Wanted(StrictFrame):
+class SearchTerms(StrictFrame):
     """The apps that candidates are looked for: one row per app."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
@@ -22,7 +22,7 @@ class Wanted(StrictFrame):
     search: str = pa.Field(nullable=True, description="What to search for on IGDB; null where the name says nothing")
 
 
-class Found(StrictFrame):
+class FoundGames(StrictFrame):
     """What IGDB found for apps: one row per app and game."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")

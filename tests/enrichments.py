@@ -19,7 +19,7 @@ from pipeline.apis.steam_store import SteamStore
 from pipeline.catalogue.files import CatalogueFiles, Memory
 from pipeline.catalogue.look_up import CatalogueLookup, Progress, no_progress
 from pipeline.frames.catalogue import Lifetimes
-from pipeline.frames.raw_library import library
+from pipeline.frames.raw_library import parse_owned_games
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
@@ -83,7 +83,7 @@ PLAIN = Setup()
 
 def own(store: Store, games: Iterable[dict[str, Any]], raw: Checkpoint) -> None:
     """Put a raw CSV of these rows of Steam into a store."""
-    rows, rejected = library(list(games), raw.user_id, OWNER)
+    rows, rejected = parse_owned_games(list(games), raw.user_id, OWNER)
     write_checkpoint(store, raw, rows, rejected, Provenance("run-0", STARTED, 1, {"games": rows.height}))
 
 

@@ -25,11 +25,11 @@ from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import CatalogueLookup
 from pipeline.catalogue.sync import sync
 from pipeline.errors import PipelineError
-from pipeline.frames.catalogue import empty
+from pipeline.frames.catalogue import empty_catalogue
 from pipeline.frames.match import parse_external_games, parse_games
 from pipeline.frames.overrides import parse_overrides
-from pipeline.review.decisions import decide, merged
-from pipeline.review.sheet import export
+from pipeline.review.decisions import apply_review, update_overrides_csv
+from pipeline.review.sheet import export_review
 from pipeline.stages import parse_event
 from pipeline.steam_id import parse_steam_id
 from pipeline.storage.checkpoints import read_checkpoint
@@ -148,14 +148,14 @@ def _location(location: str) -> None:
 def _overrides(body: bytes) -> None:
     rows, _ = parse_overrides(body)
     assert rows["appid"].is_unique().all()
-    assert merged(body, []) is not None
+    assert update_overrides_csv(body, []) is not None
 
 
 def _sheet(body: bytes) -> None:
     """Whatever is decided can be read again."""
     store = Memory({RAW.key: RAW_CSV, "overrides.csv": OVERRIDES})
     before = dict(store.objects)
-    taken = decide(store, body).taken
+    taken = apply_review(store, body).taken
     assert taken or store.objects == before
     assert parse_overrides(store.objects["overrides.csv"])[1] == []
 
@@ -213,7 +213,7 @@ def _enrich(answers: Answers) -> None:
             event = EnrichEvent(user_id="user-1", s3_location=store.locate(RAW.key))
             await stages.enrich(store, knowledge, event)
             read_checkpoint(store, RAW.enriched, EnrichedLibrary)
-            await export(store, CatalogueFiles(store).read(), igdb, store.locate(RAW.enriched.key))
+            await export_review(store, CatalogueFiles(store).read(), igdb, store.locate(RAW.enriched.key))
 
     try:
         asyncio.run(enrich())
@@ -309,7 +309,7 @@ def _answers(seeds: Mapping[str, object]) -> Callable[[Random], Answers]:
     return make
 
 
-PARQUET = _parquet(empty().clear(2).with_columns(appid=pl.Series([440, 620], dtype=pl.Int32)))
+PARQUET = _parquet(empty_catalogue().clear(2).with_columns(appid=pl.Series([440, 620], dtype=pl.Int32)))
 PAIRS, KNOWN = _parquet(parse_external_games(EXTERNAL)), _parquet(parse_games(GAMES)[0])
 STATE = {"started_at": 1_700_000_000, "synced_at": 1_690_000_000}
 IGDB = {

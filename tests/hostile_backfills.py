@@ -25,7 +25,7 @@ from pipeline.backfill.shards import ShardFiles
 from pipeline.backfill.steps import enrich_shard, look_up
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import CatalogueLookup
-from pipeline.frames.raw_library import as_owned
+from pipeline.frames.raw_library import owned_games_as_text
 from pipeline.stages import parse_event
 from pipeline.storage.keys import Shard
 from schemas.backfill import PlanRecord, ShardRecord, StepRecord
@@ -151,7 +151,7 @@ def left_behind() -> Objects:
 
 def _fetch(files: ShardFiles) -> None:
     users = files.users().select("user_id", pl.lit(ACCOUNT).alias("steam_id64"), outcome=pl.lit("done"), error=None)
-    owned = [as_owned(GAMES, user_id, ACCOUNT) for user_id in users["user_id"]]
+    owned = [owned_games_as_text(GAMES, user_id, ACCOUNT) for user_id in users["user_id"]]
     rows, rejected = set_aside(pl.concat(owned), RawLibrary)
     files.commit(files.begin("fetch"), user_outcomes.fetched(users, rows, rejected), rows=rows, rejected=rejected)
 

@@ -18,8 +18,8 @@ from pipeline.catalogue.look_up import read_overrides
 from pipeline.cli import main
 from pipeline.errors import Failed, Retryable
 from pipeline.frames.overrides import parse_overrides
-from pipeline.frames.raw_library import library
-from pipeline.review.decisions import Decided, decide
+from pipeline.frames.raw_library import parse_owned_games
+from pipeline.review.decisions import AppliedReview, apply_review
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
@@ -324,14 +324,14 @@ def test_the_sheet_says_what_was_decided_since(steam_import: SteamImport) -> Non
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A store with a run of 40 apps."""
     with opened(request.param, tmp_path) as made:
-        rows, rejected = library([{"appid": appid} for appid in range(1, 41)], "user-1", ACCOUNT)
+        rows, rejected = parse_owned_games([{"appid": appid} for appid in range(1, 41)], "user-1", ACCOUNT)
         write_checkpoint(made, RAW, rows, rejected, Provenance("run-0", datetime(2026, 11, 23, tzinfo=UTC), 1, {}))
         yield made
 
 
-def deciding(store: Store, *appids: int, action: str = "ignore") -> Decided:
+def deciding(store: Store, *appids: int, action: str = "ignore") -> AppliedReview:
     lines = "".join(f"{appid},{action},,,{RAW.enriched.key}\n" for appid in appids)
-    return decide(store, f"appid,action,igdb_id,note,checkpoint\n{lines}".encode())
+    return apply_review(store, f"appid,action,igdb_id,note,checkpoint\n{lines}".encode())
 
 
 def actions(store: Store) -> dict[int, str]:
@@ -386,7 +386,7 @@ def test_a_file_that_others_rewrite_all_the_time_is_left_alone(store: Store) -> 
 
 def test_many_people_at_once_lose_no_line(tmp_path: Path) -> None:
     with opened("directory", tmp_path) as made:
-        rows, rejected = library([{"appid": appid} for appid in range(1, 41)], "user-1", ACCOUNT)
+        rows, rejected = parse_owned_games([{"appid": appid} for appid in range(1, 41)], "user-1", ACCOUNT)
         write_checkpoint(made, RAW, rows, rejected, Provenance("run-0", datetime(2026, 11, 23, tzinfo=UTC), 1, {}))
         with ThreadPoolExecutor(6) as people:
             list(people.map(lambda first: deciding(made, *range(first, first + 5)), range(1, 31, 5)))
@@ -410,7 +410,7 @@ def test_nothing_is_written_when_a_run_is_gone(store: Store) -> None:
 )
 def test_what_is_no_csv_is_refused_with_how_to_save_it(body: bytes) -> None:
     with pytest.raises(Failed, match="saved as CSV") as refused:
-        decide(Memory(), body)
+        apply_review(Memory(), body)
     assert refused.value.code == "checkpoint_invalid"
 
 
@@ -423,5 +423,5 @@ def test_of_many_bad_overrides_the_first_are_told_and_the_others_counted() -> No
 
 def test_a_run_of_another_place_is_a_fault(store: Store) -> None:
     body = f"appid,action,igdb_id,note,checkpoint\n1,ignore,,,../../etc/passwd\n2,ignore,,,{RAW.key}\n"
-    decided = decide(store, body.encode())
+    decided = apply_review(store, body.encode())
     assert (decided.taken, [fault.line for fault in decided.faults]) == (1, [2])

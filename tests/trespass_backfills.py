@@ -14,7 +14,7 @@ from pipeline.backfill.shards import ShardFiles
 from pipeline.backfill.steps import enrich_shard
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.cli import cli
-from pipeline.frames.raw_library import as_owned
+from pipeline.frames.raw_library import owned_games_as_text
 from pipeline.storage.keys import PLAN, backfill_key
 from pipeline.storage.store import DirectoryStore, Store
 from schemas.backfill import ShardFile, ShardRecord
@@ -165,10 +165,12 @@ def _files(store: Store, run_id: str, user_id: str) -> ShardFiles:
 
 def _fetch(files: ShardFiles, listed: str, owner: str, *, rejects: str = "") -> None:
     """A fetch whose manifest has one user, and whose CSV has the rows of one."""
-    rows, none = set_aside(as_owned([{"appid": 440, "playtime_forever": 1}], owner, ACCOUNT), RawLibrary)
+    rows, none = set_aside(owned_games_as_text([{"appid": 440, "playtime_forever": 1}], owner, ACCOUNT), RawLibrary)
     users = pl.DataFrame({"user_id": [listed], "steam_id64": [ACCOUNT], "outcome": ["done"], "error": [None]})
     rejected = (
-        as_owned([{"appid": 620}], rejects, ACCOUNT).with_columns(rejected_check=pl.lit("name")) if rejects else none
+        owned_games_as_text([{"appid": 620}], rejects, ACCOUNT).with_columns(rejected_check=pl.lit("name"))
+        if rejects
+        else none
     )
     files.commit(files.begin("fetch"), user_outcomes.fetched(users, rows, none), rows=rows, rejected=rejected)
 

@@ -22,7 +22,7 @@ from pipeline.database.database import Database
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.frames.catalogue import join_catalogue
 from pipeline.frames.classify import classify
-from pipeline.frames.raw_library import as_owned
+from pipeline.frames.raw_library import owned_games_as_text
 from pipeline.frames.staging import stage
 from pipeline.stages import find_account
 from pipeline.storage.keys import backfill_key
@@ -79,7 +79,7 @@ async def fetch_shard(files: ShardFiles, steam: Steam, deadline: float | None = 
     except TimeoutError:
         says = "There was no time to ask Steam about all users of this shard. Try again later, or with smaller shards."
         raise Retryable("steam_unavailable", says) from None
-    rows, rejected = set_aside(pl.concat([as_owned([], "", ""), *_rows(fetched)]), RawLibrary)
+    rows, rejected = set_aside(pl.concat([owned_games_as_text([], "", ""), *_rows(fetched)]), RawLibrary)
     return files.commit(
         work,
         user_outcomes.fetched(users, rows, rejected),
@@ -157,7 +157,9 @@ async def _fetch_user(steam: Steam, user_id: str, steam_id: str) -> _Fetched:
         if concerns_all(error):
             raise
         return _Fetched(user_id, steam_id, steam_id64, error=error)
-    return _Fetched(user_id, steam_id, steam_id64, None if games is None else as_owned(games, user_id, steam_id64))
+    return _Fetched(
+        user_id, steam_id, steam_id64, None if games is None else owned_games_as_text(games, user_id, steam_id64)
+    )
 
 
 async def _judged(steam: Steam, fetched: Sequence[_Fetched]) -> pl.DataFrame:

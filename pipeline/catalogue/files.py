@@ -12,7 +12,7 @@ import polars as pl
 import structlog
 
 from pipeline.errors import Retryable
-from pipeline.frames.catalogue import empty, merge
+from pipeline.frames.catalogue import empty_catalogue, merge_catalogues
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import UNREADABLE, read_parquet, to_parquet, version_of
 from schemas.catalogue import Catalogue
@@ -40,7 +40,7 @@ class Memory:
     """What was read of a catalogue, by ETag; whoever keeps it need not read that again."""
 
     seen: dict[str, str] = field(default_factory=dict)
-    known: pl.DataFrame = field(default_factory=empty, repr=False)
+    known: pl.DataFrame = field(default_factory=empty_catalogue, repr=False)
 
 
 class CatalogueFiles:
@@ -65,7 +65,7 @@ class CatalogueFiles:
             if all(part is not None for part in parts):
                 rows = [part.rows for part in parts if part]
                 if unread or not is_grown:
-                    memory.known = merge([memory.known, *rows] if is_grown else rows)
+                    memory.known = merge_catalogues([memory.known, *rows] if is_grown else rows)
                 memory.seen = listed
                 return memory.known
         raise Retryable("store_unavailable", f"{ROOT} changes faster than it can be read. Try again later.")
@@ -87,7 +87,7 @@ class CatalogueFiles:
             found = {key: part for key, part in parts.items() if part}
             if len(found) < len(listed):
                 continue
-            apps = merge([part.rows for part in found.values()])
+            apps = merge_catalogues([part.rows for part in found.values()])
             spoilt = {key: part for key, part in found.items() if not part.is_whole}
             for key, part in spoilt.items():
                 self._store.write(ASIDE + key.removeprefix(ROOT).replace("/", "-"), part.body)
@@ -119,7 +119,7 @@ class CatalogueFiles:
         except UNREADABLE as error:
             fault = type(error).__name__
         log.warning("catalogue file set aside", key=key, fault=fault)
-        return _Part(empty(), body, is_whole=False)
+        return _Part(empty_catalogue(), body, is_whole=False)
 
 
 @dataclass(frozen=True)

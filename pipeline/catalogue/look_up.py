@@ -14,10 +14,23 @@ import structlog
 from pipeline.apis.batching import BatchResult, OnBatch
 from pipeline.apis.retry import Retries
 from pipeline.catalogue.files import CatalogueFiles
-from pipeline.frames.catalogue import Lifetimes, matched, merge, needs_igdb_lookup, needs_store_type, typed
-from pipeline.frames.classify import classify, store_types
-from pipeline.frames.match import mark_overrides, parse_external_games, parse_games, resolve, unusable
-from pipeline.frames.overrides import forced_pairs, parse_overrides
+from pipeline.frames.catalogue import (
+    Lifetimes,
+    matches_as_catalogue,
+    merge_catalogues,
+    needs_igdb_lookup,
+    needs_store_type,
+    store_types_as_catalogue,
+)
+from pipeline.frames.classify import classify, parse_store_items
+from pipeline.frames.match import (
+    mark_overrides,
+    parse_external_games,
+    parse_games,
+    resolve_matches,
+    unusable_external_games,
+)
+from pipeline.frames.overrides import override_pairs, parse_overrides
 from pipeline.storage.store import Store
 
 if TYPE_CHECKING:
@@ -39,7 +52,7 @@ async def ask_store(
 ) -> pl.DataFrame:
     """The types of apps, as Catalogue rows; apps the store gives no answer for are missing, and names decide."""
     answers = await store.fetch_items(appids, counting(progress, "Types asked of Steam's store", appids.len()))
-    return typed(store_types(rows_of(answers)), at)
+    return store_types_as_catalogue(parse_store_items(rows_of(answers)), at)
 
 
 async def ask_igdb(
@@ -54,15 +67,15 @@ async def ask_igdb(
     Raises:
         Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups.
     """
-    forced = forced_pairs(overrides).filter(pl.col("appid").is_in(appids.implode()))
+    forced = override_pairs(overrides).filter(pl.col("appid").is_in(appids.implode()))
     asked = appids.filter(~appids.is_in(forced["appid"].implode()))
     by_app = await igdb.fetch_external_games(asked, counting(progress, "Apps looked up on IGDB", asked.len()))
-    unusable_appids, faults = unusable(rows_of(by_app))
+    unusable_appids, faults = unusable_external_games(rows_of(by_app))
     _report(faults)
     pairs = pl.concat([parse_external_games(rows_of(by_app)), forced])
     known, by_id = await _games(igdb, pairs["igdb_id"].unique(), progress)
     raise_if_all_failed(by_app + by_id)
-    matches = resolve(
+    matches = resolve_matches(
         appids,
         pairs,
         known,
@@ -70,7 +83,7 @@ async def ask_igdb(
         unanswered_games=unanswered(by_id),
         unusable_appids=unusable_appids,
     )
-    return matched(mark_overrides(matches, forced), known, at)
+    return matches_as_catalogue(mark_overrides(matches, forced), known, at)
 
 
 async def _games(igdb: "Igdb", ids: pl.Series, progress: Progress) -> tuple[pl.DataFrame, list[BatchResult]]:
@@ -161,12 +174,12 @@ class CatalogueLookup:
         known = self.catalogue.read().join(library, on="appid", how="semi")
         asked = needs_store_type(library, known, now, self.lifetimes)
         learnt = await ask_store(self.steam_store, asked, now, progress)
-        apps = classify(library, merge([known, learnt]), parse_overrides)
+        apps = classify(library, merge_catalogues([known, learnt]), parse_overrides)
         try:
-            learnt = merge([learnt, await self._matches(apps, known, parse_overrides, now, progress)])
+            learnt = merge_catalogues([learnt, await self._matches(apps, known, parse_overrides, now, progress)])
         finally:
             self.catalogue.remember(learnt)
-        return apps, merge([known, learnt])
+        return apps, merge_catalogues([known, learnt])
 
     async def _matches(
         self, apps: pl.DataFrame, known: pl.DataFrame, parse_overrides: pl.DataFrame, now: datetime, progress: Progress

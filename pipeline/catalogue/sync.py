@@ -15,8 +15,8 @@ from pipeline.apis.igdb_queries import PAGE, Query, all_external_games, changed_
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import Progress, ask_igdb, counting, no_progress, rows_of
 from pipeline.errors import Retryable
-from pipeline.frames.catalogue import matched, naming, without_overridden
-from pipeline.frames.match import parse_external_games, parse_games, resolve
+from pipeline.frames.catalogue import drop_overridden, matches_as_catalogue, rows_about_games
+from pipeline.frames.match import parse_external_games, parse_games, resolve_matches
 from pipeline.frames.overrides import no_overrides
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import UNREADABLE, read_parquet, to_parquet, versioned
@@ -81,7 +81,7 @@ async def sync(
     else:
         since = state.synced_at - OVERLAP_SECONDS
         rows = await _changes(catalogue.read(), igdb, since, progress, most_rows // PAGE)
-    catalogue.remember(without_overridden(rows, catalogue.read()))
+    catalogue.remember(drop_overridden(rows, catalogue.read()))
     compaction = catalogue.compact()
     _write_state(store, State(synced_at=began))
     for parts in (_pairs(store), _games(store)):
@@ -92,8 +92,8 @@ async def sync(
 async def _everything(store: Store, igdb: "Igdb", began: int, progress: Progress, most_rows: int) -> pl.DataFrame:
     pairs = await _all_pairs(_pairs(store), igdb, progress, most_rows // PAGE)
     known = await _all_games(_games(store), igdb, pairs["igdb_id"].unique().sort(), progress)
-    matches = resolve(pairs["appid"].unique(), pairs, known)
-    return matched(matches, known, datetime.fromtimestamp(began, UTC))
+    matches = resolve_matches(pairs["appid"].unique(), pairs, known)
+    return matches_as_catalogue(matches, known, datetime.fromtimestamp(began, UTC))
 
 
 async def _all_pairs(parts: "_Parts", igdb: "Igdb", progress: Progress, most_pages: int) -> pl.DataFrame:
@@ -130,7 +130,7 @@ async def _changes(known: pl.DataFrame, igdb: "Igdb", since: int, progress: Prog
     pairs = await _all_pages(igdb, all_external_games(since), most_pages)
     changed = await _all_pages(igdb, changed_games(since), most_pages)
     ids = [row.id for row in valid(changed, Changed)[0]]
-    appids = pl.concat([parse_external_games(pairs)["appid"], naming(known, ids)["appid"]]).unique().sort()
+    appids = pl.concat([parse_external_games(pairs)["appid"], rows_about_games(known, ids)["appid"]]).unique().sort()
     rows = await ask_igdb(igdb, appids, no_overrides(), datetime.now(UTC), progress=progress)
     if rows.height < appids.len():
         raise Retryable(

@@ -11,7 +11,7 @@ from pipeline.api import read_at
 from pipeline.cli.local import absolute
 from pipeline.cli.options import STORE, Command, json_option, trust_option, with_settings
 from pipeline.errors import Failed, PipelineError
-from pipeline.report.page import html_report
+from pipeline.report.page import render_report
 from pipeline.settings import Settings
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import parse_checkpoint_key
@@ -71,7 +71,7 @@ def write_report(settings: Settings, enriched_csv: str, output: Path, *, trust: 
 
 def _page(settings: Settings, enriched_csv: str, *, trust: bool) -> str:
     rows, source = _read(settings, enriched_csv, trust=trust)
-    return html_report(rows, source)
+    return render_report(rows, source)
 
 
 def _read(settings: Settings, enriched_csv: str, *, trust: bool) -> tuple[pl.DataFrame, str]:

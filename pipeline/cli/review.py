@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -14,9 +13,8 @@ from pipeline.cli.imports import enrich_csv, load_csv
 from pipeline.cli.local import absolute
 from pipeline.cli.options import DATABASE, IGDB, Group, json_option, trust_option, with_settings
 from pipeline.cli.output import ImportReport, console, echo, echo_always, progress_bars, summary
-from pipeline.review.decisions import Decided, decide
-from pipeline.review.sheet import Export
-from pipeline.review.sheet import export as export_sheet
+from pipeline.review.decisions import AppliedReview, apply_review
+from pipeline.review.sheet import ReviewExport, export_review
 from pipeline.settings import Settings
 from pipeline.storage.csv import read_local_file
 from pipeline.storage.keys import Checkpoint
@@ -49,9 +47,8 @@ def export(settings: Settings, enriched_location: str, output: Path | None, *, t
         output.write_bytes(exported.body)
     else:
         click.echo(exported.body, nl=False)
-    counts = {name: count for name, count in asdict(exported).items() if name != "body"}
     if as_json:
-        click.echo(json.dumps({"file": str(output), **counts}))
+        click.echo(json.dumps({"file": str(output), **_counts(exported)}))
     else:
         echo(_told(exported), err=output is None)
     if output and not as_json:
@@ -72,7 +69,7 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
     settings.require(*clients.NEEDED_BY_ENRICH)
     store = clients.open_store(settings)
     body = read_local_file(file, store.limits)
-    decided = decide(store, body, None if location is None else absolute(location), trust=trust)
+    decided = apply_review(store, body, None if location is None else absolute(location), trust=trust)
     for fault in decided.faults[:FAULTS_TOLD]:
         echo_always(f"{file.name}, line {fault.line} is skipped: {fault.why}", err=True)
     if len(decided.faults) > FAULTS_TOLD:
@@ -89,12 +86,12 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
         _tell(decided, reports)
 
 
-async def _export(settings: Settings, location: str, *, trust: bool) -> Export:
+async def _export(settings: Settings, location: str, *, trust: bool) -> ReviewExport:
     settings.require(*clients.NEEDED_BY_ENRICH)
     with progress_bars(Console(stderr=True)) as progress:
         async with clients.open_igdb(settings) as igdb:
             known = clients.open_catalogue(settings).read()
-            return await export_sheet(clients.open_store(settings), known, igdb, location, progress, trust=trust)
+            return await export_review(clients.open_store(settings), known, igdb, location, progress, trust=trust)
 
 
 def _import(settings: Settings, store: Store, raw: Checkpoint, report: ImportReport, *, trust: bool) -> None:
@@ -105,7 +102,18 @@ def _import(settings: Settings, store: Store, raw: Checkpoint, report: ImportRep
     report.load = load_csv(settings, event)
 
 
-def _told(exported: Export) -> str:
+def _counts(exported: ReviewExport) -> dict[str, int]:
+    """Return the counts under the keys that `--json` has always had."""
+    return {
+        "unmatched": exported.unmatched,
+        "freed": exported.no_longer_filtered,
+        "with_candidates": exported.with_candidates,
+        "unanswered": exported.unanswered,
+        "requests": exported.requests,
+    }
+
+
+def _told(exported: ReviewExport) -> str:
     said = (
         f"To review: {exported.unmatched} unmatched games, {exported.with_candidates} of them with candidates, and "
         f"{exported.no_longer_filtered} apps that today's rules would not filter."
@@ -115,14 +123,14 @@ def _told(exported: Export) -> str:
     return said
 
 
-def _tell(decided: Decided, reports: list[ImportReport]) -> None:
+def _tell(decided: AppliedReview, reports: list[ImportReport]) -> None:
     echo(f"Decisions taken into overrides.csv: {decided.taken}. Lines skipped: {len(decided.faults)}.")
     for report in reports:
         echo(f"\nLibrary of {report.user_id}:")
         console().print(summary(report))
 
 
-def _as_json(store: Store, decided: Decided, reports: list[ImportReport]) -> dict[str, object]:
+def _as_json(store: Store, decided: AppliedReview, reports: list[ImportReport]) -> dict[str, object]:
     runs = zip(decided.raws, reports, strict=False)
     return {
         "taken": decided.taken,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from pipeline.errors import Failed
-from pipeline.frames.classify import looked_up
+from pipeline.frames.classify import is_looked_up
 from schemas.catalogue import Catalogue
 from schemas.frames import dtypes
 from schemas.library import GENRE, MATCH_REASONS, MATCH_STATUSES, PLATFORM, DecodedLibrary, EnrichedLibrary
@@ -28,14 +28,14 @@ class Lifetimes(NamedTuple):
     miss: timedelta
 
 
-def empty() -> pl.DataFrame:
+def empty_catalogue() -> pl.DataFrame:
     """A Catalogue that knows nothing."""
     return pl.DataFrame(schema=SCHEMA)
 
 
-def merge(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def merge_catalogues(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Several Catalogues as one: the latest word of the store and of IGDB wins; of equals, the later part's."""
-    rows = pl.concat([empty(), *parts])
+    rows = pl.concat([empty_catalogue(), *parts])
     store = _latest(rows.select("appid", *STORE_COLUMNS), "store_asked_at")
     igdb = _latest(rows.select("appid", *IGDB_COLUMNS), "looked_up_at")
     return store.join(igdb, on="appid", how="full", coalesce=True, validate="1:1").select(SCHEMA.keys()).sort("appid")
@@ -52,32 +52,32 @@ def needs_igdb_lookup(
     apps: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame, now: datetime, lifetimes: Lifetimes
 ) -> pl.Series:
     """The apps of a ClassifiedLibrary that IGDB has to be asked about: games not known, or no longer believed."""
-    asked = apps.filter(looked_up()).select("appid").unique()
+    asked = apps.filter(is_looked_up()).select("appid").unique()
     is_fresh = _is_fresh("looked_up_at", pl.col("match_status") == "MATCHED", now, lifetimes) & _is_valid()
     joined = _with_overrides(asked.join(known, on="appid", how="left", validate="1:1"), overrides)
     return joined.filter(~_is_ignored() & ~is_fresh)["appid"].sort()
 
 
-def typed(types: pl.DataFrame, asked_at: datetime) -> pl.DataFrame:
+def store_types_as_catalogue(types: pl.DataFrame, asked_at: datetime) -> pl.DataFrame:
     """StoreTypes as Catalogue rows."""
     return _as_catalogue(types.with_columns(store_asked_at=_time(asked_at)))
 
 
-def matched(matches: pl.DataFrame, games: pl.DataFrame, looked_up_at: datetime) -> pl.DataFrame:
+def matches_as_catalogue(matches: pl.DataFrame, games: pl.DataFrame, looked_up_at: datetime) -> pl.DataFrame:
     """Matches with their Games as Catalogue rows; what is PENDING is not known, and so not remembered."""
     answered = matches.filter(pl.col("match_status") != "PENDING")
     rows = answered.join(games, on="igdb_id", how="left", validate="m:1", maintain_order="left")
     return _as_catalogue(rows.with_columns(looked_up_at=_time(looked_up_at)))
 
 
-def naming(known: pl.DataFrame, igdb_ids: Sequence[int]) -> pl.DataFrame:
+def rows_about_games(known: pl.DataFrame, igdb_ids: Sequence[int]) -> pl.DataFrame:
     """The Catalogue rows whose game, or one of whose candidates, is among these."""
     ids = pl.Series(igdb_ids, dtype=pl.Int32).implode()
     is_candidate = pl.col("candidates").list.eval(pl.element().is_in(ids)).list.any()
     return known.filter(pl.col("igdb_id").is_in(ids) | is_candidate)
 
 
-def without_overridden(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+def drop_overridden(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Catalogue rows without those of apps that humans decided about."""
     return rows.join(known.filter(pl.col("match_reason") == "override"), on="appid", how="anti")
 
@@ -89,7 +89,7 @@ def join_catalogue(apps: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFr
     """
     decided = _decided(known.join(apps, on="appid", how="semi"), overrides)
     ignored = overrides.filter(pl.col("action") == "ignore")["appid"]
-    asked = pl.when(looked_up() | pl.col("appid").is_in(ignored.implode())).then("appid")
+    asked = pl.when(is_looked_up() | pl.col("appid").is_in(ignored.implode())).then("appid")
     is_filtered = pl.col("asked").is_null()
     return (
         apps.with_columns(asked=asked)
@@ -115,7 +115,7 @@ def _time(time: datetime) -> pl.Expr:
 
 def _as_catalogue(rows: pl.DataFrame) -> pl.DataFrame:
     known = rows.select(name for name in SCHEMA if name in rows.columns)
-    return pl.concat([empty(), known], how="diagonal").select(SCHEMA.keys())
+    return pl.concat([empty_catalogue(), known], how="diagonal").select(SCHEMA.keys())
 
 
 def _is_fresh(time: str, is_hit: pl.Expr, now: datetime, lifetimes: Lifetimes) -> pl.Expr:
@@ -185,18 +185,18 @@ GENRES, PLATFORMS = pl.List(GENRE), pl.List(PLATFORM)
 LISTS = {"igdb_genres": GENRES, "igdb_platforms": PLATFORMS, "igdb_candidates": pl.List(pl.Int32)}
 
 
-def decode(library: pl.DataFrame) -> pl.DataFrame:
+def decode_lists(library: pl.DataFrame) -> pl.DataFrame:
     """EnrichedLibrary as DecodedLibrary; an empty cell is null.
 
     Raises:
         Failed: `checkpoint_invalid`, where a list is not the JSON that the schema describes.
     """
     for column, dtype in LISTS.items():
-        library = decoded(library, column, dtype)
+        library = decode_column(library, column, dtype)
     return DecodedLibrary.validate(library)
 
 
-def decoded(rows: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
+def decode_column(rows: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
     """The rows with one column of JSON arrays as lists; an empty cell is null.
 
     Raises:

@@ -5,13 +5,13 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.frames.name_rules import STORE_GAME_RULES, by_name
+from pipeline.frames.name_rules import STORE_GAME_RULES, first_matching_rule
 from schemas.catalogue import STORE_TYPES
 from schemas.igdb import valid
 from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary
 from schemas.steam import StoreItem
 
-KIND_OF_TYPE = {
+KIND_OF_STORE_TYPE = {
     "game": "game",
     "demo": "demo",
     "mod": "mod",
@@ -40,12 +40,12 @@ def classify(library: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame
         .join(overrides.select("appid", "action"), on="appid", how="left", validate="m:1", maintain_order="left")
         .with_columns(
             pl.col("store_type").cast(pl.String),
-            named=by_name(pl.col("name")),
-            named_anyway=by_name(pl.col("name"), STORE_GAME_RULES),
+            named=first_matching_rule(pl.col("name")),
+            named_anyway=first_matching_rule(pl.col("name"), STORE_GAME_RULES),
         )
         .with_columns(
             kind=_decide(
-                pl.lit("game"), pl.col("store_type").replace_strict(KIND_OF_TYPE), _named("kind"), pl.lit("game")
+                pl.lit("game"), pl.col("store_type").replace_strict(KIND_OF_STORE_TYPE), _named("kind"), pl.lit("game")
             ),
             kind_reason=_decide(
                 pl.lit("override"),
@@ -59,12 +59,12 @@ def classify(library: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame
     )
 
 
-def looked_up() -> pl.Expr:
+def is_looked_up() -> pl.Expr:
     """Whether an app is of a kind that IGDB is asked about; all others are filtered."""
     return pl.col("kind").cast(pl.String).is_in(ENRICHED_KINDS)
 
 
-def store_types(items: Sequence[Any]) -> pl.DataFrame:
+def parse_store_items(items: Sequence[Any]) -> pl.DataFrame:
     """The store's rows as StoreTypes; a type is believed only where `success` is 1: a hidden app's reads as game."""
     found = {item.id: item for item in valid(list(items), StoreItem)[0]}.values()
     types = [item.type if item.success == 1 and item.type in range(len(STORE_TYPES)) else None for item in found]

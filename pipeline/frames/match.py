@@ -39,7 +39,7 @@ def parse_external_games(rows: Sequence[Any]) -> pl.DataFrame:
     )
 
 
-def unusable(rows: Sequence[Any]) -> tuple[list[int], list[str]]:
+def unusable_external_games(rows: Sequence[Any]) -> tuple[list[int], list[str]]:
     """The apps of `external_games` rows whose game is no id, and a line for each; one without a game is no fault."""
     linked = [row for row in rows if isinstance(row, dict) and row.get("game") is not None]
     _, faults = valid(linked, ExternalGame)
@@ -56,10 +56,10 @@ def parse_games(rows: Sequence[Any]) -> tuple[pl.DataFrame, list[str]]:
     return columns.cast(schema), faults
 
 
-def resolve(
+def resolve_matches(
     appids: Iterable[int],
     pairs: pl.DataFrame,
-    parse_games: pl.DataFrame,
+    games: pl.DataFrame,
     *,
     unanswered_appids: Collection[int] = (),
     unanswered_games: Collection[int] = (),
@@ -67,7 +67,7 @@ def resolve(
 ) -> pl.DataFrame:
     """Decide for each of the apps which of its ExternalGames it is, as Matches; what was not answered is PENDING."""
     candidates = pairs.join(
-        parse_games.select("igdb_id", rank=_rank()), on="igdb_id", how="left", validate="m:1"
+        games.select("igdb_id", rank=_rank()), on="igdb_id", how="left", validate="m:1"
     ).with_columns(
         is_unanswered=pl.col("igdb_id").is_in(list(unanswered_games)),
         is_best=pl.col("rank") == pl.col("rank").min().over("appid"),

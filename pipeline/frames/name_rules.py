@@ -186,7 +186,7 @@ _TELLTALES = (
 """No rule matches a name that holds none of these; 19 games in 20 hold none. More than 100 cost four times as much."""
 
 
-def by_name(names: pl.Expr, rules: Sequence[Rule] = RULES) -> pl.Expr:
+def first_matching_rule(names: pl.Expr, rules: Sequence[Rule] = RULES) -> pl.Expr:
     """The first of `rules` that matches each name: a struct of its `kind` and its `rule`, null where none does."""
     name, telling = pl.field("name"), pl.field("telling")
     outcomes = pl.Series("by_name", [{"kind": rule.kind, "rule": rule.name} for rule in rules])

@@ -27,7 +27,7 @@ def parse_overrides(body: bytes | None) -> tuple[pl.DataFrame, list[str]]:
     Raises:
         Refused: `configuration`, as `require_form`.
     """
-    require_form(body or b"")
+    check_overrides_format(body or b"")
     faults: list[str] = []
     rows: dict[int, Override] = {}
     for number, fields in _lines(body or b"", faults):
@@ -42,7 +42,7 @@ def parse_overrides(body: bytes | None) -> tuple[pl.DataFrame, list[str]]:
     return pl.DataFrame([row.columns() for row in rows.values()], schema=SCHEMA), faults
 
 
-def require_form(body: bytes) -> None:
+def check_overrides_format(body: bytes) -> None:
     """Refuse overrides.csv as a whole, by `configuration`, where it is of a form in which no line of it would count."""
     if body.startswith(_UTF16) or _OTHER_FORM.match(body):
         raise Refused(
@@ -57,9 +57,9 @@ def no_overrides() -> pl.DataFrame:
     return pl.DataFrame(schema=SCHEMA)
 
 
-def forced_pairs(parse_overrides: pl.DataFrame) -> pl.DataFrame:
+def override_pairs(overrides: pl.DataFrame) -> pl.DataFrame:
     """The games that humans matched apps to, as ExternalGames."""
-    return parse_overrides.filter(pl.col("action") == "match").select("appid", igdb_id="override_igdb_id")
+    return overrides.filter(pl.col("action") == "match").select("appid", igdb_id="override_igdb_id")
 
 
 def _lines(body: bytes, faults: list[str]) -> Iterator[tuple[int, list[str]]]:

@@ -15,15 +15,15 @@ _YEAR_2004 = 1072915200
 _UINT32 = 2**32
 
 
-def library(games: Sequence[Any], user_id: str, steam_id64: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+def parse_owned_games(games: Sequence[Any], user_id: str, steam_id64: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows of a GetOwnedGames answer, as (RawLibrary, rejected); what Steam adds to its rows is left out.
 
     A row is set aside only if it has no usable appid, or a value that PostgreSQL cannot hold.
     """
-    return set_aside(as_owned(games, user_id, steam_id64), RawLibrary)
+    return set_aside(owned_games_as_text(games, user_id, steam_id64), RawLibrary)
 
 
-def as_owned(games: Sequence[Any], user_id: str, steam_id64: str) -> pl.DataFrame:
+def owned_games_as_text(games: Sequence[Any], user_id: str, steam_id64: str) -> pl.DataFrame:
     """The rows of a GetOwnedGames answer in the columns of RawLibrary, all as text and none of them checked."""
     owner = {"user_id": user_id, "steam_id64": steam_id64}
     columns = [

@@ -4,7 +4,7 @@ from collections import Counter
 
 import polars as pl
 
-from pipeline.frames.catalogue import GENRES, PLATFORMS, decoded
+from pipeline.frames.catalogue import GENRES, PLATFORMS, decode_column
 from schemas.staging import (
     FALLBACKS,
     Staged,
@@ -158,7 +158,7 @@ def _number() -> pl.Expr:
 def _entries(games: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
     """One row per game and named object of its list; an object without id, name or slug cannot become a row."""
     return (
-        decoded(games.select("igdb_id", column), column, dtype)
+        decode_column(games.select("igdb_id", column), column, dtype)
         .explode(column, empty_as_null=False, keep_nulls=False)
         .unnest(column)
         .rename({"igdb_id": "gameIgdbId", "id": "igdbId"})

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from pipeline.frames.catalogue import decoded
+from pipeline.frames.catalogue import decode_column
 from schemas.library import GENRE
 from schemas.report import TONES, Bars, ReportGames
 
@@ -51,7 +51,7 @@ class Chart(NamedTuple):
     note: str = ""
 
 
-def figures(enriched: pl.DataFrame) -> Figures:
+def count_figures(enriched: pl.DataFrame) -> Figures:
     """The figures of an EnrichedLibrary."""
     status = pl.col("match_status")
     counts = enriched.select(
@@ -75,7 +75,7 @@ def most_played(enriched: pl.DataFrame) -> pl.DataFrame:
 def playtime_by_genre(enriched: pl.DataFrame) -> Chart:
     """Minutes by genre: the most played genres, and last what has none."""
     genres = pl.col("igdb_genres").list.eval(pl.element().struct.field("name").drop_nulls()).list.unique()
-    played = decoded(enriched.filter(_IS_GAME & (_MINUTES > 0)), "igdb_genres", pl.List(GENRE)).select(
+    played = decode_column(enriched.filter(_IS_GAME & (_MINUTES > 0)), "igdb_genres", pl.List(GENRE)).select(
         value=_MINUTES, label=pl.when(genres.list.len() > 0).then(genres)
     )
     sums = played.explode("label").group_by("label").agg(pl.col("value").sum())
@@ -83,7 +83,7 @@ def playtime_by_genre(enriched: pl.DataFrame) -> Chart:
     unknown = sums.filter(pl.col("label").is_null()).with_columns(pl.col("label").fill_null(NO_GENRE))
     bars = pl.concat([_toned(known.head(GENRES_SHOWN), "main"), _toned(unknown, "muted")])
     return Chart(
-        _genre_title(known, figures(enriched).minutes), "Hours played", Bars.validate(bars), _genre_note(known)
+        _genre_title(known, count_figures(enriched).minutes), "Hours played", Bars.validate(bars), _genre_note(known)
     )
 
 
@@ -111,7 +111,7 @@ def match_results(enriched: pl.DataFrame) -> Chart:
         value="value",
         tone=pl.when(is_matched).then(pl.lit("main")).otherwise(pl.lit("warn")).cast(pl.Enum(TONES)),
     )
-    counted = figures(enriched)
+    counted = count_figures(enriched)
     title = f"{counted.matched:,} of {counted.games:,} games are matched to IGDB" if games.height else "No games"
     return Chart(title, "Number of games", Bars.validate(bars))
 
@@ -138,7 +138,7 @@ def filtered_kinds(enriched: pl.DataFrame) -> Chart:
 
 def report_games(enriched: pl.DataFrame) -> pl.DataFrame:
     """All apps of an EnrichedLibrary as ReportGames, the most played first."""
-    listed = decoded(decoded(enriched, "igdb_genres", pl.List(GENRE)), "igdb_candidates", pl.List(pl.Int32))
+    listed = decode_column(decode_column(enriched, "igdb_genres", pl.List(GENRE)), "igdb_candidates", pl.List(pl.Int32))
     genres = pl.col("igdb_genres").list.eval(pl.element().struct.field("name").drop_nulls())
     named = listed.with_columns(
         name=pl.when(pl.col("name").str.strip_chars() != "").then("name").otherwise(pl.format("App {}", "appid")),
@@ -151,7 +151,7 @@ def report_games(enriched: pl.DataFrame) -> pl.DataFrame:
     return ReportGames.validate(rows.select(ReportGames.to_schema().columns.keys()))
 
 
-def hours(minutes: int) -> str:
+def format_hours(minutes: int) -> str:
     """Minutes as hours with their unit, to a tenth where they are few."""
     played = minutes / 60
     return f"{played:.1f} h" if 0 < played < FEW_HOURS else f"{played:,.0f} h"
@@ -161,15 +161,17 @@ def _genre_title(known: pl.DataFrame, total: int) -> str:
     if total == 0:
         return "No playtime is known: the owner hides it, or never played"
     if known.height == 0:
-        return f"No genre is known of the {hours(total)} played"
+        return f"No genre is known of the {format_hours(total)} played"
     value, label = known.select("value", "label").row(0)
-    return f"Most hours went to {label}: {hours(value)} of {hours(total)}"
+    return f"Most hours went to {label}: {format_hours(value)} of {format_hours(total)}"
 
 
 def _genre_note(known: pl.DataFrame) -> str:
     note = "A game of several genres counts in each."
     rest = known.slice(GENRES_SHOWN)
-    return f"{note} {rest.height} more genres have {hours(rest['value'][0])} or less each." if rest.height else note
+    return (
+        f"{note} {rest.height} more genres have {format_hours(rest['value'][0])} or less each." if rest.height else note
+    )
 
 
 def _toned(bars: pl.DataFrame, tone: str) -> pl.DataFrame:

@@ -15,10 +15,10 @@ from pipeline.report.figures import (
     MATCH_WORDS,
     Chart,
     Figures,
-    figures,
+    count_figures,
     filtered_kinds,
+    format_hours,
     games_by_year,
-    hours,
     match_results,
     most_played,
     playtime_by_genre,
@@ -34,13 +34,13 @@ class _Page(Template):
     delimiter = "%%"
 
 
-def html_report(enriched: pl.DataFrame, source: str) -> str:
+def render_report(enriched: pl.DataFrame, source: str) -> str:
     """The report of an EnrichedLibrary that came from `source`; the same rows make the same text.
 
     Raises:
         Failed: `checkpoint_invalid`, where genres or candidates are not the JSON that the schema describes.
     """
-    counts, rows = figures(enriched), report_games(enriched)
+    counts, rows = count_figures(enriched), report_games(enriched)
     unmatched = rows.filter(pl.col("match_status") == "UNMATCHED").head(UNMATCHED_SHOWN)
     more = counts.unmatched - unmatched.height
     script = _part("report.js")
@@ -95,11 +95,11 @@ def _title(enriched: pl.DataFrame) -> str:
 
 def _figures(counts: Figures, most: pl.DataFrame) -> Iterable[str]:
     yield _figure("Games", f"{counts.games:,}", f"of {counts.apps:,} apps; {counts.filtered:,} are filtered")
-    yield _figure("Played", hours(counts.minutes), "in these games")
+    yield _figure("Played", format_hours(counts.minutes), "in these games")
     yield _figure("Never played", f"{counts.unplayed:,}", _share(counts.unplayed, counts.games))
     yield _figure("Matched to IGDB", f"{counts.matched:,}", _share(counts.matched, counts.games))
     for name, minutes in most.select("name", "playtime_forever").rows():
-        yield _figure("Most played", hours(minutes), name)
+        yield _figure("Most played", format_hours(minutes), name)
 
 
 def _figure(what: str, figure: str, more: str) -> str:
@@ -114,7 +114,7 @@ def _bars(chart: Chart) -> str:
     shown = [
         f'<tr class="{tone}"><th scope="row">{escape(label)}</th>'
         f'<td><div class="bar" style="--share:{share:.4f}"></div></td>'
-        f'<td class="number">{hours(value) if chart.unit == "Hours played" else f"{value:,}"}</td></tr>'
+        f'<td class="number">{format_hours(value) if chart.unit == "Hours played" else f"{value:,}"}</td></tr>'
         for label, value, tone, share in _with_shares(chart)
     ]
     return _drawn(chart, f'<table class="bars">{"".join(shown)}</table>' if shown else "")

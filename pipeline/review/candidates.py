@@ -9,7 +9,7 @@ from rapidfuzz import fuzz, process
 from pipeline.frames.match import MAIN_GAME_TYPES
 from schemas.frames import dtypes
 from schemas.igdb import valid
-from schemas.review import MOST_CANDIDATES, Candidates, Found, FoundGame, Wanted
+from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, FoundGames, SearchTerms
 
 COMPUTERS = {3, 6, 14}
 """IGDB's platforms Linux, PC (Microsoft Windows) and Mac: where Steam is."""
@@ -51,7 +51,7 @@ _UNSEARCHED = r"[^\pL\pM\pN'\x{2019}&+.!]+"
 """IGDB's search stumbles over hyphens (JosefNemec/Playnite#1336, #2004) and has no use for marks."""
 
 
-def wanted(apps: pl.DataFrame) -> pl.DataFrame:
+def search_terms(apps: pl.DataFrame) -> pl.DataFrame:
     """The apps of a frame with `appid` and `name` that have a name, as Wanted."""
     name = pl.col("name")
     searched = name.str.replace_all("[™®©℠]", "").str.replace_all(_UNSEARCHED, " ").str.strip_chars()
@@ -61,14 +61,14 @@ def wanted(apps: pl.DataFrame) -> pl.DataFrame:
         apps.filter(name.is_not_null())
         .unique("appid", maintain_order=True)
         .select("appid", "name", search=pl.when(says_something).then(shortened))
-        .select(Wanted.to_schema().columns.keys())
+        .select(SearchTerms.to_schema().columns.keys())
     )
 
 
-def found(rows: Mapping[int, Sequence[Any]]) -> pl.DataFrame:
+def parse_found_games(rows: Mapping[int, Sequence[Any]]) -> pl.DataFrame:
     """IGDB's rows by app, as Found; a row that does not conform is no candidate."""
     games = [(appid, game) for appid, some in rows.items() for game in valid(list(some), FoundGame)[0]]
-    schema = dtypes(Found)
+    schema = dtypes(FoundGames)
     released = pl.from_epoch(pl.Series([game.first_release_date for _, game in games], dtype=pl.Int64))
     columns = pl.DataFrame(
         {
@@ -86,14 +86,14 @@ def found(rows: Mapping[int, Sequence[Any]]) -> pl.DataFrame:
     return columns.unique(["appid", "igdb_id"], keep="first", maintain_order=True)
 
 
-def candidates(wanted: pl.DataFrame, found: pl.DataFrame, least: int = LEAST_SCORE) -> pl.DataFrame:
+def rank_candidates(terms: pl.DataFrame, found: pl.DataFrame, least: int = LEAST_SCORE) -> pl.DataFrame:
     """The likeliest of the Found for each of the Wanted, as Candidates: those of at least this score.
 
     Of equally alike ones first those that are out for a computer, then no editions, then what Steam sells as a game of
     its own.
     """
     is_minor = ~pl.col("game_type").fill_null(0).is_in(MAIN_GAME_TYPES)
-    alike = score(wanted, found)
+    alike = score_names(terms, found)
     scored = found.join(alike, on=["appid", "igdb_id"], how="left", validate="1:1").with_columns(
         pl.col("likeness").fill_null(0)
     )
@@ -108,13 +108,13 @@ def candidates(wanted: pl.DataFrame, found: pl.DataFrame, least: int = LEAST_SCO
     )
 
 
-def score(wanted: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def score_names(terms: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     """How alike the names are (`likeness`, to 100) of each `appid` and `igdb_id` of Found: by the game's best name."""
     names = pl.concat_list("igdb_name", "other_names").list.drop_nulls()
     pairs = (
         found.select("appid", "igdb_id", igdb_name=names)
         .explode("igdb_name")
-        .join(wanted.select("appid", "name"), on="appid", how="inner", validate="m:1")
+        .join(terms.select("appid", "name"), on="appid", how="inner", validate="m:1")
     )
     ours, theirs = (_keys(pairs[column]) for column in ("name", "igdb_name"))
     alike = pl.DataFrame(
@@ -130,7 +130,7 @@ def score(wanted: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     return scored.group_by("appid", "igdb_id").agg(pl.col("likeness").max())
 
 
-def normalised(name: pl.Expr) -> pl.Expr:
+def normalise_name(name: pl.Expr) -> pl.Expr:
     """Names without what does not tell them apart: case, accents, ™®©, punctuation; Roman numerals as Arabic ones.
 
     One of punctuation alone stays as it is.
@@ -149,16 +149,16 @@ def normalised(name: pl.Expr) -> pl.Expr:
     return pl.when(key == "").then(name).otherwise(key)
 
 
-def without_edition(key: pl.Expr) -> pl.Expr:
+def strip_edition(key: pl.Expr) -> pl.Expr:
     """Normalised names without the edition at their end."""
     return key.str.replace(_EDITION, "$1")
 
 
 def _keys(names: pl.Series) -> pl.DataFrame:
     text = pl.col("text")
-    key, title = normalised(text), normalised(text.str.replace(_SUBTITLE, "$1"))
+    key, title = normalise_name(text), normalise_name(text.str.replace(_SUBTITLE, "$1"))
     return names.to_frame("text").select(
-        text.str.to_lowercase(), key=key, base=without_edition(key), title=without_edition(title)
+        text.str.to_lowercase(), key=key, base=strip_edition(key), title=strip_edition(title)
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from pipeline.catalogue.look_up import OVERRIDES
 from pipeline.errors import Failed, Retryable
-from pipeline.frames.overrides import require_form
+from pipeline.frames.overrides import check_overrides_format
 from pipeline.review.sheet import (
     TRIES,
 )
@@ -30,23 +30,23 @@ _ERRORS = "surrogateescape"
 """Bytes that are no UTF-8 go back as they came."""
 
 
-class Fault(NamedTuple):
+class SkippedLine(NamedTuple):
     """A line that does not count, and why."""
 
     line: int
     why: str
 
 
-def decisions(body: bytes) -> tuple[list[Decision], list[Fault]]:
+def parse_decisions(body: bytes) -> tuple[list[Decision], list[SkippedLine]]:
     """The lines of an edited file that decide something, and those that cannot; of an app's lines the last counts."""
     made: dict[tuple[int, str], Decision] = {}
     standing: dict[int, list[Decision]] = defaultdict(list)
-    faults: list[Fault] = []
+    faults: list[SkippedLine] = []
     for record in parse_records(body):
         try:
             decision = _decision(record)
         except ValueError as error:
-            faults.append(Fault(record.line, _why(error)))
+            faults.append(SkippedLine(record.line, _why(error)))
             continue
         if decision:
             faults += _overruled(decision, standing[decision.appid])
@@ -54,13 +54,13 @@ def decisions(body: bytes) -> tuple[list[Decision], list[Fault]]:
     return sorted(made.values(), key=attrgetter("line")), sorted(faults)
 
 
-def lacking(body: bytes) -> list[str]:
+def missing_columns(body: bytes) -> list[str]:
     """The columns that an edited file must have and does not: all of them, where it is no CSV."""
     header = parse_header(body)
     return [name for name in HEADER if name not in header]
 
 
-def merged(body: bytes | None, decisions: Sequence[Decision]) -> bytes:
+def update_overrides_csv(body: bytes | None, decisions: Sequence[Decision]) -> bytes:
     """overrides.csv with these decisions: each in the place of its app's former line, or at the end.
 
     A blank note leaves the former one; a line that says the same already, and every other app's, stays as it is.
@@ -68,7 +68,7 @@ def merged(body: bytes | None, decisions: Sequence[Decision]) -> bytes:
     Raises:
         Refused: `configuration`, as `require_form`.
     """
-    require_form(body or b"")
+    check_overrides_format(body or b"")
     ending = b"\r\n" if body and b"\r\n" in body else b"\n"
     bom, text = (_BOM, body.removeprefix(_BOM)) if body and body.startswith(_BOM) else (b"", body or b"")
     lines = text.splitlines(keepends=True) or [_line(HEADER, ending)]
@@ -103,7 +103,7 @@ def _decision(record: CsvRecord) -> Decision | None:
     )
 
 
-def _overruled(decision: Decision, standing: list[Decision]) -> list[Fault]:
+def _overruled(decision: Decision, standing: list[Decision]) -> list[SkippedLine]:
     """The faults of the lines about an app that stood, if the decision is another; it stands now."""
     former = []
     if standing and standing[0].columns() != decision.columns():
@@ -111,7 +111,7 @@ def _overruled(decision: Decision, standing: list[Decision]) -> list[Fault]:
         standing.clear()
     standing.append(decision)
     why = f"line {decision.line} decides otherwise about appid {decision.appid}, and counts"
-    return [Fault(other.line, why) for other in former]
+    return [SkippedLine(other.line, why) for other in former]
 
 
 def _why(error: ValueError) -> str:
@@ -155,15 +155,15 @@ def _line(cells: Iterable[str], ending: bytes) -> bytes:
 
 
 @dataclass(frozen=True)
-class Decided:
+class AppliedReview:
     """What became of an edited file: decisions taken, lines skipped, and the raw CSVs of the runs to do again."""
 
     taken: int
-    faults: Sequence[Fault]
+    faults: Sequence[SkippedLine]
     raws: Sequence[Checkpoint]
 
 
-def decide(store: Store, body: bytes, location: str | None = None, *, trust: bool = False) -> Decided:
+def apply_review(store: Store, body: bytes, location: str | None = None, *, trust: bool = False) -> AppliedReview:
     """Take an edited file's decisions into overrides.csv; a line that cannot be used is skipped, and told.
 
     They are about the runs that the file names, or about the run of a raw or an enriched CSV alone. A raw CSV that was
@@ -174,40 +174,40 @@ def decide(store: Store, body: bytes, location: str | None = None, *, trust: boo
         Refused: `configuration`, where overrides.csv is of another form. Nothing is written then.
         Retryable: `store_unavailable`, also when others write overrides.csv all the time.
     """
-    if missing := lacking(body):
+    if missing := missing_columns(body):
         raise Failed(
             "checkpoint_invalid",
             f"The file lacks the column {', '.join(missing)}. Give the one of review export, saved as CSV.",
         )
-    made, faults = decisions(body)
+    made, faults = parse_decisions(body)
     if location is not None:
         key = _raw(store.key_of(location)).key
         made = [decision.model_copy(update={"checkpoint": key}) for decision in made]
     taken, strangers = _of_their_runs(store, made, trust=trust)
     _write_overrides(store, [decision for _, decision in taken])
     appids = {decision.appid for _, decision in taken}
-    return Decided(len(appids), sorted([*faults, *strangers]), list(dict.fromkeys(raw for raw, _ in taken)))
+    return AppliedReview(len(appids), sorted([*faults, *strangers]), list(dict.fromkeys(raw for raw, _ in taken)))
 
 
 def _of_their_runs(
     store: Store, made: Iterable[Decision], *, trust: bool
-) -> tuple[list[tuple[Checkpoint, Decision]], list[Fault]]:
+) -> tuple[list[tuple[Checkpoint, Decision]], list[SkippedLine]]:
     """The decisions with the raw CSVs that hold their apps; those whose run has no such app are faults."""
     owned: dict[Checkpoint, set[int]] = {}
     taken: list[tuple[Checkpoint, Decision]] = []
-    faults: list[Fault] = []
+    faults: list[SkippedLine] = []
     for decision in made:
         try:
             raw = _raw(decision.checkpoint)
         except Failed as error:
-            faults.append(Fault(decision.line, f"checkpoint: {error.message} Or say which CSV it is about."))
+            faults.append(SkippedLine(decision.line, f"checkpoint: {error.message} Or say which CSV it is about."))
             continue
         if raw not in owned:
             owned[raw] = set(read_checkpoint(store, raw, RawLibrary, trust=trust).rows["appid"])
         if decision.appid in owned[raw]:
             taken.append((raw, decision))
         else:
-            faults.append(Fault(decision.line, f"appid: {raw.key} has no app {decision.appid}"))
+            faults.append(SkippedLine(decision.line, f"appid: {raw.key} has no app {decision.appid}"))
     return taken, faults
 
 
@@ -222,7 +222,7 @@ def _write_overrides(store: Store, taken: Sequence[Decision]) -> None:
     for _ in range(TRIES):
         etag = store.list(OVERRIDES).get(OVERRIDES)
         body = store.read(OVERRIDES)
-        lines = merged(body, taken)
+        lines = update_overrides_csv(body, taken)
         if not taken or lines == body or store.replace(OVERRIDES, lines, etag):
             return
     raise Retryable("store_unavailable", f"{OVERRIDES} is being rewritten by others all the time. Try again later.")

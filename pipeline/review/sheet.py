@@ -11,8 +11,8 @@ import polars as pl
 
 from pipeline.apis.igdb import Igdb
 from pipeline.catalogue.look_up import Progress, counting, no_progress, read_overrides, rows_of, unanswered
-from pipeline.frames.classify import classify, looked_up
-from pipeline.review.candidates import candidates, found, wanted
+from pipeline.frames.classify import classify, is_looked_up
+from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.csv import to_spreadsheet
 from pipeline.storage.keys import parse_checkpoint_key
@@ -27,7 +27,7 @@ RAW = tuple(RawLibrary.to_schema().columns)
 SHEET = dtypes(ReviewSheet)
 
 
-def unmatched(enriched: pl.DataFrame) -> pl.DataFrame:
+def unmatched_games(enriched: pl.DataFrame) -> pl.DataFrame:
     """The games of an EnrichedLibrary that IGDB has not at all, in pieces or more than once, the most played first."""
     return _by_playtime(enriched.filter(pl.col("match_status") == "UNMATCHED"))
 
@@ -36,17 +36,17 @@ def no_longer_filtered(enriched: pl.DataFrame, known: pl.DataFrame, overrides: p
     """The apps of an EnrichedLibrary that were filtered, and are games by today's rules, types and overrides."""
     filtered = _by_playtime(enriched.filter(pl.col("match_reason") == "filtered"))
     today = classify(filtered.select(RAW), known, overrides)
-    return filtered.join(today.filter(looked_up()), on="appid", how="semi", maintain_order="left")
+    return filtered.join(today.filter(is_looked_up()), on="appid", how="semi", maintain_order="left")
 
 
-def ambiguous(enriched: pl.DataFrame) -> dict[int, list[int]]:
+def ambiguous_games(enriched: pl.DataFrame) -> dict[int, list[int]]:
     """The IGDB games of each app of an EnrichedLibrary that may be several."""
     listed = pl.col("igdb_candidates").str.json_decode(pl.List(pl.Int32))
     apps = enriched.filter(pl.col("match_reason") == "ambiguous").unique("appid").select("appid", games=listed)
     return dict(apps.rows())
 
 
-def review_sheet(
+def build_review_sheet(
     unmatched: pl.DataFrame,
     no_longer_filtered: pl.DataFrame,
     candidates: pl.DataFrame,
@@ -91,7 +91,7 @@ TRIES = 10
 
 
 @dataclass(frozen=True)
-class Export:
+class ReviewExport:
     """A file to fill in, and what it holds; `unanswered` apps are those that IGDB gave no answer for."""
 
     body: bytes
@@ -102,7 +102,7 @@ class Export:
     requests: int
 
 
-async def export(
+async def export_review(
     store: Store,
     known: pl.DataFrame,
     igdb: Igdb,
@@ -110,7 +110,7 @@ async def export(
     progress: Progress = no_progress,
     *,
     trust: bool = False,
-) -> Export:
+) -> ReviewExport:
     """The unmatched games of an enriched CSV with candidates, and the apps that today's rules would free.
 
     What IGDB does not answer has no candidates, and is counted.
@@ -121,14 +121,19 @@ async def export(
     source = parse_checkpoint_key(store.key_of(location), "enriched")
     enriched = read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows
     overrides = read_overrides(store)
-    games = unmatched(enriched)
+    games = unmatched_games(enriched)
     released = no_longer_filtered(enriched, known.join(enriched, on="appid", how="semi"), overrides)
-    asked = wanted(games)
-    listed = await _look_up(igdb, ambiguous(games), progress)
+    asked = search_terms(games)
+    listed = await _look_up(igdb, ambiguous_games(games), progress)
     searched = await _search(igdb, asked.filter(~pl.col("appid").is_in(list(listed.rows))), progress)
-    likely = pl.concat([candidates(asked, found(listed.rows), least=0), candidates(asked, found(searched.rows))])
-    return Export(
-        body=to_spreadsheet(review_sheet(games, released, likely, overrides, source.key)),
+    likely = pl.concat(
+        [
+            rank_candidates(asked, parse_found_games(listed.rows), least=0),
+            rank_candidates(asked, parse_found_games(searched.rows)),
+        ]
+    )
+    return ReviewExport(
+        body=to_spreadsheet(build_review_sheet(games, released, likely, overrides, source.key)),
         unmatched=games.height,
         no_longer_filtered=released.height,
         with_candidates=likely["appid"].n_unique(),

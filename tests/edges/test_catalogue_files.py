@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from pipeline.catalogue.files import APPS, ASIDE, NEW, CatalogueFiles, Compaction, Memory
 from pipeline.errors import Retryable
-from pipeline.frames.catalogue import SCHEMA, empty, merge
+from pipeline.frames.catalogue import SCHEMA, empty_catalogue, merge_catalogues
 from pipeline.storage.store import Store
 from schemas.catalogue import Catalogue
 from schemas.manifest import SCHEMA_VERSION
@@ -70,7 +70,7 @@ def apps(store: Store) -> list[int]:
 
 
 def test_a_catalogue_that_is_not_there_is_empty(at: Opened) -> None:
-    assert_frame_equal(CatalogueFiles(at.store).read(), empty())
+    assert_frame_equal(CatalogueFiles(at.store).read(), empty_catalogue())
     assert at.names() == []
 
 
@@ -85,7 +85,7 @@ def test_what_is_remembered_is_read_by_all(at: Opened) -> None:
 
 
 def test_nothing_is_remembered_without_a_file(at: Opened) -> None:
-    CatalogueFiles(at.store).remember(empty())
+    CatalogueFiles(at.store).remember(empty_catalogue())
     assert at.names() == []
 
 
@@ -118,7 +118,7 @@ def test_a_compaction_of_what_is_compact_changes_nothing(at: Opened) -> None:
 
 def test_a_compaction_of_nothing_is_no_harm(at: Opened) -> None:
     assert CatalogueFiles(at.store).compact() == Compaction(apps=0, merged=0, set_aside=0)
-    assert_frame_equal(CatalogueFiles(at.store).read(), empty())
+    assert_frame_equal(CatalogueFiles(at.store).read(), empty_catalogue())
 
 
 def test_other_files_are_nobodys_rows(at: Opened) -> None:
@@ -384,7 +384,7 @@ def test_rows_of_many_files_are_merged_as_if_they_were_one(here: Store) -> None:
     parts = [known(*range(start, start + 5), days_old=start) for start in range(1, 20)]
     for rows in parts:
         CatalogueFiles(here).remember(rows)
-    assert_frame_equal(CatalogueFiles(here).read(), merge(parts))
+    assert_frame_equal(CatalogueFiles(here).read(), merge_catalogues(parts))
 
 
 def test_what_would_be_set_aside_is_not_written(here: Store) -> None:

@@ -11,7 +11,7 @@ from pipeline.apis.batching import BatchResult
 from pipeline.apis.retry import RetryPolicy
 from pipeline.apis.steam_store import GIVE_UP_AFTER, OPEN_REQUESTS, SteamStore
 from pipeline.catalogue.look_up import rows_of, unanswered
-from pipeline.frames.classify import store_types
+from pipeline.frames.classify import parse_store_items
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import HIDDEN, World
@@ -56,7 +56,7 @@ def portal(sandbox: Sandbox, patience: RetryPolicy = QUICK) -> BatchResult:
 
 def types(answers: list[BatchResult]) -> dict[int, str | None]:
     """What is believed of the answers."""
-    return dict(store_types(rows_of(answers)).iter_rows())
+    return dict(parse_store_items(rows_of(answers)).iter_rows())
 
 
 def test_an_app_is_asked_for_by_its_id_with_a_country_and_without_a_key(sandbox: Sandbox) -> None:

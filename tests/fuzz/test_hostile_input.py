@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
 from pipeline.frames.match import parse_external_games
-from pipeline.review.candidates import found
+from pipeline.review.candidates import parse_found_games
 from tests.hostile import KINDS
 
 QUICK = {
@@ -73,4 +73,4 @@ def test_half_a_surrogate_pair_spoils_its_row_or_its_name_alone() -> None:
     rows = [{"uid": "\ud800", "game": 1}, {"uid": "620", "game": 72}]
     assert parse_external_games(rows).rows() == [(620, 72)]
     named = [{"id": 72, "name": "Portal 2", "alternative_names": [{"id": 1, "name": "P\udfff"}]}]
-    assert found({620: named})["other_names"].to_list() == [["P?"]]
+    assert parse_found_games({620: named})["other_names"].to_list() == [["P?"]]

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from pipeline.report.page import html_report
+from pipeline.report.page import render_report
 from tests.libraries import FIGHTING, SHOOTER, app, library, matched
 
 CHROMIUM = shutil.which("chromium", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
@@ -55,7 +55,7 @@ def open_report(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     address = (tmp_path / "report.html").as_uri()
 
     def open_page(enriched: pl.DataFrame, size: tuple[int, int] = DESKTOP) -> Page:
-        (tmp_path / "report.html").write_text(html_report(enriched, "enriched.csv"), encoding="utf-8")
+        (tmp_path / "report.html").write_text(render_report(enriched, "enriched.csv"), encoding="utf-8")
         page = context.new_page()
         page.set_viewport_size({"width": size[0], "height": size[1]})
         page.on("request", lambda request: asked.append(request.url))

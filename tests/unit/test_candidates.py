@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.review.candidates import candidates, found, normalised, wanted, without_edition
-from schemas.review import Candidates, Found, Wanted
+from pipeline.review.candidates import normalise_name, parse_found_games, rank_candidates, search_terms, strip_edition
+from schemas.review import Candidates, FoundGames, SearchTerms
 
 APP = 10
 
 
 def wanting(name: str | None) -> pl.DataFrame:
     apps = pl.DataFrame({"appid": [APP], "name": [name]}, schema={"appid": pl.Int32, "name": pl.String})
-    return Wanted.validate(wanted(apps))
+    return SearchTerms.validate(search_terms(apps))
 
 
 def game(number: int, name: str, **fields: Any) -> dict[str, Any]:
@@ -22,12 +22,12 @@ def game(number: int, name: str, **fields: Any) -> dict[str, Any]:
 
 def likely(name: str | None, *games: dict[str, Any], least: int = 0) -> list[tuple[Any, ...]]:
     """Ids and scores of the candidates for an app of that name."""
-    chosen = candidates(wanting(name), Found.validate(found({APP: games})), least)
+    chosen = rank_candidates(wanting(name), FoundGames.validate(parse_found_games({APP: games})), least)
     return Candidates.validate(chosen).select("igdb_id", "score").rows()
 
 
 def normal(name: str) -> str:
-    key: str = pl.select(normalised(pl.lit(name))).item()
+    key: str = pl.select(normalise_name(pl.lit(name))).item()
     return key
 
 
@@ -75,7 +75,7 @@ def test_what_does_not_tell_names_apart_goes(name: str, expected: str) -> None:
     ],
 )
 def test_an_edition_goes_and_a_name_stays(name: str, base: str) -> None:
-    assert pl.select(without_edition(pl.lit(name))).item() == base
+    assert pl.select(strip_edition(pl.lit(name))).item() == base
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_label_says_what_is_known() -> None:
         game(3, "Doom", first_release_date=-86400),
         game(4, "Doom", game_type=99),
     ]
-    labels = candidates(wanting("Doom"), found({APP: games})).sort("igdb_id")["label"].to_list()
+    labels = rank_candidates(wanting("Doom"), parse_found_games({APP: games})).sort("igdb_id")["label"].to_list()
     assert labels == ["Doom (1993, main game)", "Doom (remake)", "Doom (1969)", "Doom"]
 
 

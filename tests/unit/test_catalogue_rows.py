@@ -9,18 +9,18 @@ from polars.testing import assert_frame_equal
 from pipeline.frames.catalogue import (
     SCHEMA,
     Lifetimes,
-    empty,
+    drop_overridden,
+    empty_catalogue,
     join_catalogue,
-    matched,
-    merge,
-    naming,
+    matches_as_catalogue,
+    merge_catalogues,
     needs_igdb_lookup,
     needs_store_type,
-    typed,
-    without_overridden,
+    rows_about_games,
+    store_types_as_catalogue,
 )
-from pipeline.frames.classify import classify, store_types
-from pipeline.frames.match import parse_external_games, parse_games, resolve
+from pipeline.frames.classify import classify, parse_store_items
+from pipeline.frames.match import parse_external_games, parse_games, resolve_matches
 from pipeline.frames.overrides import SCHEMA as OVERRIDES
 from pipeline.frames.overrides import no_overrides
 from schemas.catalogue import Catalogue
@@ -65,7 +65,7 @@ def library(*apps: tuple[int, str] | int) -> pl.DataFrame:
 
 
 def classified(*apps: tuple[int, str] | int) -> pl.DataFrame:
-    return classify(library(*apps), empty(), no_overrides())
+    return classify(library(*apps), empty_catalogue(), no_overrides())
 
 
 def overriding(*rows: tuple[int, str, int | None]) -> pl.DataFrame:
@@ -74,47 +74,49 @@ def overriding(*rows: tuple[int, str, int | None]) -> pl.DataFrame:
 
 def test_of_two_look_ups_the_latest_counts_whichever_comes_first() -> None:
     old, new = known(miss(10, age=2 * DAY)), known(hit(10, age=DAY))
-    assert_frame_equal(merge([old, new]), new)
-    assert_frame_equal(merge([new, old]), new)
+    assert_frame_equal(merge_catalogues([old, new]), new)
+    assert_frame_equal(merge_catalogues([new, old]), new)
 
 
 def test_of_two_look_ups_at_the_same_time_the_later_parts_counts() -> None:
     one, other = known(hit(10, 1)), known(hit(10, 2))
-    assert_frame_equal(merge([one, other]), other)
-    assert_frame_equal(merge([other, one]), one)
+    assert_frame_equal(merge_catalogues([one, other]), other)
+    assert_frame_equal(merge_catalogues([other, one]), one)
 
 
 def test_what_the_store_and_what_igdb_said_are_merged_apart() -> None:
     old = known(store(10, "demo", age=3 * DAY) | hit(10, 1, age=DAY))
     new = known(store(10, "game", age=DAY) | hit(10, 2, age=3 * DAY))
     expected = known(store(10, "game", age=DAY) | hit(10, 1, age=DAY))
-    assert_frame_equal(merge([old, new]), expected)
-    assert_frame_equal(merge([new, old]), expected)
+    assert_frame_equal(merge_catalogues([old, new]), expected)
+    assert_frame_equal(merge_catalogues([new, old]), expected)
 
 
 def test_what_only_one_of_them_said_is_kept() -> None:
-    merged = merge([known(store(10, "game")), known(hit(20)), known(hit(10, 1))])
+    merged = merge_catalogues([known(store(10, "game")), known(hit(20)), known(hit(10, 1))])
     assert_frame_equal(merged, known(store(10, "game") | hit(10, 1), hit(20)))
 
 
 def test_that_the_store_hides_an_app_now_is_the_latest_word_too() -> None:
-    merged = merge([known(store(10, "demo", age=2 * DAY)), known(store(10, None, age=DAY))])
+    merged = merge_catalogues([known(store(10, "demo", age=2 * DAY)), known(store(10, None, age=DAY))])
     assert_frame_equal(merged, known(store(10, None, age=DAY)))
 
 
 def test_a_game_that_is_gone_leaves_nothing_behind() -> None:
-    merged = merge([known(hit(10, genres=[GENRE], age=2 * DAY)), known(miss(10))])
+    merged = merge_catalogues([known(hit(10, genres=[GENRE], age=2 * DAY)), known(miss(10))])
     assert_frame_equal(merged, known(miss(10)))
 
 
 def test_a_catalogue_merged_with_itself_is_the_same() -> None:
     rows = known(hit(10, genres=[GENRE]), miss(20), store(30, "dlc"))
-    assert_frame_equal(merge([rows, rows]), rows)
+    assert_frame_equal(merge_catalogues([rows, rows]), rows)
 
 
-@pytest.mark.parametrize("parts", [[], [empty()], [empty(), empty()]], ids=["no parts", "one", "two"])
+@pytest.mark.parametrize(
+    "parts", [[], [empty_catalogue()], [empty_catalogue(), empty_catalogue()]], ids=["no parts", "one", "two"]
+)
 def test_nothing_merged_knows_nothing(parts: list[pl.DataFrame]) -> None:
-    assert_frame_equal(merge(parts), empty())
+    assert_frame_equal(merge_catalogues(parts), empty_catalogue())
 
 
 SECOND = timedelta(seconds=1)
@@ -135,7 +137,7 @@ SECOND = timedelta(seconds=1)
 def test_the_store_is_asked_about_what_it_never_said_or_said_too_long_ago(
     row: dict[str, Any] | None, *, is_asked: bool
 ) -> None:
-    rows = known(row) if row else empty()
+    rows = known(row) if row else empty_catalogue()
     assert needs_store_type(library(10), rows, NOW, LIVES).to_list() == [10] * is_asked
 
 
@@ -154,18 +156,21 @@ def test_the_store_is_asked_about_what_it_never_said_or_said_too_long_ago(
 def test_igdb_is_asked_about_what_it_never_said_or_said_too_long_ago(
     row: dict[str, Any] | None, *, is_asked: bool
 ) -> None:
-    rows = known(row) if row else empty()
+    rows = known(row) if row else empty_catalogue()
     assert needs_igdb_lookup(classified(10), rows, no_overrides(), NOW, LIVES).to_list() == [10] * is_asked
 
 
 def test_both_are_asked_about_an_app_once_and_in_order() -> None:
-    assert needs_store_type(library(30, 10, 10), empty(), NOW, LIVES).to_list() == [10, 30]
-    assert needs_igdb_lookup(classified(30, 10, 10), empty(), no_overrides(), NOW, LIVES).to_list() == [10, 30]
+    assert needs_store_type(library(30, 10, 10), empty_catalogue(), NOW, LIVES).to_list() == [10, 30]
+    assert needs_igdb_lookup(classified(30, 10, 10), empty_catalogue(), no_overrides(), NOW, LIVES).to_list() == [
+        10,
+        30,
+    ]
 
 
 def test_igdb_is_not_asked_about_what_is_filtered_or_ignored() -> None:
     apps = classified((10, "X - Demo"), (20, "X"), (30, "Y"))
-    assert needs_igdb_lookup(apps, empty(), overriding((20, "ignore", None)), NOW, LIVES).to_list() == [30]
+    assert needs_igdb_lookup(apps, empty_catalogue(), overriding((20, "ignore", None)), NOW, LIVES).to_list() == [30]
 
 
 @pytest.mark.parametrize(
@@ -202,18 +207,20 @@ def test_a_game_that_a_human_named_and_igdb_lacks_is_a_miss_like_others() -> Non
 
 
 def test_types_are_remembered_with_the_time_of_the_question() -> None:
-    types = store_types([{"id": 10, "success": 1, "type": 0}, {"id": 20, "success": 15, "type": 0}])
+    types = parse_store_items([{"id": 10, "success": 1, "type": 0}, {"id": 20, "success": 15, "type": 0}])
     assert_frame_equal(
-        Catalogue.validate(typed(types, NOW)),
+        Catalogue.validate(store_types_as_catalogue(types, NOW)),
         known(store(10, "game", age=0 * DAY), store(20, None, age=0 * DAY)),
     )
 
 
 def test_matches_are_remembered_with_their_games_and_what_is_pending_is_not() -> None:
     rows, _ = parse_games([{"id": 1, "name": "One", "slug": "one", "game_type": 0, "genres": [GENRE]}])
-    matches = resolve([10, 20, 30], parse_external_games([{"uid": "10", "game": 1}]), rows, unanswered_appids=[30])
+    matches = resolve_matches(
+        [10, 20, 30], parse_external_games([{"uid": "10", "game": 1}]), rows, unanswered_appids=[30]
+    )
     assert_frame_equal(
-        Catalogue.validate(matched(matches, rows, NOW)),
+        Catalogue.validate(matches_as_catalogue(matches, rows, NOW)),
         known(
             hit(10, 1, igdb_name="One", igdb_slug="one", igdb_game_type=0, genres=[GENRE], age=0 * DAY),
             miss(20, age=0 * DAY),
@@ -223,13 +230,13 @@ def test_matches_are_remembered_with_their_games_and_what_is_pending_is_not() ->
 
 def test_rows_are_found_by_their_game_and_by_their_candidates() -> None:
     rows = known(hit(10, 1), hit(20, 2), miss(30, match_reason="ambiguous", candidates=[1, 3]), miss(40))
-    assert naming(rows, [1, 9])["appid"].to_list() == [10, 30]
-    assert naming(rows, []).is_empty()
+    assert rows_about_games(rows, [1, 9])["appid"].to_list() == [10, 30]
+    assert rows_about_games(rows, []).is_empty()
 
 
 def test_what_humans_decided_is_left_out_of_what_a_sync_brings() -> None:
     before = known(hit(10, 1, match_reason="override"), hit(20, 2))
-    assert without_overridden(known(hit(10, 5), hit(20, 5), hit(30, 5)), before)["appid"].to_list() == [20, 30]
+    assert drop_overridden(known(hit(10, 5), hit(20, 5), hit(30, 5)), before)["appid"].to_list() == [20, 30]
 
 
 def decisions(rows: pl.DataFrame) -> list[tuple[Any, ...]]:
@@ -288,7 +295,8 @@ def test_the_same_knowledge_gives_the_same_rows_in_whatever_order_it_was_learnt(
     one, two = known(hit(10, genres=[GENRE]), miss(20)), known(hit(30))
     apps = classified(30, 10, 20)
     assert_frame_equal(
-        join_catalogue(apps, merge([one, two]), no_overrides()), join_catalogue(apps, merge([two, one]), no_overrides())
+        join_catalogue(apps, merge_catalogues([one, two]), no_overrides()),
+        join_catalogue(apps, merge_catalogues([two, one]), no_overrides()),
     )
 
 
@@ -317,4 +325,4 @@ def test_several_apps_of_one_game_share_it() -> None:
 
 def test_an_empty_library_is_joined_too() -> None:
     assert EnrichedLibrary.validate(join_catalogue(classified(), known(hit(10)), no_overrides())).is_empty()
-    assert EnrichedLibrary.validate(join_catalogue(classified(), empty(), no_overrides())).is_empty()
+    assert EnrichedLibrary.validate(join_catalogue(classified(), empty_catalogue(), no_overrides())).is_empty()

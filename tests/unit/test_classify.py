@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from pipeline.frames.catalogue import SCHEMA as CATALOGUE
-from pipeline.frames.classify import KIND_OF_TYPE, classify, looked_up, store_types
+from pipeline.frames.classify import KIND_OF_STORE_TYPE, classify, is_looked_up, parse_store_items
 from pipeline.frames.overrides import SCHEMA as OVERRIDES
 from pipeline.frames.overrides import no_overrides
 from schemas.catalogue import STORE_TYPES, StoreTypes
@@ -65,7 +65,7 @@ def test_where_the_store_says_nothing_the_name_decides(name: str | None, kind: s
 
 @pytest.mark.parametrize("store_type", [type_ for type_ in STORE_TYPES if type_ != "game"])
 def test_what_the_store_calls_something_else_than_a_game_is_that_whatever_its_name(store_type: str) -> None:
-    expected = (KIND_OF_TYPE[store_type], f"store:{store_type}")
+    expected = (KIND_OF_STORE_TYPE[store_type], f"store:{store_type}")
     assert decision("Half-Life", store_type) == decision("Half-Life - Demo", store_type) == expected
 
 
@@ -80,12 +80,12 @@ def test_what_the_store_calls_something_else_than_a_game_is_that_whatever_its_na
     ],
 )
 def test_types_that_have_no_kind_of_their_own_have_the_nearest(store_type: str, kind: str) -> None:
-    assert KIND_OF_TYPE[store_type] == kind
+    assert KIND_OF_STORE_TYPE[store_type] == kind
 
 
 def test_every_store_type_has_a_kind() -> None:
-    assert KIND_OF_TYPE.keys() == set(STORE_TYPES)
-    assert set(KIND_OF_TYPE.values()) <= set(KINDS)
+    assert KIND_OF_STORE_TYPE.keys() == set(STORE_TYPES)
+    assert set(KIND_OF_STORE_TYPE.values()) <= set(KINDS)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def item(appid: Any, **fields: Any) -> dict[str, Any]:
     ],
 )
 def test_a_type_is_believed_only_with_success(row: dict[str, Any], store_type: str | None) -> None:
-    assert StoreTypes.validate(store_types([row])).rows() == [(1, store_type)]
+    assert StoreTypes.validate(parse_store_items([row])).rows() == [(1, store_type)]
 
 
 @pytest.mark.parametrize(
@@ -168,13 +168,13 @@ def test_a_type_is_believed_only_with_success(row: dict[str, Any], store_type: s
     ],
 )
 def test_a_row_that_says_nothing_usable_is_left_out_and_the_others_stay(row: Any) -> None:
-    assert StoreTypes.validate(store_types([row, item(2, type=1)])).rows() == [(2, "demo")]
+    assert StoreTypes.validate(parse_store_items([row, item(2, type=1)])).rows() == [(2, "demo")]
 
 
 def test_of_an_app_that_the_store_names_twice_the_last_row_counts() -> None:
-    assert store_types([item(1, type=1), item(1, type=4)]).rows() == [(1, "dlc")]
+    assert parse_store_items([item(1, type=1), item(1, type=4)]).rows() == [(1, "dlc")]
 
 
 def test_only_games_and_mods_are_looked_up() -> None:
     kinds = pl.DataFrame({"kind": KINDS}, schema={"kind": pl.Enum(KINDS)})
-    assert tuple(kinds.filter(looked_up())["kind"]) == ENRICHED_KINDS == ("game", "mod")
+    assert tuple(kinds.filter(is_looked_up())["kind"]) == ENRICHED_KINDS == ("game", "mod")

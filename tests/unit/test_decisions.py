@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import Refused
 from pipeline.frames.overrides import parse_overrides
-from pipeline.review.decisions import Fault, decisions, lacking, merged
+from pipeline.review.decisions import SkippedLine, missing_columns, parse_decisions, update_overrides_csv
 from schemas.review import Decision
 
 KEY = "imports/user-1/20261123T031749Z-enriched.csv"
@@ -23,7 +23,7 @@ def decide(appid: int, action: str, igdb_id: int | None = None, note: str = "") 
 
 def test_a_line_decides_what_its_action_says() -> None:
     body = edited("620,Portal 2,match,72,mine", "400,Portal,ignore,,", "10,Half,game,,", "20,Not yet,,,later")
-    made, faults = decisions(body)
+    made, faults = parse_decisions(body)
     assert [(one.line, one.appid, one.action, one.igdb_id, one.note) for one in made] == [
         (2, 620, "match", 72, "mine"),
         (3, 400, "ignore", None, ""),
@@ -35,7 +35,7 @@ def test_a_line_decides_what_its_action_says() -> None:
 
 def test_what_a_spreadsheet_makes_of_a_line_is_understood() -> None:
     body = f"\ufeffappid;name;action;igdb_id;note;checkpoint\r\n620.0;'=1;  Match ;72,0;two\u2028lines  here;{KEY}\r\n"
-    ((decision,), faults) = decisions(body.encode())
+    ((decision,), faults) = parse_decisions(body.encode())
     assert (decision.appid, decision.action, decision.igdb_id, decision.note) == (620, "match", 72, "two lines here")
     assert faults == []
 
@@ -55,17 +55,17 @@ def test_what_a_spreadsheet_makes_of_a_line_is_understood() -> None:
     ],
 )
 def test_a_bad_line_is_told_by_its_number_and_the_others_count(line: str, why: str) -> None:
-    made, faults = decisions(edited("400,Portal,game,,", line, "10,Half,ignore,,"))
+    made, faults = parse_decisions(edited("400,Portal,game,,", line, "10,Half,ignore,,"))
     assert [one.appid for one in made] == [400, 10]
     assert [fault.line for fault in faults] == [3]
     assert faults[0].why.startswith(why)
 
 
 def test_of_two_words_about_an_app_the_last_counts_and_the_first_is_told() -> None:
-    made, faults = decisions(edited("620,a,match,72,", "400,b,game,,", "620,a,ignore,,"))
+    made, faults = parse_decisions(edited("620,a,match,72,", "400,b,game,,", "620,a,ignore,,"))
     assert [(one.line, one.appid, one.action) for one in made] == [(3, 400, "game"), (4, 620, "ignore")]
-    assert faults == [Fault(2, "line 4 decides otherwise about appid 620, and counts")]
-    assert decisions(edited("620,a,ignore,,", "620,a,ignore,,"))[1] == []
+    assert faults == [SkippedLine(2, "line 4 decides otherwise about appid 620, and counts")]
+    assert parse_decisions(edited("620,a,ignore,,", "620,a,ignore,,"))[1] == []
 
 
 def test_what_stands_is_overruled_once_and_by_its_app_alone() -> None:
@@ -73,25 +73,25 @@ def test_what_stands_is_overruled_once_and_by_its_app_alone() -> None:
         f"620,a,{action},,,imports/u/{number}-raw.csv\n"
         for number, action in enumerate(("game", "game", "ignore", "game"))
     )
-    faults = decisions(HEADER + "".join(lines).encode())[1]
+    faults = parse_decisions(HEADER + "".join(lines).encode())[1]
     assert [(fault.line, fault.why.split()[1]) for fault in faults] == [(2, "4"), (3, "4"), (4, "5")]
     began = time.perf_counter()
-    assert len(decisions(edited(*(f"{appid},a,ignore,," for appid in range(1, 8_000))))[0]) == 7_999
+    assert len(parse_decisions(edited(*(f"{appid},a,ignore,," for appid in range(1, 8_000))))[0]) == 7_999
     assert time.perf_counter() - began < 2
 
 
 def test_columns_that_are_gone_are_named() -> None:
-    assert lacking(b"appid,name\n620,Portal 2\n") == ["action", "igdb_id", "note"]
-    assert lacking(b"a,b\n1,2\n") == ["appid", "action", "igdb_id", "note"]
+    assert missing_columns(b"appid,name\n620,Portal 2\n") == ["action", "igdb_id", "note"]
+    assert missing_columns(b"a,b\n1,2\n") == ["appid", "action", "igdb_id", "note"]
     for body in (b"", b"\n \n", b"PK\x03\x04\x14\0", b'"appid,name'):
-        assert lacking(body) == ["appid", "action", "igdb_id", "note"]
-    assert lacking(HEADER) == lacking(edited("620,a,,,")) == []
+        assert missing_columns(body) == ["appid", "action", "igdb_id", "note"]
+    assert missing_columns(HEADER) == missing_columns(edited("620,a,,,")) == []
 
 
 def test_the_first_decisions_make_the_file() -> None:
     made = [decide(620, "match", 72, 'a "note", with comma'), decide(400, "ignore")]
     expected = b'appid,action,igdb_id,note\n620,match,72,"a ""note"", with comma"\n400,ignore,,\n'
-    assert merged(None, made) == merged(b"", made) == expected
+    assert update_overrides_csv(None, made) == update_overrides_csv(b"", made) == expected
     assert parse_overrides(expected)[0].rows() == [(620, "match", 72), (400, "ignore", None)]
 
 
@@ -99,34 +99,37 @@ OTHERS = b'appid,action,igdb_id,note\r\n  10 , game,,"kept, as it is"\r\nrubbish
 
 
 def test_lines_of_other_apps_stay_byte_for_byte() -> None:
-    assert merged(OTHERS, []) == OTHERS
-    assert merged(OTHERS, [decide(620, "ignore")]) == OTHERS + b"620,ignore,,\r\n"
-    assert merged(OTHERS.rstrip(b"\r\n"), [decide(620, "ignore")]) == OTHERS + b"620,ignore,,\r\n"
-    assert merged(b"\xef\xbb\xbf" + OTHERS, [decide(620, "game")]) == b"\xef\xbb\xbf" + OTHERS + b"620,game,,\r\n"
+    assert update_overrides_csv(OTHERS, []) == OTHERS
+    assert update_overrides_csv(OTHERS, [decide(620, "ignore")]) == OTHERS + b"620,ignore,,\r\n"
+    assert update_overrides_csv(OTHERS.rstrip(b"\r\n"), [decide(620, "ignore")]) == OTHERS + b"620,ignore,,\r\n"
+    assert (
+        update_overrides_csv(b"\xef\xbb\xbf" + OTHERS, [decide(620, "game")])
+        == b"\xef\xbb\xbf" + OTHERS + b"620,game,,\r\n"
+    )
 
 
 def test_a_new_word_takes_the_place_of_the_former_one() -> None:
     body = b"appid,action,igdb_id,note\n620,match,1,first\n400,game,,\n620,match,2,second\n10,ignore,,\n"
-    assert merged(body, [decide(620, "match", 72, "third")]) == (
+    assert update_overrides_csv(body, [decide(620, "match", 72, "third")]) == (
         b"appid,action,igdb_id,note\n400,game,,\n620,match,72,third\n10,ignore,,\n"
     )
 
 
 def test_a_blank_note_leaves_the_former_one_and_what_is_said_already_stays() -> None:
-    assert merged(OTHERS, [decide(30, "ignore")]) == OTHERS.replace(b"30,match,5,", b"30,ignore,,")
-    assert merged(OTHERS, [decide(10, "game"), decide(30, "match", 5)]) == OTHERS
+    assert update_overrides_csv(OTHERS, [decide(30, "ignore")]) == OTHERS.replace(b"30,match,5,", b"30,ignore,,")
+    assert update_overrides_csv(OTHERS, [decide(10, "game"), decide(30, "match", 5)]) == OTHERS
 
 
 def test_the_same_decisions_merged_again_change_nothing() -> None:
     made = [decide(30, "ignore", note="=1+1"), decide(620, "match", 72), decide(10, "match", 3)]
-    assert merged(merged(OTHERS, made), made) == merged(OTHERS, made)
+    assert update_overrides_csv(update_overrides_csv(OTHERS, made), made) == update_overrides_csv(OTHERS, made)
 
 
 def test_a_file_without_a_header_or_with_a_byte_order_mark_is_merged_too() -> None:
-    assert merged(b"\xef\xbb\xbf620,ignore,,x\n", [decide(620, "game")]) == b"\xef\xbb\xbf620,game,,x\n"
+    assert update_overrides_csv(b"\xef\xbb\xbf620,ignore,,x\n", [decide(620, "game")]) == b"\xef\xbb\xbf620,game,,x\n"
 
 
 @pytest.mark.parametrize("body", [OTHERS.decode("latin-1").encode("utf-16"), OTHERS.replace(b",", b";")])
 def test_nothing_is_added_to_a_file_of_another_form(body: bytes) -> None:
     with pytest.raises(Refused, match=r"overrides\.csv has to be in UTF-8 and with commas"):
-        merged(body, [decide(620, "ignore")])
+        update_overrides_csv(body, [decide(620, "ignore")])

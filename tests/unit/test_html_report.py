@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import polars as pl
 
-from pipeline.report.page import UNMATCHED_SHOWN, html_report
+from pipeline.report.page import UNMATCHED_SHOWN, render_report
 from tests.libraries import FIGHTING, SHOOTER, app, library, matched
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -53,20 +53,20 @@ def hostile() -> pl.DataFrame:
 
 
 def test_the_page_has_no_element_but_its_own() -> None:
-    found = Elements(html_report(hostile(), HOSTILE)).found
+    found = Elements(render_report(hostile(), HOSTILE)).found
     assert {tag for tag, _ in found} <= OF_THE_PAGE
     assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
 
 
 def test_the_data_is_json_that_cannot_end_its_element() -> None:
-    page = html_report(hostile(), "enriched.csv")
+    page = render_report(hostile(), "enriched.csv")
     text = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
     assert "<" not in text
     assert json.loads(text)["rows"]["name"] == [HOSTILE, "%%{title} $title %%", HOSTILE, "Name 3"]
 
 
 def test_a_browser_would_load_nothing() -> None:
-    page = html_report(
+    page = render_report(
         library(matched(1, 10, igdb_cover_url="https://images.igdb.com/a.jpg"), app(2)), "imports/enriched.csv"
     )
     for tag, attributes in Elements(page).found:
@@ -76,14 +76,14 @@ def test_a_browser_would_load_nothing() -> None:
 
 
 def test_the_policy_allows_the_pages_own_script_alone() -> None:
-    page = html_report(library(app(1)), "enriched.csv")
+    page = render_report(library(app(1)), "enriched.csv")
     (script,) = re.findall(r"(?s)<script>(.*?)</script>", page)
     digest = b64encode(sha256(script.encode()).digest()).decode()
     assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in page
 
 
 def test_the_unmatched_are_there_with_their_candidates_and_what_to_do() -> None:
-    page = html_report(
+    page = render_report(
         library(app(1), app(2, match_reason="ambiguous", igdb_candidates="[7,8]"), matched(3, 10)), "enriched.csv"
     )
     assert "Several games on IGDB" in page
@@ -92,21 +92,21 @@ def test_the_unmatched_are_there_with_their_candidates_and_what_to_do() -> None:
 
 
 def test_many_unmatched_lead_to_the_table() -> None:
-    page = html_report(library(*(app(number) for number in range(1, UNMATCHED_SHOWN + 3))), "enriched.csv")
+    page = render_report(library(*(app(number) for number in range(1, UNMATCHED_SHOWN + 3))), "enriched.csv")
     assert "And 2 more" in page
 
 
 def test_a_library_without_anything_unmatched_says_so() -> None:
-    page = html_report(library(matched(1, 10, igdb_genres=[FIGHTING])), "enriched.csv")
+    page = render_report(library(matched(1, 10, igdb_genres=[FIGHTING])), "enriched.csv")
     assert '<p class="empty" >Of the games' in page
     assert "<div hidden>" in page
 
 
 def test_a_library_of_nothing_has_figures_and_no_table() -> None:
-    page = html_report(library(app(1)).clear(), "enriched.csv")
+    page = render_report(library(app(1)).clear(), "enriched.csv")
     assert "An empty Steam library" in page
     assert "<div hidden>" in page
 
 
 def test_the_same_rows_make_the_same_page() -> None:
-    assert html_report(hostile(), "enriched.csv") == html_report(hostile(), "enriched.csv")
+    assert render_report(hostile(), "enriched.csv") == render_report(hostile(), "enriched.csv")

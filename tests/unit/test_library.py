@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline.frames.raw_library import library
+from pipeline.frames.raw_library import parse_owned_games
 from schemas.frames import dtypes
 from schemas.library import RawLibrary
 
@@ -29,7 +29,7 @@ WITNESS = {
 
 
 def of(*games: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
-    return library(games, **OWNER)
+    return parse_owned_games(games, **OWNER)
 
 
 def test_a_whole_row_is_kept_in_steams_names_and_what_is_new_left_out() -> None:

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline.frames.match import mark_overrides, parse_external_games, parse_games, resolve
+from pipeline.frames.match import mark_overrides, parse_external_games, parse_games, resolve_matches
 from schemas.catalogue import ExternalGames, Games, Matches
 from schemas.frames import dtypes
 
@@ -26,7 +26,7 @@ def decided(
     """Status, reason, game and candidates of one app."""
     known, _ = parse_games(rows)
     frame = pl.DataFrame(pairs, schema=PAIRS, orient="row")
-    matches = Matches.validate(resolve([appid], frame, known, **unanswered))
+    matches = Matches.validate(resolve_matches([appid], frame, known, **unanswered))
     return matches.drop("appid").row(0)
 
 
@@ -186,19 +186,19 @@ def test_what_was_not_answered_is_pending_and_no_miss(
 def test_several_apps_of_one_game_share_it() -> None:
     known, _ = parse_games([game(72)])
     pairs = parse_external_games([external("620,621", 72)])
-    assert resolve([620, 621], pairs, known)["igdb_id"].to_list() == [72, 72]
+    assert resolve_matches([620, 621], pairs, known)["igdb_id"].to_list() == [72, 72]
 
 
 def test_no_apps_have_no_matches() -> None:
     known, _ = parse_games([])
-    assert Matches.validate(resolve([], parse_external_games([]), known)).is_empty()
+    assert Matches.validate(resolve_matches([], parse_external_games([]), known)).is_empty()
 
 
 def test_a_match_that_humans_gave_says_so() -> None:
     known, _ = parse_games([game(1), game(2)])
     forced = pl.DataFrame([(10, 1), (30, 9)], schema=PAIRS, orient="row")
     pairs = pl.concat([parse_external_games([external("20", 2)]), forced])
-    matches = Matches.validate(mark_overrides(resolve([10, 20, 30], pairs, known), forced))
+    matches = Matches.validate(mark_overrides(resolve_matches([10, 20, 30], pairs, known), forced))
     assert matches.select("match_status", "match_reason", "igdb_id").rows() == [
         ("MATCHED", "override", 1),
         ("MATCHED", "external_game", 2),

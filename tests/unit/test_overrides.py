@@ -4,7 +4,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from pipeline.errors import Refused
-from pipeline.frames.overrides import forced_pairs, no_overrides, parse_overrides
+from pipeline.frames.overrides import no_overrides, override_pairs, parse_overrides
 from schemas.catalogue import ExternalGames, Overrides
 
 HEADER = "appid,action,igdb_id,note\n"
@@ -166,9 +166,9 @@ def test_no_file_whatever_keeps_a_good_line_from_counting(body: bytes) -> None:
 
 def test_matches_are_pairs_of_app_and_game() -> None:
     rows, _ = parse_overrides(f"{HEADER}{GOOD}10,ignore,,\n20,game,,\n".encode())
-    assert ExternalGames.validate(forced_pairs(rows)).rows() == [(400, 71)]
+    assert ExternalGames.validate(override_pairs(rows)).rows() == [(400, 71)]
 
 
 def test_no_overrides_are_empty_and_whole() -> None:
     assert Overrides.validate(no_overrides()).is_empty()
-    assert forced_pairs(no_overrides()).schema == {"appid": pl.Int32, "igdb_id": pl.Int32}
+    assert override_pairs(no_overrides()).schema == {"appid": pl.Int32, "igdb_id": pl.Int32}

@@ -8,10 +8,10 @@ from pipeline.errors import Failed
 from pipeline.report.figures import (
     GENRES_SHOWN,
     Figures,
-    figures,
+    count_figures,
     filtered_kinds,
+    format_hours,
     games_by_year,
-    hours,
     match_results,
     most_played,
     playtime_by_genre,
@@ -36,7 +36,7 @@ def test_the_filtered_count_neither_as_games_nor_as_time_played() -> None:
     enriched = library(
         matched(1, 10, playtime_forever=90), app(2), app(3, **IGNORED, playtime_forever=600), pending, app(5, **IGNORED)
     )
-    assert figures(enriched) == Figures(
+    assert count_figures(enriched) == Figures(
         apps=5, games=3, filtered=2, matched=1, unmatched=1, pending=1, unplayed=2, minutes=90
     )
     assert most_played(enriched)["name"].to_list() == ["Name 1"]
@@ -162,4 +162,4 @@ def test_genres_that_are_no_json_are_told() -> None:
 
 @pytest.mark.parametrize(("minutes", "said"), [(0, "0 h"), (90, "1.5 h"), (600, "10 h"), (61_800, "1,030 h")])
 def test_hours_have_a_tenth_below_ten(minutes: int, said: str) -> None:
-    assert hours(minutes) == said
+    assert format_hours(minutes) == said

@@ -3,8 +3,8 @@ from typing import Any
 import polars as pl
 
 from pipeline.frames import catalogue, overrides
-from pipeline.review.candidates import candidates, found, wanted
-from pipeline.review.sheet import ambiguous, no_longer_filtered, review_sheet, unmatched
+from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
+from pipeline.review.sheet import ambiguous_games, build_review_sheet, no_longer_filtered, unmatched_games
 from schemas.catalogue import STORE_TYPES
 from schemas.review import MOST_CANDIDATES, ReviewSheet
 from tests.libraries import app, library, matched
@@ -23,7 +23,7 @@ def typed(**types: str) -> pl.DataFrame:
         {"appid": [int(name.removeprefix("app")) for name in types], "store_type": list(types.values())},
         schema={"appid": pl.Int32, "store_type": pl.Enum(STORE_TYPES)},
     )
-    return pl.concat([catalogue.empty(), rows], how="diagonal")
+    return pl.concat([catalogue.empty_catalogue(), rows], how="diagonal")
 
 
 def decided(*lines: str) -> pl.DataFrame:
@@ -37,7 +37,7 @@ def test_the_unmatched_are_listed_once_and_the_most_played_first() -> None:
     rows = [app(appid, playtime_forever=minutes) for appid, minutes in played.items()]
     pending = app(5, match_status="PENDING", match_reason="igdb_unavailable")
     enriched = library(*rows, app(3), matched(4, 72), pending, filtered(6))
-    assert unmatched(enriched)["appid"].to_list() == [2, 1, 3]
+    assert unmatched_games(enriched)["appid"].to_list() == [2, 1, 3]
 
 
 def test_the_freed_are_those_that_todays_rules_types_and_words_make_games() -> None:
@@ -58,15 +58,15 @@ def test_the_freed_are_those_that_todays_rules_types_and_words_make_games() -> N
 
 def test_the_ambiguous_name_their_games() -> None:
     enriched = library(app(1), app(2, match_reason="ambiguous", igdb_candidates="[7,8]"))
-    assert ambiguous(enriched) == {2: [7, 8]}
+    assert ambiguous_games(enriched) == {2: [7, 8]}
 
 
 def test_a_sheet_leaves_what_a_person_fills_in_blank_whatever_the_score() -> None:
     enriched = library(app(1, name="Doom"), app(2, name=None), filtered(3))
     games = [{"id": number, "name": "Doom"} for number in range(10, 20)]
-    likely = candidates(wanted(enriched), found({1: games}))
+    likely = rank_candidates(search_terms(enriched), parse_found_games({1: games}))
     words = decided("1,match,72,", "2,ignore,,")
-    sheet = review_sheet(unmatched(enriched), enriched.filter(appid=3), likely, words, KEY)
+    sheet = build_review_sheet(unmatched_games(enriched), enriched.filter(appid=3), likely, words, KEY)
     ReviewSheet.validate(sheet)
     assert sheet["appid"].to_list() == [1, 2, 3]
     assert sheet.select("action", "igdb_id", "note").null_count().row(0) == (3, 3, 3)
@@ -80,5 +80,7 @@ def test_a_sheet_leaves_what_a_person_fills_in_blank_whatever_the_score() -> Non
 
 def test_a_sheet_of_nothing_has_its_columns() -> None:
     nothing = library(matched(1, 72)).clear()
-    sheet = review_sheet(nothing, nothing, candidates(wanted(nothing), found({})), overrides.no_overrides(), KEY)
+    sheet = build_review_sheet(
+        nothing, nothing, rank_candidates(search_terms(nothing), parse_found_games({})), overrides.no_overrides(), KEY
+    )
     assert ReviewSheet.validate(sheet).height == 0

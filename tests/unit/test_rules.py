@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from pipeline.frames.name_rules import RULES, STORE_GAME_RULES, Rule, by_name
+from pipeline.frames.name_rules import RULES, STORE_GAME_RULES, Rule, first_matching_rule
 from schemas.library import KINDS
 
 CAUGHT = {
@@ -145,7 +145,7 @@ def examples(names: dict[str, list[str]]) -> list[object]:
 def decide(*names: str | None, rules: tuple[Rule, ...] = RULES) -> list[dict[str, str] | None]:
     return (
         pl.DataFrame({"name": names}, schema={"name": pl.String})
-        .select(by_name(pl.col("name"), rules))
+        .select(first_matching_rule(pl.col("name"), rules))
         .to_series()
         .to_list()
     )
