@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 from adbc_driver_postgresql import dbapi
 
-from pipeline.database.database import Database, Loaded
-from pipeline.frames.staging import stage
+from pipeline.database.database import Database, LoadResult
+from pipeline.frames.staging import stage_library
 from pipeline.sandbox.embedded import create_tables, serve_postgres
 from schemas.frames import dtypes
 from schemas.library import EnrichedLibrary
@@ -115,9 +115,9 @@ def fetch(url: str, query: str) -> pl.DataFrame:
         return rows
 
 
-def load(url: str, rows: pl.DataFrame) -> Loaded:
+def load(url: str, rows: pl.DataFrame) -> LoadResult:
     """What is measured: from a validated frame to the commit."""
-    return Database(url).load(stage(rows), rows["user_id"].unique())
+    return Database(url).load(stage_library(rows), rows["user_id"].unique())
 
 
 def copy_of(url: str) -> dict[str, pl.DataFrame]:
@@ -171,7 +171,7 @@ def measure(rows: int, users: int, games: int) -> list[bool]:
     with server() as url:
         first_url = new_database(url, "first", users)
         small = load(new_database(url, "small", users), frame.head(10))
-        loaded: list[Loaded] = []
+        loaded: list[LoadResult] = []
         first = timed(lambda: loaded.append(load(first_url, frame)))
         print(f"first load: {first:.1f} s, {rows / first:,.0f} rows a second, {loaded[0].statements} statements")
         print(f"statements for 10 rows: {small.statements}")

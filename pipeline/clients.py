@@ -94,7 +94,7 @@ def open_catalogue(settings: Settings, place: Store | None = None) -> CatalogueF
 
 def open_database(settings: Settings) -> "Database":
     """SavePoint's database; nothing is opened yet."""
-    from pipeline.database.connection import Limits
+    from pipeline.database.connection import Timeouts
     from pipeline.database.database import Database
 
     settings.require("database_url")
@@ -103,7 +103,7 @@ def open_database(settings: Settings) -> "Database":
         secret(settings, "database_url"),
         attempts=patience.attempts,
         retry_base_seconds=patience.base_seconds,
-        limits=Limits(settings.statement_timeout_seconds, settings.lock_timeout_seconds),
+        timeouts=Timeouts(settings.statement_timeout_seconds, settings.lock_timeout_seconds),
     )
 
 

@@ -4,6 +4,7 @@ An event from outside, as its model.
 """
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
@@ -28,7 +29,7 @@ from pipeline.clients import (
 from pipeline.errors import Failed, Refused
 from pipeline.frames.catalogue import join_catalogue
 from pipeline.frames.raw_library import parse_owned_games
-from pipeline.frames.staging import stage
+from pipeline.frames.staging import stage_library
 from pipeline.settings import Settings
 from pipeline.steam_id import Vanity, parse_steam_id
 from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
@@ -49,6 +50,7 @@ from schemas.events import (
 from schemas.frames import set_aside
 from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.manifest import Source
+from schemas.staging import DEFAULT_OPTIONS, LoadOptions
 
 if TYPE_CHECKING:
     from pipeline.apis.steam import Steam
@@ -157,17 +159,7 @@ async def enrich(
     )
 
 
-def load(  # noqa: PLR0913 - what to load, where, and how
-    store: Store,
-    database: "Database",
-    event: LoadEvent,
-    *,
-    status_unplayed: str | None = None,
-    status_played: str | None = None,
-    dry_run: bool = False,
-    details: bool = False,
-    trust: bool = False,
-) -> LoadResponse:
+def load(store: Store, database: "Database", event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
     """The rows of an enriched CSV in SavePoint's tables: all of them, or nothing; in a dry run, nothing.
 
     Raises:
@@ -175,18 +167,11 @@ def load(  # noqa: PLR0913 - what to load, where, and how
         Refused: `configuration`, where a status is none that the database knows.
     """
     run = _Run(event)
-    rows = read_checkpoint(store, _enriched(store, event), EnrichedLibrary, trust=trust).rows
-    loaded = database.load(
-        stage(rows),
-        [event.user_id],
-        status_unplayed=status_unplayed,
-        status_played=status_played,
-        dry_run=dry_run,
-        details=details,
-    )
+    rows = read_checkpoint(store, _enriched(store, event), EnrichedLibrary, trust=options.trust).rows
+    loaded = database.load(stage_library(rows), [event.user_id], options)
     written = {what: rows for what, rows in loaded.counts.items() if rows}
-    run.log("dry run" if dry_run else "load", run.seconds, 0, written | {"statements": loaded.statements})
-    would = DryRun(tables=loaded.tables.to_dicts(), changes=loaded.changes.to_dicts()) if dry_run else None
+    run.log("dry run" if options.dry_run else "load", run.seconds, 0, written | {"statements": loaded.statements})
+    would = DryRun(tables=loaded.tables.to_dicts(), changes=loaded.changes.to_dicts()) if options.dry_run else None
     return LoadResponse(success=True, stats=loaded.counts, rejected=0, seconds=run.seconds, dry_run=would)
 
 
@@ -298,20 +283,11 @@ async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -
         return await sync(open_store(settings), open_catalogue(settings), igdb, progress, settings.sync_max_rows)
 
 
-def load_with_settings(
-    settings: Settings, event: LoadEvent, *, dry_run: bool = False, details: bool = False, trust: bool = False
-) -> LoadResponse:
-    """Stage 3 with these settings; see `load`."""
-    return load(
-        _store_for(settings, event, NEEDED_BY_LOAD),
-        open_database(settings),
-        event,
-        status_unplayed=settings.status_unplayed,
-        status_played=settings.status_played,
-        dry_run=dry_run,
-        details=details,
-        trust=trust,
-    )
+def load_with_settings(settings: Settings, event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
+    """Load as `load` does, into the settings' database, with their statuses for new library items."""
+    store = _store_for(settings, event, NEEDED_BY_LOAD)
+    options = replace(options, status_unplayed=settings.status_unplayed, status_played=settings.status_played)
+    return load(store, open_database(settings), event, options)
 
 
 def _store_for(settings: Settings, event: StageEvent, needed: tuple[str, ...]) -> Store:

@@ -116,7 +116,25 @@ class Changes(StrictFrame):
 
 
 @dataclass(frozen=True)
-class Staged:
+class LoadOptions:
+    """How a load is done: which statuses new library items get, whether it is a dry run, and what it reports.
+
+    A status of None leaves the choice to what the database's enum has. `dry_run` rolls everything back in the end,
+    `details` lists every column that changes, `trust` reads an enriched CSV that its manifest does not prove.
+    """
+
+    status_unplayed: str | None = None
+    status_played: str | None = None
+    dry_run: bool = False
+    details: bool = False
+    trust: bool = False
+
+
+DEFAULT_OPTIONS = LoadOptions()
+
+
+@dataclass(frozen=True)
+class StagedRows:
     """All that one load has to say to the database; `counts` is what its report says of the file alone."""
 
     imported_games: pl.DataFrame

@@ -56,7 +56,7 @@ def templates(postgres_server: str) -> dict[Generation, str]:
         execute(postgres_server, f"CREATE DATABASE {name}")
         create_tables(url, generation)
         add_user(url, "user-1")
-        for grant in Database(url).grants(LOADER):
+        for grant in Database(url).grant_statements(LOADER):
             execute(url, grant)
     return names
 

@@ -23,6 +23,7 @@ from pipeline.storage.keys import Shard, backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import PlanRecord, Report, ShardRecord
 from schemas.events import SHARD_SIZE, SHARD_STEPS, BackfillEvent, BackfillResponse, ShardStep
+from schemas.staging import LoadOptions
 
 ROUNDS = 3
 """A shard that failed, and may go through later, is tried again after all the others."""
@@ -213,11 +214,10 @@ async def open_step(
         yield enrich
     else:
         database = clients.open_database(settings)
+        options = LoadOptions(settings.status_unplayed, settings.status_played)
 
         async def load(files: ShardFiles) -> ShardRecord:
-            return load_shard(
-                files, database, status_unplayed=settings.status_unplayed, status_played=settings.status_played
-            )
+            return load_shard(files, database, options)
 
         yield load
 

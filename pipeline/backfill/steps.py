@@ -23,7 +23,7 @@ from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.frames.catalogue import join_catalogue
 from pipeline.frames.classify import classify
 from pipeline.frames.raw_library import owned_games_as_text
-from pipeline.frames.staging import stage
+from pipeline.frames.staging import stage_library
 from pipeline.stages import find_account
 from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
@@ -31,6 +31,7 @@ from schemas.backfill import MOST_COUNTED, PlanRecord, ShardFile, ShardRecord, S
 from schemas.events import ErrorCode
 from schemas.frames import dtypes, set_aside
 from schemas.library import EnrichedLibrary, RawLibrary
+from schemas.staging import DEFAULT_OPTIONS, LoadOptions
 
 OUTCOME_OF: dict[ErrorCode, str] = {"account_not_found": "not_found", "private_library": "private"}
 
@@ -109,9 +110,7 @@ def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles) -> ShardRecord:
     )
 
 
-def load_shard(
-    files: ShardFiles, database: Database, *, status_unplayed: str | None = None, status_played: str | None = None
-) -> ShardRecord:
+def load_shard(files: ShardFiles, database: Database, options: LoadOptions = DEFAULT_OPTIONS) -> ShardRecord:
     """The rows of a shard in SavePoint's tables, in one transaction; a user that is not there fails alone.
 
     Raises:
@@ -127,8 +126,7 @@ def load_shard(
     def load(rows: pl.DataFrame) -> dict[str, int]:
         if not rows.height:
             return {}
-        users = rows["user_id"].unique()
-        return database.load(stage(rows), users, status_unplayed=status_unplayed, status_played=status_played).counts
+        return database.load(stage_library(rows), rows["user_id"].unique(), options).counts
 
     try:
         counts = load(rows)
@@ -145,7 +143,7 @@ def load_shard(
 
 
 def _absent(database: Database, owners: pl.Series) -> list[str]:
-    return database.absent_users(owners.to_list()) if owners.len() else []
+    return database.find_missing_users(owners.to_list()) if owners.len() else []
 
 
 async def _fetch_user(steam: Steam, user_id: str, steam_id: str) -> _Fetched:

@@ -23,7 +23,7 @@ def db() -> None:
 def check(settings: Settings, *, as_json: bool) -> None:
     """Say what the database has, lacks, and what a load would leave out; exit status 1 if it could not work."""
     with with_database(settings) as local:
-        findings = clients.open_database(local).check()
+        findings = clients.open_database(local).read_schema()
     if as_json:
         click.echo(json.dumps(findings_json(findings)))
     else:
@@ -59,5 +59,5 @@ def create(settings: Settings, generation: str, *, as_json: bool) -> None:
 def grants(settings: Settings, role: str, *, as_json: bool) -> None:
     """Print the least privileges that ROLE needs to load, as statements for the owner of the database to run."""
     with with_database(settings) as local:
-        statements = clients.open_database(local).grants(role)
+        statements = clients.open_database(local).grant_statements(role)
     click.echo(json.dumps(statements) if as_json else "\n".join(statements))

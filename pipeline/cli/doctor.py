@@ -117,7 +117,7 @@ def _store(settings: Settings) -> str:
 def _database(settings: Settings) -> str:
     with with_database(settings) as local:
         database = clients.open_database(local)
-        findings, lacking = database.check(), database.lacking_rights()
+        findings, lacking = database.read_schema(), database.missing_rights()
         if lacking:
             raise Refused(
                 "configuration",
@@ -126,7 +126,7 @@ def _database(settings: Settings) -> str:
             )
         place = "as DATABASE_URL says" if settings.has("database_url") else "embedded, as DATABASE_URL is not set"
         left_out = f" A load leaves out {', '.join(findings.left_out)}." if findings.left_out else ""
-        return f"PostgreSQL {database.version()}, {place}; it has all that a load needs.{left_out}"
+        return f"PostgreSQL {database.server_version()}, {place}; it has all that a load needs.{left_out}"
 
 
 CHECKS = (

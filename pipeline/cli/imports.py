@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 from uuid import uuid4
 
 import click
@@ -61,6 +61,7 @@ from schemas.events import (
     StageResponse,
 )
 from schemas.library import EnrichedLibrary
+from schemas.staging import DEFAULT_OPTIONS, LoadOptions
 
 DEMO_REPORT = DATA / "demo" / "report.html"
 
@@ -81,7 +82,7 @@ def run(settings: Settings, steam_id: str, user_id: str | None, *, dry_run: bool
     try:
         with recording_failure(report, "fetch", FetchResponse):
             settings.require(*clients.NEEDED_BY_FETCH, *clients.NEEDED_BY_ENRICH)
-        import_library(settings, steam_id, report, LoadMode(dry_run, details))
+        import_library(settings, steam_id, report, LoadOptions(dry_run=dry_run, details=details))
     finally:
         if as_json:
             click.echo(json.dumps(report.as_json()))
@@ -129,7 +130,7 @@ def load(settings: Settings, location: str, *, dry_run: bool, details: bool, tru
     """Load the enriched CSV at LOCATION into the database."""
     location, user_id = owner_of(settings, location, "enriched")
     event = LoadEvent(user_id=user_id, s3_enriched_location=location)
-    response = load_csv(settings, event, LoadMode(dry_run, details, trust))
+    response = load_csv(settings, event, LoadOptions(dry_run=dry_run, details=details, trust=trust))
     if as_json:
         click.echo(_json(response))
     else:
@@ -184,28 +185,19 @@ def _json(response: StageResponse) -> str:
 Event = TypeVar("Event", bound=StageEvent)
 
 
-class LoadMode(NamedTuple):
-    """Whether a load is to be rolled back, to list what it would change, and to read an edited file."""
-
-    is_dry: bool = False
-    has_details: bool = False
-    trusts: bool = False
-
-
-WRITE = LoadMode()
-
-
-def import_library(settings: Settings, steam_id: str, report: ImportReport, mode: LoadMode = WRITE) -> None:
+def import_library(
+    settings: Settings, steam_id: str, report: ImportReport, options: LoadOptions = DEFAULT_OPTIONS
+) -> None:
     """All three stages under one time and one run id; `report` holds what was done, also when one fails."""
     try:
-        _import(settings, steam_id, report, mode)
+        _import(settings, steam_id, report, options)
     except (PipelineError, KeyboardInterrupt) as stopped:
         if command := _next_command(report):
-            stopped.add_note(f"To go on from there, with the same settings: {command}{' --dry-run' * mode.is_dry}")
+            stopped.add_note(f"To go on from there, with the same settings: {command}{' --dry-run' * options.dry_run}")
         raise
 
 
-def _import(settings: Settings, steam_id: str, report: ImportReport, mode: LoadMode) -> None:
+def _import(settings: Settings, steam_id: str, report: ImportReport, options: LoadOptions) -> None:
     timestamp, run_id = datetime.now(UTC).strftime(KEY_TIME), uuid4().hex
     with recording_failure(report, "fetch", FetchResponse):
         report.steam_id64 = find_account(settings, steam_id, report.user_id)
@@ -217,7 +209,7 @@ def _import(settings: Settings, steam_id: str, report: ImportReport, mode: LoadM
         report.enrich = enrich_csv(settings, event_of(EnrichEvent, **whose, s3_location=report.fetch.s3_location))
     with recording_failure(report, "load", LoadResponse):
         event = event_of(LoadEvent, **whose, s3_enriched_location=report.enrich.s3_enriched_location)
-        report.load = load_csv(settings, event, mode)
+        report.load = load_csv(settings, event, options)
 
 
 def _next_command(report: ImportReport) -> str | None:
@@ -255,10 +247,10 @@ def enrich_csv(settings: Settings, event: EnrichEvent, *, trust: bool = False) -
     return response
 
 
-def load_csv(settings: Settings, event: LoadEvent, mode: LoadMode = WRITE) -> LoadResponse:
+def load_csv(settings: Settings, event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
     """Stage 3, into the embedded database where none is named; one that was cancelled was interrupted."""
     with with_database(settings, event.user_id) as local, interruptible():
-        return stages.load_with_settings(local, event, dry_run=mode.is_dry, details=mode.has_details, trust=mode.trusts)
+        return stages.load_with_settings(local, event, options)
 
 
 @contextmanager

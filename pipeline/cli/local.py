@@ -40,7 +40,7 @@ def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
     with _extra():
         from pipeline.sandbox.embedded import create_tables, serve_postgres
     if settings.has("database_url"):
-        clients.open_database(settings).check()  # says what is wrong with the URL without quoting it
+        clients.open_database(settings).read_schema()  # says what is wrong with the URL without quoting it
         return create_tables(clients.secret(settings, "database_url"), generation)
     with ExitStack() as stack:
         with _usable(_data(settings)):

@@ -33,7 +33,7 @@ ENCRYPTED = ("require", "verify-ca", "verify-full")
 
 
 @dataclass(frozen=True)
-class Address:
+class DatabaseUrl:
     """A database's URL, and what of it may be shown."""
 
     url: str = field(repr=False)
@@ -166,7 +166,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Limits:
+class Timeouts:
     """How long one statement, and one wait for a lock, may take; None leaves it to the database."""
 
     statement_seconds: float | None = None
@@ -174,18 +174,18 @@ class Limits:
 
     def set(self, session: Session) -> None:
         """For the transaction only, so that behind a pool nobody else inherits them."""
-        limits = {"statement_timeout": self.statement_seconds, "lock_timeout": self.lock_seconds}
-        for name, seconds in limits.items():
+        timeouts = {"statement_timeout": self.statement_seconds, "lock_timeout": self.lock_seconds}
+        for name, seconds in timeouts.items():
             if seconds is not None:
                 is_local = literal(value=True, literal_execute=True)
                 session.fetch(select(func.set_config(name, f"{round(seconds * 1000)}ms", is_local)))
 
 
-NO_LIMITS = Limits()
+NO_TIMEOUTS = Timeouts()
 
 
 @contextmanager
-def transaction(address: Address, limits: Limits = NO_LIMITS, *, keeps: bool = True) -> Iterator[Session]:
+def transaction(address: DatabaseUrl, timeouts: Timeouts = NO_TIMEOUTS, *, keeps: bool = True) -> Iterator[Session]:
     """A transaction that commits at the end of the block if it `keeps` what it did, and never if the block raises.
 
     Raises:
@@ -195,7 +195,7 @@ def transaction(address: Address, limits: Limits = NO_LIMITS, *, keeps: bool = T
     with _connection(address) as connection, _translated(address):
         with connection.cursor() as cursor:
             session = Session(cursor)
-            limits.set(session)
+            timeouts.set(session)
             yield session
         if not keeps:
             connection.rollback()
@@ -204,7 +204,7 @@ def transaction(address: Address, limits: Limits = NO_LIMITS, *, keeps: bool = T
 
 
 @contextmanager
-def _connection(address: Address) -> Iterator[dbapi.Connection]:
+def _connection(address: DatabaseUrl) -> Iterator[dbapi.Connection]:
     try:
         connection = dbapi.connect(address.libpq_url)
     except dbapi.OperationalError as error:
@@ -214,7 +214,7 @@ def _connection(address: Address) -> Iterator[dbapi.Connection]:
         yield connection
 
 
-def _refusal(address: Address, text: str) -> PipelineError:
+def _refusal(address: DatabaseUrl, text: str) -> PipelineError:
     reason = address.redact(" ".join(text.removeprefix("IO: [libpq] Failed to connect: ").split()))
     if MENDED_BY_SETTINGS.search(text):
         return Refused("configuration", f"{address} does not let us in: {reason}. Look at DATABASE_URL.")
@@ -222,7 +222,7 @@ def _refusal(address: Address, text: str) -> PipelineError:
 
 
 @contextmanager
-def _translated(address: Address) -> Iterator[None]:
+def _translated(address: DatabaseUrl) -> Iterator[None]:
     """What time or settings can mend, as our errors; everything else is a bug and flies."""
     try:
         yield

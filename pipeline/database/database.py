@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from pipeline.database import staging_tables as staging
-from pipeline.database.connection import NO_LIMITS, Address, Limits, Session, transaction
+from pipeline.database.connection import NO_TIMEOUTS, DatabaseUrl, Session, Timeouts, transaction
 from pipeline.database.dry_run import changed_columns, remember_rows, written_tables
 from pipeline.database.grants import grants, lacking_rights, read_places
 from pipeline.database.live_schema import LiveSchema, read_live_schema
@@ -41,7 +41,7 @@ from pipeline.database.merge_libraries import (
     remember_imports,
 )
 from pipeline.errors import Failed, Retryable
-from schemas.staging import Changes, Staged
+from schemas.staging import DEFAULT_OPTIONS, Changes, LoadOptions, StagedRows
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ NO_CHANGES = pl.DataFrame(schema=dict.fromkeys(Changes.to_schema().columns, pl.S
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadResult:
     """What a load wrote, or would write: WrittenTables, Changes where asked for, and everything counted by name.
 
     `statements` is the number of SQL statements, which no number of rows changes.
@@ -82,10 +82,10 @@ class Database:
         attempts: int = 5,
         retry_base_seconds: float = 1,
         connect_timeout_seconds: int = 10,
-        limits: Limits = NO_LIMITS,
+        timeouts: Timeouts = NO_TIMEOUTS,
     ) -> None:
-        self._address = Address(url, connect_timeout_seconds)
-        self._limits = limits
+        self._address = DatabaseUrl(url, connect_timeout_seconds)
+        self._limits = timeouts
         self._attempts = Retrying(
             retry=retry_if_exception(_may_go_through),
             stop=stop_after_attempt(attempts),
@@ -97,11 +97,11 @@ class Database:
         """Which database it is; neither user nor password."""
         return str(self._address)
 
-    def check(self) -> LiveSchema:
+    def read_schema(self) -> LiveSchema:
         """What the database has, what a load would miss, and what it would leave out."""
         return self._transact(read_live_schema)
 
-    def grants(self, role: str) -> list[str]:
+    def grant_statements(self, role: str) -> list[str]:
         """The statements that give a role the rights a load needs, for its owner to run; raises `schema_mismatch`."""
 
         def read(session: Session) -> list[str]:
@@ -110,11 +110,11 @@ class Database:
 
         return self._transact(read)
 
-    def lacking_rights(self) -> list[str]:
+    def missing_rights(self) -> list[str]:
         """The rights a load needs and our role lacks; raises `schema_mismatch`."""
         return self._transact(lambda session: lacking_rights(session, read_live_schema(session).require_users()))
 
-    def version(self) -> str:
+    def server_version(self) -> str:
         """The server's version."""
         version: str = self._transact(
             lambda session: session.fetch(select(func.current_setting("server_version")))
@@ -123,14 +123,10 @@ class Database:
 
     def load(
         self,
-        staged: Staged,
+        staged: StagedRows,
         users: Iterable[str],
-        *,
-        status_unplayed: str | None = None,
-        status_played: str | None = None,
-        dry_run: bool = False,
-        details: bool = False,
-    ) -> Loaded:
+        options: LoadOptions = DEFAULT_OPTIONS,
+    ) -> LoadResult:
         """Write what was staged for these users, and for nobody else: all of it or nothing.
 
         A dry run is the same transaction, rolled back; only LibraryItem's sequence keeps the numbers it gave. `details`
@@ -144,23 +140,25 @@ class Database:
         touched = _users(users)
         _require_own(staged, touched)
 
-        def load(session: Session) -> Loaded:
+        def load(session: Session) -> LoadResult:
             live = read_live_schema(session)
             known_users = live.require_users()
-            statuses = Statuses(live.status_unplayed(status_unplayed), live.status_played(status_played))
+            statuses = Statuses(
+                live.status_unplayed(options.status_unplayed), live.status_played(options.status_played)
+            )
             _stage(session, staged, touched)
             _require_rows(session, known_users)
             session.run(lock_users())
-            if details:
+            if options.details:
                 session.create(staging.ROWS_BEFORE)
                 session.run(remember_rows(live))
             counts = _merge(session, live, statuses, Counter(staged.counts))
-            changes = session.fetch(changed_columns(live)) if details else NO_CHANGES
-            return Loaded(counts, session.statements, written_tables(staged, counts), changes)
+            changes = session.fetch(changed_columns(live)) if options.details else NO_CHANGES
+            return LoadResult(counts, session.statements, written_tables(staged, counts), changes)
 
-        return self._transact(load, keeps=not dry_run)
+        return self._transact(load, keeps=not options.dry_run)
 
-    def absent_users(self, user_ids: Collection[str]) -> list[str]:
+    def find_missing_users(self, user_ids: Collection[str]) -> list[str]:
         """Those of the users that have no row; raises `schema_mismatch`."""
 
         def find(session: Session) -> list[str]:
@@ -209,7 +207,7 @@ def _may_go_through(error: BaseException) -> bool:
     return isinstance(error, Retryable) and not error.is_cancelled
 
 
-def _require_own(staged: Staged, users: pl.DataFrame) -> None:
+def _require_own(staged: StagedRows, users: pl.DataFrame) -> None:
     strangers = staged.imported_games.join(users, left_on="userId", right_on="id", how="anti")
     if strangers.height:
         raise Failed(
@@ -219,7 +217,7 @@ def _require_own(staged: Staged, users: pl.DataFrame) -> None:
         )
 
 
-def _stage(session: Session, staged: Staged, users: pl.DataFrame) -> None:
+def _stage(session: Session, staged: StagedRows, users: pl.DataFrame) -> None:
     session.stage(staging.STAGED_USERS, users)
     session.stage(staging.STAGED_GENRES, staged.genres)
     session.stage(staging.STAGED_PLATFORMS, staged.platforms)

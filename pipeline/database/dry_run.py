@@ -42,7 +42,7 @@ from schemas.savepoint import (
     STORE,
     is_read_only,
 )
-from schemas.staging import Staged, WrittenTables
+from schemas.staging import StagedRows, WrittenTables
 
 EXCLUDED_COLUMNS = ("id", "createdAt", "updatedAt")
 """The columns that say nothing of what changed."""
@@ -50,7 +50,7 @@ EXCLUDED_COLUMNS = ("id", "createdAt", "updatedAt")
 Row = Select[str, str, str, Any]
 
 
-def written_tables(staged: Staged, counts: Mapping[str, int]) -> pl.DataFrame:
+def written_tables(staged: StagedRows, counts: Mapping[str, int]) -> pl.DataFrame:
     """Per table, what the counts of a load say of its rows."""
     items = staged.imported_games.filter(pl.col("igdbId").is_not_null()).select("userId", "igdbId").n_unique()
     rows = (

@@ -7,16 +7,16 @@ import polars as pl
 from pipeline.frames.catalogue import GENRES, PLATFORMS, decode_column
 from schemas.staging import (
     FALLBACKS,
-    Staged,
     StagedGames,
     StagedGenres,
     StagedImportedGames,
     StagedLinks,
     StagedPlatforms,
+    StagedRows,
 )
 
 
-def stage(library: pl.DataFrame) -> Staged:
+def stage_library(library: pl.DataFrame) -> StagedRows:
     """An enriched library, of one user or of many, as the frames of one load.
 
     An app that comes twice counts once, by its highest playtime. A match without IGDB's id, name or slug cannot become
@@ -31,7 +31,7 @@ def stage(library: pl.DataFrame) -> Staged:
     games = apps.filter("has_game").sort("igdb_id", "appid").unique("igdb_id", keep="first", maintain_order=True)
     genres, platforms = _entries(games, "igdb_genres", GENRES), _entries(games, "igdb_platforms", PLATFORMS)
     counts = Counter({"playtimes_hidden": _users_who_hide_playtimes(apps)})
-    return Staged(
+    return StagedRows(
         imported_games=StagedImportedGames.validate(_imported_games(apps)),
         games=StagedGames.validate(_distinct(_games(games, _steam_app_ids(apps)), "games", counts)),
         genres=StagedGenres.validate(_distinct(_genres(genres), "genres", counts)),

@@ -14,7 +14,7 @@ from psycopg.rows import DictRow, dict_row
 
 from pipeline.database.database import Database
 from pipeline.errors import PipelineError
-from pipeline.frames.staging import stage
+from pipeline.frames.staging import stage_library
 from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -89,7 +89,7 @@ def _igdb_says(igdb_id: int, edition: int) -> dict[str, Any]:
 def load(url: str, crowd: Crowd, user: str, number: int) -> str:
     """One library, as a process of its own loads it; why it failed, if it did."""
     try:
-        Database(url).load(stage(crowd.library(user, number)), [user])
+        Database(url).load(stage_library(crowd.library(user, number)), [user])
     except PipelineError as error:
         return f"{user}, library {number}: {error}"
     return ""

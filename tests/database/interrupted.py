@@ -3,7 +3,7 @@
 import multiprocessing
 
 from pipeline.database.database import Database
-from pipeline.frames.staging import stage
+from pipeline.frames.staging import stage_library
 from tests.database.rows import insert_game, insert_import, insert_item, load_library
 from tests.database.wire import Moment, Wire
 from tests.database_fixtures import EMPTY, as_role, execute, fetch
@@ -75,7 +75,7 @@ def begin(url: str) -> list[tuple[str, str]]:
 
 
 def load(url: str, attempts: int = 1) -> None:
-    Database(url, attempts=attempts, retry_base_seconds=0).load(stage(library(*AFTER)), ["user-1"])
+    Database(url, attempts=attempts, retry_base_seconds=0).load(stage_library(library(*AFTER)), ["user-1"])
 
 
 class Interruptions:

@@ -4,21 +4,21 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.database.database import Database, Loaded
-from pipeline.frames.staging import stage
+from pipeline.database.database import Database, LoadResult
+from pipeline.frames.staging import stage_library
 from tests.database_fixtures import as_role, execute
 from tests.libraries import library
 
 
-def load_library(url: str, rows: pl.DataFrame, users: tuple[str, ...] = ("user-1",)) -> Loaded:
-    return Database(as_role(url), attempts=1).load(stage(rows), users)
+def load_library(url: str, rows: pl.DataFrame, users: tuple[str, ...] = ("user-1",)) -> LoadResult:
+    return Database(as_role(url), attempts=1).load(stage_library(rows), users)
 
 
-def written(loaded: Loaded) -> dict[str, int]:
+def written(loaded: LoadResult) -> dict[str, int]:
     return {name: rows for name, rows in loaded.counts.items() if rows}
 
 
-def load(url: str, *rows: dict[str, Any]) -> Loaded:
+def load(url: str, *rows: dict[str, Any]) -> LoadResult:
     return load_library(url, library(*rows))
 
 

@@ -11,7 +11,7 @@ from adbc_driver_postgresql import dbapi
 from polars.exceptions import ComputeError
 from sqlalchemy import Executable, select, text
 
-from pipeline.database.connection import Address, Session, transaction
+from pipeline.database.connection import DatabaseUrl, Session, transaction
 from pipeline.database.database import Database
 from pipeline.errors import PipelineError, Refused, Retryable
 from tests.database_fixtures import execute, fetch
@@ -22,7 +22,7 @@ PASSWORDS = ("hunter2", "hunter%32", "hun:ter2")
 
 def error_of(url: str) -> PipelineError:
     with pytest.raises(PipelineError) as raised:
-        Database(url, attempts=1, connect_timeout_seconds=1).check()
+        Database(url, attempts=1, connect_timeout_seconds=1).read_schema()
     return raised.value
 
 
@@ -77,7 +77,7 @@ def test_a_password_that_is_malformed_is_refused_and_not_quoted() -> None:
 
 
 def test_an_address_does_not_show_its_password() -> None:
-    address = Address("postgresql://user:hunter2@db.example.com:6432/savepoint?sslmode=require")
+    address = DatabaseUrl("postgresql://user:hunter2@db.example.com:6432/savepoint?sslmode=require")
 
     assert str(address) == "savepoint at db.example.com:6432"
     assert "hunter2" not in repr(address)
@@ -92,7 +92,7 @@ def test_an_address_does_not_show_its_password() -> None:
     ],
 )
 def test_connecting_has_a_time_limit(url: str, libpq_url: str) -> None:
-    assert Address(url).libpq_url == libpq_url
+    assert DatabaseUrl(url).libpq_url == libpq_url
 
 
 HERE = (
@@ -123,7 +123,7 @@ ELSEWHERE = (
 )
 
 
-def modes(address: Address) -> list[str]:
+def modes(address: DatabaseUrl) -> list[str]:
     return re.findall(r"sslmode=([^&]*)", address.libpq_url)
 
 
@@ -133,41 +133,41 @@ def with_mode(tail: str, mode: str) -> str:
 
 @pytest.mark.parametrize("tail", ELSEWHERE)
 def test_to_another_machine_a_password_travels_encrypted_only(tail: str) -> None:
-    assert modes(Address(f"postgresql://user:hunter2@{tail}")) == ["require"]
+    assert modes(DatabaseUrl(f"postgresql://user:hunter2@{tail}")) == ["require"]
     for mode in ("require", "verify-ca", "verify-full"):
-        assert modes(Address(with_mode(tail, mode)))[-1] == mode
+        assert modes(DatabaseUrl(with_mode(tail, mode)))[-1] == mode
     for mode in ("disable", "allow", "prefer", "", "require&sslmode=prefer", "require&%73slmode=disable"):
         with pytest.raises(Refused, match="sslmode") as refused:
-            Address(with_mode(tail, mode))
+            DatabaseUrl(with_mode(tail, mode))
         assert refused.value.code == "configuration"
 
 
 @pytest.mark.parametrize("tail", HERE)
 def test_on_this_machine_nobody_has_to_encrypt(tail: str) -> None:
-    assert modes(Address(f"postgresql://user:hunter2@{tail}")) == []
-    assert modes(Address(with_mode(tail, "disable"))) == ["disable"]
+    assert modes(DatabaseUrl(f"postgresql://user:hunter2@{tail}")) == []
+    assert modes(DatabaseUrl(with_mode(tail, "disable"))) == ["disable"]
 
 
 @pytest.mark.parametrize("name", ["PGHOST", "PGHOSTADDR"])
 def test_a_host_that_the_environment_names_counts_too(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "10.0.0.1")
-    assert modes(Address("postgresql:///savepoint")) == ["require"]
+    assert modes(DatabaseUrl("postgresql:///savepoint")) == ["require"]
 
 
 def test_a_strict_mode_of_the_environment_is_not_weakened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGSSLMODE", "verify-full")
-    assert modes(Address("postgresql://db.example/savepoint")) == ["verify-full"]
+    assert modes(DatabaseUrl("postgresql://db.example/savepoint")) == ["verify-full"]
 
 
 def test_a_service_has_to_say_in_the_url_how_it_is_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refused, match="Add sslmode"):
-        Address("postgresql://localhost?service=production")
+        DatabaseUrl("postgresql://localhost?service=production")
     monkeypatch.setenv("PGSERVICE", "production")
     with pytest.raises(Refused, match="Add sslmode"):
-        Address("postgresql:///savepoint")
-    assert modes(Address("postgresql:///savepoint?sslmode=verify-full"))[-1] == "verify-full"
+        DatabaseUrl("postgresql:///savepoint")
+    assert modes(DatabaseUrl("postgresql:///savepoint?sslmode=verify-full"))[-1] == "verify-full"
     with pytest.raises(Refused, match="sslmode"):
-        Address("postgresql:///savepoint?sslmode=prefer")
+        DatabaseUrl("postgresql:///savepoint?sslmode=prefer")
 
 
 @pytest.mark.parametrize("mode", [None, "disable", "prefer"])
@@ -246,7 +246,7 @@ def test_a_connection_that_is_lost_in_a_transaction_can_be_tried_again(
     database_url: str, use: Callable[[Session, Executable], object]
 ) -> None:
     def lose_connection() -> None:
-        with transaction(Address(database_url)) as session:
+        with transaction(DatabaseUrl(database_url)) as session:
             break_connections(database_url)
             use(session, select(1))
 
@@ -257,21 +257,21 @@ def test_a_connection_that_is_lost_in_a_transaction_can_be_tried_again(
 def test_a_connection_that_is_lost_while_rows_arrive_can_be_tried_again(database_url: str) -> None:
     hang_up = text("SELECT pg_terminate_backend(pg_backend_pid())")
 
-    with pytest.raises(Retryable, match="terminating connection"), transaction(Address(database_url)) as session:
+    with pytest.raises(Retryable, match="terminating connection"), transaction(DatabaseUrl(database_url)) as session:
         session.fetch(hang_up)
 
 
 def test_a_bug_flies_as_it_is(database_url: str) -> None:
     for use in (Session.run, Session.fetch):
-        with pytest.raises(dbapi.ProgrammingError, match="nowhere"), transaction(Address(database_url)) as session:
+        with pytest.raises(dbapi.ProgrammingError, match="nowhere"), transaction(DatabaseUrl(database_url)) as session:
             use(session, text("SELECT 1 FROM nowhere"))
-    with pytest.raises(ComputeError, match="division by zero"), transaction(Address(database_url)) as session:
+    with pytest.raises(ComputeError, match="division by zero"), transaction(DatabaseUrl(database_url)) as session:
         session.fetch(text("SELECT 1 / (random() * 0)::int"))
 
 
 def test_a_block_that_raises_writes_nothing(database_url: str) -> None:
     def fail() -> None:
-        with transaction(Address(database_url)) as session:
+        with transaction(DatabaseUrl(database_url)) as session:
             session.run(text("CREATE TABLE made ()"))
             raise LookupError
 

@@ -2,9 +2,9 @@
 
 import polars as pl
 
-from pipeline.database.database import Database, Loaded
-from pipeline.frames.staging import stage
-from schemas.staging import Changes
+from pipeline.database.database import Database, LoadResult
+from pipeline.frames.staging import stage_library
+from schemas.staging import Changes, LoadOptions
 from tests.database.rows import insert_game, load_library
 from tests.database_fixtures import as_role, rows_of
 from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
@@ -12,8 +12,10 @@ from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 TABLES = ("Genre", "Platform", "Game", "GameGenre", "GamePlatform", "ImportedGame", "LibraryItem")
 
 
-def rehearse(url: str, rows: pl.DataFrame, *, details: bool = False) -> Loaded:
-    return Database(as_role(url), attempts=1).load(stage(rows), ["user-1"], dry_run=True, details=details)
+def rehearse(url: str, rows: pl.DataFrame, *, details: bool = False) -> LoadResult:
+    return Database(as_role(url), attempts=1).load(
+        stage_library(rows), ["user-1"], LoadOptions(dry_run=True, details=details)
+    )
 
 
 def contents(url: str) -> dict[str, list[tuple[str, str]]]:
@@ -114,8 +116,8 @@ def test_details_of_what_is_removed_and_adopted(database_url: str) -> None:
 def test_details_are_there_of_a_real_load_and_empty_when_nothing_changes(database_url: str, rows: pl.DataFrame) -> None:
     database = Database(as_role(database_url))
 
-    first = database.load(stage(rows), ["user-1"], details=True)
-    again = database.load(stage(rows), ["user-1"], details=True)
+    first = database.load(stage_library(rows), ["user-1"], LoadOptions(details=True))
+    again = database.load(stage_library(rows), ["user-1"], LoadOptions(details=True))
 
     assert set(first.changes["table"]) == set(TABLES)
     assert again.changes.is_empty()

@@ -49,7 +49,7 @@ def modes(path: Path) -> dict[Path, str]:
 
 def test_it_has_the_tables_of_2026_and_keeps_what_is_written(folder: Path) -> None:
     with embedded_database(folder / "postgres") as url:
-        schema = Database(url).check()
+        schema = Database(url).read_schema()
         assert (schema.missing, schema.left_out) == ([], [])
         Database(url).ensure_users(["76561197960287930"])
 

@@ -9,7 +9,8 @@ from sqlalchemy import Column, MetaData, Table, Text
 from pipeline.database.database import Database
 from pipeline.database.grants import Places, grants
 from pipeline.errors import Failed, Refused
-from pipeline.frames.staging import stage
+from pipeline.frames.staging import stage_library
+from schemas.staging import LoadOptions
 from tests.database_fixtures import NewDatabase, as_role, execute, fetch, rows_of
 from tests.libraries import FIGHTING, WINDOWS, library, matched
 
@@ -33,11 +34,11 @@ def role(url: str) -> Iterator[str]:
 
 def test_a_role_with_what_is_granted_can_load(own_database_url: str) -> None:
     with role(own_database_url) as url:
-        for grant in Database(own_database_url).grants(ROLE):
+        for grant in Database(own_database_url).grant_statements(ROLE):
             execute(own_database_url, grant)
-        Database(url).load(stage(ROWS), ["user-1"], details=True)
-        Database(url).load(stage(ROWS), ["user-1"], dry_run=True)
-        assert Database(url).check().missing == []
+        Database(url).load(stage_library(ROWS), ["user-1"], LoadOptions(details=True))
+        Database(url).load(stage_library(ROWS), ["user-1"], LoadOptions(dry_run=True))
+        assert Database(url).read_schema().missing == []
 
     assert len(rows_of(own_database_url, "LibraryItem")) == 1
 
@@ -47,11 +48,11 @@ def test_every_grant_is_needed(new_database: NewDatabase, left_out: int) -> None
     own = new_database(2026)
 
     with role(own) as url:
-        granted = Database(own).grants(ROLE)
+        granted = Database(own).grant_statements(ROLE)
         for grant in [*granted[:left_out], *granted[left_out + 1 :]]:
             execute(own, grant)
         with pytest.raises(Refused, match="permission denied") as raised:
-            Database(url).load(stage(ROWS), ["user-1"])
+            Database(url).load(stage_library(ROWS), ["user-1"])
 
     assert len(granted) == 5
     assert raised.value.code == "configuration"
@@ -73,4 +74,4 @@ def test_identifiers_are_quoted() -> None:
 
 def test_there_is_nothing_to_grant_where_no_load_could_work(postgres_server: str) -> None:
     with pytest.raises(Failed, match="cannot take an import"):
-        Database(postgres_server).grants(ROLE)
+        Database(postgres_server).grant_statements(ROLE)

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.database.database import Database
 from pipeline.errors import Failed
-from pipeline.frames.staging import stage
+from pipeline.frames.staging import stage_library
 from tests.database_fixtures import NewDatabase, execute, rows_of
 from tests.libraries import FIGHTING, library, matched
 
@@ -16,17 +16,17 @@ ROWS = library(matched(10, 100, igdb_genres=[FIGHTING]))
 def lacks(url: str) -> str:
     """What a load says that the database lacks."""
     with pytest.raises(Failed) as raised:
-        Database(url).load(stage(ROWS), ["user-1"])
+        Database(url).load(stage_library(ROWS), ["user-1"])
     assert raised.value.code == "schema_mismatch"
     return raised.value.message
 
 
 def test_a_database_of_either_generation_lacks_nothing(database_url: str) -> None:
-    assert Database(database_url).check().missing == []
+    assert Database(database_url).read_schema().missing == []
 
 
 def test_what_the_first_generation_lacks_is_left_out(new_database: NewDatabase) -> None:
-    assert sorted(Database(new_database(2025)).check().left_out) == [
+    assert sorted(Database(new_database(2025)).read_schema().left_out) == [
         '"ImportedGame"."lastPlayedAt"',
         '"ImportedGame"."playtimeLinux"',
         '"ImportedGame"."playtimeMac"',
@@ -34,7 +34,7 @@ def test_what_the_first_generation_lacks_is_left_out(new_database: NewDatabase) 
         '"LibraryItem"."hasBeenPlayed"',
         '"LibraryItem"."statusChangedAt"',
     ]
-    assert Database(new_database(2026)).check().left_out == []
+    assert Database(new_database(2026)).read_schema().left_out == []
 
 
 def test_the_table_of_users_is_the_one_the_foreign_key_names(new_database: NewDatabase) -> None:
@@ -42,11 +42,11 @@ def test_the_table_of_users_is_the_one_the_foreign_key_names(new_database: NewDa
     execute(url, 'CREATE TABLE "User" (id text)')
     execute(url, 'ALTER TABLE "user" RENAME COLUMN id TO "userKey"')
 
-    users = Database(url).check().users
+    users = Database(url).read_schema().users
 
     assert users is not None
     assert (users.name, users.c.id.name) == ("user", "userKey")
-    assert Database(url).load(stage(ROWS), ["user-1"]).counts["imported_games_created"] == 1
+    assert Database(url).load(stage_library(ROWS), ["user-1"]).counts["imported_games_created"] == 1
 
 
 def test_a_database_without_the_tables_is_told_each(postgres_server: str) -> None:
@@ -79,7 +79,7 @@ def test_the_migration_that_is_named_adds_the_match_status(own_database_url: str
     for statement in (Path(__file__).parents[2] / "infra/prisma/migration.sql").read_text().rstrip(";\n").split(";\n"):
         execute(own_database_url, statement)
 
-    assert Database(own_database_url).check().missing == []
+    assert Database(own_database_url).read_schema().missing == []
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_missing_optional_column_is_left_out(new_database: NewDatabase) -> Non
     url = new_database(2026)
     execute(url, 'ALTER TABLE "ImportedGame" DROP COLUMN "playtimeMac"')
 
-    assert Database(url).load(stage(ROWS), ["user-1"]).counts["imported_games_created"] == 1
+    assert Database(url).load(stage_library(ROWS), ["user-1"]).counts["imported_games_created"] == 1
 
 
 def test_a_missing_enum_value_is_named_and_nothing_is_written(own_database_url: str) -> None:
@@ -117,7 +117,7 @@ def test_a_missing_foreign_key_is_named(own_database_url: str) -> None:
 
 def test_a_new_column_that_no_load_fills_is_named_unless_it_has_a_default(own_database_url: str) -> None:
     execute(own_database_url, """ALTER TABLE "Game" ADD "edition" text NOT NULL DEFAULT 'first'""")
-    assert Database(own_database_url).check().missing == []
+    assert Database(own_database_url).read_schema().missing == []
 
     execute(own_database_url, 'ALTER TABLE "Game" ALTER "edition" DROP DEFAULT')
     assert 'a default of column "Game"."edition"' in lacks(own_database_url)

@@ -7,8 +7,9 @@ import pytest
 
 from pipeline.database.database import Database
 from pipeline.errors import Refused
-from pipeline.frames.staging import stage
+from pipeline.frames.staging import stage_library
 from pipeline.sandbox.embedded import Generation
+from schemas.staging import LoadOptions
 from tests.database.rows import load_library, written
 from tests.database_fixtures import NewDatabase, execute, fetch, rows_of
 from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
@@ -178,7 +179,9 @@ def test_an_items_status_follows_the_playtime(
 def test_settings_decide_the_statuses(database_url: str) -> None:
     rows = library(matched(10, 100), matched(11, 101, playtime_forever=1))
 
-    Database(database_url).load(stage(rows), ["user-1"], status_unplayed="WISHLIST", status_played="WISHLIST")
+    Database(database_url).load(
+        stage_library(rows), ["user-1"], LoadOptions(status_unplayed="WISHLIST", status_played="WISHLIST")
+    )
 
     assert rows_of(database_url, "LibraryItem", "DISTINCT status::text") == [("WISHLIST",)]
 
@@ -189,7 +192,7 @@ def test_a_status_the_enum_lacks_is_refused_with_its_values(new_database: NewDat
     with pytest.raises(
         Refused, match=r"no FINISHED: set STATUS_PLAYED to one of WISHLIST, SHELF, UP_NEXT, PLAYING, PLAYED"
     ):
-        Database(url).load(stage(library(app(1))), ["user-1"], status_played="FINISHED")
+        Database(url).load(stage_library(library(app(1))), ["user-1"], LoadOptions(status_played="FINISHED"))
 
     assert rows_of(url, "ImportedGame") == []
 

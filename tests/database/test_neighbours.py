@@ -7,10 +7,10 @@ import pytest
 from adbc_driver_postgresql import dbapi
 from sqlalchemy import text
 
-from pipeline.database.connection import Address, Limits, transaction
+from pipeline.database.connection import DatabaseUrl, Timeouts, transaction
 from pipeline.database.database import Database
 from pipeline.errors import Retryable
-from pipeline.frames.staging import stage
+from pipeline.frames.staging import stage_library
 from tests.database.rows import insert_import
 from tests.database_fixtures import add_user, execute, fetch, rows_of
 from tests.libraries import FIGHTING, WINDOWS, library, matched
@@ -33,7 +33,7 @@ def configure(url: str, setting: str) -> None:
 
 
 def test_a_load_whose_connection_is_lost_is_tried_again(database_url: str) -> None:
-    staged = stage(library(matched(10, 100)))
+    staged = stage_library(library(matched(10, 100)))
 
     with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
         cursor.execute('LOCK TABLE "Game"')
@@ -47,28 +47,31 @@ def test_a_load_whose_connection_is_lost_is_tried_again(database_url: str) -> No
 
 
 def test_a_lock_that_is_held_too_long_is_waited_for_again(database_url: str) -> None:
-    staged = stage(library(matched(10, 100)))
-    limits = Limits(lock_seconds=0.01)
+    staged = stage_library(library(matched(10, 100)))
+    timeouts = Timeouts(lock_seconds=0.01)
 
     with dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
         cursor.execute('LOCK TABLE "Game"')
         with pytest.raises(Retryable, match="lock timeout"):
-            Database(database_url, attempts=2, retry_base_seconds=0, limits=limits).load(staged, ["user-1"])
+            Database(database_url, attempts=2, retry_base_seconds=0, timeouts=timeouts).load(staged, ["user-1"])
 
-    assert Database(database_url, attempts=1, limits=limits).load(staged, ["user-1"]).counts["games_created"] == 1
+    assert Database(database_url, attempts=1, timeouts=timeouts).load(staged, ["user-1"]).counts["games_created"] == 1
 
 
 def test_a_statement_that_takes_too_long_can_be_tried_again(database_url: str) -> None:
-    limits = Limits(statement_seconds=0.01)
+    timeouts = Timeouts(statement_seconds=0.01)
 
-    with pytest.raises(Retryable, match="statement timeout"), transaction(Address(database_url), limits) as session:
+    with (
+        pytest.raises(Retryable, match="statement timeout"),
+        transaction(DatabaseUrl(database_url), timeouts) as session,
+    ):
         session.run(text("SELECT pg_sleep(5)"))
 
 
 def test_a_slug_that_a_neighbour_takes_meanwhile_is_met_by_trying_again(database_url: str) -> None:
     with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
         cursor.execute(THEIR_GAME)
-        staged = stage(library(matched(10, 100, igdb_slug="new")))
+        staged = stage_library(library(matched(10, 100, igdb_slug="new")))
         load = pool.submit(Database(database_url, retry_base_seconds=0).load, staged, ["user-1"])
         wait_for_a_lock(database_url)
         neighbour.commit()
@@ -79,8 +82,8 @@ def test_a_slug_that_a_neighbour_takes_meanwhile_is_met_by_trying_again(database
 
 
 def test_a_slug_that_a_neighbour_takes_before_a_game_is_renamed_is_met_by_trying_again(database_url: str) -> None:
-    Database(database_url).load(stage(library(matched(10, 100))), ["user-1"])
-    renamed = stage(library(matched(10, 100, igdb_slug="new")))
+    Database(database_url).load(stage_library(library(matched(10, 100))), ["user-1"])
+    renamed = stage_library(library(matched(10, 100, igdb_slug="new")))
 
     with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
         cursor.execute(THEIR_GAME)
@@ -94,9 +97,9 @@ def test_a_slug_that_a_neighbour_takes_before_a_game_is_renamed_is_met_by_trying
 
 def test_the_victim_of_a_deadlock_is_tried_again(own_database_url: str) -> None:
     games = [matched(10, 100), matched(11, 101)]
-    Database(own_database_url).load(stage(library(*games)), ["user-1"])
+    Database(own_database_url).load(stage_library(library(*games)), ["user-1"])
     configure(own_database_url, "deadlock_timeout TO '1500ms'")
-    renamed = stage(library(*(game | {"igdb_name": "New"} for game in games)))
+    renamed = stage_library(library(*(game | {"igdb_name": "New"} for game in games)))
 
     with ThreadPoolExecutor() as pool, dbapi.connect(own_database_url) as neighbour, neighbour.cursor() as cursor:
         cursor.execute("SET deadlock_timeout TO '1min'")
@@ -120,7 +123,7 @@ def test_the_victim_of_a_deadlock_is_tried_again(own_database_url: str) -> None:
 )
 def test_what_a_user_decides_while_a_load_waits_stands(database_url: str, edit: str, status: str) -> None:
     insert_import(database_url, 10, igdbMatchStatus="UNMATCHED")
-    staged = stage(library(matched(10, 100, playtime_forever=5)))
+    staged = stage_library(library(matched(10, 100, playtime_forever=5)))
 
     with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
         cursor.execute(edit)
@@ -137,11 +140,11 @@ def test_loads_that_rename_the_same_games_do_not_lock_each_other(own_database_ur
     users = [f"user-{number}" for number in range(1, 5)]
     for user in users:
         add_user(own_database_url, user)
-    Database(own_database_url).load(stage(library(*(matched(n, n) for n in range(1, 400)))), ["user-1"])
+    Database(own_database_url).load(stage_library(library(*(matched(n, n) for n in range(1, 400)))), ["user-1"])
 
     def load(user: str) -> None:
         games = [matched(n, n, user_id=user, igdb_name=f"{user} {n}") for n in range(1, 400)]
-        Database(own_database_url, attempts=1).load(stage(library(*games)), [user])
+        Database(own_database_url, attempts=1).load(stage_library(library(*games)), [user])
 
     with ThreadPoolExecutor(len(users)) as pool:
         list(pool.map(load, users))
@@ -157,7 +160,7 @@ def test_users_who_share_games_can_import_at_once(database_url: str) -> None:
     def load(user: str) -> None:
         shared = [matched(n, n, user_id=user, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS]) for n in range(1, 300)]
         rows = library(*shared) if user in users[::2] else library(*reversed(shared))
-        Database(database_url, retry_base_seconds=0).load(stage(rows), [user])
+        Database(database_url, retry_base_seconds=0).load(stage_library(rows), [user])
 
     with ThreadPoolExecutor(len(users)) as pool:
         list(pool.map(load, users))
@@ -167,7 +170,7 @@ def test_users_who_share_games_can_import_at_once(database_url: str) -> None:
 
 
 def test_loads_of_one_user_wait_for_each_other(database_url: str) -> None:
-    staged = stage(library(*(matched(n, n) for n in range(1, 300))))
+    staged = stage_library(library(*(matched(n, n) for n in range(1, 300))))
 
     with ThreadPoolExecutor(4) as pool:
         loads = list(pool.map(lambda _: Database(database_url).load(staged, ["user-1"]), range(4)))

@@ -13,10 +13,11 @@ from time import monotonic, sleep
 import pytest
 from adbc_driver_postgresql import dbapi
 
-from pipeline.database.connection import Limits
+from pipeline.database.connection import Timeouts
 from pipeline.database.database import Database
-from pipeline.frames.staging import stage
+from pipeline.frames.staging import stage_library
 from pipeline.sandbox.embedded import Generation
+from schemas.staging import LoadOptions
 from tests.database_fixtures import LOADER, add_user, rows_of
 from tests.libraries import FIGHTING, WINDOWS, library, matched
 
@@ -108,11 +109,11 @@ def test_loads_share_connections_and_leave_nothing_on_them(
 ) -> None:
     pooled = f"{one_connection}/savepoint_{generation}"
     before = backend(pooled)
-    database = Database(pooled, attempts=1, limits=Limits(statement_seconds=60, lock_seconds=30))
-    rows = stage(library(matched(10, 100, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS])))
+    database = Database(pooled, attempts=1, timeouts=Timeouts(statement_seconds=60, lock_seconds=30))
+    rows = stage_library(library(matched(10, 100, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS])))
 
-    database.load(rows, ["user-1"], dry_run=True)
-    database.load(rows, ["user-1"], details=True)
+    database.load(rows, ["user-1"], LoadOptions(dry_run=True))
+    database.load(rows, ["user-1"], LoadOptions(details=True))
     again = database.load(rows, ["user-1"])
 
     assert again.tables["created"].sum() == again.tables["updated"].sum() == 0
@@ -130,7 +131,7 @@ def test_more_loads_than_connections_run_side_by_side(
 
     def load(user: str) -> None:
         rows = library(*(matched(n, n, user_id=user, igdb_genres=[FIGHTING]) for n in range(1, 100)))
-        Database(f"{two_connections}/savepoint_{generation}", retry_base_seconds=0).load(stage(rows), [user])
+        Database(f"{two_connections}/savepoint_{generation}", retry_base_seconds=0).load(stage_library(rows), [user])
 
     with ThreadPoolExecutor(len(users)) as threads:
         list(threads.map(load, users))
@@ -145,7 +146,7 @@ def test_a_load_that_fails_leaves_nothing_to_the_next(
     with dbapi.connect(pooled) as broken, broken.cursor() as cursor:
         cursor.executemany("CREATE TEMPORARY TABLE staged_users (id text) ON COMMIT DROP", None)
 
-    loaded = Database(pooled, attempts=1).load(stage(library(matched(10, 100))), ["user-1"])
+    loaded = Database(pooled, attempts=1).load(stage_library(library(matched(10, 100))), ["user-1"])
 
     assert loaded.counts["library_items_created"] == 1
     assert len(rows_of(database_url, "Game")) == 1

@@ -7,33 +7,33 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from pipeline.errors import Failed
-from pipeline.frames.staging import stage
+from pipeline.frames.staging import stage_library
 from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 
 def test_an_app_that_comes_twice_counts_once_by_its_highest_playtime() -> None:
     twice = library(app(10, name="Less", playtime_forever=1), app(10, name="More", playtime_forever=2), app(9))
 
-    imported = stage(twice).imported_games
+    imported = stage_library(twice).imported_games
 
     assert imported.select("number", "storefrontGameId", "name").rows() == [(0, "9", "Name 9"), (1, "10", "More")]
 
 
 def test_the_same_app_of_two_users_stays_two_rows() -> None:
-    imported = stage(library(app(10, user_id="b"), app(10, user_id="a"))).imported_games
+    imported = stage_library(library(app(10, user_id="b"), app(10, user_id="a"))).imported_games
 
     assert imported["userId"].to_list() == ["a", "b"]
 
 
 @pytest.mark.parametrize("name", [None, "", " \t\n"])
 def test_a_nameless_app_is_named_by_its_id(name: str | None) -> None:
-    imported = stage(library(app(10, name=name))).imported_games
+    imported = stage_library(library(app(10, name=name))).imported_games
 
     assert imported.select("name", "isNameless").row(0) == ("App 10", True)
 
 
 def test_a_name_keeps_its_blanks() -> None:
-    imported = stage(library(app(10, name="  Two  "))).imported_games
+    imported = stage_library(library(app(10, name="  Two  "))).imported_games
 
     assert imported.select("name", "isNameless").row(0) == ("  Two  ", False)
 
@@ -41,14 +41,14 @@ def test_a_name_keeps_its_blanks() -> None:
 def test_times_lose_their_zone_and_not_their_hour() -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
-    staged = stage(library(matched(10, 100, rtime_last_played=moment, igdb_first_release_date=moment)))
+    staged = stage_library(library(matched(10, 100, rtime_last_played=moment, igdb_first_release_date=moment)))
 
     assert staged.imported_games["lastPlayedAt"].item() == moment.replace(tzinfo=None)
     assert staged.games["releaseDate"].item() == moment.replace(tzinfo=None)
 
 
 def test_several_apps_of_one_game_are_one_game_with_the_lowest_appid() -> None:
-    staged = stage(library(matched(20, 100), matched(3, 100), matched(10, 50)))
+    staged = stage_library(library(matched(20, 100), matched(3, 100), matched(10, 50)))
 
     assert staged.games.select("number", "igdbId", "steamAppId").rows() == [(0, 50, 10), (1, 100, 3)]
     assert staged.imported_games["igdbId"].to_list() == [100, 50, 100]
@@ -56,21 +56,21 @@ def test_several_apps_of_one_game_are_one_game_with_the_lowest_appid() -> None:
 
 @pytest.mark.parametrize("lack", [{"igdb_id": None}, {"igdb_name": None}, {"igdb_slug": ""}])
 def test_a_match_that_cannot_become_a_game_is_unmatched(lack: dict[str, object]) -> None:
-    staged = stage(library(matched(10, 100) | lack))
+    staged = stage_library(library(matched(10, 100) | lack))
 
     assert staged.imported_games.select("igdbMatchStatus", "igdbId").row(0) == ("UNMATCHED", None)
     assert staged.games.is_empty()
 
 
 def test_an_app_that_is_not_matched_brings_no_game() -> None:
-    staged = stage(library(matched(10, 100, match_status="IGNORED", match_reason="filtered")))
+    staged = stage_library(library(matched(10, 100, match_status="IGNORED", match_reason="filtered")))
 
     assert staged.imported_games.select("igdbMatchStatus", "igdbId").row(0) == ("IGNORED", None)
     assert staged.games.is_empty()
 
 
 def test_what_an_override_decided_is_marked() -> None:
-    staged = stage(library(app(10, match_reason="override"), app(11), app(12, kind_reason="override")))
+    staged = stage_library(library(app(10, match_reason="override"), app(11), app(12, kind_reason="override")))
 
     flags = staged.imported_games.select("isMatchOverride", "isKindOverride")
     assert flags.rows() == [(True, False), (False, False), (False, True)]
@@ -79,7 +79,7 @@ def test_what_an_override_decided_is_marked() -> None:
 def test_users_whose_playtimes_are_all_0_are_counted() -> None:
     hidden, shown = app(10), app(11, playtime_forever=1)
 
-    staged = stage(library(hidden, shown, hidden | {"user_id": "b"}, hidden | {"user_id": "c"}))
+    staged = stage_library(library(hidden, shown, hidden | {"user_id": "b"}, hidden | {"user_id": "c"}))
 
     assert staged.counts["playtimes_hidden"] == 2
 
@@ -87,14 +87,14 @@ def test_users_whose_playtimes_are_all_0_are_counted() -> None:
 def test_the_lowest_igdb_id_keeps_a_slug_and_the_others_take_their_fallback() -> None:
     slugs = {1: "new", 2: "new", 3: "new-igdb-2", 4: "other"}
 
-    staged = stage(library(*(matched(n, n, igdb_slug=slug) for n, slug in slugs.items())))
+    staged = stage_library(library(*(matched(n, n, igdb_slug=slug) for n, slug in slugs.items())))
 
     assert staged.games["slug"].to_list() == ["new", "new-igdb-2", "new-igdb-2-igdb-3", "other"]
     assert staged.counts["games_with_taken_slug"] == 2
 
 
 def test_two_genres_of_one_name_are_told_apart() -> None:
-    staged = stage(library(matched(10, 100, igdb_genres=[SHOOTER, {**SHOOTER, "id": 9}])))
+    staged = stage_library(library(matched(10, 100, igdb_genres=[SHOOTER, {**SHOOTER, "id": 9}])))
 
     assert staged.genres.select("name", "slug").rows() == [
         ("Shooter", "shooter"),
@@ -105,11 +105,11 @@ def test_two_genres_of_one_name_are_told_apart() -> None:
 def test_an_app_of_two_games_is_the_overridden_ones() -> None:
     rows = matched(10, 100, user_id="a"), matched(10, 200, user_id="b", match_reason="override"), matched(11, 100)
 
-    assert stage(library(*rows)).games.select("igdbId", "steamAppId").rows() == [(100, 11), (200, 10)]
+    assert stage_library(library(*rows)).games.select("igdbId", "steamAppId").rows() == [(100, 11), (200, 10)]
 
 
 def test_genres_come_once_and_are_linked_to_each_game() -> None:
-    staged = stage(
+    staged = stage_library(
         library(matched(10, 100, igdb_genres=[SHOOTER, FIGHTING]), matched(11, 101, igdb_genres=[SHOOTER, SHOOTER]))
     )
 
@@ -118,7 +118,7 @@ def test_genres_come_once_and_are_linked_to_each_game() -> None:
 
 
 def test_platforms_keep_all_that_igdb_says() -> None:
-    staged = stage(library(matched(10, 100, igdb_platforms=[{**WINDOWS, "new_field": [1]}])))
+    staged = stage_library(library(matched(10, 100, igdb_platforms=[{**WINDOWS, "new_field": [1]}])))
 
     assert staged.platforms.rows() == [(0, *WINDOWS.values())]
     assert staged.game_platforms.rows() == [(100, 6)]
@@ -126,7 +126,7 @@ def test_platforms_keep_all_that_igdb_says() -> None:
 
 @pytest.mark.parametrize("lack", [{"id": None}, {"id": 5_000_000_000}, {"name": None}, {"slug": " "}])
 def test_a_genre_that_cannot_become_a_row_is_left_out(lack: dict[str, object]) -> None:
-    staged = stage(library(matched(10, 100, igdb_genres=[{**FIGHTING, **lack}, SHOOTER])))
+    staged = stage_library(library(matched(10, 100, igdb_genres=[{**FIGHTING, **lack}, SHOOTER])))
 
     assert staged.genres["igdbId"].to_list() == [5]
     assert staged.game_genres.rows() == [(100, 5)]
@@ -137,7 +137,7 @@ def test_an_empty_list_moves_no_other_games_genres(nothing: str | None) -> None:
     rows = library(matched(9, 99), matched(10, 100, igdb_genres=[FIGHTING]), matched(11, 101, igdb_genres=[SHOOTER]))
     empty = pl.when(pl.col("igdb_id") == 99).then(pl.lit(nothing)).otherwise("igdb_genres")
 
-    staged = stage(rows.with_columns(igdb_genres=empty))
+    staged = stage_library(rows.with_columns(igdb_genres=empty))
 
     assert staged.game_genres.rows() == [(100, 4), (101, 5)]
 
@@ -145,13 +145,13 @@ def test_an_empty_list_moves_no_other_games_genres(nothing: str | None) -> None:
 @pytest.mark.parametrize("text", ["fighting", '{"id": 4}', '[{"id": "four"}]', "[], []"])
 def test_genres_that_are_not_the_json_of_the_schema_are_refused(text: str) -> None:
     with pytest.raises(Failed, match="igdb_genres") as raised:
-        stage(library(matched(10, 100)).with_columns(igdb_genres=pl.lit(text)))
+        stage_library(library(matched(10, 100)).with_columns(igdb_genres=pl.lit(text)))
 
     assert raised.value.code == "checkpoint_invalid"
 
 
 def test_an_empty_library_stages_nothing() -> None:
-    staged = stage(library())
+    staged = stage_library(library())
 
     frames = {name: rows for name, rows in vars(staged).items() if name != "counts"}
     assert {name: rows.height for name, rows in frames.items()} == dict.fromkeys(frames, 0)
@@ -160,7 +160,7 @@ def test_an_empty_library_stages_nothing() -> None:
 def test_the_order_of_the_file_does_not_matter() -> None:
     rows = [matched(10, 100, igdb_genres=[SHOOTER]), matched(11, 101, igdb_genres=[FIGHTING]), app(3), app(200)]
 
-    one, other = stage(library(*rows)), stage(library(*reversed(rows)))
+    one, other = stage_library(library(*rows)), stage_library(library(*reversed(rows)))
 
     assert one.counts == other.counts
     for name in set(vars(one)) - {"counts"}:
