@@ -26,10 +26,10 @@ from pipeline.sandbox.world import World
 from pipeline.settings import Settings
 from pipeline.storage.keys import raw_checkpoint
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent
-from tests.backfills import crowd, imported, operator
-from tests.crashes import half_written
-from tests.database_fixtures import execute, rows_of
-from tests.folders import open_folder
+from tests.support.backfills import crowd, imported, operator
+from tests.support.crashes import half_written
+from tests.support.databases import execute, rows_of
+from tests.support.programs import open_folder
 
 IMPORTS, APPS, OWNED = 500, 60, 8
 FAILING, LEAST_FAILING = 0.3, 0.28

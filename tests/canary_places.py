@@ -16,8 +16,8 @@ from pipeline.clients import open_database, open_steam, read_secret
 from pipeline.sandbox.faults import Fault
 from pipeline.settings import Settings
 from schemas.events import FetchEvent, FetchResponse
-from tests.lambda_fixtures import ACCOUNT, REGION, USER
-from tests.stores import BUCKET
+from tests.support.lambda_functions import ACCOUNT, REGION, USER
+from tests.support.stores import BUCKET
 
 if TYPE_CHECKING:
     from tests.canaries import Run

@@ -1,12 +1,13 @@
+import os
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import settings
-
-from tests.seed import SEED
 
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.load_profile("quick")
 
-pytest_plugins = ["tests.database_fixtures", "tests.lambda_fixtures"]
+pytest_plugins = ["tests.support.databases", "tests.support.lambda_functions"]
 
 ONE_GENERATION = {
     "test_dry_run.py",
@@ -20,6 +21,15 @@ ONE_GENERATION = {
     "test_pgbouncer.py",
 }
 """What these test hardly depends on the generation of the tables: the older one is for `make test-slow`."""
+
+
+SEED = os.environ.get("CRASH_SEED") or datetime.now(UTC).date().isoformat()
+"""The seed by which `make test` draws crash points: the day, or that of another day to repeat its run."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "crash_seed" in metafunc.fixturenames:
+        metafunc.parametrize("crash_seed", [SEED])
 
 
 def pytest_report_header() -> str:

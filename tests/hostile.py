@@ -38,10 +38,10 @@ from pipeline.storage.s3 import S3Store
 from pipeline.storage.store import DirectoryStore
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent, StageEvent
 from schemas.library import EnrichedLibrary, RawLibrary
-from tests.enrichments import LONG
 from tests.hostile_backfills import BACKFILL_KINDS
 from tests.hostile_inputs import SCALARS, TIMES, Kind, altered, answer, bytes_like, changed, text, value
-from tests.memory import Memory
+from tests.support.enrichments import LONG
+from tests.support.stores import Memory
 
 HOSTILE = 0.4
 Answers = dict[str, httpx.Response]

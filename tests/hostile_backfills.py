@@ -32,9 +32,9 @@ from schemas.backfill import PlanRecord, ShardRecord, StepRecord
 from schemas.events import BackfillEvent
 from schemas.frames import set_aside
 from schemas.library import RawLibrary
-from tests.enrichments import LONG
 from tests.hostile_inputs import Kind, altered, bytes_like, changed, odd_value, text, value
-from tests.memory import Memory
+from tests.support.enrichments import LONG
+from tests.support.stores import Memory
 
 RUN, FOLDER, ACCOUNT = "run", "backfills/run/", "76561197960287930"
 USERS = b"user_id,steam_id64\nuser-1,76561197960287930\nuser-2,gabelogannewell\n../,1\n"

@@ -18,7 +18,7 @@ from moto import mock_aws
 from moto.awslambda_simple.models import LambdaSimpleBackend, lambda_simple_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
 
-from tests.lambda_fixtures import REGION, Handler, invoke
+from tests.support.lambda_functions import REGION, Handler, invoke
 
 INFRA = Path(__file__).parents[1] / "infra"
 ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/state-machine"

@@ -19,7 +19,7 @@ from pipeline.clients import read_secret
 from pipeline.clients import secret as secret_of
 from pipeline.errors import Refused, Retryable
 from pipeline.settings import Settings
-from tests.lambda_fixtures import REGION, set_only
+from tests.support.lambda_functions import REGION, set_only
 
 CANARY = "canary-0123456789abcdef"
 NOWHERE = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:nowhere"

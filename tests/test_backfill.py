@@ -20,9 +20,9 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.keys import LAST_LOADED, backfill_key
 from schemas.events import SHARD_STEPS, ShardStep
-from tests.backfills import Operator, crowd, fetcher, imported, listed, operator, without_effort
-from tests.database_fixtures import NewDatabase, execute, rows_of
-from tests.stores import names
+from tests.support.backfills import Operator, crowd, fetcher, imported, listed, operator, without_effort
+from tests.support.databases import NewDatabase, execute, rows_of
+from tests.support.stores import names
 
 USERS, GAMES = 4, 12
 

@@ -14,11 +14,11 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
 from pipeline.storage.keys import backfill_key
 from schemas.backfill import Report
-from tests.backfills import crowd, imported, listed, operator, without_effort
-from tests.database_fixtures import NewDatabase
-from tests.lambda_fixtures import Handler, Remaining, invoke, put
 from tests.state_machines import deployed_functions, execute
-from tests.stores import BUCKET
+from tests.support.backfills import crowd, imported, listed, operator, without_effort
+from tests.support.databases import NewDatabase
+from tests.support.lambda_functions import Handler, Remaining, invoke, put
+from tests.support.stores import BUCKET
 
 KEYS = {
     "success",

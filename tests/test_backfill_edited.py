@@ -23,7 +23,7 @@ from pipeline.storage.versioned import version_of
 from schemas.backfill import PlanRecord
 from schemas.events import MOST_SHARDS
 from tests.hostile_backfills import FOLDER, RUN, USERS, left_behind, look_up_all
-from tests.memory import Memory
+from tests.support.stores import Memory
 
 PLAN, REPORT, LOOK_UP = (f"{FOLDER}{name}.json" for name in ("plan", "report", "catalogue"))
 RAW, LOADED = (f"{FOLDER}shards/00000-{name}.json" for name in ("raw", "loaded"))

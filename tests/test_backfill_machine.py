@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Retryable
-from tests.lambda_fixtures import put
 from tests.state_machines import deployed_functions, execute, map_runs
-from tests.stores import BUCKET
+from tests.support.lambda_functions import put
+from tests.support.stores import BUCKET
 
 FUNCTIONS = ("BackfillFunction", "BackfillCatalogueFunction")
 STEPS = ["plan", "fetch", "catalogue", "enrich", "load", "report"]

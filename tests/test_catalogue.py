@@ -20,8 +20,8 @@ from pipeline.sandbox.wire import Record
 from pipeline.sandbox.world import HIDDEN, World
 from pipeline.storage.keys import raw_checkpoint
 from pipeline.storage.store import DirectoryStore
-from tests.enrichments import ENRICHED, TIMESTAMP, Opened, Setup, enrich, fetch, own, stats
-from tests.stores import opened
+from tests.support.enrichments import ENRICHED, TIMESTAMP, Opened, Setup, enrich, fetch, own, stats
+from tests.support.stores import opened
 
 PLAYTEST, DEMO, TOOL = 12, 1, 13
 ONCE = RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01)

@@ -13,8 +13,8 @@ from pipeline.cli import main
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from tests.database_fixtures import NewDatabase, execute, rows_of, url_of
-from tests.lambda_fixtures import ACCOUNT, NOWHERE, QUICK_SETTINGS, USER, set_only
+from tests.support.databases import NewDatabase, execute, rows_of, url_of
+from tests.support.lambda_functions import ACCOUNT, NOWHERE, QUICK_SETTINGS, USER, set_only
 
 FETCH_KEYS = {"success", "s3_location", "game_count", "error", "error_code", "rejected"}
 ENRICH_KEYS = {"success", "s3_enriched_location", "stats", "error", "error_code", "rejected"}

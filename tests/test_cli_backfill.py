@@ -10,8 +10,8 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.keys import Shard
 from schemas.backfill import Failure
-from tests.backfills import listed
-from tests.lambda_fixtures import ACCOUNT
+from tests.support.backfills import listed
+from tests.support.lambda_functions import ACCOUNT
 from tests.test_cli import SteamImport, steam_import  # noqa: F401 - a fixture
 
 LIST = listed([ACCOUNT, ACCOUNT], f"gone,{World.UNKNOWN_ACCOUNT}", "../,1")

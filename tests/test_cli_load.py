@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.database_fixtures import execute, rows_of
-from tests.lambda_fixtures import ACCOUNT, USER
+from tests.support.databases import execute, rows_of
+from tests.support.lambda_functions import ACCOUNT, USER
 from tests.test_cli import SteamImport, database, steam_import
 
 __all__ = ["database", "steam_import"]

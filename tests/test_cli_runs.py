@@ -17,9 +17,9 @@ from pipeline.storage.keys import raw_checkpoint
 from pipeline.storage.store import DirectoryStore, Store
 from schemas.frames import TIME_FORMAT
 from schemas.library import RawLibrary
-from tests.lambda_fixtures import set_only
-from tests.libraries import app, library
-from tests.stores import BUCKET, local_s3, opened
+from tests.support.lambda_functions import set_only
+from tests.support.libraries import app, library
+from tests.support.stores import BUCKET, local_s3, opened
 
 STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
 RAW = library(app(10), app(20)).select(RawLibrary.to_schema().columns.keys())

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crashes import COMMANDS, KINDS, UP_TO_SQL, Kind, crashing, drawn
-from tests.database_fixtures import NewDatabase
-from tests.seed import SEED
+from tests.support.crashes import COMMANDS, KINDS, UP_TO_SQL, Kind, crashing, drawn
+from tests.support.databases import NewDatabase
 
 SHARE = 0.2
 
@@ -19,11 +18,10 @@ PARTS = {("backfill", "store"): 2, ("backfill", "sql"): 4}
     ("command", "kind", "part"),
     [(command, kind, part) for command in COMMANDS for kind in KINDS for part in range(PARTS.get((command, kind), 1))],
 )
-@pytest.mark.parametrize("seed", [SEED])
 def test_a_command_whose_operation_failed_is_made_good_by_the_same_again(
-    command: str, kind: Kind, part: int, seed: str, new_database: NewDatabase, tmp_path: Path
+    command: str, kind: Kind, part: int, crash_seed: str, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     with crashing(COMMANDS[command], new_database(2026), tmp_path, UP_TO_SQL.get(command)) as crashes:
-        points = [point for point in drawn(crashes, seed, SHARE) if point.kind == kind]
+        points = [point for point in drawn(crashes, crash_seed, SHARE) if point.kind == kind]
         points = points[part :: PARTS.get((command, kind), 1)]
         assert {str(point): faults for point in points if (faults := crashes.faults(point))} == {}

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.settings import Settings
-from tests.folders import open_folder
 from tests.readme import README
+from tests.support.programs import open_folder
 
 PROGRAM = str(Path(sys.executable).with_name("steam-import"))
 TABLES = ("imported_games", "games", "genres", "platforms", "game_genres", "game_platforms", "library_items")

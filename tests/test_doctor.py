@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
-from tests.database_fixtures import NewDatabase, as_role, execute, fetch
-from tests.lambda_fixtures import NOWHERE
+from tests.support.databases import NewDatabase, as_role, execute, fetch
+from tests.support.lambda_functions import NOWHERE
 from tests.test_cli import Ended, SteamImport, database, steam_import
 
 __all__ = ["database", "steam_import"]

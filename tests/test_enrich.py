@@ -15,8 +15,8 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.store import DirectoryStore
-from tests.enrichments import ENRICHED, OWNER, RAW, TIMESTAMP, Opened, Setup, enrich, fetch, stats
-from tests.stores import opened
+from tests.support.enrichments import ENRICHED, OWNER, RAW, TIMESTAMP, Opened, Setup, enrich, fetch, stats
+from tests.support.stores import opened
 
 SOUNDTRACK = 11
 LITTLE = Setup(patience=RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01))

@@ -11,9 +11,9 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.steam import BLOCKED
 from schemas.events import ErrorCode
-from tests.database_fixtures import url_of
-from tests.lambda_fixtures import ACCOUNT, NOWHERE, RAW_CSV, USER, enriched_csv
 from tests.shell import ROOT
+from tests.support.databases import url_of
+from tests.support.lambda_functions import ACCOUNT, NOWHERE, RAW_CSV, USER, enriched_csv
 from tests.test_cli import SteamImport, steam_import
 
 __all__ = ["steam_import"]

@@ -24,7 +24,7 @@ from pipeline.storage.keys import raw_checkpoint
 from pipeline.storage.store import Store
 from schemas.events import ErrorCode, FetchEvent, FetchResponse
 from schemas.library import RawLibrary
-from tests.stores import QUICK, names, opened
+from tests.support.stores import QUICK, names, opened
 
 TIMESTAMP = "20261123T031749Z"
 RAW = raw_checkpoint("user-1", TIMESTAMP)

@@ -12,8 +12,8 @@ from handlers import database_import, igdb_enrichment, steam_import
 from pipeline.errors import PipelineError
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
-from tests.database_fixtures import NewDatabase
-from tests.lambda_fixtures import (
+from tests.support.databases import NewDatabase
+from tests.support.lambda_functions import (
     ACCOUNT,
     ENRICHED,
     RAW,

@@ -11,8 +11,8 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.steam import BLOCKED
 from pipeline.sandbox.world import World
-from tests.database_fixtures import NewDatabase, execute, fetch, rows_of, url_of
-from tests.lambda_fixtures import (
+from tests.support.databases import NewDatabase, execute, fetch, rows_of, url_of
+from tests.support.lambda_functions import (
     ACCOUNT,
     ENRICHED,
     NOWHERE,
@@ -26,7 +26,7 @@ from tests.lambda_fixtures import (
     put,
     written,
 )
-from tests.stores import BUCKET
+from tests.support.stores import BUCKET
 
 Arrange = Callable[[Sandbox, pytest.MonkeyPatch], object]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lambda_fixtures import ENRICHED, RAW, USER
-from tests.stores import BUCKET
+from tests.support.lambda_functions import ENRICHED, RAW, USER
+from tests.support.stores import BUCKET
 
 HTTP = {"httpx", "httpcore", "anyio"}
 SQL = {"sqlalchemy", "adbc_driver_manager", "adbc_driver_postgresql", "schemas.savepoint"}

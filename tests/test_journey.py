@@ -9,8 +9,8 @@ from handlers import database_import, igdb_enrichment, steam_import
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from tests.database_fixtures import fetch, rows_of
-from tests.lambda_fixtures import ACCOUNT, ENRICHED, RAW, USER, invoke, remove, rows_in
+from tests.support.databases import fetch, rows_of
+from tests.support.lambda_functions import ACCOUNT, ENRICHED, RAW, USER, invoke, remove, rows_in
 
 AWKWARD = (
     "=1+1",

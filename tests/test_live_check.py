@@ -8,13 +8,13 @@ import pytest
 
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import GOG_SOURCE, PRIVATE
-from tests.database_fixtures import NewDatabase
-from tests.lambda_fixtures import ACCOUNT, QUICK_SETTINGS, REGION, USER, small_world
 from tests.live.exchanges import Exchange, Recording
 from tests.live.facts import FACTS
 from tests.live.integration import NEEDED
 from tests.live.test_live import FILE, run_live_check
-from tests.stores import BUCKET
+from tests.support.databases import NewDatabase
+from tests.support.lambda_functions import ACCOUNT, QUICK_SETTINGS, REGION, USER, small_world
+from tests.support.stores import BUCKET
 
 
 def integration_file(folder: Path, sandbox: Sandbox, database_url: str) -> Path:

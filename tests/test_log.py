@@ -16,8 +16,8 @@ from handlers import database_import, igdb_enrichment, steam_import
 from pipeline.errors import Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
-from tests.database_fixtures import EMPTY, execute, url_of
-from tests.lambda_fixtures import (
+from tests.support.databases import EMPTY, execute, url_of
+from tests.support.lambda_functions import (
     ACCOUNT,
     QUICK_SETTINGS,
     RAW,
@@ -29,7 +29,7 @@ from tests.lambda_fixtures import (
     set_only,
     small_world,
 )
-from tests.stores import BUCKET
+from tests.support.stores import BUCKET
 
 QUERIES = Path(__file__).parent.parent / "docs" / "log-queries.md"
 INVOCATION = {"stage", "user_id", "run_id", "request_id"}

@@ -20,9 +20,9 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.wire import Service
 from pipeline.settings import Settings
-from tests.database_fixtures import NewDatabase, fetch, rows_of
-from tests.folders import open_folder
-from tests.lambda_fixtures import ACCOUNT, NOWHERE, QUICK_SETTINGS, USER
+from tests.support.databases import NewDatabase, fetch, rows_of
+from tests.support.lambda_functions import ACCOUNT, NOWHERE, QUICK_SETTINGS, USER
+from tests.support.programs import open_folder
 
 PROGRAM = str(Path(sys.executable).with_name("steam-import"))
 

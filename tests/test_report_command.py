@@ -14,8 +14,8 @@ from pipeline.storage.checkpoints import Provenance, write_checkpoint
 from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore
 from schemas.frames import TIME_FORMAT
-from tests.lambda_fixtures import set_only
-from tests.libraries import app, library, matched
+from tests.support.lambda_functions import set_only
+from tests.support.libraries import app, library, matched
 
 KEY = "imports/user-1/20261123T031749Z-enriched.csv"
 IN_STORE = f"data/{KEY}"

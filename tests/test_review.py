@@ -27,10 +27,9 @@ from pipeline.storage.csv import parse_records
 from pipeline.storage.keys import parse_checkpoint_key, raw_checkpoint
 from pipeline.storage.store import DirectoryStore, Store
 from schemas.library import EnrichedLibrary
-from tests.database_fixtures import NewDatabase, fetch
-from tests.lambda_fixtures import ACCOUNT, QUICK_SETTINGS, USER, set_only
-from tests.memory import Memory
-from tests.stores import opened
+from tests.support.databases import NewDatabase, fetch
+from tests.support.lambda_functions import ACCOUNT, QUICK_SETTINGS, USER, set_only
+from tests.support.stores import Memory, opened
 
 UNKNOWN, SOUNDTRACK, PORTAL = 999_010, 999_020, 400
 GAME = 9001

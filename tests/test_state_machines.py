@@ -11,9 +11,9 @@ from pipeline.errors import Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from tests.database_fixtures import NewDatabase, rows_of
-from tests.lambda_fixtures import ACCOUNT, USER, Handler, written
 from tests.state_machines import definition, deployed_functions, execute
+from tests.support.databases import NewDatabase, rows_of
+from tests.support.lambda_functions import ACCOUNT, USER, Handler, written
 
 FETCH, ENRICH, LOAD = FUNCTIONS = ("SteamImportFunction", "IgdbEnrichmentFunction", "DatabaseImportFunction")
 HANDLERS: dict[str, Handler] = {

@@ -25,10 +25,8 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import GOG_SOURCE, World
 from pipeline.storage.store import DirectoryStore, Store
-from tests.enrichments import Opened, Setup, enrich, open_igdb, paced, stats
-from tests.memory import Memory
-from tests.stores import opened
-from tests.watched import Watched
+from tests.support.enrichments import Opened, Setup, enrich, open_igdb, paced, stats
+from tests.support.stores import Memory, Watched, opened
 
 ONCE = Setup(patience=RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01))
 

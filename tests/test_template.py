@@ -12,7 +12,16 @@ from cfnlint.config import ManualArgs
 
 from handlers import igdb
 from pipeline.settings import Settings
-from tests.template import FUNCTIONS, NOTHING_TO_DO, REGION, STATE_MACHINES, TEMPLATE, definition, template, translated
+from tests.support.deployment import (
+    FUNCTIONS,
+    NOTHING_TO_DO,
+    REGION,
+    STATE_MACHINES,
+    TEMPLATE,
+    definition,
+    template,
+    translated,
+)
 
 DEPLOYING = Path(__file__).parent.parent / "docs" / "deploying.md"
 PARAMETERS = tuple(template()["Parameters"])

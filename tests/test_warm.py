@@ -8,7 +8,7 @@ from handlers import igdb_enrichment
 from pipeline.errors import Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
-from tests.lambda_fixtures import RAW, RAW_CSV, USER, Remaining, invoke, put
+from tests.support.lambda_functions import RAW, RAW_CSV, USER, Remaining, invoke, put
 
 EVENT = {"user_id": USER, "s3_location": RAW}
 

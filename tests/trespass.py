@@ -16,7 +16,7 @@ from pipeline.cli import cli
 from pipeline.errors import PipelineError
 from pipeline.storage.s3 import S3Store
 from pipeline.storage.store import DirectoryStore
-from tests.lambda_fixtures import Handler, set_only
+from tests.support.lambda_functions import Handler, set_only
 from tests.trespass_backfills import on_backfills
 
 REFUSALS = {"bad_event", "location_refused", "checkpoint_invalid"}

@@ -21,7 +21,7 @@ from schemas.backfill import ShardFile, ShardRecord
 from schemas.events import ShardStep
 from schemas.frames import set_aside
 from schemas.library import RawLibrary
-from tests.lambda_fixtures import Handler
+from tests.support.lambda_functions import Handler
 
 ACCOUNT = "76561197960287930"
 OURS, THEIRS = "user-1", "user-2"

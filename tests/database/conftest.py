@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
+from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 
 @pytest.fixture

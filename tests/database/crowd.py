@@ -15,7 +15,7 @@ from psycopg.rows import DictRow, dict_row
 from pipeline.database.database import Database
 from pipeline.errors import PipelineError
 from pipeline.frames.staging import stage_library
-from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
+from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])

@@ -3,7 +3,7 @@
 import polars as pl
 
 from tests.database.crowd import HAND_MADE, Crowd, WebApplication
-from tests.database_fixtures import fetch
+from tests.support.databases import fetch
 
 RANKS = ["PENDING", "UNMATCHED", "MATCHED", "IGNORED"]
 """No app of a crowd is MATCHED in one library and IGNORED in another."""

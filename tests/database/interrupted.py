@@ -6,8 +6,8 @@ from pipeline.database.database import Database
 from pipeline.frames.staging import stage_library
 from tests.database.rows import insert_game, insert_import, insert_item, load_library
 from tests.database.wire import Moment, Wire
-from tests.database_fixtures import EMPTY, as_role, execute, fetch
-from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
+from tests.support.databases import EMPTY, as_role, execute, fetch
+from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])

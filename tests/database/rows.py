@@ -6,8 +6,8 @@ import polars as pl
 
 from pipeline.database.database import Database, LoadResult
 from pipeline.frames.staging import stage_library
-from tests.database_fixtures import as_role, execute
-from tests.libraries import library
+from tests.support.databases import as_role, execute
+from tests.support.libraries import library
 
 
 def load_library(url: str, rows: pl.DataFrame, users: tuple[str, ...] = ("user-1",)) -> LoadResult:

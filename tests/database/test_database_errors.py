@@ -14,7 +14,7 @@ from sqlalchemy import Executable, select, text
 from pipeline.database.connection import DatabaseUrl, Session, transaction
 from pipeline.database.database import Database
 from pipeline.errors import PipelineError, Refused, Retryable
-from tests.database_fixtures import execute, fetch
+from tests.support.databases import execute, fetch
 
 PASSWORDS = ("hunter2", "hunter%32", "hun:ter2")
 """The second is the first, percent-encoded."""

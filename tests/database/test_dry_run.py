@@ -6,8 +6,8 @@ from pipeline.database.database import Database, LoadResult
 from pipeline.frames.staging import stage_library
 from schemas.staging import Changes, LoadOptions
 from tests.database.rows import insert_game, load_library
-from tests.database_fixtures import as_role, rows_of
-from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
+from tests.support.databases import as_role, rows_of
+from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 TABLES = ("Genre", "Platform", "Game", "GameGenre", "GamePlatform", "ImportedGame", "LibraryItem")
 

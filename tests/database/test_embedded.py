@@ -18,7 +18,7 @@ from pipeline.database.database import Database
 from pipeline.errors import Refused
 from pipeline.sandbox.embedded import create_tables, data_folder, embedded_database, serve_postgres
 from pipeline.settings import Settings
-from tests.database_fixtures import fetch
+from tests.support.databases import fetch
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
 

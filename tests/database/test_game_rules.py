@@ -3,8 +3,8 @@
 import pytest
 
 from tests.database.rows import insert_game, load, load_library, written
-from tests.database_fixtures import add_user, fetch, rows_of
-from tests.libraries import FIGHTING, SHOOTER, WINDOWS, library, matched
+from tests.support.databases import add_user, fetch, rows_of
+from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, library, matched
 
 
 def test_a_games_own_columns_of_savepoint_stay(database_url: str) -> None:

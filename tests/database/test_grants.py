@@ -11,8 +11,8 @@ from pipeline.database.grants import Places, grants
 from pipeline.errors import Failed, Refused
 from pipeline.frames.staging import stage_library
 from schemas.staging import LoadOptions
-from tests.database_fixtures import NewDatabase, as_role, execute, fetch, rows_of
-from tests.libraries import FIGHTING, WINDOWS, library, matched
+from tests.support.databases import NewDatabase, as_role, execute, fetch, rows_of
+from tests.support.libraries import FIGHTING, WINDOWS, library, matched
 
 ROLE = 'SavePoint "loader"'
 QUOTED = '"SavePoint ""loader"""'

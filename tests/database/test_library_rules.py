@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from tests.database.rows import insert_game, insert_import, insert_item, load
-from tests.database_fixtures import NewDatabase, execute, fetch, rows_of
-from tests.libraries import app, matched
+from tests.support.databases import NewDatabase, execute, fetch, rows_of
+from tests.support.libraries import app, matched
 
 STATUSES = ("PENDING", "UNMATCHED", "MATCHED", "IGNORED")
 NEXT_STATUS = {

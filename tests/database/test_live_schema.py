@@ -7,8 +7,8 @@ import pytest
 from pipeline.database.database import Database
 from pipeline.errors import Failed
 from pipeline.frames.staging import stage_library
-from tests.database_fixtures import NewDatabase, execute, rows_of
-from tests.libraries import FIGHTING, library, matched
+from tests.support.databases import NewDatabase, execute, rows_of
+from tests.support.libraries import FIGHTING, library, matched
 
 ROWS = library(matched(10, 100, igdb_genres=[FIGHTING]))
 

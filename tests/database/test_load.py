@@ -11,8 +11,8 @@ from pipeline.frames.staging import stage_library
 from pipeline.sandbox.embedded import Generation
 from schemas.staging import LoadOptions
 from tests.database.rows import load_library, written
-from tests.database_fixtures import NewDatabase, execute, fetch, rows_of
-from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
+from tests.support.databases import NewDatabase, execute, fetch, rows_of
+from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 TABLES = ("Game", "GameGenre", "GamePlatform", "Genre", "ImportedGame", "LibraryItem", "Platform")
 

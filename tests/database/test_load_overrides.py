@@ -6,8 +6,8 @@ import pytest
 
 from pipeline.sandbox.embedded import Generation
 from tests.database.rows import insert_game, insert_import, insert_item, load, load_library, written
-from tests.database_fixtures import NewDatabase, add_user, execute, fetch, rows_of
-from tests.libraries import app, library, matched
+from tests.support.databases import NewDatabase, add_user, execute, fetch, rows_of
+from tests.support.libraries import app, library, matched
 
 MOVED = matched(10, 200, match_reason="override")
 """App 10, which was game 100, is game 200 by a human's word."""

@@ -6,8 +6,8 @@ import pytest
 from pipeline.database.database import Database
 from pipeline.errors import Failed
 from tests.database.rows import load_library, written
-from tests.database_fixtures import add_user, rows_of
-from tests.libraries import library
+from tests.support.databases import add_user, rows_of
+from tests.support.libraries import library
 
 
 def test_a_user_who_does_not_exist_is_named_and_nothing_is_written(database_url: str, rows: pl.DataFrame) -> None:

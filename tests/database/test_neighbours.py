@@ -12,8 +12,8 @@ from pipeline.database.database import Database
 from pipeline.errors import Retryable
 from pipeline.frames.staging import stage_library
 from tests.database.rows import insert_import
-from tests.database_fixtures import add_user, execute, fetch, rows_of
-from tests.libraries import FIGHTING, WINDOWS, library, matched
+from tests.support.databases import add_user, execute, fetch, rows_of
+from tests.support.libraries import FIGHTING, WINDOWS, library, matched
 
 THEIR_GAME = """
 INSERT INTO "Game" (id, "igdbId", title, slug, "updatedAt") VALUES ('theirs', 1, 'Theirs', 'new', now())

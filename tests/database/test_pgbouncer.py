@@ -18,8 +18,8 @@ from pipeline.database.database import Database
 from pipeline.frames.staging import stage_library
 from pipeline.sandbox.embedded import Generation
 from schemas.staging import LoadOptions
-from tests.database_fixtures import LOADER, add_user, rows_of
-from tests.libraries import FIGHTING, WINDOWS, library, matched
+from tests.support.databases import LOADER, add_user, rows_of
+from tests.support.libraries import FIGHTING, WINDOWS, library, matched
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed: apt-get install pgbouncer")

@@ -1,8 +1,8 @@
 """A second import, some weeks after the first: what IGDB and the owner changed meanwhile."""
 
 from tests.database.rows import load
-from tests.database_fixtures import execute, fetch, rows_of
-from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, matched
+from tests.support.databases import execute, fetch, rows_of
+from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, matched
 
 BEFORE = (
     matched(10, 100, igdb_slug="a", igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS], playtime_forever=5),

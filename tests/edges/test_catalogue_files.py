@@ -19,8 +19,7 @@ from pipeline.frames.catalogue import SCHEMA, empty_catalogue, merge_catalogues
 from pipeline.storage.store import Store
 from schemas.catalogue import Catalogue
 from schemas.manifest import SCHEMA_VERSION
-from tests.stores import names, opened
-from tests.watched import Watched
+from tests.support.stores import Watched, names, opened
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 GENRE = {"id": 5, "name": "Shooter", "slug": "shooter", "checksum": None}

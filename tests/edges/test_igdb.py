@@ -19,7 +19,7 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.wire import Service
 from pipeline.sandbox.world import GOG_SOURCE, World
-from tests.stores import QUICK
+from tests.support.stores import QUICK
 
 T = TypeVar("T")
 ONCE = RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01)

@@ -12,7 +12,7 @@ from pipeline.apis.steam import Steam
 from pipeline.errors import Refused, Retryable
 from pipeline.settings import proxy_for
 from pipeline.storage.store import Store, open_store_at_url
-from tests.lambda_fixtures import NOWHERE
+from tests.support.lambda_functions import NOWHERE
 
 ONCE = RetryPolicy(0.2, 1, 0.01)
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

@@ -19,7 +19,7 @@ from pipeline.sandbox.steam import BLOCKED
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings
 from schemas.events import ErrorCode
-from tests.stores import QUICK
+from tests.support.stores import QUICK
 
 T = TypeVar("T")
 TOLERANCE = 0.12

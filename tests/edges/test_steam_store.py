@@ -15,7 +15,7 @@ from pipeline.frames.classify import parse_store_items
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import HIDDEN, World
-from tests.stores import QUICK
+from tests.support.stores import QUICK
 
 T = TypeVar("T")
 

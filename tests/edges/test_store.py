@@ -19,7 +19,7 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.store import DirectoryStore, Store, open_store_at_url
-from tests.stores import BUCKET, KINDS, QUICK, local_s3, names, opened
+from tests.support.stores import BUCKET, KINDS, QUICK, local_s3, names, opened
 
 KEY = "imports/user-1/20261123T031749Z-raw.csv"
 USES: tuple[Callable[[Store], object], ...] = (

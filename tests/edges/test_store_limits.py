@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import Failed, PipelineError, Refused
 from pipeline.storage.store import DirectoryStore, ReadLimits, Store, open_store_at_url
-from tests.stores import BUCKET, QUICK, local_s3
+from tests.support.stores import BUCKET, QUICK, local_s3
 
 LIMITS = ReadLimits(
     csv_max_bytes=30, csv_max_lines=5, json_max_bytes=15, catalogue_max_bytes=20, overrides_max_bytes=10

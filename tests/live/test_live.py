@@ -10,9 +10,9 @@ from pipeline import clients
 from pipeline.apis.retry import RetryPolicy
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings
-from tests.lambda_fixtures import set_only
 from tests.live.check import check
 from tests.live.integration import NEEDED, read_integration
+from tests.support.lambda_functions import set_only
 
 FILE = Path(__file__).parents[2] / ".env.integration"
 

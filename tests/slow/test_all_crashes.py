@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crashes import COMMANDS, KINDS, MODES, Kind, Mode, crashing
-from tests.database_fixtures import NewDatabase
+from tests.support.crashes import COMMANDS, KINDS, MODES, Kind, Mode, crashing
+from tests.support.databases import NewDatabase
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

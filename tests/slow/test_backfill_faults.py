@@ -11,9 +11,9 @@ import pytest
 from pipeline.sandbox.faults import Fault, Kind
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import PRIVATE, World
-from tests.backfills import crowd, listed
-from tests.database_fixtures import NewDatabase, fetch
 from tests.slow.crowds import Place, place
+from tests.support.backfills import crowd, listed
+from tests.support.databases import NewDatabase, fetch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -16,9 +16,9 @@ from pipeline.sandbox.world import World
 from pipeline.storage.keys import Shard
 from pipeline.storage.store import Store
 from schemas.events import SHARD_STEPS
-from tests.backfills import crowd, listed
-from tests.database_fixtures import NewDatabase
 from tests.slow.crowds import RUN_ID, Place, place
+from tests.support.backfills import crowd, listed
+from tests.support.databases import NewDatabase
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -19,9 +19,9 @@ from infra.package import FUNCTIONS, MOST_BYTES, find_python, package
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import PRIVATE
-from tests.database_fixtures import NewDatabase
-from tests.lambda_fixtures import ACCOUNT, QUICK_SETTINGS, RAW, USER
-from tests.stores import BUCKET
+from tests.support.databases import NewDatabase
+from tests.support.lambda_functions import ACCOUNT, QUICK_SETTINGS, RAW, USER
+from tests.support.stores import BUCKET
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -22,7 +22,7 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.keys import raw_checkpoint
 from pipeline.storage.store import Store, open_store_at_url
-from tests.enrichments import TIMESTAMP, Setup, enriching, own, stats
+from tests.support.enrichments import TIMESTAMP, Setup, enriching, own, stats
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -13,8 +13,8 @@ import pytest
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings
-from tests.folders import open_folder
 from tests.shell import DOCUMENTS, blocks_of
+from tests.support.programs import open_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.database.interrupted import Interruptions
 from tests.database.wire import MOMENTS
-from tests.database_fixtures import NewDatabase
+from tests.support.databases import NewDatabase
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

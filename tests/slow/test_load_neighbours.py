@@ -10,7 +10,7 @@ from tests.database.end_state import (
     assert_imports_are_right,
     assert_items_are_right,
 )
-from tests.database_fixtures import NewDatabase, add_user, as_role
+from tests.support.databases import NewDatabase, add_user, as_role
 
 FEW, MANY = Crowd(users=8, apps=60, games=120), Crowd(users=100, apps=500, games=1500)
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipeline.report.page import render_report
-from tests.libraries import FIGHTING, SHOOTER, app, library, matched
+from tests.support.libraries import FIGHTING, SHOOTER, app, library, matched
 
 CHROMIUM = shutil.which("chromium", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 pytestmark = [

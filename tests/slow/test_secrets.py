@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from tests.canaries import leaks
-from tests.folders import open_folder
+from tests.support.programs import open_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -20,9 +20,9 @@ from moto.core.config import DefaultConfig
 
 from pipeline.clients import read_secret
 from pipeline.sandbox.server import Sandbox
-from tests.database_fixtures import NewDatabase
-from tests.lambda_fixtures import ACCOUNT, QUICK_SETTINGS, USER, invoke, set_only
-from tests.template import FUNCTIONS, REGION, translated
+from tests.support.databases import NewDatabase
+from tests.support.deployment import FUNCTIONS, REGION, translated
+from tests.support.lambda_functions import ACCOUNT, QUICK_SETTINGS, USER, invoke, set_only
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

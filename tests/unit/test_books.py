@@ -3,7 +3,7 @@ import polars as pl
 from pipeline.backfill import outcomes as user_outcomes
 from schemas.backfill import STATUS_COUNTS
 from schemas.library import MATCH_STATUSES
-from tests.libraries import app, library, matched
+from tests.support.libraries import app, library, matched
 
 NOBODY_SEEN = pl.DataFrame(schema={"user_id": pl.String, "seen_digest": pl.String})
 USERS = pl.DataFrame(

@@ -3,7 +3,7 @@ import pytest
 
 from schemas.frames import set_aside
 from schemas.library import EnrichedLibrary
-from tests.libraries import library, matched
+from tests.support.libraries import library, matched
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import polars as pl
 
 from pipeline.report.page import UNMATCHED_SHOWN, render_report
-from tests.libraries import FIGHTING, SHOOTER, app, library, matched
+from tests.support.libraries import FIGHTING, SHOOTER, app, library, matched
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 SITES = ("https://store.steampowered.com/app/", "https://www.igdb.com/games/")

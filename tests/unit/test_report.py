@@ -17,7 +17,7 @@ from pipeline.report.figures import (
     playtime_by_genre,
     report_games,
 )
-from tests.libraries import FIGHTING, SHOOTER, app, library, matched
+from tests.support.libraries import FIGHTING, SHOOTER, app, library, matched
 
 NOTHING = library(app(1)).clear()
 IGNORED = {"match_status": "IGNORED", "match_reason": "filtered", "kind": "demo", "kind_reason": "name:demo"}

@@ -7,7 +7,7 @@ from pipeline.review.candidates import parse_found_games, rank_candidates, searc
 from pipeline.review.sheet import ambiguous_games, build_review_sheet, no_longer_filtered, unmatched_games
 from schemas.catalogue import STORE_TYPES
 from schemas.review import MOST_CANDIDATES, ReviewSheet
-from tests.libraries import app, library, matched
+from tests.support.libraries import app, library, matched
 
 KEY = "imports/user-1/20261123T031749Z-enriched.csv"
 

@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline.errors import Failed
 from pipeline.frames.staging import stage_library
-from tests.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
+from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 
 def test_an_app_that_comes_twice_counts_once_by_its_highest_playtime() -> None:

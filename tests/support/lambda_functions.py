@@ -14,8 +14,8 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings
 from schemas.frames import TIME_FORMAT
-from tests.libraries import FIGHTING, WINDOWS, app, library, matched
-from tests.stores import BUCKET, local_s3
+from tests.support.libraries import FIGHTING, WINDOWS, app, library, matched
+from tests.support.stores import BUCKET, local_s3
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

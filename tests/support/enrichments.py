@@ -27,7 +27,7 @@ from pipeline.storage.keys import Checkpoint, raw_checkpoint
 from pipeline.storage.store import Store
 from schemas.events import EnrichEvent, EnrichResponse, EnrichStats, FetchEvent
 from schemas.library import EnrichedLibrary
-from tests.stores import QUICK, names
+from tests.support.stores import QUICK, names
 
 TIMESTAMP = "20261123T031749Z"
 RAW = raw_checkpoint("user-1", TIMESTAMP)

@@ -8,7 +8,7 @@ from typing import Any
 from cfnlint.decode.cfn_yaml import load
 from samtranslator.translator.transform import transform
 
-INFRA = Path(__file__).parent.parent / "infra"
+INFRA = Path(__file__).parents[2] / "infra"
 TEMPLATE = INFRA / "template.yaml"
 REGION = "eu-central-1"
 NOTHING_TO_DO = {"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}
