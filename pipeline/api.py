@@ -18,7 +18,6 @@ from pipeline.backfill.plan import find_plan, require_plan, shards_of
 from pipeline.backfill.report import OUTCOMES_CSV, read_report
 from pipeline.backfill.shards import ShardFiles, map_concurrently
 from pipeline.backfill.steps import find_look_up
-from pipeline.clients import with_default_store
 from pipeline.errors import Failed
 from pipeline.frames.catalogue import decode_lists
 from pipeline.settings import Settings
@@ -249,7 +248,7 @@ def _read(store: Store, find: Callable[[Store, str], T | None], run_id: str) -> 
 
 
 def _store(store_url: str | None) -> Store:
-    return clients.open_store(with_default_store(Settings.read(store_url=store_url)))
+    return clients.open_store(Settings.read(store_url=store_url).with_default_store())
 
 
 def _records(files: ShardFiles) -> list[ShardRecord]:

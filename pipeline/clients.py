@@ -1,10 +1,6 @@
-"""Settings to open clients; what the command line and the handlers share.
+"""Settings to open clients, the secrets among them read from AWS, and what the clients of one process share.
 
-What only some of the stages need is imported where it is opened: a Lambda function starts the faster for it.
-
-What all clients of a process share, from one invocation of a warm function to the next.
-
-Secrets that a setting names by their ARN: of AWS Secrets Manager, or parameters of SSM.
+A client's module is imported by the function that opens it: a Lambda function imports only what its own stage needs.
 """
 
 import re
@@ -15,8 +11,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -38,122 +33,118 @@ from pipeline.storage.s3 import open_aws
 from pipeline.storage.store import ReadLimits, Store, open_store_at_url
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
+
     from pipeline.apis.igdb import Igdb, Token
     from pipeline.apis.steam import Steam
     from pipeline.apis.steam_store import SteamStore
     from pipeline.database.database import Database
 
-STEAM_RETRY_SECONDS = 5.0
-"""Steam answers even a first call with 429 at times, and mends itself in seconds (Playnite: 5 times, 5 s apart)."""
-
-STORE_ATTEMPTS = 3
-"""Nobody waits long for store types: where they are missing, names decide."""
-
 NEEDED_BY_FETCH = ("steam_api_key", "store")
 NEEDED_BY_ENRICH = ("igdb_client_id", "igdb_client_secret", "store")
 NEEDED_BY_LOAD = ("database_url", "store")
 
+STEAM_RETRY_SECONDS = 5.0
+"""Steam answers even a first call with 429 at times, and recovers in seconds (Playnite tries 5 times, 5 s apart)."""
 
-@asynccontextmanager
-async def open_knowledge(
-    settings: Settings, deadline: float | None = None, place: Store | None = None
-) -> AsyncIterator[CatalogueLookup]:
-    """The catalogue, of another store if one is given, and whom to ask for what it lacks, up to the deadline."""
-    settings.require(*NEEDED_BY_ENRICH)
-    async with open_igdb(settings, deadline) as igdb, _steam_store(settings, deadline) as steam_store:
-        yield CatalogueLookup(open_catalogue(settings, place), igdb, steam_store, _lifetimes(settings))
+STORE_ATTEMPTS = 3
+"""Store types are not worth a long wait: where they are missing, an app is classified by its name."""
 
 
 def open_store(settings: Settings) -> Store:
-    """Where the checkpoints are."""
+    """Return the configured store of checkpoints, catalogue and backfills."""
     settings.require("store")
     return open_store_at(settings, str(settings.store))
 
 
 def open_store_at(settings: Settings, url: str) -> Store:
-    """A store that need not be the configured one, with these settings for AWS."""
+    """Return the store at a directory or `s3://bucket[/prefix]`, with the AWS settings of the configured one."""
     return open_store_at_url(
         url,
         region=settings.aws_region,
         endpoint_url=settings.aws_endpoint_url_s3,
-        patience=_patience(settings),
-        limits=read_limits(settings),
+        patience=_retry_policy(settings),
+        limits=ReadLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ReadLimits)}),
     )
 
 
-def read_limits(settings: Settings) -> ReadLimits:
-    """How much is read of a file."""
-    return ReadLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ReadLimits)})
+def open_catalogue(settings: Settings, store: Store | None = None) -> CatalogueFiles:
+    """Return the catalogue in the given store, or in the configured one, with what this process has read of it."""
+    store = store or open_store(settings)
+    return CatalogueFiles(store, catalogue_memory(store.locate("")))
 
 
-def open_catalogue(settings: Settings, place: Store | None = None) -> CatalogueFiles:
-    """The catalogue in the store, or in another one, with what this process read of it already."""
-    place = place or open_store(settings)
-    return CatalogueFiles(place, memory(place.locate("")))
+@asynccontextmanager
+async def open_catalogue_lookup(
+    settings: Settings, deadline: float | None = None, store: Store | None = None
+) -> AsyncIterator[CatalogueLookup]:
+    """Open the catalogue and the APIs that fill it, which are asked until the deadline (`time.monotonic`)."""
+    settings.require(*NEEDED_BY_ENRICH)
+    lifetimes = Lifetimes(timedelta(days=settings.catalogue_ttl_days), timedelta(days=settings.catalogue_miss_ttl_days))
+    async with open_igdb(settings, deadline) as igdb, open_steam_store(settings, deadline) as steam_store:
+        yield CatalogueLookup(open_catalogue(settings, store), igdb, steam_store, lifetimes)
 
 
 def open_database(settings: Settings) -> "Database":
-    """SavePoint's database; nothing is opened yet."""
+    """Return SavePoint's database; it is connected to by each of its methods."""
     from pipeline.database.connection import Timeouts
     from pipeline.database.database import Database
 
     settings.require("database_url")
-    patience = _patience(settings)
+    policy = _retry_policy(settings)
     return Database(
-        secret(settings, "database_url"),
-        attempts=patience.attempts,
-        retry_base_seconds=patience.base_seconds,
+        secret_value(settings, "database_url"),
+        attempts=policy.attempts,
+        retry_base_seconds=policy.base_seconds,
         timeouts=Timeouts(settings.statement_timeout_seconds, settings.lock_timeout_seconds),
     )
 
 
-async def steam_time(settings: Settings) -> datetime | None:
-    """What time it is at Steam; see `http.fetch_time`."""
-    from pipeline.apis.http import fetch_time
-
-    return await fetch_time(settings.steam_api_url, "steam_unavailable", _patience(settings))
-
-
 def open_steam(settings: Settings) -> "Steam":
-    """Steam, to be asked on behalf of the configured key, no faster than the settings say."""
+    """Return a client of the Steam Web API with the configured key, which keeps to the configured rate."""
     from pipeline.apis.steam import Steam
 
     settings.require("steam_api_key")
-    patience = _patience(settings, STEAM_RETRY_SECONDS)
+    policy = _retry_policy(settings, STEAM_RETRY_SECONDS)
     pace = Pace(Rhythm(1 / settings.steam_requests_per_second), settings.steam_concurrency)
-    return Steam(secret(settings, "steam_api_key"), settings.steam_api_url, patience, pace=pace)
+    return Steam(secret_value(settings, "steam_api_key"), settings.steam_api_url, policy, pace=pace)
 
 
-def _steam_store(settings: Settings, deadline: float | None = None) -> "SteamStore":
+def open_steam_store(settings: Settings, deadline: float | None = None) -> "SteamStore":
+    """Return a client of Steam's store, which is asked until the deadline (`time.monotonic`) and needs no key."""
     from pipeline.apis.steam_store import SteamStore
 
-    patience = _patience(settings)
-    patience = replace(patience, attempts=min(patience.attempts, STORE_ATTEMPTS), deadline=deadline)
-    return SteamStore(settings.steam_store_api_url, patience)
-
-
-def _lifetimes(settings: Settings) -> Lifetimes:
-    return Lifetimes(timedelta(days=settings.catalogue_ttl_days), timedelta(days=settings.catalogue_miss_ttl_days))
+    policy = _retry_policy(settings)
+    policy = replace(policy, attempts=min(policy.attempts, STORE_ATTEMPTS), deadline=deadline)
+    return SteamStore(settings.steam_store_api_url, policy)
 
 
 def open_igdb(settings: Settings, deadline: float | None = None) -> "Igdb":
-    """IGDB, to be asked on behalf of the configured Twitch application; until a time of `time.monotonic`, if given."""
+    """Return a client of IGDB for the configured Twitch application, asked until the deadline (`time.monotonic`)."""
     from pipeline.apis.igdb import Igdb
 
-    client_id, client_secret = secret(settings, "igdb_client_id"), secret(settings, "igdb_client_secret")
+    client_id = secret_value(settings, "igdb_client_id")
+    client_secret = secret_value(settings, "igdb_client_secret")
     return Igdb(
         client_id,
         client_secret,
         base_url=settings.igdb_api_url,
         token_url=settings.twitch_token_url,
-        patience=replace(_patience(settings), deadline=deadline),
-        token=token(client_id, sha256(client_secret.encode()).hexdigest(), settings.twitch_token_url),
+        patience=replace(_retry_policy(settings), deadline=deadline),
+        token=igdb_token(client_id, sha256(client_secret.encode()).hexdigest(), settings.twitch_token_url),
         rhythm=rhythm(client_id),
         multiquery=settings.igdb_multiquery,
     )
 
 
-def _patience(settings: Settings, base_seconds: float = 1.0) -> RetryPolicy:
+async def fetch_steam_time(settings: Settings) -> datetime | None:
+    """Return the time on the clock of Steam's API, to the second; None if its answer has no date."""
+    from pipeline.apis.http import fetch_time
+
+    return await fetch_time(settings.steam_api_url, "steam_unavailable", _retry_policy(settings))
+
+
+def _retry_policy(settings: Settings, base_seconds: float = 1.0) -> RetryPolicy:
     base = base_seconds if settings.retry_base_seconds is None else settings.retry_base_seconds
     return RetryPolicy(
         settings.http_timeout_seconds,
@@ -165,62 +156,98 @@ def _patience(settings: Settings, base_seconds: float = 1.0) -> RetryPolicy:
     )
 
 
-def secret(settings: Settings, name: str) -> str:
-    """The value of a setting that may lie in AWS; read there when first needed, once a process.
-
-    Raises:
-        PipelineError: As `read_secret`.
-    """
-    own = getattr(settings, name)
-    if not own:
-        where = f"{name}_secret_arn"
-        return read_secret(where.upper(), str(getattr(settings, where)), _patience(settings))
-    return own.get_secret_value() if isinstance(own, SecretStr) else str(own)
+# The process-wide cache: what clients share from one invocation of a warm Lambda function to the next.
 
 
 @cache
-def memory(_place: str) -> Memory:
-    """One catalogue for all invocations of a warm Lambda."""
+def catalogue_memory(_store: str) -> Memory:
+    """Return what this process has read of the catalogue in a store."""
     return Memory()
 
 
 @cache
 def rhythm(_client_id: str) -> Rhythm:
-    """One pace for all clients of a process: the four requests a second belong to the account."""
+    """Return the rate limiter of a Twitch application: IGDB's four requests a second belong to the account."""
     from pipeline.apis.igdb import SECONDS_PER_REQUEST
 
     return Rhythm(SECONDS_PER_REQUEST)
 
 
 @cache
-def token(_client_id: str, _secret_sha256: str, _token_url: str) -> "Token":
-    """One token for all clients of a process: Twitch keeps 25 alive an application, a warm Lambda needs one."""
+def igdb_token(_client_id: str, _secret_sha256: str, _token_url: str) -> "Token":
+    """Return the token of a Twitch application: Twitch keeps 25 alive for one, and a warm process needs one."""
     from pipeline.apis.igdb import Token
 
     return Token()
 
 
-_ARN = re.compile(
-    r"arn:aws[a-z-]*:(?P<service>secretsmanager|ssm):(?P<region>[a-z0-9-]+):\d{12}:(secret:|parameter/)[!-~]+"
-)
+@cache
+def secret_provider(
+    setting: str, arn: str, service: str, region: str, policy: RetryPolicy
+) -> "SecretsProvider | SSMProvider":
+    """Return Powertools' reader of one secret, which caches its value for five minutes."""
+    from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
 
-_FORMS = "arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME"
-_ALLOWED_BY = {"secretsmanager": "secretsmanager:GetSecretValue", "ssm": "ssm:GetParameter"}
-_THROTTLED = {"ThrottlingException", "TooManyRequestsException"}
+    client = open_aws(service, f"{setting} ({arn})", policy, region=region)
+    return SSMProvider(boto3_client=client) if service == "ssm" else SecretsProvider(boto3_client=client)
 
 
 @cache
-def read_secret(setting: str, arn: str, patience: RetryPolicy) -> str:
-    """The value of a secret, read once a process; `setting` is whom an error names.
+def secrets_read() -> dict[tuple[str, str, RetryPolicy], str]:
+    """Return the secrets that clients of this process were opened with, by setting, ARN and retry policy."""
+    return {}
+
+
+# Secrets that AWS keeps.
+
+ARN = re.compile(
+    r"arn:aws[a-z-]*:(?P<service>secretsmanager|ssm):(?P<region>[a-z0-9-]+):\d{12}:(secret:|parameter/)[!-~]+"
+)
+ARN_FORMS = "arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME"
+PERMISSIONS = {"secretsmanager": "secretsmanager:GetSecretValue", "ssm": "ssm:GetParameter"}
+THROTTLED = {"ThrottlingException", "TooManyRequestsException"}
+NEEDS_SETTINGS = (NoCredentialsError, PartialCredentialsError, ParamValidationError)
+
+
+def secret_value(settings: Settings, name: str) -> str:
+    """Return the value of a setting, read from AWS if only its ARN is set; AWS's value is cached for five minutes.
 
     Raises:
-        Refused: `configuration`, where there is no such secret, it is not ours to read, or it holds no key.
-        Retryable: `store_unavailable`, when AWS does not answer.
+        Refused: `configuration`, if AWS has no such secret or does not let us read it, or if it cannot be a key.
+        Retryable: `store_unavailable`, if AWS does not answer.
     """
-    named = _ARN.fullmatch(arn)
-    if named is None:  # not quoted: it may be the secret itself
-        raise Refused("configuration", f"{setting} is no ARN of a secret: give {_FORMS}.")
-    value = _fetch(setting, arn, named["service"], named["region"], patience).strip()
+    own = getattr(settings, name)
+    if own:
+        return own.get_secret_value() if isinstance(own, SecretStr) else str(own)
+    secret = f"{name}_secret_arn".upper(), str(getattr(settings, f"{name}_secret_arn")), _retry_policy(settings)
+    secrets_read()[secret] = _read_secret(*secret)
+    return secrets_read()[secret]
+
+
+def have_secrets_changed() -> bool:
+    """Read every secret that this process took from AWS again, and return whether one has another value now."""
+    before = dict(secrets_read())
+    secrets_read().update({secret: _read_secret(*secret, force_fetch=True) for secret in before})
+    return secrets_read() != before
+
+
+def _read_secret(setting: str, arn: str, policy: RetryPolicy, *, force_fetch: bool = False) -> str:
+    named = ARN.fullmatch(arn)
+    if named is None:  # not quoted: somebody may have put the secret itself there
+        raise Refused("configuration", f"{setting} is no ARN of a secret: give {ARN_FORMS}.")
+    try:
+        from aws_lambda_powertools.utilities.parameters import GetParameterError
+    except ImportError:
+        raise Refused(
+            "configuration", f'To read {setting}, install the extra: pip install "steam-library-import[lambda]".'
+        ) from None
+    decryption: dict[str, Any] = {"decrypt": True} if named["service"] == "ssm" else {}
+    try:
+        provider = secret_provider(setting, arn, named["service"], named["region"], policy)
+        value = provider.get(arn, force_fetch=force_fetch, **decryption)
+    except GetParameterError as error:
+        raise _aws_error(setting, arn, named["service"], error.__context__) from error.__context__
+    value = value.strip() if isinstance(value, str) else ""
     if not is_key(value):
         raise Refused(
             "configuration",
@@ -230,32 +257,14 @@ def read_secret(setting: str, arn: str, patience: RetryPolicy) -> str:
     return value
 
 
-def _fetch(setting: str, arn: str, service: str, region: str, patience: RetryPolicy) -> str:
-    client = open_aws(service, f"{setting} ({arn})", patience, region=region)
-    try:
-        if service == "ssm":
-            return str(client.get_parameter(Name=arn, WithDecryption=True)["Parameter"]["Value"])
-        return str(client.get_secret_value(SecretId=arn).get("SecretString", ""))
-    except ClientError as error:
-        code = str(error.response["Error"].get("Code"))
-        raise _answered(setting, arn, service, code, error.response["ResponseMetadata"]["HTTPStatusCode"]) from error
-    except (NoCredentialsError, PartialCredentialsError, ParamValidationError) as error:
-        raise Refused("configuration", f"AWS cannot be asked for {setting} ({arn}): {error}.") from error
-    except BotoCoreError as error:
-        raise Retryable("store_unavailable", f"AWS cannot be reached for {setting}: {error}.") from error
-
-
-def _answered(setting: str, arn: str, service: str, code: str, status: int) -> PipelineError:
-    says = f"AWS answers {code} for {setting} ({arn})."
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or code in _THROTTLED:
-        return Retryable("store_unavailable", f"{says} Try again later.")
-    return Refused("configuration", f"{says} Check that it is there, and that we may {_ALLOWED_BY[service]}.")
-
-
-DATA = Path("data")
-"""Where the CSVs and the embedded database are, unless STORE_URL is another directory."""
-
-
-def with_default_store(settings: Settings) -> Settings:
-    """These settings, with a store at `DATA` if they name none."""
-    return settings if settings.store else settings.model_copy(update={"store_url": str(DATA)})
+def _aws_error(setting: str, arn: str, service: str, cause: BaseException | None) -> PipelineError:
+    if isinstance(cause, ClientError):
+        code = str(cause.response["Error"].get("Code"))
+        says = f"AWS answers {code} for {setting} ({arn})."
+        is_down = cause.response["ResponseMetadata"]["HTTPStatusCode"] >= HTTPStatus.INTERNAL_SERVER_ERROR
+        if is_down or code in THROTTLED:
+            return Retryable("store_unavailable", f"{says} Try again later.")
+        return Refused("configuration", f"{says} Check that it is there, and that we may {PERMISSIONS[service]}.")
+    if isinstance(cause, BotoCoreError) and not isinstance(cause, NEEDS_SETTINGS):
+        return Retryable("store_unavailable", f"AWS cannot be reached for {setting}: {cause}.")
+    return Refused("configuration", f"AWS cannot be asked for {setting} ({arn}): {cause}.")

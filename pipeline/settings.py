@@ -5,6 +5,7 @@ Secrets print as ***. The addresses and the proxy that requests go to are checke
 
 import re
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.request import getproxies, proxy_bypass
 
@@ -20,6 +21,9 @@ WHERE_TO_GET = {
     "database_url": "DATABASE_URL: SavePoint's database, as postgresql://user:password@host/database",
     "store": "S3_BUCKET: the bucket for the CSVs (or STORE_URL: s3://bucket/prefix, or a directory)",
 }
+
+DATA = Path("data")
+"""The folder of the CSVs and of the embedded database, unless STORE_URL names another one."""
 
 LONGEST_LABEL = 63
 """Characters between two dots of a host name; Python raises UnicodeError for more (RFC 1035, 2.3.4)."""
@@ -161,6 +165,10 @@ class Settings(BaseSettings):
     def store(self) -> str | None:
         """The URL or directory of the store: STORE_URL, else the bucket S3_BUCKET."""
         return self.store_url or (f"s3://{self.s3_bucket}" if self.s3_bucket else None)
+
+    def with_default_store(self) -> Self:
+        """Return these settings, with the directory `DATA` as the store if they name none."""
+        return self if self.store else self.model_copy(update={"store_url": str(DATA)})
 
 
 def proxy_for(scheme: str, host: str) -> str | None:

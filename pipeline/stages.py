@@ -20,9 +20,9 @@ from pipeline.clients import (
     NEEDED_BY_FETCH,
     NEEDED_BY_LOAD,
     open_catalogue,
+    open_catalogue_lookup,
     open_database,
     open_igdb,
-    open_knowledge,
     open_steam,
     open_store,
 )
@@ -270,7 +270,7 @@ async def enrich_with_settings(
 ) -> EnrichResponse:
     """Stage 2 with these settings; see `enrich`. What is not answered by the deadline is PENDING."""
     place = _store_for(settings, event, NEEDED_BY_ENRICH)
-    async with open_knowledge(settings, deadline) as knowledge:
+    async with open_catalogue_lookup(settings, deadline) as knowledge:
         return await enrich(place, knowledge, event, progress, trust=trust)
 
 

@@ -12,7 +12,7 @@ import structlog
 from handlers import igdb_enrichment, steam_import
 from handlers.respond import answer
 from pipeline import list_runs, read_enriched, read_raw
-from pipeline.clients import open_database, open_steam, read_secret
+from pipeline.clients import open_database, open_steam, secret_provider, secrets_read
 from pipeline.sandbox.faults import Fault
 from pipeline.settings import Settings
 from schemas.events import FetchEvent, FetchResponse
@@ -62,7 +62,8 @@ def _with_secrets_in_aws(run: "Run", url: str) -> None:
     for wrong in (PASTED, f"{arns['STEAM_API_KEY_SECRET_ARN']}-{PASTED[:6]}"):
         run.event(steam_import.handler, fetch, S3_BUCKET=BUCKET, **unset, STEAM_API_KEY_SECRET_ARN=wrong)
         run.command("doctor", "--json", **unset, STEAM_API_KEY_SECRET_ARN=wrong)
-    read_secret.cache_clear()
+    secret_provider.cache_clear()
+    secrets_read.cache_clear()
 
 
 def _with_servers_that_quote(run: "Run") -> None:

@@ -142,7 +142,7 @@ async def look_up_all(
     """The one look-up of a backfill; see `look_up`. What is not answered by the deadline is PENDING."""
     settings.require(*clients.NEEDED_BY_ENRICH)
     place = place or clients.open_store(settings)
-    async with clients.open_knowledge(settings, deadline, place) as knowledge:
+    async with clients.open_catalogue_lookup(settings, deadline, place) as knowledge:
         record = await look_up(place, plan, shards_of(place, plan), knowledge, progress)
     return record.counts
 

@@ -70,7 +70,7 @@ def _versions(_settings: Settings) -> str:
 
 
 def _clock(settings: Settings) -> str:
-    theirs = asyncio.run(clients.steam_time(settings))
+    theirs = asyncio.run(clients.fetch_steam_time(settings))
     if theirs is None:
         return "Steam's answer has no time to compare with."
     seconds = (datetime.now(UTC) - theirs).total_seconds()

@@ -43,9 +43,8 @@ from pipeline.cli.output import (
     would_write,
 )
 from pipeline.cli.report import write_report
-from pipeline.clients import DATA
 from pipeline.errors import PipelineError, Retryable
-from pipeline.settings import Settings
+from pipeline.settings import DATA, Settings
 from pipeline.stages import parse_event
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import CsvStage, parse_checkpoint_key

@@ -10,9 +10,8 @@ from typing import Literal
 from pydantic import SecretStr
 
 from pipeline import clients
-from pipeline.clients import DATA
 from pipeline.errors import Refused
-from pipeline.settings import Settings
+from pipeline.settings import DATA, Settings
 
 DEMO_LATENCY_SECONDS = 0.08
 _INSTALL = 'Set DATABASE_URL, or install the embedded database: pip install "steam-library-import[sandbox]"'
@@ -41,7 +40,7 @@ def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
         from pipeline.sandbox.embedded import create_tables, serve_postgres
     if settings.has("database_url"):
         clients.open_database(settings).read_schema()  # says what is wrong with the URL without quoting it
-        return create_tables(clients.secret(settings, "database_url"), generation)
+        return create_tables(clients.secret_value(settings, "database_url"), generation)
     with ExitStack() as stack:
         with _usable(_data(settings)):
             url = stack.enter_context(serve_postgres(_data(settings) / "postgres"))

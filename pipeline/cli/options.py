@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from pipeline.cli.output import QUIET
-from pipeline.clients import with_default_store
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings
 from pipeline.steam_id import HINT
@@ -121,7 +120,7 @@ def with_settings(*names: str) -> Callable[[CommandFunction], CommandFunction]:
 
 def _settings(overrides: dict[str, str | None]) -> Settings:
     """What was configured; on a terminal the bars speak, and the log only of what is wrong."""
-    settings = with_default_store(Settings.read(**overrides))
+    settings = Settings.read(**overrides).with_default_store()
     if sys.stderr.isatty() and "log_level" not in settings.model_fields_set:
         settings = settings.model_copy(update={"log_level": "WARNING"})
     configure_logging(settings, "console")

@@ -18,7 +18,7 @@ from botocore.handlers import BUILTIN_HANDLERS
 from moto import mock_aws
 from moto.core.config import DefaultConfig
 
-from pipeline.clients import read_secret
+from pipeline.clients import secret_provider, secrets_read
 from pipeline.sandbox.server import Sandbox
 from tests.support.databases import NewDatabase
 from tests.support.deployment import FUNCTIONS, REGION, translated
@@ -100,7 +100,8 @@ def stack(
         BUILTIN_HANDLERS.append(noting)
         yield made
         BUILTIN_HANDLERS.remove(noting)
-    read_secret.cache_clear()
+    secret_provider.cache_clear()
+    secrets_read.cache_clear()
     structlog.reset_defaults()
 
 

@@ -109,7 +109,7 @@ async def _import(settings: Settings, place: Store, account: str, timestamp: str
     of_run = {"user_id": USER, "timestamp": timestamp, "run_id": "run-1"}
     async with clients.open_steam(settings) as steam:
         fetched = await stages.fetch(place, steam, FetchEvent(steam_id64=account, **of_run))
-    async with clients.open_knowledge(settings, place=place) as knowledge:
+    async with clients.open_catalogue_lookup(settings, store=place) as knowledge:
         enriched = await stages.enrich(place, knowledge, EnrichEvent(s3_location=str(fetched.s3_location), **of_run))
     event = LoadEvent(s3_enriched_location=str(enriched.s3_enriched_location), **of_run)
     stages.load(place, clients.open_database(settings), event)

@@ -15,8 +15,7 @@ from moto import mock_aws
 
 from pipeline.api import list_runs
 from pipeline.cli.local import with_sandbox
-from pipeline.clients import read_secret
-from pipeline.clients import secret as secret_of
+from pipeline.clients import have_secrets_changed, secret_provider, secret_value, secrets_read
 from pipeline.errors import Refused, Retryable
 from pipeline.settings import Settings
 from tests.support.lambda_functions import REGION, set_only
@@ -31,7 +30,8 @@ def _aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     with mock_aws():
         yield
-    read_secret.cache_clear()
+    secret_provider.cache_clear()
+    secrets_read.cache_clear()
 
 
 def secret(value: str) -> str:
@@ -47,7 +47,7 @@ def parameter(value: str) -> str:
 
 def read(arn: str, **settings: object) -> str:
     """The Steam key that lies there."""
-    return secret_of(Settings.read(steam_api_key_secret_arn=arn, **settings), "steam_api_key")
+    return secret_value(Settings.read(steam_api_key_secret_arn=arn, **settings), "steam_api_key")
 
 
 def refusal(arn: str, **settings: object) -> str:
@@ -61,13 +61,13 @@ def refusal(arn: str, **settings: object) -> str:
 def test_a_secret_is_read_where_its_arn_says() -> None:
     settings = Settings.read(steam_api_key_secret_arn=secret(f"{CANARY}\n"), database_url_secret_arn=parameter(CANARY))
     settings.require("steam_api_key", "database_url")
-    assert secret_of(settings, "steam_api_key") == CANARY
-    assert secret_of(settings, "database_url") == CANARY
+    assert secret_value(settings, "steam_api_key") == CANARY
+    assert secret_value(settings, "database_url") == CANARY
     assert CANARY not in f"{settings!r}"
 
 
 def test_what_is_no_secret_but_lies_there_too_is_read() -> None:
-    assert secret_of(Settings.read(igdb_client_id_secret_arn=secret("an-id")), "igdb_client_id") == "an-id"
+    assert secret_value(Settings.read(igdb_client_id_secret_arn=secret("an-id")), "igdb_client_id") == "an-id"
 
 
 def test_a_value_of_its_own_wins_and_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,11 +75,23 @@ def test_a_value_of_its_own_wins_and_nothing_is_asked(monkeypatch: pytest.Monkey
     assert read(NOWHERE) == "own"
 
 
-def test_a_secret_is_read_once_a_process() -> None:
-    arn = secret(CANARY)
-    assert read(arn) == CANARY
-    boto3.client("secretsmanager", region_name=REGION).delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
-    assert read(arn) == CANARY
+def test_a_secret_is_cached_until_it_is_read_anew() -> None:
+    arn = secret("before")
+    assert read(arn) == "before"
+    boto3.client("secretsmanager", region_name=REGION).put_secret_value(SecretId=arn, SecretString="after")
+    assert read(arn) == "before"
+    assert have_secrets_changed()
+    assert read(arn) == "after"
+    assert not have_secrets_changed()
+
+
+def test_a_process_that_read_no_secret_reads_none_anew() -> None:
+    assert not have_secrets_changed()
+
+
+def test_without_powertools_the_extra_to_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aws_lambda_powertools.utilities.parameters", None)
+    assert 'pip install "steam-library-import[lambda]"' in refusal(NOWHERE)
 
 
 @pytest.mark.parametrize(
