@@ -6,7 +6,10 @@ PipelineError
 └── Retryable  the same call may go through later; raised by handlers, for Step Functions       (exit status 75)
 """
 
-from schemas.events import ErrorCode
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # else an error would import pydantic, and `steam-import --help` with it
+    from schemas.events import ErrorCode
 
 
 class PipelineError(Exception):
@@ -15,12 +18,12 @@ class PipelineError(Exception):
     retryable = False
     is_cancelled = False
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
+    def __init__(self, code: "ErrorCode", message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code: ErrorCode = code
         self.message = message
 
-    def __reduce__(self) -> tuple[type["PipelineError"], tuple[ErrorCode, str]]:
+    def __reduce__(self) -> tuple[type["PipelineError"], tuple["ErrorCode", str]]:
         """So that one comes whole out of another process."""
         return type(self), (self.code, self.message)
 
@@ -40,7 +43,7 @@ class Retryable(PipelineError):
 
     def __init__(  # noqa: PLR0913 - each a hint of its own
         self,
-        code: ErrorCode,
+        code: "ErrorCode",
         message: str,
         *,
         retry_after: float | None = None,

@@ -1,30 +1,85 @@
-"""The commands; the only place that turns our errors into exit statuses."""
+"""The program `steam-import`: its commands, and the only place that turns our errors into exit statuses.
 
+Whatever is imported here is imported for `--help` and `--version` too: click, and no library of data or networks.
+"""
+
+import atexit
+import gc
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
 
 import click
-import polars as pl
 
-from pipeline.cli.backfill import backfill, replay
-from pipeline.cli.catalogue import catalogue
-from pipeline.cli.db import db
-from pipeline.cli.doctor import doctor
-from pipeline.cli.imports import demo, enrich, fetch, load, run
-from pipeline.cli.options import Group
-from pipeline.cli.output import echo_always
-from pipeline.cli.report import report_command
-from pipeline.cli.review import review
-from pipeline.cli.runs import runs
+from pipeline.cli.echo import echo_always
+from pipeline.cli.help import Group
 from pipeline.errors import PipelineError, Refused
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_RETRYABLE, EXIT_INTERRUPTED = 1, 2, 75, 130
 
 
+class Listed(NamedTuple):
+    """A command as the program lists it: the module of this package that has it, and the first sentence of its help."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "run": Listed("imports", "Fetch, enrich and load a library."),
+    "fetch": Listed("imports", "Write what Steam knows of a library into a raw CSV."),
+    "enrich": Listed("imports", "Match the raw CSV at LOCATION to IGDB."),
+    "load": Listed("imports", "Load the enriched CSV at LOCATION into the database."),
+    "demo": Listed("demo", "Import a recorded library of 129 games twice, with nothing configured."),
+    "backfill": Listed("backfill", "Import the libraries of all users in USERS_CSV."),
+    "replay": Listed("backfill", "Enrich and load rejected and PENDING rows of a backfill again."),
+    "catalogue": Listed("catalogue", "Fill, compact or describe the catalogue of Steam apps."),
+    "review": Listed("review", "Match games by hand: export a sheet, fill it in, apply it."),
+    "report": Listed("report", "Write a page about the enriched CSV at ENRICHED_CSV."),
+    "runs": Listed("runs", "List the runs in the store, the newest first."),
+    "doctor": Listed("doctor", "Check keys, store, database, clock and versions, and say what to fix."),
+    "db": Listed("db", "Check SavePoint's database, or make one to try things in."),
+}
+"""All commands, in the order of the help. A summary is repeated from its command so that the help imports none."""
+
+
+class _Program(Group):
+    """The group of all commands, each of which is imported when it is called."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        # Nothing that an import makes is garbage, and to search it for some takes a tenth of a command's start.
+        gc.disable()
+        try:
+            command: click.Command = getattr(import_module(f"{__name__}.{COMMANDS[name].module}"), name)
+        finally:
+            gc.enable()
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
+@click.group(
+    cls=_Program,
+    epilog="steam-import run gabelogannewell",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="steam-library-import")
+def cli() -> None:
+    """Import Steam libraries, matched to IGDB, into SavePoint's PostgreSQL database."""
+
+
 def main() -> None:
-    """The program; each of our errors ends as its sentence on stderr, where to read more, and its exit status."""
-    # The default, the streaming engine, takes ten times as long to check a library's few rows.
-    pl.Config.set_engine_affinity("in-memory")
+    """Run the program and exit; an error is printed as its sentence, with where to read more about it."""
+    # At the end Python searches everything for garbage: that takes a command of a second a quarter of one.
+    atexit.register(gc.freeze)
     try:
         sys.exit(cli(standalone_mode=False))
     except PipelineError as error:
@@ -35,33 +90,19 @@ def main() -> None:
         error.show()
         sys.exit(EXIT_REFUSED)
     except (click.Abort, KeyboardInterrupt) as stopped:
-        how = _notes(stopped.__cause__ or stopped) or ["To go on, run the same command again."]
-        echo_always(" ".join(["Interrupted. All that was written is whole.", *how]), err=True)
+        how = _notes(stopped.__cause__ or stopped) or ["To continue, run the same command again."]
+        echo_always(" ".join(["Interrupted. Every file that was written is complete.", *how]), err=True)
         sys.exit(EXIT_INTERRUPTED)
 
 
 def exit_status(error: PipelineError) -> int:
-    """2 for what the user must mend, 75 (EX_TEMPFAIL) for what may go through later, 1 for what is final."""
+    """Return 2 for what the user has to fix, 75 (EX_TEMPFAIL) for what may succeed later, and 1 for what is final."""
     if error.retryable:
         return EXIT_RETRYABLE
     return EXIT_REFUSED if isinstance(error, Refused) else EXIT_FAILED
 
 
 def _notes(error: BaseException) -> Sequence[str]:
-    """What a command added to an error on its way up: how to go on from there."""
+    """Return what a command added to an error: how to continue from there."""
     notes: Sequence[str] = getattr(error, "__notes__", ())
     return notes
-
-
-@click.group(
-    cls=Group,
-    epilog="steam-import run gabelogannewell",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.version_option(package_name="steam-library-import")
-def cli() -> None:
-    """A person's Steam library, matched to IGDB, as rows in SavePoint's PostgreSQL database."""
-
-
-for command in (run, fetch, enrich, load, demo, backfill, replay, catalogue, db, doctor, report_command, review, runs):
-    cli.add_command(command)

@@ -25,10 +25,12 @@ from pipeline.backfill.replay import reset_for_replay
 from pipeline.backfill.report import OUTCOMES_CSV
 from pipeline.backfill.runner import run_backfill
 from pipeline.backfill.shards import ShardFiles, map_concurrently
+from pipeline.cli.echo import echo
+from pipeline.cli.help import Command
 from pipeline.cli.imports import interruptible
 from pipeline.cli.local import with_database
-from pipeline.cli.options import DATABASE, IGDB, STEAM, TIMEOUTS, Command, json_option, with_settings
-from pipeline.cli.output import balance, console, echo, planned, progress_bars
+from pipeline.cli.options import DATABASE, IGDB, STEAM, TIMEOUTS, json_option, with_settings
+from pipeline.cli.output import balance, console, planned, progress_bars
 from pipeline.errors import Failed, PipelineError, Retryable
 from pipeline.settings import Settings
 from pipeline.storage.csv import read_local_file
@@ -59,9 +61,10 @@ def backfill(  # noqa: PLR0913 - the command's options
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Import the libraries of all users in USERS_CSV, a file or a location in the store: user_id,steam_id64.
+    """Import the libraries of all users in USERS_CSV.
 
-    The same command goes on with a backfill that was interrupted; after one that has ended, it imports what changed.
+    USERS_CSV has the columns user_id and steam_id64. It is a file, or a location in the store. The same command
+    continues a backfill that was interrupted; after one that has ended, it imports what changed since.
     """
     place = clients.open_store(settings)
     if users_csv:
@@ -86,9 +89,10 @@ def backfill(  # noqa: PLR0913 - the command's options
 @json_option
 @with_settings(*dict.fromkeys(IGDB + DATABASE + TIMEOUTS))
 def replay(settings: Settings, run_id: str, *, everything: bool, as_json: bool) -> None:
-    """Run the rejected and the PENDING rows of a backfill again, from what was fetched; Steam is not asked.
+    """Enrich and load rejected and PENDING rows of a backfill again.
 
-    For when a rule, an override or a schema was mended, or IGDB did not answer.
+    Use it after a rule, an override or a schema was fixed, or when IGDB did not answer. It starts from the raw CSVs:
+    Steam is not asked again.
     """
     place = clients.open_store(settings)
     plan = require_plan(place, run_id)

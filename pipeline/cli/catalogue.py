@@ -10,14 +10,19 @@ import polars as pl
 from rich.console import Console
 
 from pipeline import clients, stages
-from pipeline.cli.options import IGDB, STORE, Group, json_option, with_settings
-from pipeline.cli.output import echo, echo_always, progress_bars
+from pipeline.cli.echo import echo, echo_always
+from pipeline.cli.help import Group
+from pipeline.cli.options import IGDB, STORE, json_option, with_settings
+from pipeline.cli.output import progress_bars
 from pipeline.settings import Settings
 
 
 @click.group("catalogue", cls=Group, epilog="steam-import catalogue sync")
 def catalogue() -> None:
-    """What is known of every Steam app, shared by all users."""
+    """Fill, compact or describe the catalogue of Steam apps.
+
+    It holds what IGDB and Steam's store say about each app, and all users share it.
+    """
 
 
 @catalogue.command(epilog="steam-import catalogue sync --store-url s3://bucket")

@@ -6,15 +6,17 @@ import sys
 import click
 
 from pipeline import clients
+from pipeline.cli.echo import echo, echo_always
+from pipeline.cli.help import Group
 from pipeline.cli.local import make_tables, with_database
-from pipeline.cli.options import DATABASE, Group, json_option, with_settings
-from pipeline.cli.output import describe, echo, echo_always, findings_json
+from pipeline.cli.options import DATABASE, json_option, with_settings
+from pipeline.cli.output import describe, findings_json
 from pipeline.settings import Settings
 
 
 @click.group(cls=Group, epilog="steam-import db check")
 def db() -> None:
-    """Look at SavePoint's database, or make one to try things in."""
+    """Check SavePoint's database, or make one to try things in."""
 
 
 @db.command(epilog="steam-import db check --database-url postgresql://importer@localhost/savepoint")

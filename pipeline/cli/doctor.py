@@ -17,9 +17,10 @@ import click
 
 from pipeline import clients
 from pipeline.apis.igdb_queries import Query
+from pipeline.cli.echo import echo_always, is_quiet
+from pipeline.cli.help import Command
 from pipeline.cli.local import with_database
-from pipeline.cli.options import IGDB, STEAM, Command, json_option, with_settings
-from pipeline.cli.output import echo_always, is_quiet
+from pipeline.cli.options import IGDB, STEAM, json_option, with_settings
 from pipeline.errors import Failed, PipelineError, Refused
 from pipeline.settings import WHERE_TO_GET, Settings
 
@@ -145,7 +146,7 @@ EXIT_FAILED, EXIT_SKIPPED = 1, 2
 @json_option
 @with_settings(*dict.fromkeys((*STEAM, *IGDB, "database_url")))
 def doctor(settings: Settings, *, as_json: bool) -> None:
-    """Check keys, store, database, clock and versions, and say what to mend.
+    """Check keys, store, database, clock and versions, and say what to fix.
 
     The exit status is 0 when all is well, 1 when something failed, and 2 when nothing did but settings are missing.
     """

@@ -14,13 +14,14 @@ import click
 from rich.console import Console
 
 from pipeline import clients, stages
-from pipeline.cli.local import absolute, with_database, with_sandbox
+from pipeline.cli.echo import echo, echo_always, is_quiet
+from pipeline.cli.help import Command
+from pipeline.cli.local import absolute, with_database
 from pipeline.cli.options import (
     DATABASE,
     IGDB,
     STEAM,
     TIMEOUTS,
-    Command,
     details_option,
     dry_run_option,
     json_option,
@@ -32,19 +33,15 @@ from pipeline.cli.options import (
 from pipeline.cli.output import (
     ImportReport,
     console,
-    echo,
-    echo_always,
     files,
-    is_quiet,
     not_matched,
     progress_bars,
     response_json,
     summary,
     would_write,
 )
-from pipeline.cli.report import write_report
 from pipeline.errors import PipelineError, Retryable
-from pipeline.settings import DATA, Settings
+from pipeline.settings import Settings
 from pipeline.stages import parse_event
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import CsvStage, parse_checkpoint_key
@@ -61,8 +58,6 @@ from schemas.events import (
 )
 from schemas.library import EnrichedLibrary
 from schemas.staging import DEFAULT_OPTIONS, LoadOptions
-
-DEMO_REPORT = DATA / "demo" / "report.html"
 
 
 @click.command(cls=Command, epilog="steam-import run gabelogannewell --dry-run")
@@ -86,7 +81,7 @@ def run(settings: Settings, steam_id: str, user_id: str | None, *, dry_run: bool
         if as_json:
             click.echo(json.dumps(report.as_json()))
     if not as_json:
-        _tell(settings, report)
+        print_import(settings, report)
 
 
 @click.command(cls=Command, epilog="steam-import fetch https://steamcommunity.com/id/gabelogannewell --user user-1")
@@ -95,7 +90,10 @@ def run(settings: Settings, steam_id: str, user_id: str | None, *, dry_run: bool
 @json_option
 @with_settings(*STEAM)
 def fetch(settings: Settings, steam_id: str, user_id: str | None, *, as_json: bool) -> None:
-    """Write the raw CSV of a library, and print where it is."""
+    """Write what Steam knows of a library into a raw CSV.
+
+    Prints the location of the CSV, which `enrich` takes.
+    """
     steam_id64 = find_account(settings, steam_id, user_id)
     whose = steam_id64 if user_id is None else user_id
     response = asyncio.run(
@@ -110,7 +108,10 @@ def fetch(settings: Settings, steam_id: str, user_id: str | None, *, as_json: bo
 @json_option
 @with_settings(*IGDB)
 def enrich(settings: Settings, location: str, *, trust: bool, as_json: bool) -> None:
-    """Match the raw CSV at LOCATION to IGDB, and print where the enriched CSV is."""
+    """Match the raw CSV at LOCATION to IGDB.
+
+    Prints the location of the enriched CSV, which `load` takes.
+    """
     location, user_id = owner_of(settings, location, "raw")
     response = enrich_csv(settings, EnrichEvent(user_id=user_id, s3_location=location), trust=trust)
     click.echo(_json(response) if as_json else response.s3_enriched_location)
@@ -137,26 +138,8 @@ def load(settings: Settings, location: str, *, dry_run: bool, details: bool, tru
         _tell_changes(response)
 
 
-@click.command(cls=Command, epilog="steam-import demo --json")
-@json_option
-@with_settings()
-def demo(settings: Settings, *, as_json: bool) -> None:
-    """Import a real library of 129 games, twice, with nothing configured: sandbox APIs, an embedded PostgreSQL."""
-    first, again = ImportReport(), ImportReport()
-    with with_sandbox(settings) as (apis, account), with_database(apis, account) as local:
-        import_library(local, account, first)
-        import_library(local, account, again)
-        if as_json:
-            click.echo(json.dumps([first.as_json(), again.as_json()]))
-        else:
-            _tell(local, first)
-            echo("\nThe same library once more:")
-            console().print(summary(again))
-        page = write_report(local, str(again.enrich and again.enrich.s3_enriched_location), DEMO_REPORT)
-        click.echo(f"\nReport, for a browser: {page}", err=as_json)
-
-
-def _tell(settings: Settings, report: ImportReport) -> None:
+def print_import(settings: Settings, report: ImportReport) -> None:
+    """Print what an import did, which games were not matched, and where its CSVs are; if quiet, the last location."""
     where = str(report.enrich and report.enrich.s3_enriched_location)
     if is_quiet():
         click.echo(where)

@@ -3,13 +3,11 @@
 What people see of a backfill: what it will cost, and what became of it.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import click
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +18,7 @@ from rich.text import Text
 
 from pipeline.backfill.plan import STEAM_CALLS_A_DAY, Estimate
 from pipeline.catalogue.look_up import Progress, no_progress
+from pipeline.cli.echo import is_quiet, strip_control_characters
 from pipeline.database.live_schema import LiveSchema
 from schemas.backfill import OUTCOMES, PlanRecord, Report
 from schemas.events import SHARD_STEPS, DryRun, EnrichResponse, EnrichStats, FetchResponse, LoadResponse, StageResponse
@@ -34,12 +33,6 @@ TO_SAY = {
 }
 
 PIPE_WIDTH = 140
-
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters: a terminal shows none of them, and does as they say."""
-
-QUIET = "pipeline.quiet"
-"""Where the running command's context keeps `--quiet`."""
 
 TABLES = {
     "imported_games": "ImportedGame",
@@ -64,28 +57,6 @@ def console() -> Console:
     """Standard output, for what only people read; where nobody sees the lines break, they need not."""
     out = Screen(quiet=is_quiet())
     return out if out.is_terminal else Screen(quiet=is_quiet(), width=PIPE_WIDTH)
-
-
-def is_quiet() -> bool:
-    """Whether the running command was asked to be."""
-    context = click.get_current_context(silent=True)
-    return context is not None and QUIET in context.meta
-
-
-def echo(sentence: str, *, err: bool = False) -> None:
-    """A line for people alone, unless they asked for quiet."""
-    if not is_quiet():
-        echo_always(sentence, err=err)
-
-
-def echo_always(sentence: str, *, err: bool = False) -> None:
-    """A line for people, quiet or not."""
-    click.echo(strip_control_characters(sentence), err=err)
-
-
-def strip_control_characters(text: str) -> str:
-    """The text as it can be shown: each control character is replaced, but tabs and ends of lines."""
-    return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 @dataclass

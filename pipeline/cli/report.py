@@ -8,8 +8,9 @@ import polars as pl
 
 from pipeline import clients
 from pipeline.api import read_at
+from pipeline.cli.help import Command
 from pipeline.cli.local import absolute
-from pipeline.cli.options import STORE, Command, json_option, trust_option, with_settings
+from pipeline.cli.options import STORE, json_option, trust_option, with_settings
 from pipeline.errors import Failed, PipelineError
 from pipeline.report.page import render_report
 from pipeline.settings import Settings
@@ -22,7 +23,7 @@ STDOUT = Path("-")
 
 
 @click.command(
-    "report", cls=Command, epilog="steam-import report data/imports/user-1/20261123T031749Z-enriched.csv -o report.html"
+    cls=Command, epilog="steam-import report data/imports/user-1/20261123T031749Z-enriched.csv -o report.html"
 )
 @click.argument("enriched_csv")
 @click.option(
@@ -36,11 +37,11 @@ STDOUT = Path("-")
 @trust_option
 @json_option
 @with_settings(*STORE)
-def report_command(settings: Settings, enriched_csv: str, output: Path, *, trust: bool, as_json: bool) -> None:
-    """Write a page about the enriched CSV at ENRICHED_CSV, and print where it is.
+def report(settings: Settings, enriched_csv: str, output: Path, *, trust: bool, as_json: bool) -> None:
+    """Write a page about the enriched CSV at ENRICHED_CSV.
 
-    ENRICHED_CSV is a location in the store, or any copy on disk. The page is one file that needs no network: figures,
-    charts, the games that were not matched, and a table to search and sort.
+    ENRICHED_CSV is a location in the store, or any copy on disk. The page is one HTML file that needs no network:
+    figures, charts, the games that were not matched, and a table to search and sort. Prints where the page is.
     """
     if output != STDOUT:
         page = str(write_report(settings, enriched_csv, output, trust=trust))

@@ -9,10 +9,12 @@ from rich.console import Console
 
 from pipeline import clients
 from pipeline.catalogue.look_up import FAULTS_TOLD
+from pipeline.cli.echo import echo, echo_always
+from pipeline.cli.help import Group
 from pipeline.cli.imports import enrich_csv, load_csv
 from pipeline.cli.local import absolute
-from pipeline.cli.options import DATABASE, IGDB, Group, json_option, trust_option, with_settings
-from pipeline.cli.output import ImportReport, console, echo, echo_always, progress_bars, summary
+from pipeline.cli.options import DATABASE, IGDB, json_option, trust_option, with_settings
+from pipeline.cli.output import ImportReport, console, progress_bars, summary
 from pipeline.review.decisions import AppliedReview, apply_review
 from pipeline.review.sheet import ReviewExport, export_review
 from pipeline.settings import Settings
@@ -24,7 +26,7 @@ from schemas.events import EnrichEvent, LoadEvent
 
 @click.group("review", cls=Group, epilog="steam-import review apply games.csv")
 def review() -> None:
-    """Settle by hand what could not be matched: export, fill in the file, apply."""
+    """Match games by hand: export a sheet, fill it in, apply it."""
 
 
 @review.command(epilog="steam-import review export data/imports/user-1/20261123T031749Z-enriched.csv -o games.csv")

@@ -9,8 +9,10 @@ from rich.table import Table
 from pipeline import clients
 from pipeline.api import runs_in
 from pipeline.backfill.report import OUTCOMES_CSV
-from pipeline.cli.options import STORE, Command, json_option, with_settings
-from pipeline.cli.output import console, echo
+from pipeline.cli.echo import echo
+from pipeline.cli.help import Command
+from pipeline.cli.options import STORE, json_option, with_settings
+from pipeline.cli.output import console
 from pipeline.settings import Settings
 from pipeline.storage.keys import backfill_key
 from schemas.frames import as_text
@@ -23,7 +25,10 @@ COUNTS = ("rows", "matched", "unmatched", "filtered", "pending", "rejected", "re
 @json_option
 @with_settings(*STORE)
 def runs(settings: Settings, limit: int, *, as_json: bool) -> None:
-    """List the runs in the store, the newest first: what each found, and what it took."""
+    """List the runs in the store, the newest first.
+
+    Each line has what the run found, and how long it took.
+    """
     store = clients.open_store(settings)
     found = runs_in(store, limit)
     if as_json:

@@ -1,12 +1,15 @@
 """What all commands have in common, found by walking down from the program: none can be forgotten."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from pipeline.cli import COMMANDS as LISTED
 from pipeline.cli import cli
 from tests.shell import calls_of, check_call
 
@@ -14,7 +17,10 @@ LEAVES = ("--json", "--quiet", "--log-level")
 
 
 def commands(group: click.Group, *above: str) -> Iterator[tuple[str, click.Command]]:
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command
         yield " ".join((*above, name)), command
         if isinstance(command, click.Group):
             yield from commands(command, *above, name)
@@ -34,6 +40,31 @@ def help_of(name: str) -> str:
 def test_every_command_says_what_it_does_in_a_sentence(name: str) -> None:
     says = (COMMANDS[name].help or "").split("\n\n")[0]
     assert re.match(r"[A-Z].*[.]$", says, re.DOTALL), says
+
+
+def test_the_listed_summaries_are_the_first_sentences_of_the_commands() -> None:
+    first_sentences = {name: (COMMANDS[name].help or "").split("\n\n")[0] for name in LISTED}
+    assert {name: command.summary for name, command in LISTED.items()} == first_sentences
+
+
+LIST_IMPORTS = """
+import sys
+before = set(sys.modules)
+from pipeline.cli import main
+try:
+    main()
+finally:
+    print("imported", *sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_no_library_but_click(option: str) -> None:
+    program = [sys.executable, "-c", LIST_IMPORTS, option]
+    shown = subprocess.check_output(program, text=True)  # noqa: S603 - our own program
+    modules = shown.partition("imported ")[2].split()
+    libraries = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names)
+    assert libraries == {"click", "pipeline"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

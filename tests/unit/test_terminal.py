@@ -1,7 +1,8 @@
 import polars as pl
 import pytest
 
-from pipeline.cli.output import console, echo, echo_always, not_matched, strip_control_characters, would_write
+from pipeline.cli.echo import echo, echo_always, strip_control_characters
+from pipeline.cli.output import console, not_matched, would_write
 from schemas.events import DryRun
 
 TITLE = "Portal\x1b]0;pwned\x07\x9b2J\r\x00"

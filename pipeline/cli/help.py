@@ -1,0 +1,57 @@
+"""How the help of a command is laid out: its options under headings, and an example of a call."""
+
+from collections.abc import Iterable
+
+import click
+
+OUTPUT = frozenset({"output", "as_json", "quiet", "log_level", "log_format"})
+"""Options that are about what is printed, and where."""
+
+
+class SettingOption(click.Option):
+    """An option that overrides a setting."""
+
+
+class Command(click.Command):
+    """A command whose help lists its options under headings, and ends with an example of a call."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each heading that has options."""
+        for heading, options in _by_heading(self.get_params(ctx)).items():
+            with formatter.section(heading):
+                formatter.write_dl([record for option in options if (record := option.get_help_record(ctx))])
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example."""
+        _write_example(self, formatter)
+
+
+class Group(click.Group):
+    """A group of such commands, whose help ends with an example of a call too."""
+
+    command_class = Command
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example."""
+        _write_example(self, formatter)
+
+
+def _by_heading(params: Iterable[click.Parameter]) -> dict[str, list[click.Parameter]]:
+    headings: dict[str, list[click.Parameter]] = {"What": [], "Settings": [], "Output": []}
+    for param in params:
+        if isinstance(param, click.Option):
+            headings[_heading(param)].append(param)
+    return {heading: options for heading, options in headings.items() if options}
+
+
+def _heading(option: click.Option) -> str:
+    if option.name in OUTPUT or "--help" in option.opts:
+        return "Output"
+    return "Settings" if isinstance(option, SettingOption) else "What"
+
+
+def _write_example(command: click.Command, formatter: click.HelpFormatter) -> None:
+    """Write the epilog, a call of the command, as it is to be typed: unlike click, without folding it."""
+    if command.epilog:
+        with formatter.section("Example"):
+            formatter.write(f"{'':{formatter.current_indent}}{command.epilog}\n")
