@@ -1,12 +1,12 @@
-"""Stage 3 as an AWS Lambda function."""
+"""Stage 3 as a Lambda function: `{user_id, s3_enriched_location}` becomes rows in SavePoint's database."""
 
 from typing import Any
 
-from handlers.respond import answer
-from pipeline import stages
+from handlers.respond import respond
+from pipeline.stages import load_with_settings
 from schemas.events import LoadEvent, LoadResponse
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
-    """`{user_id, s3_enriched_location}` to rows in SavePoint's database."""
-    return answer(event, LoadEvent, LoadResponse, stages.load_with_settings, context)
+    """Load an enriched CSV."""
+    return respond(event, LoadEvent, LoadResponse, load_with_settings, context)

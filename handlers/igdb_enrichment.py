@@ -1,20 +1,18 @@
-"""Stage 2 as an AWS Lambda function."""
+"""Stage 2 as a Lambda function: `{user_id, s3_location}` becomes an enriched CSV."""
 
 from typing import Any
 
-from handlers.respond import answer, deadline_of, run
-from pipeline import stages
-from pipeline.apis import igdb, steam_store  # noqa: F401 - loaded while Lambda initialises, not while a user waits
+from handlers.respond import deadline_of, respond, run_async
+from pipeline.apis import igdb, steam_store  # noqa: F401 - imported while Lambda initialises, not while a user waits
+from pipeline.settings import Settings
+from pipeline.stages import enrich_with_settings
 from schemas.events import EnrichEvent, EnrichResponse
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
-    """`{user_id, s3_location}` to an enriched CSV; what IGDB cannot be asked in time is PENDING."""
-    deadline = deadline_of(context)
-    return answer(
-        event,
-        EnrichEvent,
-        EnrichResponse,
-        lambda settings, enrich: run(stages.enrich_with_settings(settings, enrich, deadline=deadline)),
-        context,
-    )
+    """Enrich a raw CSV; apps about which IGDB does not answer before the function's time is up are PENDING."""
+
+    def stage(settings: Settings, event: EnrichEvent) -> EnrichResponse:
+        return run_async(enrich_with_settings(settings, event, deadline=deadline_of(context)))
+
+    return respond(event, EnrichEvent, EnrichResponse, stage, context)

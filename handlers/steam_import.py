@@ -1,19 +1,18 @@
-"""Stage 1 as an AWS Lambda function."""
+"""Stage 1 as a Lambda function: `{user_id, steam_id64}` becomes a raw CSV."""
 
 from typing import Any
 
-from handlers.respond import answer, run
-from pipeline import stages
-from pipeline.apis import steam  # noqa: F401 - loaded while Lambda initialises, not while the first user waits
+from handlers.respond import respond, run_async
+from pipeline.apis import steam  # noqa: F401 - imported while Lambda initialises, not while a user waits
+from pipeline.settings import Settings
+from pipeline.stages import fetch_with_settings
 from schemas.events import FetchEvent, FetchResponse
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
-    """`{user_id, steam_id64}` to a raw CSV."""
-    return answer(
-        event,
-        FetchEvent,
-        FetchResponse,
-        lambda settings, fetch: run(stages.fetch_with_settings(settings, fetch)),
-        context,
-    )
+    """Fetch a library from Steam."""
+
+    def stage(settings: Settings, event: FetchEvent) -> FetchResponse:
+        return run_async(fetch_with_settings(settings, event))
+
+    return respond(event, FetchEvent, FetchResponse, stage, context)

@@ -1,7 +1,4 @@
-"""The Lambda events and responses: their keys are the contract with SavePoint and its state machines.
-
-The Lambda event of a backfill's step, and its response.
-"""
+"""Events and responses of the Lambda functions; their keys are the contract with SavePoint and the state machines."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -35,16 +32,18 @@ STEAM_BEGAN = 2003
 KEY_TIME = "%Y%m%dT%H%M%SZ"
 
 
-def key_time(text: object) -> object:
-    """A time as keys hold it, `YYYYMMDDTHHMMSSZ` in UTC; ISO 8601 is rewritten, a time without zone is UTC.
+def to_key_time(text: object) -> object:
+    """Return a time in the form of the store's keys, `YYYYMMDDTHHMMSSZ` in UTC.
+
+    Takes that form or ISO 8601; a time without a zone is in UTC. What is not a text is returned as it is.
 
     Raises:
-        ValueError: The text is neither.
+        ValueError: The text is not a time, or one before Steam began.
     """
     if not isinstance(text, str):
         return text
-    if not (text.isascii() and text.isprintable()):  # Python overlooks a NUL at the end
-        raise ValueError(f"{text!r:.40} is no time")
+    if not (text.isascii() and text.isprintable()):  # Python ignores a NUL at the end
+        raise ValueError(f"{text!r:.40} is not a time")
     time = datetime.fromisoformat(text)
     if time.year < STEAM_BEGAN:
         raise ValueError(f"{text} is before Steam began")
@@ -55,48 +54,52 @@ def key_time(text: object) -> object:
 
 
 UserId = Annotated[str, Field(pattern=USER_ID)]
-KeyTime = Annotated[str, BeforeValidator(key_time)]
+KeyTime = Annotated[str, BeforeValidator(to_key_time)]
 
 
 class HandlerEvent(BaseModel):
-    """What every function's event has: what its log lines and metrics call it, and a run; unknown keys are ignored."""
+    """The keys that events of all functions may have; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True)
     stage: ClassVar[Stage]
+    """What log lines and metrics call the work that the event starts."""
 
     run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,256}$")] | None = None
 
 
 class StageEvent(HandlerEvent):
-    """What every stage's event may carry."""
+    """The keys that the events of fetch, enrich and load have in common."""
 
     user_id: UserId
     timestamp: KeyTime | None = None
 
 
 class FetchEvent(StageEvent):
-    """`{user_id, steam_id64}`, the second in any form of Steam id."""
+    """The event of a fetch; `steam_id64` may be any form of Steam id."""
 
     stage = "fetch"
     steam_id64: str
 
 
 class EnrichEvent(StageEvent):
-    """`{user_id, s3_location}`, the location of a raw CSV."""
+    """The event of an enrichment; `s3_location` is the location of a raw CSV."""
 
     stage = "enrich"
     s3_location: str
 
 
 class LoadEvent(StageEvent):
-    """`{user_id, s3_enriched_location}`, the location of an enriched CSV."""
+    """The event of a load; `s3_enriched_location` is the location of an enriched CSV."""
 
     stage = "load"
     s3_enriched_location: str
 
 
 class EnrichStats(BaseModel):
-    """Rows of the enriched CSV by match status; `igdb_incomplete` of the unmatched have a bad row on IGDB."""
+    """Numbers of rows of the enriched CSV, by match status.
+
+    `igdb_incomplete` counts those of the unmatched whose row at IGDB cannot be used.
+    """
 
     processed: int
     matched: int
@@ -107,53 +110,56 @@ class EnrichStats(BaseModel):
 
 
 class StageResponse(BaseModel):
-    """What every stage says; `seconds` and `requests` (to any API) are for people, not in a handler's response."""
+    """The keys that the responses of all functions have, and figures for people and metrics.
+
+    `seconds` and `requests` (to all APIs) are shown on the command line, and are no part of a function's response.
+    """
 
     success: bool
     error: str | None = None
     error_code: ErrorCode | None = None
-    rejected: int | None = Field(default=None, description="Rows set aside in the stage's rejected CSV")
+    rejected: int | None = Field(default=None, description="Rows in the stage's rejected CSV")
     seconds: float = 0.0
     requests: int = 0
-    retries: int = Field(default=0, exclude=True, description="Requests that repeated another, for the metrics")
+    retries: int = Field(default=0, exclude=True, description="Requests that repeated a failed one, for the metrics")
 
     @classmethod
     def failed(cls, code: ErrorCode, message: str) -> Self:
-        """The response of a stage that ended with an error."""
+        """Return the response of a stage that ended with this error."""
         return cls(success=False, error=message, error_code=code)
 
-    def answer(self) -> dict[str, Any]:
-        """The response of the Lambda contract: JSON types, every key present."""
+    def to_lambda_response(self) -> dict[str, Any]:
+        """Return the response as a Lambda function gives it: JSON types, every key present."""
         return self.model_dump(mode="json", exclude={"seconds", "requests"})
 
 
 class FetchResponse(StageResponse):
-    """`game_count` is the number of rows of the raw CSV."""
+    """The response of a fetch; `game_count` is the number of rows of the raw CSV."""
 
     s3_location: str | None = None
     game_count: int | None = None
 
 
 class EnrichResponse(StageResponse):
-    """`stats.processed` is the number of rows of the enriched CSV."""
+    """The response of an enrichment; `stats.processed` is the number of rows of the enriched CSV."""
 
     s3_enriched_location: str | None = None
     stats: EnrichStats | None = None
-    kinds: dict[str, int] = Field(default={}, exclude=True, description="Apps by kind, for people")
+    kinds: dict[str, int] = Field(default={}, exclude=True, description="Number of apps by kind, for people")
 
 
 class DryRun(BaseModel):
-    """Rows of WrittenTables, and of Changes where asked for."""
+    """What a load would write: rows of WrittenTables, and of Changes if they were asked for."""
 
     tables: list[dict[str, str | int]]
     changes: list[dict[str, str | None]]
 
 
 class LoadResponse(StageResponse):
-    """`stats` counts rows written; it may hold more counts than the contract's five."""
+    """The response of a load; `stats` counts the rows written, and may hold more than the contract's five counts."""
 
     stats: dict[str, int] | None = None
-    dry_run: DryRun | None = Field(default=None, exclude=True, description="What would be written, where nothing was")
+    dry_run: DryRun | None = Field(default=None, exclude=True, description="What a dry run would write")
 
 
 RUN_ID = r"^[A-Za-z0-9_-]{1,80}$"

@@ -10,7 +10,7 @@ import boto3
 import structlog
 
 from handlers import igdb_enrichment, steam_import
-from handlers.respond import answer
+from handlers.respond import respond
 from pipeline import list_runs, read_enriched, read_raw
 from pipeline.clients import open_database, open_steam, secret_provider, secrets_read
 from pipeline.sandbox.faults import Fault
@@ -88,7 +88,7 @@ def notebook(_event: object, _context: object) -> dict[str, str]:
 def stumble(event: object, context: object) -> dict[str, str]:
     """What Lambda prints of a bug."""
     try:
-        answer(event, FetchEvent, FetchResponse, _stumble, context)
+        respond(event, FetchEvent, FetchResponse, _stumble, context)
     except ZeroDivisionError:
         return {"printed": traceback.format_exc()}
     raise AssertionError("there is a bug")

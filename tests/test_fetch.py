@@ -84,7 +84,7 @@ def answering(sandbox: Sandbox, *games: Any) -> None:
 
 def test_a_library_becomes_a_raw_csv_and_its_manifest(sandbox: Sandbox, at: Opened) -> None:
     response = fetch(sandbox, at)
-    assert response.answer() == {
+    assert response.to_lambda_response() == {
         "success": True,
         "s3_location": at.store.locate(RAW.key),
         "game_count": 129,

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.events import EnrichResponse, EnrichStats, FetchEvent, FetchResponse, LoadResponse, key_time
+from schemas.events import EnrichResponse, EnrichStats, FetchEvent, FetchResponse, LoadResponse, to_key_time
 
 EVENT = {"user_id": "user-1", "steam_id64": "76561197960287930"}
 
@@ -19,7 +19,7 @@ EVENT = {"user_id": "user-1", "steam_id64": "76561197960287930"}
 )
 def test_a_timestamp_becomes_the_one_of_keys(text: str, time: str) -> None:
     assert FetchEvent.model_validate(EVENT | {"timestamp": text}).timestamp == time
-    assert key_time(time) == time
+    assert to_key_time(time) == time
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_unknown_keys_of_an_event_are_ignored() -> None:
 
 def test_a_fetch_answers_with_every_key_of_the_contract() -> None:
     answer = FetchResponse(success=True, s3_location="s3://b/k", game_count=2, rejected=0, seconds=1.5, requests=3)
-    assert answer.answer() == {
+    assert answer.to_lambda_response() == {
         "success": True,
         "s3_location": "s3://b/k",
         "game_count": 2,
@@ -73,7 +73,7 @@ def test_a_fetch_answers_with_every_key_of_the_contract() -> None:
 
 def test_an_enrich_answers_with_every_key_of_the_contract() -> None:
     stats = EnrichStats(processed=4, matched=1, unmatched=1, filtered=1, pending=1)
-    answer = EnrichResponse(success=True, s3_enriched_location="s3://b/k", stats=stats, rejected=0).answer()
+    answer = EnrichResponse(success=True, s3_enriched_location="s3://b/k", stats=stats, rejected=0).to_lambda_response()
     assert answer.keys() == {"success", "s3_enriched_location", "stats", "error", "error_code", "rejected"}
     contract = {"processed": 4, "matched": 1, "unmatched": 1, "filtered": 1, "pending": 1}
     assert answer["stats"].items() >= contract.items()
@@ -90,6 +90,6 @@ def test_an_enrich_answers_with_every_key_of_the_contract() -> None:
 def test_a_failure_has_the_same_keys_with_nulls(
     response: type[FetchResponse | EnrichResponse | LoadResponse], own_keys: set[str]
 ) -> None:
-    answer = response.failed("private_library", "The games are private.").answer()
+    answer = response.failed("private_library", "The games are private.").to_lambda_response()
     said = {"success": False, "error": "The games are private.", "error_code": "private_library", "rejected": None}
     assert answer == said | dict.fromkeys(own_keys)
