@@ -1,6 +1,6 @@
-"""Fetch, enrich, load: each gathers, decides and writes. The only module that knows both sides.
+"""The three stages of an import: fetch, enrich and load. Each gathers, decides and writes.
 
-An event from outside, as its model.
+A stage takes open clients, or opens them itself as `…_with_settings`. Run again, it overwrites its own output.
 """
 
 from collections import Counter
@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import polars as pl
 import structlog
+from pandera.typing.polars import DataFrame
 from pydantic import ValidationError
 
 from pipeline.apis.retry import Retries
@@ -19,10 +20,8 @@ from pipeline.clients import (
     NEEDED_BY_ENRICH,
     NEEDED_BY_FETCH,
     NEEDED_BY_LOAD,
-    open_catalogue,
     open_catalogue_lookup,
     open_database,
-    open_igdb,
     open_steam,
     open_store,
 )
@@ -54,31 +53,115 @@ from schemas.staging import DEFAULT_OPTIONS, LoadOptions
 
 if TYPE_CHECKING:
     from pipeline.apis.steam import Steam
-    from pipeline.catalogue.sync import Synced
     from pipeline.database.database import Database
 
 PRIVACY_PAGE = "https://steamcommunity.com/my/edit/settings"
+Event = TypeVar("Event", bound=HandlerEvent)
 log = structlog.get_logger()
 
 
-def check(store: Store, event: StageEvent) -> None:
-    """Refuse what a look at the event and the store is enough for, before more is opened, or imported, for it.
+def parse_event(event: object, event_type: type[Event]) -> Event:
+    """Return the event as its model.
 
     Raises:
-        Refused: `bad_steam_id`.
-        Failed: `location_refused`.
+        Refused: `bad_event`, naming every invalid field.
     """
-    match event:
-        case FetchEvent():
-            parse_steam_id(event.steam_id64)
-        case EnrichEvent():
-            _raw(store, event)
-        case LoadEvent():
-            _enriched(store, event)
+    try:
+        return event_type.model_validate(event)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        listed = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'event'}: {fault['msg']}" for fault in faults)
+        raise Refused("bad_event", f"The event cannot be used. Fix {listed}.") from None
+
+
+async def fetch(store: Store, steam: "Steam", event: FetchEvent) -> FetchResponse:
+    """Write the games that a Steam account owns into a raw CSV.
+
+    Raises:
+        Failed: `private_library`, `account_not_found`, `steam_blocked`; nothing is written then.
+    """
+    run = _StageRun(event)
+    steam_id64 = await find_account(steam, event.steam_id64)
+    owned = await steam.fetch_owned_games(steam_id64)
+    if owned is None:
+        raise await _hidden_library_error(steam, steam_id64)
+
+    library, rejected = parse_owned_games(owned, event.user_id, steam_id64)
+
+    raw = raw_checkpoint(event.user_id, event.timestamp)
+    counts = {"games": library.height, "rejected": rejected.height}
+    manifest = write_checkpoint(store, raw, library, rejected, run.provenance(steam.requests, counts))
+    run.log(manifest.seconds, steam.requests, counts, steam.retries)
+    return FetchResponse(
+        success=True,
+        s3_location=store.locate(raw.key),
+        game_count=library.height,
+        rejected=rejected.height,
+        seconds=manifest.seconds,
+        requests=steam.requests,
+        retries=steam.retries.count,
+    )
+
+
+async def enrich(
+    store: Store,
+    lookup: CatalogueLookup,
+    event: EnrichEvent,
+    progress: Progress = no_progress,
+    *,
+    trust: bool = False,
+) -> EnrichResponse:
+    """Write what each app of a raw CSV is, and which IGDB game it is, into an enriched CSV.
+
+    Raises:
+        Retryable: `igdb_unavailable`, if no look-up succeeded. If some did, the apps of the others are PENDING.
+    """
+    run = _StageRun(event)
+    raw = _raw_checkpoint(store, event)
+    source = read_checkpoint(store, raw, RawLibrary, trust=trust)
+    overrides = read_overrides(store)
+    apps, known = await lookup.of(source.rows, overrides, progress)
+
+    enriched, rejected = set_aside(join_catalogue(apps, known, overrides), EnrichedLibrary)
+
+    stats = _count_statuses(enriched)
+    counts = stats.model_dump() | {"rejected": rejected.height}
+    provenance = run.provenance(lookup.requests, counts, source.source)
+    manifest = write_checkpoint(store, raw.enriched, enriched, rejected, provenance)
+    run.log(manifest.seconds, lookup.requests, counts, lookup.retries)
+    return EnrichResponse(
+        success=True,
+        s3_enriched_location=store.locate(raw.enriched.key),
+        stats=stats,
+        kinds=dict(Counter(enriched["kind"].cast(pl.String))),
+        rejected=rejected.height,
+        seconds=manifest.seconds,
+        requests=lookup.requests,
+        retries=lookup.retries.count,
+    )
+
+
+def load(store: Store, database: "Database", event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
+    """Write the rows of an enriched CSV into SavePoint's tables: all of them or none; in a dry run, none.
+
+    Raises:
+        Failed: `schema_mismatch`, `user_not_found`.
+        Refused: `configuration`, if the database does not know one of the statuses.
+    """
+    run = _StageRun(event)
+    library = read_checkpoint(store, _enriched_checkpoint(store, event), EnrichedLibrary, trust=options.trust).rows
+
+    staged = stage_library(library)
+
+    loaded = database.load(staged, [event.user_id], options)
+    written = {name: rows for name, rows in loaded.counts.items() if rows}
+    run.log(run.seconds, 0, written | {"statements": loaded.statements}, is_dry=options.dry_run)
+    dry_run = DryRun(tables=loaded.tables.to_dicts(), changes=loaded.changes.to_dicts()) if options.dry_run else None
+    return LoadResponse(success=True, stats=loaded.counts, rejected=0, seconds=run.seconds, dry_run=dry_run)
 
 
 async def find_account(steam: "Steam", steam_id: str) -> str:
-    """The SteamID64 that any form of Steam id stands for; asks Steam only about a vanity name.
+    """Return the SteamID64 for any form of Steam id; Steam is asked only for the owner of a custom URL.
 
     Raises:
         Refused: `bad_steam_id`.
@@ -96,168 +179,11 @@ async def find_account(steam: "Steam", steam_id: str) -> str:
     return steam_id64
 
 
-async def fetch(store: Store, steam: "Steam", event: FetchEvent) -> FetchResponse:
-    """Steam's list of what an account owns, as a raw CSV.
-
-    Raises:
-        Failed: `private_library`, `account_not_found`, `steam_blocked`. Nothing is written then.
-    """
-    run = _Run(event)
-    steam_id64 = await find_account(steam, event.steam_id64)
-    owned = await steam.fetch_owned_games(steam_id64)
-    if owned is None:
-        raise await _nothing_shown(steam, steam_id64)
-    rows, rejected = parse_owned_games(owned, event.user_id, steam_id64)
-    counts = {"games": rows.height, "rejected": rejected.height}
-    raw = raw_checkpoint(event.user_id, event.timestamp)
-    manifest = write_checkpoint(store, raw, rows, rejected, run.making(steam.requests, counts))
-    run.log("fetch", manifest.seconds, steam.requests, counts, steam.retries)
-    return FetchResponse(
-        success=True,
-        s3_location=store.locate(raw.key),
-        game_count=rows.height,
-        rejected=rejected.height,
-        seconds=manifest.seconds,
-        requests=steam.requests,
-        retries=steam.retries.count,
-    )
-
-
-async def enrich(
-    store: Store,
-    knowledge: CatalogueLookup,
-    event: EnrichEvent,
-    progress: Progress = no_progress,
-    *,
-    trust: bool = False,
-) -> EnrichResponse:
-    """What each app of a raw CSV is, and which IGDB game it is, as an enriched CSV.
-
-    Raises:
-        Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups; those that fail beside others are PENDING.
-    """
-    run = _Run(event)
-    raw = _raw(store, event)
-    source = read_checkpoint(store, raw, RawLibrary, trust=trust)
-    overrides = read_overrides(store)
-    apps, known = await knowledge.of(source.rows, overrides, progress)
-    rows, rejected = set_aside(join_catalogue(apps, known, overrides), EnrichedLibrary)
-    stats = _stats(rows)
-    counts = stats.model_dump() | {"rejected": rejected.height}
-    making = run.making(knowledge.requests, counts, source.source)
-    manifest = write_checkpoint(store, raw.enriched, rows, rejected, making)
-    run.log("enrich", manifest.seconds, knowledge.requests, counts, knowledge.retries)
-    return EnrichResponse(
-        success=True,
-        s3_enriched_location=store.locate(raw.enriched.key),
-        stats=stats,
-        kinds=dict(Counter(rows["kind"].cast(pl.String))),
-        rejected=rejected.height,
-        seconds=manifest.seconds,
-        requests=knowledge.requests,
-        retries=knowledge.retries.count,
-    )
-
-
-def load(store: Store, database: "Database", event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
-    """The rows of an enriched CSV in SavePoint's tables: all of them, or nothing; in a dry run, nothing.
-
-    Raises:
-        Failed: `schema_mismatch`, `user_not_found`.
-        Refused: `configuration`, where a status is none that the database knows.
-    """
-    run = _Run(event)
-    rows = read_checkpoint(store, _enriched(store, event), EnrichedLibrary, trust=options.trust).rows
-    loaded = database.load(stage_library(rows), [event.user_id], options)
-    written = {what: rows for what, rows in loaded.counts.items() if rows}
-    run.log("dry run" if options.dry_run else "load", run.seconds, 0, written | {"statements": loaded.statements})
-    would = DryRun(tables=loaded.tables.to_dicts(), changes=loaded.changes.to_dicts()) if options.dry_run else None
-    return LoadResponse(success=True, stats=loaded.counts, rejected=0, seconds=run.seconds, dry_run=would)
-
-
-def _raw(store: Store, event: EnrichEvent) -> Checkpoint:
-    return parse_checkpoint_key(store.key_of(event.s3_location), "raw", event.user_id)
-
-
-def _enriched(store: Store, event: LoadEvent) -> Checkpoint:
-    return parse_checkpoint_key(store.key_of(event.s3_enriched_location), "enriched", event.user_id)
-
-
-async def _nothing_shown(steam: "Steam", steam_id64: str) -> Failed:
-    """Steam's empty answer means a private library as well as no account; its profile tells which."""
-    if await steam.has_account(steam_id64):
-        return Failed(
-            "private_library",
-            f"The games of {steam_id64} are private, and nothing was changed. Its owner can open {PRIVACY_PAGE}, set "
-            '"My profile" and "Game details" to Public, and try again.',
-        )
-    return Failed("account_not_found", f"Steam knows no account {steam_id64}. Check the id, digit by digit.")
-
-
-def _stats(rows: pl.DataFrame) -> EnrichStats:
-    statuses = Counter(rows["match_status"].cast(pl.String))
-    return EnrichStats(
-        processed=rows.height,
-        matched=statuses["MATCHED"],
-        unmatched=statuses["UNMATCHED"],
-        filtered=statuses["IGNORED"],
-        pending=statuses["PENDING"],
-        igdb_incomplete=rows.filter(pl.col("match_reason") == "igdb_incomplete").height,
-    )
-
-
-class _Run:
-    """One stage of one import, from when it began."""
-
-    def __init__(self, event: StageEvent) -> None:
-        self._user_id = event.user_id
-        self._run_id = event.run_id or uuid4().hex
-        self._started_at = datetime.now(UTC)
-
-    @property
-    def seconds(self) -> float:
-        return round((datetime.now(UTC) - self._started_at).total_seconds(), 3)
-
-    def making(self, requests: int, counts: dict[str, int], source: Source | None = None) -> Provenance:
-        return Provenance(self._run_id, self._started_at, requests, counts, source)
-
-    def log(
-        self, stage: str, seconds: float, requests: int, counts: dict[str, int], retries: Retries | None = None
-    ) -> None:
-        again = {"retries": retries.count, "rate_limited": retries.rate_limited} if retries else {}
-        who = {"user_id": self._user_id, "run_id": self._run_id}
-        log.info(stage, **who, seconds=seconds, requests=requests, **again, **counts)
-
-
-Event = TypeVar("Event", bound=HandlerEvent)
-
-
-def parse_event(event: object, event_type: type[Event]) -> Event:
-    """The event as its model.
-
-    Raises:
-        Refused: `bad_event`, naming every field at fault.
-    """
-    try:
-        return event_type.model_validate(event)
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
-        listed = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'event'}: {fault['msg']}" for fault in faults)
-        raise Refused("bad_event", f"The event cannot be used; mend {listed}.") from None
-
-
-async def find_account_with_settings(settings: Settings, steam_id: str) -> str:
-    """The SteamID64 of any form of Steam id; see `find_account`."""
-    settings.require("steam_api_key")
-    async with open_steam(settings) as steam:
-        return await find_account(steam, steam_id)
-
-
 async def fetch_with_settings(settings: Settings, event: FetchEvent) -> FetchResponse:
-    """Stage 1 with these settings; see `fetch`."""
-    place = _store_for(settings, event, NEEDED_BY_FETCH)
+    """Run `fetch` with the clients of these settings."""
+    store = _open_store(settings, event, NEEDED_BY_FETCH)
     async with open_steam(settings) as steam:
-        return await fetch(place, steam, event)
+        return await fetch(store, steam, event)
 
 
 async def enrich_with_settings(
@@ -268,31 +194,106 @@ async def enrich_with_settings(
     trust: bool = False,
     deadline: float | None = None,
 ) -> EnrichResponse:
-    """Stage 2 with these settings; see `enrich`. What is not answered by the deadline is PENDING."""
-    place = _store_for(settings, event, NEEDED_BY_ENRICH)
-    async with open_catalogue_lookup(settings, deadline) as knowledge:
-        return await enrich(place, knowledge, event, progress, trust=trust)
-
-
-async def sync_catalogue(settings: Settings, progress: Progress = no_progress) -> "Synced":
-    """Bring in all that IGDB has for Steam; see `sync.sync`."""
-    from pipeline.catalogue.sync import sync  # noqa: PLC0415 - a stage imports only what it needs
-
-    settings.require(*NEEDED_BY_ENRICH)
-    async with open_igdb(settings) as igdb:
-        return await sync(open_store(settings), open_catalogue(settings), igdb, progress, settings.sync_max_rows)
+    """Run `enrich` with the clients of these settings; apps without an answer before the deadline are PENDING."""
+    store = _open_store(settings, event, NEEDED_BY_ENRICH)
+    async with open_catalogue_lookup(settings, deadline, store) as lookup:
+        return await enrich(store, lookup, event, progress, trust=trust)
 
 
 def load_with_settings(settings: Settings, event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
-    """Load as `load` does, into the settings' database, with their statuses for new library items."""
-    store = _store_for(settings, event, NEEDED_BY_LOAD)
+    """Run `load` with the database of these settings, and their statuses for new library items."""
+    store = _open_store(settings, event, NEEDED_BY_LOAD)
     options = replace(options, status_unplayed=settings.status_unplayed, status_played=settings.status_played)
     return load(store, open_database(settings), event, options)
 
 
-def _store_for(settings: Settings, event: StageEvent, needed: tuple[str, ...]) -> Store:
-    """The store alone: an event that can be refused is, before a client is made or a driver imported."""
+async def find_account_with_settings(settings: Settings, steam_id: str) -> str:
+    """Run `find_account` with the Steam client of these settings."""
+    settings.require("steam_api_key")
+    async with open_steam(settings) as steam:
+        return await find_account(steam, steam_id)
+
+
+class _StageRun:
+    """The bookkeeping of one stage of an import: who and which run it is for, and when it started."""
+
+    def __init__(self, event: StageEvent) -> None:
+        self._stage = event.stage
+        self._user_id = event.user_id
+        self._run_id = event.run_id or uuid4().hex
+        self._started_at = datetime.now(UTC)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the stage started."""
+        return round((datetime.now(UTC) - self._started_at).total_seconds(), 3)
+
+    def provenance(self, requests: int, counts: dict[str, int], source: Source | None = None) -> Provenance:
+        """Return what the manifest of this stage's CSV says about its making."""
+        return Provenance(self._run_id, self._started_at, requests, counts, source)
+
+    def log(
+        self,
+        seconds: float,
+        requests: int,
+        counts: dict[str, int],
+        retries: Retries | None = None,
+        *,
+        is_dry: bool = False,
+    ) -> None:
+        """Log the one line that a stage writes when it is done."""
+        repeated = {"retries": retries.count, "rate_limited": retries.rate_limited} if retries else {}
+        log.info(
+            "dry run" if is_dry else self._stage,
+            user_id=self._user_id,
+            run_id=self._run_id,
+            seconds=seconds,
+            requests=requests,
+            **repeated,
+            **counts,
+        )
+
+
+def _open_store(settings: Settings, event: StageEvent, needed: tuple[str, ...]) -> Store:
+    """Return the store, if settings and event are valid: they are refused before a client is opened or imported."""
     settings.require(*needed)
-    place = open_store(settings)
-    check(place, event)
-    return place
+    store = open_store(settings)
+    match event:
+        case FetchEvent():
+            parse_steam_id(event.steam_id64)
+        case EnrichEvent():
+            _raw_checkpoint(store, event)
+        case LoadEvent():
+            _enriched_checkpoint(store, event)
+    return store
+
+
+def _raw_checkpoint(store: Store, event: EnrichEvent) -> Checkpoint:
+    return parse_checkpoint_key(store.key_of(event.s3_location), "raw", event.user_id)
+
+
+def _enriched_checkpoint(store: Store, event: LoadEvent) -> Checkpoint:
+    return parse_checkpoint_key(store.key_of(event.s3_enriched_location), "enriched", event.user_id)
+
+
+async def _hidden_library_error(steam: "Steam", steam_id64: str) -> Failed:
+    """Return why Steam shows no library: it gives the same empty answer for private games and for no account."""
+    if await steam.has_account(steam_id64):
+        return Failed(
+            "private_library",
+            f"The games of {steam_id64} are private, and nothing was changed. Its owner can open {PRIVACY_PAGE}, set "
+            '"My profile" and "Game details" to Public, and try again.',
+        )
+    return Failed("account_not_found", f"Steam knows no account {steam_id64}. Check the id, digit by digit.")
+
+
+def _count_statuses(library: DataFrame[EnrichedLibrary]) -> EnrichStats:
+    statuses = Counter(library["match_status"].cast(pl.String))
+    return EnrichStats(
+        processed=library.height,
+        matched=statuses["MATCHED"],
+        unmatched=statuses["UNMATCHED"],
+        filtered=statuses["IGNORED"],
+        pending=statuses["PENDING"],
+        igdb_incomplete=library.filter(pl.col("match_reason") == "igdb_incomplete").height,
+    )

@@ -9,7 +9,10 @@ import click
 import polars as pl
 from rich.console import Console
 
-from pipeline import clients, stages
+from pipeline import clients
+from pipeline.catalogue.look_up import Progress
+from pipeline.catalogue.sync import Synced
+from pipeline.catalogue.sync import sync as sync_catalogue
 from pipeline.cli.echo import echo, echo_always
 from pipeline.cli.help import Group
 from pipeline.cli.options import IGDB, STORE, json_option, with_settings
@@ -31,12 +34,21 @@ def catalogue() -> None:
 def sync(settings: Settings, *, as_json: bool) -> None:
     """Bring in all that IGDB has for Steam, or what changed since the last time; stopped, it goes on from there."""
     with progress_bars(Console(stderr=True)) as progress:
-        synced = asyncio.run(stages.sync_catalogue(settings, progress))
+        synced = asyncio.run(_sync(settings, progress))
     if as_json:
         click.echo(json.dumps(asdict(synced)))
     else:
         what = "All Steam apps on IGDB" if synced.is_full else "Apps that changed on IGDB"
         echo(f"{what}: {synced.apps:,}. In the catalogue: {synced.known:,}. Requests: {synced.requests:,}.")
+
+
+async def _sync(settings: Settings, progress: Progress) -> Synced:
+    settings.require(*clients.NEEDED_BY_ENRICH)
+    store = clients.open_store(settings)
+    async with clients.open_igdb(settings) as igdb:
+        return await sync_catalogue(
+            store, clients.open_catalogue(settings, store), igdb, progress, settings.sync_max_rows
+        )
 
 
 @catalogue.command(epilog="steam-import catalogue compact --store-url s3://bucket")
