@@ -1,9 +1,9 @@
-"""Everything that can go wrong, in one tree; the codes are in `schemas.events.ErrorCode`.
+"""All errors that callers are meant to catch, in one tree; their codes are `schemas.events.ErrorCode`.
 
 PipelineError
-├── Refused    the event, the Steam id, the settings or the credentials are wrong: mend them   (exit status 2)
-├── Failed     the answer is final: a private library, a checkpoint that is not one, …          (exit status 1)
-└── Retryable  the same call may go through later; raised by handlers, for Step Functions       (exit status 75)
+├── Refused    the event, the Steam id, the settings or the credentials are wrong and have to be fixed (exit status 2)
+├── Failed     the answer is final: a private library, an invalid checkpoint, …                        (exit status 1)
+└── Retryable  the same call may succeed later; handlers raise it, and Step Functions retry it         (exit status 75)
 """
 
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # else an error would import pydantic, and `steam-import --he
 
 
 class PipelineError(Exception):
-    """What our callers catch: a code for programs, and a sentence that says what, where and what to do next."""
+    """An error with a code for programs, and a message for people: what is wrong, where, and what to do next."""
 
     retryable = False
     is_cancelled = False
@@ -24,20 +24,20 @@ class PipelineError(Exception):
         self.message = message
 
     def __reduce__(self) -> tuple[type["PipelineError"], tuple["ErrorCode", str]]:
-        """So that one comes whole out of another process."""
+        """Return what pickle needs to make the same error in another process."""
         return type(self), (self.code, self.message)
 
 
 class Refused(PipelineError):
-    """The caller has to mend the event, the Steam id, the settings or the credentials."""
+    """An error that the caller can fix in the event, the Steam id, the settings or the credentials."""
 
 
 class Failed(PipelineError):
-    """The outside world gave a final answer, and it is not what the stage needs."""
+    """An error that neither a retry nor other settings fix: an answer or a file that a stage cannot use."""
 
 
 class Retryable(PipelineError):
-    """The stage's own retries are used up; the same event may go through later."""
+    """An error that may pass by itself: the stage has used up its own retries, and may be run again later."""
 
     retryable = True
 
@@ -52,10 +52,16 @@ class Retryable(PipelineError):
         is_cancelled: bool = False,
         status: int | None = None,
     ) -> None:
-        """What the other side hints at.
+        """Keep what the other side's answer says about retrying.
 
-        Seconds to wait, that a smaller or a later request may go through, or that a person stopped this one.
-        `status` is that of its answer, where there was one.
+        Args:
+            code: The error's code.
+            message: What is wrong, where, and what to do next.
+            retry_after: Seconds that the other side asks to wait.
+            is_too_much: Whether a smaller request may succeed.
+            is_too_often: Whether a slower rate of requests may succeed.
+            is_cancelled: Whether a person stopped the call, which should not be repeated then.
+            status: The HTTP status of the answer, if there was one.
         """
         super().__init__(code, message)
         self.retry_after = retry_after

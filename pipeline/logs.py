@@ -1,4 +1,4 @@
-"""How what happens is told: one line an event."""
+"""The log of this program: one structlog line per event, on standard error."""
 
 import logging
 import sys
@@ -7,18 +7,11 @@ import structlog
 
 from pipeline.settings import Settings
 
-_LIBRARIES = ("botocore", "httpcore", "httpx", "urllib3")
-
-
-def quiet_library_logs() -> None:
-    """Have the libraries log warnings only: below, they quote headers and answers, with keys and tokens in them."""
-    for name in _LIBRARIES:
-        log = logging.getLogger(name)
-        log.setLevel(max(log.getEffectiveLevel(), logging.WARNING))
+LIBRARIES = ("botocore", "httpcore", "httpx", "urllib3")
 
 
 def configure_logging(settings: Settings, default_format: str = "json") -> None:
-    """One line an event on stderr: JSON for machines, columns for people."""
+    """Log one line per event on standard error: JSON for machines, or columns for people (`console`)."""
     log_format = settings.log_format or default_format
     renderer = (
         structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
@@ -35,3 +28,10 @@ def configure_logging(settings: Settings, default_format: str = "json") -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def quiet_library_logs() -> None:
+    """Let the HTTP and AWS libraries log warnings only: their debug lines quote headers, which hold keys and tokens."""
+    for name in LIBRARIES:
+        log = logging.getLogger(name)
+        log.setLevel(max(log.getEffectiveLevel(), logging.WARNING))

@@ -1,7 +1,7 @@
-"""Every way people write a Steam account; pure.
+"""The forms in which people write a Steam account.
 
-SteamID64 = universe (8 bits), type (4), instance (20), account id (32); only personal accounts are accepted:
-universe 1, type 1, instance 1 (Valve's developer wiki, "SteamID").
+A SteamID64 is made of universe (8 bits), type (4), instance (20) and account id (32). Personal accounts, the only ones
+accepted here, have universe 1, type 1 and instance 1 (Valve's developer wiki, "SteamID").
 """
 
 import re
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from pipeline.errors import Refused
 
-_BASE = 0x0110000100000000
+_PERSONAL = 0x0110000100000000
+"""Universe, type and instance of a personal account; its SteamID64 is this plus its account id."""
 
 _FORMS = (
     re.compile(r"(?P<steam_id64>\d{17})", re.ASCII),
@@ -24,53 +25,53 @@ _PROFILE = re.compile(
 )
 
 _VANITY = re.compile(r"[A-Za-z0-9_-]{2,32}", re.ASCII)
-_INVITE = str.maketrans("bcdfghjkmnpqrtvw", "0123456789abcdef")
+_INVITE_DIGITS = str.maketrans("bcdfghjkmnpqrtvw", "0123456789abcdef")
 HINT = "Give a SteamID64 (17 digits from 76561197960265729), a profile link, or the custom URL's name."
 
 
 @dataclass(frozen=True)
 class Vanity:
-    """The name in a custom profile URL; Steam has to be asked whose it is."""
+    """The name in a custom profile URL, whose owner only Steam knows."""
 
     name: str
 
 
 def parse_steam_id(text: str) -> str | Vanity:
-    """A SteamID64 as text, or the vanity name to resolve.
+    """Return the SteamID64 that a text stands for, or the name of a custom URL that Steam has to resolve.
 
     Raises:
-        Refused: `bad_steam_id`, saying which forms are understood.
+        Refused: `bad_steam_id`, with the forms that are accepted.
     """
     text = text.strip()
     profile = _PROFILE.fullmatch(text)
     if profile and profile["form"].lower() == "id":
-        return _vanity(profile["who"])
+        return _parse_vanity(profile["who"])
     who = profile["who"] if profile else text
     for form in _FORMS:
         if found := form.fullmatch(who):
-            return _personal(_account_id(found.groupdict()), text)
+            return _to_steam_id64(_account_id(found.groupdict()), text)
     if profile or re.fullmatch(r"\d{11,}", who):
         raise Refused("bad_steam_id", f"{text!r:.80} is not a personal Steam account. {HINT}")
-    return _vanity(who)
+    return _parse_vanity(who)
 
 
-def _vanity(name: str) -> Vanity:
+def _parse_vanity(name: str) -> Vanity:
     if not _VANITY.fullmatch(name):
-        raise Refused("bad_steam_id", f"{name!r:.80} is no form of Steam id. {HINT}")
+        raise Refused("bad_steam_id", f"{name!r:.80} is not a Steam id in any form. {HINT}")
     return Vanity(name)
 
 
 def _account_id(parts: dict[str, str]) -> int:
     if "steam_id64" in parts:
-        return int(parts["steam_id64"]) - _BASE
+        return int(parts["steam_id64"]) - _PERSONAL
     if "z" in parts:
         return 2 * int(parts["z"]) + int(parts["y"])
     if "invite" in parts:
-        return int(parts["invite"].lower().replace("-", "").translate(_INVITE) or "0", 16)
+        return int(parts["invite"].lower().replace("-", "").translate(_INVITE_DIGITS) or "0", 16)
     return int(parts["account_id"])
 
 
-def _personal(account_id: int, text: str) -> str:
+def _to_steam_id64(account_id: int, text: str) -> str:
     if not 1 <= account_id < 2**32:
         raise Refused("bad_steam_id", f"{text!r:.80} is not the id of a personal Steam account. {HINT}")
-    return str(_BASE + account_id)
+    return str(_PERSONAL + account_id)
