@@ -16,8 +16,8 @@ from pipeline.clients import open_database, open_steam, secret_provider, secrets
 from pipeline.sandbox.faults import Fault
 from pipeline.settings import Settings
 from schemas.events import FetchEvent, FetchResponse
-from tests.support.lambda_functions import ACCOUNT, REGION, USER
-from tests.support.stores import BUCKET
+from tests.support.lambda_functions import ACCOUNT, USER
+from tests.support.stores import BUCKET, REGION
 
 if TYPE_CHECKING:
     from tests.canaries import Run

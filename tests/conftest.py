@@ -7,7 +7,8 @@ from hypothesis import settings
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.load_profile("quick")
 
-pytest_plugins = ["tests.support.databases", "tests.support.lambda_functions"]
+pytest.register_assert_rewrite("tests.support")
+pytest_plugins = [f"tests.support.{name}" for name in ("databases", "lambda_functions", "programs", "stores")]
 
 ONE_GENERATION = {
     "test_dry_run.py",

@@ -18,7 +18,8 @@ from moto import mock_aws
 from moto.awslambda_simple.models import LambdaSimpleBackend, lambda_simple_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
 
-from tests.support.lambda_functions import REGION, Handler, invoke
+from tests.support.lambda_functions import Handler, invoke
+from tests.support.stores import REGION
 
 INFRA = Path(__file__).parents[1] / "infra"
 ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/state-machine"

@@ -20,17 +20,12 @@ from pipeline.sandbox.wire import Record
 from pipeline.sandbox.world import HIDDEN, World
 from pipeline.storage.keys import raw_checkpoint
 from pipeline.storage.store import DirectoryStore
-from tests.support.enrichments import ENRICHED, TIMESTAMP, Opened, Setup, enrich, fetch, own, stats
-from tests.support.stores import opened
+from tests.support.enrichments import Setup, enrich, fetch, stats
+from tests.support.stores import ENRICHED, TIMESTAMP, OpenedStore, opened, own
 
 PLAYTEST, DEMO, TOOL = 12, 1, 13
 ONCE = RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01)
 HEADER = "appid,action,igdb_id,note\n"
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Opened:
-    return Opened("directory", tmp_path, DirectoryStore(tmp_path))
 
 
 @pytest.fixture
@@ -71,7 +66,7 @@ def test_the_same_library_again_asks_nothing_and_gives_the_same_csv(tmp_path: Pa
     ("multiquery", "slots"), [pytest.param("each", "each", marks=pytest.mark.slow), ("each", "one"), ("one", "one")]
 )
 def test_two_thousand_new_games_take_at_most_three_requests_to_igdb_with_multiquery(
-    here: Opened, multiquery: Multiquery, slots: Literal["each", "one"]
+    here: OpenedStore, multiquery: Multiquery, slots: Literal["each", "one"]
 ) -> None:
     with Sandbox(World.synthetic(2000), multiquery_slots=slots) as sandbox:
         location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)
@@ -83,7 +78,7 @@ def test_two_thousand_new_games_take_at_most_three_requests_to_igdb_with_multiqu
     assert stats(response).matched == 2000
 
 
-def test_a_multiquery_that_counts_as_more_than_the_setting_says_is_refused_and_repeated(here: Opened) -> None:
+def test_a_multiquery_that_counts_as_more_than_the_setting_says_is_refused_and_repeated(here: OpenedStore) -> None:
     with Sandbox(World.synthetic(2000), multiquery_slots="each") as sandbox:
         location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)
         assert stats(enrich(sandbox, here.store, location, setup=Setup(multiquery="one"))).matched == 2000
@@ -101,7 +96,7 @@ def test_with_and_without_multiquery_the_rows_are_the_same(tmp_path: Path) -> No
     assert len(csvs) == 1
 
 
-def test_a_multiquery_that_fails_is_asked_for_in_single_queries(here: Opened) -> None:
+def test_a_multiquery_that_fails_is_asked_for_in_single_queries(here: OpenedStore) -> None:
     with Sandbox(World.synthetic(900), limits=False) as sandbox:
         sandbox.faults.add(Fault(service="igdb", path="multiquery", status=413))
         location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)
@@ -134,7 +129,7 @@ def test_no_app_is_asked_for_twice_however_many_users_own_it(tmp_path: Path, use
             assert apps * 0.9 <= len(asked) <= apps
 
 
-def test_where_the_store_is_down_names_decide_and_the_stage_succeeds(sandbox: Sandbox, here: Opened) -> None:
+def test_where_the_store_is_down_names_decide_and_the_stage_succeeds(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"}, {"appid": 20, "name": "One - Demo"}, {"appid": 30, "name": "Wordless"})
     sandbox.world.add_game(10, 1, "One")
     for appid, type_ in ((10, 0), (20, DEMO), (30, TOOL)):
@@ -149,7 +144,7 @@ def test_where_the_store_is_down_names_decide_and_the_stage_succeeds(sandbox: Sa
     assert here.rows()["match_status"].to_list() == ["MATCHED", "IGNORED", "IGNORED"]
 
 
-def test_the_store_says_what_an_app_is_but_for_tests_that_it_calls_games(sandbox: Sandbox, here: Opened) -> None:
+def test_the_store_says_what_an_app_is_but_for_tests_that_it_calls_games(sandbox: Sandbox, here: OpenedStore) -> None:
     names = {10: "One", 20: "One Playtest", 30: "One (Test Server)", 40: "Hidden - Demo", 50: "Tool"}
     here.own(*({"appid": appid, "name": name} for appid, name in names.items()))
     for appid, type_ in ((10, 0), (20, PLAYTEST), (30, 0), (50, TOOL)):
@@ -165,11 +160,13 @@ def test_the_store_says_what_an_app_is_but_for_tests_that_it_calls_games(sandbox
     ]
 
 
-def override(here: Opened, *lines: str) -> None:
+def override(here: OpenedStore, *lines: str) -> None:
     here.store.write(OVERRIDES, (HEADER + "".join(f"{line}\n" for line in lines)).encode())
 
 
-def test_overrides_are_honoured_in_every_run_and_taken_back_when_they_are_gone(sandbox: Sandbox, here: Opened) -> None:
+def test_overrides_are_honoured_in_every_run_and_taken_back_when_they_are_gone(
+    sandbox: Sandbox, here: OpenedStore
+) -> None:
     here.own(*({"appid": appid, "name": f"App {appid}"} for appid in (10, 20, 30)), {"appid": 40, "name": "X - Demo"})
     for number, appid in enumerate((10, 20, 40), start=1):
         sandbox.world.add_game(appid, number, f"Game {number}")
@@ -200,7 +197,7 @@ def test_overrides_are_honoured_in_every_run_and_taken_back_when_they_are_gone(s
     assert here.verdicts() == plain
 
 
-def test_a_match_with_a_game_that_igdb_lacks_is_told_and_asked_for_once(sandbox: Sandbox, here: Opened) -> None:
+def test_a_match_with_a_game_that_igdb_lacks_is_told_and_asked_for_once(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"})
     override(here, "10,match,999,")
     for _ in range(2):
@@ -213,7 +210,7 @@ def test_a_match_with_a_game_that_igdb_lacks_is_told_and_asked_for_once(sandbox:
     assert here.verdicts() == {10: ("MATCHED", "override", 1)}
 
 
-def test_an_override_that_changes_its_mind_is_followed(sandbox: Sandbox, here: Opened) -> None:
+def test_an_override_that_changes_its_mind_is_followed(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"})
     for igdb_id in (1, 2):
         sandbox.world.add_game(900 + igdb_id, igdb_id, f"Game {igdb_id}")
@@ -223,7 +220,7 @@ def test_an_override_that_changes_its_mind_is_followed(sandbox: Sandbox, here: O
         assert here.verdicts() == {10: ("MATCHED", "override", igdb_id)}
 
 
-def test_a_bad_line_of_the_overrides_is_told_and_the_rest_counts(sandbox: Sandbox, here: Opened) -> None:
+def test_a_bad_line_of_the_overrides_is_told_and_the_rest_counts(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"}, {"appid": 20, "name": "Two"})
     override(here, "10,hide,,", "20,ignore,,")
     with capture_logs() as logged:
@@ -233,7 +230,7 @@ def test_a_bad_line_of_the_overrides_is_told_and_the_rest_counts(sandbox: Sandbo
     assert warning["fault"].startswith("line 2: action")
 
 
-def test_several_apps_of_one_game_share_it_and_it_is_read_once(sandbox: Sandbox, here: Opened) -> None:
+def test_several_apps_of_one_game_share_it_and_it_is_read_once(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"}, {"appid": 20, "name": "One VR"}, {"appid": 30, "name": "One again"})
     sandbox.world.add_game(10, 1, "One")
     for appid in (20, 30):
@@ -243,7 +240,7 @@ def test_several_apps_of_one_game_share_it_and_it_is_read_once(sandbox: Sandbox,
     assert [record.body.count("id = (1)") for record in sandbox.asked("igdb")] == [0, 1]
 
 
-def test_hits_and_misses_have_lifetimes_of_their_own(sandbox: Sandbox, here: Opened) -> None:
+def test_hits_and_misses_have_lifetimes_of_their_own(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"}, {"appid": 20, "name": "Two"})
     sandbox.world.add_game(10, 1, "One")
     sandbox.world.add_store_item(10, "One")
@@ -261,7 +258,7 @@ def test_hits_and_misses_have_lifetimes_of_their_own(sandbox: Sandbox, here: Ope
     assert here.verdicts()[20] == ("MATCHED", "external_game", 2)
 
 
-def test_where_igdb_does_not_answer_for_a_stale_app_its_old_row_stands(sandbox: Sandbox, here: Opened) -> None:
+def test_where_igdb_does_not_answer_for_a_stale_app_its_old_row_stands(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"})
     sandbox.world.add_game(10, 1, "One")
     enrich(sandbox, here.store)
@@ -274,7 +271,7 @@ def test_where_igdb_does_not_answer_for_a_stale_app_its_old_row_stands(sandbox: 
     assert verdicts[450] == ("UNMATCHED", "not_found", None)
 
 
-def test_a_spoilt_catalogue_is_looked_up_again_and_never_fatal(sandbox: Sandbox, here: Opened) -> None:
+def test_a_spoilt_catalogue_is_looked_up_again_and_never_fatal(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"})
     sandbox.world.add_game(10, 1, "One")
     enrich(sandbox, here.store)
@@ -285,7 +282,7 @@ def test_a_spoilt_catalogue_is_looked_up_again_and_never_fatal(sandbox: Sandbox,
     assert len(sandbox.asked("igdb")) == 2
 
 
-def test_a_fresh_answer_wins_over_a_catalogue_that_says_otherwise(sandbox: Sandbox, here: Opened) -> None:
+def test_a_fresh_answer_wins_over_a_catalogue_that_says_otherwise(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"})
     enrich(sandbox, here.store)
     sandbox.world.add_game(10, 1, "One")
@@ -294,7 +291,7 @@ def test_a_fresh_answer_wins_over_a_catalogue_that_says_otherwise(sandbox: Sandb
     assert here.verdicts() == {10: ("MATCHED", "external_game", 1)}
 
 
-def test_where_nothing_can_be_remembered_the_stage_says_so(sandbox: Sandbox, here: Opened) -> None:
+def test_where_nothing_can_be_remembered_the_stage_says_so(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"})
     (here.folder / "catalogue").write_bytes(b"a file where the folder should be")
     with pytest.raises(Exception, match="catalogue") as raised:
@@ -339,7 +336,7 @@ PATIENT = RetryPolicy(timeout_seconds=5.0, attempts=5, base_seconds=0.05)
     ],
 )
 def test_in_a_storm_of_faults_every_game_is_matched_at_no_more_than_four_requests_a_second(
-    here: Opened, apps: int, seed: int, multiquery: Multiquery
+    here: OpenedStore, apps: int, seed: int, multiquery: Multiquery
 ) -> None:
     with Sandbox(World.synthetic(apps, bare_every=20)) as sandbox:
         location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)

@@ -15,25 +15,12 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.store import DirectoryStore
-from tests.support.enrichments import ENRICHED, OWNER, RAW, TIMESTAMP, Opened, Setup, enrich, fetch, stats
-from tests.support.stores import opened
+from tests.support.enrichments import Setup, enrich, fetch, stats
+from tests.support.stores import ENRICHED, OWNER, RAW, TIMESTAMP, OpenedStore, opened
 
 SOUNDTRACK = 11
 LITTLE = Setup(patience=RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01))
 """One attempt at what fails, four at what is limited."""
-
-
-@pytest.fixture(params=["directory", "bucket"])
-def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
-    with opened(request.param, tmp_path) as store:
-        yield Opened(request.param, tmp_path, store)
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Opened]:
-    """For what does not depend on the kind of store."""
-    with opened("directory", tmp_path) as store:
-        yield Opened("directory", tmp_path, store)
 
 
 @pytest.fixture
@@ -42,7 +29,7 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-def test_a_recorded_library_is_enriched_and_every_row_accounted_for(at: Opened) -> None:
+def test_a_recorded_library_is_enriched_and_every_row_accounted_for(at: OpenedStore) -> None:
     with Sandbox(World.recorded(), limits=False) as sandbox:
         response = enrich(sandbox, at.store, fetch(sandbox, at.store, World.RECORDED_ACCOUNT))
     counts = stats(response)
@@ -84,7 +71,7 @@ NAMES = [
 ]
 
 
-def test_names_and_summaries_survive_both_csvs_byte_for_byte(sandbox: Sandbox, at: Opened) -> None:
+def test_names_and_summaries_survive_both_csvs_byte_for_byte(sandbox: Sandbox, at: OpenedStore) -> None:
     summary = 'A "summary", with\r\nlines and 日本語. ' * 160
     for number, name in enumerate(NAMES, start=1):
         sandbox.world.add_owned(OWNER, number, name)
@@ -99,7 +86,7 @@ def test_names_and_summaries_survive_both_csvs_byte_for_byte(sandbox: Sandbox, a
     assert len(summary.encode()) > 5_000
 
 
-def test_every_kind_of_match_and_miss_has_its_reason(sandbox: Sandbox, here: Opened) -> None:
+def test_every_kind_of_match_and_miss_has_its_reason(sandbox: Sandbox, here: OpenedStore) -> None:
     world = sandbox.world
     here.own(
         *({"appid": appid, "name": f"App {appid}"} for appid in range(10, 110, 10)), {"appid": 5, "name": "X - Demo"}
@@ -153,7 +140,9 @@ def test_every_kind_of_match_and_miss_has_its_reason(sandbox: Sandbox, here: Ope
         pytest.param({"first_release_date": "1998"}, id="text for a date"),
     ],
 )
-def test_a_bad_game_row_is_told_and_the_rest_goes_on(sandbox: Sandbox, here: Opened, fields: dict[str, Any]) -> None:
+def test_a_bad_game_row_is_told_and_the_rest_goes_on(
+    sandbox: Sandbox, here: OpenedStore, fields: dict[str, Any]
+) -> None:
     here.own({"appid": 10}, {"appid": 20})
     sandbox.world.add_game(10, 1, "Bad").update(fields)
     sandbox.world.add_game(20, 2, "Good")
@@ -164,7 +153,7 @@ def test_a_bad_game_row_is_told_and_the_rest_goes_on(sandbox: Sandbox, here: Ope
     assert [event["rows"] for event in logged if event["log_level"] == "warning"] == [1]
 
 
-def test_a_bad_genre_is_dropped_alone(sandbox: Sandbox, here: Opened) -> None:
+def test_a_bad_genre_is_dropped_alone(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10})
     sandbox.world.genres = {1: {"id": 1, "name": "Shooter", "slug": "shooter"}, 2: {"id": 2, "slug": "nameless"}}
     sandbox.world.add_game(10, 1, "Good", genres=[1, 2])
@@ -181,7 +170,7 @@ def test_a_bad_genre_is_dropped_alone(sandbox: Sandbox, here: Opened) -> None:
     ],
 )
 def test_of_a_batch_that_fails_for_good_only_the_rows_are_pending(
-    sandbox: Sandbox, here: Opened, fault: Fault, requests: int
+    sandbox: Sandbox, here: OpenedStore, fault: Fault, requests: int
 ) -> None:
     here.own(*({"appid": appid} for appid in range(1, 501)))
     for appid in (1, 401):
@@ -199,7 +188,9 @@ def test_of_a_batch_that_fails_for_good_only_the_rows_are_pending(
     assert len(sandbox.asked("igdb")) == requests + 2
 
 
-def test_apps_whose_games_could_not_be_read_are_pending_and_the_misses_stay(sandbox: Sandbox, here: Opened) -> None:
+def test_apps_whose_games_could_not_be_read_are_pending_and_the_misses_stay(
+    sandbox: Sandbox, here: OpenedStore
+) -> None:
     here.own({"appid": 10}, {"appid": 20})
     sandbox.world.add_game(10, 1, "One")
     sandbox.faults.add(Fault(service="igdb", path="/games", status=500))
@@ -207,7 +198,7 @@ def test_apps_whose_games_could_not_be_read_are_pending_and_the_misses_stay(sand
     assert here.verdicts() == {10: ("PENDING", "igdb_unavailable", None), 20: ("UNMATCHED", "not_found", None)}
 
 
-def test_what_is_pending_is_asked_for_again_and_what_was_answered_is_not(sandbox: Sandbox, here: Opened) -> None:
+def test_what_is_pending_is_asked_for_again_and_what_was_answered_is_not(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10}, {"appid": 20})
     sandbox.world.add_game(10, 1, "One")
     fault = sandbox.faults.add(Fault(service="igdb", path="/games", status=500))
@@ -222,7 +213,7 @@ def test_what_is_pending_is_asked_for_again_and_what_was_answered_is_not(sandbox
 
 
 @pytest.fixture(params=[True, False], ids=["beside an earlier one", "for the first time"])
-def before(request: pytest.FixtureRequest, sandbox: Sandbox, at: Opened) -> dict[str, bytes | None]:
+def before(request: pytest.FixtureRequest, sandbox: Sandbox, at: OpenedStore) -> dict[str, bytes | None]:
     """The checkpoints before an enrichment that fails; app 20 was never looked up."""
     if request.param:
         at.own({"appid": 10})
@@ -243,7 +234,7 @@ def before(request: pytest.FixtureRequest, sandbox: Sandbox, at: Opened) -> dict
     ],
 )
 def test_if_igdb_answers_nothing_the_stage_raises_and_nothing_is_written(
-    sandbox: Sandbox, at: Opened, before: dict[str, bytes | None], fault: Fault
+    sandbox: Sandbox, at: OpenedStore, before: dict[str, bytes | None], fault: Fault
 ) -> None:
     sandbox.faults.add(fault)
     with pytest.raises(Retryable) as raised:
@@ -254,7 +245,7 @@ def test_if_igdb_answers_nothing_the_stage_raises_and_nothing_is_written(
 
 @pytest.mark.parametrize("setting", ["IGDB_CLIENT_ID", "IGDB_CLIENT_SECRET"])
 def test_with_wrong_credentials_nothing_is_written(
-    sandbox: Sandbox, at: Opened, before: dict[str, bytes | None], setting: str
+    sandbox: Sandbox, at: OpenedStore, before: dict[str, bytes | None], setting: str
 ) -> None:
     with pytest.raises(Refused, match=setting) as refused:
         enrich(sandbox, at.store, setup=Setup(changed={setting: "wrong"}))
@@ -262,7 +253,7 @@ def test_with_wrong_credentials_nothing_is_written(
     assert at.checkpoints() == before
 
 
-def test_what_the_store_said_is_kept_where_igdb_says_nothing(sandbox: Sandbox, here: Opened) -> None:
+def test_what_the_store_said_is_kept_where_igdb_says_nothing(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10})
     fault = sandbox.faults.add(Fault(service="igdb", status=503))
     with pytest.raises(Retryable):
@@ -272,7 +263,7 @@ def test_what_the_store_said_is_kept_where_igdb_says_nothing(sandbox: Sandbox, h
     assert len(sandbox.asked("store")) == 1
 
 
-def test_an_empty_library_goes_through_without_a_question(sandbox: Sandbox, here: Opened) -> None:
+def test_an_empty_library_goes_through_without_a_question(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own()
     response = enrich(sandbox, here.store)
     assert (stats(response).processed, response.requests) == (0, 0)
@@ -280,7 +271,7 @@ def test_an_empty_library_goes_through_without_a_question(sandbox: Sandbox, here
     assert sandbox.requests == []
 
 
-def test_igdb_is_never_asked_for_what_is_no_game(sandbox: Sandbox, here: Opened) -> None:
+def test_igdb_is_never_asked_for_what_is_no_game(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "X - Demo"}, {"appid": 20, "name": "X - Soundtrack"}, {"appid": 30, "name": "X"})
     sandbox.world.add_store_item(30, "X", type=SOUNDTRACK)
     response = enrich(sandbox, here.store)
@@ -288,7 +279,7 @@ def test_igdb_is_never_asked_for_what_is_no_game(sandbox: Sandbox, here: Opened)
     assert len(sandbox.asked("store")) == response.requests == 1
 
 
-def test_an_app_in_the_library_twice_is_asked_for_once_and_stays_twice(sandbox: Sandbox, here: Opened) -> None:
+def test_an_app_in_the_library_twice_is_asked_for_once_and_stays_twice(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"}, {"appid": 10, "name": "One again"})
     sandbox.world.add_game(10, 1, "One")
     enrich(sandbox, here.store)
@@ -296,7 +287,7 @@ def test_an_app_in_the_library_twice_is_asked_for_once_and_stays_twice(sandbox: 
     assert sandbox.asked("igdb")[0].body.count('"10"') == 1
 
 
-def test_a_retry_overwrites_its_own_output(sandbox: Sandbox, at: Opened) -> None:
+def test_a_retry_overwrites_its_own_output(sandbox: Sandbox, at: OpenedStore) -> None:
     at.own({"appid": 10})
     enrich(sandbox, at.store)
     at.store.write(ENRICHED.rejected_key, b"of an earlier attempt")
@@ -306,7 +297,7 @@ def test_a_retry_overwrites_its_own_output(sandbox: Sandbox, at: Opened) -> None
     assert at.verdicts() == {10: ("MATCHED", "external_game", 1)}
 
 
-def test_the_manifest_names_the_raw_csv_it_was_made_from(sandbox: Sandbox, here: Opened) -> None:
+def test_the_manifest_names_the_raw_csv_it_was_made_from(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10})
     enrich(sandbox, here.store)
     raw, manifest = here.store.read(RAW.key) or b"", json.loads(here.store.read(ENRICHED.manifest_key) or b"")
@@ -323,7 +314,7 @@ def test_the_manifest_names_the_raw_csv_it_was_made_from(sandbox: Sandbox, here:
     }
 
 
-def test_progress_is_told_from_nothing_to_all(sandbox: Sandbox, here: Opened) -> None:
+def test_progress_is_told_from_nothing_to_all(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own(*({"appid": appid} for appid in range(1, 501)))
     sandbox.world.add_game(1, 1, "One")
     told: dict[str, list[tuple[int, int]]] = {}
@@ -334,7 +325,7 @@ def test_progress_is_told_from_nothing_to_all(sandbox: Sandbox, here: Opened) ->
     assert told["Games read from IGDB"] == [(0, 1), (1, 1)]
 
 
-def test_the_stage_logs_one_event_with_its_counts(sandbox: Sandbox, here: Opened) -> None:
+def test_the_stage_logs_one_event_with_its_counts(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10})
     with capture_logs() as logged:
         enrich(sandbox, here.store)
@@ -371,7 +362,7 @@ def test_a_location_that_is_not_the_users_own_is_refused_before_anything_is_read
 
 
 def test_a_link_out_of_the_store_is_refused_and_not_followed(sandbox: Sandbox, tmp_path: Path) -> None:
-    at = Opened("directory", tmp_path / "other", DirectoryStore(tmp_path / "other"))
+    at = OpenedStore("directory", tmp_path / "other", DirectoryStore(tmp_path / "other"))
     at.own({"appid": 10})
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "imports").symlink_to(tmp_path / "other" / "imports")
@@ -401,7 +392,7 @@ def test_a_link_out_of_the_store_is_refused_and_not_followed(sandbox: Sandbox, t
     ],
 )
 def test_a_raw_csv_that_does_not_conform_is_named_and_nothing_asked_or_written(
-    sandbox: Sandbox, at: Opened, spoil: Callable[[bytes], bytes], code: str, names_it: str
+    sandbox: Sandbox, at: OpenedStore, spoil: Callable[[bytes], bytes], code: str, names_it: str
 ) -> None:
     at.own({"appid": 10, "name": "One"})
     at.store.delete(RAW.manifest_key)
@@ -416,7 +407,7 @@ def test_a_raw_csv_that_does_not_conform_is_named_and_nothing_asked_or_written(
     assert sandbox.requests == []
 
 
-def test_a_raw_csv_that_changed_under_its_manifest_is_refused(sandbox: Sandbox, here: Opened) -> None:
+def test_a_raw_csv_that_changed_under_its_manifest_is_refused(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"})
     here.store.write(RAW.key, (here.store.read(RAW.key) or b"").replace(b"One", b"Two"))
     with pytest.raises(Failed, match="is not the file that") as raised:
@@ -425,7 +416,7 @@ def test_a_raw_csv_that_changed_under_its_manifest_is_refused(sandbox: Sandbox, 
     assert sandbox.requests == []
 
 
-def test_a_raw_csv_that_is_not_there_is_named(sandbox: Sandbox, at: Opened) -> None:
+def test_a_raw_csv_that_is_not_there_is_named(sandbox: Sandbox, at: OpenedStore) -> None:
     with pytest.raises(Failed, match=RAW.key) as raised:
         enrich(sandbox, at.store)
     assert raised.value.code == "checkpoint_invalid"

@@ -2,7 +2,6 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,37 +18,11 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.steam import BLOCKED
 from pipeline.sandbox.world import World
-from pipeline.storage.checkpoints import read_checkpoint
-from pipeline.storage.keys import raw_checkpoint
-from pipeline.storage.store import Store
 from schemas.events import ErrorCode, FetchEvent, FetchResponse
 from schemas.library import RawLibrary
-from tests.support.stores import QUICK, names, opened
+from tests.support.stores import QUICK, RAW, TIMESTAMP, OpenedStore, opened
 
-TIMESTAMP = "20261123T031749Z"
-RAW = raw_checkpoint("user-1", TIMESTAMP)
 FILES = [RAW.key, RAW.manifest_key]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A store, and a look behind it."""
-
-    kind: str
-    folder: Path
-    store: Store
-
-    def files(self) -> dict[str, bytes | None]:
-        return {name: self.store.read(name) for name in names(self.kind, self.folder)}
-
-    def rows(self) -> pl.DataFrame:
-        return read_checkpoint(self.store, RAW, RawLibrary).rows
-
-
-@pytest.fixture(params=["directory", "bucket"])
-def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
-    with opened(request.param, tmp_path) as store:
-        yield Opened(request.param, tmp_path, store)
 
 
 @pytest.fixture
@@ -60,7 +33,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 def fetch(
     sandbox: Sandbox,
-    at: Opened,
+    at: OpenedStore,
     steam_id: str = World.RECORDED_ACCOUNT,
     patience: RetryPolicy = QUICK,
     **event: str | None,
@@ -82,7 +55,7 @@ def answering(sandbox: Sandbox, *games: Any) -> None:
     sandbox.faults.add(Fault(path="GetOwnedGames", status=200, body=body))
 
 
-def test_a_library_becomes_a_raw_csv_and_its_manifest(sandbox: Sandbox, at: Opened) -> None:
+def test_a_library_becomes_a_raw_csv_and_its_manifest(sandbox: Sandbox, at: OpenedStore) -> None:
     response = fetch(sandbox, at)
     assert response.to_lambda_response() == {
         "success": True,
@@ -100,7 +73,7 @@ def test_a_library_becomes_a_raw_csv_and_its_manifest(sandbox: Sandbox, at: Open
     assert (manifest["user_id"], manifest["run_id"], manifest["key"]) == ("user-1", "run-1", RAW.key)
     assert (manifest["bytes"], manifest["sha256"]) == (len(body), sha256(body).hexdigest())
     owned = sandbox.world.accounts[World.RECORDED_ACCOUNT].games
-    assert at.rows().select("appid", "name", "playtime_forever").rows() == [
+    assert at.raw_rows().select("appid", "name", "playtime_forever").rows() == [
         (game["appid"], game["name"], game["playtime_forever"]) for game in owned
     ]
 
@@ -119,20 +92,20 @@ def test_a_library_becomes_a_raw_csv_and_its_manifest(sandbox: Sandbox, at: Open
 )
 def test_any_form_of_steam_id_will_do(sandbox: Sandbox, tmp_path: Path, steam_id: str, requests: int) -> None:
     with opened("directory", tmp_path) as store:
-        at = Opened("directory", tmp_path, store)
+        at = OpenedStore("directory", tmp_path, store)
         response = fetch(sandbox, at, steam_id)
-        assert at.rows()["steam_id64"].unique().to_list() == [World.RECORDED_ACCOUNT]
+        assert at.raw_rows()["steam_id64"].unique().to_list() == [World.RECORDED_ACCOUNT]
     assert (response.game_count, response.requests) == (129, requests)
 
 
-def test_an_empty_library_goes_through(sandbox: Sandbox, at: Opened) -> None:
+def test_an_empty_library_goes_through(sandbox: Sandbox, at: OpenedStore) -> None:
     response = fetch(sandbox, at, World.EMPTY_ACCOUNT)
     assert (response.success, response.game_count, response.rejected) == (True, 0, 0)
-    assert at.rows().is_empty()
+    assert at.raw_rows().is_empty()
 
 
 @pytest.fixture
-def before(sandbox: Sandbox, at: Opened) -> dict[str, bytes | None]:
+def before(sandbox: Sandbox, at: OpenedStore) -> dict[str, bytes | None]:
     """The files of an earlier import of the same time, with rejected rows, before a fetch that fails."""
     answering(sandbox, {"appid": 440}, "rubbish")
     fetch(sandbox, at)
@@ -154,7 +127,7 @@ def before(sandbox: Sandbox, at: Opened) -> dict[str, bytes | None]:
 )
 def test_an_account_that_shows_nothing_has_its_code_and_nothing_is_written(
     sandbox: Sandbox,
-    at: Opened,
+    at: OpenedStore,
     before: dict[str, bytes | None],
     steam_id: str,
     kind: type[PipelineError],
@@ -190,7 +163,7 @@ def test_an_account_that_shows_nothing_has_its_code_and_nothing_is_written(
 )
 def test_a_fault_of_steam_has_its_code_and_nothing_is_written(
     sandbox: Sandbox,
-    at: Opened,
+    at: OpenedStore,
     before: dict[str, bytes | None],
     fault: Fault,
     kind: type[PipelineError],
@@ -204,7 +177,7 @@ def test_a_fault_of_steam_has_its_code_and_nothing_is_written(
 
 
 def test_a_profile_that_cannot_be_asked_for_leaves_open_whether_the_library_is_private(
-    sandbox: Sandbox, at: Opened
+    sandbox: Sandbox, at: OpenedStore
 ) -> None:
     sandbox.faults.add(Fault(path="GetPlayerSummaries", status=503))
     with pytest.raises(Retryable) as raised:
@@ -213,30 +186,30 @@ def test_a_profile_that_cannot_be_asked_for_leaves_open_whether_the_library_is_p
     assert at.files() == {}
 
 
-def test_an_import_that_fails_leaves_an_empty_store_empty(sandbox: Sandbox, at: Opened) -> None:
+def test_an_import_that_fails_leaves_an_empty_store_empty(sandbox: Sandbox, at: OpenedStore) -> None:
     with pytest.raises(Failed):
         fetch(sandbox, at, World.PRIVATE_ACCOUNT)
     assert at.files() == {}
 
 
-def test_a_private_library_names_the_setting_and_its_page(sandbox: Sandbox, at: Opened) -> None:
+def test_a_private_library_names_the_setting_and_its_page(sandbox: Sandbox, at: OpenedStore) -> None:
     with pytest.raises(Failed) as raised:
         fetch(sandbox, at, World.HIDDEN_ACCOUNT)
     for words in ('"Game details"', "Public", "https://steamcommunity.com/my/edit/settings", "nothing was changed"):
         assert words in raised.value.message
 
 
-def test_what_is_no_steam_id_is_not_asked_about(sandbox: Sandbox, at: Opened) -> None:
+def test_what_is_no_steam_id_is_not_asked_about(sandbox: Sandbox, at: OpenedStore) -> None:
     with pytest.raises(Refused):
         fetch(sandbox, at, "x" * 10_000)
     assert sandbox.requests == []
 
 
-def test_rows_that_cannot_be_used_are_set_aside_and_the_rest_goes_on(sandbox: Sandbox, at: Opened) -> None:
+def test_rows_that_cannot_be_used_are_set_aside_and_the_rest_goes_on(sandbox: Sandbox, at: OpenedStore) -> None:
     answering(sandbox, {"appid": 440, "name": "TF2"}, {"name": "No id"}, {"appid": 570, "name": "a\0b"}, "rubbish")
     response = fetch(sandbox, at)
     assert (response.game_count, response.rejected) == (1, 3)
-    assert at.rows()["name"].to_list() == ["TF2"]
+    assert at.raw_rows()["name"].to_list() == ["TF2"]
     rejected = pl.read_csv(at.store.read(RAW.rejected_key) or b"", infer_schema=False)
     assert rejected.columns == [*RawLibrary.to_schema().columns, "rejected_check"]
     assert rejected.select("appid", "name", "rejected_check").rows() == [
@@ -247,17 +220,17 @@ def test_rows_that_cannot_be_used_are_set_aside_and_the_rest_goes_on(sandbox: Sa
     assert json.loads(at.store.read(RAW.manifest_key) or b"")["counts"] == {"games": 1, "rejected": 3}
 
 
-def test_a_retry_overwrites_its_own_output_and_takes_old_rejected_rows_away(sandbox: Sandbox, at: Opened) -> None:
+def test_a_retry_overwrites_its_own_output_and_takes_old_rejected_rows_away(sandbox: Sandbox, at: OpenedStore) -> None:
     answering(sandbox, {"appid": 440}, "rubbish")
     fetch(sandbox, at)
     assert sorted(at.files()) == sorted([*FILES, RAW.rejected_key])
     answering(sandbox, {"appid": 440, "name": "TF2"})
     assert fetch(sandbox, at, timestamp="2026-11-23T03:17:49Z").rejected == 0
     assert sorted(at.files()) == sorted(FILES)
-    assert at.rows()["name"].to_list() == ["TF2"]
+    assert at.raw_rows()["name"].to_list() == ["TF2"]
 
 
-def test_another_timestamp_leaves_earlier_imports_alone(sandbox: Sandbox, at: Opened) -> None:
+def test_another_timestamp_leaves_earlier_imports_alone(sandbox: Sandbox, at: OpenedStore) -> None:
     fetch(sandbox, at)
     before = at.files()
     fetch(sandbox, at, World.EMPTY_ACCOUNT, timestamp="20261123T031750Z")
@@ -265,7 +238,7 @@ def test_another_timestamp_leaves_earlier_imports_alone(sandbox: Sandbox, at: Op
     assert len(at.files()) == 4
 
 
-def test_without_timestamp_and_run_both_are_made(sandbox: Sandbox, at: Opened) -> None:
+def test_without_timestamp_and_run_both_are_made(sandbox: Sandbox, at: OpenedStore) -> None:
     response = fetch(sandbox, at, World.EMPTY_ACCOUNT, timestamp=None, run_id=None)
     key = at.store.key_of(response.s3_location or "")
     assert re.fullmatch(r"imports/user-1/\d{8}T\d{6}Z-raw\.csv", key)
@@ -273,7 +246,7 @@ def test_without_timestamp_and_run_both_are_made(sandbox: Sandbox, at: Opened) -
     assert re.fullmatch(r"[0-9a-f]{32}", manifest["run_id"])
 
 
-def test_the_stage_logs_one_event_with_its_counts(sandbox: Sandbox, at: Opened) -> None:
+def test_the_stage_logs_one_event_with_its_counts(sandbox: Sandbox, at: OpenedStore) -> None:
     with capture_logs() as logged:
         fetch(sandbox, at)
     (event,) = logged
@@ -285,5 +258,5 @@ def test_the_stage_logs_one_event_with_its_counts(sandbox: Sandbox, at: Opened) 
 def test_a_store_that_is_none_is_a_matter_of_settings(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"in the way")
     with opened("directory", tmp_path / "data") as store, pytest.raises(Refused) as refused:
-        fetch(sandbox, Opened("directory", tmp_path, store))
+        fetch(sandbox, OpenedStore("directory", tmp_path, store))
     assert refused.value.code == "configuration"

@@ -13,8 +13,8 @@ from tests.live.facts import FACTS
 from tests.live.integration import NEEDED
 from tests.live.test_live import FILE, run_live_check
 from tests.support.databases import NewDatabase
-from tests.support.lambda_functions import ACCOUNT, QUICK_SETTINGS, REGION, USER, small_world
-from tests.support.stores import BUCKET
+from tests.support.lambda_functions import ACCOUNT, QUICK_SETTINGS, USER, small_world
+from tests.support.stores import BUCKET, REGION
 
 
 def integration_file(folder: Path, sandbox: Sandbox, database_url: str) -> Path:

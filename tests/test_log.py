@@ -21,7 +21,6 @@ from tests.support.lambda_functions import (
     ACCOUNT,
     QUICK_SETTINGS,
     RAW,
-    REGION,
     USER,
     Handler,
     put,
@@ -29,7 +28,7 @@ from tests.support.lambda_functions import (
     set_only,
     small_world,
 )
-from tests.support.stores import BUCKET
+from tests.support.stores import BUCKET, REGION
 
 QUERIES = Path(__file__).parent.parent / "docs" / "log-queries.md"
 INVOCATION = {"stage", "user_id", "run_id", "request_id"}

@@ -25,8 +25,8 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import GOG_SOURCE, World
 from pipeline.storage.store import DirectoryStore, Store
-from tests.support.enrichments import Opened, Setup, enrich, open_igdb, paced, stats
-from tests.support.stores import Memory, Watched, opened
+from tests.support.enrichments import Setup, enrich, open_igdb, paced, stats
+from tests.support.stores import Memory, OpenedStore, Watched, opened
 
 ONCE = Setup(patience=RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01))
 
@@ -83,7 +83,7 @@ def verdicts(store: Store) -> dict[int, tuple[str, str, int | None]]:
 
 def test_a_sync_knows_all_of_steam_and_an_enrichment_after_it_asks_igdb_nothing(large: Sandbox, tmp_path: Path) -> None:
     large.requests.clear()
-    at = Opened("directory", tmp_path, DirectoryStore(tmp_path))
+    at = OpenedStore("directory", tmp_path, DirectoryStore(tmp_path))
     done = synced(large, at.store)
     apps = {int(row["uid"]) for row in large.world.external_games if row.get("game")}
     assert (done.is_full, done.apps, done.known) == (True, len(apps), len(apps))
@@ -106,7 +106,7 @@ def test_a_sync_and_an_enrichment_come_to_the_same_verdicts(tmp_path: Path) -> N
     world.add_external_game("92", game=500_000, external_game_source=GOG_SOURCE)
     world.add_external_game("93", game=9_999_999)
     world.add_game(94, 7, "Nameless")["name"] = None
-    at = Opened("directory", tmp_path, DirectoryStore(tmp_path / "enriched"))
+    at = OpenedStore("directory", tmp_path, DirectoryStore(tmp_path / "enriched"))
     one_by_one = [1_000_000 + 10 * number for number in range(60)]
     with Sandbox(world, limits=False) as sandbox:
         synced(sandbox, DirectoryStore(tmp_path / "synced"))
@@ -242,7 +242,7 @@ def test_an_incremental_sync_without_all_answers_is_made_again(sandbox: Sandbox,
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["an incremental sync", "the first sync"])
 def test_what_humans_decided_is_not_touched(sandbox: Sandbox, tmp_path: Path, *, is_known: bool) -> None:
-    at = Opened("directory", tmp_path, DirectoryStore(tmp_path))
+    at = OpenedStore("directory", tmp_path, DirectoryStore(tmp_path))
     at.own({"appid": 1_000_030, "name": "Any"})
     at.store.write(OVERRIDES, b"appid,action,igdb_id,note\n1000030,match,500007,\n")
     if is_known:

@@ -19,29 +19,10 @@ from pipeline.frames.catalogue import SCHEMA, empty_catalogue, merge_catalogues
 from pipeline.storage.store import Store
 from schemas.catalogue import Catalogue
 from schemas.manifest import SCHEMA_VERSION
-from tests.support.stores import Watched, names, opened
+from tests.support.stores import OpenedStore, Watched, opened
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 GENRE = {"id": 5, "name": "Shooter", "slug": "shooter", "checksum": None}
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A store, and a look behind it."""
-
-    kind: str
-    folder: Path
-    store: Store
-
-    def names(self) -> list[str]:
-        """Every file, but for the lock that a directory needs."""
-        return [name for name in names(self.kind, self.folder) if not name.endswith(".lock")]
-
-
-@pytest.fixture(params=["directory", "prefix"])
-def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
-    with opened(request.param, tmp_path) as store:
-        yield Opened(request.param, tmp_path, store)
 
 
 @pytest.fixture
@@ -68,12 +49,12 @@ def apps(store: Store) -> list[int]:
     return CatalogueFiles(store).read()["appid"].to_list()
 
 
-def test_a_catalogue_that_is_not_there_is_empty(at: Opened) -> None:
+def test_a_catalogue_that_is_not_there_is_empty(at: OpenedStore) -> None:
     assert_frame_equal(CatalogueFiles(at.store).read(), empty_catalogue())
     assert at.names() == []
 
 
-def test_what_is_remembered_is_read_by_all(at: Opened) -> None:
+def test_what_is_remembered_is_read_by_all(at: OpenedStore) -> None:
     one, other = CatalogueFiles(at.store), CatalogueFiles(at.store)
     one.remember(known(10, 20))
     other.remember(known(30))
@@ -83,12 +64,12 @@ def test_what_is_remembered_is_read_by_all(at: Opened) -> None:
     assert all(name.startswith(NEW) for name in at.names())
 
 
-def test_nothing_is_remembered_without_a_file(at: Opened) -> None:
+def test_nothing_is_remembered_without_a_file(at: OpenedStore) -> None:
     CatalogueFiles(at.store).remember(empty_catalogue())
     assert at.names() == []
 
 
-def test_the_latest_word_wins_whatever_the_files_are_called(at: Opened) -> None:
+def test_the_latest_word_wins_whatever_the_files_are_called(at: OpenedStore) -> None:
     CatalogueFiles(at.store).remember(known(10, name="New", days_old=1))
     CatalogueFiles(at.store).remember(known(10, name="Old", days_old=2))
     assert CatalogueFiles(at.store).read()["igdb_name"].to_list() == ["New"]
@@ -96,7 +77,7 @@ def test_the_latest_word_wins_whatever_the_files_are_called(at: Opened) -> None:
     assert CatalogueFiles(at.store).read()["igdb_name"].to_list() == ["Newest"]
 
 
-def test_a_compaction_leaves_one_file_with_all_rows(at: Opened) -> None:
+def test_a_compaction_leaves_one_file_with_all_rows(at: OpenedStore) -> None:
     catalogue = CatalogueFiles(at.store)
     for rows in (known(10), known(20), known(10, 30, days_old=0)):
         catalogue.remember(rows)
@@ -107,7 +88,7 @@ def test_a_compaction_leaves_one_file_with_all_rows(at: Opened) -> None:
     assert_frame_equal(catalogue.read(), before)
 
 
-def test_a_compaction_of_what_is_compact_changes_nothing(at: Opened) -> None:
+def test_a_compaction_of_what_is_compact_changes_nothing(at: OpenedStore) -> None:
     catalogue = CatalogueFiles(at.store)
     catalogue.remember(known(10))
     catalogue.compact()
@@ -115,12 +96,12 @@ def test_a_compaction_of_what_is_compact_changes_nothing(at: Opened) -> None:
     assert_frame_equal(CatalogueFiles(at.store).read(), known(10))
 
 
-def test_a_compaction_of_nothing_is_no_harm(at: Opened) -> None:
+def test_a_compaction_of_nothing_is_no_harm(at: OpenedStore) -> None:
     assert CatalogueFiles(at.store).compact() == Compaction(apps=0, merged=0, set_aside=0)
     assert_frame_equal(CatalogueFiles(at.store).read(), empty_catalogue())
 
 
-def test_other_files_are_nobodys_rows(at: Opened) -> None:
+def test_other_files_are_nobodys_rows(at: OpenedStore) -> None:
     CatalogueFiles(at.store).remember(known(10))
     others = [
         "catalogue/sync.json",
@@ -177,7 +158,7 @@ def test_a_spoilt_file_is_passed_over_set_aside_by_the_next_compaction_and_its_a
     assert logged == []
 
 
-def test_a_spoilt_file_is_set_aside_in_a_bucket_too(at: Opened) -> None:
+def test_a_spoilt_file_is_set_aside_in_a_bucket_too(at: OpenedStore) -> None:
     at.store.write(f"{NEW}0.parquet", b"spoilt")
     CatalogueFiles(at.store).remember(known(10))
     assert CatalogueFiles(at.store).compact() == Compaction(apps=1, merged=1, set_aside=1)
@@ -196,7 +177,7 @@ def test_no_bytes_whatever_are_fatal(here: Store, capfd: pytest.CaptureFixture[s
     capfd.readouterr()  # Polars tells of its panics there
 
 
-def test_what_was_read_is_not_read_again(at: Opened) -> None:
+def test_what_was_read_is_not_read_again(at: OpenedStore) -> None:
     CatalogueFiles(at.store).remember(known(10))
     CatalogueFiles(at.store).compact()
     CatalogueFiles(at.store).remember(known(20))
@@ -220,7 +201,7 @@ def test_memory_is_shared_by_those_who_are_given_it(here: Store) -> None:
     assert watched.called("read") == []
 
 
-def test_after_a_compaction_the_large_file_alone_is_read(at: Opened) -> None:
+def test_after_a_compaction_the_large_file_alone_is_read(at: OpenedStore) -> None:
     watched = Watched(at.store)
     catalogue = CatalogueFiles(watched)
     for appid in (10, 20):
@@ -232,7 +213,7 @@ def test_after_a_compaction_the_large_file_alone_is_read(at: Opened) -> None:
     assert watched.called("read") == [APPS]
 
 
-def test_a_file_that_was_rewritten_in_its_place_is_read_again(at: Opened) -> None:
+def test_a_file_that_was_rewritten_in_its_place_is_read_again(at: OpenedStore) -> None:
     at.store.write(APPS, parquet(known(10, name="One")))
     catalogue = CatalogueFiles(at.store)
     catalogue.read()
@@ -241,7 +222,7 @@ def test_a_file_that_was_rewritten_in_its_place_is_read_again(at: Opened) -> Non
 
 
 @pytest.mark.parametrize("is_compact", [True, False], ids=["the large file", "the small ones"])
-def test_a_catalogue_that_was_deleted_is_forgotten(at: Opened, *, is_compact: bool) -> None:
+def test_a_catalogue_that_was_deleted_is_forgotten(at: OpenedStore, *, is_compact: bool) -> None:
     catalogue = CatalogueFiles(at.store)
     for appid in (10, 20):
         catalogue.remember(known(appid))
@@ -322,14 +303,14 @@ class Meddled(Watched):
 
 
 @pytest.mark.parametrize("before", ["list", "read"])
-def test_a_compaction_under_a_readers_feet_hides_no_row(at: Opened, before: str) -> None:
+def test_a_compaction_under_a_readers_feet_hides_no_row(at: OpenedStore, before: str) -> None:
     for appid in (10, 20, 30):
         CatalogueFiles(at.store).remember(known(appid))
     meddled = Meddled(at.store, before=before, meddle=lambda: CatalogueFiles(at.store).compact())
     assert CatalogueFiles(meddled).read()["appid"].to_list() == [10, 20, 30]
 
 
-def test_a_compaction_between_two_looks_hides_no_row_from_one_who_remembers(at: Opened) -> None:
+def test_a_compaction_between_two_looks_hides_no_row_from_one_who_remembers(at: OpenedStore) -> None:
     CatalogueFiles(at.store).remember(known(10))
     CatalogueFiles(at.store).compact()
     memory = Memory()
@@ -345,7 +326,7 @@ def test_a_compaction_between_two_looks_hides_no_row_from_one_who_remembers(at: 
 
 
 @pytest.mark.parametrize("before", ["list", "read", "replace"])
-def test_what_comes_while_others_compact_is_not_deleted_unmerged(at: Opened, before: str) -> None:
+def test_what_comes_while_others_compact_is_not_deleted_unmerged(at: OpenedStore, before: str) -> None:
     CatalogueFiles(at.store).remember(known(10))
     meddled = Meddled(at.store, before=before, meddle=lambda: CatalogueFiles(at.store).remember(known(20)))
     CatalogueFiles(meddled).compact()
@@ -353,7 +334,7 @@ def test_what_comes_while_others_compact_is_not_deleted_unmerged(at: Opened, bef
 
 
 @pytest.mark.parametrize("before", ["list", "read", "replace", "delete"])
-def test_two_compactions_at_once_lose_nothing(at: Opened, before: str) -> None:
+def test_two_compactions_at_once_lose_nothing(at: OpenedStore, before: str) -> None:
     def meddle() -> None:
         CatalogueFiles(at.store).remember(known(30))
         CatalogueFiles(at.store).compact()
@@ -365,7 +346,7 @@ def test_two_compactions_at_once_lose_nothing(at: Opened, before: str) -> None:
 
 
 @pytest.mark.parametrize("before", ["read", pytest.param("replace", marks=pytest.mark.slow)])
-def test_whoever_loses_every_race_gives_up_and_harms_nothing(at: Opened, before: str) -> None:
+def test_whoever_loses_every_race_gives_up_and_harms_nothing(at: OpenedStore, before: str) -> None:
     appids = count(20)
 
     def meddle() -> None:
@@ -392,7 +373,7 @@ def test_what_would_be_set_aside_is_not_written(here: Store) -> None:
     assert here.list(NEW) == {}
 
 
-def test_an_object_is_replaced_only_if_it_is_the_one_that_was_seen(at: Opened) -> None:
+def test_an_object_is_replaced_only_if_it_is_the_one_that_was_seen(at: OpenedStore) -> None:
     assert at.store.replace("a/b", b"one", None)
     seen = at.store.list("a/")["a/b"]
     assert not at.store.replace("a/b", b"two", None)
@@ -401,7 +382,7 @@ def test_an_object_is_replaced_only_if_it_is_the_one_that_was_seen(at: Opened) -
     assert at.store.read("a/b") == b"three"
 
 
-def test_an_object_that_is_gone_is_not_replaced(at: Opened) -> None:
+def test_an_object_that_is_gone_is_not_replaced(at: OpenedStore) -> None:
     at.store.write("a/b", b"one")
     seen = at.store.list("a/")["a/b"]
     at.store.delete("a/b")
@@ -410,7 +391,7 @@ def test_an_object_that_is_gone_is_not_replaced(at: Opened) -> None:
     assert at.store.replace("a/b", b"three", None)
 
 
-def test_a_listing_names_what_begins_so_by_an_etag_that_changes_with_the_bytes(at: Opened) -> None:
+def test_a_listing_names_what_begins_so_by_an_etag_that_changes_with_the_bytes(at: OpenedStore) -> None:
     for key in ("a/b", "a/c/d", "a2/b", "b"):
         at.store.write(key, b"one")
     first = at.store.list("a/")

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
@@ -19,7 +18,7 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.store import DirectoryStore, Store, open_store_at_url
-from tests.support.stores import BUCKET, KINDS, QUICK, local_s3, names, opened
+from tests.support.stores import BUCKET, KINDS, QUICK, OpenedStore, local_s3, names, opened
 
 KEY = "imports/user-1/20261123T031749Z-raw.csv"
 USES: tuple[Callable[[Store], object], ...] = (
@@ -30,25 +29,13 @@ USES: tuple[Callable[[Store], object], ...] = (
 ONCE = RetryPolicy(timeout_seconds=0.4, attempts=1, base_seconds=0.01)
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A store, and a look behind it."""
-
-    kind: str
-    folder: Path
-    store: Store
-
-    def names(self) -> list[str]:
-        return names(self.kind, self.folder)
-
-
 @pytest.fixture(params=KINDS)
-def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
+def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenedStore]:
     with opened(request.param, tmp_path / "data") as store:
-        yield Opened(request.param, tmp_path / "data", store)
+        yield OpenedStore(request.param, tmp_path / "data", store)
 
 
-def test_what_was_written_is_read_back_byte_for_byte(at: Opened) -> None:
+def test_what_was_written_is_read_back_byte_for_byte(at: OpenedStore) -> None:
     body = bytes(range(256)) * 100
     at.store.write(KEY, body)
     at.store.write("overrides.csv", b"")
@@ -56,18 +43,18 @@ def test_what_was_written_is_read_back_byte_for_byte(at: Opened) -> None:
     assert at.names() == [KEY, "overrides.csv"]
 
 
-def test_what_was_never_written_is_none(at: Opened) -> None:
+def test_what_was_never_written_is_none(at: OpenedStore) -> None:
     assert at.store.read(KEY) is None
 
 
-def test_the_last_word_stays(at: Opened) -> None:
+def test_the_last_word_stays(at: OpenedStore) -> None:
     at.store.write(KEY, b"a longer first version")
     at.store.write(KEY, b"second")
     assert at.store.read(KEY) == b"second"
     assert at.names() == [KEY]
 
 
-def test_deleting_takes_one_object_and_minds_no_absence(at: Opened) -> None:
+def test_deleting_takes_one_object_and_minds_no_absence(at: OpenedStore) -> None:
     at.store.write(KEY, b"x")
     at.store.write("overrides.csv", b"y")
     at.store.delete(KEY)
@@ -76,7 +63,7 @@ def test_deleting_takes_one_object_and_minds_no_absence(at: Opened) -> None:
     assert at.names() == ["overrides.csv"]
 
 
-def test_a_location_leads_back_to_its_key(at: Opened) -> None:
+def test_a_location_leads_back_to_its_key(at: OpenedStore) -> None:
     location = at.store.locate(KEY)
     whole = {
         "directory": str(at.folder / KEY),
@@ -105,7 +92,7 @@ def test_a_location_leads_back_to_its_key(at: Opened) -> None:
         pytest.param(f" {{root}}{KEY}", id="blank before"),
     ],
 )
-def test_a_location_outside_the_store_is_refused(at: Opened, location: str) -> None:
+def test_a_location_outside_the_store_is_refused(at: OpenedStore, location: str) -> None:
     with pytest.raises(Failed) as refused:
         at.store.key_of(location.format(root=at.store.locate("x").removesuffix("x")))
     assert refused.value.code == "location_refused"

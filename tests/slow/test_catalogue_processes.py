@@ -22,7 +22,8 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.keys import raw_checkpoint
 from pipeline.storage.store import Store, open_store_at_url
-from tests.support.enrichments import TIMESTAMP, Setup, enriching, own, stats
+from tests.support.enrichments import Setup, enriching, stats
+from tests.support.stores import TIMESTAMP, own
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

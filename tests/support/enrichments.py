@@ -1,14 +1,10 @@
 """Enrichments for tests: raw CSVs put into a store, the second stage run against a sandbox, and what came of it."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
-
-import polars as pl
+from datetime import timedelta
 
 from pipeline import stages
 from pipeline.apis.igdb import Igdb, Multiquery, Token
@@ -19,50 +15,12 @@ from pipeline.apis.steam_store import SteamStore
 from pipeline.catalogue.files import CatalogueFiles, Memory
 from pipeline.catalogue.look_up import CatalogueLookup, Progress, no_progress
 from pipeline.frames.catalogue import Lifetimes
-from pipeline.frames.raw_library import parse_owned_games
 from pipeline.sandbox.server import Sandbox
-from pipeline.sandbox.world import World
-from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
-from pipeline.storage.keys import Checkpoint, raw_checkpoint
 from pipeline.storage.store import Store
 from schemas.events import EnrichEvent, EnrichResponse, EnrichStats, FetchEvent
-from schemas.library import EnrichedLibrary
-from tests.support.stores import QUICK, names
+from tests.support.stores import QUICK, RAW, TIMESTAMP
 
-TIMESTAMP = "20261123T031749Z"
-RAW = raw_checkpoint("user-1", TIMESTAMP)
-ENRICHED = RAW.enriched
-STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
-OWNER = World.RECORDED_ACCOUNT
 LONG = Lifetimes(timedelta(days=30), timedelta(days=7))
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A store, and a look behind it."""
-
-    kind: str
-    folder: Path
-    store: Store
-
-    def files(self) -> dict[str, bytes | None]:
-        return {name: self.store.read(name) for name in names(self.kind, self.folder)}
-
-    def checkpoints(self) -> dict[str, bytes | None]:
-        """The files of users: all but the catalogue's."""
-        return {name: body for name, body in self.files().items() if not name.startswith("catalogue/")}
-
-    def own(self, *games: dict[str, Any], raw: Checkpoint = RAW) -> None:
-        """Put a raw CSV of these rows of Steam there."""
-        own(self.store, games, raw)
-
-    def rows(self, raw: Checkpoint = RAW) -> pl.DataFrame:
-        return read_checkpoint(self.store, raw.enriched, EnrichedLibrary).rows
-
-    def verdicts(self) -> dict[int, tuple[Any, ...]]:
-        """Status, reason and game of each app."""
-        rows = self.rows().select("appid", "match_status", "match_reason", "igdb_id")
-        return {appid: (status, reason, igdb_id) for appid, status, reason, igdb_id in rows.iter_rows()}
 
 
 @dataclass(frozen=True)
@@ -79,12 +37,6 @@ class Setup:
 
 
 PLAIN = Setup()
-
-
-def own(store: Store, games: Iterable[dict[str, Any]], raw: Checkpoint) -> None:
-    """Put a raw CSV of these rows of Steam into a store."""
-    rows, rejected = parse_owned_games(list(games), raw.user_id, OWNER)
-    write_checkpoint(store, raw, rows, rejected, Provenance("run-0", STARTED, 1, {"games": rows.height}))
 
 
 def open_igdb(settings: Mapping[str, str], setup: Setup = PLAIN) -> Igdb:

@@ -3,9 +3,8 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import boto3
 import polars as pl
 import pytest
 import structlog
@@ -15,14 +14,10 @@ from pipeline.sandbox.world import World
 from pipeline.settings import Settings
 from schemas.frames import TIME_FORMAT
 from tests.support.libraries import FIGHTING, WINDOWS, app, library, matched
-from tests.support.stores import BUCKET, local_s3
-
-if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
+from tests.support.stores import BUCKET, REGION, local_s3, s3_client
 
 ACCOUNT = World.SYNTHETIC_ACCOUNT
 USER = "user-1"
-REGION = "eu-central-1"
 SOUNDTRACK_TYPE = 11
 
 QUICK_SETTINGS = {"RETRY_ATTEMPTS": "2", "RETRY_BASE_SECONDS": "0.01", "HTTP_TIMEOUT_SECONDS": "5"}
@@ -108,30 +103,24 @@ def invoke(handler: Handler, event: object) -> dict[str, Any]:
 
 def put(location: str, body: str | bytes) -> None:
     """Write an object of the bucket behind the stages' backs."""
-    _s3().put_object(Bucket=BUCKET, Key=_key_of(location), Body=body.encode() if isinstance(body, str) else body)
+    s3_client().put_object(Bucket=BUCKET, Key=_key_of(location), Body=body.encode() if isinstance(body, str) else body)
 
 
 def body_of(location: str) -> bytes:
     """The bytes of an object of the bucket."""
-    return _s3().get_object(Bucket=BUCKET, Key=_key_of(location))["Body"].read()
+    return s3_client().get_object(Bucket=BUCKET, Key=_key_of(location))["Body"].read()
 
 
 def written(prefix: str = "imports/") -> dict[str, str]:
     """The ETag of every object whose key begins so, by key; the users' own files, not the catalogue they share."""
-    listed = _s3().list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
+    listed = s3_client().list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
     return {entry["Key"]: entry["ETag"] for entry in listed}
 
 
 def remove(prefix: str) -> None:
     """Delete the objects whose keys begin so."""
     for key in written(prefix):
-        _s3().delete_object(Bucket=BUCKET, Key=key)
-
-
-def _s3() -> "S3Client":
-    """A client of the bucket, wherever AWS_ENDPOINT_URL_S3 leads the stages."""
-    client: S3Client = boto3.client("s3", region_name=REGION, endpoint_url=f"https://s3.{REGION}.amazonaws.com")
-    return client
+        s3_client().delete_object(Bucket=BUCKET, Key=key)
 
 
 def _key_of(location: str) -> str:

@@ -4,25 +4,97 @@ import contextlib
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
+import polars as pl
 import pytest
 from moto import mock_aws
 
 from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Retryable
-from pipeline.storage.store import DEFAULT_LIMITS, ReadLimits, Store, open_store_at_url
+from pipeline.frames.raw_library import parse_owned_games
+from pipeline.sandbox.world import World
+from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
+from pipeline.storage.keys import Checkpoint, raw_checkpoint
+from pipeline.storage.store import DEFAULT_LIMITS, DirectoryStore, ReadLimits, Store, open_store_at_url
+from schemas.library import EnrichedLibrary, RawLibrary
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
 BUCKET = "savepoint-imports"
+REGION: Final = "eu-central-1"
 KINDS = ("directory", "bucket", "prefix")
 QUICK = RetryPolicy(timeout_seconds=5.0, attempts=3, base_seconds=0.01)
 """For clients of tests: three times at most, and hardly a wait between."""
 
+TIMESTAMP = "20261123T031749Z"
+RAW = raw_checkpoint("user-1", TIMESTAMP)
+ENRICHED = RAW.enriched
+STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
+OWNER = World.RECORDED_ACCOUNT
+
 SOME_BYTES = 20
+
+
+@dataclass(frozen=True)
+class OpenedStore:
+    """A store for a test, with a look behind it and at the imports of user-1 in it."""
+
+    kind: str
+    folder: Path
+    store: Store
+
+    def names(self) -> list[str]:
+        """Every object of the store, or file of its folder but for the locks."""
+        return [name for name in names(self.kind, self.folder) if not name.endswith(".lock")]
+
+    def files(self) -> dict[str, bytes | None]:
+        return {name: self.store.read(name) for name in self.names()}
+
+    def checkpoints(self) -> dict[str, bytes | None]:
+        """The files of users: all but the catalogue's."""
+        return {name: body for name, body in self.files().items() if not name.startswith("catalogue/")}
+
+    def own(self, *games: dict[str, Any], raw: Checkpoint = RAW) -> None:
+        """Put a raw CSV of these rows of Steam there."""
+        own(self.store, games, raw)
+
+    def raw_rows(self) -> pl.DataFrame:
+        return read_checkpoint(self.store, RAW, RawLibrary).rows
+
+    def rows(self, raw: Checkpoint = RAW) -> pl.DataFrame:
+        return read_checkpoint(self.store, raw.enriched, EnrichedLibrary).rows
+
+    def verdicts(self) -> dict[int, tuple[Any, ...]]:
+        """Status, reason and game of each app."""
+        rows = self.rows().select("appid", "match_status", "match_reason", "igdb_id")
+        return {appid: (status, reason, igdb_id) for appid, status, reason, igdb_id in rows.iter_rows()}
+
+
+@pytest.fixture(params=["directory", "prefix"])
+def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenedStore]:
+    """An empty store: a directory, then a prefix of a bucket."""
+    with opened(request.param, tmp_path) as store:
+        yield OpenedStore(request.param, tmp_path, store)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> OpenedStore:
+    """An empty directory as a store, for what does not depend on the kind."""
+    return OpenedStore("directory", tmp_path, DirectoryStore(tmp_path))
+
+
+def own(store: Store, games: Iterable[dict[str, Any]], raw: Checkpoint) -> None:
+    """Put a raw CSV of these rows of Steam into a store."""
+    rows, rejected = parse_owned_games(list(games), raw.user_id, OWNER)
+    write_checkpoint(store, raw, rows, rejected, Provenance("run-0", STARTED, 1, {"games": rows.height}))
 
 
 @contextlib.contextmanager
@@ -33,25 +105,33 @@ def opened(kind: str, folder: Path) -> Iterator[Store]:
         return
     with local_s3():
         prefix = "/of/ours" if kind == "prefix" else ""
-        yield open_store_at_url(f"s3://{BUCKET}{prefix}", region="eu-central-1", patience=QUICK)
+        yield open_store_at_url(f"s3://{BUCKET}{prefix}", region=REGION, patience=QUICK)
 
 
 @contextlib.contextmanager
 def local_s3() -> Iterator[None]:
-    """An S3 with one bucket, and credentials for it."""
+    """An S3 with one empty bucket, and credentials for it."""
     with pytest.MonkeyPatch.context() as patch, mock_aws():
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.delenv("AWS_PROFILE", raising=False)
-        client = boto3.client("s3", region_name="eu-central-1")
-        client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        s3_client().create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         yield
+
+
+@cache
+def s3_client() -> "S3Client":
+    """A client of the S3 in this process; making one takes longer than most tests."""
+    client: S3Client = boto3.session.Session("testing", "testing", region_name=REGION).client(
+        "s3", endpoint_url=f"https://s3.{REGION}.amazonaws.com"
+    )
+    return client
 
 
 def names(kind: str, folder: Path) -> list[str]:
     """Every object of the store, or file of its folder, hidden ones too."""
     if kind == "directory":
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    listed = boto3.client("s3", region_name="eu-central-1").list_objects_v2(Bucket=BUCKET).get("Contents", [])
+    listed = s3_client().list_objects_v2(Bucket=BUCKET).get("Contents", [])
     return sorted(entry["Key"].removeprefix("of/ours/") for entry in listed)
 
 
