@@ -14,9 +14,9 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
 from pipeline.storage.keys import backfill_key
 from schemas.backfill import Report
-from tests.state_machines import deployed_functions, execute
 from tests.support.backfills import crowd, imported, listed, operator, without_effort
 from tests.support.databases import NewDatabase
+from tests.support.deployment import deployed_functions, execute
 from tests.support.lambda_functions import Handler, Remaining, invoke, put
 from tests.support.stores import BUCKET
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Retryable
-from tests.state_machines import deployed_functions, execute, map_runs
+from tests.support.deployment import deployed_functions, execute, map_runs
 from tests.support.lambda_functions import put
 from tests.support.stores import BUCKET
 

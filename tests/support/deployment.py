@@ -1,49 +1,168 @@
-"""The deployment's template, as CloudFormation gets it after packaging and SAM's transform."""
+"""The deployment in `infra/`: its template as CloudFormation gets it, and its state machines run by moto."""
 
+import contextlib
 import json
-from functools import cache
+import re
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import uuid4
 
+import boto3
 from cfnlint.decode.cfn_yaml import load
+from moto import mock_aws
+from moto.awslambda_simple.models import LambdaSimpleBackend, lambda_simple_backends
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from samtranslator.translator.transform import transform
 
-INFRA = Path(__file__).parents[2] / "infra"
-TEMPLATE = INFRA / "template.yaml"
-REGION = "eu-central-1"
-NOTHING_TO_DO = {"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}
+from tests.support.lambda_functions import Handler, invoke
+from tests.support.stores import REGION
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "infra" / "template.yaml"
 FUNCTIONS = ("SteamImport", "IgdbEnrichment", "DatabaseImport", "Backfill")
-STATE_MACHINES = ("Import", "Backfill")
+STATE_MACHINES = ("import", "backfill")
+ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/state-machine"
+
+
+@cache
+def template() -> dict[str, Any]:
+    """The template as it is written."""
+    written: dict[str, Any] = json.loads(json.dumps(load(str(TEMPLATE))))
+    return written
+
+
+def translated() -> dict[str, Any]:
+    """The template after SAM's transform, which needs AWS_DEFAULT_REGION."""
+    packaged = json.loads(json.dumps(template()))
+    for name in STATE_MACHINES:
+        properties = packaged["Resources"][f"{name.title()}StateMachine"]["Properties"]
+        del properties["DefinitionUri"]
+        properties["Definition"] = json.loads(_definition(name))
+    resources: dict[str, Any] = transform(packaged, {}, _ManagedPolicies())
+    return resources
 
 
 class _ManagedPolicies:
-    """SAM asks IAM for their ARNs."""
+    """IAM's managed policies, whose ARNs SAM asks for."""
 
     def load(self) -> dict[str, str]:
         names = ("AWSLambdaBasicExecutionRole", "AWSLambdaVPCAccessExecutionRole")
         return {name: f"arn:aws:iam::aws:policy/service-role/{name}" for name in names}
 
 
-@cache
-def template() -> dict[str, Any]:
-    """As it is written."""
-    written: dict[str, Any] = json.loads(json.dumps(load(str(TEMPLATE))))
-    return written
+def _definition(name: str) -> str:
+    return (ROOT / "infra" / f"{name}.asl.json").read_text(encoding="utf-8")
 
 
 def definition(name: str) -> dict[str, Any]:
-    """A state machine's definition, or one that does nothing where its file is not there."""
-    path = INFRA / template()["Resources"][f"{name}StateMachine"]["Properties"]["DefinitionUri"]
-    states: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else NOTHING_TO_DO
+    """The definition of a state machine, with the ARNs of its functions filled in."""
+    arn = rf"arn:aws:lambda:{REGION}:{DEFAULT_ACCOUNT_ID}:function:\1"
+    states: dict[str, Any] = json.loads(re.sub(r"\$\{(\w+)Arn\}", arn, _definition(name)))
     return states
 
 
-def translated() -> dict[str, Any]:
-    """The resources that the transform makes; needs AWS_DEFAULT_REGION."""
-    packaged = json.loads(json.dumps(template()))
-    for name in STATE_MACHINES:
-        properties = packaged["Resources"][f"{name}StateMachine"]["Properties"]
-        del properties["DefinitionUri"]
-        properties["Definition"] = definition(name)
-    resources: dict[str, Any] = transform(packaged, {}, _ManagedPolicies())
-    return resources
+class Functions(LambdaSimpleBackend):
+    """A Lambda whose functions are handlers in this process; it keeps their events, of each and of all in order."""
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        super().__init__(REGION, DEFAULT_ACCOUNT_ID)
+        self.handlers = handlers
+        self.events: dict[str, list[Any]] = defaultdict(list)
+        self.asked: list[Any] = []
+
+    def invoke(
+        self,
+        function_name: str,
+        qualifier: str | None,  # noqa: ARG002 - moto gives these two
+        body: Any,
+        headers: Any,  # noqa: ARG002
+        response_headers: Any,
+    ) -> bytes:
+        """Call a handler as Lambda's runtime for Python does: an exception is named after its class."""
+        name = function_name.rsplit(":", 1)[-1]
+        event = json.loads(body)
+        self.events[name].append(event)
+        self.asked.append(event)
+        with ThreadPoolExecutor(1) as sandbox:
+            call = sandbox.submit(invoke, self.handlers[name], event)
+        error = call.exception()
+        if error is None:
+            return json.dumps(call.result()).encode()
+        response_headers["x-amz-function-error"] = "Unhandled"
+        stack = traceback.format_tb(error.__traceback__)
+        failed = {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": stack}
+        return json.dumps(failed).encode()
+
+
+@contextlib.contextmanager
+def deployed_functions(handlers: Mapping[str, Handler]) -> Iterator[Functions]:
+    """A Lambda with these functions, named as the definitions name them, beside the S3 of the fixture `bucket`."""
+    with mock_aws(config={"stepfunctions": {"execute_state_machine": True}, "lambda": {"use_docker": False}}):
+        functions = Functions(handlers)
+        backends = lambda_simple_backends[DEFAULT_ACCOUNT_ID]
+        backends[REGION] = functions
+        try:
+            yield functions
+        finally:
+            del backends[REGION]
+
+
+class Ended(NamedTuple):
+    """How an execution ended: with its output if it succeeded, with its error and cause if it failed."""
+
+    arn: str
+    status: str
+    output: Any
+    error: str | None
+    cause: str | None
+
+
+def execute(name: str, event: object, *, run_id: str | None = None, retries: int = 1, seconds: float = 60) -> Ended:
+    """Execute a state machine with hardly a wait and so many retries.
+
+    Raises:
+        TimeoutError: It did not end in these seconds.
+    """
+    client = _client()
+    hasty = json.loads(json.dumps(definition(name)), object_hook=partial(_hasty, retries=retries))
+    machine = client.create_state_machine(name=f"{name}-{uuid4()}", definition=json.dumps(hasty), roleArn=ROLE)
+    started = client.start_execution(
+        stateMachineArn=machine["stateMachineArn"], name=run_id or str(uuid4()), input=json.dumps(event)
+    )
+    return _ended(client, started["executionArn"], time.monotonic() + seconds)
+
+
+def map_runs(ended: Ended) -> list[dict[str, Any]]:
+    """The Distributed Maps of an execution in their order, as DescribeMapRun describes them."""
+    client = _client()
+    runs = client.list_map_runs(executionArn=ended.arn)["mapRuns"]
+    return [client.describe_map_run(mapRunArn=run["mapRunArn"]) for run in runs]
+
+
+def _client() -> Any:
+    return boto3.client("stepfunctions", region_name=REGION)
+
+
+def _ended(client: Any, arn: str, deadline: float) -> Ended:
+    while time.monotonic() < deadline:
+        told = client.describe_execution(executionArn=arn)
+        if told["status"] != "RUNNING":
+            output = json.loads(told.get("output", "null"))
+            return Ended(arn, told["status"], output, told.get("error"), told.get("cause"))
+        time.sleep(0.02)
+    client.stop_execution(executionArn=arn)
+    raise TimeoutError(f"{arn} did not end in time")
+
+
+def _hasty(state: dict[str, Any], retries: int) -> dict[str, Any]:
+    if "IntervalSeconds" in state:
+        # The interpreter sleeps at least a second before a retry, and with jitter a part of it.
+        haste = {"IntervalSeconds": 1, "MaxDelaySeconds": 1, "JitterStrategy": "FULL", "MaxAttempts": retries}
+        return state | haste
+    return state | {"Seconds": 0} if "Seconds" in state else state

@@ -11,8 +11,8 @@ from pipeline.errors import Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from tests.state_machines import definition, deployed_functions, execute
 from tests.support.databases import NewDatabase, rows_of
+from tests.support.deployment import definition, deployed_functions, execute
 from tests.support.lambda_functions import ACCOUNT, USER, Handler, written
 
 FETCH, ENRICH, LOAD = FUNCTIONS = ("SteamImportFunction", "IgdbEnrichmentFunction", "DatabaseImportFunction")
@@ -63,7 +63,7 @@ def dicts(tree: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["import", "backfill"])
-def test_every_task_retries_what_a_retry_may_mend_and_has_a_limit(name: str) -> None:
+def test_every_task_retries_what_may_pass_by_itself_and_has_a_limit(name: str) -> None:
     tasks = [state for state in dicts(definition(name)) if state.get("Type") == "Task"]
     assert len(tasks) >= len(FUNCTIONS)
     for task in tasks:
@@ -170,7 +170,7 @@ def test_an_outage_in_a_later_round_leaves_the_import_a_success(bucket: str) -> 
 
 
 @pytest.mark.parametrize("stage", [FETCH, ENRICH])
-def test_what_no_retry_mends_fails_the_execution_by_its_name(bucket: str, stage: str) -> None:
+def test_an_error_that_outlasts_its_retries_fails_the_execution_by_its_name(bucket: str, stage: str) -> None:
     assert bucket
     failing = answering(Retryable("store_unavailable", "S3 does not answer."))
     standing_in = {FETCH: answering(FETCHED), ENRICH: answering(enriched(pending=0)), LOAD: answering(LOADED)}

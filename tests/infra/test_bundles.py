@@ -69,11 +69,12 @@ def settings(sandbox: Sandbox, new_database: NewDatabase, monkeypatch: pytest.Mo
     server.start()
     host, port = server.get_host_and_port()
     place = {"S3_BUCKET": BUCKET, "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}"}
+    # The server shares moto's state with the tests before it in this process.
+    httpx.post(f"{place['AWS_ENDPOINT_URL_S3']}/moto-api/reset").raise_for_status()
     client = boto3.client("s3", region_name="eu-central-1", endpoint_url=place["AWS_ENDPOINT_URL_S3"])
     client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     yield sandbox.environment | QUICK_SETTINGS | place | {"DATABASE_URL": new_database(2026)}
     client.close()
-    httpx.post(f"{place['AWS_ENDPOINT_URL_S3']}/moto-api/reset").raise_for_status()
     server.stop()
 
 
@@ -162,6 +163,6 @@ def test_nothing_of_the_checkout_is_imported_nor_anything_that_no_function_runs(
     assert f"{installed.folder / function}/handlers/{function}.py" in files
     assert [file for file in files if str(Path.cwd()) in file] == []
     bundle = installed.folder / function
-    unwanted = ("pipeline/sandbox", "pipeline/cli.py", "tests", "boto3", "botocore", "pip", "pyarrow", "click", "rich")
+    unwanted = ("pipeline/sandbox", "pipeline/cli", "tests", "boto3", "botocore", "pip", "pyarrow", "click", "rich")
     assert [name for name in unwanted if (bundle / name).exists()] == []
     assert list((bundle / "polars" / "__pycache__").glob("*.cpython-313.pyc")) != []

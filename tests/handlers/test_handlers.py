@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from handlers import database_import, igdb_enrichment, steam_import
+from handlers import backfill, database_import, igdb, igdb_enrichment, steam_import
 from pipeline.errors import PipelineError
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
@@ -376,3 +376,13 @@ def test_a_refused_location_is_refused_before_any_request(deployed: Sandbox) -> 
     response = invoke(igdb_enrichment.handler, {"user_id": USER, "s3_location": f"s3://{BUCKET}/{RAW_CSV[:9]}"})
     assert response["error_code"] == "location_refused"
     assert deployed.requests == []
+
+
+def test_the_function_that_asks_igdb_takes_the_events_of_an_enrichment_and_of_a_backfills_step(
+    deployed: Sandbox,
+) -> None:
+    assert deployed
+    put(RAW, RAW_CSV)
+    assert invoke(igdb.handler, ENRICH)["s3_enriched_location"] == ENRICHED
+    step = {"step": "catalogue"}
+    assert invoke(igdb.handler, step) == invoke(backfill.handler, step)

@@ -30,7 +30,7 @@ from tests.support.lambda_functions import (
 )
 from tests.support.stores import BUCKET, REGION
 
-QUERIES = Path(__file__).parent.parent / "docs" / "log-queries.md"
+QUERIES = Path(__file__).parents[2] / "docs" / "log-queries.md"
 INVOCATION = {"stage", "user_id", "run_id", "request_id"}
 COMMANDS = {"fields", "filter", "stats", "sort", "limit", "by", "as", "in", "and", "or", "asc", "desc"}
 FUNCTIONS = {"bin", "count", "latest", "max", "sum"}

@@ -3,6 +3,8 @@
 import importlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +12,20 @@ import pytest
 from cfnlint.api import lint_file
 from cfnlint.config import ManualArgs
 
-from handlers import igdb
+from infra.package import FUNCTIONS as BUNDLES
 from pipeline.settings import Settings
 from tests.support.deployment import (
     FUNCTIONS,
-    NOTHING_TO_DO,
-    REGION,
+    ROLE,
+    ROOT,
     STATE_MACHINES,
     TEMPLATE,
     definition,
     template,
     translated,
 )
+from tests.support.stores import REGION
 
-DEPLOYING = Path(__file__).parent.parent / "docs" / "deploying.md"
 PARAMETERS = tuple(template()["Parameters"])
 
 
@@ -39,68 +41,70 @@ def of_type(resources: dict[str, Any], kind: str) -> dict[str, Any]:
     return {name: made["Properties"] for name, made in resources.items() if made["Type"] == kind}
 
 
-def own(name: str) -> dict[str, Any]:
-    """The properties of one of the functions, as written."""
+def function(name: str) -> dict[str, Any]:
+    """The properties of a function, as written."""
     properties: dict[str, Any] = template()["Resources"][f"{name}Function"]["Properties"]
     return properties
 
 
-def test_the_linter_has_nothing_to_say() -> None:
+def test_the_linter_has_nothing_to_say_of_the_template() -> None:
     assert [str(match) for match in lint_file(TEMPLATE, config=ManualArgs(regions=[REGION]))] == []
 
 
+@pytest.mark.slow
+def test_the_linter_has_nothing_to_say_of_the_state_machines(tmp_path: Path) -> None:
+    machines = {
+        name.title(): {
+            "Type": "AWS::StepFunctions::StateMachine",
+            "Properties": {"RoleArn": ROLE, "Definition": definition(name)},
+        }
+        for name in STATE_MACHINES
+    }
+    written = tmp_path / "template.json"
+    written.write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": machines}))
+    linter = Path(sys.executable).with_name("cfn-lint")
+    linted = subprocess.run([linter, written], capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    assert (linted.returncode, linted.stdout) == (0, "")
+
+
 def test_a_function_has_a_role_and_a_log_of_its_own(resources: dict[str, Any]) -> None:
-    functions = of_type(resources, "AWS::Lambda::Function")
-    assert len(functions) == len(FUNCTIONS)
-    assert len({json.dumps(function["Role"]) for function in functions.values()}) == len(FUNCTIONS)
-    logs = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in functions.values()]
-    assert len(set(logs)) == len(FUNCTIONS)
-    assert all(
-        group["RetentionInDays"] == {"Ref": "LogDays"} for group in of_type(resources, "AWS::Logs::LogGroup").values()
-    )
+    functions = of_type(resources, "AWS::Lambda::Function").values()
+    roles = {json.dumps(function["Role"]) for function in functions}
+    logs = {function["LoggingConfig"]["LogGroup"]["Ref"] for function in functions}
+    assert len(functions) == len(roles) == len(logs) == len(FUNCTIONS)
+    groups = of_type(resources, "AWS::Logs::LogGroup").values()
+    assert all(group["RetentionInDays"] == {"Ref": "LogDays"} for group in groups)
 
 
-def test_every_handler_is_there_and_every_bundle_is_one_that_is_made() -> None:
-    bundles = {"steam_import", "igdb_enrichment", "database_import", "backfill"}
-    for name in FUNCTIONS:
-        module, _, function = own(name)["Handler"].rpartition(".")
-        if module != "handlers.backfill":
-            assert callable(getattr(importlib.import_module(module), function))
-        key = re.fullmatch(r"\$\{CodePrefix\}/(\w+)-\$\{Architecture\}\.zip", own(name)["CodeUri"]["Key"]["Fn::Sub"])
-        assert key is not None
-        assert key[1] in bundles
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_names_a_handler_and_a_bundle_that_are_there(name: str) -> None:
+    module, _, handler = function(name)["Handler"].rpartition(".")
+    assert callable(getattr(importlib.import_module(module), handler))
+    key = re.fullmatch(r"\$\{CodePrefix\}/(\w+)-\$\{Architecture\}\.zip", function(name)["CodeUri"]["Key"]["Fn::Sub"])
+    assert key is not None
+    assert key[1] in BUNDLES
 
 
-def test_what_a_function_is_told_are_settings() -> None:
+def test_the_functions_variables_are_settings_and_none_is_a_secret() -> None:
     told = set(template()["Globals"]["Function"]["Environment"]["Variables"])
-    told |= {name for function in FUNCTIONS for name in own(function)["Environment"]["Variables"]}
+    told |= {name for of in FUNCTIONS for name in function(of)["Environment"]["Variables"]}
     assert {name.lower() for name in told - {"POLARS_ENGINE_AFFINITY"}} <= set(Settings.model_fields)
+    assert not {"STEAM_API_KEY", "IGDB_CLIENT_SECRET", "DATABASE_URL"} & told
 
 
-def test_no_function_is_given_a_secret_itself() -> None:
-    told = [own(name)["Environment"]["Variables"] for name in FUNCTIONS]
-    assert not {"STEAM_API_KEY", "IGDB_CLIENT_SECRET", "DATABASE_URL"} & {name for names in told for name in names}
-
-
-def test_igdb_is_talked_to_by_one_function_and_once_at_a_time() -> None:
-    talking = [name for name in FUNCTIONS if "IGDB_CLIENT_ID" in own(name)["Environment"]["Variables"]]
-    assert talking == ["IgdbEnrichment"]
-    assert own("IgdbEnrichment")["ReservedConcurrentExecutions"] == 1
+def test_one_function_asks_igdb_and_runs_once_at_a_time() -> None:
+    asking = [name for name in FUNCTIONS if "IGDB_CLIENT_ID" in function(name)["Environment"]["Variables"]]
+    assert asking == ["IgdbEnrichment"]
+    assert function("IgdbEnrichment")["ReservedConcurrentExecutions"] == 1
     substituted = template()["Resources"]["BackfillStateMachine"]["Properties"]["DefinitionSubstitutions"]
     assert substituted["BackfillCatalogueFunctionArn"] == {"Fn::GetAtt": ["IgdbEnrichmentFunction", "Arn"]}
 
 
 @pytest.mark.parametrize("name", STATE_MACHINES)
-def test_a_definition_names_the_functions_it_is_given_and_no_others(name: str) -> None:
-    given = template()["Resources"][f"{name}StateMachine"]["Properties"]["DefinitionSubstitutions"]
-    if definition(name) == NOTHING_TO_DO:
-        pytest.skip("the definition is not there")
-    assert set(re.findall(r"\$\{(\w+)\}", json.dumps(definition(name)))) == set(given)
-
-
-def test_a_step_of_a_backfill_goes_from_igdbs_function_to_its_own_handler() -> None:
-    backfill = pytest.importorskip("handlers.backfill")
-    assert igdb.handler({"step": "catalogue"}, None) == backfill.handler({"step": "catalogue"}, None)
+def test_a_definition_uses_exactly_the_functions_that_the_template_gives_it(name: str) -> None:
+    given = template()["Resources"][f"{name.title()}StateMachine"]["Properties"]["DefinitionSubstitutions"]
+    named = re.findall(r":function:(\w+)", json.dumps(definition(name)))
+    assert {f"{function}Arn" for function in named} == set(given)
 
 
 def test_whatever_may_fail_has_an_alarm(resources: dict[str, Any]) -> None:
@@ -111,7 +115,7 @@ def test_whatever_may_fail_has_an_alarm(resources: dict[str, Any]) -> None:
         assert alarms[f"{name}Slow"]["Dimensions"][0]["Value"] == {"Ref": f"{name}Function"}
         assert alarms[f"{name}Slow"]["Threshold"] == 0.9 * timeout_ms
     for name in STATE_MACHINES:
-        assert f'{{"Ref": "{name}StateMachine"}}' in json.dumps(alarms[f"{name}ExecutionsFailed"])
+        assert f'{{"Ref": "{name.title()}StateMachine"}}' in json.dumps(alarms[f"{name.title()}ExecutionsFailed"])
     assert len(alarms) == 2 * len(FUNCTIONS) + len(STATE_MACHINES)
 
 
@@ -132,7 +136,7 @@ def test_without_tls_the_bucket_is_closed(resources: dict[str, Any]) -> None:
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_the_periodic_sync_is_off_unless_it_is_said_whom_to_sync(resources: dict[str, Any]) -> None:
+def test_the_periodic_sync_is_off_unless_its_users_are_named(resources: dict[str, Any]) -> None:
     (schedule,) = of_type(resources, "AWS::Scheduler::Schedule").values()
     assert schedule["State"] == {"Fn::If": ["IsSynced", "ENABLED", "DISABLED"]}
     assert schedule["Target"]["Arn"] == {"Ref": "BackfillStateMachine"}
@@ -152,8 +156,8 @@ def test_a_distributed_map_may_start_its_own_executions_and_read_their_list() ->
     assert "${Bucket.Arn}/backfills/*" in policies
 
 
-def test_the_document_tells_of_every_parameter_and_alarm_and_of_no_other() -> None:
-    text = DEPLOYING.read_text(encoding="utf-8")
+def test_the_document_describes_every_parameter_and_alarm_and_no_other() -> None:
+    text = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
     alarms = {name for name, made in template()["Resources"].items() if made["Type"] == "AWS::CloudWatch::Alarm"}
     cells = " ".join(re.findall(r"(?m)^\| (`.+?`) \|", text))
     assert set(re.findall(r"`(\w+)`", cells)) == alarms | set(PARAMETERS)

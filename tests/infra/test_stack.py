@@ -21,8 +21,9 @@ from moto.core.config import DefaultConfig
 from pipeline.clients import secret_provider, secrets_read
 from pipeline.sandbox.server import Sandbox
 from tests.support.databases import NewDatabase
-from tests.support.deployment import FUNCTIONS, REGION, translated
+from tests.support.deployment import FUNCTIONS, translated
 from tests.support.lambda_functions import ACCOUNT, QUICK_SETTINGS, USER, invoke, set_only
+from tests.support.stores import REGION
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
