@@ -25,7 +25,8 @@ from pipeline.sandbox.world import World
 from pipeline.settings import Settings
 from pipeline.storage.keys import LAST_LOADED
 from tests.canary_places import FORMS, PASTED, run_everywhere
-from tests.support.lambda_functions import ACCOUNT, NOWHERE, USER, set_only, small_world
+from tests.support.lambda_functions import ACCOUNT, NOWHERE, USER, small_world
+from tests.support.programs import set_only
 from tests.support.stores import BUCKET, local_s3
 
 PASSWORD = "canary/password%with:signs"

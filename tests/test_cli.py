@@ -2,62 +2,24 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import structlog
 
-from pipeline.cli import main
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from tests.support.databases import NewDatabase, execute, rows_of, url_of
-from tests.support.lambda_functions import ACCOUNT, NOWHERE, QUICK_SETTINGS, USER, set_only
+from tests.support.lambda_functions import ACCOUNT, NOWHERE, USER
+from tests.support.programs import SteamImport
 
 FETCH_KEYS = {"success", "s3_location", "game_count", "error", "error_code", "rejected"}
 ENRICH_KEYS = {"success", "s3_enriched_location", "stats", "error", "error_code", "rejected"}
 LOAD_KEYS = {"success", "stats", "error", "error_code", "rejected"}
 EXTRA_KEYS = {"seconds", "requests"}
 RUN_KEYS = {"user_id", "steam_id64", "raw", "enriched", "fetch", "enrich", "load"}
-
-
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-SteamImport = Callable[..., Ended]
-
-
-@pytest.fixture
-def steam_import(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Iterator[SteamImport]:
-    """Runs the program in an empty folder, with keys for the sandbox and no database."""
-
-    def run(*arguments: str) -> Ended:
-        monkeypatch.setattr("sys.argv", ["steam-import", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert "\x1b" not in out + err
-        assert "Traceback" not in err
-        return Ended(int(ended.value.code or 0), out, err)
-
-    set_only(monkeypatch, sandbox.environment | QUICK_SETTINGS)
-    monkeypatch.chdir(tmp_path)
-    yield run
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def database(new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch) -> str:
-    url = new_database(2026)
-    monkeypatch.setenv("DATABASE_URL", url)
-    return url
 
 
 def imported(steam_import: SteamImport, *arguments: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pipeline.storage.keys import Shard
 from schemas.backfill import Failure
 from tests.support.backfills import listed
 from tests.support.lambda_functions import ACCOUNT
-from tests.test_cli import SteamImport, steam_import  # noqa: F401 - a fixture
+from tests.support.programs import SteamImport
 
 LIST = listed([ACCOUNT, ACCOUNT], f"gone,{World.UNKNOWN_ACCOUNT}", "../,1")
 
@@ -25,7 +25,7 @@ def users(tmp_path: Path) -> str:
 
 
 def test_a_dry_run_says_what_it_will_take_and_writes_nothing(
-    steam_import: SteamImport,  # noqa: F811
+    steam_import: SteamImport,
     users: str,
     sandbox: Sandbox,
     tmp_path: Path,
@@ -42,7 +42,7 @@ def test_a_dry_run_says_what_it_will_take_and_writes_nothing(
 
 
 def test_a_backfill_needs_nothing_but_keys_and_a_list(
-    steam_import: SteamImport,  # noqa: F811
+    steam_import: SteamImport,
     users: str,
     sandbox: Sandbox,
     tmp_path: Path,
@@ -91,7 +91,7 @@ def test_a_backfill_needs_nothing_but_keys_and_a_list(
     ],
 )
 def test_what_cannot_be_run_is_refused(
-    steam_import: SteamImport,  # noqa: F811
+    steam_import: SteamImport,
     users: str,
     arguments: list[str],
     said: str,

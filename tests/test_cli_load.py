@@ -7,9 +7,7 @@ import pytest
 
 from tests.support.databases import execute, rows_of
 from tests.support.lambda_functions import ACCOUNT, USER
-from tests.test_cli import SteamImport, database, steam_import
-
-__all__ = ["database", "steam_import"]
+from tests.support.programs import SteamImport
 
 
 def test_a_dry_run_tells_what_it_would_write_and_writes_nothing(steam_import: SteamImport, database: str) -> None:

@@ -17,8 +17,8 @@ from pipeline.storage.keys import raw_checkpoint
 from pipeline.storage.store import DirectoryStore, Store
 from schemas.frames import TIME_FORMAT
 from schemas.library import RawLibrary
-from tests.support.lambda_functions import set_only
 from tests.support.libraries import app, library
+from tests.support.programs import set_only
 from tests.support.stores import BUCKET, local_s3, opened
 
 STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)

@@ -1,20 +1,15 @@
 """`steam-import demo` in an empty folder, with nothing configured."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.settings import Settings
 from tests.readme import README
-from tests.support.programs import open_folder
+from tests.support.programs import environment, open_folder, run_program
 
-PROGRAM = str(Path(sys.executable).with_name("steam-import"))
 TABLES = ("imported_games", "games", "genres", "platforms", "game_genres", "game_platforms", "library_items")
 
 
@@ -25,19 +20,9 @@ def folder() -> Iterator[Path]:
 
 
 def demo(folder: Path, *arguments: str) -> str:
-    own = {name.upper() for name in Settings.model_fields}
-    ended = subprocess.run(  # noqa: S603 - our own program
-        [PROGRAM, "demo", *arguments],
-        cwd=folder,
-        env={name: value for name, value in os.environ.items() if name not in own},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "\x1b" not in ended.stdout + ended.stderr
-    return ended.stdout
+    ended = run_program(folder, environment(), "demo", *arguments)
+    assert ended.status == 0, ended.err
+    return ended.out
 
 
 def tables(shown: str) -> tuple[list[list[str]], list[list[str]]]:

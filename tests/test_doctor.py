@@ -9,9 +9,7 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from tests.support.databases import NewDatabase, as_role, execute, fetch
 from tests.support.lambda_functions import NOWHERE
-from tests.test_cli import Ended, SteamImport, database, steam_import
-
-__all__ = ["database", "steam_import"]
+from tests.support.programs import Ended, SteamImport
 
 CHECKS = ["versions", "clock", "store", "steam key", "igdb keys", "database"]
 

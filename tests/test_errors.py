@@ -14,9 +14,7 @@ from schemas.events import ErrorCode
 from tests.shell import ROOT
 from tests.support.databases import url_of
 from tests.support.lambda_functions import ACCOUNT, NOWHERE, RAW_CSV, USER, enriched_csv
-from tests.test_cli import SteamImport, steam_import
-
-__all__ = ["steam_import"]
+from tests.support.programs import SteamImport
 
 PAGE = ROOT / "docs" / "errors.md"
 RAW = f"data/imports/{USER}/20261123T031749Z-raw.csv"

@@ -13,7 +13,8 @@ from tests.live.facts import FACTS
 from tests.live.integration import NEEDED
 from tests.live.test_live import FILE, run_live_check
 from tests.support.databases import NewDatabase
-from tests.support.lambda_functions import ACCOUNT, QUICK_SETTINGS, USER, small_world
+from tests.support.lambda_functions import ACCOUNT, USER, small_world
+from tests.support.programs import QUICK_SETTINGS
 from tests.support.stores import BUCKET, REGION
 
 

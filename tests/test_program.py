@@ -6,7 +6,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,48 +18,23 @@ from pipeline.cli.imports import interruptible
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.wire import Service
-from pipeline.settings import Settings
 from tests.support.databases import NewDatabase, fetch, rows_of
-from tests.support.lambda_functions import ACCOUNT, NOWHERE, QUICK_SETTINGS, USER
-from tests.support.programs import open_folder
-
-PROGRAM = str(Path(sys.executable).with_name("steam-import"))
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder() as made:
-        yield made
-
-
-def environment(sandbox: Sandbox, **settings: str) -> dict[str, str]:
-    """This process's environment with settings for the sandbox, and none of the machine's own."""
-    own = {name.upper() for name in Settings.model_fields}
-    others = {name: value for name, value in os.environ.items() if name not in own}
-    return others | {"TERM": "xterm"} | sandbox.environment | QUICK_SETTINGS | settings
-
-
-def steam_import(folder: Path, settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    ended = subprocess.run(  # noqa: S603 - our own program
-        [PROGRAM, *arguments], cwd=folder, env=settings, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert "\x1b" not in ended.stdout + ended.stderr
-    assert "Traceback" not in ended.stderr
-    return ended
+from tests.support.lambda_functions import ACCOUNT, NOWHERE, USER
+from tests.support.programs import PROGRAM, environment, run_program
 
 
 @pytest.mark.slow  # CI runs `make demo`, which makes one too
 def test_run_without_a_database_makes_one_and_the_user_in_it(sandbox: Sandbox, folder: Path) -> None:
-    ended = steam_import(folder, environment(sandbox), "run", "four-apps")
-    assert ended.returncode == 0, ended.stderr
-    assert "4 ImportedGame" in ended.stdout
-    assert [line for line in ended.stderr.splitlines() if "info" not in line] == []
-    assert str(folder / "data" / "imports" / ACCOUNT) in ended.stdout
-    again = steam_import(folder, environment(sandbox), "run", ACCOUNT, "--log-level", "WARNING")
-    assert ["Rows", "created", "0"] in [line.split() for line in again.stdout.splitlines()]
-    assert again.stderr == ""
-    checked = steam_import(folder, environment(sandbox), "db", "check")
-    assert checked.returncode == 0, checked.stdout
+    ended = run_program(folder, environment(sandbox), "run", "four-apps")
+    assert ended.status == 0, ended.err
+    assert "4 ImportedGame" in ended.out
+    assert [line for line in ended.err.splitlines() if "info" not in line] == []
+    assert str(folder / "data" / "imports" / ACCOUNT) in ended.out
+    again = run_program(folder, environment(sandbox), "run", ACCOUNT, "--log-level", "WARNING")
+    assert ["Rows", "created", "0"] in [line.split() for line in again.out.splitlines()]
+    assert again.err == ""
+    checked = run_program(folder, environment(sandbox), "db", "check")
+    assert checked.status == 0, checked.out
 
 
 @pytest.mark.parametrize(
@@ -75,9 +49,9 @@ def test_run_without_a_database_makes_one_and_the_user_in_it(sandbox: Sandbox, f
 def test_exit_statuses_tell_who_has_to_act(
     sandbox: Sandbox, tmp_path: Path, status: int, changed: dict[str, str], arguments: tuple[str, ...]
 ) -> None:
-    ended = steam_import(tmp_path, environment(sandbox, **changed), *arguments)
-    assert (ended.returncode, ended.stdout) == (status, "")
-    assert ended.stderr.strip()
+    ended = run_program(tmp_path, environment(sandbox, **changed), *arguments)
+    assert (status, "") == (ended.status, ended.out)
+    assert ended.err.strip()
     assert list(tmp_path.iterdir()) == []
 
 

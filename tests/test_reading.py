@@ -24,8 +24,8 @@ from schemas.events import KEY_TIME
 from schemas.frames import TIME_FORMAT
 from schemas.library import DecodedLibrary, RawLibrary
 from schemas.manifest import Runs
-from tests.support.lambda_functions import set_only
 from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
+from tests.support.programs import set_only
 
 OLD, NEW = (raw_checkpoint("user-1", f"2026112{day}T031749Z") for day in (2, 3))
 ENRICHED = library(

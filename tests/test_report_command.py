@@ -1,56 +1,36 @@
 """`steam-import report`: what it reads, where it writes, and what it refuses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 import pytest
-import structlog
 
-from pipeline.cli import main
 from pipeline.storage.checkpoints import Provenance, write_checkpoint
 from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore
 from schemas.frames import TIME_FORMAT
-from tests.support.lambda_functions import set_only
 from tests.support.libraries import app, library, matched
+from tests.support.programs import Ended, SteamImport
 
 KEY = "imports/user-1/20261123T031749Z-enriched.csv"
 IN_STORE = f"data/{KEY}"
 COPY = Path("copy of a library.csv")
 
 
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 Report = Callable[..., Ended]
 
 
 @pytest.fixture
-def report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Report]:
+def report(unconfigured_program: SteamImport) -> Report:
     """Runs the command in a folder with an enriched CSV in the store, and a copy of it beside."""
-
-    def run(*arguments: str) -> Ended:
-        monkeypatch.setattr("sys.argv", ["steam-import", "report", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return Ended(int(ended.value.code or 0), out, err)
-
-    set_only(monkeypatch, {})
-    monkeypatch.chdir(tmp_path)
     rows = library(app(1, name="Nobody Knows Me"), matched(2, 72))
     making = Provenance("run-1", datetime(2026, 11, 23, tzinfo=UTC), 0, {})
     write_checkpoint(DirectoryStore(Path("data")), parse_checkpoint_key(KEY, "enriched"), rows, rows.clear(), making)
     rows.write_csv(COPY, datetime_format=TIME_FORMAT)
-    yield run
-    structlog.reset_defaults()
+    return partial(unconfigured_program, "report")
 
 
 @pytest.mark.parametrize("where", [IN_STORE, str(COPY)], ids=["in the store", "a copy"])

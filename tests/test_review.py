@@ -2,20 +2,18 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from pipeline.catalogue.look_up import read_overrides
-from pipeline.cli import main
 from pipeline.errors import Failed, Retryable
 from pipeline.frames.overrides import parse_overrides
 from pipeline.frames.raw_library import parse_owned_games
@@ -27,8 +25,9 @@ from pipeline.storage.csv import parse_records
 from pipeline.storage.keys import parse_checkpoint_key, raw_checkpoint
 from pipeline.storage.store import DirectoryStore, Store
 from schemas.library import EnrichedLibrary
-from tests.support.databases import NewDatabase, fetch
-from tests.support.lambda_functions import ACCOUNT, QUICK_SETTINGS, USER, set_only
+from tests.support.databases import fetch
+from tests.support.lambda_functions import ACCOUNT, USER
+from tests.support.programs import SteamImport
 from tests.support.stores import Memory, opened
 
 UNKNOWN, SOUNDTRACK, PORTAL = 999_010, 999_020, 400
@@ -37,44 +36,16 @@ SHEET = Path("review.csv")
 RAW = raw_checkpoint("user-1", "20261123T031749Z")
 
 
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-SteamImport = Callable[..., Ended]
-
-
-@pytest.fixture
-def database_url(new_database: NewDatabase) -> str:
-    return new_database(2026)
-
-
 @pytest.fixture
 def steam_import(
-    sandbox: Sandbox,
-    database_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> Iterator[SteamImport]:
-    """Runs the program in an empty folder, against the sandbox and a database of its own."""
-
-    def run(*arguments: str) -> Ended:
-        monkeypatch.setattr("sys.argv", ["steam-import", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return Ended(int(ended.value.code or 0), out, err)
-
+    steam_import: SteamImport, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch
+) -> SteamImport:
+    """Runs the program against a world in which IGDB has learnt a game since, and a database."""
+    assert database
     sandbox.world.add_game(1, GAME, "Nobody Knows Me!", platforms=[6], first_release_date=1303084800, genres=[9])
-    settings = {"DATABASE_URL": database_url, "LOG_LEVEL": "WARNING", "IGDB_MULTIQUERY": "one"}
-    set_only(monkeypatch, sandbox.environment | QUICK_SETTINGS | settings)
-    monkeypatch.chdir(tmp_path)
-    yield run
-    structlog.reset_defaults()
+    monkeypatch.setenv("LOG_LEVEL", "WARNING")
+    monkeypatch.setenv("IGDB_MULTIQUERY", "one")
+    return steam_import
 
 
 def imported(steam_import: SteamImport) -> str:
@@ -130,11 +101,11 @@ def overridden() -> str:
 
 
 def test_an_unmatched_game_is_found_linked_and_loaded_in_three_commands(
-    steam_import: SteamImport, database_url: str
+    steam_import: SteamImport, database: str
 ) -> None:
     enriched = imported(steam_import)
     assert verdicts(enriched)[UNKNOWN] == ("UNMATCHED", "not_found", None)
-    assert GAME not in library_items(database_url)
+    assert GAME not in library_items(database)
 
     counts = exported(steam_import, enriched)
     assert counts.items() >= {"unmatched": 1, "freed": 0, "with_candidates": 1, "unanswered": 0}.items()
@@ -148,7 +119,7 @@ def test_an_unmatched_game_is_found_linked_and_loaded_in_three_commands(
     assert "Decisions taken into overrides.csv: 1." in ended.out
     assert overridden() == f"appid,action,igdb_id,note\n{UNKNOWN},match,{GAME},=surely\n"
     assert verdicts(enriched)[UNKNOWN] == ("MATCHED", "override", GAME)
-    assert GAME in library_items(database_url)
+    assert GAME in library_items(database)
 
 
 def test_applied_again_nothing_changes_and_no_request_is_sent(steam_import: SteamImport, sandbox: Sandbox) -> None:
@@ -163,15 +134,15 @@ def test_applied_again_nothing_changes_and_no_request_is_sent(steam_import: Stea
     assert {count for what, count in run["load"]["stats"].items() if what.endswith(("_created", "_updated"))} == {0}
 
 
-def test_nothing_is_decided_by_a_file_as_it_was_exported(steam_import: SteamImport, database_url: str) -> None:
+def test_nothing_is_decided_by_a_file_as_it_was_exported(steam_import: SteamImport, database: str) -> None:
     enriched = imported(steam_import)
     exported(steam_import, enriched)
-    before = verdicts(enriched), library_items(database_url)
+    before = verdicts(enriched), library_items(database)
     ended = steam_import("review", "apply", str(SHEET))
     assert (ended.status, ended.err) == (0, "")
     assert ended.out == "Decisions taken into overrides.csv: 0. Lines skipped: 0.\n"
     assert not Path("data/overrides.csv").exists()
-    assert (verdicts(enriched), library_items(database_url)) == before
+    assert (verdicts(enriched), library_items(database)) == before
 
 
 def test_bad_lines_are_told_and_skipped_and_the_rest_counts(steam_import: SteamImport, sandbox: Sandbox) -> None:

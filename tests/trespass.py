@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import boto3
 import pytest
@@ -16,8 +16,11 @@ from pipeline.cli import cli
 from pipeline.errors import PipelineError
 from pipeline.storage.s3 import S3Store
 from pipeline.storage.store import DirectoryStore
-from tests.support.lambda_functions import Handler, set_only
+from tests.support.programs import set_only
 from tests.trespass_backfills import on_backfills
+
+if TYPE_CHECKING:
+    from tests.support.lambda_functions import Handler
 
 REFUSALS = {"bad_event", "location_refused", "checkpoint_invalid"}
 TIME = "20261123T031749Z"

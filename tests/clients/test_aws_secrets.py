@@ -18,7 +18,7 @@ from pipeline.cli.local import with_sandbox
 from pipeline.clients import have_secrets_changed, secret_provider, secret_value, secrets_read
 from pipeline.errors import Refused, Retryable
 from pipeline.settings import Settings
-from tests.support.lambda_functions import set_only
+from tests.support.programs import set_only
 from tests.support.stores import REGION
 
 CANARY = "canary-0123456789abcdef"

@@ -17,17 +17,8 @@ from pipeline.errors import Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from tests.support.databases import EMPTY, execute, url_of
-from tests.support.lambda_functions import (
-    ACCOUNT,
-    QUICK_SETTINGS,
-    RAW,
-    USER,
-    Handler,
-    put,
-    remove,
-    set_only,
-    small_world,
-)
+from tests.support.lambda_functions import ACCOUNT, RAW, USER, Handler, put, remove, small_world
+from tests.support.programs import QUICK_SETTINGS, set_only
 from tests.support.stores import BUCKET, REGION
 
 QUERIES = Path(__file__).parents[2] / "docs" / "log-queries.md"

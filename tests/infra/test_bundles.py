@@ -20,7 +20,8 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import PRIVATE
 from tests.support.databases import NewDatabase
-from tests.support.lambda_functions import ACCOUNT, QUICK_SETTINGS, RAW, USER
+from tests.support.lambda_functions import ACCOUNT, RAW, USER
+from tests.support.programs import QUICK_SETTINGS
 from tests.support.stores import BUCKET
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -22,7 +22,8 @@ from pipeline.clients import secret_provider, secrets_read
 from pipeline.sandbox.server import Sandbox
 from tests.support.databases import NewDatabase
 from tests.support.deployment import FUNCTIONS, translated
-from tests.support.lambda_functions import ACCOUNT, QUICK_SETTINGS, USER, invoke, set_only
+from tests.support.lambda_functions import ACCOUNT, USER, invoke
+from tests.support.programs import QUICK_SETTINGS, set_only
 from tests.support.stores import REGION
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

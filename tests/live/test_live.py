@@ -12,7 +12,7 @@ from pipeline.logs import configure_logging
 from pipeline.settings import Settings
 from tests.live.check import check
 from tests.live.integration import NEEDED, read_integration
-from tests.support.lambda_functions import set_only
+from tests.support.programs import set_only
 
 FILE = Path(__file__).parents[2] / ".env.integration"
 

@@ -17,7 +17,7 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import DirectoryStore
 from tests.database.interrupted import CONTENT, rows
-from tests.test_program import PROGRAM, environment
+from tests.support.programs import PROGRAM, environment
 
 RUN_ID = "crowd"
 FAST = {"STEAM_REQUESTS_PER_SECOND": "1000", "LOG_LEVEL": "ERROR"}

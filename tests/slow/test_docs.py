@@ -12,9 +12,8 @@ import pytest
 
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from pipeline.settings import Settings
 from tests.shell import DOCUMENTS, blocks_of
-from tests.support.programs import open_folder
+from tests.support.programs import environment, open_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -30,18 +29,16 @@ WITH_EXAMPLES = [
 @contextmanager
 def followed(document: Path) -> Iterator[Path]:
     """The folder in which its examples were run, but for those of make, which have a test of their own."""
-    own = {name.upper() for name in Settings.model_fields}
-    others = {name: value for name, value in os.environ.items() if name not in own}
     with open_folder() as folder, Sandbox(World.recorded()) as sandbox:
         (folder / ".venv").mkdir()
         (folder / ".venv" / "bin").symlink_to(PROGRAMS)
-        environment = others | sandbox.environment | {"PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
+        settings = environment() | sandbox.environment | {"PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
         blocks = [block for block in blocks_of(document) if not block.lstrip().startswith("make ")]
         # One shell for all, as a reader has one; it stops at the first command that fails.
         ended = subprocess.run(  # noqa: S603 - our own documents
             ["/bin/bash", "-euxo", "pipefail", "-c", "\n".join(blocks)],
             cwd=folder,
-            env=environment,
+            env=settings,
             capture_output=True,
             text=True,
             timeout=240,

@@ -23,7 +23,7 @@ from pipeline.storage.store import Store
 from schemas.backfill import PlanRecord, Report
 from schemas.events import SHARD_STEPS, ShardStep
 from tests.support.databases import rows_of
-from tests.support.lambda_functions import QUICK_SETTINGS
+from tests.support.programs import QUICK_SETTINGS
 
 FIRST_ACCOUNT = 76561197960300000
 FAST = {"steam_requests_per_second": 1000, "steam_concurrency": 8}

@@ -1,26 +1,23 @@
 """The three stages as they are deployed: settings in the environment, sandbox APIs, a bucket, a small library."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
-import structlog
 
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from pipeline.settings import Settings
 from schemas.frames import TIME_FORMAT
 from tests.support.libraries import FIGHTING, WINDOWS, app, library, matched
+from tests.support.programs import QUICK_SETTINGS, Configure
 from tests.support.stores import BUCKET, REGION, local_s3, s3_client
 
 ACCOUNT = World.SYNTHETIC_ACCOUNT
 USER = "user-1"
 SOUNDTRACK_TYPE = 11
 
-QUICK_SETTINGS = {"RETRY_ATTEMPTS": "2", "RETRY_BASE_SECONDS": "0.01", "HTTP_TIMEOUT_SECONDS": "5"}
 NOWHERE = "http://127.0.0.1:1"
 """Where nobody listens."""
 
@@ -61,14 +58,6 @@ def small_world() -> World:
     return world
 
 
-def set_only(monkeypatch: pytest.MonkeyPatch, settings: Mapping[str, str]) -> None:
-    """Leave these settings in the environment, and none of this machine's own."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-
-
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox(small_world(), limits=False) as running:
@@ -83,15 +72,11 @@ def bucket() -> Iterator[str]:
 
 
 @pytest.fixture
-def deployed(sandbox: Sandbox, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
+def deployed(sandbox: Sandbox, bucket: str, configured: Configure) -> Iterator[Sandbox]:
     """What a Lambda function finds, but for DATABASE_URL."""
-    settings = sandbox.environment | QUICK_SETTINGS | {"S3_BUCKET": bucket, "AWS_REGION": REGION}
-    set_only(monkeypatch, settings)
-    monkeypatch.chdir(tmp_path)
+    configured(sandbox.environment | QUICK_SETTINGS | {"S3_BUCKET": bucket, "AWS_REGION": REGION})
     yield sandbox
     remove("")
-    # The log goes to the standard error of this test, which is closed after it.
-    structlog.reset_defaults()
 
 
 def invoke(handler: Handler, event: object) -> dict[str, Any]:
