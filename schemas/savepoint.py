@@ -1,20 +1,28 @@
 """The part of SavePoint's database that a load touches, both generations of it; SavePoint's migrations own the tables.
 
-A column is *required* (the load cannot work without it), *optional* (filled where the live database has it), or
-*theirs* (never written; listed so that a new column of SavePoint's can be told from a known one, and because some of
-them tell whether a user has touched a LibraryItem).
+A column is *required* (a database that lacks it is refused), *optional* (filled where the live database has it), or
+*read only* (never written: it is listed because it tells whether a user has edited a LibraryItem, and so that a column
+that is new in SavePoint can be told from a known one).
 """
 
-from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
+from typing import Any
+
+import polars as pl
+from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import ENUM, TIMESTAMP
+from sqlalchemy.types import TypeEngine
+
+from schemas.staging import MAPPED_COLUMNS
 
 STORE = "STEAM"
 LIBRARY_PLATFORM = "PC (Microsoft Windows)"
 ACQUISITION = "DIGITAL"
-STATUSES_PLAYED = ("EXPERIENCED", "PLAYED")
 
 STATUSES_UNPLAYED = ("CURIOUS_ABOUT", "SHELF")
-"""`LibraryItem.status` when no setting names one: the first that the database's enum has."""
+"""`LibraryItem.status` for playtime 0 when no setting names one: the first of these that the database's enum has."""
+
+STATUSES_PLAYED = ("EXPERIENCED", "PLAYED")
+"""`LibraryItem.status` for a playtime above 0 when no setting names one, by the same rule."""
 
 _TIME = TIMESTAMP(precision=3)
 _STOREFRONT = ENUM(name="Storefront", create_type=False)
@@ -22,17 +30,27 @@ _MATCH_STATUS = ENUM(name="IgdbMatchStatus", create_type=False)
 _ACQUISITION_TYPE = ENUM(name="AcquisitionType", create_type=False)
 _LIBRARY_ITEM_STATUS = ENUM(name="LibraryItemStatus", create_type=False)
 _OPTIONAL = {"optional": True}
-_THEIRS = {"theirs": True}
+_READ_ONLY = {"read_only": True}
+
+SQL_TYPES: dict[pl.DataType, TypeEngine[Any]] = {
+    pl.String(): Text(),
+    pl.Int32(): Integer(),
+    pl.Int64(): BigInteger(),
+    pl.Float64(): Double(),
+    pl.Boolean(): Boolean(),
+    pl.Datetime("ms"): _TIME,
+}
+"""The type of a column that holds the values of a Polars dtype."""
 
 
-def is_required(column: Column[object]) -> bool:
-    """Whether a load cannot work in a database that lacks the column."""
+def is_required(column: Column[Any]) -> bool:
+    """Return whether a database that lacks the column cannot take a load."""
     return not column.info
 
 
-def is_read_only(column: Column[object]) -> bool:
-    """Whether a load never writes the column."""
-    return "theirs" in column.info
+def is_read_only(column: Column[Any]) -> bool:
+    """Return whether a load never writes the column."""
+    return "read_only" in column.info
 
 
 SAVEPOINT = MetaData()
@@ -48,14 +66,12 @@ IMPORTED_GAME = Table(
     Column("updatedAt", _TIME),
     Column("deletedAt", _TIME),
     Column("userId", Text),
-    Column("img_icon_url", Text),
-    Column("playtime", Integer),
     Column("igdbMatchStatus", _MATCH_STATUS),
-    Column("lastPlayedAt", _TIME, info=_OPTIONAL),
-    Column("playtimeLinux", Integer, info=_OPTIONAL),
-    Column("playtimeMac", Integer, info=_OPTIONAL),
-    Column("playtimeWindows", Integer, info=_OPTIONAL),
-    Column("img_logo_url", Text, info=_THEIRS),
+    *(
+        Column(mapped.database, SQL_TYPES[mapped.dtype], info=None if mapped.is_required else _OPTIONAL)
+        for mapped in MAPPED_COLUMNS
+    ),
+    Column("img_logo_url", Text, info=_READ_ONLY),
 )
 
 GAME = Table(
@@ -71,11 +87,11 @@ GAME = Table(
     Column("updatedAt", _TIME),
     Column("steamAppId", Integer),
     Column("slug", Text),
-    Column("hltbId", Text, info=_THEIRS),
-    Column("mainStory", Integer, info=_THEIRS),
-    Column("mainExtra", Integer, info=_THEIRS),
-    Column("completionist", Integer, info=_THEIRS),
-    Column("franchiseId", Integer, info=_THEIRS),
+    Column("hltbId", Text, info=_READ_ONLY),
+    Column("mainStory", Integer, info=_READ_ONLY),
+    Column("mainExtra", Integer, info=_READ_ONLY),
+    Column("completionist", Integer, info=_READ_ONLY),
+    Column("franchiseId", Integer, info=_READ_ONLY),
 )
 
 LIBRARY_ITEM = Table(
@@ -90,11 +106,11 @@ LIBRARY_ITEM = Table(
     Column("gameId", Text),
     Column("hasBeenPlayed", Boolean, info=_OPTIONAL),
     Column("statusChangedAt", _TIME, info=_OPTIONAL),
-    Column("id", Integer, info=_THEIRS),
-    Column("startedAt", _TIME, info=_THEIRS),
-    Column("completedAt", _TIME, info=_THEIRS),
-    Column("rating", Integer, info=_THEIRS),
-    Column("statusIsManual", Boolean, info=_THEIRS),
+    Column("id", Integer, info=_READ_ONLY),
+    Column("startedAt", _TIME, info=_READ_ONLY),
+    Column("completedAt", _TIME, info=_READ_ONLY),
+    Column("rating", Integer, info=_READ_ONLY),
+    Column("statusIsManual", Boolean, info=_READ_ONLY),
 )
 
 GENRE = Table(
@@ -135,7 +151,7 @@ USED_ENUM_VALUES = {
     "AcquisitionType": (ACQUISITION,),
     "LibraryItemStatus": (),
 }
-"""The enums of the columns above, and the values that a load writes whatever the settings are."""
+"""The enums of the columns above, with the values that a load writes whatever the settings are."""
 
 UNIQUE_KEYS = {
     "Game": ("igdbId",),
@@ -144,4 +160,4 @@ UNIQUE_KEYS = {
     "GameGenre": ("gameId", "genreId"),
     "GamePlatform": ("gameId", "platformId"),
 }
-"""The keys without which loads that run side by side would write rows twice."""
+"""The unique keys without which loads that run at the same time would insert rows twice."""

@@ -1,6 +1,7 @@
-"""The frames a load stages: rows keyed as SavePoint's tables are, times in UTC without a zone, enums as text.
+"""What a load takes and what it reports: rows keyed as SavePoint's tables are, and the options of a load.
 
-`number` counts a frame's rows from 0 in the order they are to be inserted; new ids are made from it.
+Times are in UTC without a zone and enums are text. `number` counts a frame's rows from 0 in the order in which they are
+inserted; the ids of new rows are made from it.
 """
 
 from collections.abc import Mapping
@@ -9,38 +10,92 @@ from typing import Annotated
 
 import pandera.polars as pa
 import polars as pl
+from pandera.typing.polars import DataFrame
 
-from schemas.frames import StrictFrame
+from schemas.frames import StrictFrame, dtypes
+from schemas.library import RawLibrary
 
 NaiveTime = Annotated[pl.Datetime, "ms", None]
 
+
+@dataclass(frozen=True)
+class MappedColumn:
+    """A column of the raw CSV, and the column of SavePoint's ImportedGame that a load fills from it.
+
+    `only_grows`: a smaller value never replaces a larger one, because Steam says 0 when the owner hides playtimes; a
+    number that Steam leaves out is 0 then. Any other column takes each new value that is not null.
+    `is_required`: a database that lacks the column is refused; any other column is filled where the database has it.
+    """
+
+    raw: str
+    database: str
+    only_grows: bool = False
+    is_required: bool = False
+
+    @property
+    def dtype(self) -> pl.DataType:
+        """The dtype in RawLibrary; a time loses its zone, as SavePoint's times have none."""
+        dtype = dtypes(RawLibrary)[self.raw]
+        return pl.Datetime(dtype.time_unit) if isinstance(dtype, pl.Datetime) else dtype
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether null means 0: Steam leaves a playtime of 0 out."""
+        return self.only_grows and self.dtype.is_integer()
+
+
+MAPPED_COLUMNS = (
+    MappedColumn("img_icon_url", "img_icon_url", is_required=True),
+    MappedColumn("playtime_forever", "playtime", only_grows=True, is_required=True),
+    MappedColumn("playtime_windows_forever", "playtimeWindows", only_grows=True),
+    MappedColumn("playtime_mac_forever", "playtimeMac", only_grows=True),
+    MappedColumn("playtime_linux_forever", "playtimeLinux", only_grows=True),
+    MappedColumn("rtime_last_played", "lastPlayedAt", only_grows=True),
+)
+"""The columns that go from Steam to ImportedGame as they are; staging, insert and update read them here."""
+
 FALLBACKS = {"name": (" (IGDB ", ")"), "slug": ("-igdb-", "")}
-"""What stands before and after the IGDB id in a name or slug, which must be unique, that another row has taken."""
+"""What stands before and after the IGDB id in the fallback of a name or a slug that another row has taken."""
 
 
 class StagedImportedGames(StrictFrame):
-    """One row per user and Steam app."""
+    """One row per user and Steam app: the columns below, and then those of MAPPED_COLUMNS."""
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by user and appid")
     user_id: str = pa.Field(alias="userId", description="SavePoint's id of the owner")
     storefront_game_id: str = pa.Field(alias="storefrontGameId", description="Steam's id of the app, as text")
     name: str = pa.Field(description="The app's name, or `App {appid}`")
     is_nameless: bool = pa.Field(alias="isNameless", description="Whether Steam gave no name: then it replaces none")
-    img_icon_url: str = pa.Field(nullable=True, description="Hash of the app's icon")
-    playtime: pl.Int32 = pa.Field(description="Minutes played")
-    playtime_windows: pl.Int32 = pa.Field(alias="playtimeWindows", description="Minutes played on Windows")
-    playtime_mac: pl.Int32 = pa.Field(alias="playtimeMac", description="Minutes played on macOS")
-    playtime_linux: pl.Int32 = pa.Field(alias="playtimeLinux", description="Minutes played on Linux")
-    last_played_at: NaiveTime = pa.Field(alias="lastPlayedAt", nullable=True, description="Last play, UTC")
     igdb_match_status: str = pa.Field(alias="igdbMatchStatus", description="MATCHED only where the game is staged too")
-    is_match_override: bool = pa.Field(alias="isMatchOverride", description="Whether a human decided the match status")
-    is_kind_override: bool = pa.Field(alias="isKindOverride", description="Whether a human decided what the app is")
+    is_match_override: bool = pa.Field(
+        alias="isMatchOverride", description="Whether an override decided the match status"
+    )
+    is_kind_override: bool = pa.Field(alias="isKindOverride", description="Whether an override decided the kind")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", nullable=True, description="IGDB's id of the game, when MATCHED")
 
     class Config(StrictFrame.Config):
         """One row per user and app."""
 
         unique = ("userId", "storefrontGameId")
+
+    @classmethod
+    def to_schema(cls) -> pa.DataFrameSchema:
+        """Return the columns above and those of MAPPED_COLUMNS."""
+        raw = RawLibrary.to_schema().columns
+        return (
+            super()
+            .to_schema()
+            .add_columns(
+                {
+                    mapped.database: pa.Column(
+                        mapped.dtype,
+                        nullable=raw[mapped.raw].nullable and not mapped.starts_at_zero,
+                        description=raw[mapped.raw].description,
+                    )
+                    for mapped in MAPPED_COLUMNS
+                }
+            )
+        )
 
 
 class StagedGames(StrictFrame):
@@ -95,32 +150,25 @@ class StagedLinks(StrictFrame):
         unique = ("gameIgdbId", "igdbId")
 
 
-class WrittenTables(StrictFrame):
-    """What one load does to each table, or would do."""
+@dataclass(frozen=True)
+class StagedRows:
+    """All rows that one load writes or compares; `counts` holds what its report says of the file alone."""
 
-    table: str = pa.Field(unique=True, description="Name of SavePoint's table")
-    created: pl.Int64 = pa.Field(description="Rows that are new")
-    updated: pl.Int64 = pa.Field(description="Rows of which a column is another")
-    removed: pl.Int64 = pa.Field(description="Links that IGDB no longer lists")
-    left_alone: pl.Int64 = pa.Field(description="Rows of the file that change nothing")
-
-
-class Changes(StrictFrame):
-    """One row per column that one load changes; of a new row every column that is set, of a removed one its keys."""
-
-    table: str = pa.Field(description="Name of SavePoint's table")
-    key: str = pa.Field(description="What names the row: user and appid, IGDB ids, or user, IGDB id and item's id")
-    column: str = pa.Field(description="Name of the column")
-    old: str = pa.Field(nullable=True, description="Value before, as text; null in a new row")
-    new: str = pa.Field(nullable=True, description="Value after, as text; null in a removed row")
+    imported_games: DataFrame[StagedImportedGames]
+    games: DataFrame[StagedGames]
+    genres: DataFrame[StagedGenres]
+    platforms: DataFrame[StagedPlatforms]
+    game_genres: DataFrame[StagedLinks]
+    game_platforms: DataFrame[StagedLinks]
+    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class LoadOptions:
     """How a load is done: which statuses new library items get, whether it is a dry run, and what it reports.
 
-    A status of None leaves the choice to what the database's enum has. `dry_run` rolls everything back in the end,
-    `details` lists every column that changes, `trust` reads an enriched CSV that its manifest does not prove.
+    A status of None leaves the choice to the values that the database's enum has. `dry_run` rolls everything back in
+    the end, `details` lists every column that changes, `trust` reads an enriched CSV that its manifest does not prove.
     """
 
     status_unplayed: str | None = None
@@ -133,14 +181,21 @@ class LoadOptions:
 DEFAULT_OPTIONS = LoadOptions()
 
 
-@dataclass(frozen=True)
-class StagedRows:
-    """All that one load has to say to the database; `counts` is what its report says of the file alone."""
+class WrittenTables(StrictFrame):
+    """One row per table of SavePoint's, with the number of rows that one load writes there."""
 
-    imported_games: pl.DataFrame
-    games: pl.DataFrame
-    genres: pl.DataFrame
-    platforms: pl.DataFrame
-    game_genres: pl.DataFrame
-    game_platforms: pl.DataFrame
-    counts: Mapping[str, int]
+    table: str = pa.Field(unique=True, description="Name of SavePoint's table")
+    created: pl.Int64 = pa.Field(description="Rows that are new")
+    updated: pl.Int64 = pa.Field(description="Rows of which at least one column changes")
+    removed: pl.Int64 = pa.Field(description="Links that IGDB no longer lists")
+    left_alone: pl.Int64 = pa.Field(description="Rows of the file that change nothing")
+
+
+class Changes(StrictFrame):
+    """One row per column that one load changes; of a new row every column that is set, of a removed one its keys."""
+
+    table: str = pa.Field(description="Name of SavePoint's table")
+    key: str = pa.Field(description="What names the row: user and appid, IGDB ids, or user, IGDB id and item's id")
+    column: str = pa.Field(description="Name of the column")
+    old: str = pa.Field(nullable=True, description="Value before, as text; null in a new row")
+    new: str = pa.Field(nullable=True, description="Value after, as text; null in a removed row")

@@ -29,7 +29,7 @@ from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import MOST_COUNTED, PlanRecord, ShardFile, ShardRecord, StepRecord
 from schemas.events import ErrorCode
-from schemas.frames import dtypes, set_aside
+from schemas.frames import conform, dtypes, set_aside
 from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.staging import DEFAULT_OPTIONS, LoadOptions
 
@@ -126,7 +126,7 @@ def load_shard(files: ShardFiles, database: Database, options: LoadOptions = DEF
     def load(rows: pl.DataFrame) -> dict[str, int]:
         if not rows.height:
             return {}
-        return database.load(stage_library(rows), rows["user_id"].unique(), options).counts
+        return database.load(stage_library(conform(rows, EnrichedLibrary)), rows["user_id"].unique(), options).counts
 
     try:
         counts = load(rows)

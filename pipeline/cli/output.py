@@ -29,7 +29,7 @@ NOT_MATCHED_SHOWN = 12
 TO_SAY = {
     "no_longer_owned": "apps are no longer owned; they were left as they are",
     "playtimes_hidden": "owner hides all playtimes; those that are there were left",
-    "library_items_to_review": "library items belong to a game that an override changed, and were edited: look at them",
+    "library_items_to_review": "library items may belong to another game since an override: look at them",
 }
 
 PIPE_WIDTH = 140

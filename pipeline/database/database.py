@@ -1,78 +1,67 @@
-"""SavePoint's database: what it has, and the one transaction in which a load writes all seven tables.
+"""SavePoint's database: what it has, and the one transaction in which a load writes all seven tables."""
 
-Ids for new rows, which sort by time as cuids do.
-"""
-
-import secrets
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 from sqlalchemy import Select, Table, exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from pipeline.database import staging_tables as staging
+from pipeline.database import staging_tables as tables
 from pipeline.database.connection import NO_TIMEOUTS, DatabaseUrl, Session, Timeouts, transaction
-from pipeline.database.dry_run import changed_columns, remember_rows, written_tables
-from pipeline.database.grants import grants, lacking_rights, read_places
+from pipeline.database.dry_run import copy_rows_before, count_by_table, select_changes
+from pipeline.database.grants import grant_statements, read_grantables, read_missing_rights
 from pipeline.database.live_schema import LiveSchema, read_live_schema
 from pipeline.database.merge_games import (
-    NOT_COUNTED,
-    NOW,
     count_unwritten,
     find_all,
     has_pending_changes,
     lock_pending_changes,
-    merge_entries,
     merge_games,
+    merge_genres_and_platforms,
     merge_links,
 )
 from pipeline.database.merge_libraries import (
-    Statuses,
-    compare_imports,
-    count_to_review,
+    ItemStatuses,
+    compare_with_previous_imports,
+    count_items_to_review,
     lock_users,
     merge_imports,
     move_items,
-    remember_imports,
+    note_previous_imports,
 )
+from pipeline.database.statements import NOT_COUNTED, NOW, new_id_prefix
 from pipeline.errors import Failed, Retryable
-from schemas.staging import DEFAULT_OPTIONS, Changes, LoadOptions, StagedRows
+from schemas.frames import conform, dtypes
+from schemas.staging import DEFAULT_OPTIONS, Changes, LoadOptions, StagedRows, WrittenTables
 
 T = TypeVar("T")
-
-ANALYZE = text(
-    "ANALYZE staged_users, staged_genres, staged_platforms, staged_games, staged_game_genres, staged_game_platforms, "
-    "staged_imported_games"
-)
-"""Without it PostgreSQL takes every temporary table for a small one."""
-
-NO_CHANGES = pl.DataFrame(schema=dict.fromkeys(Changes.to_schema().columns, pl.String))
 
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What a load wrote, or would write: WrittenTables, Changes where asked for, and everything counted by name.
+    """What one load wrote, or in a dry run would write: rows counted by name and by table, and changes in detail.
 
-    `statements` is the number of SQL statements, which no number of rows changes.
+    `changes` is empty unless details were asked for. `statements` is the number of SQL statements, which does not
+    depend on the number of rows.
     """
 
     counts: dict[str, int]
     statements: int
-    tables: pl.DataFrame
-    changes: pl.DataFrame
+    tables: DataFrame[WrittenTables]
+    changes: DataFrame[Changes]
 
 
 class Database:
-    """One of SavePoint's databases, by its URL; every method is one transaction on one connection of its own.
+    """One of SavePoint's databases, by its URL; each method is one transaction on a connection of its own.
 
-    A transaction is tried again as a whole when it met a deadlock, when the connection was lost or refused; not when a
+    A transaction is retried as a whole after a deadlock, or when the connection was lost or refused, but not after a
     person cancelled it. All methods raise `configuration` where the URL or the role's rights are wrong, and
-    `database_unavailable` after the last try.
+    `database_unavailable` after the last attempt.
     """
 
     def __init__(
@@ -84,192 +73,191 @@ class Database:
         connect_timeout_seconds: int = 10,
         timeouts: Timeouts = NO_TIMEOUTS,
     ) -> None:
-        self._address = DatabaseUrl(url, connect_timeout_seconds)
-        self._limits = timeouts
-        self._attempts = Retrying(
-            retry=retry_if_exception(_may_go_through),
+        self._url = DatabaseUrl(url, connect_timeout_seconds)
+        self._timeouts = timeouts
+        self._retry = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, Retryable) and not error.is_cancelled),
             stop=stop_after_attempt(attempts),
             wait=wait_random_exponential(multiplier=retry_base_seconds, max=30),
             reraise=True,
         )
 
     def __str__(self) -> str:
-        """Which database it is; neither user nor password."""
-        return str(self._address)
+        """The database and its host, without user and password."""
+        return str(self._url)
 
     def read_schema(self) -> LiveSchema:
-        """What the database has, what a load would miss, and what it would leave out."""
-        return self._transact(read_live_schema)
+        """Return what the database has of SavePoint's tables."""
+        return self._in_transaction(read_live_schema)
 
     def grant_statements(self, role: str) -> list[str]:
-        """The statements that give a role the rights a load needs, for its owner to run; raises `schema_mismatch`."""
-
-        def read(session: Session) -> list[str]:
-            users = read_live_schema(session).require_users()
-            return grants(read_places(session), users, role)
-
-        return self._transact(read)
-
-    def missing_rights(self) -> list[str]:
-        """The rights a load needs and our role lacks; raises `schema_mismatch`."""
-        return self._transact(lambda session: lacking_rights(session, read_live_schema(session).require_users()))
-
-    def server_version(self) -> str:
-        """The server's version."""
-        version: str = self._transact(
-            lambda session: session.fetch(select(func.current_setting("server_version")))
-        ).item()
-        return version
-
-    def load(
-        self,
-        staged: StagedRows,
-        users: Iterable[str],
-        options: LoadOptions = DEFAULT_OPTIONS,
-    ) -> LoadResult:
-        """Write what was staged for these users, and for nobody else: all of it or nothing.
-
-        A dry run is the same transaction, rolled back; only LibraryItem's sequence keeps the numbers it gave. `details`
-        asks for the changes, column by column.
+        """Return the GRANT statements that allow a role to load, for the database's owner to run.
 
         Raises:
-            Failed: `schema_mismatch`, naming what the database lacks; `user_not_found`, naming who; `location_refused`
-                for a row of any other user.
-            Refused: `configuration`, where a status is none of the enum's values.
+            Failed: `schema_mismatch`.
         """
-        touched = _users(users)
-        _require_own(staged, touched)
 
-        def load(session: Session) -> LoadResult:
-            live = read_live_schema(session)
-            known_users = live.require_users()
-            statuses = Statuses(
-                live.status_unplayed(options.status_unplayed), live.status_played(options.status_played)
-            )
-            _stage(session, staged, touched)
-            _require_rows(session, known_users)
-            session.run(lock_users())
-            if options.details:
-                session.create(staging.ROWS_BEFORE)
-                session.run(remember_rows(live))
-            counts = _merge(session, live, statuses, Counter(staged.counts))
-            changes = session.fetch(changed_columns(live)) if options.details else NO_CHANGES
-            return LoadResult(counts, session.statements, written_tables(staged, counts), changes)
+        def read(session: Session) -> list[str]:
+            users = read_live_schema(session).require_complete()
+            return grant_statements(read_grantables(session), users, role)
 
-        return self._transact(load, keeps=not options.dry_run)
+        return self._in_transaction(read)
+
+    def missing_rights(self) -> list[str]:
+        """Return the rights that a load needs and our role lacks, such as `INSERT on Game`.
+
+        Raises:
+            Failed: `schema_mismatch`.
+        """
+
+        def read(session: Session) -> list[str]:
+            return read_missing_rights(session, read_live_schema(session).require_complete())
+
+        return self._in_transaction(read)
+
+    def server_version(self) -> str:
+        """Return the version of the PostgreSQL server."""
+        query = select(func.current_setting("server_version"))
+        version: str = self._in_transaction(lambda session: session.fetch(query)).item()
+        return version
+
+    def load(self, staged: StagedRows, users: Iterable[str], options: LoadOptions = DEFAULT_OPTIONS) -> LoadResult:
+        """Write the staged rows, which are of these users and nobody else: all of them, or none.
+
+        A dry run is the same transaction, rolled back; only LibraryItem's sequence keeps the numbers that it gave.
+
+        Raises:
+            Failed: `schema_mismatch`, naming what the database lacks; `user_not_found`, naming the users that it lacks;
+                `location_refused` for a row of any other user.
+            Refused: `configuration`, where a status of the options is not one of the enum's values.
+        """
+        user_rows = _user_rows(users)
+        _require_rows_of_users(staged, user_rows)
+        return self._in_transaction(
+            lambda session: _load(session, staged, user_rows, options), commit=not options.dry_run
+        )
 
     def find_missing_users(self, user_ids: Collection[str]) -> list[str]:
-        """Those of the users that have no row; raises `schema_mismatch`."""
+        """Return those of the users that the database has no row of.
+
+        Raises:
+            Failed: `schema_mismatch`.
+        """
 
         def find(session: Session) -> list[str]:
-            users = read_live_schema(session).require_users()
-            session.stage(staging.STAGED_USERS, _users(user_ids))
-            return session.fetch(_absent(users))["id"].to_list()
+            users = read_live_schema(session).require_complete()
+            session.ingest(tables.STAGED_USERS, _user_rows(user_ids))
+            return session.fetch(_select_missing_users(users))["id"].to_list()
 
-        return self._transact(find)
+        return self._in_transaction(find)
 
     def ensure_users(self, user_ids: Collection[str]) -> None:
-        """Make the users' rows that are not there; only for a database that is nobody else's.
+        """Insert a row for each user that has none; only for a database of our own, such as the embedded one.
 
         Raises:
             Failed: `schema_mismatch`.
         """
 
         def ensure(session: Session) -> None:
-            users = read_live_schema(session).require_users()
-            session.stage(staging.STAGED_USERS, _users(user_ids))
-            columns = {"id": staging.STAGED_USERS.c.id, "createdAt": NOW, "updatedAt": NOW}
+            users = read_live_schema(session).require_complete()
+            session.ingest(tables.STAGED_USERS, _user_rows(user_ids))
+            columns = {"id": tables.STAGED_USERS.c.id, "createdAt": NOW, "updatedAt": NOW}
             rows = insert(users).from_select(list(columns), select(*columns.values()))
-            session.run(rows.on_conflict_do_nothing())
+            session.execute(rows.on_conflict_do_nothing())
 
-        self._transact(ensure)
+        self._in_transaction(ensure)
 
-    def _transact(self, work: Callable[[Session], T], *, keeps: bool = True) -> T:
-        done: T = self._attempts(self._attempt, work, keeps=keeps)
-        return done
+    def _in_transaction(self, work: Callable[[Session], T], *, commit: bool = True) -> T:
+        def attempt() -> T:
+            with transaction(self._url, self._timeouts, commit=commit) as session:
+                return work(session)
 
-    def _attempt(self, work: Callable[[Session], T], *, keeps: bool) -> T:
-        with transaction(self._address, self._limits, keeps=keeps) as session:
-            return work(session)
+        return self._retry(attempt)
 
 
-def _users(user_ids: Iterable[str]) -> pl.DataFrame:
+def _user_rows(user_ids: Iterable[str]) -> pl.DataFrame:
     return pl.DataFrame({"id": sorted(set(user_ids))}, schema={"id": pl.String})
 
 
-def _absent(users: Table) -> Select[str]:
-    # Not `SELECT *`, which takes more rights than to read the id.
-    is_there = exists(users.c.id).where(users.c.id == staging.STAGED_USERS.c.id)
-    return select(staging.STAGED_USERS.c.id).where(~is_there)
-
-
-def _may_go_through(error: BaseException) -> bool:
-    return isinstance(error, Retryable) and not error.is_cancelled
-
-
-def _require_own(staged: StagedRows, users: pl.DataFrame) -> None:
-    strangers = staged.imported_games.join(users, left_on="userId", right_on="id", how="anti")
-    if strangers.height:
+def _require_rows_of_users(staged: StagedRows, users: pl.DataFrame) -> None:
+    others = staged.imported_games.join(users, left_on="userId", right_on="id", how="anti")
+    if others.height:
         raise Failed(
             "location_refused",
-            f"{strangers.height} rows are of users that this load may not touch ({strangers['userId'][0]}); nothing "
-            "was written. Load the file of the right user, or name all of its users.",
+            f"{others.height} rows are of users that this load may not touch ({others['userId'][0]}); nothing was "
+            "written. Load the file of the right user, or name all of its users.",
         )
 
 
-def _stage(session: Session, staged: StagedRows, users: pl.DataFrame) -> None:
-    session.stage(staging.STAGED_USERS, users)
-    session.stage(staging.STAGED_GENRES, staged.genres)
-    session.stage(staging.STAGED_PLATFORMS, staged.platforms)
-    session.stage(staging.STAGED_GAMES, staged.games)
-    session.stage(staging.STAGED_GAME_GENRES, staged.game_genres)
-    session.stage(staging.STAGED_GAME_PLATFORMS, staged.game_platforms)
-    session.stage(staging.STAGED_IMPORTED_GAMES, staged.imported_games)
-    for table in (staging.PREVIOUS_IMPORTS, staging.MOVED_APPS, staging.MOVED_ITEMS):
+def _select_missing_users(users: Table) -> Select[str]:
+    # Not `SELECT *`, which needs more rights than to read the id.
+    is_there = exists(users.c.id).where(users.c.id == tables.STAGED_USERS.c.id)
+    return select(tables.STAGED_USERS.c.id).where(~is_there)
+
+
+def _load(session: Session, staged: StagedRows, user_rows: pl.DataFrame, options: LoadOptions) -> LoadResult:
+    live = read_live_schema(session)
+    users = live.require_complete()
+    statuses = ItemStatuses(live.status_unplayed(options.status_unplayed), live.status_played(options.status_played))
+    _ingest(session, staged, user_rows)
+    _require_users(session, users)
+    session.execute(lock_users())
+    if options.details:
+        session.create(tables.ROWS_BEFORE)
+        session.execute(copy_rows_before(live))
+    counts = _merge(session, live, statuses, Counter(staged.counts))
+    changes = session.fetch(select_changes(live)) if options.details else pl.DataFrame(schema=dtypes(Changes))
+    return LoadResult(counts, session.statements, count_by_table(staged, counts), conform(changes, Changes))
+
+
+def _ingest(session: Session, staged: StagedRows, user_rows: pl.DataFrame) -> None:
+    ingested = {
+        tables.STAGED_USERS: user_rows,
+        tables.STAGED_GENRES: staged.genres,
+        tables.STAGED_PLATFORMS: staged.platforms,
+        tables.STAGED_GAMES: staged.games,
+        tables.STAGED_GAME_GENRES: staged.game_genres,
+        tables.STAGED_GAME_PLATFORMS: staged.game_platforms,
+        tables.STAGED_IMPORTED_GAMES: staged.imported_games,
+    }
+    for table, rows in ingested.items():
+        session.ingest(table, rows)
+    for table in (tables.PREVIOUS_IMPORTS, tables.MOVED_APPS, tables.MOVED_ITEMS):
         session.create(table)
-    session.run(ANALYZE)
+    # Without it PostgreSQL plans for a small table, whatever was ingested.
+    session.execute(text(f"ANALYZE {', '.join(table.name for table in ingested)}"))
 
 
-def _require_rows(session: Session, users: Table) -> None:
-    unknown = session.fetch(_absent(users))
-    if unknown.height:
+def _require_users(session: Session, users: Table) -> None:
+    missing = session.fetch(_select_missing_users(users))
+    if missing.height:
         raise Failed(
             "user_not_found",
-            f'The table "{users.name}" has no row with the id {", ".join(unknown["id"])}; nothing was written. Create '
+            f'The table "{users.name}" has no row with the id {", ".join(missing["id"])}; nothing was written. Create '
             "the user in SavePoint first, or import for another one.",
         )
 
 
-def _merge(session: Session, live: LiveSchema, statuses: Statuses, counts: Counter[str]) -> dict[str, int]:
-    prefix = id_prefix()
+def _merge(session: Session, live: LiveSchema, statuses: ItemStatuses, counts: Counter[str]) -> dict[str, int]:
+    prefix = new_id_prefix()
     for step in find_all():
-        session.run(step.statement)
-    is_news = bool(session.fetch(has_pending_changes()).item())
-    if is_news:
+        session.execute(step.statement)
+    has_changes = bool(session.fetch(has_pending_changes()).item())
+    if has_changes:
         session.fetch(lock_pending_changes())
-    for step in (*merge_entries(prefix), *merge_games(prefix), *merge_links()):
-        counts[step.counted_as] += session.run(step.statement) if is_news else 0
-    for step in (*remember_imports(live), *move_items(live, statuses)):
-        counts[step.counted_as] += session.run(step.statement)
-    compared = session.fetch(compare_imports()).row(0, named=True)
+    for step in (*merge_genres_and_platforms(prefix), *merge_games(prefix), *merge_links()):
+        counts[step.counted_as] += session.execute(step.statement) if has_changes else 0
+    for step in (*note_previous_imports(live), *move_items(live, statuses)):
+        counts[step.counted_as] += session.execute(step.statement)
+    compared = session.fetch(compare_with_previous_imports()).row(0, named=True)
     for step in merge_imports(live, statuses, prefix):
-        counts[step.counted_as] += session.run(step.statement) if compared["has_news"] else 0
+        counts[step.counted_as] += session.execute(step.statement) if compared["has_changes"] else 0
     if session.fetch(count_unwritten()).item():
         raise Retryable(
             "database_unavailable",
             "Another load has just taken a slug or a name that this one needs; nothing was written. Try again.",
         )
     counts["no_longer_owned"] = compared["no_longer_owned"]
-    counts["library_items_to_review"] = session.fetch(count_to_review()).item()
+    counts["library_items_to_review"] = session.fetch(count_items_to_review()).item()
     del counts[NOT_COUNTED]
     return dict(counts)
-
-
-DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-
-
-def id_prefix() -> str:
-    """As cuids begin: `c` and the time in eight digits of base 36; then ten random digits, this load's own."""
-    now = time.time_ns() // 1_000_000
-    digits = [DIGITS[now // 36**place % 36] for place in reversed(range(8))]
-    return "".join(["c", *digits, *(secrets.choice(DIGITS) for _ in range(10))])

@@ -1,9 +1,10 @@
-"""What a load does, in detail: the rows that it may change, read before and after, and the columns that differ."""
+"""What a load does, for its report: rows by table, and column by column the values before and after."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
@@ -31,6 +32,7 @@ from pipeline.database.staging_tables import (
     STAGED_PLATFORMS,
     STAGED_USERS,
 )
+from schemas.frames import conform, dtypes
 from schemas.savepoint import (
     GAME,
     GAME_GENRE,
@@ -45,13 +47,14 @@ from schemas.savepoint import (
 from schemas.staging import StagedRows, WrittenTables
 
 EXCLUDED_COLUMNS = ("id", "createdAt", "updatedAt")
-"""The columns that say nothing of what changed."""
+"""Columns that a report in detail leaves out: they change with every row that is written."""
 
 Row = Select[str, str, str, Any]
+"""A select of the columns of ROWS_BEFORE."""
 
 
-def written_tables(staged: StagedRows, counts: Mapping[str, int]) -> pl.DataFrame:
-    """Per table, what the counts of a load say of its rows."""
+def count_by_table(staged: StagedRows, counts: Mapping[str, int]) -> DataFrame[WrittenTables]:
+    """Return how many rows of each table a load wrote, from its counts by name."""
     items = staged.imported_games.filter(pl.col("igdbId").is_not_null()).select("userId", "igdbId").n_unique()
     rows = (
         ("Genre", "genres", staged.genres.height),
@@ -62,24 +65,26 @@ def written_tables(staged: StagedRows, counts: Mapping[str, int]) -> pl.DataFram
         ("ImportedGame", "imported_games", staged.imported_games.height),
         ("LibraryItem", "library_items", items),
     )
-    names = list(WrittenTables.to_schema().columns)
-    return WrittenTables.validate(pl.DataFrame([_written(*row, counts) for row in rows], schema=names, orient="row"))
+    counted = [_count_table(*row, counts) for row in rows]
+    return conform(pl.DataFrame(counted, schema=dtypes(WrittenTables), orient="row"), WrittenTables)
 
 
-def _written(table: str, rows: str, in_file: int, counts: Mapping[str, int]) -> tuple[str, int, int, int, int]:
-    created, updated = counts.get(f"{rows}_created", 0), counts.get(f"{rows}_updated", 0)
-    updated += counts.get(f"{rows}_moved", 0)
-    return table, created, updated, counts.get(f"{rows}_removed", 0), max(in_file - created - updated, 0)
+def _count_table(
+    table: str, counted_as: str, in_file: int, counts: Mapping[str, int]
+) -> tuple[str, int, int, int, int]:
+    created, updated = counts.get(f"{counted_as}_created", 0), counts.get(f"{counted_as}_updated", 0)
+    updated += counts.get(f"{counted_as}_moved", 0)
+    return table, created, updated, counts.get(f"{counted_as}_removed", 0), max(in_file - created - updated, 0)
 
 
-def remember_rows(live: LiveSchema) -> Insert:
-    """Note the rows that a load may change; to be run before it."""
-    return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), _rows(live))
+def copy_rows_before(live: LiveSchema) -> Insert:
+    """Return the statement that copies the rows which a load may change; it runs before the merge."""
+    return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), _select_rows(live))
 
 
-def changed_columns(live: LiveSchema) -> Select[Any]:
-    """Compare them with what they are now, as Changes."""
-    before, after = ROWS_BEFORE, _rows(live).subquery("rows_after")
+def select_changes(live: LiveSchema) -> Select[Any]:
+    """Return the query for Changes: the copied rows, compared with what they are after the merge."""
+    before, after = ROWS_BEFORE, _select_rows(live).subquery("rows_after")
     is_same_row = and_(before.c.table == after.c.table, before.c.id == after.c.id)
     both = before.join(after, is_same_row, full=True)
     keys = func.jsonb_object_keys(func.coalesce(after.c.row, before.c.row))
@@ -94,17 +99,18 @@ def changed_columns(live: LiveSchema) -> Select[Any]:
     )
 
 
-def _rows(live: LiveSchema) -> CompoundSelect[Any]:
-    return union_all(*_shared_rows(live), *_link_rows(), _import_rows(live), _item_rows(live))
+def _select_rows(live: LiveSchema) -> CompoundSelect[Any]:
+    return union_all(*_select_games(live), *_select_links(), _select_imports(live), _select_items(live))
 
 
-def _shared_rows(live: LiveSchema) -> Iterator[Row]:
+def _select_games(live: LiveSchema) -> Iterator[Row]:
+    """Select genres and platforms too: all rows that a load finds by their IGDB id."""
     for target, staged in ((GENRE, STAGED_GENRES), (PLATFORM, STAGED_PLATFORMS), (GAME, STAGED_GAMES)):
-        yield _row(target, cast(target.c.igdbId, Text), target, live).where(_may_change(target, staged))
+        yield _select_row(target, cast(target.c.igdbId, Text), target, live).where(_may_change(target, staged))
 
 
 def _may_change(target: Table, staged: Table) -> ColumnElement[bool]:
-    """Whether the row is in the file, or holds what a row of the file needs, or did so before the load."""
+    """Return the condition that a row is in the file, or holds what a row of the file needs, now or before the load."""
     keys = [name for name in ("igdbId", "name", "slug") if name in target.c and name in staged.c]
     appids = select(STAGED_IMPORTED_GAMES.c.storefrontGameId)
     return or_(
@@ -114,43 +120,39 @@ def _may_change(target: Table, staged: Table) -> ColumnElement[bool]:
     )
 
 
-def _link_rows() -> Iterator[Row]:
+def _select_links() -> Iterator[Row]:
     for links, other in ((GAME_GENRE, GENRE), (GAME_PLATFORM, PLATFORM)):
         other_id = next(own for own in links.c if own.name != "gameId")
         key = cast(GAME.c.igdbId, Text) + "/" + cast(other.c.igdbId, Text)
         joined = links.join(GAME, GAME.c.id == links.c.gameId).join(other, other.c.id == other_id)
-        rows = _said(links, links.c.gameId + "/" + other_id, key, dict(links.c))
+        rows = _select_parts(links, links.c.gameId + "/" + other_id, key, dict(links.c))
         yield rows.select_from(joined).where(_may_change(GAME, STAGED_GAMES))
 
 
-def _import_rows(live: LiveSchema) -> Row:
+def _select_imports(live: LiveSchema) -> Row:
     key = IMPORTED_GAME.c.userId + "/" + IMPORTED_GAME.c.storefrontGameId
-    is_read_only = IMPORTED_GAME.c.userId.in_(select(STAGED_USERS.c.id))
+    is_of_users = IMPORTED_GAME.c.userId.in_(select(STAGED_USERS.c.id))
     is_steam = cast(IMPORTED_GAME.c.storefront, Text) == STORE
-    return _row(IMPORTED_GAME, key, IMPORTED_GAME, live).where(is_read_only, is_steam)
+    return _select_row(IMPORTED_GAME, key, IMPORTED_GAME, live).where(is_of_users, is_steam)
 
 
-def _item_rows(live: LiveSchema) -> Row:
+def _select_items(live: LiveSchema) -> Row:
     key = LIBRARY_ITEM.c.userId + "/" + cast(GAME.c.igdbId, Text) + "/" + cast(LIBRARY_ITEM.c.id, Text)
     joined = LIBRARY_ITEM.join(GAME, GAME.c.id == LIBRARY_ITEM.c.gameId)
-    is_read_only = LIBRARY_ITEM.c.userId.in_(select(STAGED_USERS.c.id))
-    return _row(LIBRARY_ITEM, key, joined, live).where(is_read_only)
+    is_of_users = LIBRARY_ITEM.c.userId.in_(select(STAGED_USERS.c.id))
+    return _select_row(LIBRARY_ITEM, key, joined, live).where(is_of_users)
 
 
-def _row(target: Table, key: ColumnElement[str], source: FromClause, live: LiveSchema) -> Row:
-    """Table, id, key and columns of the rows of one table."""
+def _select_row(target: Table, key: ColumnElement[str], source: FromClause, live: LiveSchema) -> Row:
     known = [own for own in target.c if own.name not in EXCLUDED_COLUMNS and not is_read_only(own) and live.has(own)]
     columns = {own.name: own for own in known}
-    return _said(target, cast(target.c.id, Text), func.coalesce(key, ""), columns).select_from(source)
+    return _select_parts(target, cast(target.c.id, Text), func.coalesce(key, ""), columns).select_from(source)
 
 
-def _said(table: Table, row_id: ColumnElement[str], key: ColumnElement[str], columns: Mapping[str, Any]) -> Row:
-    parts = (_text(table.name), row_id, key, _object(columns))
+def _select_parts(table: Table, row_id: ColumnElement[str], key: ColumnElement[str], columns: Mapping[str, Any]) -> Row:
+    row = func.jsonb_build_object(*(part for name, value in columns.items() for part in (_text(name), value)))
+    parts = (_text(table.name), row_id, key, row)
     return select(*(part.label(own.name) for part, own in zip(parts, ROWS_BEFORE.c, strict=True)))
-
-
-def _object(columns: Mapping[str, Any]) -> ColumnElement[Any]:
-    return func.jsonb_build_object(*(part for name, value in columns.items() for part in (_text(name), value)))
 
 
 def _text(name: str) -> ColumnElement[str]:

@@ -1,6 +1,6 @@
-"""What the live database has of SavePoint's tables: columns, enum values, and the table of users.
+"""What the live database has of SavePoint's tables: columns, enum values, unique keys, and the table of users.
 
-Questions to PostgreSQL's own catalogue about SavePoint's tables, wherever the search path finds them.
+Read from PostgreSQL's own catalogue, of the tables that the search path finds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,43 +45,51 @@ MIGRATION = "infra/prisma/migration.sql"
 
 @dataclass(frozen=True)
 class LiveSchema:
-    """The tables as they are; `insisted` are the columns that a new row cannot do without."""
+    """The columns, enums and unique keys that a database has of SavePoint's tables, by the name of the table or enum.
+
+    `not_null` holds the columns that every new row needs a value for, as `"Table"."column"`. `users` is the table that
+    `ImportedGame.userId` refers to, with its key as the column `id`.
+    """
 
     columns: Mapping[str, Sequence[str]]
-    insisted: Sequence[str]
+    not_null: Sequence[str]
     enums: Mapping[str, Sequence[str]]
     unique_keys: Mapping[str, Sequence[frozenset[str]]]
     users: Table | None
 
     @property
     def missing(self) -> list[str]:
-        """What a load cannot work without; empty where it can work."""
+        """What a load needs and the database lacks, in words; empty where a load can work."""
         return [
             *self._missing_tables(),
             *self._missing_columns(),
-            *self._missing_values(),
-            *self._missing_keys(),
-            *self._insisted_columns(),
+            *self._missing_enum_values(),
+            *self._missing_unique_keys(),
+            *self._missing_defaults(),
         ]
 
     @property
     def remedy(self) -> str:
-        """What to do about what is missing."""
+        """What an operator does about what is missing, as a sentence."""
         if any(MATCH_STATUS in missing for missing in self.missing):
             return f"Apply the migration {MIGRATION}, which adds {MATCH_STATUS}."
-        return "Apply SavePoint's migrations, or look whether DATABASE_URL names the right database."
+        return "Apply SavePoint's migrations, or check whether DATABASE_URL names the right database."
 
     @property
     def left_out(self) -> list[str]:
-        """The optional columns that this database lacks."""
-        return [_named(own) for own in self._own_columns() if not is_required(own) and not self.has(own)]
+        """The optional columns that the database lacks, as `"Table"."column"`: a load does not fill them."""
+        return [_quoted(own) for own in self._written_columns() if not is_required(own) and not self.has(own)]
 
-    def has(self, own: Column[object]) -> bool:
-        """Whether the database has the column."""
+    def has(self, own: Column[Any]) -> bool:
+        """Return whether the database has the column."""
         return own.name in self.columns.get(own.table.name, ())
 
-    def require_users(self) -> Table:
-        """The table of users, when nothing else is missing either; raises `schema_mismatch`, naming what is."""
+    def require_complete(self) -> Table:
+        """Return the table of users, if the database lacks nothing that a load needs.
+
+        Raises:
+            Failed: `schema_mismatch`, naming all that is missing and what to do about it.
+        """
         if self.missing or self.users is None:
             raise Failed(
                 "schema_mismatch",
@@ -90,27 +98,31 @@ class LiveSchema:
             )
         return self.users
 
-    def status_unplayed(self, wanted: str | None) -> str:
-        """`LibraryItem.status` for playtime 0; raises `configuration`, listing the enum's values."""
-        return self._status("STATUS_UNPLAYED", wanted, STATUSES_UNPLAYED)
+    def status_unplayed(self, setting: str | None) -> str:
+        """Return `LibraryItem.status` for playtime 0: the setting's value, or else the first default that the enum has.
 
-    def status_played(self, wanted: str | None) -> str:
-        """`LibraryItem.status` for playtime > 0; raises `configuration`, listing the enum's values."""
-        return self._status("STATUS_PLAYED", wanted, STATUSES_PLAYED)
+        Raises:
+            Refused: `configuration`, listing the values of the enum, where it has none of these.
+        """
+        return self._status("STATUS_UNPLAYED", setting, STATUSES_UNPLAYED)
 
-    def _status(self, setting: str, wanted: str | None, defaults: Sequence[str]) -> str:
+    def status_played(self, setting: str | None) -> str:
+        """Return `LibraryItem.status` for a playtime above 0; see `status_unplayed`."""
+        return self._status("STATUS_PLAYED", setting, STATUSES_PLAYED)
+
+    def _status(self, name: str, setting: str | None, defaults: Sequence[str]) -> str:
         values = self.enums["LibraryItemStatus"]
-        candidates = defaults if wanted is None else (wanted,)
+        candidates = defaults if setting is None else (setting,)
         found = [status for status in candidates if status in values]
         if not found:
             raise Refused(
                 "configuration",
                 f"LibraryItemStatus of this database has no {' and no '.join(candidates)}: "
-                f"set {setting} to one of {', '.join(values)}.",
+                f"set {name} to one of {', '.join(values)}.",
             )
         return found[0]
 
-    def _own_columns(self) -> list[Column[object]]:
+    def _written_columns(self) -> list[Column[Any]]:
         return [own for known in SAVEPOINT.sorted_tables for own in known.columns if not is_read_only(own)]
 
     def _missing_tables(self) -> list[str]:
@@ -121,12 +133,12 @@ class LiveSchema:
 
     def _missing_columns(self) -> list[str]:
         return [
-            f"column {_named(own)}"
-            for own in self._own_columns()
+            f"column {_quoted(own)}"
+            for own in self._written_columns()
             if own.table.name in self.columns and is_required(own) and not self.has(own)
         ]
 
-    def _missing_values(self) -> list[str]:
+    def _missing_enum_values(self) -> list[str]:
         enums = [f'enum "{enum}"' for enum in USED_ENUM_VALUES if enum not in self.enums]
         return enums + [
             f'value {value} of enum "{enum}"'
@@ -135,38 +147,39 @@ class LiveSchema:
             if enum in self.enums and value not in self.enums[enum]
         ]
 
-    def _missing_keys(self) -> list[str]:
+    def _missing_unique_keys(self) -> list[str]:
         return [
             f'a unique key of "{name}" ({", ".join(key)})'
             for name, key in UNIQUE_KEYS.items()
             if name in self.columns and frozenset(key) not in self.unique_keys.get(name, ())
         ]
 
-    def _insisted_columns(self) -> list[str]:
-        filled = {_named(own) for own in self._own_columns()}
-        return [f"a default of column {name} (no load fills it)" for name in self.insisted if name not in filled]
+    def _missing_defaults(self) -> list[str]:
+        written = {_quoted(own) for own in self._written_columns()}
+        return [f"a default of column {name} (no load fills it)" for name in self.not_null if name not in written]
+
+
+def _quoted(own: Column[Any]) -> str:
+    return f'"{own.table.name}"."{own.name}"'
 
 
 def read_live_schema(session: Session) -> LiveSchema:
-    """Ask the catalogue, in four statements."""
-    columns = session.fetch(columns_of_tables())
-    values = session.fetch(enum_values())
-    keys = session.fetch(unique_keys())
+    """Return what the database has of SavePoint's tables, by four queries."""
+    columns = session.fetch(_select_columns())
+    enum_values = session.fetch(_select_enum_values())
+    unique_keys = session.fetch(_select_unique_keys())
+    not_null = columns.filter("is_not_null").select(pl.format('"{}"."{}"', "table_name", "column_name"))
     return LiveSchema(
-        columns=_grouped(columns.select("table_name", "column_name")),
-        insisted=columns.filter("is_insisted")
-        .select(pl.format('"{}"."{}"', "table_name", "column_name"))
-        .to_series()
-        .to_list(),
-        enums=_grouped(values),
-        unique_keys={name: list(map(frozenset, columns)) for name, columns in _grouped(keys).items()},
-        users=_users(session),
+        columns=_as_lists(columns.select("table_name", "column_name")),
+        not_null=not_null.to_series().to_list(),
+        enums=_as_lists(enum_values),
+        unique_keys={name: list(map(frozenset, keys)) for name, keys in _as_lists(unique_keys).items()},
+        users=_read_users_table(session),
     )
 
 
-def _users(session: Session) -> Table | None:
-    """The table that `ImportedGame.userId` refers to, with the column it refers to."""
-    found = session.fetch(users_table())
+def _read_users_table(session: Session) -> Table | None:
+    found = session.fetch(_select_users_table())
     if found.is_empty():
         return None
     schema, name, key = found.row(0)
@@ -174,31 +187,26 @@ def _users(session: Session) -> Table | None:
     return Table(name, MetaData(), Column(key, Text, key="id"), *times, schema=schema)
 
 
-def _grouped(pairs: pl.DataFrame) -> dict[str, list[Any]]:
-    """The second column's values for each of the first's."""
+def _as_lists(pairs: pl.DataFrame) -> dict[str, list[Any]]:
+    """Return the second column's values by those of the first."""
     keys, values = pairs.columns
     lists = pairs.group_by(keys, maintain_order=True).agg(values)
     return dict(zip(lists[keys].to_list(), lists[values].to_list(), strict=True))
 
 
-def _named(own: Column[object]) -> str:
-    return f'"{own.table.name}"."{own.name}"'
-
-
 CATALOG = "pg_catalog"
+CLASSES = table("pg_class", *map(column, ("oid", "relname", "relnamespace", "relkind")), schema=CATALOG)
+NAMESPACES = table("pg_namespace", *map(column, ("oid", "nspname")), schema=CATALOG)
+_TYPES = table("pg_type", *map(column, ("oid", "typname")), schema=CATALOG)
+_ENUM_VALUES = table("pg_enum", *map(column, ("enumtypid", "enumlabel", "enumsortorder")), schema=CATALOG)
 
-ATTRIBUTES = table(
+_ATTRIBUTES = table(
     "pg_attribute",
     *map(column, ("attrelid", "attname", "attnum", "attisdropped", "attnotnull", "atthasdef", "attidentity")),
     schema=CATALOG,
 )
 
-CLASSES = table("pg_class", *map(column, ("oid", "relname", "relnamespace", "relkind")), schema=CATALOG)
-NAMESPACES = table("pg_namespace", *map(column, ("oid", "nspname")), schema=CATALOG)
-TYPES = table("pg_type", *map(column, ("oid", "typname")), schema=CATALOG)
-ENUM_VALUES = table("pg_enum", *map(column, ("enumtypid", "enumlabel", "enumsortorder")), schema=CATALOG)
-
-CONSTRAINTS = table(
+_CONSTRAINTS = table(
     "pg_constraint",
     *map(column, ("conrelid", "confrelid", "contype")),
     column("conkey", ARRAY(Integer)),
@@ -206,7 +214,7 @@ CONSTRAINTS = table(
     schema=CATALOG,
 )
 
-INDEXES = table(
+_INDEXES = table(
     "pg_index",
     *map(column, ("indrelid", "indisunique", "indimmediate", "indisvalid", "indpred", "indexprs")),
     column("indkey", ARRAY(Integer)),
@@ -214,67 +222,70 @@ INDEXES = table(
 )
 
 
-def columns_of_tables() -> Executable:
-    """Each column of our tables, and whether a new row must say it."""
-    has_default = ATTRIBUTES.c.atthasdef | (cast(ATTRIBUTES.c.attidentity, Text) != "")
+def _select_columns() -> Executable:
+    """Select each column of SavePoint's tables, and whether every new row needs a value for it."""
+    has_default = _ATTRIBUTES.c.atthasdef | (cast(_ATTRIBUTES.c.attidentity, Text) != "")
     return (
         select(
             cast(CLASSES.c.relname, Text).label("table_name"),
-            cast(ATTRIBUTES.c.attname, Text).label("column_name"),
-            (ATTRIBUTES.c.attnotnull & ~has_default).label("is_insisted"),
+            cast(_ATTRIBUTES.c.attname, Text).label("column_name"),
+            (_ATTRIBUTES.c.attnotnull & ~has_default).label("is_not_null"),
         )
-        .join_from(CLASSES, ATTRIBUTES, ATTRIBUTES.c.attrelid == CLASSES.c.oid)
+        .join_from(CLASSES, _ATTRIBUTES, _ATTRIBUTES.c.attrelid == CLASSES.c.oid)
         .where(
             CLASSES.c.relname.in_(SAVEPOINT.tables),
             func.pg_table_is_visible(CLASSES.c.oid),
-            ATTRIBUTES.c.attnum > 0,
-            ~ATTRIBUTES.c.attisdropped,
+            _ATTRIBUTES.c.attnum > 0,  # the others are PostgreSQL's own, as xmin
+            ~_ATTRIBUTES.c.attisdropped,
         )
-        .order_by(CLASSES.c.relname, ATTRIBUTES.c.attnum)
+        .order_by(CLASSES.c.relname, _ATTRIBUTES.c.attnum)
     )
 
 
-def enum_values() -> Executable:
-    """The values of our enums, in their order."""
+def _select_enum_values() -> Executable:
+    """Select the values of SavePoint's enums, in their order."""
     return (
-        select(cast(TYPES.c.typname, Text).label("enum_name"), cast(ENUM_VALUES.c.enumlabel, Text).label("value"))
-        .join_from(TYPES, ENUM_VALUES, ENUM_VALUES.c.enumtypid == TYPES.c.oid)
-        .where(TYPES.c.typname.in_(USED_ENUM_VALUES), func.pg_type_is_visible(TYPES.c.oid))
-        .order_by(TYPES.c.typname, ENUM_VALUES.c.enumsortorder)
+        select(cast(_TYPES.c.typname, Text).label("enum_name"), cast(_ENUM_VALUES.c.enumlabel, Text).label("value"))
+        .join_from(_TYPES, _ENUM_VALUES, _ENUM_VALUES.c.enumtypid == _TYPES.c.oid)
+        .where(_TYPES.c.typname.in_(USED_ENUM_VALUES), func.pg_type_is_visible(_TYPES.c.oid))
+        .order_by(_TYPES.c.typname, _ENUM_VALUES.c.enumsortorder)
     )
 
 
-def unique_keys() -> Executable:
-    """The columns of each unique index that holds at once and for every row."""
+def _select_unique_keys() -> Executable:
+    """Select the columns of each unique index that is checked at once, and for every row."""
     columns = (
-        select(func.array_agg(cast(ATTRIBUTES.c.attname, Text)))
-        .where(ATTRIBUTES.c.attrelid == INDEXES.c.indrelid, ATTRIBUTES.c.attnum == any_(INDEXES.c.indkey))
+        select(func.array_agg(cast(_ATTRIBUTES.c.attname, Text)))
+        .where(_ATTRIBUTES.c.attrelid == _INDEXES.c.indrelid, _ATTRIBUTES.c.attnum == any_(_INDEXES.c.indkey))
         .scalar_subquery()
     )
     return (
         select(cast(CLASSES.c.relname, Text).label("table_name"), columns.label("column_names"))
-        .join_from(INDEXES, CLASSES, CLASSES.c.oid == INDEXES.c.indrelid)
+        .join_from(_INDEXES, CLASSES, CLASSES.c.oid == _INDEXES.c.indrelid)
         .where(
             CLASSES.c.relname.in_(UNIQUE_KEYS),
             func.pg_table_is_visible(CLASSES.c.oid),
-            INDEXES.c.indisunique & INDEXES.c.indimmediate & INDEXES.c.indisvalid,
-            INDEXES.c.indpred.is_(None),
-            INDEXES.c.indexprs.is_(None),
+            _INDEXES.c.indisunique & _INDEXES.c.indimmediate & _INDEXES.c.indisvalid,
+            _INDEXES.c.indpred.is_(None),
+            _INDEXES.c.indexprs.is_(None),
         )
     )
 
 
-def users_table() -> Executable:
-    """Schema, table and column that `ImportedGame.userId` refers to."""
-    own, other = ATTRIBUTES.alias("own"), ATTRIBUTES.alias("other")
+def _select_users_table() -> Executable:
+    """Select the schema, the table and the column that `ImportedGame.userId` refers to."""
+    own, referenced = _ATTRIBUTES.alias("own"), _ATTRIBUTES.alias("referenced")
     imported, users = CLASSES.alias("imported"), CLASSES.alias("users")
     return (
-        select(*(cast(name, Text) for name in (NAMESPACES.c.nspname, users.c.relname, other.c.attname)))
-        .select_from(CONSTRAINTS)
-        .join(imported, imported.c.oid == CONSTRAINTS.c.conrelid)
-        .join(own, and_(own.c.attrelid == imported.c.oid, own.c.attnum == any_(CONSTRAINTS.c.conkey)))
-        .join(users, users.c.oid == CONSTRAINTS.c.confrelid)
-        .join(other, and_(other.c.attrelid == users.c.oid, other.c.attnum == any_(CONSTRAINTS.c.confkey)))
+        select(*(cast(name, Text) for name in (NAMESPACES.c.nspname, users.c.relname, referenced.c.attname)))
+        .select_from(_CONSTRAINTS)
+        .join(imported, imported.c.oid == _CONSTRAINTS.c.conrelid)
+        .join(own, and_(own.c.attrelid == imported.c.oid, own.c.attnum == any_(_CONSTRAINTS.c.conkey)))
+        .join(users, users.c.oid == _CONSTRAINTS.c.confrelid)
+        .join(
+            referenced,
+            and_(referenced.c.attrelid == users.c.oid, referenced.c.attnum == any_(_CONSTRAINTS.c.confkey)),
+        )
         .join(NAMESPACES, NAMESPACES.c.oid == users.c.relnamespace)
         .where(
             imported.c.relname == IMPORTED_GAME.name,

@@ -1,24 +1,19 @@
-"""The statements of a load that write what IGDB knows: genres, platforms, games and their links.
+"""The statements that write what IGDB knows: genres, platforms, games, and the links between them.
 
-Their number does not depend on the number of rows, and none writes a row that would stay the same. A slug or name is
-IGDB's: a row outside the file that still holds it is out of date and gives way, until a load brings its own.
+Their number does not depend on the number of rows, and none writes a row that would stay the same. docs/loading.md has
+the rules. A genre, platform or game is found by its IGDB id.
 
-The statements of a load that write games: which row is which game, and which one has a Steam app's id.
-
-Whether a load has anything to say about genres, platforms and games; if so, no other one that has says it now.
-
-Loads that write the same games at once meet in every order: the rows that give a slug up are not known before others
-have committed theirs. So whoever has news takes one lock, until the commit, and looks again. Most loads have none, as
-the first of them brought what IGDB knows, and run side by side.
+Loads that write the same games at once meet in every order, because the rows that lose a slug are not known before the
+other load has committed. So a load that changes anything here takes one lock until its commit, and looks again. Most
+loads change nothing here, as an earlier one brought what IGDB knows, and run at the same time.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Delete,
-    FromClause,
     Insert,
     Integer,
     Select,
@@ -48,89 +43,112 @@ from pipeline.database.staging_tables import (
     STAGED_IMPORTED_GAMES,
     STAGED_PLATFORMS,
 )
+from pipeline.database.statements import NOT_COUNTED, NOW, Step, Values, differs, new_id
 from schemas.savepoint import GAME, GAME_GENRE, GAME_PLATFORM, GENRE, PLATFORM
 from schemas.staging import FALLBACKS
 
-NOW = func.timezone("UTC", func.now())
-"""The transaction's start: SavePoint's times are UTC, whatever the session's time zone is."""
 
-NOT_COUNTED = ""
-"""The name under which a step is counted whose rows concern nobody."""
+class Merge(NamedTuple):
+    """A table of SavePoint's, the staged rows that are merged into it, and the name under which they are counted."""
 
-Values = Mapping[str, ColumnElement[Any]]
-
-
-class Step(NamedTuple):
-    """A statement, and the name under which the rows it writes are counted."""
-
+    target: Table
+    staged: Table
     counted_as: str
-    statement: Insert | Update | Delete | Select[Any]
 
 
-def merge_entries(id_prefix: str) -> Iterator[Step]:
-    """Genres and platforms."""
-    for target, staged, rows in ((GENRE, STAGED_GENRES, "genres"), (PLATFORM, STAGED_PLATFORMS, "platforms")):
-        yield find(target, staged)
-        yield lock(target, to_be_written(target, staged))
-        yield from write(target, staged, rows, id_prefix)
+class Links(NamedTuple):
+    """A table of links between games and genres or platforms, the staged links, and what the links lead to."""
+
+    links: Table
+    staged: Table
+    other: Table
+    other_id: str
+    counted_as: str
+
+
+GENRES = Merge(GENRE, STAGED_GENRES, "genres")
+PLATFORMS = Merge(PLATFORM, STAGED_PLATFORMS, "platforms")
+GAMES = Merge(GAME, STAGED_GAMES, "games")
+GENRE_LINKS = Links(GAME_GENRE, STAGED_GAME_GENRES, GENRE, "genreId", "game_genres")
+PLATFORM_LINKS = Links(GAME_PLATFORM, STAGED_GAME_PLATFORMS, PLATFORM, "platformId", "game_platforms")
+
+LOCK_KEY = (2, 0)
+"""The advisory lock of a load that changes games, genres or platforms; `lock_users` takes locks of class 1."""
+
+
+def find_all() -> list[Step]:
+    """Return the steps that note which genres, platforms and games the database has."""
+    return [_find(merge) for merge in (GENRES, PLATFORMS, GAMES)]
+
+
+def has_pending_changes() -> Select[tuple[bool]]:
+    """Return the query whether any genre, platform, game or link is new or changes, or any match is an override.
+
+    An override counts, as it may take an appid from a game that is not in the file.
+    """
+    overrides = exists(STAGED_IMPORTED_GAMES.c.number).where(STAGED_IMPORTED_GAMES.c.isMatchOverride)
+    merges = [_has_changed_rows(merge) for merge in (GENRES, PLATFORMS, GAMES)]
+    links = [_has_changed_links(links) for links in (GENRE_LINKS, PLATFORM_LINKS)]
+    return select(or_(overrides, *merges, *links).label("has_pending_changes"))
+
+
+def lock_pending_changes() -> Select[tuple[None]]:
+    """Return the query that waits until no other load changes games, genres or platforms, and then locks them."""
+    return select(func.pg_advisory_xact_lock(*(literal(number, literal_execute=True) for number in LOCK_KEY)))
+
+
+def merge_genres_and_platforms(id_prefix: str) -> Iterator[Step]:
+    """Return the steps that write genres and platforms."""
+    for merge in (GENRES, PLATFORMS):
+        yield _find(merge)
+        yield _lock(merge.target, _select_changed_ids(merge))
+        yield from _write(merge, id_prefix)
+
+
+def merge_games(id_prefix: str) -> Iterator[Step]:
+    """Return the steps that write games, and settle which game has which Steam app's id."""
+    yield _find(GAMES)
+    yield Step("games_adopted", _relink_by_steam_id())
+    yield Step(NOT_COUNTED, _note_moved_apps())
+    yield _lock(GAME, [*_select_changed_ids(GAMES), *_select_ids_of_moved_apps()])
+    yield Step("steam_app_ids_moved", _clear_moved_steam_app_ids())
+    yield Step(NOT_COUNTED, _stage_moved_steam_app_ids())
+    yield Step("steam_app_id_conflicts", _drop_taken_steam_app_ids())
+    yield from _write(GAMES, id_prefix)
 
 
 def merge_links() -> Iterator[Step]:
-    """The links of a game are IGDB's, where the file has any for it."""
-    yield from _link(GAME_GENRE, STAGED_GAME_GENRES, GENRE, "genreId", "game_genres")
-    yield from _link(GAME_PLATFORM, STAGED_GAME_PLATFORMS, PLATFORM, "platformId", "game_platforms")
+    """Return the steps that write the links of each game for which the file has any."""
+    for links in (GENRE_LINKS, PLATFORM_LINKS):
+        yield Step(f"{links.counted_as}_removed", _delete_unlisted_links(links))
+        yield Step(f"{links.counted_as}_created", _insert_links(links))
 
 
 def count_unwritten() -> Select[Any]:
-    """How many staged rows are in no table: another load committed one with the same slug or name since we looked."""
-    pairs = ((GENRE, STAGED_GENRES), (PLATFORM, STAGED_PLATFORMS), (GAME, STAGED_GAMES))
+    """Return the query how many staged genres, platforms and games have no row after the merge.
+
+    That is the case where another writer has just committed a row with the same slug or name: the insert skips a
+    conflict.
+    """
     unwritten = union_all(
         *(
             select(staged.c.igdbId).where(~exists().where(target.c.igdbId == staged.c.igdbId))
-            for target, staged in pairs
+            for target, staged, _ in (GENRES, PLATFORMS, GAMES)
         )
     ).subquery()
     return select(func.count().label("rows")).select_from(unwritten)
 
 
-def new_id(staged: Table, id_prefix: str) -> ColumnElement[str]:
-    """The prefix, which sorts by time and is this load's own, and the row's number in six hexadecimal digits."""
-    width = literal(6, literal_execute=True)
-    return literal(id_prefix) + func.lpad(func.to_hex(staged.c.number), width, "0")
+# Genres, platforms and games: find, lock, free the slugs and names that pass from row to row, update, insert.
 
 
-def as_enum(value: str | ColumnElement[Any], column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """PostgreSQL compares and writes its enums only with a cast."""
-    return cast(value, column.type)
-
-
-def is_enum(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    """Whether the column holds that value of its enum."""
-    return column == as_enum(value, column)
-
-
-def differs(target: FromClause, values: Values) -> ColumnElement[bool]:
-    """Whether writing the values would change the row at all."""
-    return or_(*(target.c[name].is_distinct_from(value) for name, value in values.items()))
-
-
-def find(target: Table, staged: Table) -> Step:
-    """Note which rows are there."""
+def _find(merge: Merge) -> Step:
+    target, staged, _ = merge
     return Step(NOT_COUNTED, update(staged).values(foundId=target.c.id).where(target.c.igdbId == staged.c.igdbId))
 
 
-def to_be_written(target: Table, staged: Table) -> list[Select[Any]]:
-    """The ids of the rows that are there and that `write` changes."""
-    found = target.c.id == staged.c.foundId
-    changed = select(target.c.id).join_from(target, staged, found).where(differs(target, _values(target, staged)))
-    yielding = (
-        select(target.c.id).join_from(target, staged, _holds_anothers(target, staged, key)) for key in _keys(staged)
-    )
-    return [changed, *yielding]
-
-
-def lock(target: Table, ids: list[Select[Any]]) -> Step:
-    """Lock rows in the order of their ids, so that loads which share some wait for each other and never in a circle."""
+def _lock(target: Table, ids: list[Select[Any]]) -> Step:
+    """Lock rows in the order of their ids, so that loads that share some wait for each other, never in a circle."""
     locked = (
         select(target.c.id)
         .where(target.c.id.in_(union_all(*ids)))
@@ -141,25 +159,38 @@ def lock(target: Table, ids: list[Select[Any]]) -> Step:
     return Step(NOT_COUNTED, select(func.count()).select_from(locked))
 
 
-def write(target: Table, staged: Table, rows: str, id_prefix: str) -> Iterator[Step]:
-    """Update what was found, insert the rest, once the slugs and names are free that pass from row to row."""
-    for key in _keys(staged):
-        yield Step(f"{rows}_with_taken_{key}", _resolve_key_conflict(target, staged, key))
-        yield Step(NOT_COUNTED, _free_key(target, staged, key))
-    yield Step(f"{rows}_updated", _update(target, staged))
-    yield Step(f"{rows}_created", _insert(target, staged, id_prefix))
+def _select_changed_ids(merge: Merge) -> list[Select[Any]]:
+    """Select the ids of the rows that the database has and `_write` changes."""
+    target, staged, _ = merge
+    is_found = target.c.id == staged.c.foundId
+    changed = select(target.c.id).join_from(target, staged, is_found).where(differs(target, _values(merge)))
+    conflicting = (
+        select(target.c.id).join_from(target, staged, _holds_key_of_another(merge, key)) for key in _unique_keys(staged)
+    )
+    return [changed, *conflicting]
 
 
-def _keys(staged: Table) -> list[str]:
+def _write(merge: Merge, id_prefix: str) -> Iterator[Step]:
+    for key in _unique_keys(merge.staged):
+        yield Step(f"{merge.counted_as}_with_taken_{key}", _resolve_key_conflict(merge, key))
+        yield Step(NOT_COUNTED, _free_key(merge, key))
+    yield Step(f"{merge.counted_as}_updated", _update(merge))
+    yield Step(f"{merge.counted_as}_created", _insert(merge, id_prefix))
+
+
+def _unique_keys(staged: Table) -> list[str]:
     return [key for key in FALLBACKS if key in staged.c]
 
 
-def _holds_anothers(target: Table, staged: Table, key: str) -> ColumnElement[bool]:
+def _holds_key_of_another(merge: Merge, key: str) -> ColumnElement[bool]:
+    """Return the condition that a row holds the slug or name that the file gives to another one."""
+    target, staged, _ = merge
     return (target.c[key] == staged.c[key]) & target.c.id.is_distinct_from(staged.c.foundId)
 
 
-def _resolve_key_conflict(target: Table, staged: Table, key: str) -> Update:
-    """A row that this load does not rewrite takes its fallback; if even that is another's, with its own id behind."""
+def _resolve_key_conflict(merge: Merge, key: str) -> Update:
+    """Give a row that is not in the file its fallback, or if that is taken too, the fallback with the row's id."""
+    target, staged, _ = merge
     rewritten, wanted, other = staged.alias("rewritten"), staged.alias("wanted"), target.alias("other")
     before, after = FALLBACKS[key]
     fallback = target.c[key] + before + cast(target.c.igdbId, Text) + after
@@ -167,23 +198,25 @@ def _resolve_key_conflict(target: Table, staged: Table, key: str) -> Update:
     return (
         update(target)
         .values({key: case((is_taken, fallback + "-" + target.c.id), else_=fallback), "updatedAt": NOW})
-        .where(_holds_anothers(target, staged, key), ~exists().where(rewritten.c.foundId == target.c.id))
+        .where(_holds_key_of_another(merge, key), ~exists().where(rewritten.c.foundId == target.c.id))
     )
 
 
-def _free_key(target: Table, staged: Table, key: str) -> Update:
-    """Free the keys that pass from one row of this load to another, so that two rows can swap theirs."""
-    return update(target).values({key: literal("~") + target.c.id}).where(_holds_anothers(target, staged, key))
+def _free_key(merge: Merge, key: str) -> Update:
+    """Put an interim value into rows of the file whose key passes to another one, so that two rows can swap theirs."""
+    target = merge.target
+    return update(target).values({key: literal("~") + target.c.id}).where(_holds_key_of_another(merge, key))
 
 
-def _shared(target: Table, staged: Table) -> list[str]:
-    return [own.name for own in target.c if own.name in staged.c]
+def _shared_columns(merge: Merge) -> list[str]:
+    return [own.name for own in merge.target.c if own.name in merge.staged.c]
 
 
-def _values(target: Table, staged: Table) -> Values:
-    """IGDB's word, but what it does not say erases nothing, and a Game keeps its appid unless one moves to it."""
+def _values(merge: Merge) -> Values:
+    """Return the new values of a row: IGDB's, but null erases nothing, and a Game keeps its appid unless one moves."""
+    target, staged, _ = merge
     values: dict[str, ColumnElement[Any]] = {
-        name: func.coalesce(staged.c[name], target.c[name]) for name in _shared(target, staged)
+        name: func.coalesce(staged.c[name], target.c[name]) for name in _shared_columns(merge)
     }
     if target is GAME:
         is_moved = staged.c.igdbId.in_(select(MOVED_APPS.c.igdbId))
@@ -192,8 +225,9 @@ def _values(target: Table, staged: Table) -> Values:
     return values
 
 
-def _update(target: Table, staged: Table) -> Update:
-    values = _values(target, staged)
+def _update(merge: Merge) -> Update:
+    target, staged, _ = merge
+    values = _values(merge)
     return (
         update(target)
         .values({**values, "updatedAt": NOW})
@@ -201,9 +235,10 @@ def _update(target: Table, staged: Table) -> Update:
     )
 
 
-def _insert(target: Table, staged: Table, id_prefix: str) -> Insert:
-    """In the order of IGDB's ids, so that loads which share games wait for each other instead of locking each other."""
-    names = _shared(target, staged)
+def _insert(merge: Merge, id_prefix: str) -> Insert:
+    """Insert in the order of the IGDB ids, so that loads that share games wait for each other, never in a circle."""
+    target, staged, _ = merge
+    names = _shared_columns(merge)
     rows = (
         select(new_id(staged, id_prefix), *(staged.c[name] for name in names), NOW, NOW)
         .where(staged.c.foundId.is_(None))
@@ -212,54 +247,14 @@ def _insert(target: Table, staged: Table, id_prefix: str) -> Insert:
     return insert(target).from_select(["id", *names, "createdAt", "updatedAt"], rows).on_conflict_do_nothing()
 
 
-def wanted_links(staged: Table, other: Table, other_id: str) -> Select[Any]:
-    """The links that IGDB lists, by the ids of the rows that are there."""
-    return (
-        select(GAME.c.id.label("gameId"), other.c.id.label(other_id))
-        .join_from(staged, GAME, GAME.c.igdbId == staged.c.gameIgdbId)
-        .join(other, other.c.igdbId == staged.c.igdbId)
-    )
-
-
-def is_listed(links: Table, staged: Table, other: Table, other_id: str) -> ColumnElement[bool]:
-    """Whether IGDB lists a link."""
-    listed = wanted_links(staged, other, other_id).subquery()
-    return exists().where(listed.c.gameId == links.c.gameId, listed.c[other_id] == links.c[other_id])
-
-
-def _link(links: Table, staged: Table, other: Table, other_id: str, rows: str) -> Iterator[Step]:
-    wanted = wanted_links(staged, other, other_id)
-    is_ours = links.c.gameId.in_(select(wanted.subquery("linked").c.gameId))
-    removed = delete(links).where(is_ours, ~is_listed(links, staged, other, other_id))
-    yield Step(f"{rows}_removed", removed)
-    ordered = wanted.order_by(GAME.c.igdbId, other.c.igdbId)
-    yield Step(f"{rows}_created", insert(links).from_select(["gameId", other_id], ordered).on_conflict_do_nothing())
-
-
-APPID = cast(STAGED_IMPORTED_GAMES.c.storefrontGameId, Integer)
-
-
-def merge_games(id_prefix: str) -> Iterator[Step]:
-    """Find, adopt, update and insert games."""
-    yield find(GAME, STAGED_GAMES)
-    yield Step("games_adopted", _relink_by_steam_id())
-    yield Step(NOT_COUNTED, _note_moved_apps())
-    yield lock(GAME, [*to_be_written(GAME, STAGED_GAMES), *_games_of_moved_apps()])
-    yield Step("steam_app_ids_moved", _take_off())
-    yield Step(NOT_COUNTED, _give())
-    yield Step("steam_app_id_conflicts", _leave())
-    yield from write(GAME, STAGED_GAMES, "games", id_prefix)
-
-
-def _overridden() -> Select[int]:
-    is_moved = STAGED_IMPORTED_GAMES.c.isMatchOverride & STAGED_IMPORTED_GAMES.c.igdbId.is_not(None)
-    return select(STAGED_IMPORTED_GAMES.c.igdbId).where(is_moved)
+# Which game has which Steam app's id.
 
 
 def _relink_by_steam_id() -> Update:
-    """A Game of another IGDB id is this game if it alone has the Steam app, and the slug or the title.
+    """Take a Game of another IGDB id for a new game, if it alone has the Steam app, and the same slug or title.
 
-    Not where a human gave the app to this game: then the other one is another game, and its owners keep it.
+    IGDB has then made the entry anew under another id. Not where an override gave the app to the new game: then the
+    other one is another game, and its owners keep it.
     """
     new = STAGED_GAMES.c.foundId.is_(None)
     alone = (
@@ -270,7 +265,10 @@ def _relink_by_steam_id() -> Update:
         .subquery()
     )
     is_same = or_(GAME.c.slug == STAGED_GAMES.c.slug, func.lower(GAME.c.title) == func.lower(STAGED_GAMES.c.title))
-    is_other_staged = GAME.c.igdbId.in_(select(STAGED_GAMES.alias().c.igdbId))
+    is_in_file = GAME.c.igdbId.in_(select(STAGED_GAMES.alias().c.igdbId))
+    overridden = select(STAGED_IMPORTED_GAMES.c.igdbId).where(
+        STAGED_IMPORTED_GAMES.c.isMatchOverride, STAGED_IMPORTED_GAMES.c.igdbId.is_not(None)
+    )
     return (
         update(STAGED_GAMES)
         .values(foundId=GAME.c.id)
@@ -279,17 +277,18 @@ def _relink_by_steam_id() -> Update:
             alone.c.steamAppId == STAGED_GAMES.c.steamAppId,
             GAME.c.id == alone.c.id,
             is_same,
-            ~is_other_staged,
-            STAGED_GAMES.c.igdbId.not_in(_overridden()),
+            ~is_in_file,
+            STAGED_GAMES.c.igdbId.not_in(overridden),
         )
     )
 
 
 def _note_moved_apps() -> Insert:
-    """Where an override gives an app to one game, and another one has its id."""
+    """Note the apps that an override gives to one game while another Game has their id."""
+    appid = cast(STAGED_IMPORTED_GAMES.c.storefrontGameId, Integer)
     rows = (
         select(STAGED_IMPORTED_GAMES.c.storefrontGameId, func.min(STAGED_IMPORTED_GAMES.c.igdbId), GAME.c.id)
-        .join_from(STAGED_IMPORTED_GAMES, GAME, GAME.c.steamAppId == APPID)
+        .join_from(STAGED_IMPORTED_GAMES, GAME, GAME.c.steamAppId == appid)
         .where(
             STAGED_IMPORTED_GAMES.c.isMatchOverride,
             STAGED_IMPORTED_GAMES.c.igdbId.is_not(None),
@@ -300,17 +299,17 @@ def _note_moved_apps() -> Insert:
     return insert(MOVED_APPS).from_select(list(MOVED_APPS.c.keys()), rows)
 
 
-def _games_of_moved_apps() -> list[Select[str]]:
-    taking = select(GAME.c.id).where(GAME.c.igdbId.in_(select(MOVED_APPS.c.igdbId)))
-    return [select(MOVED_APPS.c.gameId), taking]
+def _select_ids_of_moved_apps() -> list[Select[str]]:
+    receiving = select(GAME.c.id).where(GAME.c.igdbId.in_(select(MOVED_APPS.c.igdbId)))
+    return [select(MOVED_APPS.c.gameId), receiving]
 
 
-def _take_off() -> Update:
+def _clear_moved_steam_app_ids() -> Update:
     return update(GAME).values(steamAppId=null(), updatedAt=NOW).where(GAME.c.id == MOVED_APPS.c.gameId)
 
 
-def _give() -> Update:
-    """The lowest of the appids that moved to a game becomes its own, whichever it had."""
+def _stage_moved_steam_app_ids() -> Update:
+    """Stage the lowest of the appids that move to a game, instead of any that it has."""
     lowest = (
         select(MOVED_APPS.c.igdbId, func.min(cast(MOVED_APPS.c.storefrontGameId, Integer)).label("appid"))
         .group_by(MOVED_APPS.c.igdbId)
@@ -319,8 +318,8 @@ def _give() -> Update:
     return update(STAGED_GAMES).values(steamAppId=lowest.c.appid).where(STAGED_GAMES.c.igdbId == lowest.c.igdbId)
 
 
-def _leave() -> Update:
-    """An appid that another Game has stays there."""
+def _drop_taken_steam_app_ids() -> Update:
+    """Stage no appid that another Game has: it stays there."""
     return (
         update(STAGED_GAMES)
         .values(steamAppId=null())
@@ -328,48 +327,51 @@ def _leave() -> Update:
     )
 
 
-LOCK = (2, 0)
-"""The lock of whoever has news; lock_users takes those of class 1."""
-
-ENTRIES = ((GENRE, STAGED_GENRES), (PLATFORM, STAGED_PLATFORMS), (GAME, STAGED_GAMES))
-
-LINKS = (
-    (GAME_GENRE, STAGED_GAME_GENRES, GENRE, "genreId"),
-    (GAME_PLATFORM, STAGED_GAME_PLATFORMS, PLATFORM, "platformId"),
-)
+# Links of games to genres and platforms.
 
 
-def find_all() -> list[Step]:
-    """Note which genres, platforms and games are there."""
-    return [find(target, staged) for target, staged in ENTRIES]
+def _select_listed_links(links: Links) -> Select[Any]:
+    """Select the links that IGDB lists, by the ids of SavePoint's rows."""
+    _, staged, other, other_id, _ = links
+    return (
+        select(GAME.c.id.label("gameId"), other.c.id.label(other_id))
+        .join_from(staged, GAME, GAME.c.igdbId == staged.c.gameIgdbId)
+        .join(other, other.c.igdbId == staged.c.igdbId)
+    )
 
 
-def has_pending_changes() -> Select[tuple[bool]]:
-    """Whether there is a row to make, to change or to link, or an override, which may take an appid off a game."""
-    overrides = exists(STAGED_IMPORTED_GAMES.c.number).where(STAGED_IMPORTED_GAMES.c.isMatchOverride)
-    entries = [_entry_news(target, staged) for target, staged in ENTRIES]
-    links = [_link_news(*link) for link in LINKS]
-    return select(or_(overrides, *entries, *links).label("has_news"))
+def _is_unlisted(links: Links) -> ColumnElement[bool]:
+    """Return the condition that IGDB no longer lists a link, of a game for which the file has any link."""
+    own, listed = links.links, _select_listed_links(links).subquery()
+    is_listed = exists().where(listed.c.gameId == own.c.gameId, listed.c[links.other_id] == own.c[links.other_id])
+    return own.c.gameId.in_(select(_select_listed_links(links).subquery("linked").c.gameId)) & ~is_listed
 
 
-def lock_pending_changes() -> Select[tuple[None]]:
-    """Wait for the others that have news, until the transaction ends."""
-    return select(func.pg_advisory_xact_lock(*(literal(number, literal_execute=True) for number in LOCK)))
+def _delete_unlisted_links(links: Links) -> Delete:
+    return delete(links.links).where(_is_unlisted(links))
 
 
-def _entry_news(target: Table, staged: Table) -> ColumnElement[bool]:
-    is_new = exists(staged.c.igdbId).where(staged.c.foundId.is_(None))
-    return or_(is_new, *map(_any, to_be_written(target, staged)))
+def _insert_links(links: Links) -> Insert:
+    ordered = _select_listed_links(links).order_by(GAME.c.igdbId, links.other.c.igdbId)
+    return insert(links.links).from_select(["gameId", links.other_id], ordered).on_conflict_do_nothing()
 
 
-def _link_news(links: Table, staged: Table, other: Table, other_id: str) -> ColumnElement[bool]:
-    wanted = wanted_links(staged, other, other_id).subquery()
-    is_there = exists().where(links.c.gameId == wanted.c.gameId, links.c[other_id] == wanted.c[other_id])
-    is_ours = links.c.gameId.in_(select(wanted_links(staged, other, other_id).subquery("linked").c.gameId))
-    left = select(links.c.gameId).where(is_ours, ~is_listed(links, staged, other, other_id))
-    return or_(_any(select(wanted.c.gameId).where(~is_there)), _any(left))
+# Whether there are pending changes.
 
 
-def _any(rows: Select[str]) -> ColumnElement[bool]:
-    """Counted to the end: an EXISTS is planned for its first row, and mostly there is none."""
+def _has_changed_rows(merge: Merge) -> ColumnElement[bool]:
+    is_new = exists(merge.staged.c.igdbId).where(merge.staged.c.foundId.is_(None))
+    return or_(is_new, *map(_has_any, _select_changed_ids(merge)))
+
+
+def _has_changed_links(links: Links) -> ColumnElement[bool]:
+    own, listed = links.links, _select_listed_links(links).subquery()
+    is_there = exists().where(own.c.gameId == listed.c.gameId, own.c[links.other_id] == listed.c[links.other_id])
+    return or_(
+        _has_any(select(listed.c.gameId).where(~is_there)), _has_any(select(own.c.gameId).where(_is_unlisted(links)))
+    )
+
+
+def _has_any(rows: Select[str]) -> ColumnElement[bool]:
+    # Counted to the end: an EXISTS is planned for its first row, and mostly there is none.
     return select(func.count()).select_from(rows.subquery()).scalar_subquery() > 0

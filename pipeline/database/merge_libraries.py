@@ -1,13 +1,10 @@
-"""The one exception to leaving library items alone: an override that moves an app from one game to another.
+"""The statements that write what a user owns: imported games and library items.
 
-The database does not say which game an app was matched to. It is the Game that has the appid, when this load takes it
-off. A load that comes later, for other users, finds no such Game; then it is a Game without an appid that none of the
-user's apps is, whose item was created at the very moment at which the app's row was created or last written, that is
-by the load that matched it. Where two items or two apps fit, none is moved.
+What the user decided stays: removed rows, statuses set by hand, items that are there. docs/loading.md has the rules.
 
-The statements of a load that write what the user owns: imported games and library items.
-
-What belongs to the user is left alone: removed rows, statuses set by hand, items that are there.
+An override that moves an app to another game may also move the user's item. The database does not say which game an app
+was matched to: it is the Game that holds the appid when this load takes it away. Where no Game does, because an earlier
+load has moved it, the item is counted for review.
 """
 
 from collections.abc import Iterator
@@ -35,7 +32,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from pipeline.database.live_schema import LiveSchema
-from pipeline.database.merge_games import NOT_COUNTED, NOW, Step, Values, as_enum, differs, is_enum, new_id
 from pipeline.database.staging_tables import (
     MOVED_APPS,
     MOVED_ITEMS,
@@ -43,146 +39,93 @@ from pipeline.database.staging_tables import (
     STAGED_IMPORTED_GAMES,
     STAGED_USERS,
 )
+from pipeline.database.statements import NOT_COUNTED, NOW, Step, Values, as_enum, differs, is_enum, new_id
 from schemas.savepoint import ACQUISITION, GAME, IMPORTED_GAME, LIBRARY_ITEM, LIBRARY_PLATFORM, STORE
+from schemas.staging import MAPPED_COLUMNS
 
 STAGED = STAGED_IMPORTED_GAMES
 IS_SAME_APP = PREVIOUS_IMPORTS.c.number == STAGED.c.number
-ITEM = LIBRARY_ITEM
-NEW_GAME = GAME.alias("new_game")
+STATUS = IMPORTED_GAME.c.igdbMatchStatus
+OPEN = ("PENDING", "UNMATCHED")
+DECIDED = ("MATCHED", "IGNORED")
 
 
-class Statuses(NamedTuple):
-    """`LibraryItem.status` of a new item, for playtime 0 and above."""
+class ItemStatuses(NamedTuple):
+    """`LibraryItem.status` of a new item, for playtime 0 and for a playtime above 0."""
 
     unplayed: str
     played: str
 
 
-def move_items(live: LiveSchema, statuses: Statuses) -> Iterator[Step]:
-    """Point the users' untouched items to where their apps were moved."""
-    yield Step(NOT_COUNTED, _note_items(live, statuses))
-    yield Step("library_items_moved", _move(live, statuses))
-
-
-def count_to_review() -> Select[Any]:
-    """How many items are left where an override moved their app away."""
-    left = select(func.count(distinct(ITEM.c.id)).label("rows"))
-    return left.join_from(MOVED_ITEMS, ITEM, ITEM.c.id == MOVED_ITEMS.c.itemId).where(
-        ITEM.c.gameId != MOVED_ITEMS.c.gameId
-    )
-
-
-def _note_items(live: LiveSchema, statuses: Statuses) -> Insert:
-    of_new_game = ITEM.alias("of_new_game")
-    has_item = exists().where(of_new_game.c.userId == ITEM.c.userId, of_new_game.c.gameId == NEW_GAME.c.id)
-    alone = (
-        func.count().over(partition_by=own) == 1
-        for own in ((ITEM.c.id,), (STAGED.c.userId, STAGED.c.storefrontGameId), (STAGED.c.userId, NEW_GAME.c.id))
-    )
-    is_movable = and_(_is_untouched(live, statuses), ~has_item, ~_is_still_owned(), *alone)
-    rows = (
-        select(ITEM.c.id, NEW_GAME.c.id, is_movable)
-        .select_from(STAGED)
-        .join(NEW_GAME, NEW_GAME.c.igdbId == STAGED.c.igdbId)
-        .join(PREVIOUS_IMPORTS, IS_SAME_APP)
-        .join(IMPORTED_GAME, IMPORTED_GAME.c.id == PREVIOUS_IMPORTS.c.id)
-        .join(ITEM, ITEM.c.userId == STAGED.c.userId)
-        .join(GAME, GAME.c.id == ITEM.c.gameId)
-        .where(
-            STAGED.c.isMatchOverride,
-            ~PREVIOUS_IMPORTS.c.isRemoved,
-            PREVIOUS_IMPORTS.c.igdbMatchStatus == "MATCHED",
-            GAME.c.id != NEW_GAME.c.id,
-            or_(_had_the_appid(), _was_matched_then()),
-        )
-    )
-    return insert(MOVED_ITEMS).from_select(list(MOVED_ITEMS.c.keys()), rows)
-
-
-def _had_the_appid() -> ColumnElement[bool]:
-    return exists().where(MOVED_APPS.c.storefrontGameId == STAGED.c.storefrontGameId, MOVED_APPS.c.gameId == GAME.c.id)
-
-
-def _was_matched_then() -> ColumnElement[bool]:
-    is_moved_now = or_(
-        STAGED.c.storefrontGameId.in_(select(MOVED_APPS.c.storefrontGameId)),
-        GAME.c.id.in_(select(MOVED_APPS.c.gameId)),
-    )
-    then = ITEM.c.createdAt.in_((IMPORTED_GAME.c.createdAt, IMPORTED_GAME.c.updatedAt))
-    return and_(GAME.c.steamAppId.is_(None), then, ~is_moved_now, ~_is_still_owned())
-
-
-def _is_still_owned() -> ColumnElement[bool]:
-    """Whether another of the user's apps is the game."""
-    other = STAGED.alias("other")
-    return exists().where(other.c.userId == ITEM.c.userId, other.c.igdbId == GAME.c.igdbId)
-
-
-def _is_untouched(live: LiveSchema, statuses: Statuses) -> ColumnElement[bool]:
-    """Whether the item is as a load made it."""
-    undated = [ITEM.c[name].is_(None) for name in ("startedAt", "completedAt", "rating") if live.has(ITEM.c[name])]
-    by_hand = [ITEM.c.statusIsManual.is_(False)] if live.has(ITEM.c.statusIsManual) else []
-    return and_(
-        or_(*(is_enum(ITEM.c.status, status) for status in statuses)),
-        is_enum(ITEM.c.acquisitionType, ACQUISITION),
-        ITEM.c.platform.is_not_distinct_from(LIBRARY_PLATFORM),
-        ITEM.c.updatedAt == ITEM.c.createdAt,
-        *undated,
-        *by_hand,
-    )
-
-
-def _move(live: LiveSchema, statuses: Statuses) -> Update:
-    return (
-        update(ITEM)
-        .values(gameId=MOVED_ITEMS.c.gameId, updatedAt=NOW)
-        .where(ITEM.c.id == MOVED_ITEMS.c.itemId, MOVED_ITEMS.c.isMovable, _is_untouched(live, statuses))
-    )
-
-
-STATUS = IMPORTED_GAME.c.igdbMatchStatus
-OPEN = ("PENDING", "UNMATCHED")
-DECIDED = ("MATCHED", "IGNORED")
-IS_STEAM = is_enum(IMPORTED_GAME.c.storefront, STORE)
-
-
-def remember_imports(live: LiveSchema) -> Iterator[Step]:
-    """Compare the file with the staged users' rows, once; what is written later is what differed."""
-    yield Step(NOT_COUNTED, _lock_open())
-    yield Step(NOT_COUNTED, _remember(live))
-
-
-def compare_imports() -> Select[int, bool]:
-    """`no_longer_owned` apps, which are left as they are; `has_news`: whether the file has a new or a changed row."""
-    found, in_file = func.count(PREVIOUS_IMPORTS.c.number), select(func.count()).select_from(STAGED).scalar_subquery()
-    gone = ~PREVIOUS_IMPORTS.c.isRemoved & PREVIOUS_IMPORTS.c.number.is_(None)
-    return select(
-        func.count().filter(gone).label("no_longer_owned"),
-        or_(found < in_file, func.count().filter(PREVIOUS_IMPORTS.c.isChanged) > 0).label("has_news"),
-    ).select_from(PREVIOUS_IMPORTS)
-
-
-def merge_imports(live: LiveSchema, statuses: Statuses, id_prefix: str) -> Iterator[Step]:
-    """Imported games, and library items of those that become MATCHED; the games are written already."""
-    yield Step("imported_games_updated", _update_imports(live))
-    yield Step("imported_games_created", _insert_imports(live, id_prefix))
-    yield Step("library_items_created", _insert_items(live, statuses))
-
-
 def lock_users() -> Select[Any]:
-    """Loads of one user wait for each other; ascending, so that loads of many users cannot lock each other."""
+    """Return the query that makes loads of one user wait for each other, until the transaction ends.
+
+    The locks are taken in ascending order, so that loads of many users never wait for each other in a circle.
+    """
     key = func.abs(func.hashtext(STAGED_USERS.c.id) % literal(1024, literal_execute=True)).label("key")
     keys = select(key).distinct().order_by(key).subquery()
     return select(func.pg_advisory_xact_lock(literal(1, literal_execute=True), keys.c.key))
 
 
-def _lock_open() -> Select[Any]:
-    """The rows that the file decides about: what their users do to them meanwhile waits, and what they did stands."""
+def note_previous_imports(live: LiveSchema) -> Iterator[Step]:
+    """Return the steps that lock the rows which the file decides about, and note all rows of the staged users.
+
+    A row is compared with the file here, once; what is written later is what differed.
+    """
+    yield Step(NOT_COUNTED, _lock_open_rows())
+    yield Step(NOT_COUNTED, _insert_previous_imports(live))
+
+
+def compare_with_previous_imports() -> Select[int, bool]:
+    """Return the query for `no_longer_owned`, the number of apps not in the file, and `has_changes`, of rows in it."""
+    found, in_file = func.count(PREVIOUS_IMPORTS.c.number), select(func.count()).select_from(STAGED).scalar_subquery()
+    is_gone = ~PREVIOUS_IMPORTS.c.isRemoved & PREVIOUS_IMPORTS.c.number.is_(None)
+    return select(
+        func.count().filter(is_gone).label("no_longer_owned"),
+        or_(found < in_file, func.count().filter(PREVIOUS_IMPORTS.c.isChanged) > 0).label("has_changes"),
+    ).select_from(PREVIOUS_IMPORTS)
+
+
+def merge_imports(live: LiveSchema, statuses: ItemStatuses, id_prefix: str) -> Iterator[Step]:
+    """Return the steps that write imported games, and an item for each game that becomes MATCHED.
+
+    They come after those that write games.
+    """
+    yield Step("imported_games_updated", _update_imports(live))
+    yield Step("imported_games_created", _insert_imports(live, id_prefix))
+    yield Step("library_items_created", _insert_items(live, statuses))
+
+
+def move_items(live: LiveSchema, statuses: ItemStatuses) -> Iterator[Step]:
+    """Return the steps that move the users' untouched items to the games that overrides give their apps to.
+
+    They come before `merge_imports`.
+    """
+    yield Step(NOT_COUNTED, _note_items_to_move(live, statuses))
+    yield Step("library_items_moved", _move_items(live, statuses))
+
+
+def count_items_to_review() -> Select[Any]:
+    """Return the query how many items stay with a game although an override moved their app away; after the merge."""
+    left = (
+        select(func.count(distinct(LIBRARY_ITEM.c.id)))
+        .join_from(MOVED_ITEMS, LIBRARY_ITEM, LIBRARY_ITEM.c.id == MOVED_ITEMS.c.itemId)
+        .where(LIBRARY_ITEM.c.gameId != MOVED_ITEMS.c.gameId)
+    )
+    unknown = select(func.count(distinct(STAGED.c.number))).select_from(_overridden_apps()).where(_has_lost_item())
+    return select((left.scalar_subquery() + unknown.scalar_subquery()).label("rows"))
+
+
+# Imported games.
+
+
+def _lock_open_rows() -> Select[Any]:
+    """Lock the rows that the file decides about: what their users do now waits, and what they did before stays."""
     is_open = STATUS.in_([as_enum(status, STATUS) for status in OPEN])
     locked = (
         select(IMPORTED_GAME.c.id)
         .join_from(IMPORTED_GAME, STAGED, _is_app_of(IMPORTED_GAME))
-        .where(IS_STEAM, is_open, STAGED.c.igdbMatchStatus.in_(DECIDED))
+        .where(_is_steam(), is_open, STAGED.c.igdbMatchStatus.in_(DECIDED))
         .order_by(IMPORTED_GAME.c.id)
         .with_for_update(of=IMPORTED_GAME, key_share=True)
         .subquery()
@@ -190,11 +133,15 @@ def _lock_open() -> Select[Any]:
     return select(func.count()).select_from(locked)
 
 
+def _is_steam() -> ColumnElement[bool]:
+    return is_enum(IMPORTED_GAME.c.storefront, STORE)
+
+
 def _is_app_of(rows: FromClause) -> ColumnElement[bool]:
     return and_(STAGED.c.userId == rows.c.userId, STAGED.c.storefrontGameId == rows.c.storefrontGameId)
 
 
-def _remember(live: LiveSchema) -> Insert:
+def _insert_previous_imports(live: LiveSchema) -> Insert:
     is_removed = IMPORTED_GAME.c.deletedAt.is_not(None)
     app = (IMPORTED_GAME.c.userId, IMPORTED_GAME.c.storefrontGameId)
     order = (is_removed, IMPORTED_GAME.c.createdAt, IMPORTED_GAME.c.id)
@@ -208,35 +155,52 @@ def _remember(live: LiveSchema) -> Insert:
             is_decided.over(partition_by=app, order_by=order, rows=(None, None)).label("isDecided"),
         )
         .join_from(IMPORTED_GAME, STAGED_USERS, STAGED_USERS.c.id == IMPORTED_GAME.c.userId)
-        .where(IS_STEAM, IMPORTED_GAME.c.storefrontGameId.is_not(None))
+        .where(_is_steam(), IMPORTED_GAME.c.storefrontGameId.is_not(None))
         .ext(distinct_on(*app))
         .order_by(*app, *order)
         .subquery("previous")
     )
     names = list(PREVIOUS_IMPORTS.c.keys())
-    is_changed = and_(STAGED.c.number.is_not(None), ~previous.c.isRemoved, differs(previous, _updated(previous, live)))
+    is_changed = and_(STAGED.c.number.is_not(None), ~previous.c.isRemoved, differs(previous, _values(previous, live)))
     known = {**previous.c, "number": STAGED.c.number, "isChanged": is_changed}
     rows = select(*(known[name] for name in names)).outerjoin_from(previous, STAGED, _is_app_of(previous))
     return insert(PREVIOUS_IMPORTS).from_select(names, rows)
 
 
-def _updated(rows: FromClause, live: LiveSchema) -> Values:
-    """Playtimes and the last play only grow: Steam says 0 when the owner hides them."""
-    growing = ("playtime", "playtimeWindows", "playtimeMac", "playtimeLinux", "lastPlayedAt")
-    grown: Values = {
-        name: func.greatest(rows.c[name], STAGED.c[name]) for name in growing if live.has(IMPORTED_GAME.c[name])
+def _values(rows: FromClause, live: LiveSchema) -> Values:
+    """Return the new values of a row that is there: null erases nothing, and some columns only grow."""
+    mapped_values = {
+        mapped.database: (func.greatest if mapped.only_grows else func.coalesce)(
+            STAGED.c[mapped.database], rows.c[mapped.database]
+        )
+        for mapped in MAPPED_COLUMNS
+        if live.has(IMPORTED_GAME.c[mapped.database])
     }
     return {
-        **grown,
+        **mapped_values,
         "name": case((STAGED.c.isNameless, rows.c.name), else_=STAGED.c.name),
-        "img_icon_url": func.coalesce(STAGED.c.img_icon_url, rows.c.img_icon_url),
         "igdbMatchStatus": _next_status(rows.c.igdbMatchStatus),
     }
 
 
+def _next_status(status: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the status of a row that is there: a decision stays, and nothing becomes PENDING again.
+
+    An override of the match always decides. An override of the kind frees an app that was IGNORED, but not one that was
+    MATCHED, as the user may have matched it.
+    """
+    takes_new_status = or_(
+        STAGED.c.isMatchOverride,
+        STAGED.c.isKindOverride & ~is_enum(status, "MATCHED"),
+        is_enum(status, "PENDING"),
+        is_enum(status, "UNMATCHED") & STAGED.c.igdbMatchStatus.in_(DECIDED),
+    )
+    return case((takes_new_status, as_enum(STAGED.c.igdbMatchStatus, status)), else_=status)
+
+
 def _update_imports(live: LiveSchema) -> Update:
-    """What a neighbour has changed since is read again, and stands."""
-    values = _updated(IMPORTED_GAME, live)
+    # Compared again: what another writer has changed since the rows were noted stands.
+    values = _values(IMPORTED_GAME, live)
     return (
         update(IMPORTED_GAME)
         .values({**values, "updatedAt": NOW})
@@ -250,23 +214,9 @@ def _update_imports(live: LiveSchema) -> Update:
     )
 
 
-def _next_status(status: ColumnElement[Any]) -> ColumnElement[Any]:
-    """What was matched or ignored stays so, and nothing becomes pending again, unless an override says it.
-
-    An override of what the app is frees what was ignored, but says nothing of its match: one that a user made stays.
-    """
-    is_news = or_(
-        STAGED.c.isMatchOverride,
-        STAGED.c.isKindOverride & ~is_enum(status, "MATCHED"),
-        is_enum(status, "PENDING"),
-        is_enum(status, "UNMATCHED") & STAGED.c.igdbMatchStatus.in_(DECIDED),
-    )
-    return case((is_news, as_enum(STAGED.c.igdbMatchStatus, status)), else_=status)
-
-
 def _insert_imports(live: LiveSchema, id_prefix: str) -> Insert:
     staged = {own.name: as_enum(STAGED.c[own.name], own) for own in IMPORTED_GAME.c if own.name in STAGED.c}
-    values = _present(
+    values = _of_live_columns(
         IMPORTED_GAME,
         live,
         {
@@ -281,11 +231,18 @@ def _insert_imports(live: LiveSchema, id_prefix: str) -> Insert:
     return insert(IMPORTED_GAME).from_select(list(values), rows)
 
 
-def _insert_items(live: LiveSchema, statuses: Statuses) -> Insert:
-    """One item per game that this load makes MATCHED, unless the user decided about one of its apps before."""
+def _of_live_columns(target: Table, live: LiveSchema, values: Values) -> Values:
+    return {name: value for name, value in values.items() if live.has(target.c[name])}
+
+
+# Library items.
+
+
+def _insert_items(live: LiveSchema, statuses: ItemStatuses) -> Insert:
+    """Insert one item per game that this load makes MATCHED, unless the user decided about one of its apps before."""
     playtime = func.sum(func.greatest(STAGED.c.playtime, PREVIOUS_IMPORTS.c.playtime))
     status = case((playtime > 0, statuses.played), else_=statuses.unplayed)
-    values = _present(
+    values = _of_live_columns(
         LIBRARY_ITEM,
         live,
         {
@@ -306,12 +263,11 @@ def _insert_items(live: LiveSchema, statuses: Statuses) -> Insert:
         no_longer_owned.c.userId == STAGED.c.userId,
         no_longer_owned.c.storefrontGameId == cast(GAME.c.steamAppId, Text),
     )
-    has_item = exists().where(LIBRARY_ITEM.c.userId == STAGED.c.userId, LIBRARY_ITEM.c.gameId == GAME.c.id)
     rows = (
         select(*values.values())
         .join_from(STAGED, GAME, GAME.c.igdbId == STAGED.c.igdbId)
         .outerjoin(PREVIOUS_IMPORTS, IS_SAME_APP)
-        .where(~has_item, ~is_decided)
+        .where(~_has_item(GAME), ~is_decided)
         .group_by(STAGED.c.userId, GAME.c.id)
         .having(func.bool_and(PREVIOUS_IMPORTS.c.isDecided.is_not(True)))
         .order_by(func.min(STAGED.c.number))
@@ -319,5 +275,93 @@ def _insert_items(live: LiveSchema, statuses: Statuses) -> Insert:
     return insert(LIBRARY_ITEM).from_select(list(values), rows)
 
 
-def _present(target: Table, live: LiveSchema, values: Values) -> Values:
-    return {name: value for name, value in values.items() if live.has(target.c[name])}
+def _has_item(game: FromClause) -> ColumnElement[bool]:
+    """Return the condition that the user of a staged row has an item of the game."""
+    item = LIBRARY_ITEM.alias("item")
+    return exists().where(item.c.userId == STAGED.c.userId, item.c.gameId == game.c.id)
+
+
+# Items of games that lose an app by an override.
+
+NEW_GAME = GAME.alias("new_game")
+
+
+def _overridden_apps() -> FromClause:
+    """Join the staged apps with the games of their matches and the users' previous rows."""
+    return STAGED.join(NEW_GAME, NEW_GAME.c.igdbId == STAGED.c.igdbId).join(PREVIOUS_IMPORTS, IS_SAME_APP)
+
+
+def _was_matched_before_override() -> ColumnElement[bool]:
+    return and_(
+        STAGED.c.isMatchOverride, ~PREVIOUS_IMPORTS.c.isRemoved, PREVIOUS_IMPORTS.c.igdbMatchStatus == "MATCHED"
+    )
+
+
+def _note_items_to_move(live: LiveSchema, statuses: ItemStatuses) -> Insert:
+    """Note the items of the games that lose an app, and whether each can be moved; if it is ambiguous, none can."""
+    is_alone = (
+        func.count().over(partition_by=own) == 1
+        for own in (
+            (LIBRARY_ITEM.c.id,),
+            (STAGED.c.userId, STAGED.c.storefrontGameId),
+            (STAGED.c.userId, NEW_GAME.c.id),
+        )
+    )
+    is_movable = and_(_is_untouched(live, statuses), ~_has_item(NEW_GAME), ~_is_still_owned(), *is_alone)
+    rows = (
+        select(LIBRARY_ITEM.c.id, NEW_GAME.c.id, is_movable)
+        .select_from(_overridden_apps())
+        .join(MOVED_APPS, MOVED_APPS.c.storefrontGameId == STAGED.c.storefrontGameId)
+        .join(GAME, GAME.c.id == MOVED_APPS.c.gameId)
+        .join(LIBRARY_ITEM, and_(LIBRARY_ITEM.c.userId == STAGED.c.userId, LIBRARY_ITEM.c.gameId == GAME.c.id))
+        .where(_was_matched_before_override(), GAME.c.id != NEW_GAME.c.id)
+    )
+    return insert(MOVED_ITEMS).from_select(list(MOVED_ITEMS.c.keys()), rows)
+
+
+def _is_still_owned() -> ColumnElement[bool]:
+    """Return the condition that another of the user's apps is the game."""
+    other = STAGED.alias("other")
+    return exists().where(other.c.userId == STAGED.c.userId, other.c.igdbId == GAME.c.igdbId)
+
+
+def _has_lost_item() -> ColumnElement[bool]:
+    """Return the condition that an app was moved by an earlier load, and its item may still be with the old game.
+
+    No Game holds the appid now, the user has no item of the new game, but has one of a game without an appid that none
+    of their apps is.
+    """
+    item_of_old_game = (
+        select(LIBRARY_ITEM.c.id)
+        .join_from(LIBRARY_ITEM, GAME, GAME.c.id == LIBRARY_ITEM.c.gameId)
+        .where(LIBRARY_ITEM.c.userId == STAGED.c.userId, GAME.c.steamAppId.is_(None), ~_is_still_owned())
+    )
+    return and_(
+        _was_matched_before_override(),
+        STAGED.c.storefrontGameId.not_in(select(MOVED_APPS.c.storefrontGameId)),
+        ~_has_item(NEW_GAME),
+        item_of_old_game.exists(),
+    )
+
+
+def _is_untouched(live: LiveSchema, statuses: ItemStatuses) -> ColumnElement[bool]:
+    """Return the condition that an item is as a load made it."""
+    item = LIBRARY_ITEM.c
+    is_empty = [item[name].is_(None) for name in ("startedAt", "completedAt", "rating") if live.has(item[name])]
+    is_automatic = [item.statusIsManual.is_(False)] if live.has(item.statusIsManual) else []
+    return and_(
+        or_(*(is_enum(item.status, status) for status in statuses)),
+        is_enum(item.acquisitionType, ACQUISITION),
+        item.platform.is_not_distinct_from(LIBRARY_PLATFORM),
+        item.updatedAt == item.createdAt,
+        *is_empty,
+        *is_automatic,
+    )
+
+
+def _move_items(live: LiveSchema, statuses: ItemStatuses) -> Update:
+    return (
+        update(LIBRARY_ITEM)
+        .values(gameId=MOVED_ITEMS.c.gameId, updatedAt=NOW)
+        .where(LIBRARY_ITEM.c.id == MOVED_ITEMS.c.itemId, MOVED_ITEMS.c.isMovable, _is_untouched(live, statuses))
+    )

@@ -1,21 +1,12 @@
-"""The temporary tables of one load, dropped when its transaction ends."""
-
-from typing import Any
+"""The temporary tables of one load; PostgreSQL drops them when its transaction ends."""
 
 import pandera.polars as pa
-import polars as pl
 from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.dialects.postgresql import JSONB
 
+from schemas.frames import dtypes
+from schemas.savepoint import SQL_TYPES
 from schemas.staging import StagedGames, StagedGenres, StagedImportedGames, StagedLinks, StagedPlatforms
-
-TYPES: dict[pl.DataType, TypeEngine[Any]] = {
-    pl.String(): Text(),
-    pl.Int32(): Integer(),
-    pl.Boolean(): Boolean(),
-    pl.Datetime("ms"): TIMESTAMP(precision=3),
-}
 
 
 def _temporary(name: str, *columns: Column[object]) -> Table:
@@ -23,18 +14,18 @@ def _temporary(name: str, *columns: Column[object]) -> Table:
 
 
 def _columns(model: type[pa.DataFrameModel]) -> list[Column[object]]:
-    return [Column(name, TYPES[known.dtype.type]) for name, known in model.to_schema().columns.items()]
+    return [Column(name, SQL_TYPES[dtype]) for name, dtype in dtypes(model).items()]
 
 
-def _found(model: type[pa.DataFrameModel]) -> list[Column[object]]:
-    """The model's columns, and the id of the row that is there already (null for a new one)."""
-    return [*_columns(model), Column("foundId", Text)]
+def _found_id() -> Column[object]:
+    """The id of the row that the database has already; null for a new one."""
+    return Column("foundId", Text)
 
 
 STAGED_USERS = _temporary("staged_users", Column("id", Text))
-STAGED_GENRES = _temporary("staged_genres", *_found(StagedGenres))
-STAGED_PLATFORMS = _temporary("staged_platforms", *_found(StagedPlatforms))
-STAGED_GAMES = _temporary("staged_games", *_found(StagedGames))
+STAGED_GENRES = _temporary("staged_genres", *_columns(StagedGenres), _found_id())
+STAGED_PLATFORMS = _temporary("staged_platforms", *_columns(StagedPlatforms), _found_id())
+STAGED_GAMES = _temporary("staged_games", *_columns(StagedGames), _found_id())
 STAGED_GAME_GENRES = _temporary("staged_game_genres", *_columns(StagedLinks))
 STAGED_GAME_PLATFORMS = _temporary("staged_game_platforms", *_columns(StagedLinks))
 STAGED_IMPORTED_GAMES = _temporary("staged_imported_games", *_columns(StagedImportedGames))
@@ -51,21 +42,21 @@ PREVIOUS_IMPORTS = _temporary(
     Column("number", Integer),
     Column("isChanged", Boolean),
 )
-"""The users' rows as they were before this load: per app the oldest one that the user did not remove, if any.
+"""One row per user and Steam app, as ImportedGame was before the load: the oldest row that its user did not remove.
 
-`isDecided`: whether any row of the app was MATCHED, IGNORED or removed. `number`: of the app's row in the file, null
-where it has none. `isChanged`: whether the row is not removed and the file says anything new of it.
+`isRemoved`: the user removed all rows of the app. `isDecided`: any row of the app was MATCHED, IGNORED or removed.
+`number`: of the app's row in the file, null where it has none. `isChanged`: the file changes the row.
 """
 
 MOVED_APPS = _temporary(
     "moved_apps", Column("storefrontGameId", Text), Column("igdbId", Integer), Column("gameId", Text)
 )
-"""The apps that an override moves to the game of that IGDB id, and the Game that has the appid so far."""
+"""One row per app that an override gives to the game of `igdbId`, and Game that holds the app's id so far."""
 
 MOVED_ITEMS = _temporary("moved_items", Column("itemId", Integer), Column("gameId", Text), Column("isMovable", Boolean))
-"""The users' items of the games that an override moves their apps from, and the Game to move them to."""
+"""One row per library item of a game that loses an app by an override, and the Game that the app is given to."""
 
 ROWS_BEFORE = _temporary(
     "rows_before", Column("table", Text), Column("id", Text), Column("key", Text), Column("row", JSONB)
 )
-"""For a report in detail: the rows that the load may change, as they were before."""
+"""One row per row that the load may change, as it was before; for a report in detail."""

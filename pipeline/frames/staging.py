@@ -1,12 +1,16 @@
-"""The enriched library as the rows a load writes, keyed as SavePoint's tables are."""
+"""An enriched library as the rows that a load writes, keyed as SavePoint's tables are."""
 
 from collections import Counter
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 
 from pipeline.frames.catalogue import GENRES, PLATFORMS, decode_column
+from schemas.library import EnrichedLibrary
 from schemas.staging import (
     FALLBACKS,
+    MAPPED_COLUMNS,
+    MappedColumn,
     StagedGames,
     StagedGenres,
     StagedImportedGames,
@@ -16,26 +20,29 @@ from schemas.staging import (
 )
 
 
-def stage_library(library: pl.DataFrame) -> StagedRows:
-    """An enriched library, of one user or of many, as the frames of one load.
+def stage_library(library: DataFrame[EnrichedLibrary]) -> StagedRows:
+    """Return the rows that a load of an enriched library writes, whether it is of one user or of many.
 
     An app that comes twice counts once, by its highest playtime. A match without IGDB's id, name or slug cannot become
-    a Game, so it is staged UNMATCHED. Of several games, genres or platforms with one slug or name, the lowest IGDB id
-    keeps it; of several games of one app (a file of many users may hold old and new matches), the overridden one has
-    the app, or else the lowest IGDB id.
+    a Game, so the app is staged as UNMATCHED. Of several games, genres or platforms with one slug or name, the lowest
+    IGDB id keeps it. Of several games of one app, as a file of many users may hold old and new matches, the game of an
+    override has the app, or else the lowest IGDB id.
 
     Raises:
         Failed: `checkpoint_invalid`, where genres or platforms are not the JSON that the schema describes.
     """
     apps = _distinct_apps(library)
     games = apps.filter("has_game").sort("igdb_id", "appid").unique("igdb_id", keep="first", maintain_order=True)
-    genres, platforms = _entries(games, "igdb_genres", GENRES), _entries(games, "igdb_platforms", PLATFORMS)
-    counts = Counter({"playtimes_hidden": _users_who_hide_playtimes(apps)})
+    genres, platforms = (
+        _listed_entries(games, "igdb_genres", GENRES),
+        _listed_entries(games, "igdb_platforms", PLATFORMS),
+    )
+    counts = Counter({"playtimes_hidden": _count_users_with_hidden_playtimes(apps)})
     return StagedRows(
         imported_games=StagedImportedGames.validate(_imported_games(apps)),
-        games=StagedGames.validate(_distinct(_games(games, _steam_app_ids(apps)), "games", counts)),
-        genres=StagedGenres.validate(_distinct(_genres(genres), "genres", counts)),
-        platforms=StagedPlatforms.validate(_distinct(_platforms(platforms), "platforms", counts)),
+        games=StagedGames.validate(_with_unique_keys(_games(games, _steam_app_ids(apps)), "games", counts)),
+        genres=StagedGenres.validate(_with_unique_keys(_genres(genres), "genres", counts)),
+        platforms=StagedPlatforms.validate(_with_unique_keys(_platforms(platforms), "platforms", counts)),
         game_genres=StagedLinks.validate(_links(genres)),
         game_platforms=StagedLinks.validate(_links(platforms)),
         counts=counts,
@@ -51,44 +58,50 @@ def _distinct_apps(library: pl.DataFrame) -> pl.DataFrame:
             is_match_override=pl.col("match_reason").cast(pl.String) == "override",
             has_game=(pl.col("match_status") == "MATCHED")
             & pl.col("igdb_id").is_not_null()
-            & _is_said("igdb_name")
-            & _is_said("igdb_slug"),
+            & _has_text("igdb_name")
+            & _has_text("igdb_slug"),
         )
     )
 
 
-def _is_said(column: str) -> pl.Expr:
+def _has_text(column: str) -> pl.Expr:
     return pl.col(column).str.strip_chars().fill_null("") != ""
+
+
+def _row_number() -> pl.Expr:
+    return pl.row_index("number").cast(pl.Int32)
 
 
 def _imported_games(apps: pl.DataFrame) -> pl.DataFrame:
     is_incomplete = (pl.col("match_status") == "MATCHED") & ~pl.col("has_game")
     return apps.select(
-        _number(),
+        _row_number(),
         userId="user_id",
         storefrontGameId=pl.col("appid").cast(pl.String),
-        name=pl.when(_is_said("name")).then("name").otherwise(pl.format("App {}", "appid")),
-        isNameless=~_is_said("name"),
-        img_icon_url=pl.when(_is_said("img_icon_url")).then("img_icon_url"),
-        playtime="playtime_forever",
-        playtimeWindows=pl.col("playtime_windows_forever").fill_null(0),
-        playtimeMac=pl.col("playtime_mac_forever").fill_null(0),
-        playtimeLinux=pl.col("playtime_linux_forever").fill_null(0),
-        lastPlayedAt=pl.col("rtime_last_played").dt.replace_time_zone(None),
+        name=pl.when(_has_text("name")).then("name").otherwise(pl.format("App {}", "appid")),
+        isNameless=~_has_text("name"),
         igdbMatchStatus=pl.when(is_incomplete).then(pl.lit("UNMATCHED")).otherwise("match_status"),
         isMatchOverride="is_match_override",
         isKindOverride=pl.col("kind_reason") == "override",
         igdbId=pl.when("has_game").then("igdb_id"),
+        **{mapped.database: _mapped_value(mapped) for mapped in MAPPED_COLUMNS},
     )
 
 
-def _users_who_hide_playtimes(apps: pl.DataFrame) -> int:
-    """Steam says 0 for every app when the owner hides playtimes."""
+def _mapped_value(mapped: MappedColumn) -> pl.Expr:
+    if mapped.dtype == pl.String:
+        return pl.when(_has_text(mapped.raw)).then(mapped.raw)
+    value = pl.col(mapped.raw).cast(mapped.dtype)
+    return value.fill_null(0) if mapped.starts_at_zero else value
+
+
+def _count_users_with_hidden_playtimes(apps: pl.DataFrame) -> int:
+    """Return how many users have a playtime of 0 in every app, as Steam says when the owner hides playtimes."""
     return apps.group_by("user_id").agg(pl.col("playtime_forever").max()).filter(pl.col("playtime_forever") == 0).height
 
 
 def _steam_app_ids(apps: pl.DataFrame) -> pl.DataFrame:
-    """The lowest appid of each game, of the appids that are no other game's."""
+    """Return the lowest appid of each game, out of the appids that are no other game's."""
     return (
         apps.filter("has_game")
         .sort(pl.col("is_match_override").not_(), "igdb_id")
@@ -101,7 +114,7 @@ def _steam_app_ids(apps: pl.DataFrame) -> pl.DataFrame:
 def _games(games: pl.DataFrame, steam_app_ids: pl.DataFrame) -> pl.DataFrame:
     joined = games.join(steam_app_ids, on="igdb_id", how="left", validate="1:1", maintain_order="left")
     return joined.select(
-        _number(),
+        _row_number(),
         igdbId="igdb_id",
         title="igdb_name",
         description="igdb_summary",
@@ -112,13 +125,25 @@ def _games(games: pl.DataFrame, steam_app_ids: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _listed_entries(games: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
+    """Return one row per game and entry of its list; an entry without id, name or slug cannot become a row."""
+    return (
+        decode_column(games.select("igdb_id", column), column, dtype)
+        .explode(column, empty_as_null=False, keep_nulls=False)
+        .unnest(column)
+        .rename({"igdb_id": "gameIgdbId", "id": "igdbId"})
+        .drop_nulls("igdbId")
+        .filter(_has_text("name") & _has_text("slug"))
+    )
+
+
 def _genres(entries: pl.DataFrame) -> pl.DataFrame:
-    return _first_of_each(entries).select(_number(), "igdbId", "name", "slug", "checksum")
+    return _first_of_each(entries).select(_row_number(), "igdbId", "name", "slug", "checksum")
 
 
 def _platforms(entries: pl.DataFrame) -> pl.DataFrame:
     return _first_of_each(entries).select(
-        _number(),
+        _row_number(),
         "igdbId",
         "name",
         "slug",
@@ -135,33 +160,17 @@ def _first_of_each(entries: pl.DataFrame) -> pl.DataFrame:
     return entries.unique("igdbId", keep="first", maintain_order=True).sort("igdbId")
 
 
-def _distinct(rows: pl.DataFrame, what: str, counts: Counter[str]) -> pl.DataFrame:
-    """The rows with each name and slug once: a later row takes the fallback, and is counted."""
-    for key, (before, after) in FALLBACKS.items():
-        # More than once only where IGDB's own slug looks like a fallback.
-        while key in rows.columns and rows[key].is_duplicated().any():
-            is_first = pl.col(key).is_first_distinct()
-            counts[f"{what}_with_taken_{key}"] += rows.filter(~is_first).height
-            fallback = pl.concat_str(key, pl.lit(before), "igdbId", pl.lit(after))
-            rows = rows.with_columns(pl.when(is_first).then(key).otherwise(fallback).alias(key))
-    return rows
-
-
 def _links(entries: pl.DataFrame) -> pl.DataFrame:
     return entries.select("gameIgdbId", "igdbId").unique(maintain_order=True)
 
 
-def _number() -> pl.Expr:
-    return pl.row_index("number").cast(pl.Int32)
-
-
-def _entries(games: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
-    """One row per game and named object of its list; an object without id, name or slug cannot become a row."""
-    return (
-        decode_column(games.select("igdb_id", column), column, dtype)
-        .explode(column, empty_as_null=False, keep_nulls=False)
-        .unnest(column)
-        .rename({"igdb_id": "gameIgdbId", "id": "igdbId"})
-        .drop_nulls("igdbId")
-        .filter(_is_said("name") & _is_said("slug"))
-    )
+def _with_unique_keys(rows: pl.DataFrame, counted_as: str, counts: Counter[str]) -> pl.DataFrame:
+    """Return the rows with each name and slug once: a later row takes the fallback, and is counted."""
+    for key, (before, after) in FALLBACKS.items():
+        # More than one round only where IGDB's own slug looks like a fallback.
+        while key in rows.columns and rows[key].is_duplicated().any():
+            is_first = pl.col(key).is_first_distinct()
+            counts[f"{counted_as}_with_taken_{key}"] += rows.filter(~is_first).height
+            fallback = pl.concat_str(key, pl.lit(before), "igdbId", pl.lit(after))
+            rows = rows.with_columns(pl.when(is_first).then(key).otherwise(fallback).alias(key))
+    return rows

@@ -10,11 +10,13 @@ from typing import Any
 
 import polars as pl
 import psycopg
+from pandera.typing.polars import DataFrame
 from psycopg.rows import DictRow, dict_row
 
 from pipeline.database.database import Database
 from pipeline.errors import PipelineError
 from pipeline.frames.staging import stage_library
+from schemas.library import EnrichedLibrary
 from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -49,7 +51,7 @@ class Crowd:
         random.Random(1).shuffle(orders)
         return orders
 
-    def library(self, user: str, number: int) -> pl.DataFrame:
+    def library(self, user: str, number: int) -> DataFrame[EnrichedLibrary]:
         """Each time the user owns other apps, more of them are matched, and IGDB says something else of some games."""
         owned = random.Random(f"{user} {number}").sample(range(1, self.games + 1), self.apps)
         return library(*(_app(user, number, appid) for appid in owned))

@@ -6,12 +6,14 @@ import polars as pl
 
 from pipeline.database.database import Database, LoadResult
 from pipeline.frames.staging import stage_library
+from schemas.frames import conform
+from schemas.library import EnrichedLibrary
 from tests.support.databases import as_role, execute
 from tests.support.libraries import library
 
 
 def load_library(url: str, rows: pl.DataFrame, users: tuple[str, ...] = ("user-1",)) -> LoadResult:
-    return Database(as_role(url), attempts=1).load(stage_library(rows), users)
+    return Database(as_role(url), attempts=1).load(stage_library(conform(rows, EnrichedLibrary)), users)
 
 
 def written(loaded: LoadResult) -> dict[str, int]:

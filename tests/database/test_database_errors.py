@@ -241,7 +241,7 @@ def break_connections(url: str) -> None:
     execute(url, f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")  # noqa: S608
 
 
-@pytest.mark.parametrize("use", [Session.run, Session.fetch])
+@pytest.mark.parametrize("use", [Session.execute, Session.fetch])
 def test_a_connection_that_is_lost_in_a_transaction_can_be_tried_again(
     database_url: str, use: Callable[[Session, Executable], object]
 ) -> None:
@@ -262,7 +262,7 @@ def test_a_connection_that_is_lost_while_rows_arrive_can_be_tried_again(database
 
 
 def test_a_bug_flies_as_it_is(database_url: str) -> None:
-    for use in (Session.run, Session.fetch):
+    for use in (Session.execute, Session.fetch):
         with pytest.raises(dbapi.ProgrammingError, match="nowhere"), transaction(DatabaseUrl(database_url)) as session:
             use(session, text("SELECT 1 FROM nowhere"))
     with pytest.raises(ComputeError, match="division by zero"), transaction(DatabaseUrl(database_url)) as session:
@@ -272,7 +272,7 @@ def test_a_bug_flies_as_it_is(database_url: str) -> None:
 def test_a_block_that_raises_writes_nothing(database_url: str) -> None:
     def fail() -> None:
         with transaction(DatabaseUrl(database_url)) as session:
-            session.run(text("CREATE TABLE made ()"))
+            session.execute(text("CREATE TABLE made ()"))
             raise LookupError
 
     with pytest.raises(LookupError):

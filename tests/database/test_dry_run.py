@@ -4,6 +4,8 @@ import polars as pl
 
 from pipeline.database.database import Database, LoadResult
 from pipeline.frames.staging import stage_library
+from schemas.frames import conform
+from schemas.library import EnrichedLibrary
 from schemas.staging import Changes, LoadOptions
 from tests.database.rows import insert_game, load_library
 from tests.support.databases import as_role, rows_of
@@ -14,7 +16,7 @@ TABLES = ("Genre", "Platform", "Game", "GameGenre", "GamePlatform", "ImportedGam
 
 def rehearse(url: str, rows: pl.DataFrame, *, details: bool = False) -> LoadResult:
     return Database(as_role(url), attempts=1).load(
-        stage_library(rows), ["user-1"], LoadOptions(dry_run=True, details=details)
+        stage_library(conform(rows, EnrichedLibrary)), ["user-1"], LoadOptions(dry_run=True, details=details)
     )
 
 
@@ -116,8 +118,8 @@ def test_details_of_what_is_removed_and_adopted(database_url: str) -> None:
 def test_details_are_there_of_a_real_load_and_empty_when_nothing_changes(database_url: str, rows: pl.DataFrame) -> None:
     database = Database(as_role(database_url))
 
-    first = database.load(stage_library(rows), ["user-1"], LoadOptions(details=True))
-    again = database.load(stage_library(rows), ["user-1"], LoadOptions(details=True))
+    first = database.load(stage_library(conform(rows, EnrichedLibrary)), ["user-1"], LoadOptions(details=True))
+    again = database.load(stage_library(conform(rows, EnrichedLibrary)), ["user-1"], LoadOptions(details=True))
 
     assert set(first.changes["table"]) == set(TABLES)
     assert again.changes.is_empty()

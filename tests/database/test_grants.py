@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Column, MetaData, Table, Text
 
 from pipeline.database.database import Database
-from pipeline.database.grants import Places, grants
+from pipeline.database.grants import Grantables, grant_statements
 from pipeline.errors import Failed, Refused
 from pipeline.frames.staging import stage_library
 from schemas.staging import LoadOptions
@@ -61,9 +61,9 @@ def test_every_grant_is_needed(new_database: NewDatabase, left_out: int) -> None
 def test_identifiers_are_quoted() -> None:
     users = Table('my "users"', MetaData(), Column("User Id", Text, key="id"), schema="save point")
     five = 'public."Genre", public."Platform", public."Game", public."ImportedGame", public."LibraryItem"'
-    places = Places("My database", "public", [("public", "LibraryItem_id_seq")])
+    places = Grantables("My database", "public", [("public", "LibraryItem_id_seq")])
 
-    assert grants(places, users, "x; DROP TABLE y") == [
+    assert grant_statements(places, users, "x; DROP TABLE y") == [
         'GRANT TEMPORARY ON DATABASE "My database" TO "x; DROP TABLE y";',
         f'GRANT SELECT, INSERT, UPDATE ON {five} TO "x; DROP TABLE y";',
         'GRANT SELECT, INSERT, DELETE ON public."GameGenre", public."GamePlatform" TO "x; DROP TABLE y";',

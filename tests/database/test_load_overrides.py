@@ -201,27 +201,25 @@ def test_all_users_of_a_file_are_moved(database_url: str) -> None:
     assert items(database_url) == [("user-1", 200), ("user-2", 200)]
 
 
-def test_users_that_are_loaded_after_the_appid_was_moved_are_moved_too(database_url: str) -> None:
+def test_an_item_is_left_and_counted_where_an_earlier_load_has_moved_the_appid(database_url: str) -> None:
     add_user(database_url, "user-2")
     for user in ("user-1", "user-2"):
         load_library(database_url, library(matched(10, 100, user_id=user), matched(11, 101, user_id=user)), (user,))
 
-    for user in ("user-1", "user-2"):
+    moved, to_review = [], []
+    for user in ("user-1", "user-2", "user-2"):
         rows = library(MOVED | {"user_id": user}, matched(11, 101, user_id=user))
-        assert load_library(database_url, rows, (user,)).counts["library_items_moved"] == 1
+        counts = load_library(database_url, rows, (user,)).counts
+        moved.append(counts["library_items_moved"])
+        to_review.append(counts["library_items_to_review"])
 
-    moved = [(user, game) for user in ("user-1", "user-2") for game in (200, 101)]
-    assert items(database_url) == moved
+    assert (moved, to_review) == ([1, 0, 0], [0, 1, 1])
+    assert items(database_url) == [("user-1", 200), ("user-1", 101), ("user-2", 100), ("user-2", 101)]
 
 
-def test_an_item_that_a_user_made_by_hand_is_not_taken_for_the_one_to_move(database_url: str) -> None:
-    load(database_url, MOVED)
-    execute(database_url, 'DELETE FROM "LibraryItem"')
-    insert_game(database_url, 300)
-    times = {"createdAt": "2026-01-01", "updatedAt": "2026-01-01"}
-    insert_item(database_url, 300, platform="PC (Microsoft Windows)", **times)
+def test_an_item_that_the_user_deleted_is_nothing_to_review(database_url: str) -> None:
+    load(database_url, matched(10, 100), matched(11, 101))
+    load(database_url, MOVED, matched(11, 101))
+    execute(database_url, """DELETE FROM "LibraryItem" i USING "Game" g WHERE g.id = i."gameId" AND "igdbId" = 200""")
 
-    loaded = load(database_url, MOVED)
-
-    assert items(database_url) == [("user-1", 300)]
-    assert loaded.counts["library_items_to_review"] == 0
+    assert load(database_url, MOVED, matched(11, 101)).counts["library_items_to_review"] == 0

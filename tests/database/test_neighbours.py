@@ -65,7 +65,7 @@ def test_a_statement_that_takes_too_long_can_be_tried_again(database_url: str) -
         pytest.raises(Retryable, match="statement timeout"),
         transaction(DatabaseUrl(database_url), timeouts) as session,
     ):
-        session.run(text("SELECT pg_sleep(5)"))
+        session.execute(text("SELECT pg_sleep(5)"))
 
 
 def test_a_slug_that_a_neighbour_takes_meanwhile_is_met_by_trying_again(database_url: str) -> None:

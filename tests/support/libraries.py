@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 
 from schemas.frames import dtypes
 from schemas.library import EnrichedLibrary
@@ -42,8 +43,8 @@ def app(appid: int, **columns: Any) -> dict[str, Any]:
 
 
 def matched(appid: int, igdb_id: int, **columns: Any) -> dict[str, Any]:
-    """An app that is an IGDB game; genres and platforms are given as lists."""
-    lists = {name: json.dumps(columns.pop(name)) for name in ("igdb_genres", "igdb_platforms") if name in columns}
+    """An app that is an IGDB game; genres and platforms are given as lists, or as the text of the CSV."""
+    columns = {name: json.dumps(value) if isinstance(value, list) else value for name, value in columns.items()}
     game: dict[str, Any] = {
         "match_status": "MATCHED",
         "match_reason": "external_game",
@@ -51,8 +52,8 @@ def matched(appid: int, igdb_id: int, **columns: Any) -> dict[str, Any]:
         "igdb_name": f"Game {igdb_id}",
         "igdb_slug": f"game-{igdb_id}",
     }
-    return app(appid, **game | lists | columns)
+    return app(appid, **game | columns)
 
 
-def library(*rows: dict[str, Any]) -> pl.DataFrame:
+def library(*rows: dict[str, Any]) -> DataFrame[EnrichedLibrary]:
     return EnrichedLibrary.validate(pl.DataFrame(rows, schema=SCHEMA))

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 
-import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -134,10 +133,9 @@ def test_a_genre_that_cannot_become_a_row_is_left_out(lack: dict[str, object]) -
 
 @pytest.mark.parametrize("nothing", [None, "", " ", "[]"])
 def test_an_empty_list_moves_no_other_games_genres(nothing: str | None) -> None:
-    rows = library(matched(9, 99), matched(10, 100, igdb_genres=[FIGHTING]), matched(11, 101, igdb_genres=[SHOOTER]))
-    empty = pl.when(pl.col("igdb_id") == 99).then(pl.lit(nothing)).otherwise("igdb_genres")
+    others = matched(10, 100, igdb_genres=[FIGHTING]), matched(11, 101, igdb_genres=[SHOOTER])
 
-    staged = stage_library(rows.with_columns(igdb_genres=empty))
+    staged = stage_library(library(matched(9, 99, igdb_genres=nothing), *others))
 
     assert staged.game_genres.rows() == [(100, 4), (101, 5)]
 
@@ -145,7 +143,7 @@ def test_an_empty_list_moves_no_other_games_genres(nothing: str | None) -> None:
 @pytest.mark.parametrize("text", ["fighting", '{"id": 4}', '[{"id": "four"}]', "[], []"])
 def test_genres_that_are_not_the_json_of_the_schema_are_refused(text: str) -> None:
     with pytest.raises(Failed, match="igdb_genres") as raised:
-        stage_library(library(matched(10, 100)).with_columns(igdb_genres=pl.lit(text)))
+        stage_library(library(matched(10, 100, igdb_genres=text)))
 
     assert raised.value.code == "checkpoint_invalid"
 
