@@ -1,4 +1,4 @@
-"""A function as Lambda runs it, on this machine: its unpacked bundle, AWS's own runtime client, a local Runtime API."""
+"""Run a Lambda function on this machine: its unpacked bundle, AWS's runtime client and a local Runtime API."""
 
 import json
 import subprocess
@@ -17,35 +17,38 @@ from infra.package import PYTHON, UV, Bundle
 
 NEXT = "/2018-06-01/runtime/invocation/next"
 PROVIDED = ("awslambdaric", "boto3")
-"""What Lambda's image of Python has."""
+"""Packages of Lambda's Python image that a bundle relies on."""
 
 
 class Answer(NamedTuple):
-    """What the runtime client posts: the function's response, or its error."""
+    """The response or the error of a function, as the runtime client posts it."""
 
     is_error: bool
     body: Any
 
 
 class Event(NamedTuple):
-    """An event, and the seconds that the function has for it."""
+    """An event, and the seconds that the function is given for it."""
 
     body: object
     seconds: float
 
 
 class RuntimeApi(ThreadingHTTPServer):
-    """Hands events to one function, and takes its answers (docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html)."""
+    """A server that gives events to a function and takes its answers.
+
+    See docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Asked)
+        super().__init__(("127.0.0.1", 0), _RuntimeApiHandler)
         self.events: Queue[Event] = Queue()
         self.answers: Queue[Answer] = Queue()
 
 
-class _Asked(BaseHTTPRequestHandler):
+class _RuntimeApiHandler(BaseHTTPRequestHandler):
     server: RuntimeApi
 
     def do_GET(self) -> None:
@@ -68,36 +71,36 @@ class _Asked(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_arguments: object) -> None:
-        """Nobody reads it."""
+        """Log nothing."""
 
 
 class Function:
-    """A function that runs, and waits for events."""
+    """A running function that waits for events."""
 
     def __init__(self, process: subprocess.Popen[bytes], api: RuntimeApi) -> None:
         self._process = process
         self._api = api
 
     def invoke(self, event: object, seconds: float = 300.0) -> Answer:
-        """What it answers to an event; `seconds` is the time that it is told to have."""
+        """Return the function's answer to an event; `seconds` is the time limit that it is told."""
         self._api.events.put(Event(event, seconds))
         return self._api.answers.get(timeout=120)
 
     def peak_megabytes(self) -> float:
-        """The most memory it has had so far."""
+        """Return the most memory that the function has used so far."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def unpack(bundle: Bundle, folder: Path) -> Path:
-    """The bundle's files, alone in a folder."""
+    """Unpack a bundle into a folder, and return the folder."""
     with ZipFile(bundle.path) as archive:
         archive.extractall(folder)
     return folder
 
 
 def install_runtime(python: str, folder: Path) -> Path:
-    """What Lambda's image has beside the bundle, in the versions of this environment."""
+    """Install the packages of Lambda's image into a folder, in the versions of this environment; return the folder."""
     wanted = [f"{name}=={version(name)}" for name in PROVIDED]
     target = ["--python", python, "--python-version", PYTHON, "--target", str(folder), "--compile-bytecode"]
     subprocess.run([str(UV), "pip", "install", "--quiet", *target, *wanted], check=True)
@@ -105,7 +108,7 @@ def install_runtime(python: str, folder: Path) -> Path:
 
 
 def environment(bundle: Path, runtime: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a function; none of this machine's own."""
+    """Return the environment variables of a function, with none of this machine's own."""
     return {
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": f"{bundle}:{runtime}",
@@ -123,7 +126,7 @@ def environment(bundle: Path, runtime: Path, settings: Mapping[str, str]) -> dic
 
 @contextmanager
 def running(python: str, handler: str, variables: Mapping[str, str], log: Path) -> Iterator[Function]:
-    """The function, started in the folder of its log; it ends with the block."""
+    """Start a function in the folder of its log, and stop it at the end of the block."""
     with RuntimeApi() as api, log.open("wb") as lines:
         threading.Thread(target=api.serve_forever, daemon=True).start()
         host, port = api.server_address[:2]

@@ -1,4 +1,4 @@
-"""One zip a function, for AWS Lambda; `make package` runs it: `python -m infra.package [--to FOLDER]`."""
+"""Make a zip for each AWS Lambda function (`make package`): `python -m infra.package [--to FOLDER]`."""
 
 import argparse
 import os
@@ -21,22 +21,24 @@ PLATFORMS = {"x86_64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28
 OURS = ("handlers", "pipeline", "schemas")
 MEGABYTE = 1024**2
 MOST_BYTES = 250 * MEGABYTE
-"""What Lambda allows a function, unzipped."""
+"""The size that Lambda allows a function, unzipped."""
 
-BY_THE_RUNTIME = ("boto3",)
+IN_THE_RUNTIME = ("boto3",)
+"""Dependencies that Lambda's Python brings along."""
+
 SQL = ("sqlalchemy", "adbc-driver-postgresql")
 HTTP = ("httpx",)
 UNUSED = {"steam_import": SQL, "igdb_enrichment": SQL, "database_import": HTTP, "backfill": ()}
-"""The functions, each a module of `handlers`, and the dependencies that its stage has no use for."""
+"""The functions, each named as its module in `handlers`, and the dependencies that its stage does not use."""
 
 FUNCTIONS = tuple(UNUSED)
-ALSO = {"backfill": ("igdb",)}
-"""Modules of `handlers` that another function of the template runs from the same bundle."""
+OTHER_HANDLERS = {"backfill": ("igdb",)}
+"""Further modules of `handlers` in a bundle, for other functions of the template that run from it."""
 
-NOT_RUN = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.cc", "*.cpp", "*.h", "*.hpp", "py.typed", ".lock")
-"""Files of the libraries that are there for compilers and type checkers."""
+UNUSED_FILES = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.cc", "*.cpp", "*.h", "*.hpp", "py.typed", ".lock")
+"""Files of the libraries for compilers and type checkers."""
 
-NOT_IMPORTED = (
+UNUSED_FOLDERS = (
     "bin",
     "**/tests",
     "sqlalchemy/dialects/m*sql",
@@ -46,30 +48,28 @@ NOT_IMPORTED = (
     "sqlalchemy/orm",
     "sqlalchemy/testing",
 )
-"""Folders of the libraries that we have no use for; with them and its bytecode, a backfill is over that."""
+"""Folders of the libraries that no function imports; with them the backfill's bundle is larger than MOST_BYTES."""
 
-ANY_TIME = (1980, 1, 1, 0, 0, 0)
-"""The same files make the same zip."""
+FILE_TIME = (1980, 1, 1, 0, 0, 0)
+"""One time for every file: equal files make equal zips."""
 
 
 class Bundle(NamedTuple):
-    """A function's zip for an architecture, and its bytes unzipped."""
+    """The zip of a function for an architecture, and its size unzipped in bytes."""
 
     function: str
     architecture: str
     path: Path
     unzipped: int
 
-    @property
-    def line(self) -> str:
-        """Its sizes."""
+    def __str__(self) -> str:
         zipped = self.path.stat().st_size / MEGABYTE
         size = f"{zipped:6.1f} MB zipped {self.unzipped / MEGABYTE:6.1f} MB unzipped"
         return f"{self.function:<16} {self.architecture:<7} {size}"
 
 
 def package(function: str, architecture: str, zips: Path = ZIPS) -> Bundle:
-    """The zip of a function, with its bytes unzipped; the lock file decides what is in it."""
+    """Make the zip of a function for an architecture, with the versions of the lock file."""
     path = zips / f"{function}-{architecture}.zip"
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
@@ -84,23 +84,23 @@ def package(function: str, architecture: str, zips: Path = ZIPS) -> Bundle:
 
 
 def find_python() -> str | None:
-    """An interpreter of Lambda's version, if this machine has one."""
+    """Return the path of an interpreter of Lambda's Python version, or None if this machine has none."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     pyenv = sorted(map(str, versions.glob(f"{PYTHON}*/bin/python")), reverse=True)
     for python in [*pyenv, shutil.which(f"python{PYTHON}")]:
-        if python and _is_lambdas(python):
+        if python and _has_lambdas_version(python):
             return python
     return None
 
 
-def _is_lambdas(python: str) -> bool:
-    """A shim of pyenv's may stand for nothing."""
+def _has_lambdas_version(python: str) -> bool:
+    """Return whether it runs and has the version; a shim of pyenv may lead to nothing."""
     version = subprocess.run([python, "--version"], capture_output=True, text=True, check=False).stdout
     return version.startswith(f"Python {PYTHON}.")
 
 
 def _install(function: str, architecture: str, bundle: Path) -> None:
-    pruned = [option for name in (*BY_THE_RUNTIME, *UNUSED[function]) for option in ("--prune", name)]
+    pruned = [option for name in (*IN_THE_RUNTIME, *UNUSED[function]) for option in ("--prune", name)]
     export = ["export", "--locked", "--no-dev", "--no-emit-project", "--extra", "lambda", *pruned]
     locked = _uv(*export, "--no-annotate", "--no-header")
     where = ["--python-platform", PLATFORMS[architecture], "--python-version", PYTHON, "--target", str(bundle)]
@@ -108,16 +108,16 @@ def _install(function: str, architecture: str, bundle: Path) -> None:
 
 
 def _uv(*arguments: str, given: str = "") -> str:
-    """What uv prints; quiet but for errors."""
+    """Run uv and return what it prints."""
     command = [str(UV), "--quiet", *arguments]
     return subprocess.run(command, cwd=ROOT, input=given, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def _prune(bundle: Path) -> None:
-    """Leave out what no function runs; of the metadata, libraries read no more than versions."""
-    for folder in [folder for pattern in NOT_IMPORTED for folder in bundle.glob(pattern)]:
+    """Delete what no function uses; of a library's metadata only the version is read."""
+    for folder in [folder for pattern in UNUSED_FOLDERS for folder in bundle.glob(pattern)]:
         shutil.rmtree(folder)
-    unused = [file for pattern in NOT_RUN for file in bundle.rglob(pattern)]
+    unused = [file for pattern in UNUSED_FILES for file in bundle.rglob(pattern)]
     metadata = [file for folder in bundle.glob("*.dist-info") for file in folder.rglob("*") if file.name != "METADATA"]
     for file in {*unused, *metadata}:
         if file.is_file():
@@ -125,8 +125,8 @@ def _prune(bundle: Path) -> None:
 
 
 def _copy_ours(function: str, bundle: Path) -> None:
-    """The function's modules, and all of ours that they can reach."""
-    handlers = [f"handlers.{name}" for name in (function, *ALSO.get(function, ()))]
+    """Copy the modules of a function, and all of our modules that they import."""
+    handlers = [f"handlers.{name}" for name in (function, *OTHER_HANDLERS.get(function, ()))]
     graph = grimp.build_graph(*OURS, exclude_type_checking_imports=True)
     reached = set().union(*(graph.find_upstream_modules(handler) for handler in handlers))
     for module in [*OURS, *handlers, *reached]:
@@ -139,10 +139,10 @@ def _copy_ours(function: str, bundle: Path) -> None:
 
 
 def _compile(bundle: Path) -> None:
-    """Bytecode that is read without a look at its source: a zip keeps no time that could be compared."""
+    """Compile to bytecode that Python uses without comparing the time of its source, which a zip does not keep."""
     python = find_python()
     if not python:
-        print(f"No Python {PYTHON} on this machine: the bundle is left without bytecode, and starts the slower.")
+        print(f"No Python {PYTHON} on this machine: the bundle has no bytecode, and starts more slowly.")
         return
     paths = ["-s", str(bundle), "-p", "/var/task", str(bundle)]
     compileall = [python, "-m", "compileall", "-qq", "-j", "0", "--invalidation-mode", "unchecked-hash", *paths]
@@ -152,7 +152,7 @@ def _compile(bundle: Path) -> None:
 def _zip(files: Iterable[Path], bundle: Path, path: Path) -> None:
     with ZipFile(path, "w") as archive:
         for file in files:
-            entry = ZipInfo(str(file.relative_to(bundle)), ANY_TIME)
+            entry = ZipInfo(str(file.relative_to(bundle)), FILE_TIME)
             entry.compress_type = ZIP_DEFLATED
             entry.external_attr = (0o755 if os.access(file, os.X_OK) else 0o644) << 16
             archive.writestr(entry, file.read_bytes())
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--to", type=Path, default=ZIPS, help="the folder for the zips")
     zips = parser.parse_args(arguments).to
     bundles = [package(function, platform, zips) for function in FUNCTIONS for platform in PLATFORMS]
-    print(*[bundle.line for bundle in bundles], sep="\n")
+    print(*[str(bundle) for bundle in bundles], sep="\n")
     if too_large := [bundle.path.name for bundle in bundles if bundle.unzipped > MOST_BYTES]:
         sys.exit(f"Lambda allows {MOST_BYTES // MEGABYTE} MB unzipped: {', '.join(too_large)}.")
 

@@ -1,4 +1,4 @@
-"""Whether what is here can be released; `make release-check` runs it: `python -m infra.release_check`."""
+"""Check that this checkout can be released (`make release-check`): `python -m infra.release_check`."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ PYTHON = ROOT / ".venv" / "bin" / "python"
 
 
 def faults(project: str, changelog: str) -> list[str]:
-    """What is wrong with the version, by the texts of pyproject.toml and CHANGELOG.md."""
+    """Return what is wrong with the version in the texts of pyproject.toml and CHANGELOG.md."""
     version = tomllib.loads(project)["project"]["version"]
     headings = HEADING.findall(changelog)
     if not headings:
@@ -28,13 +28,13 @@ def faults(project: str, changelog: str) -> list[str]:
 
 
 def build(folder: Path) -> list[Path]:
-    """The wheel and the sdist."""
+    """Build the wheel and the sdist, and return their paths."""
     _uv("build", "--quiet", "--out-dir", str(folder))
     return sorted(path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz")))
 
 
 def try_demo(built: Path, folder: Path) -> str:
-    """What `steam-import demo` says in an empty environment that has nothing but this."""
+    """Install a wheel or an sdist into an empty environment, run `steam-import demo` there, and return its output."""
     environment = folder / "environment"
     _uv("venv", "--quiet", "--clear", "--python", str(PYTHON), str(environment))
     with_extras = f"steam-library-import[terminal,sandbox] @ {built.as_uri()}"
@@ -48,7 +48,7 @@ def _uv(*arguments: str) -> None:
 
 
 def main() -> None:
-    """Check all of it; the first thing that fails ends it."""
+    """Run all checks, and stop at the first that fails."""
     if found := faults((ROOT / "pyproject.toml").read_text(), (ROOT / "CHANGELOG.md").read_text()):
         sys.exit("\n".join(found))
     _uv("lock", "--check", "--quiet")
