@@ -1,7 +1,6 @@
 """Many users at once: plan, shards, resume, report."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -28,9 +27,8 @@ USERS, GAMES = 4, 12
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(World.recorded(), limits=False) as running:
-        yield running
+def world() -> World:
+    return World.recorded()
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -24,9 +24,8 @@ LITTLE = Setup(patience=RetryPolicy(timeout_seconds=5.0, attempts=1, base_second
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(World(), limits=False) as running:
-        yield running
+def world() -> World:
+    return World()
 
 
 def test_a_recorded_library_is_enriched_and_every_row_accounted_for(at: OpenedStore) -> None:

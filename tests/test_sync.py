@@ -37,9 +37,8 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(World.synthetic(30), limits=False) as running:
-        yield running
+def world() -> World:
+    return World.synthetic(30)
 
 
 @pytest.fixture(scope="module")

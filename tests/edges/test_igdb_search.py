@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import pytest
@@ -25,12 +25,6 @@ def world() -> World:
     for number, name in enumerate(NAMES, start=1):
         world.add_game(number, 100 + number, name)
     return world
-
-
-@pytest.fixture
-def sandbox(world: World) -> Iterator[Sandbox]:
-    with Sandbox(world, limits=False) as running:
-        yield running
 
 
 def search(

@@ -28,9 +28,8 @@ CANARY = "CANARY0123456789ABCDEF/+&= ü"
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(World.recorded()) as running:
-        yield running
+def world() -> World:
+    return World.recorded()
 
 
 def asking(sandbox: Sandbox, call: Callable[[Steam], Awaitable[T]], patience: RetryPolicy = QUICK, key: str = "") -> T:

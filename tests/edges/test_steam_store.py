@@ -1,7 +1,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import httpx
@@ -33,11 +33,10 @@ DEMO = 1
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
+def world() -> World:
     world = World()
     world.add_store_item(620, "Portal 2")
-    with Sandbox(world) as running:
-        yield running
+    return world
 
 
 def asking(sandbox: Sandbox, call: Callable[[SteamStore], Awaitable[T]], patience: RetryPolicy = QUICK) -> T:

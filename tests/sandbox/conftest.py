@@ -8,9 +8,8 @@ from pipeline.sandbox.world import World
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(World.recorded(), limits=False) as running:
-        yield running
+def world() -> World:
+    return World.recorded()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,9 +26,8 @@ SHORT_ANSWER = '{"response":{"game_count":9,"games":[{"appid":10}]}}'
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(World.synthetic(APPS, bare_every=7), limits=False) as running:
-        yield running
+def world() -> World:
+    return World.synthetic(APPS, bare_every=7)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import random
 import time
-from collections.abc import Iterator
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -32,9 +31,8 @@ NEAR_THE_END = FILES - 3
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(World.synthetic(APPS, bare_every=7, shared_every=5), limits=False) as running:
-        yield running
+def world() -> World:
+    return World.synthetic(APPS, bare_every=7, shared_every=5)
 
 
 def test_a_backfill_killed_ten_times_ends_as_one_that_never_was(

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,8 @@ FILES = [RAW.key, RAW.manifest_key]
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(World.recorded()) as running:
-        yield running
+def world() -> World:
+    return World.recorded()
 
 
 def fetch(

@@ -59,8 +59,15 @@ def small_world() -> World:
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(small_world(), limits=False) as running:
+def world() -> World:
+    """What the sandbox knows; a module of tests may have another."""
+    return small_world()
+
+
+@pytest.fixture
+def sandbox(world: World) -> Iterator[Sandbox]:
+    """Steam, Twitch and IGDB on this machine, without IGDB's limits."""
+    with Sandbox(world, limits=False) as running:
         yield running
 
 
