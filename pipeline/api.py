@@ -27,7 +27,7 @@ from pipeline.storage.keys import BACKFILLS, Checkpoint, backfill_key, parse_man
 from pipeline.storage.store import Store
 from schemas.backfill import STATUS_COUNTS, Outcomes, PlanRecord, Report, ShardRecord, StepEfforts, StepRecord
 from schemas.events import KEY_TIME, SHARD_STEPS
-from schemas.frames import dtypes
+from schemas.frames import conform, dtypes
 from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.manifest import STAGES, Manifest, Runs
 
@@ -161,7 +161,8 @@ def read_enriched(location: str | os.PathLike[str], *, trust: bool = False) -> p
 
     Genres and platforms are lists of structs, candidates lists of IGDB ids. Otherwise as `read_raw`.
     """
-    return decode_lists(read_at(Settings.read(), os.fspath(location), EnrichedLibrary, trust=trust))
+    rows = read_at(Settings.read(), os.fspath(location), EnrichedLibrary, trust=trust)
+    return decode_lists(conform(rows, EnrichedLibrary))
 
 
 def read_at(settings: Settings, location: str, model: type[pa.DataFrameModel], *, trust: bool = False) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""The base of every frame's model, and the three ways to get a frame of a model: `conform`, `set_aside` and `check`."""
+"""The base of every frame's model, and the ways to get a frame of a model: `empty_frame`, `conform`, `set_aside`."""
 
 from functools import cache
 from typing import TypeVar, cast
@@ -27,13 +27,18 @@ def dtypes(model: type[pa.DataFrameModel]) -> pl.Schema:
     return pl.Schema({name: column.dtype.type for name, column in model.to_schema().columns.items()})
 
 
+def empty_frame(model: type[Model]) -> DataFrame[Model]:
+    """Return a frame of the model without rows."""
+    return cast("DataFrame[Model]", pl.DataFrame(schema=dtypes(model)))
+
+
 def conform(rows: pl.DataFrame, model: type[Model]) -> DataFrame[Model]:
     """Return the rows as a frame of the model, after a check that they have its columns and dtypes.
 
     The values are not checked: rows that come from outside go through `set_aside` instead.
 
     Raises:
-        TypeError: A column is missing, unknown, in another place or of another dtype, which is a bug of the caller's.
+        TypeError: A column is missing, unknown, in another place or of another dtype: a bug in the caller.
     """
     if rows.schema != dtypes(model):
         raise TypeError(f"These rows are no {model.__name__}: {rows.schema} differs from {dtypes(model)}.")
@@ -51,7 +56,7 @@ def set_aside(rows: pl.DataFrame, model: type[Model]) -> tuple[DataFrame[Model],
     failed in `rejected_check`.
 
     Raises:
-        SchemaErrors: The columns are not the model's, which is a bug of the caller's.
+        SchemaErrors: The columns are not the model's: a bug in the caller.
     """
     typed, failures = check(rows, model)
     rejected = as_text(rows).with_row_index().join(failures, on="index", validate="1:1", maintain_order="left")
@@ -60,17 +65,17 @@ def set_aside(rows: pl.DataFrame, model: type[Model]) -> tuple[DataFrame[Model],
 
 
 def check(rows: pl.DataFrame, model: type[pa.DataFrameModel]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The rows in the model's types, and the first check that each bad one fails: `index, rejected_check`.
+    """Return the rows in the model's types, and the first check that each bad row fails: `index, rejected_check`.
 
     Raises:
-        SchemaErrors: The columns are not the model's, which is a bug of the caller's.
+        SchemaErrors: The columns are not the model's: a bug in the caller.
     """
     typed = _typed(rows, model)
     return typed, _failures(rows, typed, model).sort("index")
 
 
 def as_text(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows as a CSV spells them: every column a String, times in `TIME_FORMAT`."""
+    """Return the rows as a CSV spells them: every column a String, times in `TIME_FORMAT`."""
     times = pl.selectors.datetime()
     return rows.with_columns(times.dt.strftime(TIME_FORMAT)).cast(pl.String)
 
@@ -90,7 +95,7 @@ def _read_as(name: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def _failures(rows: pl.DataFrame, typed: pl.DataFrame, model: type[pa.DataFrameModel]) -> pl.DataFrame:
-    """The first check that each bad row fails: `index, rejected_check`."""
+    """Return the first check that each bad row fails: `index, rejected_check`."""
     unreadable = [
         rows.with_row_index()
         .filter(rows[name].is_not_null() & typed[name].is_null())

@@ -1,12 +1,14 @@
-"""Every frame that crosses a public function: its columns, their exact types, and what each one means."""
+"""A Steam library in its four states: as Steam lists it, classified, matched to IGDB, and enriched."""
 
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import pandera.polars as pa
 import polars as pl
+from pydantic import BaseModel
 
 from schemas.events import USER_ID
 from schemas.frames import StrictFrame
+from schemas.igdb import Genre, Platform
 
 KINDS = (
     "game",
@@ -39,30 +41,24 @@ MATCH_REASONS = (
     "igdb_unavailable",
 )
 
-GENRE = pl.Struct({"id": pl.Int32, "name": pl.String, "slug": pl.String, "checksum": pl.String})
-
-PLATFORM = pl.Struct(
-    {
-        "id": pl.Int32,
-        "name": pl.String,
-        "slug": pl.String,
-        "abbreviation": pl.String,
-        "alternative_name": pl.String,
-        "generation": pl.Int32,
-        "platform_family": pl.Int32,
-        "platform_type": pl.Int32,
-        "checksum": pl.String,
-    }
-)
-
 Time = Annotated[pl.Datetime, "ms", "UTC"]
 Kind = Annotated[pl.Enum, KINDS]
 MatchStatus = Annotated[pl.Enum, MATCH_STATUSES]
 MatchReason = Annotated[pl.Enum, MATCH_REASONS]
 
 
+def _struct_of(row: type[BaseModel]) -> pl.Struct:
+    """Return the Polars struct of a row of IGDB: its numbers as Int32, its texts as String."""
+    types = get_type_hints(row)
+    return pl.Struct({name: pl.Int32 if types[name] in (int, int | None) else pl.String for name in row.model_fields})
+
+
+GENRE, PLATFORM = _struct_of(Genre), _struct_of(Platform)
+GENRES, PLATFORMS = pl.List(GENRE), pl.List(PLATFORM)
+
+
 class RawLibrary(StrictFrame):
-    """One row per app Steam says the user owns, in Steam's own names (IPlayerService/GetOwnedGames)."""
+    """One row per app that Steam lists as the user's, in Steam's own names (IPlayerService/GetOwnedGames)."""
 
     user_id: str = pa.Field(str_matches=USER_ID, description="SavePoint's id of the owner")
     steam_id64: str = pa.Field(str_matches=r"^[0-9]{17}$", description="The owner's SteamID64")
@@ -77,27 +73,24 @@ class RawLibrary(StrictFrame):
     rtime_last_played: Time = pa.Field(nullable=True, description="Last play, UTC; null when never or before 2004")
     img_icon_url: str = pa.Field(nullable=True, description="Hash of the app's icon, not a URL")
 
+    # Every column of free text, those of the models below too: a new one has to be named here.
     @pa.check("^(name|img_icon_url|kind_reason|igdb_(name|slug|summary|cover_url))$", regex=True)
     @classmethod
     def holds_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
-        """PostgreSQL's text cannot hold U+0000."""
+        """Check that no text holds U+0000, which PostgreSQL's text type cannot store."""
         return column.lazyframe.select(~pl.col(column.key).str.contains("\0", literal=True))
 
 
 class ClassifiedLibrary(RawLibrary):
-    """The raw library, and what each app is."""
+    """One row per app of the raw library, and what the app is."""
 
     kind: Kind = pa.Field(description="What the app is; only game and mod are looked up on IGDB")
     kind_reason: str = pa.Field(description="What decided the kind: override, store:<type>, name:<rule> or default")
 
 
-class MatchedLibrary(ClassifiedLibrary):
-    """The classified library, and which IGDB game each app is, and why: all but the game's lists."""
+class IgdbGame(StrictFrame):
+    """The columns about an IGDB game that libraries and the catalogue share; null in a row without a game."""
 
-    match_status: MatchStatus = pa.Field(description="MATCHED, UNMATCHED, IGNORED (filtered) or PENDING (ask again)")
-    match_reason: MatchReason = pa.Field(
-        description="Why: override, external_game, ambiguous, not_found, igdb_incomplete, filtered or igdb_unavailable"
-    )
     igdb_id: pl.Int32 = pa.Field(nullable=True, ge=1, description="IGDB's id of the game")
     igdb_name: str = pa.Field(nullable=True, description="IGDB's name of the game")
     igdb_slug: str = pa.Field(nullable=True, description="IGDB's slug of the game")
@@ -107,26 +100,34 @@ class MatchedLibrary(ClassifiedLibrary):
     igdb_game_type: pl.Int32 = pa.Field(nullable=True, description="IGDB's game_type: 0 main game, 1 DLC, 8 remake, …")
 
 
-class EnrichedLibrary(MatchedLibrary):
-    """The matched library, and the game's lists as the CSV holds them."""
+class LibraryWithStatus(ClassifiedLibrary):
+    """One row per app of the classified library, and whether it is matched to IGDB, and why."""
 
-    igdb_genres: str = pa.Field(nullable=True, description="JSON array of {id, name, slug, checksum}")
-    igdb_platforms: str = pa.Field(
-        nullable=True,
-        description="JSON array of {id, name, slug, abbreviation, alternative_name, generation, platform_family, "
-        "platform_type, checksum}",
-    )
+    match_status: MatchStatus = pa.Field(description="MATCHED, UNMATCHED, IGNORED (filtered) or PENDING (ask again)")
+    match_reason: MatchReason = pa.Field(description=f"Why: {', '.join(MATCH_REASONS)}")
+
+
+# Pandera puts the columns of the last base first.
+class MatchedLibrary(IgdbGame, LibraryWithStatus):
+    """One row per app of the classified library, and the IGDB game that it is, without the game's lists."""
+
+
+class EnrichedLibrary(MatchedLibrary):
+    """One row per app of the matched library, with the game's lists as JSON, as the enriched CSV holds them."""
+
+    igdb_genres: str = pa.Field(nullable=True, description=f"JSON array of {{{', '.join(Genre.model_fields)}}}")
+    igdb_platforms: str = pa.Field(nullable=True, description=f"JSON array of {{{', '.join(Platform.model_fields)}}}")
     igdb_candidates: str = pa.Field(nullable=True, description="JSON array of IGDB ids, when the match is ambiguous")
 
     @pa.check("igdb_genres", "igdb_platforms")
     @classmethod
     def escapes_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
-        """In JSON, U+0000 is also written with six characters, after an even number of backslashes."""
+        """Check that no JSON spells U+0000, as it is or escaped: six characters after an even number of backslashes."""
         return column.lazyframe.select(~pl.col(column.key).str.contains(r"\x00|(^|[^\\])(\\\\)*\\u0000"))
 
 
 class DecodedLibrary(MatchedLibrary):
-    """The matched library, and the game's lists as lists: an enriched CSV as people analyse it."""
+    """One row per app of the matched library, with the game's lists as lists, as notebooks analyse them."""
 
     igdb_genres: Annotated[pl.List, GENRE] = pa.Field(nullable=True, description="The game's genres")
     igdb_platforms: Annotated[pl.List, PLATFORM] = pa.Field(nullable=True, description="The game's platforms")

@@ -1,4 +1,4 @@
-"""What a report shows: bars of its charts, rows of its table."""
+"""The frames behind the HTML report: the bars of its charts and the rows of its table."""
 
 from typing import Annotated
 
@@ -6,21 +6,21 @@ import pandera.polars as pa
 import polars as pl
 
 from schemas.frames import StrictFrame
-from schemas.library import KINDS, MATCH_REASONS, MATCH_STATUSES
+from schemas.library import Kind, MatchReason, MatchStatus
 
 TONES = ("main", "warn", "muted")
 
 
 class Bars(StrictFrame):
-    """A chart: one row per bar, in the order they are drawn."""
+    """One row per bar of a chart, in the order they are drawn."""
 
     label: str = pa.Field(description="What is counted")
-    value: pl.Int64 = pa.Field(description="How much of it, in the chart's unit")
+    value: pl.Int64 = pa.Field(description="Length of the bar, in the chart's unit")
     tone: Annotated[pl.Enum, TONES] = pa.Field(description="main, warn (somebody may act) or muted (left out, unknown)")
 
 
 class ReportGames(StrictFrame):
-    """The table: one row per app of the enriched CSV."""
+    """One row per app of the enriched CSV, as the report's table shows it."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
     name: str = pa.Field(description="Its name on Steam, or App and its id")
@@ -28,9 +28,9 @@ class ReportGames(StrictFrame):
     last_played: str = pa.Field(nullable=True, description="Day of the last play, UTC, as YYYY-MM-DD")
     year: pl.Int32 = pa.Field(nullable=True, description="Year of the first release")
     genres: str = pa.Field(description="Names of its genres, with commas between; blank where none is known")
-    kind: Annotated[pl.Enum, KINDS] = pa.Field(description="What it is")
-    match_status: Annotated[pl.Enum, MATCH_STATUSES] = pa.Field(description="Whether it is matched to IGDB")
-    match_reason: Annotated[pl.Enum, MATCH_REASONS] = pa.Field(description="Why")
+    kind: Kind = pa.Field(description="What the app is")
+    match_status: MatchStatus = pa.Field(description="Whether it is matched to IGDB")
+    match_reason: MatchReason = pa.Field(description="Why it is matched or not")
     igdb_name: str = pa.Field(nullable=True, description="IGDB's name of the game")
     igdb_slug: str = pa.Field(nullable=True, description="IGDB's slug of the game, for its page")
     candidates: str = pa.Field(description="Ids of the IGDB games it may be, with commas between; blank where none is")

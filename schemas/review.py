@@ -1,4 +1,4 @@
-"""What people review: the games that a run could not match, and what IGDB has under such names."""
+"""What a review is made of: unmatched games, the IGDB games with similar names, the sheet, and people's decisions."""
 
 from typing import Annotated, Any
 
@@ -6,24 +6,24 @@ import pandera.polars as pa
 import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from schemas.catalogue import ACTIONS, Override
+from schemas.catalogue import Action, Override
 from schemas.frames import StrictFrame
 from schemas.igdb import Id, Name, Number
-from schemas.library import KINDS, MATCH_REASONS, MATCH_STATUSES
+from schemas.library import Kind, MatchReason, MatchStatus
 
 MOST_CANDIDATES = 5
 
 
 class SearchTerms(StrictFrame):
-    """The apps that candidates are looked for: one row per app."""
+    """One row per app that IGDB is searched for, and the words to search for."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     name: str = pa.Field(description="Its name on Steam")
-    search: str = pa.Field(nullable=True, description="What to search for on IGDB; null where the name says nothing")
+    search: str = pa.Field(nullable=True, description="Words to search IGDB for; null where the name has none")
 
 
 class FoundGames(StrictFrame):
-    """What IGDB found for apps: one row per app and game."""
+    """One row per app and IGDB game that may be it: what IGDB's search or its list of Steam ids gave."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
     igdb_id: pl.Int32 = pa.Field(ge=1, description="IGDB's id of a game")
@@ -35,65 +35,75 @@ class FoundGames(StrictFrame):
     is_on_computers: bool = pa.Field(description="Whether it is out for Windows, macOS or Linux")
 
 
+class NameScores(StrictFrame):
+    """One row per app and IGDB game, and how similar their names are."""
+
+    appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
+    igdb_id: pl.Int32 = pa.Field(ge=1, description="IGDB's id of a game")
+    likeness: pl.Float32 = pa.Field(description="Similarity of the names, from 0 to 100")
+
+
 class Candidates(StrictFrame):
-    """The games that an app may be, the likeliest first: up to five rows per app."""
+    """One row per app and IGDB game that it may be, the most similar name first; up to five games per app."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
     igdb_id: pl.Int32 = pa.Field(ge=1, description="IGDB's id of a game")
     label: str = pa.Field(description="Its name, year and type")
-    score: pl.Int32 = pa.Field(ge=0, le=100, description="How alike the names are; 100: but for case, the same")
+    score: pl.Int32 = pa.Field(ge=0, le=100, description="Similarity of the names, from 0 to 100 (equal but for case)")
 
 
 class ReviewSheet(StrictFrame):
-    """The file that a person fills in: one row per app of a run that is unmatched, or need not be filtered."""
+    """One row per app that a person has to decide about: unmatched, or filtered though today's rules would not."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     name: str = pa.Field(nullable=True, description="Its name on Steam")
     playtime_forever: pl.Int32 = pa.Field(description="Minutes played")
-    match_status: Annotated[pl.Enum, MATCH_STATUSES] = pa.Field(description="UNMATCHED, or IGNORED (filtered)")
-    match_reason: Annotated[pl.Enum, MATCH_REASONS] = pa.Field(description="Why")
-    kind: Annotated[pl.Enum, KINDS] = pa.Field(description="What the run took it for")
-    kind_reason: str = pa.Field(description="Why")
-    proposed: Annotated[pl.Enum, ACTIONS] = pa.Field(
-        nullable=True, description="game, where today's rules and the store say so of an app that the run filtered"
+    match_status: MatchStatus = pa.Field(description="UNMATCHED, or IGNORED (filtered)")
+    match_reason: MatchReason = pa.Field(description="Why")
+    kind: Kind = pa.Field(description="The kind that the run gave it")
+    kind_reason: str = pa.Field(description="What decided the kind")
+    proposed: Action = pa.Field(
+        nullable=True, description="game, where the run filtered the app and today's rules and store types would not"
     )
-    decided: str = pa.Field(nullable=True, description="What overrides.csv says of it already")
+    decided: str = pa.Field(nullable=True, description="The decision that overrides.csv holds already")
     action: str = pa.Field(nullable=True, description="To fill in: match, ignore or game; blank: no decision")
     igdb_id: pl.Int32 = pa.Field(nullable=True, description="To fill in: the game to match")
-    note: str = pa.Field(nullable=True, description="To fill in: why; blank leaves the note that is there")
-    candidate_1_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the likeliest game")
+    note: str = pa.Field(
+        nullable=True, description="To fill in: the reason; a blank cell keeps the note that overrides.csv has"
+    )
+    candidate_1_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the game with the most similar name")
     candidate_1: str = pa.Field(nullable=True, description="Its name (year, type)")
-    candidate_1_score: pl.Int32 = pa.Field(nullable=True, description="How alike the names are, to 100")
-    candidate_2_id: pl.Int32 = pa.Field(nullable=True, description="The next one")
+    candidate_1_score: pl.Int32 = pa.Field(nullable=True, description="Similarity of the names, from 0 to 100")
+    candidate_2_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the next game")
     candidate_2: str = pa.Field(nullable=True, description="Its name (year, type)")
-    candidate_2_score: pl.Int32 = pa.Field(nullable=True, description="How alike the names are, to 100")
-    candidate_3_id: pl.Int32 = pa.Field(nullable=True, description="The next one")
+    candidate_2_score: pl.Int32 = pa.Field(nullable=True, description="Similarity of the names, from 0 to 100")
+    candidate_3_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the next game")
     candidate_3: str = pa.Field(nullable=True, description="Its name (year, type)")
-    candidate_3_score: pl.Int32 = pa.Field(nullable=True, description="How alike the names are, to 100")
-    candidate_4_id: pl.Int32 = pa.Field(nullable=True, description="The next one")
+    candidate_3_score: pl.Int32 = pa.Field(nullable=True, description="Similarity of the names, from 0 to 100")
+    candidate_4_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the next game")
     candidate_4: str = pa.Field(nullable=True, description="Its name (year, type)")
-    candidate_4_score: pl.Int32 = pa.Field(nullable=True, description="How alike the names are, to 100")
-    candidate_5_id: pl.Int32 = pa.Field(nullable=True, description="The next one")
+    candidate_4_score: pl.Int32 = pa.Field(nullable=True, description="Similarity of the names, from 0 to 100")
+    candidate_5_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the next game")
     candidate_5: str = pa.Field(nullable=True, description="Its name (year, type)")
-    candidate_5_score: pl.Int32 = pa.Field(nullable=True, description="How alike the names are, to 100")
+    candidate_5_score: pl.Int32 = pa.Field(nullable=True, description="Similarity of the names, from 0 to 100")
     checkpoint: str = pa.Field(description="Key of the enriched CSV, for review apply")
 
 
 def _names(rows: object) -> object:
-    """The names of references that were expanded."""
+    """Return the names of the references that were expanded to objects."""
     found = (row.get("name") for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
     # Half a surrogate pair is in no UTF-8.
     return [name.encode(errors="replace").decode() for name in found if isinstance(name, str)]
 
 
 def _ids(rows: object) -> object:
-    """The ids of references, whether they were expanded or not."""
+    """Return the ids of the references, whether they were expanded to objects or not."""
     found = (row.get("id") if isinstance(row, dict) else row for row in rows) if isinstance(rows, list) else ()
     return [number for number in found if isinstance(number, int)]
 
 
 class FoundGame(BaseModel):
-    """A row of `games` as a search gives it, or a look-up by id; references may be bare ids or objects."""
+    """A row of IGDB's `games`, from a search or a look-up by id; its references may be bare ids or objects."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -107,7 +117,7 @@ class FoundGame(BaseModel):
 
 
 class Decision(Override):
-    """A line of the edited file that decides something."""
+    """A line of the filled-in sheet that decides something, and the run that it is about."""
 
     line: int
     checkpoint: str

@@ -25,7 +25,6 @@ from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import CatalogueLookup
 from pipeline.catalogue.sync import sync
 from pipeline.errors import PipelineError
-from pipeline.frames.catalogue import empty_catalogue
 from pipeline.frames.match import parse_external_games, parse_games
 from pipeline.frames.overrides import parse_overrides
 from pipeline.review.decisions import apply_review, update_overrides_csv
@@ -36,7 +35,9 @@ from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import parse_checkpoint_key, raw_checkpoint
 from pipeline.storage.s3 import S3Store
 from pipeline.storage.store import DirectoryStore
+from schemas.catalogue import Catalogue
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent, StageEvent
+from schemas.frames import empty_frame
 from schemas.library import EnrichedLibrary, RawLibrary
 from tests.hostile_backfills import BACKFILL_KINDS
 from tests.hostile_inputs import SCALARS, TIMES, Kind, altered, answer, bytes_like, changed, text, value
@@ -309,7 +310,7 @@ def _answers(seeds: Mapping[str, object]) -> Callable[[Random], Answers]:
     return make
 
 
-PARQUET = _parquet(empty_catalogue().clear(2).with_columns(appid=pl.Series([440, 620], dtype=pl.Int32)))
+PARQUET = _parquet(empty_frame(Catalogue).clear(2).with_columns(appid=pl.Series([440, 620], dtype=pl.Int32)))
 PAIRS, KNOWN = _parquet(parse_external_games(EXTERNAL)), _parquet(parse_games(GAMES)[0])
 STATE = {"started_at": 1_700_000_000, "synced_at": 1_690_000_000}
 IGDB = {

@@ -11,6 +11,7 @@ from hashlib import sha256
 
 import polars as pl
 import structlog
+from pandera.typing.polars import DataFrame
 
 from pipeline.apis.batching import gather
 from pipeline.apis.steam import Steam
@@ -20,7 +21,7 @@ from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import OVERRIDES, CatalogueLookup, Progress, no_progress, read_overrides
 from pipeline.database.database import Database
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
-from pipeline.frames.catalogue import join_catalogue
+from pipeline.frames.catalogue import join_catalogue, rows_about_apps
 from pipeline.frames.classify import classify
 from pipeline.frames.raw_library import owned_games_as_text
 from pipeline.frames.staging import stage_library
@@ -97,11 +98,11 @@ def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles) -> ShardRecord:
     Of users for whom that is what was loaded last, there are no rows in it.
     """
     work, fetched = files.begin("enrich"), files.require("fetch")
-    library, users = files.rows(fetched.file, RawLibrary), files.users()
+    library, users = conform(files.rows(fetched.file, RawLibrary), RawLibrary), files.users()
     # Once loaded, a shard that is taken back differs from what was loaded before it.
     seen = users if files.record("load") is None else users.clear()
     overrides = read_overrides(files.store)
-    known = catalogue.read().join(library, on="appid", how="semi")
+    known = rows_about_apps(catalogue.read(), library)
     rows, rejected = set_aside(join_catalogue(classify(library, known, overrides), known, overrides), EnrichedLibrary)
     outcomes = user_outcomes.enriched(files.outcomes(fetched), rows, rejected, seen)
     changed = outcomes.filter(~pl.col("is_unchanged"))
@@ -282,7 +283,7 @@ def _leave_out(files: ShardFiles, error: Failed) -> None:
     log.warning("shard left out", shard=files.shard.number, error=str(error))
 
 
-def _distinct(libraries: Iterable[pl.DataFrame]) -> pl.DataFrame:
+def _distinct(libraries: Iterable[pl.DataFrame]) -> DataFrame[RawLibrary]:
     """Each app by each of its names, as a RawLibrary of nobody's; a shard at a time, and no other column of it."""
     apps = NO_APPS
     for library in libraries:
@@ -290,7 +291,8 @@ def _distinct(libraries: Iterable[pl.DataFrame]) -> pl.DataFrame:
     absent = {name: pl.lit(None, dtype).alias(name) for name, dtype in RAW.items() if name not in apps.columns}
     of_nobody = {"user_id": pl.lit("nobody"), "steam_id64": pl.lit("0" * 17), "playtime_forever": pl.lit(0, pl.Int32)}
     appid = pl.col("appid").cast(pl.Int32, strict=False)
-    return apps.select(appid, "name", **absent | of_nobody).select(RAW.keys()).filter(pl.col("appid") > 0)
+    rows = apps.select(appid, "name", **absent | of_nobody).select(RAW.keys()).filter(pl.col("appid") > 0)
+    return conform(rows, RawLibrary)
 
 
 def _added(before: int, more: int) -> int:

@@ -6,16 +6,18 @@ rows that are there twice, which merge to the same.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import uuid4
 
-import polars as pl
 import structlog
+from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Retryable
-from pipeline.frames.catalogue import empty_catalogue, merge_catalogues
+from pipeline.frames.catalogue import merge_catalogues
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import UNREADABLE, read_parquet, to_parquet, version_of
 from schemas.catalogue import Catalogue
+from schemas.frames import conform, empty_frame
 from schemas.manifest import SCHEMA_VERSION
 
 ROOT = "catalogue/"
@@ -40,7 +42,7 @@ class Memory:
     """What was read of a catalogue, by ETag; whoever keeps it need not read that again."""
 
     seen: dict[str, str] = field(default_factory=dict)
-    known: pl.DataFrame = field(default_factory=empty_catalogue, repr=False)
+    known: DataFrame[Catalogue] = field(default_factory=partial(empty_frame, Catalogue), repr=False)
 
 
 class CatalogueFiles:
@@ -54,7 +56,7 @@ class CatalogueFiles:
         self._store = store
         self._memory = memory or Memory()
 
-    def read(self) -> pl.DataFrame:
+    def read(self) -> DataFrame[Catalogue]:
         """The Catalogue as it is now; two listings where nothing has changed."""
         for _ in range(TRIES):
             listed = self._listed()
@@ -74,7 +76,7 @@ class CatalogueFiles:
         """The bytes of each file."""
         return {key: len(self._store.read(key) or b"") for key in self._listed()}
 
-    def remember(self, rows: pl.DataFrame) -> None:
+    def remember(self, rows: DataFrame[Catalogue]) -> None:
         """Add Catalogue rows, as a file of their own that no one ever changes."""
         if rows.height:  # others would be set aside when they are read
             self._store.write(f"{NEW}{uuid4().hex}.parquet", to_parquet(Catalogue.validate(rows, lazy=True)))
@@ -114,16 +116,16 @@ class CatalogueFiles:
         try:
             version = version_of(body)
             if version == str(SCHEMA_VERSION):
-                return _Part(read_parquet(body, Catalogue), body, is_whole=True)
+                return _Part(conform(read_parquet(body, Catalogue), Catalogue), body, is_whole=True)
             fault = f"schema version {version}"
         except UNREADABLE as error:
             fault = type(error).__name__
         log.warning("catalogue file set aside", key=key, fault=fault)
-        return _Part(empty_catalogue(), body, is_whole=False)
+        return _Part(empty_frame(Catalogue), body, is_whole=False)
 
 
 @dataclass(frozen=True)
 class _Part:
-    rows: pl.DataFrame
+    rows: DataFrame[Catalogue]
     body: bytes
     is_whole: bool

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import structlog
+from pandera.typing.polars import DataFrame
 
 from pipeline.apis.batching import BatchResult, OnBatch
 from pipeline.apis.retry import Retries
@@ -20,6 +21,7 @@ from pipeline.frames.catalogue import (
     merge_catalogues,
     needs_igdb_lookup,
     needs_store_type,
+    rows_about_apps,
     store_types_as_catalogue,
 )
 from pipeline.frames.classify import classify, parse_store_items
@@ -32,6 +34,9 @@ from pipeline.frames.match import (
 )
 from pipeline.frames.overrides import override_pairs, parse_overrides
 from pipeline.storage.store import Store
+from schemas.catalogue import Catalogue, ExternalGames, Games, Overrides
+from schemas.frames import conform
+from schemas.library import ClassifiedLibrary, RawLibrary
 
 if TYPE_CHECKING:
     from pipeline.apis.igdb import Igdb
@@ -49,7 +54,7 @@ def no_progress(_what: str, _done: int, _total: int) -> None:
 
 async def ask_store(
     store: "SteamStore", appids: pl.Series, at: datetime, progress: Progress = no_progress
-) -> pl.DataFrame:
+) -> DataFrame[Catalogue]:
     """The types of apps, as Catalogue rows; apps the store gives no answer for are missing, and names decide."""
     answers = await store.fetch_items(appids, counting(progress, "Types asked of Steam's store", appids.len()))
     return store_types_as_catalogue(parse_store_items(rows_of(answers)), at)
@@ -58,21 +63,21 @@ async def ask_store(
 async def ask_igdb(
     igdb: "Igdb",
     appids: pl.Series,
-    overrides: pl.DataFrame,
+    overrides: DataFrame[Overrides],
     at: datetime,
     progress: Progress = no_progress,
-) -> pl.DataFrame:
+) -> DataFrame[Catalogue]:
     """The matches of apps, as Catalogue rows: ids by app first, then each game once; what is unanswered is missing.
 
     Raises:
         Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups.
     """
-    forced = override_pairs(overrides).filter(pl.col("appid").is_in(appids.implode()))
+    forced = conform(override_pairs(overrides).filter(pl.col("appid").is_in(appids.implode())), ExternalGames)
     asked = appids.filter(~appids.is_in(forced["appid"].implode()))
     by_app = await igdb.fetch_external_games(asked, counting(progress, "Apps looked up on IGDB", asked.len()))
     unusable_appids, faults = unusable_external_games(rows_of(by_app))
     _report(faults)
-    pairs = pl.concat([parse_external_games(rows_of(by_app)), forced])
+    pairs = conform(pl.concat([parse_external_games(rows_of(by_app)), forced]), ExternalGames)
     known, by_id = await _games(igdb, pairs["igdb_id"].unique(), progress)
     raise_if_all_failed(by_app + by_id)
     matches = resolve_matches(
@@ -86,7 +91,7 @@ async def ask_igdb(
     return matches_as_catalogue(mark_overrides(matches, forced), known, at)
 
 
-async def _games(igdb: "Igdb", ids: pl.Series, progress: Progress) -> tuple[pl.DataFrame, list[BatchResult]]:
+async def _games(igdb: "Igdb", ids: pl.Series, progress: Progress) -> tuple[DataFrame[Games], list[BatchResult]]:
     answers = await igdb.fetch_games(ids, counting(progress, "Games read from IGDB", ids.len()))
     known, faults = parse_games(rows_of(answers))
     _report(faults)
@@ -133,7 +138,7 @@ OVERRIDES = "overrides.csv"
 FAULTS_TOLD = 20
 
 
-def read_overrides(store: Store) -> pl.DataFrame:
+def read_overrides(store: Store) -> DataFrame[Overrides]:
     """The humans' word, as Overrides; a line that cannot be used is left out, and the first of these are reported."""
     rows, faults = parse_overrides(store.read(OVERRIDES))
     for fault in faults[:FAULTS_TOLD]:
@@ -163,26 +168,31 @@ class CatalogueLookup:
         return self.igdb.retries + self.steam_store.retries
 
     async def of(
-        self, library: pl.DataFrame, parse_overrides: pl.DataFrame, progress: Progress
-    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        self, library: DataFrame[RawLibrary], overrides: DataFrame[Overrides], progress: Progress
+    ) -> tuple[DataFrame[ClassifiedLibrary], DataFrame[Catalogue]]:
         """A RawLibrary as ClassifiedLibrary, and the Catalogue of its apps; what was learnt is remembered.
 
         Raises:
             Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups; what the store said is remembered.
         """
         now = datetime.now(UTC)
-        known = self.catalogue.read().join(library, on="appid", how="semi")
+        known = rows_about_apps(self.catalogue.read(), library)
         asked = needs_store_type(library, known, now, self.lifetimes)
         learnt = await ask_store(self.steam_store, asked, now, progress)
-        apps = classify(library, merge_catalogues([known, learnt]), parse_overrides)
+        apps = classify(library, merge_catalogues([known, learnt]), overrides)
         try:
-            learnt = merge_catalogues([learnt, await self._matches(apps, known, parse_overrides, now, progress)])
+            learnt = merge_catalogues([learnt, await self._matches(apps, known, overrides, now, progress)])
         finally:
             self.catalogue.remember(learnt)
         return apps, merge_catalogues([known, learnt])
 
     async def _matches(
-        self, apps: pl.DataFrame, known: pl.DataFrame, parse_overrides: pl.DataFrame, now: datetime, progress: Progress
-    ) -> pl.DataFrame:
-        asked = needs_igdb_lookup(apps, known, parse_overrides, now, self.lifetimes)
-        return await ask_igdb(self.igdb, asked, parse_overrides, now, progress)
+        self,
+        apps: DataFrame[ClassifiedLibrary],
+        known: DataFrame[Catalogue],
+        overrides: DataFrame[Overrides],
+        now: datetime,
+        progress: Progress,
+    ) -> DataFrame[Catalogue]:
+        asked = needs_igdb_lookup(apps, known, overrides, now, self.lifetimes)
+        return await ask_igdb(self.igdb, asked, overrides, now, progress)

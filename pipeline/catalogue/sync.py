@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pandera.polars as pa
 import polars as pl
 import structlog
+from pandera.typing.polars import DataFrame
 from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.apis.batching import BatchResult, OnBatch, batches, ignore
@@ -17,10 +18,10 @@ from pipeline.catalogue.look_up import Progress, ask_igdb, counting, no_progress
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import drop_overridden, matches_as_catalogue, rows_about_games
 from pipeline.frames.match import parse_external_games, parse_games, resolve_matches
-from pipeline.frames.overrides import no_overrides
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import UNREADABLE, read_parquet, to_parquet, versioned
-from schemas.catalogue import ExternalGames, Games
+from schemas.catalogue import Catalogue, ExternalGames, Games, Overrides
+from schemas.frames import conform, empty_frame
 from schemas.igdb import INT32_MAX, YEAR_9999, Changed, valid
 
 if TYPE_CHECKING:
@@ -89,14 +90,16 @@ async def sync(
     return Synced(state.synced_at is None, rows.height, compaction.apps, igdb.requests)
 
 
-async def _everything(store: Store, igdb: "Igdb", began: int, progress: Progress, most_rows: int) -> pl.DataFrame:
+async def _everything(
+    store: Store, igdb: "Igdb", began: int, progress: Progress, most_rows: int
+) -> DataFrame[Catalogue]:
     pairs = await _all_pairs(_pairs(store), igdb, progress, most_rows // PAGE)
     known = await _all_games(_games(store), igdb, pairs["igdb_id"].unique().sort(), progress)
     matches = resolve_matches(pairs["appid"].unique(), pairs, known)
     return matches_as_catalogue(matches, known, datetime.fromtimestamp(began, UTC))
 
 
-async def _all_pairs(parts: "_Parts", igdb: "Igdb", progress: Progress, most_pages: int) -> pl.DataFrame:
+async def _all_pairs(parts: "_Parts", igdb: "Igdb", progress: Progress, most_pages: int) -> DataFrame[ExternalGames]:
     """Page by page; every ten pages are kept as a part."""
     query = all_external_games()
     on_page = counting(progress, "Steam apps on IGDB", await igdb.count(query))
@@ -108,10 +111,10 @@ async def _all_pairs(parts: "_Parts", igdb: "Igdb", progress: Progress, most_pag
             raise _endless(query)
         rows, after, is_whole = await _pages(igdb, query, after, PAGES_A_PART, on_page)
         parts.write(parse_external_games(rows), after, is_last=is_whole)
-    return parts.read().unique().sort("appid", "igdb_id")
+    return conform(parts.read().unique().sort("appid", "igdb_id"), ExternalGames)
 
 
-async def _all_games(parts: "_Parts", igdb: "Igdb", ids: pl.Series, progress: Progress) -> pl.DataFrame:
+async def _all_games(parts: "_Parts", igdb: "Igdb", ids: pl.Series, progress: Progress) -> DataFrame[Games]:
     after, _ = parts.reached()
     on_batch = counting(progress, "Games on IGDB", ids.len())
     on_batch(ids.filter(ids <= after).len())
@@ -122,16 +125,18 @@ async def _all_games(parts: "_Parts", igdb: "Igdb", ids: pl.Series, progress: Pr
         if faults:
             log.warning("igdb rows set aside", rows=len(faults), first=faults[:5])
         parts.write(known, part[-1])
-    return parts.read().unique("igdb_id", maintain_order=True)
+    return conform(parts.read().unique("igdb_id", maintain_order=True), Games)
 
 
-async def _changes(known: pl.DataFrame, igdb: "Igdb", since: int, progress: Progress, most_pages: int) -> pl.DataFrame:
+async def _changes(
+    known: DataFrame[Catalogue], igdb: "Igdb", since: int, progress: Progress, most_pages: int
+) -> DataFrame[Catalogue]:
     """Apps whose ids IGDB changed, and apps of games it changed, looked up anew."""
     pairs = await _all_pages(igdb, all_external_games(since), most_pages)
     changed = await _all_pages(igdb, changed_games(since), most_pages)
     ids = [row.id for row in valid(changed, Changed)[0]]
     appids = pl.concat([parse_external_games(pairs)["appid"], rows_about_games(known, ids)["appid"]]).unique().sort()
-    rows = await ask_igdb(igdb, appids, no_overrides(), datetime.now(UTC), progress=progress)
+    rows = await ask_igdb(igdb, appids, empty_frame(Overrides), datetime.now(UTC), progress=progress)
     if rows.height < appids.len():
         raise Retryable(
             "igdb_unavailable", f"IGDB did not answer for {appids.len() - rows.height} apps. Sync again later."

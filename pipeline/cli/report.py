@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import click
-import polars as pl
+from pandera.typing.polars import DataFrame
 
 from pipeline import clients
 from pipeline.api import read_at
@@ -17,6 +17,7 @@ from pipeline.settings import Settings
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore
+from schemas.frames import conform
 from schemas.library import EnrichedLibrary
 
 STDOUT = Path("-")
@@ -75,8 +76,8 @@ def _page(settings: Settings, enriched_csv: str, *, trust: bool) -> str:
     return render_report(rows, source)
 
 
-def _read(settings: Settings, enriched_csv: str, *, trust: bool) -> tuple[pl.DataFrame, str]:
-    """The rows, and the CSV's key in the store or the name of a copy: a page that is passed on names no folder."""
+def _read(settings: Settings, enriched_csv: str, *, trust: bool) -> tuple[DataFrame[EnrichedLibrary], str]:
+    """Return the rows, and the CSV's key or the copy's name: a page that is passed on names no folder."""
     store = clients.open_store(settings)
     try:
         source = parse_checkpoint_key(store.key_of(absolute(enriched_csv)), "enriched")
@@ -84,5 +85,5 @@ def _read(settings: Settings, enriched_csv: str, *, trust: bool) -> tuple[pl.Dat
         if "://" in enriched_csv:
             raise
         path = Path(enriched_csv).expanduser()
-        return read_at(settings, str(path), EnrichedLibrary, trust=trust), path.name
-    return read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows, source.key
+        return conform(read_at(settings, str(path), EnrichedLibrary, trust=trust), EnrichedLibrary), path.name
+    return conform(read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows, EnrichedLibrary), source.key

@@ -72,13 +72,13 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
     store = clients.open_store(settings)
     body = read_local_file(file, store.limits)
     decided = apply_review(store, body, None if location is None else absolute(location), trust=trust)
-    for fault in decided.faults[:FAULTS_TOLD]:
-        echo_always(f"{file.name}, line {fault.line} is skipped: {fault.why}", err=True)
-    if len(decided.faults) > FAULTS_TOLD:
-        echo_always(f"and {len(decided.faults) - FAULTS_TOLD} lines more", err=True)
+    for line in decided.skipped[:FAULTS_TOLD]:
+        echo_always(f"{file.name}, line {line.line} is skipped: {line.why}", err=True)
+    if len(decided.skipped) > FAULTS_TOLD:
+        echo_always(f"and {len(decided.skipped) - FAULTS_TOLD} lines more", err=True)
     reports: list[ImportReport] = []
     try:
-        for raw in decided.raws:
+        for raw in decided.runs:
             reports.append(ImportReport(raw.user_id))
             _import(settings, store, raw, reports[-1], trust=trust)
     finally:
@@ -126,16 +126,16 @@ def _told(exported: ReviewExport) -> str:
 
 
 def _tell(decided: AppliedReview, reports: list[ImportReport]) -> None:
-    echo(f"Decisions taken into overrides.csv: {decided.taken}. Lines skipped: {len(decided.faults)}.")
+    echo(f"Decisions taken into overrides.csv: {decided.taken}. Lines skipped: {len(decided.skipped)}.")
     for report in reports:
         echo(f"\nLibrary of {report.user_id}:")
         console().print(summary(report))
 
 
 def _as_json(store: Store, decided: AppliedReview, reports: list[ImportReport]) -> dict[str, object]:
-    runs = zip(decided.raws, reports, strict=False)
+    runs = zip(decided.runs, reports, strict=False)
     return {
         "taken": decided.taken,
-        "skipped": [fault._asdict() for fault in decided.faults],
+        "skipped": [line._asdict() for line in decided.skipped],
         "runs": [report.as_json() | {"raw": store.locate(raw.key)} for raw, report in runs],
     }

@@ -1,165 +1,210 @@
-"""What is known of each app, how long it is believed, and a library joined to it.
-
-The lists that an enriched CSV holds as JSON.
-"""
+"""The catalogue's rows: merged, checked for their age, made of answers, and joined to a library."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed
 from pipeline.frames.classify import is_looked_up
-from schemas.catalogue import Catalogue
-from schemas.frames import dtypes
-from schemas.library import GENRE, MATCH_REASONS, MATCH_STATUSES, PLATFORM, DecodedLibrary, EnrichedLibrary
+from schemas.catalogue import Catalogue, Games, Matches, Overrides, StoreTypes
+from schemas.frames import conform, dtypes, empty_frame
+from schemas.library import (
+    GENRES,
+    MATCH_REASONS,
+    MATCH_STATUSES,
+    PLATFORMS,
+    ClassifiedLibrary,
+    DecodedLibrary,
+    EnrichedLibrary,
+    IgdbGame,
+    RawLibrary,
+)
 
-SCHEMA = dtypes(Catalogue)
-STORE_COLUMNS = ("store_type", "store_asked_at")
-IGDB_COLUMNS = tuple(name for name in SCHEMA if name not in ("appid", *STORE_COLUMNS))
-OF_GAME = tuple(name for name in IGDB_COLUMNS if name.startswith("igdb_"))
+_STORE_COLUMNS = ("store_type", "store_asked_at")
+_IGDB_COLUMNS = tuple(name for name in dtypes(Catalogue) if name not in ("appid", *_STORE_COLUMNS))
+_JSON_COLUMNS = {"igdb_genres": GENRES, "igdb_platforms": PLATFORMS, "igdb_candidates": pl.List(pl.Int32)}
 
 
 class Lifetimes(NamedTuple):
-    """How long a hit and a miss are believed; the games of IGDB grow, so a miss is asked for again sooner."""
+    """How long the answer about an app is used: a hit, and a miss, which is shorter because IGDB grows."""
 
     hit: timedelta
     miss: timedelta
 
 
-def empty_catalogue() -> pl.DataFrame:
-    """A Catalogue that knows nothing."""
-    return pl.DataFrame(schema=SCHEMA)
+def merge_catalogues(parts: Sequence[DataFrame[Catalogue]]) -> DataFrame[Catalogue]:
+    """Return several catalogues as one: of each app the latest answer of the store, and the latest of IGDB.
+
+    Of two answers of the same time, the later part's is taken.
+    """
+    rows = pl.concat([empty_frame(Catalogue), *parts])
+    store = _latest(rows.select("appid", *_STORE_COLUMNS), "store_asked_at")
+    igdb = _latest(rows.select("appid", *_IGDB_COLUMNS), "looked_up_at")
+    merged = store.join(igdb, on="appid", how="full", coalesce=True, validate="1:1").sort("appid")
+    return conform(merged.select(dtypes(Catalogue).keys()), Catalogue)
 
 
-def merge_catalogues(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Several Catalogues as one: the latest word of the store and of IGDB wins; of equals, the later part's."""
-    rows = pl.concat([empty_catalogue(), *parts])
-    store = _latest(rows.select("appid", *STORE_COLUMNS), "store_asked_at")
-    igdb = _latest(rows.select("appid", *IGDB_COLUMNS), "looked_up_at")
-    return store.join(igdb, on="appid", how="full", coalesce=True, validate="1:1").select(SCHEMA.keys()).sort("appid")
+def _latest(rows: pl.DataFrame, time: str) -> pl.DataFrame:
+    answered = rows.filter(pl.col(time).is_not_null())
+    return answered.sort(time, maintain_order=True).unique("appid", keep="last", maintain_order=True)
 
 
-def needs_store_type(library: pl.DataFrame, known: pl.DataFrame, now: datetime, lifetimes: Lifetimes) -> pl.Series:
-    """The apps of a RawLibrary whose store type is not known, or no longer believed."""
+def needs_store_type(
+    library: DataFrame[RawLibrary], known: DataFrame[Catalogue], now: datetime, lifetimes: Lifetimes
+) -> pl.Series:
+    """Return the appids of the library, sorted, whose store type is missing from the catalogue or too old."""
     apps = library.select("appid").unique().join(known, on="appid", how="left", validate="1:1")
     is_fresh = _is_fresh("store_asked_at", pl.col("store_type").is_not_null(), now, lifetimes)
     return apps.filter(~is_fresh)["appid"].sort()
 
 
 def needs_igdb_lookup(
-    apps: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame, now: datetime, lifetimes: Lifetimes
+    library: DataFrame[ClassifiedLibrary],
+    known: DataFrame[Catalogue],
+    overrides: DataFrame[Overrides],
+    now: datetime,
+    lifetimes: Lifetimes,
 ) -> pl.Series:
-    """The apps of a ClassifiedLibrary that IGDB has to be asked about: games not known, or no longer believed."""
-    asked = apps.filter(is_looked_up()).select("appid").unique()
-    is_fresh = _is_fresh("looked_up_at", pl.col("match_status") == "MATCHED", now, lifetimes) & _is_valid()
-    joined = _with_overrides(asked.join(known, on="appid", how="left", validate="1:1"), overrides)
-    return joined.filter(~_is_ignored() & ~is_fresh)["appid"].sort()
+    """Return the appids of the library, sorted, that IGDB has to be asked about.
 
-
-def store_types_as_catalogue(types: pl.DataFrame, asked_at: datetime) -> pl.DataFrame:
-    """StoreTypes as Catalogue rows."""
-    return _as_catalogue(types.with_columns(store_asked_at=_time(asked_at)))
-
-
-def matches_as_catalogue(matches: pl.DataFrame, games: pl.DataFrame, looked_up_at: datetime) -> pl.DataFrame:
-    """Matches with their Games as Catalogue rows; what is PENDING is not known, and so not remembered."""
-    answered = matches.filter(pl.col("match_status") != "PENDING")
-    rows = answered.join(games, on="igdb_id", how="left", validate="m:1", maintain_order="left")
-    return _as_catalogue(rows.with_columns(looked_up_at=_time(looked_up_at)))
-
-
-def rows_about_games(known: pl.DataFrame, igdb_ids: Sequence[int]) -> pl.DataFrame:
-    """The Catalogue rows whose game, or one of whose candidates, is among these."""
-    ids = pl.Series(igdb_ids, dtype=pl.Int32).implode()
-    is_candidate = pl.col("candidates").list.eval(pl.element().is_in(ids)).list.any()
-    return known.filter(pl.col("igdb_id").is_in(ids) | is_candidate)
-
-
-def drop_overridden(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Catalogue rows without those of apps that humans decided about."""
-    return rows.join(known.filter(pl.col("match_reason") == "override"), on="appid", how="anti")
-
-
-def join_catalogue(apps: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
-    """ClassifiedLibrary with what is known of its apps, as EnrichedLibrary; what is not known is PENDING.
-
-    Decided and written as JSON once an app, not once a row; an app that nobody asks about joins to nothing.
+    These are the games and mods whose match is missing from the catalogue, is too old, or does not follow the override
+    that there is now. An app that an override ignores is not asked about.
     """
-    decided = _decided(known.join(apps, on="appid", how="semi"), overrides)
-    ignored = overrides.filter(pl.col("action") == "ignore")["appid"]
-    asked = pl.when(is_looked_up() | pl.col("appid").is_in(ignored.implode())).then("appid")
-    is_filtered = pl.col("asked").is_null()
-    return (
-        apps.with_columns(asked=asked)
-        .join(decided, left_on="asked", right_on="appid", how="left", validate="m:1", maintain_order="left")
-        .with_columns(
-            pl.coalesce("match_status", pl.when(is_filtered).then(_status("IGNORED")).otherwise(_status("PENDING"))),
-            pl.coalesce(
-                "match_reason", pl.when(is_filtered).then(_reason("filtered")).otherwise(_reason("igdb_unavailable"))
-            ),
-        )
-        .select(EnrichedLibrary.to_schema().columns.keys())
+    apps = library.filter(is_looked_up()).select("appid").unique()
+    joined = apps.join(known, on="appid", how="left", validate="1:1").join(
+        overrides, on="appid", how="left", validate="1:1"
     )
-
-
-def _latest(rows: pl.DataFrame, time: str) -> pl.DataFrame:
-    known = rows.filter(pl.col(time).is_not_null())
-    return known.sort(time, maintain_order=True).unique("appid", keep="last", maintain_order=True)
-
-
-def _time(time: datetime) -> pl.Expr:
-    return pl.lit(time).cast(pl.Datetime("ms", "UTC"))
-
-
-def _as_catalogue(rows: pl.DataFrame) -> pl.DataFrame:
-    known = rows.select(name for name in SCHEMA if name in rows.columns)
-    return pl.concat([empty_catalogue(), known], how="diagonal").select(SCHEMA.keys())
+    is_fresh = _is_fresh("looked_up_at", pl.col("match_status") == "MATCHED", now, lifetimes)
+    return joined.filter(~_is_ignored() & ~(is_fresh & _follows_overrides()))["appid"].sort()
 
 
 def _is_fresh(time: str, is_hit: pl.Expr, now: datetime, lifetimes: Lifetimes) -> pl.Expr:
     age = _time(now) - pl.col(time)
-    is_hit = is_hit.fill_null(value=False)
-    return (age < pl.when(is_hit).then(lifetimes.hit).otherwise(lifetimes.miss)).fill_null(value=False)
-
-
-def _with_overrides(apps: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
-    return apps.join(overrides, on="appid", how="left", validate="m:1", maintain_order="left")
+    lifetime = pl.when(is_hit.fill_null(value=False)).then(lifetimes.hit).otherwise(lifetimes.miss)
+    return (age < lifetime).fill_null(value=False)
 
 
 def _is_ignored() -> pl.Expr:
     return (pl.col("action") == "ignore").fill_null(value=False)
 
 
-def _is_valid() -> pl.Expr:
-    """Whether what is known follows the override there is now, or none if there is none."""
-    is_lacking = (pl.col("match_reason") == "igdb_incomplete") & pl.col("candidates").is_not_null()
-    follows = (pl.col("match_reason") == "override") | is_lacking
-    followed = pl.coalesce("igdb_id", pl.col("candidates").list.first())
-    is_wanted = (pl.col("action") == "match").fill_null(value=False)
-    return pl.when(is_wanted).then(follows & (followed == pl.col("override_igdb_id"))).otherwise(~follows)
+def _follows_overrides() -> pl.Expr:
+    """Return whether the known match is what today's override asks for, or no override's where there is none today."""
+    is_lacking_game = (pl.col("match_reason") == "igdb_incomplete") & pl.col("candidates").is_not_null()
+    is_by_override = (pl.col("match_reason") == "override") | is_lacking_game
+    overridden_id = pl.coalesce("igdb_id", pl.col("candidates").list.first())
+    has_override = (pl.col("action") == "match").fill_null(value=False)
+    return (
+        pl.when(has_override)
+        .then(is_by_override & (overridden_id == pl.col("override_igdb_id")))
+        .otherwise(~is_by_override)
+    )
+
+
+def store_types_as_catalogue(types: DataFrame[StoreTypes], asked_at: datetime) -> DataFrame[Catalogue]:
+    """Return the answers of Steam's store as rows of the catalogue."""
+    return _as_catalogue(types.with_columns(store_asked_at=_time(asked_at)))
+
+
+def matches_as_catalogue(
+    matches: DataFrame[Matches], games: DataFrame[Games], looked_up_at: datetime
+) -> DataFrame[Catalogue]:
+    """Return the answers of IGDB, with the matched games, as rows of the catalogue; PENDING apps have no row."""
+    answered = matches.filter(pl.col("match_status") != "PENDING")
+    rows = answered.join(games, on="igdb_id", how="left", validate="m:1", maintain_order="left")
+    return _as_catalogue(rows.with_columns(looked_up_at=_time(looked_up_at)))
+
+
+def _as_catalogue(rows: pl.DataFrame) -> DataFrame[Catalogue]:
+    columns = dtypes(Catalogue).keys()
+    known = rows.select(name for name in columns if name in rows.columns)
+    return conform(pl.concat([empty_frame(Catalogue), known], how="diagonal").select(columns), Catalogue)
+
+
+def rows_about_apps(known: DataFrame[Catalogue], library: pl.DataFrame) -> DataFrame[Catalogue]:
+    """Return the rows of the catalogue about the apps of a library, or of any frame with an `appid`."""
+    return conform(known.join(library, on="appid", how="semi"), Catalogue)
+
+
+def rows_about_games(known: DataFrame[Catalogue], igdb_ids: Sequence[int]) -> DataFrame[Catalogue]:
+    """Return the rows of the catalogue whose game, or one of whose candidates, has one of these ids."""
+    ids = pl.Series(igdb_ids, dtype=pl.Int32).implode()
+    is_candidate = pl.col("candidates").list.eval(pl.element().is_in(ids)).list.any()
+    return conform(known.filter(pl.col("igdb_id").is_in(ids) | is_candidate), Catalogue)
+
+
+def drop_overridden(rows: DataFrame[Catalogue], known: DataFrame[Catalogue]) -> DataFrame[Catalogue]:
+    """Return the rows without those of apps whose match in the known catalogue is an override's."""
+    overridden = known.filter(pl.col("match_reason") == "override")
+    return conform(rows.join(overridden, on="appid", how="anti", maintain_order="left"), Catalogue)
+
+
+def join_catalogue(
+    library: DataFrame[ClassifiedLibrary], known: DataFrame[Catalogue], overrides: DataFrame[Overrides]
+) -> DataFrame[EnrichedLibrary]:
+    """Return the library with the match and the IGDB game of each app, by the catalogue and the overrides.
+
+    An app of a kind that is not looked up is IGNORED, whatever the catalogue has of it. An app that the catalogue
+    lacks, or whose match there does not follow the override of today, is PENDING.
+    """
+    # Decided, and written as JSON, once an app and not once a row.
+    decided = _decided(known.join(library, on="appid", how="semi"), overrides)
+    ignored = overrides.filter(pl.col("action") == "ignore")["appid"]
+    is_filtered = ~(is_looked_up() | pl.col("appid").is_in(ignored.implode()))
+    status_without_match = pl.when(is_filtered).then(_status("IGNORED")).otherwise(_status("PENDING"))
+    reason_without_match = pl.when(is_filtered).then(_reason("filtered")).otherwise(_reason("igdb_unavailable"))
+    rows = (
+        library.with_columns(joined_appid=pl.when(~is_filtered).then("appid"))
+        .join(decided, left_on="joined_appid", right_on="appid", how="left", validate="m:1", maintain_order="left")
+        .with_columns(
+            match_status=pl.coalesce("match_status", status_without_match),
+            match_reason=pl.coalesce("match_reason", reason_without_match),
+        )
+    )
+    return conform(rows.select(dtypes(EnrichedLibrary).keys()), EnrichedLibrary)
 
 
 def _decided(known: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
-    """What the Catalogue and the Overrides say of each app that either knows, as an EnrichedLibrary says it."""
+    """Return what the catalogue and the overrides say of each app that either knows, in the enriched CSV's columns."""
     rows = known.join(overrides, on="appid", how="full", coalesce=True, validate="1:1")
+    candidates = pl.format("[{}]", pl.col("candidates").cast(pl.List(pl.String)).list.join(","))
+    of_game = (*dtypes(IgdbGame), "igdb_genres", "igdb_platforms")
     is_matched = pl.col("match_status") == "MATCHED"
-    decided = _with_json(_with_json(rows, "genres"), "platforms").with_columns(
-        match_status=_unless_ignored(_status("IGNORED"), "match_status", _status("PENDING")),
-        match_reason=_unless_ignored(_reason("override"), "match_reason", _reason("igdb_unavailable")),
-    )
-    return decided.select(
-        "appid",
-        "match_status",
-        "match_reason",
-        *(pl.when(is_matched).then(name).alias(name) for name in (*OF_GAME, "igdb_genres", "igdb_platforms")),
-        igdb_candidates=pl.when(pl.col("match_reason") == "ambiguous").then(_list("candidates")),
+    return (
+        _with_json(_with_json(rows, "genres"), "platforms")
+        .with_columns(
+            match_status=_unless_overridden("match_status", _status("IGNORED"), _status("PENDING")),
+            match_reason=_unless_overridden("match_reason", _reason("override"), _reason("igdb_unavailable")),
+        )
+        .select(
+            "appid",
+            "match_status",
+            "match_reason",
+            *(pl.when(is_matched).then(name).alias(name) for name in of_game),
+            igdb_candidates=pl.when(pl.col("match_reason") == "ambiguous").then(candidates),
+        )
     )
 
 
-def _unless_ignored(if_ignored: pl.Expr, known: str, unknown: pl.Expr) -> pl.Expr:
-    return pl.when(_is_ignored()).then(if_ignored).when(_is_valid()).then(known).otherwise(unknown)
+def _unless_overridden(known: str, if_ignored: pl.Expr, if_outdated: pl.Expr) -> pl.Expr:
+    return pl.when(_is_ignored()).then(if_ignored).when(_follows_overrides()).then(known).otherwise(if_outdated)
+
+
+def _with_json(rows: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Add a column of structs as JSON arrays; each distinct list is written once.
+
+    42,698 real games have 848 lists of platforms and 1,383 of genres.
+    """
+    json = pl.format("[{}]", pl.col(column).list.eval(pl.element().struct.json_encode()).list.join(","))
+    written = rows.select(column).unique().with_columns(json.alias(f"igdb_{column}"))
+    return rows.join(written, on=column, how="left", nulls_equal=True, validate="m:1", maintain_order="left")
+
+
+def _time(time: datetime) -> pl.Expr:
+    return pl.lit(time).cast(pl.Datetime("ms", "UTC"))
 
 
 def _status(status: str) -> pl.Expr:
@@ -170,42 +215,28 @@ def _reason(reason: str) -> pl.Expr:
     return pl.lit(reason, pl.Enum(MATCH_REASONS))
 
 
-def _with_json(rows: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Each distinct list is written once: 42,698 real games have 848 lists of platforms and 1,383 of genres."""
-    json = pl.format("[{}]", pl.col(column).list.eval(pl.element().struct.json_encode()).list.join(","))
-    written = rows.select(column).unique().with_columns(json.alias(f"igdb_{column}"))
-    return rows.join(written, on=column, how="left", nulls_equal=True, validate="m:1", maintain_order="left")
-
-
-def _list(column: str) -> pl.Expr:
-    return pl.format("[{}]", pl.col(column).cast(pl.List(pl.String)).list.join(","))
-
-
-GENRES, PLATFORMS = pl.List(GENRE), pl.List(PLATFORM)
-LISTS = {"igdb_genres": GENRES, "igdb_platforms": PLATFORMS, "igdb_candidates": pl.List(pl.Int32)}
-
-
-def decode_lists(library: pl.DataFrame) -> pl.DataFrame:
-    """EnrichedLibrary as DecodedLibrary; an empty cell is null.
+def decode_lists(library: DataFrame[EnrichedLibrary]) -> DataFrame[DecodedLibrary]:
+    """Return the library with genres, platforms and candidates as lists; an empty cell is null.
 
     Raises:
         Failed: `checkpoint_invalid`, where a list is not the JSON that the schema describes.
     """
-    for column, dtype in LISTS.items():
-        library = decode_column(library, column, dtype)
-    return DecodedLibrary.validate(library)
+    rows: pl.DataFrame = library
+    for column in _JSON_COLUMNS:
+        rows = decode_column(rows, column)
+    return conform(rows, DecodedLibrary)
 
 
-def decode_column(rows: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
-    """The rows with one column of JSON arrays as lists; an empty cell is null.
+def decode_column(rows: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Return rows with a column of an enriched CSV, `igdb_genres` for example, as lists; an empty cell is null.
 
     Raises:
-        Failed: `checkpoint_invalid`.
+        Failed: `checkpoint_invalid`, where a list is not the JSON that the schema describes.
     """
     # An empty cell would vanish from what json_decode returns, and the lists below it would move up by one row.
     lists = pl.when(pl.col(column).str.strip_chars() != "").then(column)
     try:
-        return rows.with_columns(lists.str.json_decode(dtype).alias(column))
+        return rows.with_columns(lists.str.json_decode(_JSON_COLUMNS[column]).alias(column))
     except pl.exceptions.PolarsError as error:
         raise Failed(
             "checkpoint_invalid",

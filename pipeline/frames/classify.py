@@ -1,14 +1,16 @@
-"""What each app is: a human's word, else the store's, else what its name gives away, else a game."""
+"""The kind of each app: by override, else by its type in Steam's store, else by its name, else a game."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 
 from pipeline.frames.name_rules import STORE_GAME_RULES, first_matching_rule
-from schemas.catalogue import STORE_TYPES
+from schemas.catalogue import STORE_TYPES, Catalogue, Overrides, StoreTypes
+from schemas.frames import conform, dtypes
 from schemas.igdb import valid
-from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary
+from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary, RawLibrary
 from schemas.steam import StoreItem
 
 KIND_OF_STORE_TYPE = {
@@ -30,58 +32,77 @@ KIND_OF_STORE_TYPE = {
 }
 
 
-def classify(library: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
-    """RawLibrary with what the Catalogue and the Overrides say of its apps, as ClassifiedLibrary.
+def classify(
+    library: DataFrame[RawLibrary], known: DataFrame[Catalogue], overrides: DataFrame[Overrides]
+) -> DataFrame[ClassifiedLibrary]:
+    """Return the library with the kind of each app, and what decided it.
 
-    A store type of game leaves a name its say: test servers and public betas are games to the store.
+    The authorities, in their order: an override to `match` or `game`; a store type other than game; the name; the store
+    type game. Test servers and public betas are games to the store, so some name rules hold against that type too.
     """
-    return (
+    kind = _decide(
+        override=pl.lit("game"),
+        store=pl.col("store_type").replace_strict(KIND_OF_STORE_TYPE),
+        name=_from_name("kind"),
+        default=pl.lit("game"),
+    )
+    kind_reason = _decide(
+        override=pl.lit("override"),
+        store=pl.format("store:{}", "store_type"),
+        name=pl.format("name:{}", _from_name("rule")),
+        default=pl.lit("default"),
+    )
+    rows = (
         library.join(known.select("appid", "store_type"), on="appid", how="left", validate="m:1", maintain_order="left")
         .join(overrides.select("appid", "action"), on="appid", how="left", validate="m:1", maintain_order="left")
         .with_columns(
             pl.col("store_type").cast(pl.String),
-            named=first_matching_rule(pl.col("name")),
-            named_anyway=first_matching_rule(pl.col("name"), STORE_GAME_RULES),
+            by_all_rules=first_matching_rule(pl.col("name")),
+            by_store_game_rules=first_matching_rule(pl.col("name"), STORE_GAME_RULES),
         )
-        .with_columns(
-            kind=_decide(
-                pl.lit("game"), pl.col("store_type").replace_strict(KIND_OF_STORE_TYPE), _named("kind"), pl.lit("game")
-            ),
-            kind_reason=_decide(
-                pl.lit("override"),
-                pl.format("store:{}", "store_type"),
-                pl.format("name:{}", _named("rule")),
-                pl.lit("default"),
-            ),
-        )
-        .with_columns(pl.col("kind").cast(pl.Enum(KINDS)))
-        .select(ClassifiedLibrary.to_schema().columns.keys())
+        .with_columns(kind=kind.cast(pl.Enum(KINDS)), kind_reason=kind_reason)
     )
+    return conform(rows.select(dtypes(ClassifiedLibrary).keys()), ClassifiedLibrary)
 
 
 def is_looked_up() -> pl.Expr:
-    """Whether an app is of a kind that IGDB is asked about; all others are filtered."""
+    """Return whether an app is of a kind that is looked up on IGDB; apps of all other kinds are filtered."""
     return pl.col("kind").cast(pl.String).is_in(ENRICHED_KINDS)
 
 
-def parse_store_items(items: Sequence[Any]) -> pl.DataFrame:
-    """The store's rows as StoreTypes; a type is believed only where `success` is 1: a hidden app's reads as game."""
+def parse_store_items(items: Sequence[Any]) -> DataFrame[StoreTypes]:
+    """Return the store type of each app in an answer of Steam's store; of an app that comes twice the last row counts.
+
+    A type is believed only where `success` is 1, for the type of a hidden app reads as game.
+    """
     found = {item.id: item for item in valid(list(items), StoreItem)[0]}.values()
-    types = [item.type if item.success == 1 and item.type in range(len(STORE_TYPES)) else None for item in found]
-    return pl.DataFrame(
-        {"appid": [item.id for item in found], "store_type": [None if t is None else STORE_TYPES[t] for t in types]},
-        schema={"appid": pl.Int32, "store_type": pl.Enum(STORE_TYPES)},
+    numbers = [item.type if item.success == 1 and item.type in range(len(STORE_TYPES)) else None for item in found]
+    rows = pl.DataFrame(
+        {
+            "appid": [item.id for item in found],
+            "store_type": [None if number is None else STORE_TYPES[number] for number in numbers],
+        },
+        schema=dtypes(StoreTypes),
+    )
+    return conform(rows, StoreTypes)
+
+
+def _decide(*, override: pl.Expr, store: pl.Expr, name: pl.Expr, default: pl.Expr) -> pl.Expr:
+    """Return the value of the first authority that decides."""
+    is_game_by_override = pl.col("action").cast(pl.String).is_in(["match", "game"]).fill_null(value=False)
+    is_no_game_in_store = (pl.col("store_type") != "game").fill_null(value=False)
+    return (
+        pl.when(is_game_by_override)
+        .then(override)
+        .when(is_no_game_in_store)
+        .then(store)
+        .otherwise(pl.coalesce(name, store, default))
     )
 
 
-def _decide(override: pl.Expr, store: pl.Expr, name: pl.Expr, default: pl.Expr) -> pl.Expr:
-    """In the order of their authority; an override decides a kind when it says that an app is a game."""
-    says_game = pl.col("action").cast(pl.String).is_in(["match", "game"]).fill_null(value=False)
-    says_other = (pl.col("store_type") != "game").fill_null(value=False)
-    return pl.when(says_game).then(override).when(says_other).then(store).otherwise(pl.coalesce(name, store, default))
-
-
-def _named(field: str) -> pl.Expr:
-    """What the name says, by all rules, or by those that hold though the store says game."""
-    by_all, anyway = (pl.col(column).struct.field(field) for column in ("named", "named_anyway"))
-    return pl.when(pl.col("store_type") == "game").then(anyway).otherwise(by_all)
+def _from_name(field: str) -> pl.Expr:
+    """Return a field of the rule that matches the name: of all rules, or of fewer where the store says game."""
+    by_all_rules, by_store_game_rules = (
+        pl.col(column).struct.field(field) for column in ("by_all_rules", "by_store_game_rules")
+    )
+    return pl.when(pl.col("store_type") == "game").then(by_store_game_rules).otherwise(by_all_rules)

@@ -8,28 +8,32 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 
-from schemas.catalogue import Games
-from schemas.frames import dtypes
+from schemas.catalogue import ExternalGames, Games, Matches
+from schemas.frames import conform, dtypes
 from schemas.igdb import ExternalGame, Game, valid
 from schemas.library import MATCH_REASONS, MATCH_STATUSES
 
 MAIN_GAME_TYPES = (0, 4, 8, 9, 10, 11)
 """main_game, standalone_expansion, remake, remaster, expanded_game, port: what Steam sells as a game of its own."""
 
-_COVER = "https://images.igdb.com/igdb/image/upload/t_cover_big/{}.jpg"
-_STATUS = pl.Enum(MATCH_STATUSES)
-_REASON = pl.Enum(MATCH_REASONS)
+_COVER_URL = "https://images.igdb.com/igdb/image/upload/t_cover_big/{}.jpg"
+_STATUS, _REASON = pl.Enum(MATCH_STATUSES), pl.Enum(MATCH_REASONS)
+_STATUS_OF_REASON = {"external_game": "MATCHED", "igdb_unavailable": "PENDING"}
 
 
-def parse_external_games(rows: Sequence[Any]) -> pl.DataFrame:
-    """Rows of `external_games` as ExternalGames; a uid may list several appids, and a row without a game goes."""
+def parse_external_games(rows: Sequence[Any]) -> DataFrame[ExternalGames]:
+    """Return the pairs of app and game in rows of IGDB's `external_games`, sorted.
+
+    A uid may list several appids, with commas between. A uid that is no appid, and a row without a game, is left out.
+    """
     pairs, _ = valid(list(rows), ExternalGame)
     uids = pl.DataFrame(
-        {"uid": [p.uid for p in pairs], "igdb_id": [p.game for p in pairs]},
+        {"uid": [pair.uid for pair in pairs], "igdb_id": [pair.game for pair in pairs]},
         schema={"uid": pl.String, "igdb_id": pl.Int32},
     )
-    return (
+    found = (
         uids.with_columns(pl.col("uid").str.split(","))
         .explode("uid")
         .select(appid=pl.col("uid").str.strip_chars().cast(pl.Int32, strict=False), igdb_id="igdb_id")
@@ -37,95 +41,108 @@ def parse_external_games(rows: Sequence[Any]) -> pl.DataFrame:
         .unique()
         .sort("appid", "igdb_id")
     )
+    return conform(found, ExternalGames)
 
 
 def unusable_external_games(rows: Sequence[Any]) -> tuple[list[int], list[str]]:
-    """The apps of `external_games` rows whose game is no id, and a line for each; one without a game is no fault."""
+    """Return the apps of `external_games` rows whose game is no valid id, and for each such row why it is not.
+
+    A row without a game is no fault: IGDB lists ids that it has no game for yet.
+    """
     linked = [row for row in rows if isinstance(row, dict) and row.get("game") is not None]
     _, faults = valid(linked, ExternalGame)
-    broken = [{**row, "game": 1} for row in linked if not valid([row], ExternalGame)[0]] if faults else []
-    return parse_external_games(broken)["appid"].to_list(), faults
+    # With a valid game in the place of the broken one, the row tells its apps as any other does.
+    repaired = [{**row, "game": 1} for row in linked if not valid([row], ExternalGame)[0]] if faults else []
+    return parse_external_games(repaired)["appid"].to_list(), faults
 
 
-def parse_games(rows: Sequence[Any]) -> tuple[pl.DataFrame, list[str]]:
-    """Rows of `games` as (Games, a line for each row that was set aside)."""
-    whole, faults = valid(list(rows), Game)
-    distinct = {game.id: game for game in whole}.values()
+def parse_games(rows: Sequence[Any]) -> tuple[DataFrame[Games], list[str]]:
+    """Return the games in rows of IGDB's `games`, each once, and for each row that was set aside why it was."""
+    games, faults = valid(list(rows), Game)
+    distinct = {game.id: game for game in games}.values()
     schema = dtypes(Games)
-    columns = pl.DataFrame([_columns(game) for game in distinct], schema=schema | {"igdb_first_release_date": pl.Int64})
-    return columns.cast(schema), faults
+    # Seconds times 1000 are the milliseconds of the column.
+    numbers = pl.DataFrame([_columns(game) for game in distinct], schema=schema | {"igdb_first_release_date": pl.Int64})
+    return conform(numbers.cast(schema), Games), faults
 
 
 def resolve_matches(
     appids: Iterable[int],
-    pairs: pl.DataFrame,
-    games: pl.DataFrame,
+    pairs: DataFrame[ExternalGames],
+    games: DataFrame[Games],
     *,
     unanswered_appids: Collection[int] = (),
     unanswered_games: Collection[int] = (),
     unusable_appids: Collection[int] = (),
-) -> pl.DataFrame:
-    """Decide for each of the apps which of its ExternalGames it is, as Matches; what was not answered is PENDING."""
-    candidates = pairs.join(
-        games.select("igdb_id", rank=_rank()), on="igdb_id", how="left", validate="m:1"
-    ).with_columns(
+) -> DataFrame[Matches]:
+    """Return for each of the apps which of its games it is, if any, and why; an app without an answer is PENDING.
+
+    Args:
+        appids: The apps to decide about.
+        pairs: The games that IGDB, or an override, says each app is.
+        games: Those games that IGDB has whole.
+        unanswered_appids: The apps that IGDB gave no answer for.
+        unanswered_games: The ids of games that IGDB gave no answer for.
+        unusable_appids: The apps that IGDB lists with a game that is no valid id.
+    """
+    ranked = pairs.join(games.select("igdb_id", rank=_rank()), on="igdb_id", how="left", validate="m:1").with_columns(
         is_unanswered=pl.col("igdb_id").is_in(list(unanswered_games)),
         is_best=pl.col("rank") == pl.col("rank").min().over("appid"),
     )
-    by_app = candidates.group_by("appid").agg(
+    by_app = ranked.group_by("appid").agg(
         best=pl.col("igdb_id").filter("is_best").sort(),
         is_unanswered=pl.col("is_unanswered").any(),
     )
     apps = pl.DataFrame({"appid": sorted(set(appids))}, schema={"appid": pl.Int32})
-    return (
+    reason = pl.col("match_reason")
+    matches = (
         apps.join(by_app, on="appid", how="left", validate="1:1", maintain_order="left")
         .with_columns(match_reason=_reason(unanswered_appids, unusable_appids))
         .select(
             "appid",
-            match_status=pl.col("match_reason").replace_strict(_STATUS_OF, default="UNMATCHED", return_dtype=_STATUS),
-            match_reason=pl.col("match_reason").cast(_REASON),
-            igdb_id=pl.when(pl.col("match_reason") == "external_game").then(pl.col("best").list.first()),
-            candidates=pl.when(pl.col("match_reason") == "ambiguous").then("best"),
+            match_status=reason.replace_strict(_STATUS_OF_REASON, default="UNMATCHED"),
+            match_reason=reason,
+            igdb_id=pl.when(reason == "external_game").then(pl.col("best").list.first()),
+            candidates=pl.when(reason == "ambiguous").then("best"),
         )
     )
+    return conform(matches.cast({"match_status": _STATUS, "match_reason": _REASON}), Matches)
 
 
-def mark_overrides(matches: pl.DataFrame, forced: pl.DataFrame) -> pl.DataFrame:
-    """Matches of the ExternalGames that humans gave, by their own reason; a game that IGDB lacks is a candidate."""
-    given = matches.join(
-        forced.select("appid", given="igdb_id"), on="appid", how="left", validate="1:1", maintain_order="left"
-    )
+def mark_overrides(matches: DataFrame[Matches], overridden: DataFrame[ExternalGames]) -> DataFrame[Matches]:
+    """Return the matches with the reason `override` where people gave the game; one that IGDB lacks is a candidate."""
+    given = overridden.select("appid", given="igdb_id")
     is_given, reason = pl.col("given").is_not_null(), pl.col("match_reason")
-    return given.with_columns(
+    marked = matches.join(given, on="appid", how="left", validate="1:1", maintain_order="left").with_columns(
         match_reason=pl.when(is_given & (reason == "external_game"))
         .then(pl.lit("override", _REASON))
-        .otherwise("match_reason"),
+        .otherwise(reason),
         candidates=pl.when(is_given & (reason == "igdb_incomplete"))
         .then(pl.concat_list("given"))
         .otherwise("candidates"),
-    ).drop("given")
-
-
-_STATUS_OF = {"external_game": "MATCHED", "igdb_unavailable": "PENDING"}
+    )
+    return conform(marked.drop("given"), Matches)
 
 
 def _rank() -> pl.Expr:
+    """Return 0 for a game of its own and of a main type, and more for what is less likely meant."""
     is_edition = pl.col("version_parent").is_not_null()
     is_minor = ~pl.col("igdb_game_type").fill_null(0).is_in(MAIN_GAME_TYPES)
     return 2 * is_edition.cast(pl.Int8) + is_minor.cast(pl.Int8)
 
 
 def _reason(unanswered_appids: Collection[int], unusable_appids: Collection[int]) -> pl.Expr:
-    candidates = pl.col("best").list.len()
     is_unanswered = pl.col("is_unanswered") | pl.col("appid").is_in(list(unanswered_appids))
+    is_listed = pl.col("best").is_not_null() | pl.col("appid").is_in(list(unusable_appids))
+    whole_games = pl.col("best").list.len().fill_null(0)
     return (
         pl.when(is_unanswered)
         .then(pl.lit("igdb_unavailable"))
-        .when(pl.col("best").is_null() & ~pl.col("appid").is_in(list(unusable_appids)))
+        .when(~is_listed)
         .then(pl.lit("not_found"))
-        .when(pl.col("best").is_null() | (candidates == 0))
+        .when(whole_games == 0)
         .then(pl.lit("igdb_incomplete"))
-        .when(candidates == 1)
+        .when(whole_games == 1)
         .then(pl.lit("external_game"))
         .otherwise(pl.lit("ambiguous"))
     )
@@ -138,7 +155,7 @@ def _columns(game: Game) -> dict[str, Any]:
         "igdb_slug": game.slug,
         "igdb_summary": game.summary,
         "igdb_first_release_date": None if game.first_release_date is None else game.first_release_date * 1000,
-        "igdb_cover_url": _COVER.format(game.cover.image_id) if game.cover else None,
+        "igdb_cover_url": _COVER_URL.format(game.cover.image_id) if game.cover else None,
         "igdb_game_type": game.game_type,
         "version_parent": game.version_parent,
         "genres": [genre.model_dump() for genre in game.genres],

@@ -1,50 +1,60 @@
-"""The humans' word: `overrides.csv`, a line an app."""
+"""The lines of `overrides.csv`, in which people decide what an app is; they win over the store, IGDB and all rules."""
 
 import csv
 import re
-from collections.abc import Iterator
 from io import StringIO
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 from pydantic import ValidationError
 
 from pipeline.errors import Refused
-from schemas.catalogue import HEADER, Override, Overrides
-from schemas.frames import dtypes
+from schemas.catalogue import OVERRIDES_HEADER, ExternalGames, Override, Overrides
+from schemas.frames import conform, dtypes
 
-SCHEMA = dtypes(Overrides)
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
-_OTHER_FORM = re.compile(rb"(?:\xef\xbb\xbf)?\s*\"?(?:appid|[0-9]+)\"?\s*[;\t]|.?\0", re.IGNORECASE)
-"""A first line with other separators than commas, or half of it NUL, as UTF-16 is without its mark."""
+_OTHER_FORMAT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\"?(?:appid|[0-9]+)\"?\s*[;\t]|.?\0", re.IGNORECASE)
+"""A first line with other separators than commas, or half of it NUL, as UTF-16 is without its byte order mark."""
 
 
-def parse_overrides(body: bytes | None) -> tuple[pl.DataFrame, list[str]]:
-    """The lines of overrides.csv as (Overrides, a sentence for each line that was skipped); of an app's lines the last.
+def parse_overrides(body: bytes | None) -> tuple[DataFrame[Overrides], list[str]]:
+    """Return the overrides in the bytes of overrides.csv, and a sentence for each line that was skipped.
 
-    A line is a record, quoted or not: a quote that is never closed spoils its own line and no other.
+    Of several lines of one app the last counts. Each line is a record of its own, so that a quote that is never closed
+    costs its own line and no other.
 
     Raises:
-        Refused: `configuration`, as `require_form`.
+        Refused: `configuration`, from `check_overrides_format`.
     """
     check_overrides_format(body or b"")
-    faults: list[str] = []
+    # Not `splitlines`: it also breaks at U+2028 and others, which occur in notes and are no line ends in a spreadsheet.
+    lines = StringIO((body or b"").decode("utf-8-sig", errors="replace"), newline=None)
+    skipped: list[str] = []
     rows: dict[int, Override] = {}
-    for number, fields in _lines(body or b"", faults):
+    for number, line in enumerate(lines, start=1):
         try:
-            row = Override.model_validate(dict(zip(HEADER, fields, strict=False)))
-        except ValidationError as error:
-            faults.append(f"line {number}: {_why(error)}")
+            fields = [field.strip() for field in next(csv.reader([line], strict=True), [])]
+            if not any(fields) or (number == 1 and fields[0].casefold() == OVERRIDES_HEADER[0]):
+                continue
+            row = Override.model_validate(dict(zip(OVERRIDES_HEADER, fields, strict=False)))
+        except (csv.Error, ValidationError) as error:
+            skipped.append(f"line {number}: {describe_fault(error)}")
             continue
         if row.appid in rows:
-            faults.append(f"line {number}: appid {row.appid} stands above already; this line counts")
+            skipped.append(f"line {number}: appid {row.appid} has an earlier line too; this one counts")
         rows[row.appid] = row
-    return pl.DataFrame([row.columns() for row in rows.values()], schema=SCHEMA), faults
+    frame = pl.DataFrame([row.to_row() for row in rows.values()], schema=dtypes(Overrides))
+    return conform(frame, Overrides), skipped
 
 
 def check_overrides_format(body: bytes) -> None:
-    """Refuse overrides.csv as a whole, by `configuration`, where it is of a form in which no line of it would count."""
-    if body.startswith(_UTF16) or _OTHER_FORM.match(body):
+    """Raise unless the bytes of overrides.csv are UTF-8 with commas: in another format no line of it would count.
+
+    Raises:
+        Refused: `configuration`.
+    """
+    if body.startswith(_UTF16) or _OTHER_FORMAT.match(body):
         raise Refused(
             "configuration",
             "overrides.csv has to be in UTF-8 and with commas, and it is not, so nothing that was decided would count. "
@@ -52,29 +62,15 @@ def check_overrides_format(body: bytes) -> None:
         )
 
 
-def no_overrides() -> pl.DataFrame:
-    """Overrides that decide nothing."""
-    return pl.DataFrame(schema=SCHEMA)
+def override_pairs(overrides: DataFrame[Overrides]) -> DataFrame[ExternalGames]:
+    """Return the apps that overrides match, with their games, as IGDB's own list would have them."""
+    rows = overrides.filter(pl.col("action") == "match").select("appid", igdb_id="override_igdb_id")
+    return conform(rows, ExternalGames)
 
 
-def override_pairs(overrides: pl.DataFrame) -> pl.DataFrame:
-    """The games that humans matched apps to, as ExternalGames."""
-    return overrides.filter(pl.col("action") == "match").select("appid", igdb_id="override_igdb_id")
-
-
-def _lines(body: bytes, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
-    # Not `splitlines`: it also breaks at U+2028 and others, which stand in notes; people count lines otherwise.
-    text = StringIO(body.decode("utf-8-sig", errors="replace"), newline=None)
-    for number, line in enumerate(text, start=1):
-        try:
-            fields = [field.strip() for field in next(csv.reader([line], strict=True), [])]
-        except csv.Error as error:
-            faults.append(f"line {number}: {error}")
-            continue
-        if any(fields) and not (number == 1 and fields[0].casefold() == HEADER[0]):
-            yield number, fields
-
-
-def _why(error: ValidationError) -> str:
+def describe_fault(error: Exception) -> str:
+    """Return in a few words why a line is invalid; of a validation error the first field at fault and why."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
+    return ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])

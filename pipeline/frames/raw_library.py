@@ -1,12 +1,13 @@
-"""Steam's rows as a library."""
+"""Steam's answer about an account's games, as rows of a raw library."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 
-from schemas.frames import TIME_FORMAT, set_aside
+from schemas.frames import TIME_FORMAT, dtypes, set_aside
 from schemas.library import RawLibrary
 
 _YEAR_2004 = 1072915200
@@ -15,26 +16,31 @@ _YEAR_2004 = 1072915200
 _UINT32 = 2**32
 
 
-def parse_owned_games(games: Sequence[Any], user_id: str, steam_id64: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The rows of a GetOwnedGames answer, as (RawLibrary, rejected); what Steam adds to its rows is left out.
+def parse_owned_games(
+    games: Sequence[Any], user_id: str, steam_id64: str
+) -> tuple[DataFrame[RawLibrary], pl.DataFrame]:
+    """Return the rows of a GetOwnedGames answer that are valid, and the rejected ones with the check each failed.
 
-    A row is set aside only if it has no usable appid, or a value that PostgreSQL cannot hold.
+    A row is rejected only if it has no usable appid, or a value that PostgreSQL cannot hold. Fields that RawLibrary
+    does not have are left out.
     """
     return set_aside(owned_games_as_text(games, user_id, steam_id64), RawLibrary)
 
 
 def owned_games_as_text(games: Sequence[Any], user_id: str, steam_id64: str) -> pl.DataFrame:
-    """The rows of a GetOwnedGames answer in the columns of RawLibrary, all as text and none of them checked."""
+    """Return the rows of a GetOwnedGames answer in the columns of RawLibrary, all as text and none of them checked."""
     owner = {"user_id": user_id, "steam_id64": steam_id64}
     columns = [
-        pl.Series(name, [owner.get(name) or _text(game, name) for game in games], pl.String)
-        for name in RawLibrary.to_schema().columns
+        pl.Series(name, [owner.get(name) or _to_text(game, name) for game in games], pl.String)
+        for name in dtypes(RawLibrary)
     ]
-    return pl.DataFrame(columns).with_columns(_playtime(), _last_played())
+    # Steam's protocol buffers leave a zero out.
+    playtime = pl.col("playtime_forever").fill_null("0")
+    return pl.DataFrame(columns).with_columns(playtime, rtime_last_played=_last_played())
 
 
-def _text(game: object, field: str) -> str | None:
-    """A JSON value as a CSV would hold it; half a surrogate pair, which no UTF-8 can hold, becomes `?`."""
+def _to_text(game: object, field: str) -> str | None:
+    """Return a JSON value as a CSV would hold it; half a surrogate pair, which no UTF-8 can hold, becomes `?`."""
     value = game.get(field) if isinstance(game, dict) else None
     if value is None:
         return None
@@ -43,13 +49,8 @@ def _text(game: object, field: str) -> str | None:
     return (value if isinstance(value, str) else json.dumps(value)).encode(errors="replace").decode()
 
 
-def _playtime() -> pl.Expr:
-    """Protocol buffers leave a zero out."""
-    return pl.col("playtime_forever").fill_null("0")
-
-
 def _last_played() -> pl.Expr:
-    """Unix seconds as a time; what is no uint32 stays as it is, to be set aside."""
+    """Return Unix seconds as a time in text; what is no uint32 stays as it is, to be rejected by the schema."""
     text = pl.col("rtime_last_played")
     seconds = text.cast(pl.Int64, strict=False)
     return (
@@ -58,5 +59,4 @@ def _last_played() -> pl.Expr:
         .when(seconds < _UINT32)
         .then(pl.from_epoch(seconds).dt.strftime(TIME_FORMAT))
         .otherwise(text)
-        .alias("rtime_last_played")
     )

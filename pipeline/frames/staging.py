@@ -5,7 +5,7 @@ from collections import Counter
 import polars as pl
 from pandera.typing.polars import DataFrame
 
-from pipeline.frames.catalogue import GENRES, PLATFORMS, decode_column
+from pipeline.frames.catalogue import decode_column
 from schemas.library import EnrichedLibrary
 from schemas.staging import (
     FALLBACKS,
@@ -34,8 +34,8 @@ def stage_library(library: DataFrame[EnrichedLibrary]) -> StagedRows:
     apps = _distinct_apps(library)
     games = apps.filter("has_game").sort("igdb_id", "appid").unique("igdb_id", keep="first", maintain_order=True)
     genres, platforms = (
-        _listed_entries(games, "igdb_genres", GENRES),
-        _listed_entries(games, "igdb_platforms", PLATFORMS),
+        _listed_entries(games, "igdb_genres"),
+        _listed_entries(games, "igdb_platforms"),
     )
     counts = Counter({"playtimes_hidden": _count_users_with_hidden_playtimes(apps)})
     return StagedRows(
@@ -125,10 +125,10 @@ def _games(games: pl.DataFrame, steam_app_ids: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _listed_entries(games: pl.DataFrame, column: str, dtype: pl.List) -> pl.DataFrame:
+def _listed_entries(games: pl.DataFrame, column: str) -> pl.DataFrame:
     """Return one row per game and entry of its list; an entry without id, name or slug cannot become a row."""
     return (
-        decode_column(games.select("igdb_id", column), column, dtype)
+        decode_column(games.select("igdb_id", column), column)
         .explode(column, empty_as_null=False, keep_nulls=False)
         .unnest(column)
         .rename({"igdb_id": "gameIgdbId", "id": "igdbId"})

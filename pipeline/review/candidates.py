@@ -1,15 +1,16 @@
-"""Which IGDB games an app may be, by its name: for people to choose from, never to be taken unseen."""
+"""Which IGDB games an app may be, by its name: for people to choose from, never matched without them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 from rapidfuzz import fuzz, process
 
 from pipeline.frames.match import MAIN_GAME_TYPES
-from schemas.frames import dtypes
+from schemas.frames import conform, dtypes
 from schemas.igdb import valid
-from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, FoundGames, SearchTerms
+from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, FoundGames, NameScores, SearchTerms
 
 COMPUTERS = {3, 6, 14}
 """IGDB's platforms Linux, PC (Microsoft Windows) and Mac: where Steam is."""
@@ -20,12 +21,22 @@ GAME_TYPES = (
 )
 """IGDB's game_type, by number."""
 
-_ROMAN = (
+LEAST_SCORE = 50
+"""Of the right games among five, one in 2,700 is less similar than this, and one in 40 of all that are shown."""
+
+_LIKENESS_WEIGHTS = {"text": 0.1, "key": 0.6, "base": 0.3}
+"""The likeness of two names is that of their texts, of their normalised names, and of these without editions."""
+
+_TITLE_WEIGHT = 0.8
+"""How much it counts that one name is the other's main title: of the real pairs of `python -m benchmarks.candidates`
+that is what sets names apart most often (Castan: The Beginning, Castan)."""
+
+_ROMAN_NUMERALS = (
     *("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"),
     *("xi", "xii", "xiii", "xiv", "xv", "xvi", "xvii", "xviii", "xix", "xx"),
 )
+_ARABIC = {roman: str(number) for number, roman in enumerate(_ROMAN_NUMERALS, start=1)}
 
-ROMAN = {roman: str(number) for number, roman in enumerate(_ROMAN, start=1)}
 _EDITIONS = "game of the year|goty|remastered|director'?s cut|redux|hd|deluxe|definitive|enhanced"
 _BEFORE_EDITION = rf"{_EDITIONS}|complete|gold|ultimate|special|anniversary|collector'?s|digital|[0-9]+(?:th|st|nd|rd)"
 
@@ -35,40 +46,25 @@ _EDITION = rf"(?i)^(.*?\S)(?: the)?(?: (?:{_BEFORE_EDITION}))*(?: (?:{_EDITIONS}
 _MARKS = r"[™®©℠'`\x{b4}\x{2018}\x{2019}]"
 
 _SUBTITLE = r"^(.+?)(?:\s*[:\x{ff1a}(\[~\x{ff5e}|/]|\s+[-\x{2013}\x{2014}]\s).*$"
-"""Colons, tildes and dashes, full-width ones too."""
+"""A subtitle follows a colon, a bracket, a tilde or a dash, the full-width ones too."""
 
-_LIKENESS = {"text": 0.1, "key": 0.6, "base": 0.3}
-"""What the likeness of names is made of: as they are, normalised, and without their editions."""
-
-_OF_TITLE = 0.8
-"""How much it counts that one name is the other's main title: of the real pairs of `python -m benchmarks.candidates`
-that is what sets names apart most often (Castan: The Beginning, Castan)."""
-
-LEAST_SCORE = 50
-"""Of the right games among five, one in 2,700 is less alike than this, and one in 40 of all that are shown."""
-
-_UNSEARCHED = r"[^\pL\pM\pN'\x{2019}&+.!]+"
+_NOT_SEARCHED = r"[^\pL\pM\pN'\x{2019}&+.!]+"
 """IGDB's search stumbles over hyphens (JosefNemec/Playnite#1336, #2004) and has no use for marks."""
 
 
-def search_terms(apps: pl.DataFrame) -> pl.DataFrame:
-    """The apps of a frame with `appid` and `name` that have a name, as Wanted."""
+def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:
+    """Return the words to search IGDB for, for each app of a frame with `appid` and `name` that has a name."""
     name = pl.col("name")
-    searched = name.str.replace_all("[™®©℠]", "").str.replace_all(_UNSEARCHED, " ").str.strip_chars()
+    searched = name.str.replace_all("[™®©℠]", "").str.replace_all(_NOT_SEARCHED, " ").str.strip_chars()
     shortened = searched.str.replace(_EDITION, "$1")
-    says_something = shortened.str.contains(r"[\pL\pN]")
-    return (
-        apps.filter(name.is_not_null())
-        .unique("appid", maintain_order=True)
-        .select("appid", "name", search=pl.when(says_something).then(shortened))
-        .select(SearchTerms.to_schema().columns.keys())
-    )
+    has_words = shortened.str.contains(r"[\pL\pN]")
+    named = apps.filter(name.is_not_null()).unique("appid", maintain_order=True)
+    return conform(named.select("appid", "name", search=pl.when(has_words).then(shortened)), SearchTerms)
 
 
-def parse_found_games(rows: Mapping[int, Sequence[Any]]) -> pl.DataFrame:
-    """IGDB's rows by app, as Found; a row that does not conform is no candidate."""
-    games = [(appid, game) for appid, some in rows.items() for game in valid(list(some), FoundGame)[0]]
-    schema = dtypes(FoundGames)
+def parse_found_games(rows: Mapping[int, Sequence[Any]]) -> DataFrame[FoundGames]:
+    """Return IGDB's rows of `games`, given by appid, as a frame; an invalid row is left out."""
+    games = [(appid, game) for appid, found in rows.items() for game in valid(list(found), FoundGame)[0]]
     released = pl.from_epoch(pl.Series([game.first_release_date for _, game in games], dtype=pl.Int64))
     columns = pl.DataFrame(
         {
@@ -81,59 +77,78 @@ def parse_found_games(rows: Mapping[int, Sequence[Any]]) -> pl.DataFrame:
             "is_edition": [game.version_parent is not None for _, game in games],
             "is_on_computers": [not COMPUTERS.isdisjoint(game.platforms) for _, game in games],
         },
-        schema_overrides=schema,
+        schema_overrides=dtypes(FoundGames),
     )
-    return columns.unique(["appid", "igdb_id"], keep="first", maintain_order=True)
+    return conform(columns.unique(["appid", "igdb_id"], keep="first", maintain_order=True), FoundGames)
 
 
-def rank_candidates(terms: pl.DataFrame, found: pl.DataFrame, least: int = LEAST_SCORE) -> pl.DataFrame:
-    """The likeliest of the Found for each of the Wanted, as Candidates: those of at least this score.
+def rank_candidates(
+    terms: DataFrame[SearchTerms], found: DataFrame[FoundGames], least_score: int = LEAST_SCORE
+) -> DataFrame[Candidates]:
+    """Return for each app up to five of the found games, the most similar name first, that have at least this score.
 
-    Of equally alike ones first those that are out for a computer, then no editions, then what Steam sells as a game of
-    its own.
+    Of equally similar ones those that are out for a computer come first, then those that are no editions, then those of
+    a type that Steam sells as a game of its own.
     """
     is_minor = ~pl.col("game_type").fill_null(0).is_in(MAIN_GAME_TYPES)
-    alike = score_names(terms, found)
-    scored = found.join(alike, on=["appid", "igdb_id"], how="left", validate="1:1").with_columns(
-        pl.col("likeness").fill_null(0)
-    )
-    order = (pl.col("likeness").neg(), ~pl.col("is_on_computers"), "is_edition", is_minor, "igdb_id")
-    return (
-        scored.filter(pl.col("likeness") >= least)
+    likeness = pl.col("likeness").fill_null(0)
+    order = (likeness.neg(), ~pl.col("is_on_computers"), "is_edition", is_minor, "igdb_id")
+    ranked = (
+        found.join(score_names(terms, found), on=["appid", "igdb_id"], how="left", validate="1:1")
+        .filter(likeness >= least_score)
         .sort("appid", *order)
         .group_by("appid", maintain_order=True)
         .head(MOST_CANDIDATES)
-        .select("appid", "igdb_id", label=_label(), score=pl.col("likeness").floor().cast(pl.Int32))
-        .select(Candidates.to_schema().columns.keys())
+        .select("appid", "igdb_id", label=_label(), score=likeness.floor().cast(pl.Int32))
     )
+    return conform(ranked, Candidates)
 
 
-def score_names(terms: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-    """How alike the names are (`likeness`, to 100) of each `appid` and `igdb_id` of Found: by the game's best name."""
+def _label() -> pl.Expr:
+    type_ = pl.col("game_type").replace_strict(dict(enumerate(GAME_TYPES)), default=None, return_dtype=pl.String)
+    facts = pl.concat_str(pl.col("year").cast(pl.String), type_, separator=", ", ignore_nulls=True)
+    return pl.when(facts == "").then("igdb_name").otherwise(pl.format("{} ({})", "igdb_name", facts))
+
+
+def score_names(terms: DataFrame[SearchTerms], found: DataFrame[FoundGames]) -> DataFrame[NameScores]:
+    """Return how similar the names of each app and found game are; of a game's names the most similar one counts."""
     names = pl.concat_list("igdb_name", "other_names").list.drop_nulls()
     pairs = (
         found.select("appid", "igdb_id", igdb_name=names)
         .explode("igdb_name")
         .join(terms.select("appid", "name"), on="appid", how="inner", validate="m:1")
     )
-    ours, theirs = (_keys(pairs[column]) for column in ("name", "igdb_name"))
-    alike = pl.DataFrame(
+    ours, theirs = _comparable(pairs["name"]), _comparable(pairs["igdb_name"])
+    ratios = pl.DataFrame(
         {
-            **{key: _alike(ours[key], theirs[key]) for key in _LIKENESS},
-            "our_title": _alike(ours["title"], theirs["base"]),
-            "their_title": _alike(ours["base"], theirs["title"]),
+            **{column: _ratios(ours[column], theirs[column]) for column in _LIKENESS_WEIGHTS},
+            "our_title": _ratios(ours["title"], theirs["base"]),
+            "their_title": _ratios(ours["base"], theirs["title"]),
         }
     )
-    whole = pl.sum_horizontal(pl.col(key) * weight for key, weight in _LIKENESS.items())
-    likeness = pl.max_horizontal(whole, pl.col("our_title", "their_title") * _OF_TITLE)
-    scored = pairs.select("appid", "igdb_id").with_columns(alike.select(likeness=likeness))
-    return scored.group_by("appid", "igdb_id").agg(pl.col("likeness").max())
+    whole = pl.sum_horizontal(pl.col(column) * weight for column, weight in _LIKENESS_WEIGHTS.items())
+    likeness = pl.max_horizontal(whole, pl.col("our_title", "their_title") * _TITLE_WEIGHT)
+    scored = pairs.select("appid", "igdb_id").with_columns(ratios.select(likeness=likeness))
+    return conform(scored.group_by("appid", "igdb_id").agg(pl.col("likeness").max()), NameScores)
+
+
+def _comparable(names: pl.Series) -> pl.DataFrame:
+    """Return each name in the four forms that are compared: `text`, `key`, `base` and `title`."""
+    text = pl.col("text")
+    key, title = normalise_name(text), normalise_name(text.str.replace(_SUBTITLE, "$1"))
+    return names.to_frame("text").select(
+        text.str.to_lowercase(), key=key, base=strip_edition(key), title=strip_edition(title)
+    )
+
+
+def _ratios(ours: pl.Series, theirs: pl.Series) -> pl.Series:
+    return pl.Series(process.cpdist(ours.to_list(), theirs.to_list(), scorer=fuzz.ratio))
 
 
 def normalise_name(name: pl.Expr) -> pl.Expr:
-    """Names without what does not tell them apart: case, accents, ™®©, punctuation; Roman numerals as Arabic ones.
+    """Return names without what does not tell them apart: case, accents, ™®©, punctuation; Roman numerals as Arabic.
 
-    One of punctuation alone stays as it is.
+    A name of punctuation alone stays as it is.
     """
     plain = (
         name.str.replace_all(_MARKS, "")
@@ -145,28 +160,10 @@ def normalise_name(name: pl.Expr) -> pl.Expr:
         .str.replace_all(r"(\D)\.", "$1")
     )
     words = plain.str.replace_all(r"[^\pL\pM\pN]+", " ").str.strip_chars().str.split(" ")
-    key = words.list.eval(pl.element().replace(ROMAN)).list.join(" ")
+    key = words.list.eval(pl.element().replace(_ARABIC)).list.join(" ")
     return pl.when(key == "").then(name).otherwise(key)
 
 
 def strip_edition(key: pl.Expr) -> pl.Expr:
-    """Normalised names without the edition at their end."""
+    """Return normalised names without the edition at their end."""
     return key.str.replace(_EDITION, "$1")
-
-
-def _keys(names: pl.Series) -> pl.DataFrame:
-    text = pl.col("text")
-    key, title = normalise_name(text), normalise_name(text.str.replace(_SUBTITLE, "$1"))
-    return names.to_frame("text").select(
-        text.str.to_lowercase(), key=key, base=strip_edition(key), title=strip_edition(title)
-    )
-
-
-def _alike(ours: pl.Series, theirs: pl.Series) -> pl.Series:
-    return pl.Series(process.cpdist(ours.to_list(), theirs.to_list(), scorer=fuzz.ratio))
-
-
-def _label() -> pl.Expr:
-    type_ = pl.col("game_type").replace_strict(dict(enumerate(GAME_TYPES)), default=None, return_dtype=pl.String)
-    facts = pl.concat_str(pl.col("year").cast(pl.String), type_, separator=", ", ignore_nulls=True)
-    return pl.when(facts == "").then("igdb_name").otherwise(pl.format("{} ({})", "igdb_name", facts))

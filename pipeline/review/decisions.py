@@ -1,91 +1,110 @@
-"""What people decided in a review: out of the file that they filled in, and into the lines of overrides.csv."""
+"""What people decided in a review: read from the sheet that they filled in, and written into overrides.csv."""
 
 import csv
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from operator import attrgetter
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from pipeline.catalogue.look_up import OVERRIDES
 from pipeline.errors import Failed, Retryable
-from pipeline.frames.overrides import check_overrides_format
-from pipeline.review.sheet import (
-    TRIES,
-)
+from pipeline.frames.overrides import check_overrides_format, describe_fault
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.csv import CsvRecord, parse_header, parse_records, strip_decimals
 from pipeline.storage.keys import Checkpoint, parse_checkpoint_key
 from pipeline.storage.store import Store
-from schemas.catalogue import HEADER
+from schemas.catalogue import OVERRIDES_HEADER
 from schemas.library import RawLibrary
 from schemas.review import Decision
 
-_BOM = b"\xef\xbb\xbf"
+WRITE_ATTEMPTS = 10
 
-_ERRORS = "surrogateescape"
-"""Bytes that are no UTF-8 go back as they came."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+_ENCODING_ERRORS = "surrogateescape"
+"""Bytes that are no UTF-8 are written back as they were read."""
 
 
 class SkippedLine(NamedTuple):
-    """A line that does not count, and why."""
+    """A line of a review sheet that does not count, and why."""
 
     line: int
     why: str
 
 
-def parse_decisions(body: bytes) -> tuple[list[Decision], list[SkippedLine]]:
-    """The lines of an edited file that decide something, and those that cannot; of an app's lines the last counts."""
-    made: dict[tuple[int, str], Decision] = {}
-    standing: dict[int, list[Decision]] = defaultdict(list)
-    faults: list[SkippedLine] = []
-    for record in parse_records(body):
-        try:
-            decision = _decision(record)
-        except ValueError as error:
-            faults.append(SkippedLine(record.line, _why(error)))
-            continue
-        if decision:
-            faults += _overruled(decision, standing[decision.appid])
-            made[decision.appid, decision.checkpoint] = decision
-    return sorted(made.values(), key=attrgetter("line")), sorted(faults)
+@dataclass(frozen=True)
+class AppliedReview:
+    """What became of a review sheet: apps decided, lines skipped, and the raw CSVs of the runs to enrich again."""
+
+    taken: int
+    skipped: Sequence[SkippedLine]
+    runs: Sequence[Checkpoint]
+
+
+def apply_review(store: Store, body: bytes, location: str | None = None, *, trust: bool = False) -> AppliedReview:
+    """Write the decisions of a filled-in review sheet into overrides.csv; a line that cannot be used is skipped.
+
+    Each decision is about the run that its line names, or all are about the run of the raw or enriched CSV at the
+    location. With `trust`, raw CSVs that were edited on purpose are read too.
+
+    Raises:
+        Failed: `checkpoint_invalid`, `location_refused`; nothing is written.
+        Refused: `configuration`, where overrides.csv is not a CSV in UTF-8 with commas; nothing is written.
+        Retryable: `store_unavailable`, also when others keep rewriting overrides.csv.
+    """
+    if missing := missing_columns(body):
+        raise Failed(
+            "checkpoint_invalid",
+            f"The file lacks the column {', '.join(missing)}. Give the one of review export, saved as CSV.",
+        )
+    decisions, skipped = parse_decisions(body)
+    if location is not None:
+        key = _raw_checkpoint(store.key_of(location)).key
+        decisions = [decision.model_copy(update={"checkpoint": key}) for decision in decisions]
+    taken, unknown = _find_runs(store, decisions, trust=trust)
+    _write_overrides(store, [decision for _, decision in taken])
+    apps = {decision.appid for _, decision in taken}
+    return AppliedReview(len(apps), sorted([*skipped, *unknown]), list(dict.fromkeys(run for run, _ in taken)))
 
 
 def missing_columns(body: bytes) -> list[str]:
-    """The columns that an edited file must have and does not: all of them, where it is no CSV."""
+    """Return the columns that a review sheet must have and these bytes do not; all of them where it is no CSV."""
     header = parse_header(body)
-    return [name for name in HEADER if name not in header]
+    return [name for name in OVERRIDES_HEADER if name not in header]
 
 
-def update_overrides_csv(body: bytes | None, decisions: Sequence[Decision]) -> bytes:
-    """overrides.csv with these decisions: each in the place of its app's former line, or at the end.
+def parse_decisions(body: bytes) -> tuple[list[Decision], list[SkippedLine]]:
+    """Return the decisions of a review sheet in the order of its lines, and the lines that do not count.
 
-    A blank note leaves the former one; a line that says the same already, and every other app's, stays as it is.
-
-    Raises:
-        Refused: `configuration`, as `require_form`.
+    Where lines about one app differ, the last of them counts; the others are among the skipped lines, but their runs
+    are enriched again too.
     """
-    check_overrides_format(body or b"")
-    ending = b"\r\n" if body and b"\r\n" in body else b"\n"
-    bom, text = (_BOM, body.removeprefix(_BOM)) if body and body.startswith(_BOM) else (b"", body or b"")
-    lines = text.splitlines(keepends=True) or [_line(HEADER, ending)]
-    made = {str(decision.appid): decision for decision in decisions}
-    former = {appid: number for number, line in enumerate(lines) if (appid := _cells(line)[0]) in made}
-    kept = [_replaced(number, line, made, former, ending) for number, line in enumerate(lines)]
-    new = [_line(_overriding(made[appid]), ending) for appid in made if appid not in former]
-    if new and not kept[-1].endswith((b"\n", b"\r")):
-        kept[-1] += ending
-    return bom + b"".join(kept + new)
+    decisions: list[Decision] = []
+    skipped: list[SkippedLine] = []
+    for record in parse_records(body):
+        try:
+            decision = _parse_decision(record)
+        except ValueError as error:
+            skipped.append(SkippedLine(record.line, describe_fault(error)))
+            continue
+        if decision:
+            decisions.append(decision)
+    last = {decision.appid: decision for decision in decisions}
+    for decision in decisions:
+        final = last[decision.appid]
+        if decision.to_row() != final.to_row():
+            why = f"line {final.line} decides otherwise about appid {final.appid}, and counts"
+            skipped.append(SkippedLine(decision.line, why))
+    last_of_run = {(decision.appid, decision.checkpoint): decision for decision in decisions}
+    return sorted(last_of_run.values(), key=attrgetter("line")), sorted(skipped)
 
 
-def _decision(record: CsvRecord) -> Decision | None:
-    """What a record decides; None for nothing. Raises ValueError."""
+def _parse_decision(record: CsvRecord) -> Decision | None:
+    """Return what a record decides, None where it decides nothing; raise ValueError where it is invalid."""
     if record.fault:
         raise ValueError(record.fault)
-    cells = {name: record.cells.get(name, "").strip() for name in (*HEADER, "checkpoint")}
+    cells = {name: record.cells.get(name, "").strip() for name in (*OVERRIDES_HEADER, "checkpoint")}
     action, igdb_id = cells["action"].casefold(), strip_decimals(cells["igdb_id"])
     if not action and not igdb_id:
         return None
@@ -103,126 +122,96 @@ def _decision(record: CsvRecord) -> Decision | None:
     )
 
 
-def _overruled(decision: Decision, standing: list[Decision]) -> list[SkippedLine]:
-    """The faults of the lines about an app that stood, if the decision is another; it stands now."""
-    former = []
-    if standing and standing[0].columns() != decision.columns():
-        former = standing.copy()
-        standing.clear()
-    standing.append(decision)
-    why = f"line {decision.line} decides otherwise about appid {decision.appid}, and counts"
-    return [SkippedLine(other.line, why) for other in former]
-
-
-def _why(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors(include_url=False, include_input=False)[0]
-    return ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
-
-
-def _replaced(
-    number: int, line: bytes, made: Mapping[str, Decision], former: Mapping[str, int], ending: bytes
-) -> bytes:
-    """A line of overrides.csv: as it is, as decided now, or, where the app has another one further down, none."""
-    cells = _cells(line)
-    if cells[0] not in made:
-        return line
-    if former[cells[0]] != number:
-        return b""
-    decided = _overriding(made[cells[0]], cells[3])
-    return line if cells == decided else _line(decided, ending)
-
-
-def _overriding(decision: Decision, former_note: str = "") -> list[str]:
-    igdb_id = "" if decision.igdb_id is None else str(decision.igdb_id)
-    return [str(decision.appid), decision.action, igdb_id, decision.note or former_note]
-
-
-def _cells(line: bytes) -> list[str]:
-    """The four cells of a line, blank where there are fewer, and all of them where it is no CSV."""
-    try:
-        cells = next(csv.reader([line.decode(errors=_ERRORS)]), [])
-    except csv.Error:
-        cells = []
-    return [cell.strip() for cell in [*cells, "", "", "", ""][: len(HEADER)]]
-
-
-def _line(cells: Iterable[str], ending: bytes) -> bytes:
-    text = StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue().encode(errors=_ERRORS) + ending
-
-
-@dataclass(frozen=True)
-class AppliedReview:
-    """What became of an edited file: decisions taken, lines skipped, and the raw CSVs of the runs to do again."""
-
-    taken: int
-    faults: Sequence[SkippedLine]
-    raws: Sequence[Checkpoint]
-
-
-def apply_review(store: Store, body: bytes, location: str | None = None, *, trust: bool = False) -> AppliedReview:
-    """Take an edited file's decisions into overrides.csv; a line that cannot be used is skipped, and told.
-
-    They are about the runs that the file names, or about the run of a raw or an enriched CSV alone. A raw CSV that was
-    edited itself is read if it is to be trusted.
-
-    Raises:
-        Failed: `checkpoint_invalid`, `location_refused`. Nothing is written then.
-        Refused: `configuration`, where overrides.csv is of another form. Nothing is written then.
-        Retryable: `store_unavailable`, also when others write overrides.csv all the time.
-    """
-    if missing := missing_columns(body):
-        raise Failed(
-            "checkpoint_invalid",
-            f"The file lacks the column {', '.join(missing)}. Give the one of review export, saved as CSV.",
-        )
-    made, faults = parse_decisions(body)
-    if location is not None:
-        key = _raw(store.key_of(location)).key
-        made = [decision.model_copy(update={"checkpoint": key}) for decision in made]
-    taken, strangers = _of_their_runs(store, made, trust=trust)
-    _write_overrides(store, [decision for _, decision in taken])
-    appids = {decision.appid for _, decision in taken}
-    return AppliedReview(len(appids), sorted([*faults, *strangers]), list(dict.fromkeys(raw for raw, _ in taken)))
-
-
-def _of_their_runs(
-    store: Store, made: Iterable[Decision], *, trust: bool
+def _find_runs(
+    store: Store, decisions: Iterable[Decision], *, trust: bool
 ) -> tuple[list[tuple[Checkpoint, Decision]], list[SkippedLine]]:
-    """The decisions with the raw CSVs that hold their apps; those whose run has no such app are faults."""
-    owned: dict[Checkpoint, set[int]] = {}
+    """Return each decision with the raw CSV that holds its app; skip those whose run has no such app."""
+    appids: dict[Checkpoint, set[int]] = {}
     taken: list[tuple[Checkpoint, Decision]] = []
-    faults: list[SkippedLine] = []
-    for decision in made:
+    skipped: list[SkippedLine] = []
+    for decision in decisions:
         try:
-            raw = _raw(decision.checkpoint)
+            raw = _raw_checkpoint(decision.checkpoint)
         except Failed as error:
-            faults.append(SkippedLine(decision.line, f"checkpoint: {error.message} Or say which CSV it is about."))
+            why = f"checkpoint: {error.message} Or name the CSV that all lines are about."
+            skipped.append(SkippedLine(decision.line, why))
             continue
-        if raw not in owned:
-            owned[raw] = set(read_checkpoint(store, raw, RawLibrary, trust=trust).rows["appid"])
-        if decision.appid in owned[raw]:
+        if raw not in appids:
+            appids[raw] = set(read_checkpoint(store, raw, RawLibrary, trust=trust).rows["appid"])
+        if decision.appid in appids[raw]:
             taken.append((raw, decision))
         else:
-            faults.append(SkippedLine(decision.line, f"appid: {raw.key} has no app {decision.appid}"))
-    return taken, faults
+            skipped.append(SkippedLine(decision.line, f"appid: {raw.key} has no app {decision.appid}"))
+    return taken, skipped
 
 
-def _raw(key: str) -> Checkpoint:
-    """The raw CSV that a run began with, from the key of either of its CSVs; raises `location_refused`."""
+def _raw_checkpoint(key: str) -> Checkpoint:
+    """Return the raw CSV of a run from the key of its raw or enriched CSV; raise `location_refused` for another key."""
     named = parse_checkpoint_key(key, "raw" if key.endswith("-raw.csv") else "enriched")
     return Checkpoint(named.user_id, named.stem, "raw")
 
 
-def _write_overrides(store: Store, taken: Sequence[Decision]) -> None:
-    """Merge decisions into overrides.csv as it is now; whoever was quicker keeps their lines."""
-    for _ in range(TRIES):
+def _write_overrides(store: Store, decisions: Sequence[Decision]) -> None:
+    """Add the decisions to overrides.csv as it is now; lines that others write meanwhile are kept."""
+    for _ in range(WRITE_ATTEMPTS):
         etag = store.list(OVERRIDES).get(OVERRIDES)
         body = store.read(OVERRIDES)
-        lines = update_overrides_csv(body, taken)
-        if not taken or lines == body or store.replace(OVERRIDES, lines, etag):
+        updated = update_overrides_csv(body, decisions)
+        if not decisions or updated == body or store.replace(OVERRIDES, updated, etag):
             return
     raise Retryable("store_unavailable", f"{OVERRIDES} is being rewritten by others all the time. Try again later.")
+
+
+def update_overrides_csv(body: bytes | None, decisions: Sequence[Decision]) -> bytes:
+    """Return the bytes of overrides.csv with the decisions: in the place of the app's last line, or at the end.
+
+    Other lines about the app go; all lines about other apps stay byte for byte. A blank note keeps the former one.
+
+    Raises:
+        Refused: `configuration`, from `check_overrides_format`.
+    """
+    body = body or b""
+    check_overrides_format(body)
+    line_end = b"\r\n" if b"\r\n" in body else b"\n"
+    mark = _BYTE_ORDER_MARK if body.startswith(_BYTE_ORDER_MARK) else b""
+    lines = body.removeprefix(mark).splitlines(keepends=True) or [_to_line(OVERRIDES_HEADER, line_end)]
+    decided = {str(decision.appid): decision for decision in decisions}
+    last_line = {appid: number for number, line in enumerate(lines) if (appid := _to_cells(line)[0]) in decided}
+    kept = [_update_line(number, line, decided, last_line, line_end) for number, line in enumerate(lines)]
+    added = [_to_line(_override_cells(decided[appid]), line_end) for appid in decided if appid not in last_line]
+    if added and not kept[-1].endswith((b"\n", b"\r")):
+        kept[-1] += line_end
+    return mark + b"".join(kept + added)
+
+
+def _update_line(
+    number: int, line: bytes, decided: Mapping[str, Decision], last_line: Mapping[str, int], line_end: bytes
+) -> bytes:
+    """Return a line of overrides.csv as it is, as decided now, or empty where the app has another one further down."""
+    appid, *_, note = cells = _to_cells(line)
+    if appid not in decided:
+        return line
+    if last_line[appid] != number:
+        return b""
+    updated = _override_cells(decided[appid], note)
+    return line if cells == updated else _to_line(updated, line_end)
+
+
+def _override_cells(decision: Decision, former_note: str = "") -> list[str]:
+    igdb_id = "" if decision.igdb_id is None else str(decision.igdb_id)
+    return [str(decision.appid), decision.action, igdb_id, decision.note or former_note]
+
+
+def _to_cells(line: bytes) -> list[str]:
+    """Return the four cells of a line, blank where it has fewer; four blank ones where it is no CSV."""
+    try:
+        cells = next(csv.reader([line.decode(errors=_ENCODING_ERRORS)]), [])
+    except csv.Error:
+        cells = []
+    return [cell.strip() for cell in [*cells, "", "", "", ""][: len(OVERRIDES_HEADER)]]
+
+
+def _to_line(cells: Iterable[str], line_end: bytes) -> bytes:
+    text = StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue().encode(errors=_ENCODING_ERRORS) + line_end

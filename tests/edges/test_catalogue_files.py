@@ -10,15 +10,18 @@ from typing import Any
 import polars as pl
 import pytest
 from pandera.errors import SchemaErrors
+from pandera.typing.polars import DataFrame
 from polars.testing import assert_frame_equal
 from structlog.testing import capture_logs
 
 from pipeline.catalogue.files import APPS, ASIDE, NEW, CatalogueFiles, Compaction, Memory
 from pipeline.errors import Retryable
-from pipeline.frames.catalogue import SCHEMA, empty_catalogue, merge_catalogues
+from pipeline.frames.catalogue import merge_catalogues
 from pipeline.storage.store import Store
 from schemas.catalogue import Catalogue
+from schemas.frames import conform, dtypes, empty_frame
 from schemas.manifest import SCHEMA_VERSION
+from tests.support.libraries import frame
 from tests.support.stores import OpenedStore, Watched, opened
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -32,10 +35,10 @@ def here(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def known(*appids: int, days_old: int = 1, name: str = "Game") -> pl.DataFrame:
+def known(*appids: int, days_old: int = 1, name: str = "Game") -> DataFrame[Catalogue]:
     decided = {"match_status": "MATCHED", "match_reason": "external_game", "igdb_id": 1, "igdb_slug": "game"}
     game = {"igdb_name": name, "genres": [GENRE], "platforms": [], "looked_up_at": NOW - timedelta(days=days_old)}
-    return Catalogue.validate(pl.DataFrame([{"appid": appid, **decided, **game} for appid in appids], schema=SCHEMA))
+    return frame(Catalogue, [{"appid": appid, **decided, **game} for appid in appids])
 
 
 def parquet(rows: pl.DataFrame, version: str | None = str(SCHEMA_VERSION)) -> bytes:
@@ -50,7 +53,7 @@ def apps(store: Store) -> list[int]:
 
 
 def test_a_catalogue_that_is_not_there_is_empty(at: OpenedStore) -> None:
-    assert_frame_equal(CatalogueFiles(at.store).read(), empty_catalogue())
+    assert_frame_equal(CatalogueFiles(at.store).read(), empty_frame(Catalogue))
     assert at.names() == []
 
 
@@ -65,7 +68,7 @@ def test_what_is_remembered_is_read_by_all(at: OpenedStore) -> None:
 
 
 def test_nothing_is_remembered_without_a_file(at: OpenedStore) -> None:
-    CatalogueFiles(at.store).remember(empty_catalogue())
+    CatalogueFiles(at.store).remember(empty_frame(Catalogue))
     assert at.names() == []
 
 
@@ -98,7 +101,7 @@ def test_a_compaction_of_what_is_compact_changes_nothing(at: OpenedStore) -> Non
 
 def test_a_compaction_of_nothing_is_no_harm(at: OpenedStore) -> None:
     assert CatalogueFiles(at.store).compact() == Compaction(apps=0, merged=0, set_aside=0)
-    assert_frame_equal(CatalogueFiles(at.store).read(), empty_catalogue())
+    assert_frame_equal(CatalogueFiles(at.store).read(), empty_frame(Catalogue))
 
 
 def test_other_files_are_nobodys_rows(at: OpenedStore) -> None:
@@ -129,11 +132,11 @@ def _spoilt() -> list[Any]:
         "no version": parquet(known(20), None),
         "a column too few": parquet(known(20).drop("igdb_slug")),
         "a column too many": parquet(known(20).with_columns(extra=1)),
-        "columns in another order": parquet(known(20).select(reversed(SCHEMA))),
+        "columns in another order": parquet(known(20).select(reversed(dtypes(Catalogue)))),
         "another type": parquet(known(20).with_columns(pl.col("appid").cast(pl.Int64))),
         "an app twice": parquet(pl.concat([known(20), known(20)])),
-        "appid 0": parquet(pl.DataFrame([{"appid": 0}], schema=SCHEMA)),
-        "a null for an app": parquet(pl.DataFrame([{"appid": None}], schema=SCHEMA)),
+        "appid 0": parquet(pl.DataFrame([{"appid": 0}], schema=dtypes(Catalogue))),
+        "a null for an app": parquet(pl.DataFrame([{"appid": None}], schema=dtypes(Catalogue))),
         "another table": parquet(pl.DataFrame({"a": [1]})),
     }
     return [pytest.param(body, id=name) for name, body in bodies.items()]
@@ -369,7 +372,7 @@ def test_rows_of_many_files_are_merged_as_if_they_were_one(here: Store) -> None:
 
 def test_what_would_be_set_aside_is_not_written(here: Store) -> None:
     with pytest.raises(SchemaErrors):
-        CatalogueFiles(here).remember(known(10).with_columns(appid=pl.lit(-1, pl.Int32)))
+        CatalogueFiles(here).remember(conform(known(10).with_columns(appid=pl.lit(-1, pl.Int32)), Catalogue))
     assert here.list(NEW) == {}
 
 

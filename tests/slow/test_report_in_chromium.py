@@ -4,11 +4,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import polars as pl
 import pytest
+from pandera.typing.polars import DataFrame
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipeline.report.page import render_report
+from schemas.frames import empty_frame
+from schemas.library import EnrichedLibrary
 from tests.support.libraries import FIGHTING, SHOOTER, app, library, matched
 
 CHROMIUM = shutil.which("chromium", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
@@ -54,7 +56,7 @@ def open_report(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     asked: list[str] = []
     address = (tmp_path / "report.html").as_uri()
 
-    def open_page(enriched: pl.DataFrame, size: tuple[int, int] = DESKTOP) -> Page:
+    def open_page(enriched: DataFrame[EnrichedLibrary], size: tuple[int, int] = DESKTOP) -> Page:
         (tmp_path / "report.html").write_text(render_report(enriched, "enriched.csv"), encoding="utf-8")
         page = context.new_page()
         page.set_viewport_size({"width": size[0], "height": size[1]})
@@ -71,7 +73,7 @@ def open_report(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     assert set(asked) <= {address}
 
 
-def few() -> pl.DataFrame:
+def few() -> DataFrame[EnrichedLibrary]:
     return library(
         matched(1, 10, name="Pokémon Arena", playtime_forever=90, igdb_genres=[FIGHTING]),
         matched(2, 11, name="Zebra", playtime_forever=600, igdb_genres=[SHOOTER]),
@@ -82,7 +84,7 @@ def few() -> pl.DataFrame:
     )
 
 
-def many(games: int) -> pl.DataFrame:
+def many(games: int) -> DataFrame[EnrichedLibrary]:
     return library(
         *(
             matched(
@@ -250,6 +252,6 @@ def test_paper_has_every_row_and_no_controls(open_report: Open) -> None:
 
 
 def test_a_library_of_nothing_says_so(open_report: Open) -> None:
-    page = open_report(few().clear())
+    page = open_report(empty_frame(EnrichedLibrary))
     expect(page.get_by_role("heading", name="An empty Steam library")).to_be_visible()
     expect(page.get_by_role("heading", name="All apps")).to_be_hidden()

@@ -1,15 +1,14 @@
 """Enriched libraries for tests: a row says only what its test is about."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
 from pandera.typing.polars import DataFrame
 
-from schemas.frames import dtypes
+from schemas.frames import Model, conform, dtypes
 from schemas.library import EnrichedLibrary
-
-SCHEMA = dtypes(EnrichedLibrary)
 
 FIGHTING = {"id": 4, "name": "Fighting", "slug": "fighting", "checksum": "f1"}
 SHOOTER = {"id": 5, "name": "Shooter", "slug": "shooter", "checksum": "s1"}
@@ -56,4 +55,12 @@ def matched(appid: int, igdb_id: int, **columns: Any) -> dict[str, Any]:
 
 
 def library(*rows: dict[str, Any]) -> DataFrame[EnrichedLibrary]:
-    return EnrichedLibrary.validate(pl.DataFrame(rows, schema=SCHEMA))
+    """An enriched library of these apps."""
+    return frame(EnrichedLibrary, rows)
+
+
+def frame(model: type[Model], rows: Iterable[Any] = ()) -> DataFrame[Model]:
+    """These rows, each a dict or a tuple, as a valid frame of the model; columns that no row has are null."""
+    made = pl.DataFrame(list(rows), schema=dtypes(model), orient="row")
+    model.validate(made, lazy=True)
+    return conform(made, model)

@@ -11,11 +11,11 @@ import pytest
 from pipeline.backfill.plan import read_seen
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.errors import Refused
-from pipeline.frames.catalogue import empty_catalogue
 from pipeline.storage.store import DirectoryStore, ReadLimits
 from pipeline.storage.versioned import UNREADABLE, read_parquet, takes_more
 from schemas.backfill import LastLoaded
 from schemas.catalogue import Catalogue
+from schemas.frames import empty_frame
 
 MANY = 1_000_000
 LIMITS = ReadLimits(parquet_max_bytes=MANY)
@@ -29,7 +29,7 @@ def parquet(rows: pl.DataFrame) -> bytes:
 
 def catalogue(rows: int, **columns: pl.Expr | pl.Series) -> bytes:
     appids = pl.int_range(1, rows + 1, dtype=pl.Int32)
-    return parquet(empty_catalogue().clear(rows).with_columns(appid=appids, **columns))
+    return parquet(empty_frame(Catalogue).clear(rows).with_columns(appid=appids, **columns))
 
 
 BOMBS = {

@@ -3,42 +3,40 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pandera.typing.polars import DataFrame
 
-from pipeline.frames.catalogue import SCHEMA as CATALOGUE
 from pipeline.frames.classify import KIND_OF_STORE_TYPE, classify, is_looked_up, parse_store_items
-from pipeline.frames.overrides import SCHEMA as OVERRIDES
-from pipeline.frames.overrides import no_overrides
-from schemas.catalogue import STORE_TYPES, StoreTypes
-from schemas.frames import dtypes
+from schemas.catalogue import STORE_TYPES, Catalogue, Overrides, StoreTypes
+from schemas.frames import conform
 from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary, RawLibrary
+from tests.support.libraries import frame
 
-SCHEMA = dtypes(RawLibrary)
 ASKED_AT = datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def named(*names: str | None) -> pl.DataFrame:
+def named(*names: str | None) -> DataFrame[RawLibrary]:
+    """A library of apps 1, 2, … with these names."""
     owner = {"user_id": "user-1", "steam_id64": "76561197960287930", "playtime_forever": 0}
-    return pl.DataFrame([{**owner, "appid": n + 1, "name": name} for n, name in enumerate(names)], schema=SCHEMA)
+    return frame(RawLibrary, [{**owner, "appid": n, "name": name} for n, name in enumerate(names, start=1)])
 
 
-def known(*types: str | None) -> pl.DataFrame:
-    """What the store says of app 1, 2, …"""
-    rows = [{"appid": n + 1, "store_type": type_, "store_asked_at": ASKED_AT} for n, type_ in enumerate(types)]
-    return pl.DataFrame(rows, schema=CATALOGUE)
+def known(*types: str | None) -> DataFrame[Catalogue]:
+    """A catalogue of these store types of apps 1, 2, …"""
+    return frame(
+        Catalogue,
+        [{"appid": n, "store_type": type_, "store_asked_at": ASKED_AT} for n, type_ in enumerate(types, start=1)],
+    )
 
 
-def overriding(*actions: str) -> pl.DataFrame:
-    """What humans say of app 1, 2, …"""
-    rows = [
-        {"appid": n + 1, "action": action, "override_igdb_id": 72 if action == "match" else None}
-        for n, action in enumerate(actions)
-    ]
-    return pl.DataFrame(rows, schema=OVERRIDES)
+def overriding(*actions: str) -> DataFrame[Overrides]:
+    """Overrides of apps 1, 2, … by these actions."""
+    rows = [(n, action, 72 if action == "match" else None) for n, action in enumerate(actions, start=1)]
+    return frame(Overrides, rows)
 
 
 def decision(name: str | None, store_type: str | None = None, action: str | None = None) -> tuple[str, str]:
     """The kind of an app, and what decided it."""
-    overrides = overriding(action) if action else no_overrides()
+    overrides = overriding(action) if action else overriding()
     (row,) = classify(named(name), known(store_type), overrides).select("kind", "kind_reason").rows()
     return row
 
@@ -59,12 +57,12 @@ def decision(name: str | None, store_type: str | None = None, action: str | None
         (None, "game", "default"),
     ],
 )
-def test_where_the_store_says_nothing_the_name_decides(name: str | None, kind: str, kind_reason: str) -> None:
+def test_without_a_store_type_the_name_decides(name: str | None, kind: str, kind_reason: str) -> None:
     assert decision(name) == (kind, kind_reason)
 
 
 @pytest.mark.parametrize("store_type", [type_ for type_ in STORE_TYPES if type_ != "game"])
-def test_what_the_store_calls_something_else_than_a_game_is_that_whatever_its_name(store_type: str) -> None:
+def test_a_store_type_other_than_game_wins_over_the_name(store_type: str) -> None:
     expected = (KIND_OF_STORE_TYPE[store_type], f"store:{store_type}")
     assert decision("Half-Life", store_type) == decision("Half-Life - Demo", store_type) == expected
 
@@ -79,7 +77,7 @@ def test_what_the_store_calls_something_else_than_a_game_is_that_whatever_its_na
         ("advertising", "bonus_content"),
     ],
 )
-def test_types_that_have_no_kind_of_their_own_have_the_nearest(store_type: str, kind: str) -> None:
+def test_store_types_without_a_kind_of_their_own_have_the_nearest(store_type: str, kind: str) -> None:
     assert KIND_OF_STORE_TYPE[store_type] == kind
 
 
@@ -101,7 +99,7 @@ def test_every_store_type_has_a_kind() -> None:
         (None, "game", "store:game"),
     ],
 )
-def test_of_a_game_of_the_store_the_name_says_only_whether_it_is_a_test(
+def test_against_the_store_type_game_the_name_only_tells_tests_and_components(
     name: str | None, kind: str, kind_reason: str
 ) -> None:
     assert decision(name, "game") == (kind, kind_reason)
@@ -109,28 +107,28 @@ def test_of_a_game_of_the_store_the_name_says_only_whether_it_is_a_test(
 
 @pytest.mark.parametrize("action", ["match", "game"])
 @pytest.mark.parametrize("store_type", [None, "game", "demo"])
-def test_an_override_makes_a_game_of_anything(action: str, store_type: str | None) -> None:
+def test_an_override_wins_over_store_type_and_name(action: str, store_type: str | None) -> None:
     assert decision("A Game - Playtest", store_type, action) == ("game", "override")
 
 
-def test_what_humans_ignore_keeps_the_kind_that_others_see() -> None:
+def test_an_app_that_an_override_ignores_keeps_its_kind() -> None:
     assert decision("A Game - Demo", "demo", "ignore") == ("demo", "store:demo")
     assert decision("Half-Life", None, "ignore") == ("game", "default")
 
 
-def test_apps_are_told_apart() -> None:
+def test_each_app_is_decided_by_its_own_authority() -> None:
     classified = classify(named("One", "Two", "Three - Demo"), known("game", "music"), overriding("ignore", "game"))
     assert classified["kind_reason"].to_list() == ["store:game", "override", "name:demo"]
 
 
 def test_a_classified_library_is_the_raw_one_with_two_columns_more() -> None:
-    library = pl.concat([named("Half-Life", "A Game - Demo"), named("Owned twice")])
+    library = conform(pl.concat([named("Half-Life", "A Game - Demo"), named("Owned twice")]), RawLibrary)
     classified = ClassifiedLibrary.validate(classify(library, known("game"), overriding("game")))
     assert classified.drop("kind", "kind_reason").equals(library)
 
 
 def test_an_empty_library_is_classified_too() -> None:
-    assert ClassifiedLibrary.validate(classify(named(), known(), no_overrides())).is_empty()
+    assert ClassifiedLibrary.validate(classify(named(), known(), overriding())).is_empty()
 
 
 def item(appid: Any, **fields: Any) -> dict[str, Any]:
@@ -167,11 +165,11 @@ def test_a_type_is_believed_only_with_success(row: dict[str, Any], store_type: s
         pytest.param(item(1, success=None), id="null for success"),
     ],
 )
-def test_a_row_that_says_nothing_usable_is_left_out_and_the_others_stay(row: Any) -> None:
+def test_an_invalid_row_is_left_out_and_the_others_stay(row: Any) -> None:
     assert StoreTypes.validate(parse_store_items([row, item(2, type=1)])).rows() == [(2, "demo")]
 
 
-def test_of_an_app_that_the_store_names_twice_the_last_row_counts() -> None:
+def test_the_last_of_two_rows_of_an_app_counts() -> None:
     assert parse_store_items([item(1, type=1), item(1, type=4)]).rows() == [(1, "dlc")]
 
 

@@ -1,13 +1,15 @@
 from typing import Any
 
-import polars as pl
+from pandera.typing.polars import DataFrame
 
-from pipeline.frames import catalogue, overrides
+from pipeline.frames.overrides import parse_overrides
 from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
-from pipeline.review.sheet import ambiguous_games, build_review_sheet, no_longer_filtered, unmatched_games
-from schemas.catalogue import STORE_TYPES
-from schemas.review import MOST_CANDIDATES, ReviewSheet
-from tests.support.libraries import app, library, matched
+from pipeline.review.sheet import build_review_sheet, no_longer_filtered, unmatched_games
+from schemas.catalogue import Catalogue, Overrides
+from schemas.frames import conform, empty_frame
+from schemas.library import EnrichedLibrary
+from schemas.review import MOST_CANDIDATES, Candidates, ReviewSheet
+from tests.support.libraries import app, frame, library, matched
 
 KEY = "imports/user-1/20261123T031749Z-enriched.csv"
 
@@ -17,18 +19,9 @@ def filtered(appid: int, **columns: Any) -> dict[str, Any]:
     return app(appid, **reasons | columns)
 
 
-def typed(**types: str) -> pl.DataFrame:
-    """A Catalogue of these store types, by name of app."""
-    rows = pl.DataFrame(
-        {"appid": [int(name.removeprefix("app")) for name in types], "store_type": list(types.values())},
-        schema={"appid": pl.Int32, "store_type": pl.Enum(STORE_TYPES)},
-    )
-    return pl.concat([catalogue.empty_catalogue(), rows], how="diagonal")
-
-
-def decided(*lines: str) -> pl.DataFrame:
-    rows, faults = overrides.parse_overrides("\n".join(lines).encode())
-    assert faults == []
+def decided(*lines: str) -> DataFrame[Overrides]:
+    rows, skipped = parse_overrides("\n".join(lines).encode())
+    assert skipped == []
     return rows
 
 
@@ -40,7 +33,7 @@ def test_the_unmatched_are_listed_once_and_the_most_played_first() -> None:
     assert unmatched_games(enriched)["appid"].to_list() == [2, 1, 3]
 
 
-def test_the_freed_are_those_that_todays_rules_types_and_words_make_games() -> None:
+def test_filtered_apps_that_todays_rules_types_and_overrides_make_games_are_found() -> None:
     enriched = library(
         filtered(1, name="Half-Life Demo"),
         filtered(2, name="Demons of the Past"),
@@ -51,22 +44,19 @@ def test_the_freed_are_those_that_todays_rules_types_and_words_make_games() -> N
         filtered(7, name="Portal OST"),
         app(8),
     )
-    known = typed(app3="demo", app4="mod", app7="music")
-    words = decided("5,game,,", "3,ignore,,")
-    assert no_longer_filtered(enriched, known, words)["appid"].to_list() == [2, 4, 5]
+    types = {3: "demo", 4: "mod", 7: "music"}
+    known = frame(Catalogue, [{"appid": appid, "store_type": store_type} for appid, store_type in types.items()])
+    overrides = decided("5,game,,", "3,ignore,,")
+    assert no_longer_filtered(enriched, known, overrides)["appid"].to_list() == [2, 4, 5]
 
 
-def test_the_ambiguous_name_their_games() -> None:
-    enriched = library(app(1), app(2, match_reason="ambiguous", igdb_candidates="[7,8]"))
-    assert ambiguous_games(enriched) == {2: [7, 8]}
-
-
-def test_a_sheet_leaves_what_a_person_fills_in_blank_whatever_the_score() -> None:
+def test_the_columns_that_a_person_fills_in_are_blank_whatever_the_score() -> None:
     enriched = library(app(1, name="Doom"), app(2, name=None), filtered(3))
     games = [{"id": number, "name": "Doom"} for number in range(10, 20)]
-    likely = rank_candidates(search_terms(enriched), parse_found_games({1: games}))
-    words = decided("1,match,72,", "2,ignore,,")
-    sheet = build_review_sheet(unmatched_games(enriched), enriched.filter(appid=3), likely, words, KEY)
+    candidates = rank_candidates(search_terms(enriched), parse_found_games({1: games}))
+    unfiltered = conform(enriched.filter(appid=3), EnrichedLibrary)
+    overrides = decided("1,match,72,", "2,ignore,,")
+    sheet = build_review_sheet(unmatched_games(enriched), unfiltered, candidates, overrides, KEY)
     ReviewSheet.validate(sheet)
     assert sheet["appid"].to_list() == [1, 2, 3]
     assert sheet.select("action", "igdb_id", "note").null_count().row(0) == (3, 3, 3)
@@ -79,8 +69,6 @@ def test_a_sheet_leaves_what_a_person_fills_in_blank_whatever_the_score() -> Non
 
 
 def test_a_sheet_of_nothing_has_its_columns() -> None:
-    nothing = library(matched(1, 72)).clear()
-    sheet = build_review_sheet(
-        nothing, nothing, rank_candidates(search_terms(nothing), parse_found_games({})), overrides.no_overrides(), KEY
-    )
+    nothing = empty_frame(EnrichedLibrary)
+    sheet = build_review_sheet(nothing, nothing, empty_frame(Candidates), empty_frame(Overrides), KEY)
     assert ReviewSheet.validate(sheet).height == 0

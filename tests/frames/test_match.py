@@ -7,9 +7,8 @@ from polars.testing import assert_frame_equal
 
 from pipeline.frames.match import mark_overrides, parse_external_games, parse_games, resolve_matches
 from schemas.catalogue import ExternalGames, Games, Matches
-from schemas.frames import dtypes
-
-PAIRS = dtypes(ExternalGames)
+from schemas.frames import conform
+from tests.support.libraries import frame
 
 
 def external(uid: Any, game: Any) -> dict[str, Any]:
@@ -25,8 +24,7 @@ def decided(
 ) -> tuple[Any, ...]:
     """Status, reason, game and candidates of one app."""
     known, _ = parse_games(rows)
-    frame = pl.DataFrame(pairs, schema=PAIRS, orient="row")
-    matches = Matches.validate(resolve_matches([appid], frame, known, **unanswered))
+    matches = Matches.validate(resolve_matches([appid], frame(ExternalGames, pairs), known, **unanswered))
     return matches.drop("appid").row(0)
 
 
@@ -54,7 +52,7 @@ def decided(
     ],
 )
 def test_pairs_of_app_and_game_are_read_from_external_games(rows: list[Any], pairs: list[tuple[int, int]]) -> None:
-    assert_frame_equal(parse_external_games(rows), pl.DataFrame(pairs, schema=PAIRS, orient="row"))
+    assert_frame_equal(parse_external_games(rows), frame(ExternalGames, pairs))
 
 
 def test_a_game_is_read_with_its_cover_genres_and_platforms() -> None:
@@ -194,11 +192,11 @@ def test_no_apps_have_no_matches() -> None:
     assert Matches.validate(resolve_matches([], parse_external_games([]), known)).is_empty()
 
 
-def test_a_match_that_humans_gave_says_so() -> None:
+def test_a_match_by_override_says_so() -> None:
     known, _ = parse_games([game(1), game(2)])
-    forced = pl.DataFrame([(10, 1), (30, 9)], schema=PAIRS, orient="row")
-    pairs = pl.concat([parse_external_games([external("20", 2)]), forced])
-    matches = Matches.validate(mark_overrides(resolve_matches([10, 20, 30], pairs, known), forced))
+    overridden = frame(ExternalGames, [(10, 1), (30, 9)])
+    pairs = conform(pl.concat([parse_external_games([external("20", 2)]), overridden]), ExternalGames)
+    matches = Matches.validate(mark_overrides(resolve_matches([10, 20, 30], pairs, known), overridden))
     assert matches.select("match_status", "match_reason", "igdb_id").rows() == [
         ("MATCHED", "override", 1),
         ("MATCHED", "external_game", 2),

@@ -6,12 +6,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from pipeline.frames.raw_library import parse_owned_games
-from schemas.frames import dtypes
+from schemas.frames import dtypes, empty_frame
 from schemas.library import RawLibrary
+from tests.support.libraries import frame
 
-SCHEMA = dtypes(RawLibrary)
 OWNER = {"user_id": "user-1", "steam_id64": "76561197960287930"}
-WITNESS = {
+THE_WITNESS = {
     "appid": 210970,
     "name": "The Witness",
     "playtime_forever": 1896,
@@ -28,38 +28,37 @@ WITNESS = {
 }
 
 
-def of(*games: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
+def parse(*games: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
     return parse_owned_games(games, **OWNER)
 
 
-def test_a_whole_row_is_kept_in_steams_names_and_what_is_new_left_out() -> None:
-    rows, rejected = of(WITNESS)
+def test_a_whole_row_keeps_steams_names_and_loses_fields_that_the_schema_lacks() -> None:
+    rows, rejected = parse(THE_WITNESS)
     played = datetime(2021, 12, 12, 1, 46, 21, tzinfo=UTC)
-    expected = {name: WITNESS.get(name) for name in SCHEMA} | OWNER | {"rtime_last_played": played}
-    assert_frame_equal(rows, pl.DataFrame([expected], schema=SCHEMA))
+    expected = {name: THE_WITNESS.get(name) for name in dtypes(RawLibrary)} | OWNER | {"rtime_last_played": played}
+    assert_frame_equal(rows, frame(RawLibrary, [expected]))
     assert rejected.is_empty()
 
 
-def test_what_steam_leaves_out_is_null_but_the_playtime_zero() -> None:
-    rows, rejected = of({"appid": 10})
-    absent = dict.fromkeys(SCHEMA) | OWNER | {"appid": 10, "playtime_forever": 0}
-    assert_frame_equal(rows, pl.DataFrame([absent], schema=SCHEMA))
+def test_a_field_that_steam_leaves_out_is_null_and_the_playtime_zero() -> None:
+    rows, rejected = parse({"appid": 10})
+    assert_frame_equal(rows, frame(RawLibrary, [OWNER | {"appid": 10, "playtime_forever": 0}]))
     assert rejected.is_empty()
 
 
 def test_rows_keep_steams_order() -> None:
-    rows, rejected = of({"appid": 30}, {"appid": 0}, {"appid": 10}, {"appid": 0}, {"appid": 20})
+    rows, rejected = parse({"appid": 30}, {"appid": 0}, {"appid": 10}, {"appid": 0}, {"appid": 20})
     assert (rows["appid"].to_list(), rejected.height) == ([30, 10, 20], 2)
 
 
-def test_a_row_cannot_say_whose_it_is() -> None:
-    rows, _ = of({"appid": 10, "user_id": "user-2", "steam_id64": "76561197960265729"})
+def test_a_row_cannot_name_its_owner() -> None:
+    rows, _ = parse({"appid": 10, "user_id": "user-2", "steam_id64": "76561197960265729"})
     assert rows.select("user_id", "steam_id64").row(0) == ("user-1", "76561197960287930")
 
 
 def test_an_empty_library_has_no_rows_and_all_columns() -> None:
-    rows, rejected = of()
-    assert_frame_equal(rows, pl.DataFrame(schema=SCHEMA))
+    rows, rejected = parse()
+    assert_frame_equal(rows, empty_frame(RawLibrary))
     assert rejected.is_empty()
 
 
@@ -84,8 +83,8 @@ def test_an_empty_library_has_no_rows_and_all_columns() -> None:
         pytest.param("rtime_last_played", 2**32 - 1, datetime(2106, 2, 7, 6, 28, 15, tzinfo=UTC), id="highest uint32"),
     ],
 )
-def test_a_value_is_kept(field: str, value: object, kept: object) -> None:
-    rows, rejected = of({"appid": 10, field: value})
+def test_a_value_is_read_as(field: str, value: object, kept: object) -> None:
+    rows, rejected = parse({"appid": 10, field: value})
     assert (rows[field].to_list(), rejected.height) == ([kept], 0)
 
 
@@ -119,16 +118,16 @@ def test_a_value_is_kept(field: str, value: object, kept: object) -> None:
         pytest.param([{"appid": 10}], "appid: not_nullable", id="list for a row"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_set_aside_alone_with_the_check_it_failed(game: object, failed: str) -> None:
-    rows, rejected = of({"appid": 440}, game, {"appid": 570})
+def test_an_unusable_row_is_rejected_alone_with_the_check_that_it_failed(game: object, failed: str) -> None:
+    rows, rejected = parse({"appid": 440}, game, {"appid": 570})
     assert rows["appid"].to_list() == [440, 570]
-    assert rejected.columns == [*SCHEMA, "rejected_check"]
+    assert rejected.columns == [*dtypes(RawLibrary), "rejected_check"]
     assert rejected["rejected_check"][0].startswith(failed)
     assert rejected["user_id"].to_list() == ["user-1"]
 
 
-def test_a_rejected_row_shows_what_steam_sent() -> None:
-    _, rejected = of({"appid": 2**31, "name": "Huge", "rtime_last_played": 2**32})
+def test_a_rejected_row_holds_what_steam_sent() -> None:
+    _, rejected = parse({"appid": 2**31, "name": "Huge", "rtime_last_played": 2**32})
     assert rejected.select("appid", "name", "playtime_forever", "rtime_last_played").row(0) == (
         "2147483648",
         "Huge",

@@ -4,26 +4,26 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pandera.typing.polars import DataFrame
 
 from pipeline.review.candidates import normalise_name, parse_found_games, rank_candidates, search_terms, strip_edition
-from schemas.review import Candidates, FoundGames, SearchTerms
+from schemas.review import Candidates, SearchTerms
 
 APP = 10
 
 
-def wanting(name: str | None) -> pl.DataFrame:
-    apps = pl.DataFrame({"appid": [APP], "name": [name]}, schema={"appid": pl.Int32, "name": pl.String})
-    return SearchTerms.validate(search_terms(apps))
+def terms(name: str | None) -> DataFrame[SearchTerms]:
+    return search_terms(pl.DataFrame({"appid": [APP], "name": [name]}, schema={"appid": pl.Int32, "name": pl.String}))
 
 
 def game(number: int, name: str, **fields: Any) -> dict[str, Any]:
     return {"id": number, "name": name, **fields}
 
 
-def likely(name: str | None, *games: dict[str, Any], least: int = 0) -> list[tuple[Any, ...]]:
+def scored(name: str | None, *games: Any, least_score: int = 0) -> list[tuple[Any, ...]]:
     """Ids and scores of the candidates for an app of that name."""
-    chosen = rank_candidates(wanting(name), FoundGames.validate(parse_found_games({APP: games})), least)
-    return Candidates.validate(chosen).select("igdb_id", "score").rows()
+    candidates = rank_candidates(terms(name), parse_found_games({APP: games}), least_score)
+    return Candidates.validate(candidates).select("igdb_id", "score").rows()
 
 
 def normal(name: str) -> str:
@@ -52,7 +52,7 @@ def normal(name: str) -> str:
         pytest.param("", "", id="empty"),
     ],
 )
-def test_what_does_not_tell_names_apart_goes(name: str, expected: str) -> None:
+def test_a_normalised_name_has_nothing_that_does_not_tell_names_apart(name: str, expected: str) -> None:
     assert normal(name) == expected
 
 
@@ -74,7 +74,7 @@ def test_what_does_not_tell_names_apart_goes(name: str, expected: str) -> None:
         ("edition", "edition"),
     ],
 )
-def test_an_edition_goes_and_a_name_stays(name: str, base: str) -> None:
+def test_an_edition_is_stripped_and_a_name_stays(name: str, base: str) -> None:
     assert pl.select(strip_edition(pl.lit(name))).item() == base
 
 
@@ -90,16 +90,16 @@ def test_an_edition_goes_and_a_name_stays(name: str, base: str) -> None:
         ("", None),
     ],
 )
-def test_a_name_is_searched_for_without_what_a_search_stumbles_over(name: str, search: str | None) -> None:
-    assert wanting(name)["search"].to_list() == [search]
+def test_search_terms_lack_what_a_search_stumbles_over(name: str, search: str | None) -> None:
+    assert terms(name)["search"].to_list() == [search]
 
 
 def test_an_app_without_a_name_is_not_searched_for() -> None:
-    assert wanting(None).height == 0
+    assert terms(None).height == 0
 
 
 def test_the_same_name_scores_a_hundred_and_others_less() -> None:
-    assert likely("PORTAL 2", game(1, "Portal"), game(2, "Portal 2"), game(3, "Portal II"), game(4, "Chess")) == [
+    assert scored("PORTAL 2", game(1, "Portal"), game(2, "Portal 2"), game(3, "Portal II"), game(4, "Chess")) == [
         (2, 100),
         (3, 98),
         (1, 85),
@@ -109,21 +109,21 @@ def test_the_same_name_scores_a_hundred_and_others_less() -> None:
 
 def test_an_edition_comes_after_its_own_name_and_before_others() -> None:
     games = (game(1, "Mafia"), game(2, "Mafia II"), game(3, "Mafia II: Definitive Edition"), game(4, "Mafia III"))
-    assert [number for number, _ in likely("Mafia II: Definitive Edition", *games)][:2] == [3, 2]
-    assert likely("Mafia II", *games)[0] == (2, 100)
+    assert [number for number, _ in scored("Mafia II: Definitive Edition", *games)][:2] == [3, 2]
+    assert scored("Mafia II", *games)[0] == (2, 100)
 
 
 @pytest.mark.parametrize(
     ("name", "theirs"),
     [("Castan: A Game of Cards", "Castan"), ("Castan", "Castan - A Game of Cards"), ("Castan (2020)", "Castan")],
 )
-def test_a_main_title_is_much_of_a_name(name: str, theirs: str) -> None:
-    assert likely(name, game(1, theirs), game(2, "Cast of Cards"))[0] == (1, 80)
+def test_a_main_title_scores_eighty(name: str, theirs: str) -> None:
+    assert scored(name, game(1, theirs), game(2, "Cast of Cards"))[0] == (1, 80)
 
 
 def test_a_game_is_found_by_its_best_name() -> None:
     names = [{"id": 5, "name": "Biohazard 4"}, {"id": 6, "name": "BH4"}]
-    assert likely("Biohazard 4", game(1, "Resident Evil 4", alternative_names=names)) == [(1, 100)]
+    assert scored("Biohazard 4", game(1, "Resident Evil 4", alternative_names=names)) == [(1, 100)]
 
 
 def test_of_games_of_one_name_those_for_computers_come_first_then_no_editions_then_main_games() -> None:
@@ -133,24 +133,24 @@ def test_of_games_of_one_name_those_for_computers_come_first_then_no_editions_th
         game(3, "Doom", platforms=[{"id": 6, "name": "PC"}], game_type=5),
         game(4, "Doom", platforms=[6, 48], game_type=0),
     )
-    assert [number for number, _ in likely("DOOM", *games)] == [4, 3, 2, 1]
+    assert [number for number, _ in scored("DOOM", *games)] == [4, 3, 2, 1]
 
 
-def test_five_are_enough_and_those_hardly_alike_too_many() -> None:
-    assert [number for number, _ in likely("Doom", *(game(number, "Doom") for number in range(9, 0, -1)))] == [
+def test_five_games_of_at_least_the_least_score_are_candidates() -> None:
+    assert [number for number, _ in scored("Doom", *(game(number, "Doom") for number in range(9, 0, -1)))] == [
         *range(1, 6)
     ]
-    assert likely("Doom", game(1, "Chess"), least=50) == []
+    assert scored("Doom", game(1, "Chess"), least_score=50) == []
 
 
-def test_a_label_says_what_is_known() -> None:
+def test_a_label_has_name_year_and_type_where_known() -> None:
     games = [
         game(1, "Doom", first_release_date=755308800, game_type=0),
         game(2, "Doom", game_type=8),
         game(3, "Doom", first_release_date=-86400),
         game(4, "Doom", game_type=99),
     ]
-    labels = rank_candidates(wanting("Doom"), parse_found_games({APP: games})).sort("igdb_id")["label"].to_list()
+    labels = rank_candidates(terms("Doom"), parse_found_games({APP: games})).sort("igdb_id")["label"].to_list()
     assert labels == ["Doom (1993, main game)", "Doom (remake)", "Doom (1969)", "Doom"]
 
 
@@ -165,22 +165,22 @@ def test_a_label_says_what_is_known() -> None:
     ],
 )
 def test_a_row_that_does_not_conform_is_no_candidate(row: Any) -> None:
-    assert likely("Doom", row, game(2, "Doom")) == [(2, 100)]
+    assert scored("Doom", row, game(2, "Doom")) == [(2, 100)]
 
 
 def test_a_game_that_is_found_twice_is_listed_once() -> None:
-    assert likely("Doom", game(1, "Doom"), game(1, "Doom")) == [(1, 100)]
+    assert scored("Doom", game(1, "Doom"), game(1, "Doom")) == [(1, 100)]
 
 
 def test_a_nameless_app_keeps_the_candidates_it_is_known_to_have() -> None:
-    assert likely(None, game(1, "Doom"), game(2, "Quake")) == [(1, 0), (2, 0)]
+    assert scored(None, game(1, "Doom"), game(2, "Quake")) == [(1, 0), (2, 0)]
 
 
 def test_no_games_are_no_candidates() -> None:
-    assert likely("Doom") == []
+    assert scored("Doom") == []
 
 
 @given(ours=st.text(), theirs=st.text())
 def test_any_two_names_have_a_score(ours: str, theirs: str) -> None:
-    rows = likely(ours, game(1, theirs))
+    rows = scored(ours, game(1, theirs))
     assert all(0 <= score <= 100 for _, score in rows)

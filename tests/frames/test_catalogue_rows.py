@@ -4,13 +4,15 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pandera.typing.polars import DataFrame
 from polars.testing import assert_frame_equal
 
+from pipeline.errors import Failed
 from pipeline.frames.catalogue import (
-    SCHEMA,
     Lifetimes,
+    decode_column,
+    decode_lists,
     drop_overridden,
-    empty_catalogue,
     join_catalogue,
     matches_as_catalogue,
     merge_catalogues,
@@ -21,17 +23,18 @@ from pipeline.frames.catalogue import (
 )
 from pipeline.frames.classify import classify, parse_store_items
 from pipeline.frames.match import parse_external_games, parse_games, resolve_matches
-from pipeline.frames.overrides import SCHEMA as OVERRIDES
-from pipeline.frames.overrides import no_overrides
-from schemas.catalogue import Catalogue
-from schemas.frames import dtypes
-from schemas.library import EnrichedLibrary, RawLibrary
+from schemas.catalogue import Catalogue, Overrides
+from schemas.frames import empty_frame
+from schemas.library import ClassifiedLibrary, EnrichedLibrary, RawLibrary
+from tests.support import libraries
+from tests.support.libraries import app, frame, matched
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 LIVES = Lifetimes(hit=30 * DAY, miss=7 * DAY)
 GENRE = {"id": 5, "name": 'Shooter "3D"', "slug": "shooter", "checksum": None}
-RAW = dtypes(RawLibrary)
+NOTHING = empty_frame(Catalogue)
+NO_OVERRIDES = empty_frame(Overrides)
 
 
 def hit(appid: int, igdb_id: int = 72, *, age: timedelta = DAY, **columns: Any) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def miss(appid: int, *, age: timedelta = DAY, **columns: Any) -> dict[str, Any]:
 
 
 def lacking(appid: int, igdb_id: int) -> dict[str, Any]:
-    """An app that a human matched to a game IGDB does not have."""
+    """An app that an override matched to a game IGDB does not have."""
     return miss(appid, match_reason="igdb_incomplete", candidates=[igdb_id])
 
 
@@ -54,37 +57,37 @@ def store(appid: int, store_type: str | None, *, age: timedelta = DAY) -> dict[s
     return {"appid": appid, "store_type": store_type, "store_asked_at": NOW - age}
 
 
-def known(*rows: dict[str, Any]) -> pl.DataFrame:
-    return Catalogue.validate(pl.DataFrame(rows, schema=SCHEMA))
+def known(*rows: dict[str, Any]) -> DataFrame[Catalogue]:
+    return frame(Catalogue, rows)
 
 
-def library(*apps: tuple[int, str] | int) -> pl.DataFrame:
+def library(*apps: tuple[int, str] | int) -> DataFrame[RawLibrary]:
     owner = {"user_id": "user-1", "steam_id64": "76561197960287930", "playtime_forever": 0}
     named = [app if isinstance(app, tuple) else (app, f"App {app}") for app in apps]
-    return pl.DataFrame([{**owner, "appid": appid, "name": name} for appid, name in named], schema=RAW)
+    return frame(RawLibrary, [{**owner, "appid": appid, "name": name} for appid, name in named])
 
 
-def classified(*apps: tuple[int, str] | int) -> pl.DataFrame:
-    return classify(library(*apps), empty_catalogue(), no_overrides())
+def classified(*apps: tuple[int, str] | int) -> DataFrame[ClassifiedLibrary]:
+    return classify(library(*apps), NOTHING, NO_OVERRIDES)
 
 
-def overriding(*rows: tuple[int, str, int | None]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=OVERRIDES, orient="row")
+def overriding(*rows: tuple[int, str, int | None]) -> DataFrame[Overrides]:
+    return frame(Overrides, rows)
 
 
-def test_of_two_look_ups_the_latest_counts_whichever_comes_first() -> None:
+def test_the_latest_of_two_look_ups_counts_whichever_comes_first() -> None:
     old, new = known(miss(10, age=2 * DAY)), known(hit(10, age=DAY))
     assert_frame_equal(merge_catalogues([old, new]), new)
     assert_frame_equal(merge_catalogues([new, old]), new)
 
 
-def test_of_two_look_ups_at_the_same_time_the_later_parts_counts() -> None:
+def test_of_two_look_ups_at_the_same_time_the_later_part_counts() -> None:
     one, other = known(hit(10, 1)), known(hit(10, 2))
     assert_frame_equal(merge_catalogues([one, other]), other)
     assert_frame_equal(merge_catalogues([other, one]), one)
 
 
-def test_what_the_store_and_what_igdb_said_are_merged_apart() -> None:
+def test_answers_of_the_store_and_of_igdb_are_merged_apart() -> None:
     old = known(store(10, "demo", age=3 * DAY) | hit(10, 1, age=DAY))
     new = known(store(10, "game", age=DAY) | hit(10, 2, age=3 * DAY))
     expected = known(store(10, "game", age=DAY) | hit(10, 1, age=DAY))
@@ -92,17 +95,17 @@ def test_what_the_store_and_what_igdb_said_are_merged_apart() -> None:
     assert_frame_equal(merge_catalogues([new, old]), expected)
 
 
-def test_what_only_one_of_them_said_is_kept() -> None:
+def test_an_answer_of_one_of_them_alone_is_kept() -> None:
     merged = merge_catalogues([known(store(10, "game")), known(hit(20)), known(hit(10, 1))])
     assert_frame_equal(merged, known(store(10, "game") | hit(10, 1), hit(20)))
 
 
-def test_that_the_store_hides_an_app_now_is_the_latest_word_too() -> None:
+def test_an_app_that_the_store_hides_now_loses_its_type() -> None:
     merged = merge_catalogues([known(store(10, "demo", age=2 * DAY)), known(store(10, None, age=DAY))])
     assert_frame_equal(merged, known(store(10, None, age=DAY)))
 
 
-def test_a_game_that_is_gone_leaves_nothing_behind() -> None:
+def test_a_match_that_is_gone_leaves_no_columns_of_the_game() -> None:
     merged = merge_catalogues([known(hit(10, genres=[GENRE], age=2 * DAY)), known(miss(10))])
     assert_frame_equal(merged, known(miss(10)))
 
@@ -112,11 +115,9 @@ def test_a_catalogue_merged_with_itself_is_the_same() -> None:
     assert_frame_equal(merge_catalogues([rows, rows]), rows)
 
 
-@pytest.mark.parametrize(
-    "parts", [[], [empty_catalogue()], [empty_catalogue(), empty_catalogue()]], ids=["no parts", "one", "two"]
-)
-def test_nothing_merged_knows_nothing(parts: list[pl.DataFrame]) -> None:
-    assert_frame_equal(merge_catalogues(parts), empty_catalogue())
+@pytest.mark.parametrize("parts", [[], [NOTHING], [NOTHING, NOTHING]], ids=["no parts", "one", "two"])
+def test_no_catalogues_merge_to_an_empty_one(parts: list[DataFrame[Catalogue]]) -> None:
+    assert_frame_equal(merge_catalogues(parts), NOTHING)
 
 
 SECOND = timedelta(seconds=1)
@@ -134,10 +135,8 @@ SECOND = timedelta(seconds=1)
         pytest.param(store(10, "game", age=-DAY), False, id="asked by a clock that runs ahead"),
     ],
 )
-def test_the_store_is_asked_about_what_it_never_said_or_said_too_long_ago(
-    row: dict[str, Any] | None, *, is_asked: bool
-) -> None:
-    rows = known(row) if row else empty_catalogue()
+def test_the_store_is_asked_about_missing_and_old_types(row: dict[str, Any] | None, *, is_asked: bool) -> None:
+    rows = known(row) if row else NOTHING
     assert needs_store_type(library(10), rows, NOW, LIVES).to_list() == [10] * is_asked
 
 
@@ -153,16 +152,14 @@ def test_the_store_is_asked_about_what_it_never_said_or_said_too_long_ago(
         pytest.param(miss(10, match_reason="ambiguous", age=8 * DAY), True, id="an ambiguous one is a miss"),
     ],
 )
-def test_igdb_is_asked_about_what_it_never_said_or_said_too_long_ago(
-    row: dict[str, Any] | None, *, is_asked: bool
-) -> None:
-    rows = known(row) if row else empty_catalogue()
-    assert needs_igdb_lookup(classified(10), rows, no_overrides(), NOW, LIVES).to_list() == [10] * is_asked
+def test_igdb_is_asked_about_missing_and_old_matches(row: dict[str, Any] | None, *, is_asked: bool) -> None:
+    rows = known(row) if row else NOTHING
+    assert needs_igdb_lookup(classified(10), rows, NO_OVERRIDES, NOW, LIVES).to_list() == [10] * is_asked
 
 
 def test_both_are_asked_about_an_app_once_and_in_order() -> None:
-    assert needs_store_type(library(30, 10, 10), empty_catalogue(), NOW, LIVES).to_list() == [10, 30]
-    assert needs_igdb_lookup(classified(30, 10, 10), empty_catalogue(), no_overrides(), NOW, LIVES).to_list() == [
+    assert needs_store_type(library(30, 10, 10), NOTHING, NOW, LIVES).to_list() == [10, 30]
+    assert needs_igdb_lookup(classified(30, 10, 10), NOTHING, NO_OVERRIDES, NOW, LIVES).to_list() == [
         10,
         30,
     ]
@@ -170,7 +167,7 @@ def test_both_are_asked_about_an_app_once_and_in_order() -> None:
 
 def test_igdb_is_not_asked_about_what_is_filtered_or_ignored() -> None:
     apps = classified((10, "X - Demo"), (20, "X"), (30, "Y"))
-    assert needs_igdb_lookup(apps, empty_catalogue(), overriding((20, "ignore", None)), NOW, LIVES).to_list() == [30]
+    assert needs_igdb_lookup(apps, NOTHING, overriding((20, "ignore", None)), NOW, LIVES).to_list() == [30]
 
 
 @pytest.mark.parametrize(
@@ -188,16 +185,16 @@ def test_igdb_is_not_asked_about_what_is_filtered_or_ignored() -> None:
         pytest.param(None, hit(10, match_reason="override"), True, id="an override that is gone"),
     ],
 )
-def test_what_does_not_follow_the_override_there_is_now_is_asked_for_again(
+def test_a_match_that_does_not_follow_todays_override_is_looked_up_again(
     override: tuple[str, int | None] | None, row: dict[str, Any], *, is_asked: bool
 ) -> None:
-    overrides = overriding((10, *override)) if override else no_overrides()
+    overrides = overriding((10, *override)) if override else NO_OVERRIDES
     asked = needs_igdb_lookup(classified(10), known(row), overrides, NOW, LIVES).to_list()
     (status,) = join_catalogue(classified(10), known(row), overrides)["match_status"]
     assert (asked, status) == (([10], "PENDING") if is_asked else ([], "MATCHED"))
 
 
-def test_a_game_that_a_human_named_and_igdb_lacks_is_a_miss_like_others() -> None:
+def test_a_game_of_an_override_that_igdb_lacks_is_a_miss_like_others() -> None:
     overrides, rows = overriding((10, "match", 72)), known(lacking(10, 72))
     assert needs_igdb_lookup(classified(10), rows, overrides, NOW, LIVES).to_list() == []
     assert needs_igdb_lookup(classified(10), rows, overrides, NOW + 7 * DAY, LIVES).to_list() == [10]
@@ -206,7 +203,7 @@ def test_a_game_that_a_human_named_and_igdb_lacks_is_a_miss_like_others() -> Non
     assert joined["igdb_candidates"].to_list() == [None]
 
 
-def test_types_are_remembered_with_the_time_of_the_question() -> None:
+def test_store_types_become_rows_with_the_time_of_the_question() -> None:
     types = parse_store_items([{"id": 10, "success": 1, "type": 0}, {"id": 20, "success": 15, "type": 0}])
     assert_frame_equal(
         Catalogue.validate(store_types_as_catalogue(types, NOW)),
@@ -214,7 +211,7 @@ def test_types_are_remembered_with_the_time_of_the_question() -> None:
     )
 
 
-def test_matches_are_remembered_with_their_games_and_what_is_pending_is_not() -> None:
+def test_matches_become_rows_with_their_games_and_pending_apps_have_none() -> None:
     rows, _ = parse_games([{"id": 1, "name": "One", "slug": "one", "game_type": 0, "genres": [GENRE]}])
     matches = resolve_matches(
         [10, 20, 30], parse_external_games([{"uid": "10", "game": 1}]), rows, unanswered_appids=[30]
@@ -234,7 +231,7 @@ def test_rows_are_found_by_their_game_and_by_their_candidates() -> None:
     assert rows_about_games(rows, []).is_empty()
 
 
-def test_what_humans_decided_is_left_out_of_what_a_sync_brings() -> None:
+def test_rows_of_overridden_apps_are_dropped() -> None:
     before = known(hit(10, 1, match_reason="override"), hit(20, 2))
     assert drop_overridden(known(hit(10, 5), hit(20, 5), hit(30, 5)), before)["appid"].to_list() == [20, 30]
 
@@ -243,13 +240,11 @@ def decisions(rows: pl.DataFrame) -> list[tuple[Any, ...]]:
     return EnrichedLibrary.validate(rows).select("appid", "match_status", "match_reason", "igdb_id").rows()
 
 
-def test_a_joined_library_says_of_every_app_what_it_is() -> None:
+def test_a_joined_library_has_status_reason_and_game_of_every_app() -> None:
     rows = known(
         hit(10, 1, genres=[GENRE]), miss(20, match_reason="ambiguous", candidates=[2, 3]), miss(30), hit(99, 4)
     )
-    joined = join_catalogue(
-        classified((20, "Two"), (99, "Two - Demo"), (10, "One"), (30, "None")), rows, no_overrides()
-    )
+    joined = join_catalogue(classified((20, "Two"), (99, "Two - Demo"), (10, "One"), (30, "None")), rows, NO_OVERRIDES)
     assert decisions(joined) == [
         (20, "UNMATCHED", "ambiguous", None),
         (99, "IGNORED", "filtered", None),
@@ -264,7 +259,7 @@ def test_a_joined_library_says_of_every_app_what_it_is() -> None:
 def test_a_platform_is_written_with_every_field_and_null_where_it_has_none() -> None:
     windows = {"id": 6, "name": "PC (Microsoft Windows)", "slug": "win", "abbreviation": "PC", "platform_type": 4}
     whole = dict.fromkeys(("alternative_name", "generation", "platform_family", "checksum")) | windows
-    (platforms,) = join_catalogue(classified(10), known(hit(10, platforms=[whole, whole])), no_overrides())[
+    (platforms,) = join_catalogue(classified(10), known(hit(10, platforms=[whole, whole])), NO_OVERRIDES)[
         "igdb_platforms"
     ]
     assert json.loads(platforms) == [whole, whole]
@@ -272,31 +267,31 @@ def test_a_platform_is_written_with_every_field_and_null_where_it_has_none() -> 
 
 def test_only_a_match_has_columns_of_igdb() -> None:
     left_over = {"igdb_name": "Left over", "igdb_slug": "left-over", "igdb_id": 7, "genres": [GENRE]}
-    joined = join_catalogue(classified(10), known(miss(10) | left_over), no_overrides())
+    joined = join_catalogue(classified(10), known(miss(10) | left_over), NO_OVERRIDES)
     igdb = joined.select(pl.selectors.starts_with("igdb_"))
     assert igdb.null_count().sum_horizontal().to_list() == [igdb.width]
 
 
-def test_an_app_that_nobody_knows_is_pending() -> None:
-    joined = join_catalogue(classified(10), known(store(10, "game"), hit(20)), no_overrides())
+def test_an_app_that_the_catalogue_lacks_is_pending() -> None:
+    joined = join_catalogue(classified(10), known(store(10, "game"), hit(20)), NO_OVERRIDES)
     assert decisions(joined) == [(10, "PENDING", "igdb_unavailable", None)]
 
 
-def test_a_row_that_is_stale_is_used_as_long_as_there_is_no_better_one() -> None:
+def test_an_old_row_is_used_as_long_as_there_is_no_newer_one() -> None:
     stale = known(hit(10, age=365 * DAY), miss(20, age=365 * DAY))
-    assert needs_igdb_lookup(classified(10, 20), stale, no_overrides(), NOW, LIVES).to_list() == [10, 20]
-    assert decisions(join_catalogue(classified(10, 20), stale, no_overrides())) == [
+    assert needs_igdb_lookup(classified(10, 20), stale, NO_OVERRIDES, NOW, LIVES).to_list() == [10, 20]
+    assert decisions(join_catalogue(classified(10, 20), stale, NO_OVERRIDES)) == [
         (10, "MATCHED", "external_game", 72),
         (20, "UNMATCHED", "not_found", None),
     ]
 
 
-def test_the_same_knowledge_gives_the_same_rows_in_whatever_order_it_was_learnt() -> None:
+def test_the_order_of_merged_catalogues_does_not_change_the_join() -> None:
     one, two = known(hit(10, genres=[GENRE]), miss(20)), known(hit(30))
     apps = classified(30, 10, 20)
     assert_frame_equal(
-        join_catalogue(apps, merge_catalogues([one, two]), no_overrides()),
-        join_catalogue(apps, merge_catalogues([two, one]), no_overrides()),
+        join_catalogue(apps, merge_catalogues([one, two]), NO_OVERRIDES),
+        join_catalogue(apps, merge_catalogues([two, one]), NO_OVERRIDES),
     )
 
 
@@ -314,15 +309,33 @@ def test_an_override_decides(override: tuple[str, int | None], decision: tuple[A
 
 
 def test_an_app_that_is_owned_twice_keeps_both_rows() -> None:
-    joined = join_catalogue(classified((10, "One"), (10, "One again")), known(hit(10, 1)), no_overrides())
+    joined = join_catalogue(classified((10, "One"), (10, "One again")), known(hit(10, 1)), NO_OVERRIDES)
     assert joined.select("name", "igdb_id").rows() == [("One", 1), ("One again", 1)]
 
 
 def test_several_apps_of_one_game_share_it() -> None:
-    joined = join_catalogue(classified(10, 20), known(hit(10, 1), hit(20, 1)), no_overrides())
+    joined = join_catalogue(classified(10, 20), known(hit(10, 1), hit(20, 1)), NO_OVERRIDES)
     assert joined["igdb_id"].to_list() == [1, 1]
 
 
 def test_an_empty_library_is_joined_too() -> None:
-    assert EnrichedLibrary.validate(join_catalogue(classified(), known(hit(10)), no_overrides())).is_empty()
-    assert EnrichedLibrary.validate(join_catalogue(classified(), empty_catalogue(), no_overrides())).is_empty()
+    assert EnrichedLibrary.validate(join_catalogue(classified(), known(hit(10)), NO_OVERRIDES)).is_empty()
+    assert EnrichedLibrary.validate(join_catalogue(classified(), NOTHING, NO_OVERRIDES)).is_empty()
+
+
+def test_lists_are_decoded_and_an_empty_cell_is_null() -> None:
+    enriched = libraries.library(
+        matched(1, 10, igdb_genres=[GENRE], igdb_platforms=[]),
+        app(2, igdb_genres=" ", igdb_candidates=""),
+        app(3, match_reason="ambiguous", igdb_candidates="[7,8]"),
+    )
+    rows = decode_lists(enriched)
+    assert rows["igdb_genres"].to_list() == [[GENRE], None, None]
+    assert rows["igdb_platforms"].to_list() == [[], None, None]
+    assert rows["igdb_candidates"].to_list() == [None, None, [7, 8]]
+
+
+def test_a_list_that_is_no_json_is_refused_by_column() -> None:
+    with pytest.raises(Failed, match="igdb_genres") as refused:
+        decode_column(libraries.library(app(1, igdb_genres="[{")), "igdb_genres")
+    assert refused.value.code == "checkpoint_invalid"

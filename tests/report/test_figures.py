@@ -13,13 +13,14 @@ from pipeline.report.figures import (
     format_hours,
     games_by_year,
     match_results,
-    most_played,
     playtime_by_genre,
     report_games,
 )
+from schemas.frames import empty_frame
+from schemas.library import EnrichedLibrary
 from tests.support.libraries import FIGHTING, SHOOTER, app, library, matched
 
-NOTHING = library(app(1)).clear()
+NOTHING = empty_frame(EnrichedLibrary)
 IGNORED = {"match_status": "IGNORED", "match_reason": "filtered", "kind": "demo", "kind_reason": "name:demo"}
 
 
@@ -31,7 +32,7 @@ def released(year: int) -> datetime:
     return datetime(year, 6, 1, tzinfo=UTC)
 
 
-def test_the_filtered_count_neither_as_games_nor_as_time_played() -> None:
+def test_filtered_apps_count_neither_as_games_nor_as_time_played() -> None:
     pending = app(4, match_status="PENDING", match_reason="igdb_unavailable")
     enriched = library(
         matched(1, 10, playtime_forever=90), app(2), app(3, **IGNORED, playtime_forever=600), pending, app(5, **IGNORED)
@@ -39,7 +40,6 @@ def test_the_filtered_count_neither_as_games_nor_as_time_played() -> None:
     assert count_figures(enriched) == Figures(
         apps=5, games=3, filtered=2, matched=1, unmatched=1, pending=1, unplayed=2, minutes=90
     )
-    assert most_played(enriched)["name"].to_list() == ["Name 1"]
 
 
 def test_a_game_of_two_genres_counts_in_each_and_one_of_none_comes_last() -> None:
@@ -101,7 +101,7 @@ def test_matches_come_before_what_is_left_to_do() -> None:
     assert chart.title == "2 of 5 games are matched to IGDB"
 
 
-def test_the_filtered_say_what_they_are_and_who_says_so() -> None:
+def test_filtered_apps_are_counted_by_kind_and_what_decided_it() -> None:
     chart = filtered_kinds(
         library(
             app(1, **IGNORED),
@@ -155,7 +155,7 @@ def test_time_played_without_any_genre_has_a_title_of_its_own() -> None:
     assert playtime_by_genre(library(app(1, playtime_forever=90))).title == "No genre is known of the 1.5 h played"
 
 
-def test_genres_that_are_no_json_are_told() -> None:
+def test_genres_that_are_no_json_are_refused() -> None:
     with pytest.raises(Failed, match="igdb_genres"):
         report_games(library(app(1, igdb_genres=json.dumps([SHOOTER])[:-1])))
 

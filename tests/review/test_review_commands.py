@@ -313,7 +313,7 @@ def actions(store: Store) -> dict[int, str]:
 def test_decisions_are_merged_into_what_is_there(store: Store) -> None:
     store.write("overrides.csv", b"appid,action,igdb_id,note\n99,match,5,not of this run\n2,game,,why\n")
     decided = deciding(store, 1, 2)
-    assert (decided.taken, list(decided.raws), list(decided.faults)) == (2, [RAW], [])
+    assert (decided.taken, list(decided.runs), list(decided.skipped)) == (2, [RAW], [])
     assert store.read("overrides.csv") == (
         b"appid,action,igdb_id,note\n99,match,5,not of this run\n2,ignore,,why\n1,ignore,,\n"
     )
@@ -394,4 +394,4 @@ def test_of_many_bad_overrides_the_first_are_told_and_the_others_counted() -> No
 def test_a_run_of_another_place_is_a_fault(store: Store) -> None:
     body = f"appid,action,igdb_id,note,checkpoint\n1,ignore,,,../../etc/passwd\n2,ignore,,,{RAW.key}\n"
     decided = apply_review(store, body.encode())
-    assert (decided.taken, [fault.line for fault in decided.faults]) == (1, [2])
+    assert (decided.taken, [line.line for line in decided.skipped]) == (1, [2])

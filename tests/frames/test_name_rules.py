@@ -4,7 +4,7 @@ import pytest
 from pipeline.frames.name_rules import RULES, STORE_GAME_RULES, Rule, first_matching_rule
 from schemas.library import KINDS
 
-CAUGHT = {
+MATCHED = {
     "demo": ["Half-Life Demo", "Portal (Demo)", "战记Demo", "SFD_DEMO", "Last Remnant - Demo 3", "DEMO"],
     "playtest": ["Dune: Awakening Playtest", "Croak Tales - Playtest", "武动苍穹Play Test", "Void Operators Playtest1"],
     "soundtrack": ["Jamestown Soundtrack", "Koihime Enbu Original Sound Track", "Hades OST", "Transistor (OST)"],
@@ -151,20 +151,20 @@ def decide(*names: str | None, rules: tuple[Rule, ...] = RULES) -> list[dict[str
     )
 
 
-@pytest.mark.parametrize(("rule", "name"), examples(CAUGHT))
-def test_a_rule_catches(rule: str, name: str) -> None:
+@pytest.mark.parametrize(("rule", "name"), examples(MATCHED))
+def test_a_rule_matches(rule: str, name: str) -> None:
     (decided,) = decide(name)
     assert decided is not None
     assert decided["rule"] == rule
 
 
 @pytest.mark.parametrize(("like", "name"), examples(GAMES))
-def test_a_game_that_looks_alike_stays(like: str, name: str) -> None:
+def test_a_game_with_a_similar_name_matches_no_rule(like: str, name: str) -> None:
     assert decide(name) == [None], like
 
 
 def test_every_rule_has_an_example_and_a_kind() -> None:
-    assert list(CAUGHT) == [rule.name for rule in RULES]
+    assert list(MATCHED) == [rule.name for rule in RULES]
     assert {rule.kind for rule in RULES} < set(KINDS)
 
 
@@ -192,7 +192,7 @@ def test_the_first_rule_that_matches_decides() -> None:
         ("The Turing Test", None),
     ],
 )
-def test_of_what_the_store_calls_a_game_only_tests_and_components_are_not(name: str, rule: str | None) -> None:
+def test_against_the_store_type_game_only_rules_about_tests_and_components_hold(name: str, rule: str | None) -> None:
     (decided,) = decide(name, rules=STORE_GAME_RULES)
     assert (decided and decided["rule"]) == rule
 
@@ -202,5 +202,5 @@ def test_of_what_the_store_calls_a_game_only_tests_and_components_are_not(name: 
     [[], [None], ["Half-Life"], ["Half-Life", None, "Half-Life Demo", ""]],
     ids=["none", "null", "game", "mixed"],
 )
-def test_names_that_no_rule_knows_are_null(names: list[str | None]) -> None:
+def test_names_that_no_rule_matches_are_null(names: list[str | None]) -> None:
     assert decide(*names) == [{"kind": "demo", "rule": "demo"} if name == "Half-Life Demo" else None for name in names]

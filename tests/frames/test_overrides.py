@@ -1,10 +1,9 @@
-import polars as pl
 import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from pipeline.errors import Refused
-from pipeline.frames.overrides import no_overrides, override_pairs, parse_overrides
+from pipeline.frames.overrides import override_pairs, parse_overrides
 from schemas.catalogue import ExternalGames, Overrides
 
 HEADER = "appid,action,igdb_id,note\n"
@@ -32,7 +31,7 @@ def test_each_line_says_what_one_app_is() -> None:
         pytest.param(b"\xef\xbb\xbf", id="a byte order mark alone"),
     ],
 )
-def test_nothing_is_no_fault(body: str | bytes | None) -> None:
+def test_a_file_without_decisions_has_no_overrides(body: str | bytes | None) -> None:
     assert read(body) == ([], [])
 
 
@@ -94,14 +93,14 @@ def test_however_a_spreadsheet_saves_it_the_line_counts(body: str) -> None:
         pytest.param("x" * 200_000, "field", id="a cell larger than csv reads"),
     ],
 )
-def test_a_bad_line_is_told_with_its_number_and_the_rest_counts(line: str, why: str) -> None:
+def test_an_invalid_line_is_skipped_with_its_number_and_the_rest_counts(line: str, why: str) -> None:
     rows, (fault,) = read(f"{HEADER}10,ignore,,\n{line}\n{GOOD}")
     assert rows == [(10, "ignore", None), (400, "match", 71)]
     assert fault.startswith("line 3: ")
     assert why in fault
 
 
-def test_every_bad_line_is_told() -> None:
+def test_every_invalid_line_has_a_sentence() -> None:
     rows, faults = read(f"{HEADER}x,ignore,,\n{GOOD}\n620,match,,\n")
     assert rows == [(400, "match", 71)]
     assert [fault.split(":")[0] for fault in faults] == ["line 2", "line 5"]
@@ -112,10 +111,10 @@ def test_a_fault_does_not_repeat_what_a_cell_holds() -> None:
     assert len(fault) < 200
 
 
-def test_of_two_lines_of_an_app_the_later_counts_and_is_told() -> None:
+def test_the_later_of_two_lines_of_an_app_counts() -> None:
     rows, faults = read(f"{HEADER}400,ignore,,\n{GOOD}")
     assert rows == [(400, "match", 71)]
-    assert faults == ["line 3: appid 400 stands above already; this line counts"]
+    assert faults == ["line 3: appid 400 has an earlier line too; this one counts"]
 
 
 def test_a_bad_line_does_not_undo_a_good_one_of_its_app() -> None:
@@ -127,7 +126,7 @@ def test_a_bad_line_does_not_undo_a_good_one_of_its_app() -> None:
     ("note", "encoding"),
     [pytest.param("Müller", "latin-1", id="latin-1"), pytest.param("日本語", "shift-jis", id="Shift-JIS")],
 )
-def test_a_note_that_is_no_utf8_spoils_nothing(note: str, encoding: str) -> None:
+def test_a_note_that_is_no_utf8_costs_no_line(note: str, encoding: str) -> None:
     assert read(f"{HEADER}400,match,71,{note}\n".encode(encoding)) == ([(400, "match", 71)], [])
 
 
@@ -149,7 +148,7 @@ def test_a_file_in_which_no_line_would_count_is_refused_as_a_whole(body: bytes) 
         parse_overrides(body)
 
 
-def test_a_line_break_in_a_note_spoils_its_own_lines_alone() -> None:
+def test_a_line_break_in_a_note_costs_its_own_lines_alone() -> None:
     rows, faults = read(f'{HEADER}10,ignore,,"two\nlines"\n{GOOD}')
     assert rows == [(400, "match", 71)]
     assert [fault.split(":")[0] for fault in faults] == ["line 2", "line 3"]
@@ -167,8 +166,3 @@ def test_no_file_whatever_keeps_a_good_line_from_counting(body: bytes) -> None:
 def test_matches_are_pairs_of_app_and_game() -> None:
     rows, _ = parse_overrides(f"{HEADER}{GOOD}10,ignore,,\n20,game,,\n".encode())
     assert ExternalGames.validate(override_pairs(rows)).rows() == [(400, 71)]
-
-
-def test_no_overrides_are_empty_and_whole() -> None:
-    assert Overrides.validate(no_overrides()).is_empty()
-    assert override_pairs(no_overrides()).schema == {"appid": pl.Int32, "igdb_id": pl.Int32}
