@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.readme import README
+from tests.support.documents import README
 from tests.support.programs import environment, open_folder, run_program
 
 TABLES = ("imported_games", "games", "genres", "platforms", "game_genres", "game_platforms", "library_items")

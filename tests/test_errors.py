@@ -11,8 +11,8 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.steam import BLOCKED
 from schemas.events import ErrorCode
-from tests.shell import ROOT
 from tests.support.databases import url_of
+from tests.support.documents import ROOT
 from tests.support.lambda_functions import ACCOUNT, NOWHERE, RAW_CSV, USER, enriched_csv
 from tests.support.programs import SteamImport
 

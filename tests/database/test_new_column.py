@@ -53,7 +53,7 @@ def edits() -> list[Edit]:
 
 def copy_project(folder: Path) -> None:
     """Copy what the recipe touches or runs."""
-    for name in ("schemas", "pipeline", "docs", "tests/readme.py", "README.md"):
+    for name in ("schemas", "pipeline", "docs", "tests/support/documents.py", "README.md"):
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
@@ -98,7 +98,7 @@ def test_a_column_from_steam_reaches_the_database_by_the_steps_of_the_page(
         run_python(tmp_path, settings, "pipeline", "run", ACCOUNT, "--user", USER)
         found.append(fetch(url, PLAYTIME).item())
 
-    run_python(tmp_path, settings, "tests.readme")
+    run_python(tmp_path, settings, "tests.support.documents")
     assert found == [30, 45, 45]
     assert "`playtime_disconnected`" in (tmp_path / "README.md").read_text(encoding="utf-8")
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from pipeline.cli import COMMANDS as LISTED
 from pipeline.cli import cli
-from tests.shell import calls_of, check_call
+from tests.support.documents import calls_of, check_call
 
 LEAVES = ("--json", "--quiet", "--log-level")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.notebooks import NOTEBOOKS, code_cells, texts
+from tests.support.documents import NOTEBOOKS, code_cells, texts
 
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<])/(?:home|root|work|tmp|usr|Users|opt|var|mnt|private)/|[A-Z]:\\\\")
 LARGEST_BYTES = 300_000

@@ -9,17 +9,25 @@ from click import UsageError
 
 from schemas.frames import check
 from schemas.library import EnrichedLibrary
-from tests import readme
-from tests.readme import EXAMPLES, README, with_tables
-from tests.shell import DOCUMENTS, blocks_of, calls_of, check_call, mentions_of
+from tests.support.documents import (
+    DOCUMENTS,
+    EXAMPLES,
+    README,
+    WITH_TABLES,
+    blocks_of,
+    calls_of,
+    check_call,
+    mentions_of,
+    with_tables,
+)
 
 NAMES = [path.name for path in DOCUMENTS]
 
 
-@pytest.mark.parametrize("document", readme.DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", WITH_TABLES, ids=lambda path: path.name)
 def test_the_tables_are_what_the_schemas_and_the_rules_say(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    assert with_tables(text) == text, "write them anew: .venv/bin/python -m tests.readme"
+    assert with_tables(text) == text, "write them anew: .venv/bin/python -m tests.support.documents"
 
 
 def test_the_examples_conform_to_the_schema() -> None:

@@ -1,17 +1,29 @@
-"""The tables of the README and of docs/, made from the schemas and the rules: `python -m tests.readme` writes them."""
+"""The README, docs/ and the notebooks: their tables, shell examples and outputs.
 
+`python -m tests.support.documents` writes the tables from the schemas and the rules.
+"""
+
+import json
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import click
 import pandera.polars as pa
 
+from pipeline.cli import cli
 from pipeline.frames.name_rules import RULES
 from schemas.catalogue import Catalogue, Overrides
 from schemas.library import EnrichedLibrary, RawLibrary
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-DOCUMENTS = (README, ROOT / "docs" / "columns.md", ROOT / "docs" / "deciding.md")
+DOCUMENTS = (README, *sorted((ROOT / "docs").glob("*.md")))
+WITH_TABLES = (README, ROOT / "docs" / "columns.md", ROOT / "docs" / "deciding.md")
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CALL = re.compile(r"(?<![\w/-])(?:\.venv/bin/)?steam-import (?P<words>[^\n|;)]*)")
 MODELS: dict[str, type[pa.DataFrameModel]] = {
     model.__name__: model for model in (EnrichedLibrary, Overrides, Catalogue)
 }
@@ -113,6 +125,50 @@ def _exact_type(dtype: str) -> str:
     return exact.get(dtype, "time, UTC" if dtype.startswith("Datetime") else "list")
 
 
+def blocks_of(document: Path) -> list[str]:
+    """Its blocks of shell, in their order."""
+    return re.findall(r"(?ms)^ *```sh\n(.*?)^ *```", document.read_text(encoding="utf-8"))
+
+
+def calls_of(script: str) -> Iterator[list[str]]:
+    """The words of each call of the program, without its name."""
+    for call in CALL.finditer(re.sub(r"(?m)\s+#.*$", "", script)):
+        yield shlex.split(re.sub(r"[<>].*", "", call["words"]))
+
+
+def mentions_of(document: Path) -> list[list[str]]:
+    """The same of what a text names in passing, `steam-import review export` say: arguments may be left out."""
+    return [words.split() for words in re.findall(r"`steam-import ([^`]+)`", document.read_text(encoding="utf-8"))]
+
+
+def check_call(words: list[str], *, is_whole: bool = True) -> None:
+    """Raise click's UsageError where the program would, but for files that are not there."""
+    command: click.Command | None = cli
+    context = click.Context(cli, info_name="steam-import")
+    while isinstance(command, click.Group) and words:
+        name, command, words = command.resolve_command(context, words)
+        assert command, name
+        context = click.Context(command, parent=context, info_name=name)
+    if command is None or isinstance(command, click.Group):
+        assert not is_whole, "a group does nothing by itself"
+        return
+    given, rest, _ = command.make_parser(context).parse_args(list(words))
+    assert not rest, f"{command.name} does not take {rest}"
+    lacking = [param.name for param in command.params if param.required and not isinstance(given[str(param.name)], str)]
+    assert not (is_whole and lacking), f"{command.name} lacks {lacking}"
+
+
+def code_cells(notebook: Path) -> list[dict[str, Any]]:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def texts(cell: dict[str, Any]) -> list[str]:
+    """All that a cell shows but its pictures."""
+    shown = [text for output in cell["outputs"] for kind, text in output.get("data", {}).items() if kind != "image/png"]
+    return ["".join(text) for text in (*shown, *(output.get("text", "") for output in cell["outputs"]))]
+
+
 if __name__ == "__main__":
-    for path in DOCUMENTS:
+    for path in WITH_TABLES:
         path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from tests.shell import DOCUMENTS, blocks_of
+from tests.support.documents import DOCUMENTS, blocks_of
 from tests.support.programs import environment, open_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
