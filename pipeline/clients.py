@@ -22,7 +22,7 @@ from botocore.exceptions import (
 )
 from pydantic import SecretStr
 
-from pipeline.apis.rate_limit import Pace, Rhythm
+from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
 from pipeline.catalogue.files import CatalogueFiles, Memory
 from pipeline.catalogue.look_up import CatalogueLookup
@@ -30,11 +30,12 @@ from pipeline.errors import PipelineError, Refused, Retryable
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.settings import Settings, is_key
 from pipeline.storage.s3 import open_aws
-from pipeline.storage.store import ReadLimits, Store, open_store_at_url
+from pipeline.storage.store import AwsLimits, ReadLimits, Store, open_store_at_url
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
 
+    from pipeline.apis.http import HttpLimits
     from pipeline.apis.igdb import Igdb, Token
     from pipeline.apis.steam import Steam
     from pipeline.apis.steam_store import SteamStore
@@ -46,9 +47,6 @@ NEEDED_BY_LOAD = ("database_url", "store")
 
 STEAM_RETRY_SECONDS = 5.0
 """Steam answers even a first call with 429 at times, and recovers in seconds (Playnite tries 5 times, 5 s apart)."""
-
-STORE_ATTEMPTS = 3
-"""Store types are not worth a long wait: where they are missing, an app is classified by its name."""
 
 
 def open_store(settings: Settings) -> Store:
@@ -63,7 +61,7 @@ def open_store_at(settings: Settings, url: str) -> Store:
         url,
         region=settings.aws_region,
         endpoint_url=settings.aws_endpoint_url_s3,
-        patience=_retry_policy(settings),
+        aws_limits=_aws_limits(settings),
         limits=ReadLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ReadLimits)}),
     )
 
@@ -102,58 +100,66 @@ def open_database(settings: Settings) -> "Database":
 
 def open_steam(settings: Settings) -> "Steam":
     """Return a client of the Steam Web API with the configured key, which keeps to the configured rate."""
+    from pipeline.apis.http import HttpClient
     from pipeline.apis.steam import Steam
 
     settings.require("steam_api_key")
-    policy = _retry_policy(settings, STEAM_RETRY_SECONDS)
-    pace = Pace(Rhythm(1 / settings.steam_requests_per_second), settings.steam_concurrency)
-    return Steam(secret_value(settings, "steam_api_key"), settings.steam_api_url, policy, pace=pace)
+    return Steam(
+        HttpClient(settings.steam_api_url, _http_limits(settings)),
+        secret_value(settings, "steam_api_key"),
+        _retry_policy(settings, STEAM_RETRY_SECONDS),
+        RateLimiter(settings.steam_requests_per_second, settings.steam_concurrency),
+    )
 
 
 def open_steam_store(settings: Settings, deadline: float | None = None) -> "SteamStore":
     """Return a client of Steam's store, which is asked until the deadline (`time.monotonic`) and needs no key."""
+    from pipeline.apis.http import HttpClient
     from pipeline.apis.steam_store import SteamStore
 
-    policy = _retry_policy(settings)
-    policy = replace(policy, attempts=min(policy.attempts, STORE_ATTEMPTS), deadline=deadline)
-    return SteamStore(settings.steam_store_api_url, policy)
+    http = HttpClient(settings.steam_store_api_url, _http_limits(settings))
+    return SteamStore(http, replace(_retry_policy(settings), deadline=deadline))
 
 
 def open_igdb(settings: Settings, deadline: float | None = None) -> "Igdb":
     """Return a client of IGDB for the configured Twitch application, asked until the deadline (`time.monotonic`)."""
-    from pipeline.apis.igdb import Igdb
+    from pipeline.apis.http import HttpClient
+    from pipeline.apis.igdb import Igdb, TwitchApplication
 
     client_id = secret_value(settings, "igdb_client_id")
     client_secret = secret_value(settings, "igdb_client_secret")
     return Igdb(
-        client_id,
-        client_secret,
-        base_url=settings.igdb_api_url,
-        token_url=settings.twitch_token_url,
-        patience=replace(_retry_policy(settings), deadline=deadline),
+        HttpClient(settings.igdb_api_url, _http_limits(settings)),
+        TwitchApplication(client_id, client_secret, settings.twitch_token_url),
+        replace(_retry_policy(settings), deadline=deadline),
+        igdb_rate_limiter(client_id, settings.igdb_requests_per_second),
         token=igdb_token(client_id, sha256(client_secret.encode()).hexdigest(), settings.twitch_token_url),
-        rhythm=rhythm(client_id),
         multiquery=settings.igdb_multiquery,
     )
 
 
 async def fetch_steam_time(settings: Settings) -> datetime | None:
     """Return the time on the clock of Steam's API, to the second; None if its answer has no date."""
-    from pipeline.apis.http import fetch_time
+    from pipeline.apis.http import fetch_server_time
 
-    return await fetch_time(settings.steam_api_url, "steam_unavailable", _retry_policy(settings))
+    return await fetch_server_time(
+        settings.steam_api_url, "steam_unavailable", _retry_policy(settings), _http_limits(settings)
+    )
 
 
 def _retry_policy(settings: Settings, base_seconds: float = 1.0) -> RetryPolicy:
     base = base_seconds if settings.retry_base_seconds is None else settings.retry_base_seconds
-    return RetryPolicy(
-        settings.http_timeout_seconds,
-        settings.retry_attempts,
-        base,
-        answer_seconds=settings.http_answer_seconds,
-        answer_bytes=settings.http_max_bytes,
-        answer_rows=settings.http_max_rows,
-    )
+    return RetryPolicy(settings.retry_attempts, base)
+
+
+def _http_limits(settings: Settings) -> "HttpLimits":
+    from pipeline.apis.http import HttpLimits
+
+    return HttpLimits(settings.http_timeout_seconds, settings.http_answer_seconds, settings.http_max_bytes)
+
+
+def _aws_limits(settings: Settings) -> AwsLimits:
+    return AwsLimits(settings.http_timeout_seconds, settings.retry_attempts)
 
 
 # The process-wide cache: what clients share from one invocation of a warm Lambda function to the next.
@@ -166,11 +172,11 @@ def catalogue_memory(_store: str) -> Memory:
 
 
 @cache
-def rhythm(_client_id: str) -> Rhythm:
-    """Return the rate limiter of a Twitch application: IGDB's four requests a second belong to the account."""
-    from pipeline.apis.igdb import SECONDS_PER_REQUEST
+def igdb_rate_limiter(_client_id: str, requests_per_second: float) -> RateLimiter:
+    """Return the rate limiter of a Twitch application: IGDB counts the requests of all its clients together."""
+    from pipeline.apis.igdb import MAX_OPEN
 
-    return Rhythm(SECONDS_PER_REQUEST)
+    return RateLimiter(requests_per_second, MAX_OPEN)
 
 
 @cache
@@ -183,18 +189,18 @@ def igdb_token(_client_id: str, _secret_sha256: str, _token_url: str) -> "Token"
 
 @cache
 def secret_provider(
-    setting: str, arn: str, service: str, region: str, policy: RetryPolicy
+    setting: str, arn: str, service: str, region: str, limits: AwsLimits
 ) -> "SecretsProvider | SSMProvider":
     """Return Powertools' reader of one secret, which caches its value for five minutes."""
     from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
 
-    client = open_aws(service, f"{setting} ({arn})", policy, region=region)
+    client = open_aws(service, f"{setting} ({arn})", limits, region=region)
     return SSMProvider(boto3_client=client) if service == "ssm" else SecretsProvider(boto3_client=client)
 
 
 @cache
-def secrets_read() -> dict[tuple[str, str, RetryPolicy], str]:
-    """Return the secrets that clients of this process were opened with, by setting, ARN and retry policy."""
+def secrets_read() -> dict[tuple[str, str, AwsLimits], str]:
+    """Return the secrets that clients of this process were opened with, by setting, ARN and limits."""
     return {}
 
 
@@ -219,7 +225,7 @@ def secret_value(settings: Settings, name: str) -> str:
     own = getattr(settings, name)
     if own:
         return own.get_secret_value() if isinstance(own, SecretStr) else str(own)
-    secret = f"{name}_secret_arn".upper(), str(getattr(settings, f"{name}_secret_arn")), _retry_policy(settings)
+    secret = f"{name}_secret_arn".upper(), str(getattr(settings, f"{name}_secret_arn")), _aws_limits(settings)
     secrets_read()[secret] = _read_secret(*secret)
     return secrets_read()[secret]
 
@@ -231,7 +237,7 @@ def have_secrets_changed() -> bool:
     return secrets_read() != before
 
 
-def _read_secret(setting: str, arn: str, policy: RetryPolicy, *, force_fetch: bool = False) -> str:
+def _read_secret(setting: str, arn: str, limits: AwsLimits, *, force_fetch: bool = False) -> str:
     named = ARN.fullmatch(arn)
     if named is None:  # not quoted: somebody may have put the secret itself there
         raise Refused("configuration", f"{setting} is no ARN of a secret: give {ARN_FORMS}.")
@@ -243,7 +249,7 @@ def _read_secret(setting: str, arn: str, policy: RetryPolicy, *, force_fetch: bo
         ) from None
     decryption: dict[str, Any] = {"decrypt": True} if named["service"] == "ssm" else {}
     try:
-        provider = secret_provider(setting, arn, named["service"], named["region"], policy)
+        provider = secret_provider(setting, arn, named["service"], named["region"], limits)
         value = provider.get(arn, force_fetch=force_fetch, **decryption)
     except GetParameterError as error:
         raise _aws_error(setting, arn, named["service"], error.__context__) from error.__context__

@@ -41,31 +41,28 @@ class Retryable(PipelineError):
 
     retryable = True
 
-    def __init__(  # noqa: PLR0913 - each a hint of its own
+    def __init__(
         self,
         code: "ErrorCode",
         message: str,
         *,
         retry_after: float | None = None,
-        is_too_much: bool = False,
-        is_too_often: bool = False,
+        is_too_large: bool = False,
         is_cancelled: bool = False,
         status: int | None = None,
     ) -> None:
-        """Keep what the other side's answer says about retrying.
+        """Keep facts about the failure, for the code that decides whether to repeat the call.
 
         Args:
             code: The error's code.
             message: What is wrong, where, and what to do next.
             retry_after: Seconds that the other side asks to wait.
-            is_too_much: Whether a smaller request may succeed.
-            is_too_often: Whether a slower rate of requests may succeed.
+            is_too_large: Whether a smaller request may succeed.
             is_cancelled: Whether a person stopped the call, which should not be repeated then.
             status: The HTTP status of the answer, if there was one.
         """
         super().__init__(code, message)
         self.retry_after = retry_after
-        self.is_too_much = is_too_much
-        self.is_too_often = is_too_often
+        self.is_too_large = is_too_large
         self.is_cancelled = is_cancelled
         self.status = status

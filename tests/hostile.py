@@ -16,11 +16,7 @@ import polars as pl
 
 from pipeline import stages
 from pipeline.api import runs_in
-from pipeline.apis.igdb import Igdb
-from pipeline.apis.rate_limit import Rhythm
-from pipeline.apis.retry import RetryPolicy
-from pipeline.apis.steam import Steam
-from pipeline.apis.steam_store import SteamStore
+from pipeline.apis.http import HttpLimits
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import CatalogueLookup
 from pipeline.catalogue.sync import sync
@@ -41,13 +37,13 @@ from schemas.frames import empty_frame
 from schemas.library import EnrichedLibrary, RawLibrary
 from tests.hostile_backfills import BACKFILL_KINDS
 from tests.hostile_inputs import SCALARS, TIMES, Kind, altered, answer, bytes_like, changed, text, value
+from tests.support.apis import ONCE, open_igdb, open_steam, open_steam_store
 from tests.support.enrichments import LONG
 from tests.support.stores import Memory
 
 HOSTILE = 0.4
 Answers = dict[str, httpx.Response]
-ROWS = 1_000
-ONCE = RetryPolicy(1.0, 1, 0.0, answer_seconds=2.0, answer_bytes=100_000, answer_rows=ROWS)
+LIMITED = HttpLimits(timeout_seconds=1.0, answer_seconds=2.0, max_bytes=100_000)
 RAW = raw_checkpoint("user-1", "20261123T031749Z")
 ACCOUNT = "76561197960287930"
 HEADER = ",".join(RawLibrary.to_schema().columns)
@@ -185,11 +181,11 @@ def _make_manifest(random: Random) -> bytes:
 
 
 def _fetch(answers: Answers) -> None:
-    """A fetch leaves nothing, or a checkpoint that can be read, of no more rows than an answer may have."""
+    """A fetch leaves nothing, or a checkpoint that can be read."""
     store = Memory()
 
     async def fetch() -> None:
-        async with Steam("key", "https://steam.example", ONCE, _served(answers)) as steam:
+        async with open_steam(policy=ONCE, limits=LIMITED, transport=_served(answers)) as steam:
             await stages.fetch(
                 store, steam, FetchEvent(user_id="user-1", steam_id64="portal", timestamp=_time(RAW.stem))
             )
@@ -199,8 +195,7 @@ def _fetch(answers: Answers) -> None:
     except PipelineError:
         assert store.objects == {}
         raise
-    rejected = store.objects.get(RAW.rejected_key, b"").count(b"\nuser-1,")
-    assert read_checkpoint(store, RAW, RawLibrary).rows.height + rejected <= ROWS
+    read_checkpoint(store, RAW, RawLibrary)
 
 
 def _enrich(answers: Answers) -> None:
@@ -209,7 +204,8 @@ def _enrich(answers: Answers) -> None:
     transport = _served(answers)
 
     async def enrich() -> None:
-        async with _igdb(transport) as igdb, SteamStore("https://store.example", ONCE, transport) as steam_store:
+        igdb = open_igdb(policy=ONCE, limits=LIMITED, transport=transport)
+        async with igdb, open_steam_store(policy=ONCE, limits=LIMITED, transport=transport) as steam_store:
             knowledge = CatalogueLookup(CatalogueFiles(store), igdb, steam_store, LONG)
             event = EnrichEvent(user_id="user-1", s3_location=store.locate(RAW.key))
             await stages.enrich(store, knowledge, event)
@@ -230,7 +226,7 @@ def _sync(answers: Answers, kept: Mapping[str, bytes] | None = None) -> None:
     store = Memory(dict(state if kept is None else kept))
 
     async def run() -> None:
-        async with _igdb(_served(answers)) as igdb:
+        async with open_igdb(policy=ONCE, limits=LIMITED, transport=_served(answers)) as igdb:
             synced = await sync(store, CatalogueFiles(store), igdb, most_rows=5_000)
             assert (synced.apps <= synced.known, store.list("catalogue/new/")) == (True, {})
 
@@ -248,18 +244,6 @@ def _catalogue(body: bytes) -> None:
     CatalogueFiles(store).read()
     CatalogueFiles(store).compact()
     assert not store.list("catalogue/new/")
-
-
-def _igdb(transport: httpx.MockTransport) -> Igdb:
-    return Igdb(
-        "id",
-        "secret",
-        base_url="https://igdb.example",
-        token_url="https://token.example",
-        patience=ONCE,
-        rhythm=Rhythm(1e-9),
-        transport=transport,
-    )
 
 
 def _served(answers: Answers) -> httpx.MockTransport:

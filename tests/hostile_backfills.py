@@ -12,10 +12,6 @@ import httpx
 import polars as pl
 
 from pipeline.api import backfill_in, runs_in
-from pipeline.apis.igdb import Igdb
-from pipeline.apis.rate_limit import Rhythm
-from pipeline.apis.retry import RetryPolicy
-from pipeline.apis.steam_store import SteamStore
 from pipeline.backfill import outcomes as user_outcomes
 from pipeline.backfill.plan import draft_plan, make_plan, read_refused, require_plan, shards_of
 from pipeline.backfill.replay import reset_for_replay
@@ -33,6 +29,7 @@ from schemas.events import BackfillEvent
 from schemas.frames import set_aside
 from schemas.library import RawLibrary
 from tests.hostile_inputs import Kind, altered, bytes_like, changed, odd_value, text, value
+from tests.support.apis import ONCE, open_igdb, open_steam_store
 from tests.support.enrichments import LONG
 from tests.support.stores import Memory
 
@@ -44,8 +41,7 @@ GAMES = [
     {"appid": 620, "name": "=Portal 2", "playtime_forever": 0, "playtime_2weeks": 4},
     {"appid": "ten", "name": "Counter-Strike"},
 ]
-ONCE = RetryPolicy(1.0, 1, 0.0)
-IGDB, TOKEN, STORE = "https://igdb.example", "https://token.example", "https://store.example"
+IGDB, TOKEN, STORE = "https://igdb.example", "https://twitch.example", "https://store.example"
 ANSWERS: Mapping[str, object] = {
     IGDB: [],
     TOKEN: {"access_token": "token", "expires_in": 5_000, "token_type": "bearer"},
@@ -99,8 +95,8 @@ def _enrich_all(store: Memory, plan: PlanRecord) -> None:
 
 async def look_up_all(store: Memory, plan: PlanRecord) -> StepRecord:
     """The look-up of a backfill, from APIs that know nothing."""
-    igdb = Igdb("id", "secret", base_url=IGDB, token_url=TOKEN, patience=ONCE, rhythm=Rhythm(1e-9), transport=SERVERS)
-    async with igdb, SteamStore(STORE, ONCE, SERVERS) as steam_store:
+    igdb = open_igdb(policy=ONCE, transport=SERVERS)
+    async with igdb, open_steam_store(policy=ONCE, transport=SERVERS) as steam_store:
         knowledge = CatalogueLookup(CatalogueFiles(store), igdb, steam_store, LONG)
         return await look_up(store, plan, shards_of(store, plan), knowledge)
 

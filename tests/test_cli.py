@@ -278,7 +278,7 @@ def test_what_may_go_through_later_exits_with_75(
     monkeypatch.setenv("STEAM_API_URL", NOWHERE)
     ended = steam_import("run", ACCOUNT)
     assert (ended.status, ended.out) == (75, "")
-    assert "\nsteam_unavailable: Steam (127.0.0.1) did not answer" in ended.err
+    assert "\nsteam_unavailable: 127.0.0.1 did not answer" in ended.err
 
 
 def test_games_left_pending_are_a_warning_and_no_failure(

@@ -58,7 +58,7 @@ def test_everything_is_looked_at_though_all_of_it_fails(
     ended = steam_import("doctor", "--database-url", "postgresql://u:CANARY@127.0.0.1:1/x", "--log-level", "ERROR")
     assert ended.status == 1
     assert {check for check, (status, _) in says(ended).items() if status == "failed"} == set(CHECKS) - {"versions"}
-    for word in ("Look at the network", "STORE_URL", "https://dev.twitch.tv/console/apps", "database_unavailable"):
+    for word in ("Check the network", "STORE_URL", "https://dev.twitch.tv/console/apps", "database_unavailable"):
         assert word in ended.out
     assert "CANARY" not in ended.out + ended.err
 

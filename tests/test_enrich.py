@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.store import DirectoryStore
+from tests.support.apis import ONCE
 from tests.support.enrichments import Setup, enrich, fetch, stats
 from tests.support.stores import ENRICHED, OWNER, RAW, TIMESTAMP, OpenedStore, opened
 
 SOUNDTRACK = 11
-LITTLE = Setup(patience=RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01))
+LITTLE = Setup(policy=ONCE)
 """One attempt at what fails, four at what is limited."""
 
 

@@ -1,21 +1,23 @@
-"""Many ids, a batch a request: what fails is halved, and what fails for good takes nothing else with it."""
+"""Ask an API about many ids, several in a request; a request that fails is split, or leaves its ids unanswered."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
 
+from pipeline.apis.retry import CircuitBreaker
 from pipeline.errors import Retryable
 
-SMALLEST = 50
-"""Ids in a batch that is not halved any more."""
+SMALLEST_BATCH = 50
+"""Batches of up to so many ids are not split any more."""
 
-Ask = Callable[[Sequence[int]], Awaitable[list[Any]]]
+RequestBatch = Callable[[Sequence[int]], Awaitable[list[Any]]]
+"""Returns the rows that an API has for some ids; raises `Retryable` where it gives no answer."""
 
 OnBatch = Callable[[int], None]
-"""Told how many ids were answered, or given up."""
+"""Is told how many ids were answered or given up, batch by batch."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -23,37 +25,65 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What became of one batch: rows as the API gave them, or the ids without an answer and why."""
+    """The outcome of one batch: the rows that the API returned, or the ids without an answer and the error."""
 
     rows: list[Any] = field(default_factory=list)
     unanswered: list[int] = field(default_factory=list)
     error: Retryable | None = None
 
 
-def ignore(_ids: int) -> None:
-    """For where nobody counts."""
+def ignore_count(_ids: int) -> None:
+    """Do nothing with the number of ids that were answered: an `OnBatch` for callers without a progress bar."""
 
 
-async def ask_in_batches(ids: Sequence[int], size: int, ask: Ask, on_batch: OnBatch = ignore) -> list[BatchResult]:
-    """Ask for all ids at once, in batches of a size; what is not `Retryable` is raised."""
-    answers = await gather([_ask(batch, ask, on_batch) for batch in batches(ids, size)])
-    return [answer for parts in answers for answer in parts]
+async def request_in_batches(
+    ids: Sequence[int],
+    size: int,
+    request: RequestBatch,
+    on_batch: OnBatch = ignore_count,
+    breaker: CircuitBreaker | None = None,
+) -> list[BatchResult]:
+    """Request the rows of all ids concurrently, `size` ids at a time, and return the outcome of each batch.
+
+    A batch whose error says that it may be too large is split into halves, unless the API counts as down. Errors that
+    are not `Retryable` end all batches, and are raised.
+    """
+
+    async def request_one(batch: Sequence[int]) -> list[BatchResult]:
+        try:
+            results = [BatchResult(await request(batch))]
+        except Retryable as error:
+            is_down = breaker is not None and breaker.is_open
+            if error.is_too_large and len(batch) > SMALLEST_BATCH and not is_down:
+                return await request_in_batches(batch, -(-len(batch) // 2), request, on_batch, breaker)
+            log.warning("batch failed", ids=len(batch), first=batch[0], error=error.message)
+            results = [BatchResult(unanswered=list(batch), error=error)]
+        on_batch(len(batch))
+        return results
+
+    parts = await gather_or_cancel([request_one(batch) for batch in split(ids, size)])
+    return [result for part in parts for result in part]
 
 
-async def _ask(ids: Sequence[int], ask: Ask, on_batch: OnBatch) -> list[BatchResult]:
-    try:
-        answers = [BatchResult(await ask(ids))]
-    except Retryable as error:
-        if error.is_too_much and len(ids) > SMALLEST:
-            return await ask_in_batches(ids, -(-len(ids) // 2), ask, on_batch)
-        log.warning("batch failed", ids=len(ids), first=ids[0], error=error.message)
-        answers = [BatchResult(unanswered=list(ids), error=error)]
-    on_batch(len(ids))
-    return answers
+def all_rows(results: Iterable[BatchResult]) -> list[Any]:
+    """Return the rows of all batches."""
+    return [row for result in results for row in result.rows]
 
 
-async def gather(awaitables: Sequence[Awaitable[T]]) -> list[T]:
-    """All at once; if one raises, the others are not left running."""
+def all_unanswered(results: Iterable[BatchResult]) -> list[int]:
+    """Return the ids of all batches that were not answered."""
+    return [number for result in results for number in result.unanswered]
+
+
+def raise_if_all_failed(results: Sequence[BatchResult]) -> None:
+    """Raise the error of the first batch if no batch was answered; some failures among answers are accepted."""
+    errors = [result.error for result in results if result.error]
+    if errors and len(errors) == len(results):
+        raise errors[0]
+
+
+async def gather_or_cancel(awaitables: Sequence[Awaitable[T]]) -> list[T]:
+    """Run awaitables concurrently and return their results; if one raises, cancel the others and raise its error."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         return await asyncio.gather(*tasks)
@@ -63,6 +93,6 @@ async def gather(awaitables: Sequence[Awaitable[T]]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def batches(ids: Sequence[T], size: int) -> list[Sequence[T]]:
-    """The ids in slices of a size, the last one smaller."""
-    return [ids[start : start + size] for start in range(0, len(ids), size)]
+def split(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Return consecutive slices of `size` items; the last one may be shorter."""
+    return [items[start : start + size] for start in range(0, len(items), size)]

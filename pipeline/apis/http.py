@@ -1,210 +1,180 @@
-"""What the APIs have in common: one client with limits, and how answers and refusals are read."""
+"""Send requests to the APIs and read their answers within limits; one client for Steam, its store, Twitch and IGDB."""
 
 import asyncio
-import re
+import json
 import ssl
-import zlib
-from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any, cast
-from urllib.parse import parse_qs
+from typing import Any, Self
 
 import httpx
 
-from pipeline.apis.retry import RetryPolicy
+from pipeline.apis.retry import Retries, RetryPolicy, call_with_retries
 from pipeline.errors import Refused, Retryable
 from pipeline.logs import quiet_library_logs
 from pipeline.settings import proxy_for
 from schemas.events import ErrorCode
 
-DEEPEST = 32
-"""Nesting of an answer's JSON; real ones have 5, so this is no setting. What is nested for ever can be read, but not be
-written or shown."""
-
-BACKSLASH = ord("\\")
+_UNFINISHED = (httpx.TimeoutException, httpx.ReadError, httpx.RemoteProtocolError)
+"""Errors after a request went out: its answer may be too large for the server or for something between."""
 
 
-class TooLarge(httpx.RequestError):
-    """The answer is larger than its `Patience` allows; it was not read to its end, or not decoded."""
+@dataclass(frozen=True)
+class HttpLimits:
+    """How long and how large one answer may be."""
 
-    def __init__(self, most: int, of_what: str, setting: str) -> None:
-        super().__init__(f"The answer is larger than {most:,} {of_what}. If that is right, set {setting} higher.")
+    timeout_seconds: float = 20.0
+    """For each step: connecting, sending, and every read."""
+
+    answer_seconds: float = 120.0
+    """For the whole answer: one that trickles has no last step."""
+
+    max_bytes: int = 2**25
+    """For the unpacked body."""
 
 
-_GIVEN_UP = (httpx.TimeoutException, httpx.ReadError, httpx.RemoteProtocolError, TooLarge)
-"""Of a request that went out: perhaps its answer takes too long, or is too large for us or something between."""
+DEFAULT_LIMITS = HttpLimits()
 
 
-class _Client(httpx.AsyncClient):
-    """Reads every answer whole, within the limits of its patience."""
+class HttpClient:
+    """Sends requests to one API and returns whole answers; follows no redirect."""
 
-    def __init__(self, patience: RetryPolicy, **options: Any) -> None:  # noqa: ANN401 - httpx's own arguments
-        super().__init__(timeout=patience.timeout_seconds, **options)
-        self._patience = patience
+    def __init__(
+        self, base_url: str, limits: HttpLimits = DEFAULT_LIMITS, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        quiet_library_logs()
+        self._limits = limits
+        self._client = httpx.AsyncClient(
+            base_url=base_url,
+            timeout=limits.timeout_seconds,
+            transport=transport or Network(),
+            follow_redirects=False,
+            headers={"User-Agent": "steam-library-import", "Accept": "application/json", "Accept-Encoding": "gzip"},
+        )
+        self.build_request = self._client.build_request
 
-    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:  # noqa: ANN401 - the same
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._client.aclose()
+
+    async def send(
+        self, request: httpx.Request, code: ErrorCode, code_if_too_large: ErrorCode | None = None
+    ) -> httpx.Response:
+        """Return the answer to one request, whatever its status.
+
+        Raises:
+            Retryable: There is no answer within the limits; of `code_if_too_large` (or else `code`) for one of too many
+                bytes, of `code` for any other reason.
+        """
+        host = request.url.host
         try:
-            async with asyncio.timeout(self._patience.answer_seconds):
-                answer = await super().send(request, **options | {"stream": True})
-                try:
-                    body = await _body(answer, self._patience.answer_bytes)
-                finally:
-                    await answer.aclose()
+            async with asyncio.timeout(self._limits.answer_seconds):
+                return await self._receive(request)
+        except _TooLargeError:
+            most = f"{self._limits.max_bytes:,}"
+            says = f"{host} answers with more than {most} bytes. If that is right, set HTTP_MAX_BYTES higher."
+            raise Retryable(code_if_too_large or code, says, is_too_large=True) from None
         except TimeoutError:
-            raise httpx.ReadTimeout("The answer does not end.", request=request) from None
-        _check_rows(body, self._patience.answer_rows)
-        body = body if answer.is_success else _redacted(body, request)
+            says = f"{host} did not finish its answer in {self._limits.answer_seconds:g} seconds. Try again later."
+            raise Retryable(code, says, is_too_large=True) from None
+        except httpx.RequestError as error:
+            says = f"{host} did not answer: {type(error).__name__}. Check the network, and try again later."
+            raise Retryable(code, says, is_too_large=isinstance(error, _UNFINISHED)) from error
+
+    async def _receive(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._client.send(request, stream=True)
+        try:
+            body = await _read_body(answer, self._limits.max_bytes)
+        finally:
+            await answer.aclose()
         headers = [(name, value) for name, value in answer.headers.raw if name.lower() != b"content-encoding"]
-        return httpx.Response(answer.status_code, headers=headers, content=body, request=answer.request)
+        return httpx.Response(answer.status_code, headers=headers, content=body, request=request)
+
+
+class _TooLargeError(Exception):
+    """An answer has more bytes than the limit."""
+
+
+async def _read_body(answer: httpx.Response, max_bytes: int) -> bytes:
+    # httpx would unpack gzip in gzip too, and turn the 64 KB that it reads at once into gigabytes.
+    if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", "gzip"):
+        raise httpx.DecodingError("The answer has a Content-Encoding that was not asked for.", request=answer.request)
+    body = bytearray()
+    async for chunk in answer.aiter_bytes():
+        body += chunk
+        if len(body) > max_bytes:
+            raise _TooLargeError
+    return bytes(body)
+
+
+class Network(httpx.AsyncBaseTransport):
+    """Sends each request straight to its server, or by the proxy that the environment names for that server.
+
+    Raises:
+        Refused: `configuration`, for a proxy or certificate authorities that cannot be used.
+    """
+
+    def __init__(self) -> None:
+        self._transports: dict[str | None, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request."""
+        proxy = proxy_for(request.url.scheme, request.url.host)
+        if proxy not in self._transports:
+            self._transports[proxy] = httpx.AsyncHTTPTransport(verify=certificate_authorities(), proxy=proxy)
+        return await self._transports[proxy].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for transport in self._transports.values():
+            await transport.aclose()
 
 
 @cache
-def authorities() -> ssl.SSLContext:
-    """Whom all clients of a process believe: to read them takes some 20 ms."""
+def certificate_authorities() -> ssl.SSLContext:
+    """Return the TLS settings that all clients of a process share: reading the authorities takes some 20 ms."""
     try:
         return httpx.create_ssl_context()
     except OSError as error:
         raise Refused(
-            "configuration", f"The authorities that SSL_CERT_FILE names cannot be read: {error.strerror}. Mend that."
+            "configuration",
+            f"The certificate authorities that SSL_CERT_FILE names cannot be read: {error.strerror}. Correct "
+            "SSL_CERT_FILE, or unset it.",
         ) from error
 
 
-class Network(httpx.AsyncBaseTransport):
-    """The way to any server, straight or by the proxy that the environment names for it.
-
-    Raises:
-        Refused: `configuration`, for a proxy or authorities that cannot be used.
-    """
-
-    def __init__(self) -> None:
-        self._ways: dict[str | None, httpx.AsyncHTTPTransport] = {}
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it that way."""
-        proxy = proxy_for(request.url.scheme, request.url.host)
-        if proxy not in self._ways:
-            self._ways[proxy] = httpx.AsyncHTTPTransport(verify=authorities(), proxy=proxy)
-        return await self._ways[proxy].handle_async_request(request)
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        for way in self._ways.values():
-            await way.aclose()
-
-
-def open_client(
-    base_url: str, patience: RetryPolicy, transport: httpx.AsyncBaseTransport | None = None
-) -> httpx.AsyncClient:
-    """A client for one API: no redirects, answers within the limits of `patience`."""
-    quiet_library_logs()
-    return _Client(
-        patience,
-        base_url=base_url,
-        transport=transport or Network(),
-        follow_redirects=False,
-        # Only what `_body` unpacks, which httpx would do without a limit.
-        headers={"User-Agent": "steam-library-import", "Accept": "application/json", "Accept-Encoding": "gzip"},
-    )
-
-
-async def _body(answer: httpx.Response, most: int) -> bytes:
-    """The body, unpacked; raises `TooLarge` before there is more of it in memory than that."""
-    packing = answer.headers.get("Content-Encoding", "identity").strip().lower()
-    if packing not in ("identity", "gzip"):
-        raise httpx.DecodingError(f"The answer is packed by {packing[:40]}, which nobody asked for.")
-    length = answer.headers.get("Content-Length", "")
-    if length.isdecimal() and float(length) > most:
-        raise TooLarge(most, "bytes", "HTTP_MAX_BYTES")
-    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if packing == "gzip" else None
-    body = bytearray()
-    async for chunk in cast("httpx.AsyncByteStream", answer.stream):
-        body += _unpacked(unpack, chunk, most + 1 - len(body)) if unpack else chunk
-        if len(body) > most:
-            raise TooLarge(most, "bytes", "HTTP_MAX_BYTES")
-    return bytes(body)
-
-
-def _check_rows(body: bytes, most: int) -> None:
-    """Raises `TooLarge` for more objects and lists than that, before there is one of them in memory."""
-    if body.count(b"{") + body.count(b"[") > most:
-        raise TooLarge(most, "objects and lists", "HTTP_MAX_ROWS")
-
-
-def _redacted(body: bytes, request: httpx.Request) -> bytes:
-    """A refusal without the secrets of its request, for it may quote them, and is quoted by ours."""
-    is_form = request.headers.get("Content-Type") == "application/x-www-form-urlencoded"
-    sent = parse_qs(request.content).get(b"client_secret", []) if is_form else []
-    for secret in (*sent, request.headers.get("Authorization", "").removeprefix("Bearer ").encode()):
-        body = _written(secret).sub(b"***", body.replace(secret, b"***")) if secret else body
-    return body
-
-
-def _written(secret: bytes) -> re.Pattern[bytes]:
-    """A secret, each of its signs as URLs and JSON have it, or JSON in JSON."""
-    return re.compile(b"".join(map(_sign, secret)), re.IGNORECASE)
-
-
-def _sign(sign: int) -> bytes:
-    # Atomic: what one sign matched is not tried anew, or some pages would take for ever.
-    return rb"(?>%%(?:25)?%02x|\\{1,2}u%04x|\\{0,%d}\x%02x)" % (sign, sign, 1 if sign == BACKSLASH else 3, sign)
-
-
-def _unpacked(unpack: "zlib._Decompress", chunk: bytes, most: int) -> bytes:
-    try:
-        return unpack.decompress(chunk, most)
-    except zlib.error:
-        raise httpx.DecodingError("The answer is not packed as it says.") from None
-
-
-async def send(
-    client: httpx.AsyncClient,
-    code: ErrorCode,
-    method: str,
-    url: str,
-    **request: Any,  # noqa: ANN401 - httpx's own arguments
-) -> httpx.Response:
-    """One request; no answer is `Retryable`, of this code."""
-    try:
-        return await client.request(method, url, **request)
-    except httpx.RequestError as error:
-        host = httpx.URL(url).host or client.base_url.host
-        raise Retryable(code, no_answer(host, error), is_too_much=isinstance(error, _GIVEN_UP)) from error
-
-
-def no_answer(whom: str, error: httpx.RequestError) -> str:
-    """The sentence for a request that got no answer, or a larger one than is read."""
-    if isinstance(error, TooLarge):
-        return f"{whom} answers too much. {error}"
-    return f"{whom} did not answer: {type(error).__name__}. Look at the network, and try again later."
-
-
-async def fetch_time(url: str, code: ErrorCode, patience: RetryPolicy) -> datetime | None:
-    """The time at a server, to the second: every answer is dated, whatever it says (RFC 9110, 6.6.1); None if not."""
-    async with open_client(url, patience) as client:
-        answer = await patience.repeat(code, lambda: send(client, code, "GET", url))
+async def fetch_server_time(url: str, code: ErrorCode, policy: RetryPolicy, limits: HttpLimits) -> datetime | None:
+    """Return the time at a server, to the second, or None if its answer is not dated (RFC 9110, 6.6.1)."""
+    async with HttpClient(url, limits) as http:
+        answer = await call_with_retries(
+            lambda: http.send(http.build_request("GET", url), code), policy, code, Retries()
+        )
     try:
         return parsedate_to_datetime(answer.headers.get("Date", ""))
     except ValueError:
         return None
 
 
-def cause(answer: httpx.Response) -> str:
-    """What an error says: IGDB's are a list of `{title, cause}` or an object with `message`, a gateway's any text."""
+def decode_json(answer: httpx.Response) -> Any:  # noqa: ANN401 - JSON may be anything; each API checks its shape
+    """Return the JSON of an answer; raises ValueError where there is none, or it is nested too deeply for Python."""
     try:
-        body = decode(answer)
-    except ValueError:
-        return text(answer)[:80].strip() or answer.reason_phrase
-    error = body[0] if isinstance(body, list) and body else body
-    if not isinstance(error, Mapping):
-        return answer.reason_phrase
-    said = [str(error[key])[:200] for key in ("title", "cause", "message") if error.get(key)]
-    return ", ".join(said) or answer.reason_phrase
+        return json.loads(answer.content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_text(answer: httpx.Response) -> str:
+    """Return the body of an answer as UTF-8, whatever encoding it claims: some that Python knows are not of text."""
+    return answer.content.decode(errors="replace")
 
 
 def retry_after(answer: httpx.Response) -> float | None:
-    """Seconds the answer asks to wait, given as seconds or as a date (RFC 9110, 10.2.3)."""
+    """Return the seconds that an answer asks to wait, given as seconds or as a date (RFC 9110, 10.2.3)."""
     text = answer.headers.get("Retry-After", "")
     if text.isdecimal():
         return float(text)
@@ -214,26 +184,16 @@ def retry_after(answer: httpx.Response) -> float | None:
         return None
 
 
-def text(answer: httpx.Response) -> str:
-    """The body as text, whatever encoding it claims: Python knows some, like `hex`, that are no text's."""
-    return answer.content.decode(errors="replace")
+def describe_refusal(answer: httpx.Response) -> str:
+    """Return IGDB's own words for an error (a list of `{title, cause}`), or else the status's standard reason.
 
-
-def decode(answer: httpx.Response) -> Any:  # noqa: ANN401 - JSON of others is anything, and each edge checks its shape
-    """The answer's JSON; raises ValueError for anything that is none, or is nested more than `DEEPEST` times."""
+    Other bodies are not quoted: a gateway's may repeat the Authorization header, as those of AWS do.
+    """
+    standard = answer.reason_phrase or "no reason given"
     try:
-        decoded = answer.json()
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    level = [decoded]
-    for _ in range(DEEPEST):
-        level = [part for whole in level for part in _parts(whole) if isinstance(part, dict | list)]
-        if not level:
-            return decoded
-    raise ValueError("nested too deeply")
-
-
-def _parts(whole: object) -> Iterable[object]:
-    if isinstance(whole, dict):
-        return whole.values()
-    return whole if isinstance(whole, list) else ()
+        body = decode_json(answer)
+    except ValueError:
+        return standard
+    error = body[0] if isinstance(body, list) and body else None
+    said = [error.get("title"), error.get("cause")] if isinstance(error, dict) else []
+    return ", ".join(text[:200] for text in said if isinstance(text, str) and text) or standard

@@ -1,229 +1,272 @@
-"""The token that IGDB asks for, from Twitch (https://dev.twitch.tv/docs/authentication).
-
-IGDB v4 (https://api-docs.igdb.com).
-
-What IGDB and Twitch answer, and whether asking again helps.
-"""
+"""IGDB v4 (https://api-docs.igdb.com), and Twitch's tokens for it (https://dev.twitch.tv/docs/authentication)."""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from math import inf
 from typing import Any, Literal, Self, TypeVar
 
 import httpx
 import structlog
 
-from pipeline.apis.batching import SMALLEST, BatchResult, OnBatch, ask_in_batches, batches, gather, ignore
-from pipeline.apis.http import cause, decode, open_client, retry_after, send
-from pipeline.apis.igdb_queries import PAGE, Asked, Query, Search, external_games_of, games_by_id, grouped, named
-from pipeline.apis.rate_limit import Pace, Rhythm
-from pipeline.apis.retry import Retries, RetryPolicy
+from pipeline.apis.batching import (
+    SMALLEST_BATCH,
+    BatchResult,
+    OnBatch,
+    gather_or_cancel,
+    ignore_count,
+    request_in_batches,
+    split,
+)
+from pipeline.apis.http import HttpClient, decode_json, describe_refusal, retry_after
+from pipeline.apis.igdb_queries import (
+    APPS_PER_REQUEST,
+    PAGE_SIZE,
+    AnyQuery,
+    Query,
+    Search,
+    external_games_of,
+    games_by_id,
+    group_for_multiquery,
+    multiquery_part,
+)
+from pipeline.apis.rate_limit import RateLimiter
+from pipeline.apis.retry import CircuitBreaker, Retries, RetryPolicy, call_with_retries
 from pipeline.errors import PipelineError, Refused, Retryable
 from schemas.igdb import INT32_MAX
 
-MARGIN_SECONDS = 60.0
-LONGEST_SECONDS = 2**31
+MAX_OPEN = 8
+"""Requests that IGDB lets wait for their answers at once."""
+
+Multiquery = Literal["off", "each", "one"]
+"""Whether several queries go into one request, and whether IGDB counts each of them or all as one (undocumented)."""
+
+MULTIQUERY_SIZE = {"each": 4, "one": 10}
+"""Queries in a multiquery: IGDB allows ten, and four a second if it counts each."""
+
+SEARCHES = 10
+"""Names in a multiquery of searches: as many as IGDB allows. If it counts each, the request waits for all of them."""
+
+MAX_PAGES = 20
+"""Pages of one query, after which its list counts as endless."""
+
+ATTEMPTS_BEFORE_SPLIT = 2
+"""How often a request that may be too large is sent before its ids are asked for in halves."""
+
+RATE_LIMIT_FACTOR = 4
+"""How many times longer a rate limit is waited out than a failure: it always ends, and other processes may share it."""
+
+MAX_FAILURES = 20
+"""Failed requests in a row, after which IGDB counts as down: no request is repeated and none is split any more."""
+
+TOKEN_MARGIN_SECONDS = 60.0
+"""A token that expires sooner is not used any more."""
+
+MAX_TOKEN_SECONDS = 2**31
+
+_TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+"""Of the statuses below 500, those that the same request may not get a second time."""
+
+_TOO_LARGE = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_TIMEOUT}
+"""Of the statuses below 500, those that a smaller request may not get: too many bytes, or too slow."""
+
+_TWITCH_REASONS = {"invalid client", "invalid client secret"}
+
+log = structlog.get_logger()
+Json = TypeVar("Json", list[Any], dict[str, Any])
 
 
 @dataclass
 class Token:
-    """An app token, kept by whoever wants to use it for longer than one client lives."""
+    """An app token of Twitch; whoever keeps it can use it for longer than one client lives."""
 
     value: str = field(default="", repr=False)
     expires_at: float = 0.0
 
     def is_fresh(self) -> bool:
-        """Whether it can be used for another minute."""
-        return time.time() < self.expires_at - MARGIN_SECONDS
+        """Return whether it can be used for another minute."""
+        return time.time() < self.expires_at - TOKEN_MARGIN_SECONDS
+
+
+@dataclass(frozen=True)
+class TwitchApplication:
+    """The application on whose behalf IGDB is asked, and the address that mints its tokens."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    token_url: str
 
 
 class Twitch:
-    """Mints tokens on behalf of one application, once, and again when one is refused or about to expire.
+    """Mints the tokens of one application: one at a time, and a new one when that is refused or about to expire.
 
     Raises:
         Refused: `bad_igdb_credentials`.
         Retryable: `igdb_unavailable`.
     """
 
-    def __init__(
-        self, client: httpx.AsyncClient, token_url: str, client_id: str, client_secret: str, token: Token
-    ) -> None:
-        self._client = client
-        self._token_url = token_url
-        self._form = {"client_id": client_id, "client_secret": client_secret, "grant_type": "client_credentials"}
+    def __init__(self, http: HttpClient, application: TwitchApplication, token: Token) -> None:
+        self.requests = 0
+        self._http = http
+        self._application = application
         self._token = token
         self._minting = asyncio.Lock()
-        self.requests = 0
 
-    async def token(self, refused: str | None = None) -> str:
-        """The token in use, unless it is the one that was refused."""
+    async def fetch_token(self, refused: str | None = None) -> str:
+        """Return the token in use, or a new one if that is the token which IGDB refused."""
         async with self._minting:
             if self._token.value == refused:
-                self._token.expires_at = 0.0  # also where no new one can be had now
+                self._token.expires_at = 0.0  # it must not be used again, even if no new one can be had now
             if not self._token.is_fresh():
                 self._token.value, self._token.expires_at = await self._mint()
             return self._token.value
 
     async def _mint(self) -> tuple[str, float]:
+        form = {
+            "client_id": self._application.client_id,
+            "client_secret": self._application.client_secret,
+            "grant_type": "client_credentials",
+        }
         self.requests += 1
         asked_at = time.time()
-        answer = await send(self._client, "igdb_unavailable", "POST", self._token_url, data=self._form)
+        request = self._http.build_request("POST", self._application.token_url, data=form)
+        answer = await self._http.send(request, "igdb_unavailable")
         if answer.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise Refused(
                 "bad_igdb_credentials",
-                f"Twitch refuses IGDB_CLIENT_ID and IGDB_CLIENT_SECRET: {cause(answer)}. Compare them with the "
-                "application on https://dev.twitch.tv/console/apps.",
+                f"Twitch refuses IGDB_CLIENT_ID and IGDB_CLIENT_SECRET: {_twitch_reason(answer)}. Compare them with "
+                "the application on https://dev.twitch.tv/console/apps.",
             )
-        match raise_for_status(answer):
-            case {"access_token": str(token), "expires_in": int(seconds)} if _is_usable(token, seconds):
+        raise_for_status(answer)
+        match _decode(answer, dict):
+            case {"access_token": str(token), "expires_in": int(seconds)} if (
+                token.isascii() and token.isprintable() and seconds < MAX_TOKEN_SECONDS
+            ):
                 return token, asked_at + seconds
             case _:
                 raise Retryable("igdb_unavailable", "Twitch's answer holds no token and lifetime. Try again later.")
 
 
-def _is_usable(token: str, seconds: int) -> bool:
-    """Whether a header can hold the token, and a clock the time."""
-    return token.isascii() and token.isprintable() and seconds < LONGEST_SECONDS
-
-
-Multiquery = Literal["off", "each", "one"]
-"""Whether to ask several queries in one request, and whether IGDB counts each of them or all as one (undocumented)."""
-
-UIDS = 400
-"""Steam ids asked for at once: below a page, as a uid may have several rows, and a full page costs one request more."""
-
-SECONDS_PER_REQUEST = 0.28
-"""IGDB counts 4 requests in any sliding second. A bucket of four that refills lets seven through at the start; evenly
-spaced, a fifth never falls into the same second, with 0.12 s to spare for a slow connection."""
-
-OPEN_REQUESTS = 8
-MAX_PAGES = 20
-
-QUERIES = {"each": 4, "one": 10}
-"""Queries in a multiquery: IGDB allows ten, and four if each counts towards the second."""
-
-SEARCHES = 10
-"""Names searched for in a multiquery: as many as IGDB allows. It waits for the slots of all, if each counts."""
-
-GIVE_UP_AFTER = 20
-"""Failures in a row, without an answer between them, after which IGDB counts as down and nothing is tried twice."""
-
-log = structlog.get_logger()
-Json = TypeVar("Json", list[Any], dict[str, Any])
-MakeQuery = Callable[[Sequence[int]], Query]
-
-
 class Igdb:
-    """Asks on behalf of one Twitch application, at IGDB's pace; `requests` counts what was sent, `retries` what again.
+    """Asks IGDB on behalf of one Twitch application; `retries` counts the requests that repeated another.
+
+    A batch of ids that fails for good is `igdb_unavailable` in its `BatchResult`, and not raised.
 
     Raises:
-        Refused: `bad_igdb_credentials`. A batch that fails for good is in its `Answer` instead.
+        Refused: `bad_igdb_credentials`.
     """
 
-    def __init__(  # noqa: PLR0913 - two services, their credentials and a seam
+    def __init__(
         self,
-        client_id: str,
-        client_secret: str,
+        http: HttpClient,
+        application: TwitchApplication,
+        retry_policy: RetryPolicy,
+        rate_limiter: RateLimiter,
         *,
-        base_url: str,
-        token_url: str,
-        patience: RetryPolicy,
         token: Token | None = None,
-        rhythm: Rhythm | None = None,
         multiquery: Multiquery = "off",
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._client = open_client(base_url, patience, transport)
-        self._client_id = client_id
-        self._twitch = Twitch(self._client, token_url, client_id, client_secret, token or Token())
         self.retries = Retries("igdb")
-        self._patience = replace(patience, retries=self.retries)
+        self._http = http
+        self._client_id = application.client_id
+        self._twitch = Twitch(http, application, token or Token())
+        self._retry_policy = replace(retry_policy, rate_limit_factor=RATE_LIMIT_FACTOR)
+        self._rate_limiter = rate_limiter
         self._multiquery = multiquery
-        self._pace = Pace(rhythm or Rhythm(SECONDS_PER_REQUEST), OPEN_REQUESTS)
-        self._failures = 0
-        self._is_welcome = False
+        self._breaker = CircuitBreaker(MAX_FAILURES)
+        self._has_answered = False
         self._sent = 0
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        await self._http.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._client.aclose()
+        await self._http.__aexit__(*exc_info)
 
     @property
     def requests(self) -> int:
-        """Requests sent to IGDB, and to Twitch for a token."""
+        """The number of requests sent, to IGDB and to Twitch."""
         return self._sent + self._twitch.requests
 
-    async def fetch_external_games(self, appids: Iterable[int], on_batch: OnBatch = ignore) -> list[BatchResult]:
-        """The `external_games` rows of Steam apps: `id, uid, game`; a uid may have several rows, or none."""
-        return await self._fetch(sorted(appids), UIDS, external_games_of, on_batch)
+    async def fetch_external_games(self, appids: Iterable[int], on_batch: OnBatch = ignore_count) -> list[BatchResult]:
+        """Return the `external_games` rows of Steam apps: `id, uid, game`; an app may have several rows, or none."""
+        return await self._fetch(sorted(appids), APPS_PER_REQUEST, external_games_of, on_batch)
 
-    async def fetch_games(self, ids: Iterable[int], on_batch: OnBatch = ignore) -> list[BatchResult]:
-        """The `games` rows of IGDB ids, with cover, genres and platforms expanded."""
-        return await self._fetch(sorted(ids), PAGE, games_by_id, on_batch)
+    async def fetch_games(self, ids: Iterable[int], on_batch: OnBatch = ignore_count) -> list[BatchResult]:
+        """Return the `games` rows of IGDB ids, with cover, genres and platforms expanded."""
+        return await self._fetch(sorted(ids), PAGE_SIZE, games_by_id, on_batch)
 
-    async def search_games(self, names: Iterable[str], on_batch: OnBatch = ignore) -> dict[str, list[Any]]:
-        """What IGDB finds for each name, of `games` rows the best; a name without an answer is missing."""
+    async def search_games(self, names: Iterable[str], on_batch: OnBatch = ignore_count) -> dict[str, list[Any]]:
+        """Return the best `games` rows that IGDB finds for each name; a name without an answer is missing."""
         searches = [Search(name) for name in dict.fromkeys(names)]
-        parts = await gather([self._search(group, on_batch) for group in grouped(searches, SEARCHES) if group])
+        groups = [group for group in group_for_multiquery(searches, SEARCHES) if group]
+        parts = await gather_or_cancel([self._search(group, on_batch) for group in groups])
         return {search.name: rows for part in parts for search, rows in part.items()}
 
     async def count(self, query: Query) -> int:
-        """How many rows a query has; raises `igdb_unavailable`."""
-        counted = await self._repeat(f"{query.endpoint}/count", f"where {query.where};", dict)
-        rows = counted.get("count")
+        """Return how many rows a query has; raises `igdb_unavailable` as `Retryable`."""
+        answered = await self._request(f"{query.endpoint}/count", f"where {query.where};", dict)
+        rows = answered.get("count")
         if type(rows) is not int or not 0 <= rows <= INT32_MAX:
             raise Retryable("igdb_unavailable", "IGDB's count is no number. Try again later.")
         return rows
 
     async def fetch_after(self, query: Query, after: int) -> list[Any]:
-        """The page of a query that follows the row of an id; raises `igdb_unavailable`."""
-        text = f"fields {query.fields}; where {query.where} & id > {after}; sort id asc; limit {PAGE};"
-        return await self._repeat(query.endpoint, text, list)
+        """Return the first page of a query's rows above an id; raises `igdb_unavailable` as `Retryable`."""
+        text = f"fields {query.fields}; where {query.where} & id > {after}; sort id asc; limit {PAGE_SIZE};"
+        return await self._request(query.endpoint, text, list)
 
-    async def _repeat(
-        self, endpoint: str, text: str, kind: type[Json], slots: int = 1, patience: RetryPolicy | None = None
-    ) -> Json:
-        return await (patience or self._patience).repeat(
-            "igdb_unavailable", lambda: self._ask(endpoint, text, slots, kind)
-        )
+    async def _fetch(
+        self, ids: Sequence[int], size: int, query_of: Callable[[Sequence[int]], Query], on_batch: OnBatch
+    ) -> list[BatchResult]:
+        first_pages = await self._fetch_first_pages([query_of(batch) for batch in split(ids, size)])
 
-    async def _fetch(self, ids: Sequence[int], size: int, query: MakeQuery, on_batch: OnBatch) -> list[BatchResult]:
-        first_pages = await self._first_pages([query(batch) for batch in batches(ids, size)])
+        async def request(batch: Sequence[int]) -> list[Any]:
+            query = query_of(batch)
+            return await self._fetch_pages(query, first_pages.pop(query, None), may_split=len(batch) > SMALLEST_BATCH)
 
-        async def ask(batch: Sequence[int]) -> list[Any]:
-            asked = query(batch)
-            patience = self._patience if len(batch) <= SMALLEST else replace(self._patience, attempts_of_too_much=2)
-            return await self._pages(asked, first_pages.pop(asked, None), patience)
+        return await request_in_batches(ids, size, request, on_batch, self._breaker)
 
-        return await ask_in_batches(ids, size, ask, on_batch)
-
-    async def _first_pages(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
-        """The first page of each query, several in a request; none of those whose request fails."""
+    async def _fetch_first_pages(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
+        """Return the first page of each query, by multiqueries; queries whose multiquery fails are missing."""
         if self._multiquery == "off" or len(queries) <= 1:
             return {}
-        parts = await gather([self._multi(group) for group in grouped(queries, QUERIES[self._multiquery])])
+        groups = group_for_multiquery(queries, MULTIQUERY_SIZE[self._multiquery])
+        parts = await gather_or_cancel([self._fetch_group(group) for group in groups])
         return {query: rows for part in parts for query, rows in part.items()}
 
-    async def _multi(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
+    async def _fetch_group(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
         try:
-            return await self._at_once(queries, self._patience)
+            return await self._request_multiquery(queries)
         except Retryable as error:
             log.warning("multiquery failed", queries=len(queries), error=error.message)
             return {}
 
+    async def _fetch_pages(self, query: Query, first: list[Any] | None, *, may_split: bool) -> list[Any]:
+        """Return the rows of all pages: IGDB cuts an answer off at its limit without a word."""
+        rows: list[Any] = []
+        page = first
+        for number in range(MAX_PAGES):
+            if page is None:
+                page = await self._request(query.endpoint, query.text(number), list, may_split=may_split)
+            rows += page
+            if len(page) < PAGE_SIZE or not query.has_pages:
+                return rows
+            page = None
+        raise Retryable(
+            "igdb_unavailable",
+            f"IGDB's list of {query.endpoint} does not end after {MAX_PAGES} pages. Try again later.",
+        )
+
     async def _search(self, searches: Sequence[Search], on_batch: OnBatch) -> dict[Search, list[Any]]:
-        """Several are asked for once, and in halves if that fails; a single one is worth all patience."""
+        """Return the rows of several searches: by one attempt for all, and in halves if that fails; all for one."""
         is_single, found = len(searches) == 1, dict[Search, list[Any]]()
         try:
-            found = await self._at_once(searches, self._patience if is_single else replace(self._patience, attempts=1))
+            found = await self._request_multiquery(searches, attempts=None if is_single else 1)
         except Retryable as error:
-            if not is_single and self._failures < GIVE_UP_AFTER:
+            if not is_single and not self._breaker.is_open:
                 middle = len(searches) // 2
                 first = await self._search(searches[:middle], on_batch)
                 return first | await self._search(searches[middle:], on_batch)
@@ -231,109 +274,126 @@ class Igdb:
         on_batch(len(searches))
         return found
 
-    async def _at_once(self, queries: Sequence[Asked], patience: RetryPolicy) -> dict[Asked, list[Any]]:
-        """The rows of several queries by one request; raises `igdb_unavailable`."""
-        text = "".join(named(number, query) for number, query in enumerate(queries))
-        slots = 1 if self._multiquery == "one" else len(queries)
-        results = await self._repeat("multiquery", text, list, slots, patience)
+    async def _request_multiquery(
+        self, queries: Sequence[AnyQuery], attempts: int | None = None
+    ) -> dict[AnyQuery, list[Any]]:
+        """Return the rows of several queries, asked by one request; queries without an answer are missing."""
+        text = "".join(multiquery_part(number, query) for number, query in enumerate(queries))
+        cost = 1 if self._multiquery == "one" else len(queries)
+        results = await self._request("multiquery", text, list, cost=cost, attempts=attempts)
         rows = {str(result.get("name")): result.get("result") for result in results if isinstance(result, dict)}
         answered = ((query, rows.get(str(number))) for number, query in enumerate(queries))
-        return {query: page for query, page in answered if isinstance(page, list) and len(page) <= PAGE}
+        return {query: page for query, page in answered if isinstance(page, list) and len(page) <= PAGE_SIZE}
 
-    async def _pages(self, query: Query, first: list[Any] | None, patience: RetryPolicy) -> list[Any]:
-        """All pages: IGDB cuts an answer off at its limit without a word."""
-        rows: list[Any] = []
-        for number in range(MAX_PAGES):
-            page = first if first is not None and number == 0 else await self._page(query, number, patience)
-            rows += page
-            if len(page) < PAGE or not query.has_pages:
-                return rows
-        raise Retryable(
-            "igdb_unavailable", f"IGDB's list of {query.endpoint} does not end after {MAX_PAGES} pages. Try later."
+    async def _request(
+        self,
+        endpoint: str,
+        text: str,
+        kind: type[Json],
+        *,
+        cost: int = 1,
+        attempts: int | None = None,
+        may_split: bool = False,
+    ) -> Json:
+        """Return the JSON that IGDB answers, after retries; `attempts` overrides those of the retry policy."""
+        policy = replace(self._retry_policy, attempts=attempts) if attempts else self._retry_policy
+
+        def should_retry(error: Retryable, failures: int) -> bool:
+            is_to_be_split = may_split and error.is_too_large and failures >= ATTEMPTS_BEFORE_SPLIT
+            return _is_transient(error) and not self._breaker.is_open and not is_to_be_split
+
+        return await call_with_retries(
+            lambda: self._request_once(endpoint, text, kind, cost),
+            policy,
+            "igdb_unavailable",
+            self.retries,
+            should_retry,
         )
 
-    async def _page(self, query: Query, number: int, patience: RetryPolicy) -> list[Any]:
-        return await self._repeat(query.endpoint, query.text(number), list, patience=patience)
-
-    async def _ask(self, endpoint: str, text: str, slots: int, kind: type[Json]) -> Json:
-        """One request; a token that is refused is minted anew, once."""
+    async def _request_once(self, endpoint: str, text: str, kind: type[Json], cost: int) -> Json:
+        """Return the JSON of one request, which is sent again with a new token if IGDB refuses the token."""
         try:
-            answer, token = await self._send(endpoint, text, slots)
+            answer, token = await self._send(endpoint, text, cost)
             if answer.status_code == HTTPStatus.UNAUTHORIZED:
-                answer, _ = await self._send(endpoint, text, slots, refused=token)
+                answer, _ = await self._send(endpoint, text, cost, refused=token)
             if answer.status_code == HTTPStatus.UNAUTHORIZED:
-                raise self._unwelcome(answer)
-            answered = _answered(answer, kind)
+                raise self._refused_twice()
+            raise_for_status(answer)
+            decoded = _decode(answer, kind)
         except Retryable as error:
-            self._note(error)
+            if error.status != HTTPStatus.TOO_MANY_REQUESTS:
+                self._breaker.note_failure()
             raise
-        self._failures, self._is_welcome = 0, True
-        self._pace.speed_up()
-        return answered
+        self._breaker.note_success()
+        self._has_answered = True
+        self._rate_limiter.speed_up()
+        return decoded
 
     async def _send(
-        self, endpoint: str, text: str, slots: int, refused: str | None = None
+        self, endpoint: str, text: str, cost: int, refused: str | None = None
     ) -> tuple[httpx.Response, str]:
-        """The answer, and the token that was sent: the one in use when the request's turn comes, never the refused."""
-        async with self._pace.slots(slots):
-            token = await self._twitch.token(refused)
+        """Return the answer, and the token that was sent: the one in use when the request's turn came."""
+        async with self._rate_limiter.acquire(cost):
+            token = await self._twitch.fetch_token(refused)
             headers = {"Client-ID": self._client_id, "Authorization": f"Bearer {token}"}
             self._sent += 1
-            answer = await send(self._client, "igdb_unavailable", "POST", endpoint, headers=headers, content=text)
+            request = self._http.build_request("POST", endpoint, headers=headers, content=text)
+            answer = await self._http.send(request, "igdb_unavailable")
             if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-                self._pace.slow_down()
+                self._rate_limiter.slow_down()
             return answer, token
 
-    def _unwelcome(self, answer: httpx.Response) -> PipelineError:
-        """Two tokens in a row were refused: the application is not welcome, or, if it was before, both were revoked."""
+    def _refused_twice(self) -> PipelineError:
+        """Return the error for two refused tokens in a row.
+
+        The application is not allowed to use IGDB; or, if IGDB answered it before, both tokens were revoked.
+        """
         says = (
-            f"IGDB refuses a token that was just minted: {cause(answer)}. Try again; if it stays so, look at the "
-            "application of IGDB_CLIENT_ID on https://dev.twitch.tv/console/apps."
+            "IGDB refuses a token that Twitch just minted. Try again; if it stays so, look at the application of "
+            "IGDB_CLIENT_ID on https://dev.twitch.tv/console/apps."
         )
-        return Retryable("igdb_unavailable", says) if self._is_welcome else Refused("bad_igdb_credentials", says)
-
-    def _note(self, error: Retryable) -> None:
-        """Stop trying where IGDB says nothing any more; a rate limit is not nothing."""
-        if error.is_too_often:
-            return
-        self._failures += 1
-        if self._failures >= GIVE_UP_AFTER:
-            error.retry_after, error.is_too_much = inf, False
+        return Retryable("igdb_unavailable", says) if self._has_answered else Refused("bad_igdb_credentials", says)
 
 
-def _answered(answer: httpx.Response, kind: type[Json]) -> Json:
-    answered = raise_for_status(answer)
-    if not isinstance(answered, kind) or len(answered) > PAGE:
-        raise Retryable(
-            "igdb_unavailable", f"IGDB's answer is no {kind.__name__} of up to {PAGE} parts. Try again later."
-        )
-    return answered
-
-
-PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
-TOO_MUCH = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_TIMEOUT}
-
-
-def raise_for_status(answer: httpx.Response) -> Any:  # noqa: ANN401 - each caller checks the shape it needs
-    """The JSON of a good answer.
-
-    A request that is at fault itself (4xx) is not worth repeating as it is; one that is too much (413 by its size, 408
-    by its time, perhaps 5xx) is worth repeating in halves.
-    """
+def raise_for_status(answer: httpx.Response) -> None:
+    """Raise `igdb_unavailable` as `Retryable` unless IGDB or Twitch answered the request."""
+    status = answer.status_code
     if answer.is_success:
-        try:
-            return decode(answer)
-        except ValueError:
-            raise Retryable(
-                "igdb_unavailable", f"{answer.url.host} answers something that is not JSON. Try again later."
-            ) from None
-    is_passing = answer.is_server_error or answer.status_code in PASSING
-    is_too_often = answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        return
     raise Retryable(
         "igdb_unavailable",
-        f"{answer.url.host} answers {answer.status_code}: {cause(answer)}. Try again later.",
-        retry_after=retry_after(answer) if is_passing else inf,
-        is_too_much=answer.is_server_error or answer.status_code in TOO_MUCH,
-        is_too_often=is_too_often,
-        status=answer.status_code,
+        f"{answer.url.host} answers {status}: {describe_refusal(answer)}. Try again later.",
+        retry_after=retry_after(answer),
+        is_too_large=answer.is_server_error or status in _TOO_LARGE,
+        status=status,
     )
+
+
+def _is_transient(error: Retryable) -> bool:
+    """Return whether the same request may succeed: IGDB refused it by a passing status, or did not answer."""
+    return error.status is None or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status in _TRANSIENT
+
+
+def _decode(answer: httpx.Response, kind: type[Json]) -> Json:
+    """Return the JSON of an answer, which is a list of up to a page, or an object."""
+    host = answer.url.host
+    try:
+        decoded = decode_json(answer)
+    except ValueError:
+        raise Retryable("igdb_unavailable", f"{host} does not answer with JSON. Try again later.") from None
+    if not isinstance(decoded, kind):
+        name = "a list" if kind is list else "an object"
+        raise Retryable("igdb_unavailable", f"{host} does not answer with {name}. Try again later.")
+    if kind is list and len(decoded) > PAGE_SIZE:
+        raise Retryable("igdb_unavailable", f"{host} answers with more than {PAGE_SIZE} rows. Try again later.")
+    return decoded
+
+
+def _twitch_reason(answer: httpx.Response) -> str:
+    """Return Twitch's message if it is one that is known: another may repeat what was sent."""
+    try:
+        body = decode_json(answer)
+    except ValueError:
+        body = None
+    message = body.get("message") if isinstance(body, dict) else None
+    return message if isinstance(message, str) and message in _TWITCH_REASONS else f"status {answer.status_code}"

@@ -1,16 +1,19 @@
-"""IGDB's query language, Apicalypse (https://api-docs.igdb.com/#apicalypse-1), as far as we ask."""
+"""The queries that IGDB is asked, in its language Apicalypse (https://api-docs.igdb.com/#apicalypse-1)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-STEAM = 1
-"""external_game_source of Steam. `category`, its forerunner, silently finds nothing."""
+STEAM_SOURCE = 1
+"""Steam's `external_game_source`. `category`, its forerunner, silently finds nothing."""
 
-PAGE = 500
+PAGE_SIZE = 500
 """IGDB's highest `limit`."""
 
-MAX_BYTES = 32_000
-"""A larger request is refused with 413."""
+APPS_PER_REQUEST = 400
+"""Steam ids in a query: below a page, as an id may have several rows, and a full page costs one request more."""
+
+MAX_REQUEST_BYTES = 32_000
+"""IGDB refuses a larger request with 413."""
 
 GAME_FIELDS = (
     "id,name,slug,summary,first_release_date,cover.image_id,game_type,parent_game,version_parent,"
@@ -21,14 +24,15 @@ GAME_FIELDS = (
 
 SEARCH_FIELDS = "name,alternative_names.name,first_release_date,game_type,version_parent,platforms"
 
-SEARCHED = 50
-"""Games that a search asks for: IGDB's ranking is poor, so the right one may be far down."""
+SEARCH_LIMIT = 50
+"""Games that a search returns: IGDB's ranking is poor, so the right one may be far down."""
 
-LONGEST_NAME = 200
+MAX_NAME_LENGTH = 200
+"""Characters of a name that are searched for."""
 
 
 class Query(NamedTuple):
-    """A query that may have pages, or has one row for each id at most."""
+    """A query for rows by a condition; it may have several pages, or one row for each id at most."""
 
     endpoint: str
     fields: str
@@ -36,64 +40,66 @@ class Query(NamedTuple):
     has_pages: bool = False
 
     def text(self, page: int = 0) -> str:
-        """The query of a page, in Apicalypse."""
-        return f"fields {self.fields}; where {self.where}; sort id asc; limit {PAGE}; offset {page * PAGE};"
+        """Return the query for one page, the first of which is 0, in Apicalypse."""
+        return f"fields {self.fields}; where {self.where}; sort id asc; limit {PAGE_SIZE}; offset {page * PAGE_SIZE};"
 
 
 class Search(NamedTuple):
-    """A search for games by name, which IGDB ranks: it can be neither sorted nor paged."""
+    """A search for games by name; IGDB ranks its rows, which can be neither sorted nor paged."""
 
     name: str
     endpoint: str = "games"
 
     def text(self) -> str:
-        """The search, in Apicalypse."""
-        return f"search {quoted(self.name)}; fields {SEARCH_FIELDS}; limit {SEARCHED};"
+        """Return the search in Apicalypse."""
+        return f"search {quote(self.name)}; fields {SEARCH_FIELDS}; limit {SEARCH_LIMIT};"
 
 
-Asked = TypeVar("Asked", Query, Search)
-
-
-def quoted(text: str) -> str:
-    """A text as Apicalypse has it, cut to a name's length; a blank for each character that cannot be printed."""
-    printed = "".join(character if character.isprintable() else " " for character in text[:LONGEST_NAME])
-    escaped = printed.replace("\\", r"\\").replace('"', r"\"")
-    return f'"{escaped}"'
+AnyQuery = TypeVar("AnyQuery", Query, Search)
 
 
 def external_games_of(appids: Sequence[int]) -> Query:
-    """What IGDB says of Steam apps; `uid` is text, so it is quoted."""
+    """Return the query for the `external_games` rows of Steam apps; their `uid` is text in IGDB."""
     uids = ",".join(f'"{appid}"' for appid in appids)
-    return Query("external_games", "uid,game", f"external_game_source = {STEAM} & uid = ({uids})", has_pages=True)
+    where = f"external_game_source = {STEAM_SOURCE} & uid = ({uids})"
+    return Query("external_games", "uid,game", where, has_pages=True)
 
 
 def games_by_id(ids: Sequence[int]) -> Query:
-    """Games with cover, genres and platforms expanded."""
+    """Return the query for games with their cover, genres and platforms expanded."""
     return Query("games", GAME_FIELDS, f"id = ({','.join(map(str, ids))})")
 
 
 def all_external_games(since: int | None = None) -> Query:
-    """What IGDB says of all Steam apps, or of those it changed since (Unix seconds)."""
+    """Return the query for the `external_games` rows of all Steam apps, or of those changed since a Unix time."""
     changed = "" if since is None else f" & updated_at > {since}"
-    return Query("external_games", "uid,game", f"external_game_source = {STEAM}{changed}")
+    return Query("external_games", "uid,game", f"external_game_source = {STEAM_SOURCE}{changed}")
 
 
 def changed_games(since: int) -> Query:
-    """The ids of the games that IGDB changed since (Unix seconds)."""
+    """Return the query for the ids of the games that IGDB changed since a Unix time."""
     return Query("games", "id", f"updated_at > {since}")
 
 
-def named(number: int, query: Query | Search) -> str:
-    """A query as a part of a multiquery."""
+def quote(text: str) -> str:
+    """Return a text as a string of Apicalypse: cut to a name's length, with blanks for what cannot be printed."""
+    printable = "".join(character if character.isprintable() else " " for character in text[:MAX_NAME_LENGTH])
+    escaped = printable.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
+
+
+def multiquery_part(number: int, query: Query | Search) -> str:
+    """Return a query as one part of a multiquery, with its number as its name."""
     return f'query {query.endpoint} "{number}" {{ {query.text()} }};\n'
 
 
-def grouped(queries: Sequence[Asked], most: int) -> list[list[Asked]]:
-    """In their order, as many in a group as may be, within IGDB's size of a request."""
-    groups: list[list[Asked]] = [[]]
+def group_for_multiquery(queries: Sequence[AnyQuery], max_queries: int) -> list[list[AnyQuery]]:
+    """Return the queries in groups, each of which fits into one multiquery by its number and its size in bytes."""
+    groups: list[list[AnyQuery]] = [[]]
     for query in queries:
-        size = sum(len(named(0, each).encode()) for each in groups[-1]) + len(named(0, query).encode())
-        if len(groups[-1]) == most or size > MAX_BYTES:
+        size = sum(len(multiquery_part(0, each).encode()) for each in groups[-1])
+        size += len(multiquery_part(0, query).encode())
+        if len(groups[-1]) == max_queries or size > MAX_REQUEST_BYTES:
             groups.append([])
         groups[-1].append(query)
     return groups

@@ -1,72 +1,78 @@
-"""How fast to ask: never faster than a limit allows, slower when told so, and gradually as fast again."""
+"""Limit the rate of requests to an API: slow down when it refuses, and speed up again while it answers."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from math import inf
+from weakref import WeakKeyDictionary
 
-SLOWEST_SECONDS = 4.0
-"""At this rate sixteen processes share what IGDB allows one account."""
+MAX_INTERVAL_SECONDS = 4.0
+"""The slowest rate, one request in four seconds: with it, sixteen processes share what IGDB allows one account."""
 
-RECOVERY = 0.25
+RECOVERY_PER_ANSWER = 0.25
+"""Requests a second that each answer adds to a rate that was lowered."""
 
 
-@dataclass
-class Rhythm:
-    """How fast, and when the last request went; kept by whoever uses it for longer than one client lives.
+class RateLimiter:
+    """Spaces requests evenly, `requests_per_second` at most, and `max_open` of them waiting for their answers at once.
 
-    aiolimiter spaces requests as evenly, but at a rate that is fixed when it is made.
+    A refusal halves the rate, and an answer adds a quarter of a request a second (additive increase, multiplicative
+    decrease), so that processes which share one account find their shares. Clients of one process share the limiter
+    itself, also from one event loop to the next. aiolimiter spaces requests as evenly, but at a fixed rate.
     """
 
-    seconds: float
-    interval: float = 0.0
-    last_at: float = -inf
-    slowed_at: float = -inf
-    owed: int = 0
+    def __init__(self, requests_per_second: float, max_open: int) -> None:
+        self._shortest = 1 / requests_per_second
+        self._interval = self._shortest
+        self._max_open = max_open
+        self._last_at = -inf
+        self._last_cost = 0
+        self._slowed_at = -inf
+        # Locks and semaphores of asyncio belong to one event loop; a warm Lambda function has one an invocation.
+        self._by_loop = WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Semaphore, asyncio.Lock]]()
 
-    def __post_init__(self) -> None:
-        self.interval = self.seconds
-
-
-class Pace:
-    """One request every so many seconds at most, `open_requests` of them at once.
-
-    A refusal halves the rate, an answer adds a quarter of a request a second to it, up to the rate it began with
-    (additive increase, multiplicative decrease): so processes that share one account find their shares.
-    """
-
-    def __init__(self, rhythm: Rhythm, open_requests: int) -> None:
-        self._rhythm = rhythm
-        self._turn = asyncio.Lock()
-        self._open = asyncio.Semaphore(open_requests)
+    @property
+    def requests_per_second(self) -> float:
+        """The rate as it is now."""
+        return 1 / self._interval
 
     @asynccontextmanager
-    async def slots(self, number: int = 1) -> AsyncIterator[None]:
-        """The place of a request that counts as so many: so many slots after the one before, and before the next."""
-        async with self._open:
-            async with self._turn:
-                # Looked at again after each wait: a refusal may have come meanwhile.
-                while (wait := self._seconds_until(number)) > 0:  # noqa: ASYNC110 - time, not an event, is awaited
+    async def acquire(self, cost: int = 1) -> AsyncIterator[None]:
+        """Wait until a request may be sent, and count it as open until the context ends.
+
+        A request that the API counts as several has a `cost` above 1: it waits so many intervals after the request
+        before it, and the next one waits as long after it.
+        """
+        may_open, in_turn = self._of_this_loop()
+        async with may_open:
+            async with in_turn:
+                # The wait is computed again after each sleep: a refusal may have come meanwhile.
+                while (wait := self._seconds_until(cost)) > 0:  # noqa: ASYNC110 - time, not an event, is awaited
                     await asyncio.sleep(wait)
-                self._rhythm.last_at, self._rhythm.owed = _now(), number
+                self._last_at, self._last_cost = _now(), cost
             yield
 
-    def _seconds_until(self, slots: int) -> float:
-        return self._rhythm.last_at + max(slots, self._rhythm.owed) * self._rhythm.interval - _now()
-
     def slow_down(self) -> None:
-        """Halve the rate; of the refusals of one second only the first counts, for they have one cause."""
+        """Halve the rate, after a refusal; the refusals within one second have one cause, and count once."""
         now = _now()
-        if now - self._rhythm.slowed_at > 1.0:
-            self._rhythm.slowed_at = now
-            self._rhythm.interval = min(self._rhythm.interval * 2, SLOWEST_SECONDS)
+        if now - self._slowed_at > 1.0:
+            self._slowed_at = now
+            self._interval = min(self._interval * 2, max(MAX_INTERVAL_SECONDS, self._shortest))
 
     def speed_up(self) -> None:
-        """Come a step nearer to the full rate."""
-        self._rhythm.interval = max(self._rhythm.seconds, 1 / (1 / self._rhythm.interval + RECOVERY))
+        """Raise the rate by a step, after an answer, up to the rate that the limiter began with."""
+        self._interval = max(self._shortest, 1 / (self.requests_per_second + RECOVERY_PER_ANSWER))
+
+    def _of_this_loop(self) -> tuple[asyncio.Semaphore, asyncio.Lock]:
+        loop = asyncio.get_running_loop()
+        if loop not in self._by_loop:
+            self._by_loop[loop] = asyncio.Semaphore(self._max_open), asyncio.Lock()
+        return self._by_loop[loop]
+
+    def _seconds_until(self, cost: int) -> float:
+        return self._last_at + max(cost, self._last_cost) * self._interval - _now()
 
 
 def _now() -> float:
-    """The loop's clock, which is the same for all loops of a process."""
+    """Return the event loop's time, which is the same for all loops of a process."""
     return asyncio.get_running_loop().time()

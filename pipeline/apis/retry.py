@@ -1,12 +1,9 @@
-"""How often an API had to be asked again.
-
-One way to repeat what a repetition can mend, for every edge.
-"""
+"""Repeat a call that may succeed later: how often, how long to wait, and when to stop asking an API that is down."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Self, TypeVar
 
@@ -17,19 +14,41 @@ from tenacity.wait import wait_exponential, wait_random
 from pipeline.errors import Retryable
 from schemas.events import ErrorCode
 
+MAX_WAIT_SECONDS = 60.0
+"""The longest wait between two calls. Where an API asks for more, the stage ends, to be run again later."""
+
+T = TypeVar("T")
+ShouldRetry = Callable[[Retryable, int], bool]
+"""Decides whether a call is repeated after an error, given how often the call has failed so far."""
+
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often a call is made, and how long to wait before it is repeated."""
+
+    attempts: int = 5
+    base_seconds: float = 1.0
+    """The first wait. Each further one doubles, and up to `base_seconds` are added at random."""
+
+    rate_limit_factor: int = 1
+    """How many times more often a call is made that is refused with 429 than one that fails otherwise."""
+
+    deadline: float | None = None
+    """The time of `time.monotonic` at which calling and waiting stop."""
 
 
 @dataclass
 class Retries:
-    """Requests to one API that repeat another; `rate_limited` of them because it answered 429."""
+    """The number of requests to one API that repeated another one; `rate_limited` of them because it answered 429."""
 
     api: str = ""
     count: int = 0
     rate_limited: int = 0
 
     def note(self, error: Retryable, attempt: int, wait_seconds: float) -> None:
-        """Count and log one, before it is waited for."""
+        """Count and log one repetition, before its wait."""
         self.count += 1
         self.rate_limited += error.status == HTTPStatus.TOO_MANY_REQUESTS
         log.warning(
@@ -46,89 +65,77 @@ class Retries:
         return Retries("", self.count + other.count, self.rate_limited + other.rate_limited)
 
 
-T = TypeVar("T")
+@dataclass
+class CircuitBreaker:
+    """Counts the failures of an API in a row. From `limit` failures on it is open: the API counts as down."""
 
-MAX_WAIT_SECONDS = 60.0
-"""Nobody is kept waiting for longer than this; an API that asks for more has the stage end, to be run again later."""
+    limit: int
+    failures: int = 0
 
-PATIENCE_WITH_LIMITS = 4
-"""A rate limit is waited out so many times longer than a failure: it always ends, and others may share it."""
+    @property
+    def is_open(self) -> bool:
+        """Whether the API counts as down."""
+        return self.failures >= self.limit
+
+    def note_failure(self) -> None:
+        """Count one failure."""
+        self.failures += 1
+
+    def note_success(self) -> None:
+        """Close the circuit, and begin to count anew."""
+        self.failures = 0
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How many seconds an answer may take, how often to ask, and how many seconds to wait before the second time."""
+async def call_with_retries(
+    call: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    code: ErrorCode,
+    retries: Retries,
+    should_retry: ShouldRetry = lambda _error, _failures: True,
+) -> T:
+    """Return what a call returns, after repeating it while it raises `Retryable`.
 
-    timeout_seconds: float = 20.0
-    attempts: int = 5
-    base_seconds: float = 1.0
-    attempts_of_too_much: int | None = None
-    """How often to ask for what may be too much at once, where it can be asked for in parts instead."""
-    deadline: float | None = None
-    """When to stop asking and waiting, in seconds of `time.monotonic`."""
+    The wait before a repetition is what the API asked for, or what the policy says if that is longer.
 
-    answer_seconds: float = 120.0
-    """How long one answer may take in all; `timeout_seconds` is for each step, and an endless one has no last step."""
+    Raises:
+        Retryable: What the last call raised; of the given code, if the policy's deadline came first.
+    """
+    failures = Counter[bool]()
 
-    answer_bytes: int = 2**25
-    """How large one answer may be, unpacked."""
-
-    answer_rows: int = 200_000
-    """How many objects and lists one answer may hold: each takes some hundred bytes where the answer has two."""
-
-    retries: Retries = field(default_factory=Retries, compare=False)
-
-    async def repeat(self, code: ErrorCode, call: Callable[[], Awaitable[T]]) -> T:
-        """Call until it does not raise `Retryable`; the last one is raised. Waits double, with jitter.
-
-        Raises:
-            Retryable: Of this code, if the deadline comes first.
-        """
-        try:
-            async with asyncio.timeout_at(self.deadline):
-                return await self._repeat(call)
-        except TimeoutError:
-            raise Retryable(code, "There is no time left to ask. Run the stage again.") from None
-
-    async def _repeat(self, call: Callable[[], Awaitable[T]]) -> T:
-        met = Counter[bool]()
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(Retryable),
-            stop=lambda state: self._enough(state, met),
-            wait=self._wait,
-            before_sleep=self._note,
-            reraise=True,
+    def is_last(state: RetryCallState) -> bool:
+        # Rate limits and other failures are counted apart: neither uses up the attempts of the other.
+        error = _error_of(state)
+        is_limited = error.status == HTTPStatus.TOO_MANY_REQUESTS
+        failures[is_limited] += 1
+        return (
+            failures[is_limited] >= policy.attempts * (policy.rate_limit_factor if is_limited else 1)
+            or (error.retry_after or 0.0) > MAX_WAIT_SECONDS
+            or not should_retry(error, failures[False])
         )
 
-        async def attempt() -> T:
-            return await call()
+    def wait(state: RetryCallState) -> float:
+        backoff = (wait_exponential(policy.base_seconds) + wait_random(0, policy.base_seconds))(state)
+        return max(min(backoff, MAX_WAIT_SECONDS), _error_of(state).retry_after or 0.0)
 
-        return await retrying(attempt)
+    async def attempt() -> T:
+        return await call()
 
-    def _enough(self, state: RetryCallState, met: Counter[bool]) -> bool:
-        """Rate limits and failures are counted apart: one does not make the other last."""
-        error = _error(state)
-        is_too_often = error is not None and error.is_too_often
-        met[is_too_often] += 1
-        attempts = self.attempts * PATIENCE_WITH_LIMITS if is_too_often else self.attempts
-        if error and error.is_too_much and self.attempts_of_too_much:
-            attempts = min(attempts, self.attempts_of_too_much)
-        return met[is_too_often] >= attempts or _retry_after(state) > MAX_WAIT_SECONDS
-
-    def _wait(self, state: RetryCallState) -> float:
-        backoff = (wait_exponential(self.base_seconds) + wait_random(0, self.base_seconds))(state)
-        return max(min(backoff, MAX_WAIT_SECONDS), _retry_after(state))
-
-    def _note(self, state: RetryCallState) -> None:
-        if error := _error(state):
-            self.retries.note(error, state.attempt_number, state.upcoming_sleep)
+    repeat = AsyncRetrying(
+        retry=retry_if_exception_type(Retryable),
+        stop=is_last,
+        wait=wait,
+        before_sleep=lambda state: retries.note(_error_of(state), state.attempt_number, state.upcoming_sleep),
+        reraise=True,
+    )
+    try:
+        async with asyncio.timeout_at(policy.deadline):
+            return await repeat(attempt)
+    except TimeoutError:
+        raise Retryable(code, "There is no time left for further requests. Run the stage again.") from None
 
 
-def _error(state: RetryCallState) -> Retryable | None:
+def _error_of(state: RetryCallState) -> Retryable:
     error = state.outcome.exception() if state.outcome else None
-    return error if isinstance(error, Retryable) else None
-
-
-def _retry_after(state: RetryCallState) -> float:
-    error = _error(state)
-    return error.retry_after or 0.0 if error else 0.0
+    if not isinstance(error, Retryable):
+        raise TypeError("only Retryable is repeated") from error
+    return error

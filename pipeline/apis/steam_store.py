@@ -1,4 +1,4 @@
-"""What Steam's store says of apps: IStoreBrowseService/GetItems, which needs no key (SteamDatabase/Protobufs)."""
+"""Steam's store: IStoreBrowseService/GetItems, which needs no key (SteamDatabase/Protobufs)."""
 
 import asyncio
 import json
@@ -9,71 +9,77 @@ from typing import Any, Self
 
 import httpx
 
-from pipeline.apis.batching import BatchResult, OnBatch, ask_in_batches, ignore
-from pipeline.apis.http import decode, open_client, retry_after, send
-from pipeline.apis.retry import Retries, RetryPolicy
+from pipeline.apis.batching import BatchResult, OnBatch, ignore_count, request_in_batches
+from pipeline.apis.http import HttpClient, decode_json, retry_after
+from pipeline.apis.retry import CircuitBreaker, Retries, RetryPolicy, call_with_retries
 from pipeline.errors import Retryable
 
-ITEMS = 200
+BATCH_SIZE = 200
 """Apps in a request: an address of over 8 KB is refused, which is 250 ids of seven digits."""
 
-OPEN_REQUESTS = 4
+MAX_ATTEMPTS = 3
+"""Nobody waits long for store types: where they are missing, names decide."""
 
-GIVE_UP_AFTER = 8
-"""Batches that failed for good in a row, after which the store is not asked any more: an answer that drips takes as
-long as it may, each time, and where types are missing, names decide."""
+MAX_OPEN = 4
+"""Requests that wait for an answer at once."""
+
+MAX_FAILED_BATCHES = 8
+"""Batches in a row that failed after all their attempts, and after which the store is asked no more: each may take as
+long as an answer may, and where types are missing, names decide."""
 
 CONTEXT = {"language": "english", "country_code": "US"}
 """Without a country the answer is empty."""
 
 
 class SteamStore:
-    """Asks the store of any country's visitors; `requests` counts what was sent, `retries` what of it again.
+    """Asks Steam's store about apps; `requests` counts the requests sent, `retries` those that repeated another.
 
-    A batch that fails for good is in its `Answer`, as `steam_unavailable`: nothing depends on it.
+    A batch that fails for good is `steam_unavailable` in its `BatchResult`, and never raised: names decide then.
     """
 
-    def __init__(self, base_url: str, patience: RetryPolicy, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._client = open_client(base_url, patience, transport)
+    def __init__(self, http: HttpClient, retry_policy: RetryPolicy) -> None:
         self.retries = Retries("steam_store")
-        self._patience = replace(patience, retries=self.retries)
-        self._open = asyncio.Semaphore(OPEN_REQUESTS)
-        self._failures = 0
         self.requests = 0
+        self._http = http
+        self._retry_policy = replace(retry_policy, attempts=min(retry_policy.attempts, MAX_ATTEMPTS))
+        self._may_open = asyncio.Semaphore(MAX_OPEN)
+        self._breaker = CircuitBreaker(MAX_FAILED_BATCHES)
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        await self._http.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._client.aclose()
+        await self._http.__aexit__(*exc_info)
 
-    async def fetch_items(self, appids: Iterable[int], on_batch: OnBatch = ignore) -> list[BatchResult]:
-        """The `store_items` rows of apps: `id, success, type, name, …`; a hidden app's `success` is not 1."""
-        return await ask_in_batches(sorted(appids), ITEMS, self._ask_patiently, on_batch)
+    async def fetch_items(self, appids: Iterable[int], on_batch: OnBatch = ignore_count) -> list[BatchResult]:
+        """Return the `store_items` rows of apps: `id, success, type, name, …`; a hidden app's `success` is not 1."""
+        return await request_in_batches(sorted(appids), BATCH_SIZE, self._request_with_retries, on_batch)
 
-    async def _ask_patiently(self, appids: Sequence[int]) -> list[Any]:
-        async with self._open:
-            if self._failures >= GIVE_UP_AFTER:
-                raise Retryable("steam_unavailable", f"Steam's store failed {GIVE_UP_AFTER} times in a row.")
+    async def _request_with_retries(self, appids: Sequence[int]) -> list[Any]:
+        async with self._may_open:
+            if self._breaker.is_open:
+                raise Retryable("steam_unavailable", f"Steam's store failed {MAX_FAILED_BATCHES} times in a row.")
             try:
-                items = await self._patience.repeat("steam_unavailable", lambda: self._ask(appids))
+                items = await call_with_retries(
+                    lambda: self._request(appids), self._retry_policy, "steam_unavailable", self.retries
+                )
             except Retryable:
-                self._failures += 1
+                self._breaker.note_failure()
                 raise
-            self._failures = 0
+            self._breaker.note_success()
             return items
 
-    async def _ask(self, appids: Sequence[int]) -> list[Any]:
+    async def _request(self, appids: Sequence[int]) -> list[Any]:
         ids = [{"appid": appid} for appid in appids]
         question = {"ids": ids, "context": CONTEXT, "data_request": {"include_basic_info": True}}
         params = {"input_json": json.dumps(question, separators=(",", ":"))}
+        request = self._http.build_request("GET", "IStoreBrowseService/GetItems/v1/", params=params)
         self.requests += 1
-        answer = await send(self._client, "steam_unavailable", "GET", "IStoreBrowseService/GetItems/v1/", params=params)
-        return _items(answer, len(appids))
+        return _items(await self._http.send(request, "steam_unavailable"), len(appids))
 
 
-def _items(answer: httpx.Response, most: int) -> list[Any]:
+def _items(answer: httpx.Response, asked: int) -> list[Any]:
     if answer.status_code != HTTPStatus.OK:
         raise Retryable(
             "steam_unavailable",
@@ -82,11 +88,9 @@ def _items(answer: httpx.Response, most: int) -> list[Any]:
             status=answer.status_code,
         )
     try:
-        items = decode(answer)["response"]["store_items"]
+        items = decode_json(answer)["response"]["store_items"]
     except (ValueError, KeyError, TypeError):
-        raise Retryable(
-            "steam_unavailable", "Steam's store answers something else than store_items. Try later."
-        ) from None
-    if not isinstance(items, list) or len(items) > most:
-        raise Retryable("steam_unavailable", "Steam's store_items are no list of the apps. Try again later.")
+        raise Retryable("steam_unavailable", "Steam's store answers without store_items. Try again later.") from None
+    if not isinstance(items, list) or len(items) > asked:
+        raise Retryable("steam_unavailable", f"Steam's store_items are no list of up to {asked} apps. Try again later.")
     return items

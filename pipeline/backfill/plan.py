@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import polars as pl
 import structlog
 
+from pipeline.apis.igdb_queries import APPS_PER_REQUEST, PAGE_SIZE
 from pipeline.backfill.shards import ShardFiles, map_concurrently, read_record, write_record
 from pipeline.errors import Failed, Refused
 from pipeline.steam_id import Vanity, parse_steam_id
@@ -29,10 +30,6 @@ from schemas.frames import check
 
 COLUMNS = ("user_id", "steam_id64")
 STEAM_CALLS_A_DAY = 100_000
-IGDB_REQUESTS_A_SECOND = 4
-
-APPS_A_REQUEST, GAMES_A_REQUEST = 400, 500
-"""IGDB is asked for the rows of external_games of so many apps, and then for so many games."""
 
 APPS_OF_STEAM = 170_000
 """More than anybody has seen in libraries: no backfill asks for more."""
@@ -86,16 +83,18 @@ def shard_users(users: pl.DataFrame, seen: pl.DataFrame, size: int) -> list[pl.D
     return [known.slice(start, size) for start in range(0, known.height, size)]
 
 
-def estimate(users: int, known_apps: int, steam_requests_per_second: float) -> Estimate:
+def estimate(
+    users: int, known_apps: int, steam_requests_per_second: float, igdb_requests_per_second: float
+) -> Estimate:
     """What so many users cost where the catalogue knows so many apps already; vanity names cost a request more."""
     days = max(users - 1, 0) // STEAM_CALLS_A_DAY
     apps = max(min(users * APPS_A_USER, APPS_OF_STEAM) - known_apps, 0)
-    igdb_requests = ceil(apps / APPS_A_REQUEST) + ceil(apps / GAMES_A_REQUEST)
+    igdb_requests = ceil(apps / APPS_PER_REQUEST) + ceil(apps / PAGE_SIZE)
     return Estimate(
         users,
         days * 86_400 + (users - days * STEAM_CALLS_A_DAY) / steam_requests_per_second,
         igdb_requests,
-        igdb_requests / IGDB_REQUESTS_A_SECOND,
+        igdb_requests / igdb_requests_per_second,
     )
 
 

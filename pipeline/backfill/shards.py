@@ -18,7 +18,7 @@ import polars as pl
 import structlog
 from pydantic import ValidationError
 
-from pipeline.apis.batching import batches
+from pipeline.apis.batching import split
 from pipeline.backfill import outcomes as user_outcomes
 from pipeline.errors import Failed, PipelineError
 from pipeline.storage.checkpoints import read_rows, require_owners, to_csv
@@ -313,5 +313,5 @@ T = TypeVar("T")
 def map_concurrently(do: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
     """What is done with each shard, say, in their order: a few at a time, and no more results than those in memory."""
     with ThreadPoolExecutor(READERS) as readers:
-        for some in batches(list(things), READERS):
+        for some in split(list(things), READERS):
             yield from readers.map(do, some)

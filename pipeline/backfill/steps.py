@@ -13,7 +13,7 @@ import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
 
-from pipeline.apis.batching import gather
+from pipeline.apis.batching import gather_or_cancel
 from pipeline.apis.steam import Steam
 from pipeline.backfill import outcomes as user_outcomes
 from pipeline.backfill.shards import ShardFiles, map_concurrently, read_record, write_record
@@ -76,7 +76,7 @@ async def fetch_shard(files: ShardFiles, steam: Steam, deadline: float | None = 
     listed = files.users().select("user_id", "steam_id").rows()
     try:
         async with asyncio.timeout_at(deadline):
-            fetched = await gather([_fetch_user(steam, *user) for user in listed])
+            fetched = await gather_or_cancel([_fetch_user(steam, *user) for user in listed])
             users = await _judged(steam, fetched)
     except TimeoutError:
         says = "There was no time to ask Steam about all users of this shard. Try again later, or with smaller shards."

@@ -12,7 +12,7 @@ import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
 
-from pipeline.apis.batching import BatchResult, OnBatch
+from pipeline.apis.batching import BatchResult, OnBatch, all_rows, all_unanswered, raise_if_all_failed
 from pipeline.apis.retry import Retries
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.frames.catalogue import (
@@ -57,7 +57,7 @@ async def ask_store(
 ) -> DataFrame[Catalogue]:
     """The types of apps, as Catalogue rows; apps the store gives no answer for are missing, and names decide."""
     answers = await store.fetch_items(appids, counting(progress, "Types asked of Steam's store", appids.len()))
-    return store_types_as_catalogue(parse_store_items(rows_of(answers)), at)
+    return store_types_as_catalogue(parse_store_items(all_rows(answers)), at)
 
 
 async def ask_igdb(
@@ -75,17 +75,17 @@ async def ask_igdb(
     forced = conform(override_pairs(overrides).filter(pl.col("appid").is_in(appids.implode())), ExternalGames)
     asked = appids.filter(~appids.is_in(forced["appid"].implode()))
     by_app = await igdb.fetch_external_games(asked, counting(progress, "Apps looked up on IGDB", asked.len()))
-    unusable_appids, faults = unusable_external_games(rows_of(by_app))
+    unusable_appids, faults = unusable_external_games(all_rows(by_app))
     _report(faults)
-    pairs = conform(pl.concat([parse_external_games(rows_of(by_app)), forced]), ExternalGames)
+    pairs = conform(pl.concat([parse_external_games(all_rows(by_app)), forced]), ExternalGames)
     known, by_id = await _games(igdb, pairs["igdb_id"].unique(), progress)
     raise_if_all_failed(by_app + by_id)
     matches = resolve_matches(
         appids,
         pairs,
         known,
-        unanswered_appids=unanswered(by_app),
-        unanswered_games=unanswered(by_id),
+        unanswered_appids=all_unanswered(by_app),
+        unanswered_games=all_unanswered(by_id),
         unusable_appids=unusable_appids,
     )
     return matches_as_catalogue(mark_overrides(matches, forced), known, at)
@@ -93,7 +93,7 @@ async def ask_igdb(
 
 async def _games(igdb: "Igdb", ids: pl.Series, progress: Progress) -> tuple[DataFrame[Games], list[BatchResult]]:
     answers = await igdb.fetch_games(ids, counting(progress, "Games read from IGDB", ids.len()))
-    known, faults = parse_games(rows_of(answers))
+    known, faults = parse_games(all_rows(answers))
     _report(faults)
     return known, answers
 
@@ -115,23 +115,6 @@ def counting(progress: Progress, what: str, total: int) -> OnBatch:
     if total:
         progress(what, 0, total)
     return on_batch
-
-
-def raise_if_all_failed(answers: list[BatchResult]) -> None:
-    """Some batches may fail; if all do, raise what the first one met."""
-    errors = [answer.error for answer in answers if answer.error]
-    if errors and len(errors) == len(answers):
-        raise errors[0]
-
-
-def rows_of(answers: list[BatchResult]) -> list[object]:
-    """All rows that were answered."""
-    return [row for answer in answers for row in answer.rows]
-
-
-def unanswered(answers: list[BatchResult]) -> list[int]:
-    """All ids that were not."""
-    return [number for answer in answers for number in answer.unanswered]
 
 
 OVERRIDES = "overrides.csv"

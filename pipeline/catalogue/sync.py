@@ -11,10 +11,10 @@ import structlog
 from pandera.typing.polars import DataFrame
 from pydantic import BaseModel, Field, ValidationError
 
-from pipeline.apis.batching import BatchResult, OnBatch, batches, ignore
-from pipeline.apis.igdb_queries import PAGE, Query, all_external_games, changed_games
+from pipeline.apis.batching import BatchResult, OnBatch, all_rows, ignore_count, split
+from pipeline.apis.igdb_queries import PAGE_SIZE, Query, all_external_games, changed_games
 from pipeline.catalogue.files import CatalogueFiles
-from pipeline.catalogue.look_up import Progress, ask_igdb, counting, no_progress, rows_of
+from pipeline.catalogue.look_up import Progress, ask_igdb, counting, no_progress
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import drop_overridden, matches_as_catalogue, rows_about_games
 from pipeline.frames.match import parse_external_games, parse_games, resolve_matches
@@ -81,7 +81,7 @@ async def sync(
         rows = await _everything(store, igdb, began, progress, most_rows)
     else:
         since = state.synced_at - OVERLAP_SECONDS
-        rows = await _changes(catalogue.read(), igdb, since, progress, most_rows // PAGE)
+        rows = await _changes(catalogue.read(), igdb, since, progress, most_rows // PAGE_SIZE)
     catalogue.remember(drop_overridden(rows, catalogue.read()))
     compaction = catalogue.compact()
     _write_state(store, State(synced_at=began))
@@ -93,7 +93,7 @@ async def sync(
 async def _everything(
     store: Store, igdb: "Igdb", began: int, progress: Progress, most_rows: int
 ) -> DataFrame[Catalogue]:
-    pairs = await _all_pairs(_pairs(store), igdb, progress, most_rows // PAGE)
+    pairs = await _all_pairs(_pairs(store), igdb, progress, most_rows // PAGE_SIZE)
     known = await _all_games(_games(store), igdb, pairs["igdb_id"].unique().sort(), progress)
     matches = resolve_matches(pairs["appid"].unique(), pairs, known)
     return matches_as_catalogue(matches, known, datetime.fromtimestamp(began, UTC))
@@ -104,7 +104,7 @@ async def _all_pairs(parts: "_Parts", igdb: "Igdb", progress: Progress, most_pag
     query = all_external_games()
     on_page = counting(progress, "Steam apps on IGDB", await igdb.count(query))
     after, is_whole = parts.reached()
-    on_page(len(parts.keys()) * PAGES_A_PART * PAGE)
+    on_page(len(parts.keys()) * PAGES_A_PART * PAGE_SIZE)
     while not is_whole:
         if len(parts.keys()) * PAGES_A_PART >= most_pages:
             parts.clear()
@@ -118,10 +118,10 @@ async def _all_games(parts: "_Parts", igdb: "Igdb", ids: pl.Series, progress: Pr
     after, _ = parts.reached()
     on_batch = counting(progress, "Games on IGDB", ids.len())
     on_batch(ids.filter(ids <= after).len())
-    for part in batches(ids.filter(ids > after).to_list(), GAMES_A_PART):
+    for part in split(ids.filter(ids > after).to_list(), GAMES_A_PART):
         answers = await igdb.fetch_games(part, on_batch)
         _insist_on_all(answers)
-        known, faults = parse_games(rows_of(answers))
+        known, faults = parse_games(all_rows(answers))
         if faults:
             log.warning("igdb rows set aside", rows=len(faults), first=faults[:5])
         parts.write(known, part[-1])
@@ -152,7 +152,7 @@ async def _all_pages(igdb: "Igdb", query: Query, most: int) -> list[Any]:
 
 
 async def _pages(
-    igdb: "Igdb", query: Query, after: int, most: int, on_page: OnBatch = ignore
+    igdb: "Igdb", query: Query, after: int, most: int, on_page: OnBatch = ignore_count
 ) -> tuple[list[Any], int, bool]:
     """Rows after an id: `(rows, the last one's id, whether there are no more)`."""
     rows: list[Any] = []
@@ -160,7 +160,7 @@ async def _pages(
         page = await igdb.fetch_after(query, after)
         on_page(len(page))
         rows += page
-        if len(page) < PAGE:
+        if len(page) < PAGE_SIZE:
             return rows, after, True
         last = max((row.id for row in valid(page, Changed)[0]), default=0)
         if last <= after:

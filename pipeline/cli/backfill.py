@@ -166,7 +166,7 @@ def _tell_planned(settings: Settings, place: Store, plan: PlanRecord, *, as_json
     done = _done(place, plan)
     known = clients.open_catalogue(settings).read()
     left = plan.users - done["users_fetched"]
-    cost = estimate(left, known.height, settings.steam_requests_per_second)
+    cost = estimate(left, known.height, settings.steam_requests_per_second, settings.igdb_requests_per_second)
     if as_json:
         click.echo(json.dumps(plan.model_dump(mode="json") | {"done": done, "estimate": cost._asdict()}))
     else:

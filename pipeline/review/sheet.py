@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import polars as pl
 from pandera.typing.polars import DataFrame
 
+from pipeline.apis.batching import all_rows, all_unanswered
 from pipeline.apis.igdb import Igdb
-from pipeline.catalogue.look_up import Progress, counting, no_progress, read_overrides, rows_of, unanswered
+from pipeline.catalogue.look_up import Progress, counting, no_progress, read_overrides
 from pipeline.frames.catalogue import decode_column
 from pipeline.frames.classify import classify, is_looked_up
 from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
@@ -161,8 +162,8 @@ class _Answers(NamedTuple):
 async def _read_games(igdb: Igdb, listed: Mapping[int, Sequence[int]], progress: Progress) -> _Answers:
     ids = {igdb_id for igdb_ids in listed.values() for igdb_id in igdb_ids}
     answers = await igdb.fetch_games(ids, counting(progress, "Games read from IGDB", len(ids)))
-    lost = set(unanswered(answers))
-    games = {game.id: game.model_dump() for game in valid(rows_of(answers), FoundGame)[0]}
+    lost = set(all_unanswered(answers))
+    games = {game.id: game.model_dump() for game in valid(all_rows(answers), FoundGame)[0]}
     rows = {appid: [games[igdb_id] for igdb_id in igdb_ids if igdb_id in games] for appid, igdb_ids in listed.items()}
     return _Answers(rows, {appid for appid, igdb_ids in listed.items() if not lost.isdisjoint(igdb_ids)})
 

@@ -50,7 +50,8 @@ class Steam:
             return 404
         if asked.method != "GET":
             return 405
-        return 0 if name in KEYLESS or asked.params.get("key") == self.key else self.bad_key_status
+        key = asked.headers.get("x-webapi-key") or asked.params.get("key")
+        return 0 if name in KEYLESS or key == self.key else self.bad_key_status
 
     def error(self, status: int) -> web.Response:
         """The HTML page Steam sends with a status; 401 and 403 blame the key."""

@@ -20,12 +20,11 @@ from botocore.exceptions import (
 from botocore.loaders import Loader, create_loader
 from botocore.session import Session
 
-from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Refused, Retryable
 from pipeline.logs import quiet_library_logs
 from pipeline.settings import proxy_for, require_encrypted
 from pipeline.storage.keys import outside_store_error, require_key_inside
-from pipeline.storage.store import DEFAULT_LIMITS, ReadLimits
+from pipeline.storage.store import DEFAULT_LIMITS, AwsLimits, ReadLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +40,7 @@ _NEEDS = "Check S3_BUCKET or STORE_URL, and that we may s3:GetObject, PutObject,
 
 
 def open_bucket(
-    url: str, region: str | None, endpoint_url: str | None, patience: RetryPolicy, limits: ReadLimits
+    url: str, region: str | None, endpoint_url: str | None, aws_limits: AwsLimits, limits: ReadLimits
 ) -> "S3Store":
     """The store of `s3://bucket[/prefix]`.
 
@@ -51,7 +50,7 @@ def open_bucket(
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     if not url.startswith("s3://") or not bucket:
         raise Refused("configuration", f"STORE_URL is {url!r}: give a directory, or s3://bucket/prefix.")
-    client = open_aws("s3", url, patience, region=region, endpoint_url=endpoint_url)
+    client = open_aws("s3", url, aws_limits, region=region, endpoint_url=endpoint_url)
     return S3Store(client, bucket, prefix.strip("/"), limits)
 
 
@@ -150,7 +149,7 @@ class S3Store:
 
 
 def open_aws(
-    service: str, whose: str, patience: RetryPolicy, *, region: str | None, endpoint_url: str | None = None
+    service: str, whose: str, limits: AwsLimits, *, region: str | None, endpoint_url: str | None = None
 ) -> Any:  # noqa: ANN401 - botocore makes its clients while it runs
     """A client of one service; `whose` is for whom, as an error names it.
 
@@ -158,14 +157,14 @@ def open_aws(
         Refused: `configuration`, for what of AWS's own settings cannot be, or would send keys in the clear.
     """
     quiet_library_logs()
-    limits = Config(
-        connect_timeout=patience.timeout_seconds,
-        read_timeout=patience.timeout_seconds,
-        retries={"mode": "standard", "total_max_attempts": patience.attempts},
+    limiting = Config(
+        connect_timeout=limits.timeout_seconds,
+        read_timeout=limits.timeout_seconds,
+        retries={"mode": "standard", "total_max_attempts": limits.attempts},
     )
 
     def client(**proxies: str) -> Any:  # noqa: ANN401 - the same
-        config = limits.merge(Config(proxies=proxies))
+        config = limiting.merge(Config(proxies=proxies))
         # boto3 would make the same one, after it has imported what transfers large files: a sixth of a cold start.
         return session.create_client(service, region_name=region, endpoint_url=endpoint_url, config=config)
 

@@ -13,9 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.storage.keys import outside_store_error, require_key_inside
 from pipeline.storage.versioned import takes_more
@@ -140,12 +139,22 @@ ABANDONED_SECONDS = 3_600
 """Nobody writes so long on one draft."""
 
 
+class AwsLimits(NamedTuple):
+    """How long each call to AWS may take, and how often it is made."""
+
+    timeout_seconds: float = 20.0
+    attempts: int = 5
+
+
+DEFAULT_AWS_LIMITS = AwsLimits()
+
+
 def open_store_at_url(
     url: str,
     *,
     region: str | None = None,
     endpoint_url: str | None = None,
-    patience: RetryPolicy,
+    aws_limits: AwsLimits = DEFAULT_AWS_LIMITS,
     limits: ReadLimits = DEFAULT_LIMITS,
 ) -> Store:
     """The store of a STORE_URL: `s3://bucket[/prefix]` or a directory, made when first written to."""
@@ -154,7 +163,7 @@ def open_store_at_url(
         return DirectoryStore(Path(url), limits)
     from pipeline.storage.s3 import open_bucket  # noqa: PLC0415 - botocore takes long to import, and a directory needs none
 
-    return open_bucket(url, region, endpoint_url, patience, limits)
+    return open_bucket(url, region, endpoint_url, aws_limits, limits)
 
 
 class DirectoryStore:

@@ -12,13 +12,12 @@ import boto3
 import pytest
 from moto.core import set_initial_no_auth_action_count
 
-from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from pipeline.storage.store import DirectoryStore, Store, open_store_at_url
-from tests.support.stores import BUCKET, KINDS, QUICK, OpenedStore, local_s3, names, opened
+from pipeline.storage.store import AwsLimits, DirectoryStore, Store, open_store_at_url
+from tests.support.stores import BUCKET, KINDS, OpenedStore, local_s3, names, opened
 
 KEY = "imports/user-1/20261123T031749Z-raw.csv"
 USES: tuple[Callable[[Store], object], ...] = (
@@ -26,7 +25,7 @@ USES: tuple[Callable[[Store], object], ...] = (
     lambda store: store.read(KEY),
     lambda store: store.delete(KEY),
 )
-ONCE = RetryPolicy(timeout_seconds=0.4, attempts=1, base_seconds=0.01)
+ONCE = AwsLimits(timeout_seconds=0.4, attempts=1)
 
 
 @pytest.fixture(params=KINDS)
@@ -107,7 +106,7 @@ def test_a_prefix_that_begins_alike_is_another_one(tmp_path: Path) -> None:
 def test_a_location_is_judged_by_its_spelling_alone(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         _no_credentials(patch)
-        unreachable = open_store_at_url("s3://nowhere", endpoint_url="http://127.0.0.1:1", patience=ONCE)
+        unreachable = open_store_at_url("s3://nowhere", endpoint_url="http://127.0.0.1:1", aws_limits=ONCE)
         assert unreachable.key_of(f"s3://nowhere/{KEY}") == KEY
         with pytest.raises(Failed):
             unreachable.key_of(f"s3://elsewhere/{KEY}")
@@ -226,7 +225,7 @@ def test_a_directory_may_be_spelled_in_many_ways(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    store = open_store_at_url(root.format(tmp_path=tmp_path), patience=QUICK)
+    store = open_store_at_url(root.format(tmp_path=tmp_path))
     store.write(KEY, b"x")
     assert store.locate(KEY) == str(tmp_path / folder / KEY)
     assert store.key_of(store.locate(KEY)) == KEY
@@ -351,7 +350,7 @@ def s3_error(url: str, *, endpoint_url: str | None = None, region: str = "eu-cen
     raised = []
     for use in USES:
         with pytest.raises(PipelineError) as error:
-            use(open_store_at_url(url, region=region, endpoint_url=endpoint_url, patience=ONCE))
+            use(open_store_at_url(url, region=region, endpoint_url=endpoint_url, aws_limits=ONCE))
         raised.append(error.value)
     return raised
 

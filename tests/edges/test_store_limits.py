@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import Failed, PipelineError, Refused
 from pipeline.storage.store import DirectoryStore, ReadLimits, Store, open_store_at_url
-from tests.support.stores import BUCKET, QUICK, local_s3
+from tests.support.stores import BUCKET, local_s3
 
 LIMITS = ReadLimits(
     csv_max_bytes=30, csv_max_lines=5, json_max_bytes=15, catalogue_max_bytes=20, overrides_max_bytes=10
@@ -20,10 +20,10 @@ KEY = "imports/user-1/20261123T031749Z-raw.csv"
 @pytest.fixture(scope="module", params=["directory", "bucket"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     if request.param == "directory":
-        yield open_store_at_url(str(tmp_path_factory.mktemp("store")), patience=QUICK, limits=LIMITS)
+        yield open_store_at_url(str(tmp_path_factory.mktemp("store")), limits=LIMITS)
         return
     with local_s3():
-        yield open_store_at_url(f"s3://{BUCKET}", region="eu-central-1", patience=QUICK, limits=LIMITS)
+        yield open_store_at_url(f"s3://{BUCKET}", region="eu-central-1", limits=LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_key_that_could_lead_out_is_refused(store: Store, key: str) -> None:
 def test_s3_is_not_spoken_to_in_the_clear_whoever_names_its_address(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "http://s3.example")
     with pytest.raises(Refused, match="give an address that begins with https://"):
-        open_store_at_url(f"s3://{BUCKET}", region="eu-central-1", patience=QUICK)
+        open_store_at_url(f"s3://{BUCKET}", region="eu-central-1")
 
 
 @pytest.mark.parametrize(
@@ -88,5 +88,5 @@ def test_s3_is_not_spoken_to_in_the_clear_whoever_names_its_address(monkeypatch:
 def test_an_endpoint_that_is_none_is_refused_and_not_quoted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
     with pytest.raises(Refused, match="AWS_ENDPOINT_URL") as refused:
-        open_store_at_url(f"s3://{BUCKET}", region="eu-central-1", patience=QUICK)
+        open_store_at_url(f"s3://{BUCKET}", region="eu-central-1")
     assert "canary" not in "".join(format_exception(refused.value))

@@ -10,7 +10,9 @@ import click
 from rich.console import Console
 
 from pipeline import clients, stages
-from pipeline.apis.igdb import Igdb, Token
+from pipeline.apis.http import HttpClient, HttpLimits
+from pipeline.apis.igdb import MAX_OPEN, Igdb, Token, TwitchApplication
+from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
 from pipeline.apis.steam import Steam
 from pipeline.apis.steam_store import SteamStore
@@ -47,13 +49,13 @@ class Checked:
         return {what: rows for what, rows in stats.items() if rows and what.endswith(("_created", "_updated"))}
 
 
-def check(settings: Settings, user_id: str, steam_id: str, patience: RetryPolicy) -> Checked:
+def check(settings: Settings, user_id: str, steam_id: str, policy: RetryPolicy) -> Checked:
     """Run the stages, load twice, probe, and print what was seen: never more than the redacted recording."""
     secrets = (settings.steam_api_key, settings.igdb_client_secret, settings.database_url)
     recording, token = Recording([*map(secret_of, secrets), str(settings.igdb_client_id)]), Token()
     checked = Checked(ImportReport(user_id))
     try:
-        asyncio.run(_fetch_and_enrich(settings, steam_id, patience, recording, token, checked.report))
+        asyncio.run(_fetch_and_enrich(settings, steam_id, policy, recording, token, checked.report))
         checked.again = _load_twice(settings, checked.report)
     except PipelineError as error:
         checked.error = error
@@ -65,30 +67,34 @@ def check(settings: Settings, user_id: str, steam_id: str, patience: RetryPolicy
 
 
 async def _fetch_and_enrich(
-    settings: Settings, steam_id: str, patience: RetryPolicy, recording: Recording, token: Token, report: ImportReport
+    settings: Settings, steam_id: str, policy: RetryPolicy, recording: Recording, token: Token, report: ImportReport
 ) -> None:
     store, user_id = clients.open_store(settings), str(report.user_id)
     recording.label = "fetch"
-    async with Steam(
-        secret_of(settings.steam_api_key), settings.steam_api_url, patience, recording.transport()
-    ) as steam:
+    steam_limiter = RateLimiter(settings.steam_requests_per_second, settings.steam_concurrency)
+    key = secret_of(settings.steam_api_key)
+    async with Steam(_http(recording, settings.steam_api_url), key, policy, steam_limiter) as steam:
         report.steam_id64 = await stages.find_account(steam, steam_id)
         report.fetch = await stages.fetch(store, steam, FetchEvent(user_id=user_id, steam_id64=report.steam_id64))
     recording.label = "enrich"
     igdb = Igdb(
-        str(settings.igdb_client_id),
-        secret_of(settings.igdb_client_secret),
-        base_url=settings.igdb_api_url,
-        token_url=settings.twitch_token_url,
-        patience=patience,
+        _http(recording, settings.igdb_api_url),
+        TwitchApplication(
+            str(settings.igdb_client_id), secret_of(settings.igdb_client_secret), settings.twitch_token_url
+        ),
+        policy,
+        RateLimiter(settings.igdb_requests_per_second, MAX_OPEN),
         token=token,
-        transport=recording.transport(),
     )
-    steam_store = SteamStore(settings.steam_store_api_url, patience, recording.transport())
+    steam_store = SteamStore(_http(recording, settings.steam_store_api_url), policy)
     async with igdb, steam_store:
         knowledge = CatalogueLookup(CatalogueFiles(store), igdb, steam_store, ASK_ANYWAY)
         event = EnrichEvent(user_id=user_id, s3_location=str(report.fetch.s3_location))
         report.enrich = await stages.enrich(store, knowledge, event)
+
+
+def _http(recording: Recording, url: str) -> HttpClient:
+    return HttpClient(url, HttpLimits(), recording.transport())
 
 
 def _load_twice(settings: Settings, report: ImportReport) -> LoadResponse:

@@ -50,9 +50,9 @@ class Recording:
     label: str = ""
     exchanges: list[Exchange] = field(default_factory=list)
 
-    def transport(self, key: str = "") -> httpx.AsyncBaseTransport:
-        """A transport that records; with a Steam key, it adds that behind the client's back."""
-        return _Transport(self, key)
+    def transport(self) -> httpx.AsyncBaseTransport:
+        """A transport that records."""
+        return _Transport(self)
 
     def labelled(self, label: str) -> list[Exchange]:
         """What was asked under a label."""
@@ -88,16 +88,15 @@ class Recording:
 
 
 class _Transport(httpx.AsyncBaseTransport):
-    def __init__(self, recording: Recording, key: str) -> None:
+    def __init__(self, recording: Recording) -> None:
         self._recording = recording
-        self._key = key
         self._inner = httpx.AsyncHTTPTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         at = time.monotonic()
         await request.aread()
         try:
-            answer = await self._inner.handle_async_request(self._keyed(request))
+            answer = await self._inner.handle_async_request(request)
             await answer.aread()
         except httpx.RequestError as error:
             self._recording.add(request, at, None, type(error).__name__)
@@ -109,9 +108,3 @@ class _Transport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
-
-    def _keyed(self, request: httpx.Request) -> httpx.Request:
-        if not self._key:
-            return request
-        url = request.url.copy_merge_params({"key": self._key})
-        return httpx.Request(request.method, url, headers=request.headers, extensions=request.extensions)

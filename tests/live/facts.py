@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from pipeline.apis.igdb_queries import PAGE
+from pipeline.apis.igdb_queries import PAGE_SIZE
 from tests.live.exchanges import Exchange, Recording
 from tests.live.probes import UNUSED_ID
 
@@ -188,10 +188,10 @@ def full_pages(recording: Recording) -> Verdict:
     if slow:
         return refuted(f"{len(slow)} of {len(pages)} failed, the first after {slow[0].seconds:.1f} s: {slow[0]}")
     largest = max(pages, key=lambda page: len(rows_of(page)), default=None)
-    if largest is None or len(rows_of(largest)) < PAGE:
+    if largest is None or len(rows_of(largest)) < PAGE_SIZE:
         return not_touched(f"the largest page had {len(rows_of(largest)) if largest else 0} rows")
     slowest = max(page.seconds for page in pages)
-    return confirmed(f"{PAGE} rows, {len(largest.text):,} bytes; the slowest of {len(pages)} took {slowest:.2f} s")
+    return confirmed(f"{PAGE_SIZE} rows, {len(largest.text):,} bytes; the slowest of {len(pages)} took {slowest:.2f} s")
 
 
 def same_element(recording: Recording) -> Verdict:

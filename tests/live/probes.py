@@ -10,11 +10,11 @@ from http import HTTPStatus
 import httpx
 from pydantic import SecretStr
 
-from pipeline.apis.http import open_client
+from pipeline.apis.http import HttpClient, HttpLimits
 from pipeline.apis.igdb import Token
-from pipeline.apis.igdb_queries import GAME_FIELDS, PAGE
-from pipeline.apis.retry import RetryPolicy
-from pipeline.apis.steam import OWNED_GAMES
+from pipeline.apis.igdb_queries import GAME_FIELDS, PAGE_SIZE
+from pipeline.apis.steam import KEY_HEADER, OWNED_GAMES
+from pipeline.errors import Retryable
 from pipeline.settings import Settings
 from tests.live.exchanges import Recording
 
@@ -31,7 +31,7 @@ QUIET_SECONDS = 1.5
 Ask = Callable[[str, str, str], Awaitable[httpx.Response | None]]
 """Asks IGDB: a label, an endpoint, a query."""
 
-ONCE = RetryPolicy(timeout_seconds=30.0, attempts=1)
+LIMITS = HttpLimits(timeout_seconds=30.0)
 EIGHT = "".join(f'query genres "{number}" {{ fields id; limit 1; }};\n' for number in range(8))
 PLAIN = "fields id; limit 1;"
 
@@ -63,17 +63,16 @@ async def probe_steam(settings: Settings, recording: Recording, subject: Subject
         "family licences": (OWNED, owner | OWNED_GAMES | {"include_family_licenses": "1"}),
         "vanity name of two": ("ISteamUser/ResolveVanityURL/v1/", {"vanityurl": "gg"}),
     }
-    async with open_client(
-        settings.steam_api_url, ONCE, recording.transport(secret_of(settings.steam_api_key))
-    ) as steam:
+    key = {KEY_HEADER: secret_of(settings.steam_api_key)}
+    async with HttpClient(settings.steam_api_url, LIMITS, recording.transport()) as steam:
         for label, (path, params) in asked.items():
-            await _ask(recording, label, steam.build_request("GET", path, params=params), steam)
+            await _ask(recording, label, steam.build_request("GET", path, params=params, headers=key), steam)
     question = {
         "ids": [{"appid": subject.appid}],
         "context": {"language": "english", "country_code": "US"},
         "data_request": {},
     }
-    async with open_client(settings.steam_store_api_url, ONCE, recording.transport()) as store:
+    async with HttpClient(settings.steam_store_api_url, LIMITS, recording.transport()) as store:
         item = store.build_request("GET", STORE_ITEMS, params={"input_json": json.dumps(question)})
         await _ask(recording, "store item", item, store)
 
@@ -81,11 +80,11 @@ async def probe_steam(settings: Settings, recording: Recording, subject: Subject
 async def probe_igdb(settings: Settings, token: Token, recording: Recording, subject: Subject) -> None:
     """Ask IGDB, four times a second at most until it comes to its limits."""
     headers = {"Client-ID": str(settings.igdb_client_id), "Authorization": f"Bearer {token.value}"}
-    async with open_client(settings.igdb_api_url, ONCE, recording.transport()) as igdb:
-        igdb.headers.update(headers)
+    async with HttpClient(settings.igdb_api_url, LIMITS, recording.transport()) as igdb:
 
         async def ask(label: str, endpoint: str, query: str) -> httpx.Response | None:
-            return await _ask(recording, label, igdb.build_request("POST", endpoint, content=query), igdb)
+            request = igdb.build_request("POST", endpoint, headers=headers, content=query)
+            return await _ask(recording, label, request, igdb)
 
         for label, (endpoint, query) in _queries(subject).items():
             await asyncio.sleep(SECONDS_APART)
@@ -104,18 +103,18 @@ async def probe_igdb(settings: Settings, token: Token, recording: Recording, sub
 
 def _queries(subject: Subject) -> dict[str, tuple[str, str]]:
     good, bad = 'query genres "good" { fields name; limit 1; };', 'query genres "bad" { fields nope; limit 1; };'
-    games = ",".join(map(str, list(subject.appid_of)[:PAGE])) or "0"
+    games = ",".join(map(str, list(subject.appid_of)[:PAGE_SIZE])) or "0"
     appid = next(iter(subject.appid_of.values()), subject.appid)
     return {
         "unquoted uid": ("external_games", f"fields uid; where external_game_source = 1 & uid = ({appid});"),
-        "genres": ("genres", f"fields id,name; limit {PAGE};"),
+        "genres": ("genres", f"fields id,name; limit {PAGE_SIZE};"),
         "platform 169": ("platforms", "fields id,name; where id = 169;"),
         "33 KB": ("genres", PLAIN + " " * 33_000),
-        "full page": ("games", f"fields {GAME_FIELDS}; sort id asc; limit {PAGE};"),
+        "full page": ("games", f"fields {GAME_FIELDS}; sort id asc; limit {PAGE_SIZE};"),
         "a bad query beside a good one": ("multiquery", good + bad),
         "rows of GOG": (
             "external_games",
-            f"fields uid,game; where game = ({games}) & external_game_source = {GOG}; limit {PAGE};",
+            f"fields uid,game; where game = ({games}) & external_game_source = {GOG}; limit {PAGE_SIZE};",
         ),
     }
 
@@ -132,10 +131,8 @@ async def _probe_same_element(rows: object, subject: Subject, ask: Ask) -> None:
             return
 
 
-async def _ask(
-    recording: Recording, label: str, request: httpx.Request, client: httpx.AsyncClient
-) -> httpx.Response | None:
+async def _ask(recording: Recording, label: str, request: httpx.Request, http: HttpClient) -> httpx.Response | None:
     recording.label = label
-    with suppress(httpx.RequestError):
-        return await client.send(request)
+    with suppress(Retryable):
+        return await http.send(request, "steam_unavailable")
     return None

@@ -35,13 +35,12 @@ def run_live_check(file: Path, monkeypatch: pytest.MonkeyPatch, empty_folder: Pa
     monkeypatch.chdir(empty_folder)
     settings = Settings.read()
     configure_logging(settings)
-    patience = RetryPolicy(
-        settings.http_timeout_seconds,
+    policy = RetryPolicy(
         settings.retry_attempts,
         clients.STEAM_RETRY_SECONDS if settings.retry_base_seconds is None else settings.retry_base_seconds,
     )
     click.echo()
-    checked = check(settings, named["TEST_USER_ID"], named["STEAM_ID64"], patience)
+    checked = check(settings, named["TEST_USER_ID"], named["STEAM_ID64"], policy)
     structlog.reset_defaults()
     assert checked.error is None, checked.error
     assert checked.written_again == {}

@@ -162,7 +162,6 @@ def test_an_encrypted_address_or_one_of_this_machine_is_normalised(url: str, nor
     [
         "http_answer_seconds",
         "http_max_bytes",
-        "http_max_rows",
         "csv_max_bytes",
         "csv_max_lines",
         "csv_max_columns",

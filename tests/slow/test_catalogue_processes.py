@@ -14,7 +14,6 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pipeline.apis.rate_limit import Rhythm
 from pipeline.apis.retry import RetryPolicy
 from pipeline.catalogue.files import APPS, NEW, CatalogueFiles
 from pipeline.catalogue.look_up import no_progress
@@ -29,14 +28,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROCESSES, USERS, GAMES, APPIDS = 8, 12, 60, 3_000
 BUCKET = "savepoint-imports"
-PATIENT = RetryPolicy(timeout_seconds=20.0, attempts=5, base_seconds=0.05)
+PATIENT = RetryPolicy(attempts=5, base_seconds=0.05)
 SPAWN = multiprocessing.get_context("spawn")
 
 
 def open_place(place: Mapping[str, str]) -> Store:
-    return open_store_at_url(
-        place["url"], region="eu-central-1", endpoint_url=place.get("endpoint_url"), patience=PATIENT
-    )
+    return open_store_at_url(place["url"], region="eu-central-1", endpoint_url=place.get("endpoint_url"))
 
 
 def import_users(number: int, settings: dict[str, str], place: dict[str, str]) -> None:
@@ -46,7 +43,7 @@ def import_users(number: int, settings: dict[str, str], place: dict[str, str]) -
         raw = raw_checkpoint(f"player-{number}-{user}", TIMESTAMP)
         appids = [1_000_000 + 10 * app for app in chance.sample(range(APPIDS), GAMES)]
         own(store, [{"appid": appid, "name": "Any"} for appid in appids], raw)
-        setup = Setup(patience=PATIENT, rhythm=Rhythm(0.001))
+        setup = Setup(policy=PATIENT)
         response = asyncio.run(enriching(settings, store, store.locate(raw.key), no_progress, setup))
         if stats(response).matched != GAMES:
             sys.exit(f"{raw.user_id}: {stats(response)}")

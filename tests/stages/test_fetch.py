@@ -12,7 +12,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline import stages
-from pipeline.apis.steam import Steam
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
@@ -20,7 +19,8 @@ from pipeline.sandbox.steam import BLOCKED
 from pipeline.sandbox.world import World
 from schemas.events import ErrorCode, FetchEvent, FetchResponse
 from schemas.library import RawLibrary
-from tests.support.stores import QUICK, RAW, TIMESTAMP, OpenedStore, opened
+from tests.support.apis import open_steam
+from tests.support.stores import RAW, TIMESTAMP, OpenedStore, opened
 
 FILES = [RAW.key, RAW.manifest_key]
 
@@ -33,11 +33,10 @@ def world() -> World:
 def fetch(
     sandbox: Sandbox, at: OpenedStore, steam_id: str = World.RECORDED_ACCOUNT, **event: str | None
 ) -> FetchResponse:
-    settings = sandbox.environment
     given = {"user_id": "user-1", "timestamp": TIMESTAMP, "run_id": "run-1", "steam_id64": steam_id} | event
 
     async def run() -> FetchResponse:
-        async with Steam(settings["STEAM_API_KEY"], settings["STEAM_API_URL"], QUICK) as steam:
+        async with open_steam(sandbox.environment) as steam:
             return await stages.fetch(at.store, steam, FetchEvent.model_validate(given))
 
     return asyncio.run(run())

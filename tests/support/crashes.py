@@ -130,9 +130,7 @@ UP_TO_SQL: dict[str, Command] = {"backfill": partial(backfill, steps=("fetch", "
 def run(command: Command, settings: Settings, place: Store) -> None:
     """Run a command as every other time: which shard a backfill begins with is otherwise up to chance."""
     random.seed(0)
-    rhythm = clients.rhythm(str(settings.igdb_client_id))
-    rhythm.seconds = rhythm.interval = 0.001  # the sandbox counts none
-    command(settings, place)
+    command(settings.model_copy(update={"igdb_requests_per_second": 1_000.0}), place)
 
 
 def attempt(command: Command, settings: Settings, place: Store) -> None:

@@ -16,7 +16,6 @@ import polars as pl
 import pytest
 from moto import mock_aws
 
-from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Retryable
 from pipeline.frames.raw_library import parse_owned_games
 from pipeline.sandbox.world import World
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 BUCKET = "savepoint-imports"
 REGION: Final = "eu-central-1"
 KINDS = ("directory", "bucket", "prefix")
-QUICK = RetryPolicy(timeout_seconds=5.0, attempts=3, base_seconds=0.01)
-"""For clients of tests: three times at most, and hardly a wait between."""
 
 TIMESTAMP = "20261123T031749Z"
 RAW = raw_checkpoint("user-1", TIMESTAMP)
@@ -101,11 +98,11 @@ def own(store: Store, games: Iterable[dict[str, Any]], raw: Checkpoint) -> None:
 def opened(kind: str, folder: Path) -> Iterator[Store]:
     """An empty store of one of `KINDS`."""
     if kind == "directory":
-        yield open_store_at_url(str(folder), patience=QUICK)
+        yield open_store_at_url(str(folder))
         return
     with local_s3():
         prefix = "/of/ours" if kind == "prefix" else ""
-        yield open_store_at_url(f"s3://{BUCKET}{prefix}", region=REGION, patience=QUICK)
+        yield open_store_at_url(f"s3://{BUCKET}{prefix}", region=REGION)
 
 
 @contextlib.contextmanager

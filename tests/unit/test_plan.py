@@ -113,4 +113,4 @@ def test_shards_keep_the_order_and_know_what_was_loaded_before() -> None:
     ],
 )
 def test_what_a_backfill_will_take_is_estimated_by_the_limits(users: int, known: int, expected: Estimate) -> None:
-    assert estimate(users, known, 10.0) == expected
+    assert estimate(users, known, 10.0, 4.0) == expected

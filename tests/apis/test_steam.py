@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, TypeVar
 
+import httpx
 import pytest
 
+from pipeline import clients
+from pipeline.apis.http import HttpLimits
 from pipeline.apis.retry import RetryPolicy
 from pipeline.apis.steam import Steam
-from pipeline.clients import open_steam
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
@@ -19,12 +21,12 @@ from pipeline.sandbox.steam import BLOCKED
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings
 from schemas.events import ErrorCode
-from tests.support.stores import QUICK
+from tests.support.apis import EXAMPLE, QUICK, open_steam
 
 T = TypeVar("T")
 TOLERANCE = 0.12
 """Of seconds between two requests, the first of which may be longer on its way."""
-CANARY = "CANARY0123456789ABCDEF/+&= ü"
+CANARY = "CANARY0123456789ABCDEF/+&=%:;"
 
 
 @pytest.fixture
@@ -32,11 +34,9 @@ def world() -> World:
     return World.recorded()
 
 
-def asking(sandbox: Sandbox, call: Callable[[Steam], Awaitable[T]], patience: RetryPolicy = QUICK, key: str = "") -> T:
-    settings = sandbox.environment
-
+def asking(sandbox: Sandbox, call: Callable[[Steam], Awaitable[T]], policy: RetryPolicy = QUICK) -> T:
     async def ask() -> T:
-        async with Steam(key or settings["STEAM_API_KEY"], settings["STEAM_API_URL"], patience) as steam:
+        async with open_steam(sandbox.environment, policy) as steam:
             answer = await call(steam)
             assert steam.requests == len(sandbox.asked("steam"))
             return answer
@@ -129,7 +129,7 @@ def test_a_short_or_malformed_answer_is_never_a_library(sandbox: Sandbox, body: 
     assert len(sandbox.asked("steam")) == QUICK.attempts
 
 
-def test_a_short_answer_is_asked_for_again(sandbox: Sandbox) -> None:
+def test_after_a_short_answer_the_request_is_repeated(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(status=200, body='{"response":{"game_count":5}}', times=1))
     assert len(owned_games(sandbox) or []) == 129
 
@@ -137,8 +137,14 @@ def test_a_short_answer_is_asked_for_again(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_names_its_setting_and_is_not_tried_again(status: int) -> None:
     with Sandbox(World.recorded(), bad_key_status=status) as sandbox:
+        settings = {**sandbox.environment, "STEAM_API_KEY": "0" * 32}
+
+        async def ask() -> None:
+            async with open_steam(settings) as steam:
+                await steam.fetch_owned_games(World.RECORDED_ACCOUNT)
+
         with pytest.raises(Refused, match="STEAM_API_KEY") as refused:
-            asking(sandbox, lambda steam: steam.fetch_owned_games(World.RECORDED_ACCOUNT), key="0" * 32)
+            asyncio.run(ask())
         assert refused.value.code == "bad_steam_key"
         assert len(sandbox.asked("steam")) == 1
 
@@ -168,7 +174,7 @@ PASSING = [
 
 
 @pytest.mark.parametrize(("fault", "code"), PASSING)
-def test_a_passing_fault_is_mended_by_asking_again(sandbox: Sandbox, fault: Fault, code: ErrorCode) -> None:
+def test_after_a_passing_fault_the_request_is_repeated(sandbox: Sandbox, fault: Fault, code: ErrorCode) -> None:
     assert code
     fault.times = 2
     sandbox.faults.add(fault)
@@ -187,14 +193,17 @@ def test_a_lasting_fault_ends_after_so_many_attempts(sandbox: Sandbox, fault: Fa
 
 def test_an_answer_that_takes_too_long_is_given_up(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(kind="stall", times=1))
-    patience = RetryPolicy(timeout_seconds=0.3, attempts=2, base_seconds=0.01)
-    games = asking(sandbox, lambda steam: steam.fetch_owned_games(World.RECORDED_ACCOUNT), patience)
-    assert len(games or []) == 129
+
+    async def ask() -> list[Any] | None:
+        async with open_steam(sandbox.environment, limits=HttpLimits(timeout_seconds=0.3)) as steam:
+            return await steam.fetch_owned_games(World.RECORDED_ACCOUNT)
+
+    assert len(asyncio.run(ask()) or []) == 129
 
 
 def test_a_host_where_nobody_listens_is_named() -> None:
     async def ask() -> None:
-        async with Steam("key", "http://127.0.0.1:1", QUICK) as steam:
+        async with open_steam(EXAMPLE | {"STEAM_API_URL": "http://127.0.0.1:1"}) as steam:
             await steam.fetch_owned_games(World.RECORDED_ACCOUNT)
 
     with pytest.raises(Retryable, match=r"127\.0\.0\.1.* did not answer: ConnectError") as raised:
@@ -228,7 +237,7 @@ def crowding(sandbox: Sandbox, requests: int, **settings: float) -> list[float]:
     configured = Settings.model_validate(given | settings)
 
     async def ask() -> None:
-        async with open_steam(configured) as steam:
+        async with clients.open_steam(configured) as steam:
             await asyncio.gather(*(steam.has_account(World.EMPTY_ACCOUNT) for _ in range(requests)))
 
     asyncio.run(ask())
@@ -296,9 +305,20 @@ def test_a_profile_without_a_list_of_players_is_a_bad_answer(sandbox: Sandbox, b
     assert raised.value.code == "steam_bad_answer"
 
 
-def test_any_key_arrives_whole(sandbox: Sandbox) -> None:
-    sandbox.steam.key = CANARY
-    assert len(owned_games(sandbox) or []) == 129
+def test_the_key_travels_in_a_header_and_in_no_address() -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={"response": {"game_count": 0}})
+
+    async def ask() -> None:
+        async with open_steam(EXAMPLE | {"STEAM_API_KEY": CANARY}, transport=httpx.MockTransport(answer)) as steam:
+            await steam.fetch_owned_games(World.RECORDED_ACCOUNT)
+
+    asyncio.run(ask())
+    assert [request.headers["x-webapi-key"] for request in asked] == [CANARY]
+    assert "CANARY" not in str(asked[0].url)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +346,7 @@ def test_the_key_is_in_no_log_exception_or_repr(
     settings, told = sandbox.environment, []
 
     async def ask() -> None:
-        async with Steam(CANARY, settings["STEAM_API_URL"], RetryPolicy(0.3, 2, 0.01)) as steam:
+        async with open_steam(settings, RetryPolicy(2, 0.01), HttpLimits(timeout_seconds=0.3)) as steam:
             told.append(f"{steam!r} {steam}")
             await steam.fetch_owned_games(World.RECORDED_ACCOUNT)
 

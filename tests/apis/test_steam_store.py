@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from pipeline.apis.batching import BatchResult
+from pipeline.apis.batching import BatchResult, all_rows, all_unanswered
+from pipeline.apis.http import HttpLimits
 from pipeline.apis.retry import RetryPolicy
-from pipeline.apis.steam_store import GIVE_UP_AFTER, OPEN_REQUESTS, SteamStore
-from pipeline.catalogue.look_up import rows_of, unanswered
+from pipeline.apis.steam_store import MAX_FAILED_BATCHES, MAX_OPEN, SteamStore
 from pipeline.frames.classify import parse_store_items
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import HIDDEN, World
-from tests.support.stores import QUICK
+from tests.support.apis import BRIEF, QUICK, open_steam_store
 
 T = TypeVar("T")
 
@@ -39,23 +39,28 @@ def world() -> World:
     return world
 
 
-def asking(sandbox: Sandbox, call: Callable[[SteamStore], Awaitable[T]], patience: RetryPolicy = QUICK) -> T:
+def asking(
+    sandbox: Sandbox,
+    call: Callable[[SteamStore], Awaitable[T]],
+    policy: RetryPolicy = QUICK,
+    limits: HttpLimits = BRIEF,
+) -> T:
     async def ask() -> T:
-        async with SteamStore(sandbox.environment["STEAM_STORE_API_URL"], patience) as store:
+        async with open_steam_store(sandbox.environment, policy, limits) as store:
             return await call(store)
 
     return asyncio.run(ask())
 
 
-def portal(sandbox: Sandbox, patience: RetryPolicy = QUICK) -> BatchResult:
-    """What the store says of the one app."""
-    (answer,) = asking(sandbox, lambda store: store.fetch_items([620]), patience)
-    return answer
+def portal(sandbox: Sandbox, policy: RetryPolicy = QUICK, limits: HttpLimits = BRIEF) -> BatchResult:
+    """The result for the one app that the store has."""
+    (result,) = asking(sandbox, lambda store: store.fetch_items([620]), policy, limits)
+    return result
 
 
 def types(answers: list[BatchResult]) -> dict[int, str | None]:
     """What is believed of the answers."""
-    return dict(parse_store_items(rows_of(answers)).iter_rows())
+    return dict(parse_store_items(all_rows(answers)).iter_rows())
 
 
 def test_an_app_is_asked_for_by_its_id_with_a_country_and_without_a_key(sandbox: Sandbox) -> None:
@@ -92,7 +97,7 @@ def test_the_address_of_a_full_request_stays_below_8_kilobytes() -> None:
         return httpx.Response(200, json={"response": {"store_items": []}})
 
     async def ask() -> None:
-        async with SteamStore("https://api.example", QUICK, httpx.MockTransport(answer)) as store:
+        async with open_steam_store(transport=httpx.MockTransport(answer)) as store:
             await store.fetch_items(range(9_999_000, 9_999_200))
 
     asyncio.run(ask())
@@ -145,14 +150,14 @@ def _faults() -> list[Any]:
     return [pytest.param(fault, id=name) for name, fault in kinds.items()]
 
 
-BRIEF = RetryPolicy(timeout_seconds=1.0, attempts=2, base_seconds=0.01)
+TWICE = RetryPolicy(attempts=2, base_seconds=0.01)
 
 
 @pytest.mark.parametrize("fault", _faults())
-def test_a_passing_fault_is_mended_by_asking_again(sandbox: Sandbox, fault: Fault) -> None:
+def test_after_a_passing_fault_the_request_is_repeated(sandbox: Sandbox, fault: Fault) -> None:
     fault.times = 1
     sandbox.faults.add(fault)
-    answer = portal(sandbox, BRIEF)
+    answer = portal(sandbox, TWICE, HttpLimits(timeout_seconds=1.0))
     assert (len(answer.rows), answer.error) == (1, None)
     assert len(sandbox.requests) == 2
 
@@ -161,15 +166,15 @@ def test_a_passing_fault_is_mended_by_asking_again(sandbox: Sandbox, fault: Faul
 def test_a_lasting_fault_leaves_its_apps_unanswered_and_the_others_not(sandbox: Sandbox, fault: Fault) -> None:
     fault.times, fault.when = None, lambda text: "%3A620%7D" not in text
     sandbox.faults.add(fault)
-    answers = asking(sandbox, lambda store: store.fetch_items([*range(201, 401), 620]), BRIEF)
-    assert sorted(unanswered(answers)) == list(range(201, 401))
+    answers = asking(sandbox, lambda store: store.fetch_items([*range(201, 401), 620]), TWICE)
+    assert sorted(all_unanswered(answers)) == list(range(201, 401))
     assert {answer.error.code for answer in answers if answer.error} == {"steam_unavailable"}
     assert types(answers) == {620: "game"}
 
 
 def test_where_nobody_listens_nothing_is_answered() -> None:
     async def ask() -> list[BatchResult]:
-        async with SteamStore("http://127.0.0.1:1", BRIEF) as store:
+        async with open_steam_store({"STEAM_STORE_API_URL": "http://127.0.0.1:1"}, TWICE) as store:
             return await store.fetch_items([10, 20])
 
     (answer,) = asyncio.run(ask())
@@ -194,10 +199,11 @@ def test_garbage_among_the_items_gives_no_type(sandbox: Sandbox, items: str) -> 
 
 
 def through(
-    answer: Callable[[httpx.Request], Coroutine[None, None, httpx.Response]], apps: int, patience: RetryPolicy
+    answer: Callable[[httpx.Request], Coroutine[None, None, httpx.Response]], apps: int, limits: HttpLimits = BRIEF
 ) -> list[BatchResult]:
     async def ask() -> list[BatchResult]:
-        async with SteamStore("https://api.example", patience, httpx.MockTransport(answer)) as store:
+        policy = RetryPolicy(attempts=3, base_seconds=0.001)
+        async with open_steam_store(policy=policy, limits=limits, transport=httpx.MockTransport(answer)) as store:
             return await store.fetch_items(range(1, apps + 1))
 
     return asyncio.run(ask())
@@ -212,9 +218,9 @@ def test_a_store_that_drips_is_given_up_after_some_batches() -> None:
         return httpx.Response(200, stream=Dripping())
 
     began = time.monotonic()
-    answers = through(answer, 20_000, RetryPolicy(1.0, 3, 0.001, answer_seconds=0.05))
+    answers = through(answer, 20_000, HttpLimits(answer_seconds=0.05))
     assert sum(len(one.unanswered) for one in answers) == 20_000
-    assert 3 * GIVE_UP_AFTER <= asked <= 3 * (GIVE_UP_AFTER + OPEN_REQUESTS - 1)
+    assert 3 * MAX_FAILED_BATCHES <= asked <= 3 * (MAX_FAILED_BATCHES + MAX_OPEN - 1)
     assert time.monotonic() - began < 5
 
 
@@ -225,9 +231,9 @@ def test_a_store_that_fails_for_a_moment_is_asked_on() -> None:
         nonlocal asked
         asked += 1
         limited = httpx.Response(429, headers={"Retry-After": "0"})
-        return limited if asked <= GIVE_UP_AFTER else httpx.Response(200, json={"response": {"store_items": []}})
+        return limited if asked <= MAX_FAILED_BATCHES else httpx.Response(200, json={"response": {"store_items": []}})
 
-    answers = through(answer, 20_000, RetryPolicy(1.0, 3, 0.001))
+    answers = through(answer, 20_000)
     assert [one.error for one in answers if one.error] == []
 
 
@@ -235,7 +241,7 @@ def test_no_more_items_are_taken_than_apps_were_asked_for() -> None:
     async def answer(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"response": {"store_items": [{"id": 10}] * 3}})
 
-    (one,) = through(answer, 2, BRIEF)
+    (one,) = through(answer, 2)
     assert (one.rows, one.unanswered) == ([], [1, 2])
 
 
@@ -250,9 +256,5 @@ def test_a_few_requests_are_open_at_once() -> None:
         opened -= 1
         return httpx.Response(200, json={"response": {"store_items": []}})
 
-    async def ask() -> None:
-        async with SteamStore("https://api.example", QUICK, httpx.MockTransport(answer)) as store:
-            await store.fetch_items(range(1, 4001))
-
-    asyncio.run(ask())
+    through(answer, 4_000)
     assert most == 4

@@ -6,16 +6,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.apis.igdb import GIVE_UP_AFTER, Igdb, Multiquery
-from pipeline.apis.igdb_queries import LONGEST_NAME, MAX_BYTES, SEARCHED, Search, grouped, named, quoted
+from pipeline.apis.igdb import MAX_FAILURES, MAX_OPEN, Multiquery
+from pipeline.apis.igdb_queries import (
+    MAX_NAME_LENGTH,
+    MAX_REQUEST_BYTES,
+    SEARCH_LIMIT,
+    Search,
+    group_for_multiquery,
+    multiquery_part,
+    quote,
+)
+from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Refused
 from pipeline.sandbox.apicalypse import parse, parse_multiquery
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
+from pipeline.settings import Settings
+from tests.support.apis import open_igdb
 
-QUICK = RetryPolicy(timeout_seconds=5.0, attempts=2, base_seconds=0.01)
+TWICE = RetryPolicy(attempts=2, base_seconds=0.01)
+RATE = Settings.model_fields["igdb_requests_per_second"].default
 NAMES = [f"Quest {word}" for word in "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu".split()]  # noqa: SIM905
 
 
@@ -28,19 +40,17 @@ def world() -> World:
 
 
 def search(
-    sandbox: Sandbox, names: Iterable[str], multiquery: Multiquery = "one", **changed: str
+    sandbox: Sandbox,
+    names: Iterable[str],
+    multiquery: Multiquery = "one",
+    per_second: float = 1_000,
+    **changed: str,
 ) -> dict[str, list[Any]]:
     settings = sandbox.environment | changed
 
     async def ask() -> dict[str, list[Any]]:
-        async with Igdb(
-            settings["IGDB_CLIENT_ID"],
-            settings["IGDB_CLIENT_SECRET"],
-            base_url=settings["IGDB_API_URL"],
-            token_url=settings["TWITCH_TOKEN_URL"],
-            patience=QUICK,
-            multiquery=multiquery,
-        ) as igdb:
+        limiter = RateLimiter(per_second, MAX_OPEN)
+        async with open_igdb(settings, TWICE, rate_limiter=limiter, multiquery=multiquery) as igdb:
             return await igdb.search_games(names)
 
     return asyncio.run(ask())
@@ -86,7 +96,7 @@ def test_each_name_takes_a_slot_unless_a_setting_says_otherwise(
     world: World, multiquery: Multiquery, slots: Literal["one", "each"], seconds: float
 ) -> None:
     with Sandbox(world, multiquery_slots=slots) as sandbox:
-        search(sandbox, NAMES, multiquery)
+        search(sandbox, NAMES, multiquery, RATE)
         first, second = sandbox.asked("igdb")
         assert (first.status, second.status) == (200, 200)
         assert seconds <= second.at - first.at < seconds + 2
@@ -99,18 +109,17 @@ def test_what_fails_at_once_is_asked_for_in_halves_until_the_bad_name_is_alone(s
     assert len(sandbox.asked("igdb")) == 9
 
 
-@pytest.mark.parametrize("status", [413, 500, pytest.param(429, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("status", [413, 429, 500])
 def test_a_multiquery_of_ten_that_is_too_much_is_asked_for_in_smaller_ones(sandbox: Sandbox, status: int) -> None:
     fault = Fault(service="igdb", when=lambda text: text.count("query games") > 5, status=status)
     sandbox.faults.add(fault)
     assert len(search(sandbox, NAMES)) == len(NAMES)
 
 
-@pytest.mark.slow
 def test_when_igdb_is_down_no_name_has_an_answer_and_fewer_requests_than_names_are_sent(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(service="igdb", status=503))
     assert search(sandbox, [f"Name {number}" for number in range(60)]) == {}
-    assert GIVE_UP_AFTER <= len(sandbox.asked("igdb")) < 60
+    assert MAX_FAILURES <= len(sandbox.asked("igdb")) < 60
 
 
 def test_bad_credentials_are_no_missing_answers(sandbox: Sandbox) -> None:
@@ -145,20 +154,22 @@ def test_no_name_can_say_anything_but_a_name(sandbox: Sandbox) -> None:
 
 @given(st.text(st.one_of(st.characters(), st.sampled_from('"\\;{}\n')), min_size=1))
 def test_any_name_is_read_as_it_was_meant(name: str) -> None:
-    meant = "".join(character if character.isprintable() else " " for character in name[:LONGEST_NAME])
+    meant = "".join(character if character.isprintable() else " " for character in name[:MAX_NAME_LENGTH])
     query = parse(Search(name).text())
-    assert (query.search, query.limit, query.where, query.sort) == (meant, SEARCHED, None, None)
-    (asked,) = parse_multiquery(named(3, Search(name)))
+    assert (query.search, query.limit, query.where, query.sort) == (meant, SEARCH_LIMIT, None, None)
+    (asked,) = parse_multiquery(multiquery_part(3, Search(name)))
     assert (asked.endpoint, asked.name, asked.query) == ("games", "3", query)
 
 
 def test_a_quoted_text_is_cut_before_it_is_escaped() -> None:
-    assert quoted('"' * 5000) == '"' + '\\"' * LONGEST_NAME + '"'
+    assert quote('"' * 5000) == '"' + '\\"' * MAX_NAME_LENGTH + '"'
 
 
 def test_groups_stay_below_the_size_of_a_request_in_bytes() -> None:
-    searches = [Search("🎮" * LONGEST_NAME + str(number)) for number in range(100)]
-    groups = grouped(searches, 100)
+    searches = [Search("🎮" * MAX_NAME_LENGTH + str(number)) for number in range(100)]
+    groups = group_for_multiquery(searches, 100)
     assert [search for group in groups for search in group] == searches
-    assert max(sum(len(named(0, search).encode()) for search in group) for group in groups) <= MAX_BYTES
+    assert (
+        max(sum(len(multiquery_part(0, search).encode()) for search in group) for group in groups) <= MAX_REQUEST_BYTES
+    )
     assert len(groups) > 1

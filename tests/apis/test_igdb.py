@@ -3,7 +3,6 @@ import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from math import inf
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -11,18 +10,21 @@ import httpx
 import pytest
 
 from pipeline.apis.batching import BatchResult
-from pipeline.apis.igdb import Igdb, Token
-from pipeline.apis.rate_limit import Rhythm
+from pipeline.apis.http import HttpLimits
+from pipeline.apis.igdb import MAX_OPEN, Igdb, Token
+from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import PipelineError, Refused
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.wire import Service
 from pipeline.sandbox.world import GOG_SOURCE, World
-from tests.support.stores import QUICK
+from pipeline.settings import Settings
+from tests.support.apis import BRIEF, ONCE, QUICK, open_igdb
 
 T = TypeVar("T")
-ONCE = RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01)
+TWICE = RetryPolicy(attempts=2, base_seconds=0.01)
+RATE = Settings.model_fields["igdb_requests_per_second"].default
 CANARY = "CANARY0123456789abcdef"
 
 
@@ -33,27 +35,21 @@ def world() -> World:
     return world
 
 
-def asking(
+def asking(  # noqa: PLR0913 - those of a client
     sandbox: Sandbox,
     call: Callable[[Igdb], Awaitable[T]],
     *,
-    patience: RetryPolicy = QUICK,
+    policy: RetryPolicy = QUICK,
+    limits: HttpLimits = BRIEF,
     token: Token | None = None,
-    rhythm: Rhythm | None = None,
+    rate_limiter: RateLimiter | None = None,
     changed: Mapping[str, str] = MappingProxyType({}),
 ) -> T:
+    limiter = RateLimiter(RATE, MAX_OPEN) if sandbox.limits else rate_limiter
     settings = {**sandbox.environment, **changed}
 
     async def ask() -> T:
-        async with Igdb(
-            settings["IGDB_CLIENT_ID"],
-            settings["IGDB_CLIENT_SECRET"],
-            base_url=settings["IGDB_API_URL"],
-            token_url=settings["TWITCH_TOKEN_URL"],
-            patience=patience,
-            token=token,
-            rhythm=None if sandbox.limits else rhythm or Rhythm(0.001),
-        ) as igdb:
+        async with open_igdb(settings, policy, limits, token=token, rate_limiter=limiter) as igdb:
             return await call(igdb)
 
     return asyncio.run(ask())
@@ -69,16 +65,8 @@ def through(handler: Callable[[httpx.Request], Any], call: Callable[[Igdb], Awai
     """The same client, with a handler for its network; a token is there."""
 
     async def ask() -> T:
-        async with Igdb(
-            "id",
-            "secret",
-            base_url="https://igdb.example/v4",
-            token_url="https://twitch.example/token",
-            patience=QUICK,
-            token=Token("token", time.time() + 3600),
-            rhythm=Rhythm(0.001),
-            transport=httpx.MockTransport(handler),
-        ) as igdb:
+        token = Token("token", time.time() + 3600)
+        async with open_igdb(transport=httpx.MockTransport(handler), token=token) as igdb:
             return await call(igdb)
 
     return asyncio.run(ask())
@@ -136,7 +124,7 @@ def test_no_second_holds_more_than_four_requests_from_the_first_on() -> None:
         assert sandbox.busiest_second("igdb") <= 4
 
 
-def test_two_tokens_revoked_at_once_are_mended_where_igdb_has_answered_before(sandbox: Sandbox) -> None:
+def test_two_tokens_revoked_at_once_are_replaced_where_igdb_has_answered_before(sandbox: Sandbox) -> None:
     async def ask(igdb: Igdb) -> list[BatchResult]:
         await igdb.fetch_external_games([620])
         sandbox.faults.add(Fault(service="igdb", status=401, times=2))
@@ -165,13 +153,13 @@ def test_rate_limits_do_not_use_up_the_attempts_for_failures(sandbox: Sandbox) -
 
 
 def test_a_rate_limit_of_twitch_does_not_slow_igdb_down(sandbox: Sandbox) -> None:
-    rhythm = Rhythm(0.001)
+    limiter = RateLimiter(1_000, MAX_OPEN)
     sandbox.faults.add(Fault(service="twitch", status=429, times=1))
-    portal(sandbox, rhythm=rhythm)
-    assert rhythm.slowed_at == -inf
+    portal(sandbox, rate_limiter=limiter)
+    assert limiter.requests_per_second == 1_000
     sandbox.faults.add(Fault(service="igdb", status=429, times=1))
-    portal(sandbox, rhythm=rhythm)
-    assert rhythm.slowed_at > 0
+    portal(sandbox, rate_limiter=limiter)
+    assert limiter.requests_per_second < 1_000
 
 
 @pytest.mark.parametrize(
@@ -277,10 +265,10 @@ def _passing() -> list[Any]:
 
 @pytest.mark.parametrize("service", ["igdb", "twitch"])
 @pytest.mark.parametrize("fault", _passing())
-def test_a_passing_fault_is_mended_by_asking_again(sandbox: Sandbox, service: Service, fault: Fault) -> None:
+def test_after_a_passing_fault_the_request_is_repeated(sandbox: Sandbox, service: Service, fault: Fault) -> None:
     fault.service, fault.times = service, 1
     sandbox.faults.add(fault)
-    answer = portal(sandbox, patience=RetryPolicy(timeout_seconds=1.0, attempts=2, base_seconds=0.01))
+    answer = portal(sandbox, policy=TWICE, limits=HttpLimits(timeout_seconds=1.0))
     assert (len(answer.rows), answer.error) == (1, None)
     assert len(sandbox.asked(service)) == 2
 
@@ -299,7 +287,7 @@ def test_a_batch_that_fails_for_good_says_which_ids_were_not_answered(
     fault.service, fault.when = "igdb", lambda text: '"620"' not in text
     sandbox.faults.add(fault)
     told: list[int] = []
-    answers = asking(sandbox, lambda igdb: igdb.fetch_external_games([*range(1, 401), 620], told.append), patience=ONCE)
+    answers = asking(sandbox, lambda igdb: igdb.fetch_external_games([*range(1, 401), 620], told.append), policy=ONCE)
     *failed, whole = answers
     assert [row for answer in failed for row in answer.rows] == []
     assert sorted(appid for answer in failed for appid in answer.unanswered) == list(range(1, 401))
@@ -368,7 +356,7 @@ def test_a_page_of_more_rows_than_asked_for_is_no_answer() -> None:
 
     (one,) = through(answer, lambda igdb: igdb.fetch_games([72]))
     assert one.error
-    assert "no list of up to 500" in one.error.message
+    assert "more than 500 rows" in one.error.message
 
 
 def test_every_request_says_who_asks() -> None:

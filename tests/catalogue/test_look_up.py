@@ -20,11 +20,11 @@ from pipeline.sandbox.wire import Record
 from pipeline.sandbox.world import HIDDEN, World
 from pipeline.storage.keys import raw_checkpoint
 from pipeline.storage.store import DirectoryStore
+from tests.support.apis import ONCE
 from tests.support.enrichments import Setup, enrich, fetch, stats
 from tests.support.stores import ENRICHED, TIMESTAMP, OpenedStore, opened, own
 
 PLAYTEST, DEMO, TOOL = 12, 1, 13
-ONCE = RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01)
 HEADER = "appid,action,igdb_id,note\n"
 
 
@@ -134,7 +134,7 @@ def test_where_the_store_is_down_names_decide_and_the_stage_succeeds(sandbox: Sa
     for appid, type_ in ((10, 0), (20, DEMO), (30, TOOL)):
         sandbox.world.add_store_item(appid, "Any", type=type_)
     fault = sandbox.faults.add(Fault(service="store", status=503))
-    response = enrich(sandbox, here.store, setup=Setup(patience=ONCE))
+    response = enrich(sandbox, here.store, setup=Setup(policy=ONCE))
     assert (stats(response).matched, stats(response).filtered, stats(response).unmatched) == (1, 1, 1)
     assert here.rows()["kind_reason"].to_list() == ["default", "name:demo", "default"]
     sandbox.faults.remove(fault)
@@ -263,7 +263,7 @@ def test_where_igdb_does_not_answer_for_a_stale_app_its_old_row_stands(sandbox: 
     enrich(sandbox, here.store)
     here.own({"appid": 10, "name": "One"}, *({"appid": appid, "name": "New"} for appid in range(11, 451)))
     sandbox.faults.add(Fault(service="igdb", status=400, when=lambda text: '"10"' in text))
-    enrich(sandbox, here.store, setup=Setup(lifetimes=Lifetimes(timedelta(0), timedelta(0)), patience=ONCE))
+    enrich(sandbox, here.store, setup=Setup(lifetimes=Lifetimes(timedelta(0), timedelta(0)), policy=ONCE))
     verdicts = here.verdicts()
     assert verdicts[10] == ("MATCHED", "external_game", 1)
     assert verdicts[11] == ("PENDING", "igdb_unavailable", None)
@@ -320,7 +320,7 @@ def storm(sandbox: Sandbox, seed: int) -> None:
     sandbox.faults.add(Fault(kind="reset", probability=0.05 / 0.7))
 
 
-PATIENT = RetryPolicy(timeout_seconds=5.0, attempts=5, base_seconds=0.05)
+PATIENT = RetryPolicy(attempts=5, base_seconds=0.05)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_in_a_storm_of_faults_every_game_is_matched_at_no_more_than_four_request
     with Sandbox(World.synthetic(apps, bare_every=20)) as sandbox:
         location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)
         storm(sandbox, seed)
-        response = enrich(sandbox, here.store, location, setup=Setup(patience=PATIENT, multiquery=multiquery))
+        response = enrich(sandbox, here.store, location, setup=Setup(policy=PATIENT, multiquery=multiquery))
         assert sandbox.busiest_second("igdb") <= 4
         assert sandbox.tokens_minted == 3
     assert (stats(response).matched, stats(response).pending) == (apps - apps // 20, 0)

@@ -13,10 +13,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline.apis.igdb import Igdb, Token
-from pipeline.apis.igdb_queries import PAGE
-from pipeline.apis.rate_limit import Rhythm
-from pipeline.apis.retry import RetryPolicy
+from pipeline.apis.igdb import Token
+from pipeline.apis.igdb_queries import PAGE_SIZE
 from pipeline.catalogue.files import APPS, CatalogueFiles
 from pipeline.catalogue.look_up import OVERRIDES, Progress, no_progress
 from pipeline.catalogue.sync import GAMES, MOST_ROWS, PAIRS, STATE, Synced, sync
@@ -25,10 +23,9 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import GOG_SOURCE, World
 from pipeline.storage.store import DirectoryStore, Store
-from tests.support.enrichments import Setup, enrich, open_igdb, paced, stats
+from tests.support.apis import ONCE, open_igdb
+from tests.support.enrichments import enrich, stats
 from tests.support.stores import Memory, OpenedStore, Watched, opened
-
-ONCE = Setup(patience=RetryPolicy(timeout_seconds=5.0, attempts=1, base_seconds=0.01))
 
 
 @pytest.fixture
@@ -51,12 +48,11 @@ def large() -> Iterator[Sandbox]:
 def synced(
     sandbox: Sandbox,
     store: Store,
-    setup: Setup = ONCE,
     progress: Progress = no_progress,
     most_rows: int = MOST_ROWS,
 ) -> Synced:
     async def run() -> Synced:
-        async with open_igdb(sandbox.environment, paced(sandbox, setup)) as igdb:
+        async with open_igdb(sandbox.environment, ONCE) as igdb:
             return await sync(store, CatalogueFiles(store), igdb, progress, most_rows)
 
     return asyncio.run(run())
@@ -337,9 +333,9 @@ class Endless(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if "count" in str(request.url):
             return httpx.Response(200, json={"count": 5})
-        first = self.pages * PAGE + 1
+        first = self.pages * PAGE_SIZE + 1
         self.pages += 1
-        ids = [number * self._step for number in range(first, first + PAGE)]
+        ids = [number * self._step for number in range(first, first + PAGE_SIZE)]
         return httpx.Response(200, json=[{"id": number, "uid": "440", "game": 71} for number in ids])
 
 
@@ -355,18 +351,9 @@ def test_pages_behind_pages_are_not_followed_for_ever(
     endless = Endless(step)
 
     async def run() -> None:
-        token, rhythm = Token("token", time.time() + 3_600), Rhythm(0.0001)
-        async with Igdb(
-            "id",
-            "secret",
-            base_url="https://igdb.example",
-            token_url="https://token.example",
-            patience=ONCE.patience,
-            token=token,
-            rhythm=rhythm,
-            transport=endless,
-        ) as igdb:
-            await sync(store, CatalogueFiles(store), igdb, most_rows=10 * PAGE)
+        token = Token("token", time.time() + 3_600)
+        async with open_igdb(policy=ONCE, transport=endless, token=token) as igdb:
+            await sync(store, CatalogueFiles(store), igdb, most_rows=10 * PAGE_SIZE)
 
     with pytest.raises(Retryable, match=says):
         asyncio.run(run())

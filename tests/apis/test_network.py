@@ -7,14 +7,14 @@ from traceback import format_exception
 
 import pytest
 
-from pipeline.apis.retry import RetryPolicy
-from pipeline.apis.steam import Steam
+from pipeline.apis.http import HttpLimits
 from pipeline.errors import Refused, Retryable
 from pipeline.settings import proxy_for
-from pipeline.storage.store import Store, open_store_at_url
+from pipeline.storage.store import AwsLimits, Store, open_store_at_url
+from tests.support.apis import ONCE, open_steam
 from tests.support.lambda_functions import NOWHERE
 
-ONCE = RetryPolicy(0.2, 1, 0.01)
+AT_ONCE = HttpLimits(timeout_seconds=0.2)
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
@@ -37,12 +37,12 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
 
 
 async def ask_steam(url: str) -> None:
-    async with Steam("key", url, ONCE) as steam:
+    async with open_steam({"STEAM_API_URL": url, "STEAM_API_KEY": "key"}, ONCE, AT_ONCE) as steam:
         await steam.resolve_vanity("somebody")
 
 
 def s3(url: str) -> Store:
-    return open_store_at_url("s3://bucket", region="eu-central-1", endpoint_url=url, patience=ONCE)
+    return open_store_at_url("s3://bucket", region="eu-central-1", endpoint_url=url, aws_limits=AwsLimits(0.2, 1))
 
 
 def heard(proxy: socket.socket) -> bytes:

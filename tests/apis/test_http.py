@@ -1,0 +1,240 @@
+"""Whatever a hostile or broken server sends is not followed, unpacked or waited for without a limit."""
+
+import asyncio
+import gzip
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from typing import ClassVar
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from pipeline.apis.http import (
+    HttpClient,
+    HttpLimits,
+    certificate_authorities,
+    decode_json,
+    describe_refusal,
+    read_text,
+    retry_after,
+)
+from pipeline.errors import PipelineError, Retryable
+from pipeline.settings import Settings
+
+MAX_BYTES = 10_000
+LIMITS = HttpLimits(max_bytes=MAX_BYTES)
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+class Endless(httpx.AsyncByteStream):
+    """A body without end; `taken` says how much of it was read."""
+
+    def __init__(self, chunk: bytes, seconds: float = 0.0) -> None:
+        self._chunk = chunk
+        self._seconds = seconds
+        self.taken = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(self._seconds)
+            self.taken += len(self._chunk)
+            yield self._chunk
+
+
+def get(answer: Answer | None, url: str = "https://api.example", limits: HttpLimits = LIMITS) -> httpx.Response:
+    async def send() -> httpx.Response:
+        async with HttpClient(url, limits, httpx.MockTransport(answer) if answer else None) as http:
+            return await http.send(http.build_request("GET", "games"), "steam_unavailable", "steam_bad_answer")
+
+    return asyncio.run(send())
+
+
+def error_of(answer: Answer | None, url: str = "https://api.example", limits: HttpLimits = LIMITS) -> PipelineError:
+    with pytest.raises(PipelineError) as raised:
+        get(answer, url, limits)
+    return raised.value
+
+
+def packed(body: bytes, encoding: str = "gzip") -> Answer:
+    return lambda _: httpx.Response(200, stream=httpx.ByteStream(body), headers={"Content-Encoding": encoding})
+
+
+def test_an_answer_as_large_as_the_limit_is_read_packed_or_not() -> None:
+    body = b"x" * MAX_BYTES
+    assert get(lambda _: httpx.Response(200, content=body)).content == body
+    assert get(packed(gzip.compress(body))).content == body
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "5"}], ids=["unannounced", "announced as less"])
+def test_an_endless_answer_is_read_to_the_limit_and_no_further(headers: dict[str, str]) -> None:
+    body = Endless(b"x" * 1_000)
+    error = error_of(lambda _: httpx.Response(200, stream=body, headers=headers))
+    assert isinstance(error, Retryable)
+    assert (body.taken, error.code, error.is_too_large) == (MAX_BYTES + 1_000, "steam_bad_answer", True)
+    assert error.message == (
+        "api.example answers with more than 10,000 bytes. If that is right, set HTTP_MAX_BYTES higher."
+    )
+
+
+def test_an_answer_that_trickles_is_given_up_after_the_time_for_a_whole_answer() -> None:
+    trickling = Endless(b"x", seconds=0.01)
+    error = error_of(lambda _: httpx.Response(200, stream=trickling), limits=HttpLimits(answer_seconds=0.3))
+    assert error.code == "steam_unavailable"
+    assert error.message == "api.example did not finish its answer in 0.3 seconds. Try again later."
+
+
+def test_the_limit_holds_for_the_unpacked_answer() -> None:
+    assert error_of(packed(gzip.compress(b"\0" * 50_000_000))).code == "steam_bad_answer"
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "x" * 9_000])
+def test_only_gzip_is_unpacked(encoding: str) -> None:
+    assert "DecodingError" in error_of(packed(gzip.compress(b"{}"), encoding)).message
+
+
+def test_an_answer_that_is_not_packed_as_it_says_is_an_error() -> None:
+    assert "DecodingError" in error_of(packed(b"{}")).message
+
+
+@pytest.mark.parametrize("status", [301, 307])
+@pytest.mark.parametrize("to", ["https://evil.example/", "http://api.example/games", "//evil.example", "/elsewhere"])
+def test_no_redirect_is_followed(status: int, to: str) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(status, headers={"Location": to})
+
+    assert get(answer).status_code == status
+    assert asked == ["https://api.example/games"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"<html></html>", id="page"),
+        pytest.param(b'{"response":', id="half"),
+        pytest.param(b'"\xff\xfe"', id="no text"),
+        pytest.param(b"[" * 100_000, id="100,000 brackets"),
+        pytest.param(b"[" * 100_000 + b"]" * 100_000, id="nested 100,000 times"),
+        pytest.param(b"9" * 10_000, id="10,000 digits"),
+    ],
+)
+def test_a_body_that_is_not_json_is_a_value_error(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        decode_json(httpx.Response(200, content=body))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        pytest.param("0", 0, id="zero"),
+        pytest.param("7", 7, id="seconds"),
+        pytest.param("9" * 400, float("inf"), id="400 digits"),
+        pytest.param("Wed, 21 Oct 2015 07:28:00 GMT", 0, id="date in the past"),
+        pytest.param("", None, id="empty"),
+        pytest.param("soon", None, id="word"),
+        pytest.param("-7", None, id="negative"),
+        pytest.param("Wed, 21 Oct 2015 07:28:00", None, id="date without zone"),
+        pytest.param("Mon, 01 Jan 99999 00:00:00 GMT", None, id="no such year"),
+        pytest.param(f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT", None, id="year of 20 digits"),
+        pytest.param(f"Wed, 21 Oct 2015 07:28:00 +{'9' * 20}", None, id="zone of 20 digits"),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_anything_else_is_ignored(text: str, seconds: float | None) -> None:
+    assert retry_after(httpx.Response(429, headers={"Retry-After": text})) == seconds
+
+
+def test_retry_after_may_be_a_date_to_come() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    assert retry_after(httpx.Response(429, headers={"Retry-After": date})) == pytest.approx(90, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ('[{"title":"Invalid Field","status":400,"cause":"no field nope"}]', "Invalid Field, no field nope"),
+        ('[{"title":"Syntax Error"}]', "Syntax Error"),
+        ('[{"title":"' + "x" * 9_000 + '"}]', "x" * 200),
+        ('{"message":"no such token: SECRET"}', "Bad Request"),
+        ('[{"title":["SECRET"]}]', "Bad Request"),
+        ("[]", "Bad Request"),
+        ("<html>SECRET</html>", "Bad Request"),
+    ],
+)
+def test_of_refusals_only_igdbs_own_list_of_errors_is_quoted(body: str, says: str) -> None:
+    assert describe_refusal(httpx.Response(400, text=body)) == says
+
+
+def test_a_page_that_claims_an_encoding_of_no_text_can_be_read() -> None:
+    page = httpx.Response(500, content=b"\xffzz", headers={"Content-Type": "text/html; charset=hex"})
+    assert read_text(page) == "\ufffdzz"
+
+
+class Greeting(BaseHTTPRequestHandler):
+    """Answers every client that trusts it; `trusted` holds what they asked for."""
+
+    trusted: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.trusted.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def impostor(tmp_path: Path) -> Iterator[str]:
+    """A server of this machine with a certificate that no authority has signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    both = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain) + certificate.public_bytes(pem)
+    (tmp_path / "both.pem").write_bytes(both)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+    server = HTTPServer(("127.0.0.1", 0), Greeting)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_certificates_are_verified_and_no_setting_switches_that_off(
+    impostor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTHONHTTPSVERIFY", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_NO_VERIFY", "HTTPX_VERIFY"):
+        monkeypatch.setenv(name, "0")
+    Greeting.trusted.clear()
+    assert "did not answer: ConnectError" in error_of(None, impostor).message
+    assert Greeting.trusted == []
+    assert [name for name in Settings.model_fields if "verif" in name or "tls" in name or "ssl" in name] == []
+
+
+@pytest.mark.parametrize("named", ["/nowhere", __file__], ids=["missing", "no certificates"])
+def test_certificate_authorities_that_cannot_be_read_are_a_configuration_error(
+    monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    certificate_authorities.cache_clear()
+    monkeypatch.setenv("SSL_CERT_FILE", named)
+    error = error_of(None, "https://api.invalid")
+    assert (error.code, "SSL_CERT_FILE" in error.message) == ("configuration", True)
