@@ -22,7 +22,7 @@ from pipeline.errors import Failed
 from pipeline.frames.catalogue import decode_lists
 from pipeline.settings import Settings
 from pipeline.storage.checkpoints import read_csv, read_manifest
-from pipeline.storage.csv import unescape_formulas
+from pipeline.storage.csv import read_rows, unescape_formulas
 from pipeline.storage.keys import BACKFILLS, Checkpoint, backfill_key, parse_manifest_key, parse_plan_key
 from pipeline.storage.store import Store
 from schemas.backfill import STATUS_COUNTS, Outcomes, PlanRecord, Report, ShardRecord, StepEfforts, StepRecord
@@ -214,7 +214,8 @@ def backfill_in(store: Store, run_id: str) -> Backfill:
             "checkpoint_invalid",
             f"The backfill {run_id} has no report yet. Wait for it, or run `steam-import backfill --resume {run_id}`.",
         )
-    outcomes = unescape_formulas(read_csv(store, backfill_key(run_id, OUTCOMES_CSV), Outcomes))
+    key = backfill_key(run_id, OUTCOMES_CSV)
+    outcomes = unescape_formulas(read_rows(store.read(key) or b"", key, Outcomes))
     done = [record for records in map_concurrently(_records, shards_of(store, plan)) for record in records]
     look_up = find_look_up(store, plan)
     return Backfill(outcomes, efforts([*([look_up] if look_up else []), *done]))

@@ -6,7 +6,7 @@ A client's module is imported by the function that opens it: a Lambda function i
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from hashlib import sha256
@@ -30,7 +30,7 @@ from pipeline.errors import PipelineError, Refused, Retryable
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.settings import Settings, is_key
 from pipeline.storage.s3 import open_aws
-from pipeline.storage.store import AwsLimits, ReadLimits, Store, open_store_at_url
+from pipeline.storage.store import AwsLimits, Store, open_store_at_url
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
@@ -62,7 +62,7 @@ def open_store_at(settings: Settings, url: str) -> Store:
         region=settings.aws_region,
         endpoint_url=settings.aws_endpoint_url_s3,
         aws_limits=_aws_limits(settings),
-        limits=ReadLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ReadLimits)}),
+        file_max_bytes=settings.file_max_bytes,
     )
 
 

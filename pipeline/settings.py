@@ -25,6 +25,9 @@ WHERE_TO_GET = {
 DATA = Path("data")
 """The folder of the CSVs and of the embedded database, unless STORE_URL names another one."""
 
+FILE_MAX_BYTES = 2**28
+"""The limit of a file that people bring, such as a list of users: 256 MiB, some five million users."""
+
 LONGEST_LABEL = 63
 """Characters between two dots of a host name; Python raises UnicodeError for more (RFC 1035, 2.3.4)."""
 
@@ -112,16 +115,7 @@ class Settings(BaseSettings):
     http_timeout_seconds: float = Field(default=20, gt=0, description="Limit of each step of a request")
     http_answer_seconds: float = Field(default=120, gt=0, description="Limit of one whole answer")
     http_max_bytes: int = Field(default=2**25, gt=0, description="Limit of one answer, unpacked")
-    csv_max_bytes: int = Field(default=2**28, gt=0, description="Of a CSV that is read")
-    csv_max_lines: int = Field(default=5_000_000, gt=0, description="Of a CSV; a summary may have several")
-    csv_max_columns: int = Field(default=1_000, gt=0, description="Polars takes a second for a header of 100,000")
-    csv_max_record_chars: int = Field(
-        default=2**20, gt=0, description="A hundred times those of a game with all its text"
-    )
-    json_max_bytes: int = Field(default=2**24, gt=0, description="Of a manifest, or a record of a backfill")
-    catalogue_max_bytes: int = Field(default=2**30, gt=0, description="Of one of the catalogue's files")
-    overrides_max_bytes: int = Field(default=2**24, gt=0, description="Of overrides.csv")
-    parquet_max_bytes: int = Field(default=2**30, gt=0, description="Of a Parquet file, unpacked")
+    file_max_bytes: int = Field(default=FILE_MAX_BYTES, gt=0, description="Limit of a file that people bring")
     sync_max_rows: int = Field(default=1_000_000, ge=5_000, description="Of each list of IGDB's that a sync reads")
     retry_attempts: int = Field(default=5, ge=1)
     retry_base_seconds: float | None = Field(default=None, ge=0, description="Unset: 5 for Steam, 1 for all others")

@@ -1,7 +1,7 @@
 """A backfill: its list of users, the shards it is cut into, and what became of every one of them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import pandera.polars as pa
 import polars as pl
@@ -19,7 +19,7 @@ from schemas.events import (
     ShardStep,
 )
 from schemas.frames import StrictFrame
-from schemas.manifest import AwareTime, Count, Seconds
+from schemas.manifest import VERSIONS, AwareTime, Count, Seconds
 
 MOST_ROWS, MOST_COUNTED = 10_000_000, 10_000_000 * LARGEST_SHARD
 """Of one user, more than Steam has apps; of one shard. What all shards have of them is a `Count` still."""
@@ -109,7 +109,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: int = Field(default_factory=lambda: VERSIONS["backfill"])
 
 
 class ShardFile(BaseModel):

@@ -1,8 +1,6 @@
-"""The file beside each CSV that says what is in it and where it came from.
+"""The version of each kind of file in a store, the manifest beside each CSV, and the runs that manifests tell of."""
 
-The runs that a store tells of.
-"""
-
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -10,22 +8,26 @@ import pandera.polars as pa
 import polars as pl
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from schemas.frames import StrictFrame
 from schemas.library import Time
 
-SCHEMA_VERSION = 1
+FileKind = Literal["checkpoint", "catalogue", "sync", "backfill", "last_loaded"]
+
+VERSIONS: Mapping[FileKind, int] = {"checkpoint": 1, "catalogue": 1, "sync": 1, "backfill": 1, "last_loaded": 1}
+"""The version in which this program writes each kind of file; `docs/extending.md` says when to raise one."""
 
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
-"""Beyond it, neither every program that reads JSON nor a sum of them in 64 bits could be trusted."""
+"""A number of things. Programs that read JSON numbers as floats, and sums in 64 bits, are exact up to 2**53."""
 
 AwareTime = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
-"""Whose year in UTC is one that Python knows."""
+"""A time with its zone; in every zone its year is one that Python can represent."""
 
 Seconds = Annotated[float, Field(allow_inf_nan=False, ge=-1e18, le=1e18)]
-"""More than all times between two such, of as many shards as a backfill may have."""
+"""A duration, or a sum of durations."""
 
 
 class Source(BaseModel):
-    """The checkpoint another one was made from."""
+    """The checkpoint that another one was made from."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,18 +35,15 @@ class Source(BaseModel):
     sha256: str
 
 
-class Version(BaseModel):
-    """What is read first of a file: it says how the rest is to be read; one that says nothing is of the first."""
-
-    schema_version: Annotated[int, Field(strict=True)] = 1
-
-
 class Manifest(BaseModel):
-    """`rows` are data rows, `bytes` and `sha256` those of the CSV, `requests` those the stage made to any API."""
+    """The JSON file beside a checkpoint's CSV: how the CSV was made, and the digest that proves it.
+
+    `rows` are data rows, `bytes` and `sha256` are those of the CSV, `requests` those that the stage sent to any API.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    schema_version: Literal[1]
+    schema_version: int = Field(default_factory=lambda: VERSIONS["checkpoint"])
     stage: Literal["fetch", "enrich"]
     user_id: str
     run_id: str
@@ -63,33 +62,29 @@ class Manifest(BaseModel):
 RUN_KINDS = ("import", "backfill")
 
 STAGES = ("fetch", "enrich", "load")
-"""The stages that leave a manifest; an import's load leaves rows alone."""
+"""The stages of a run, in their order. The load of an import leaves no manifest, so it shows up in backfills only."""
 
 
-class Runs(pa.DataFrameModel):
-    """One row per import of which a manifest is there, or backfill of which a plan is there, the newest first."""
-
-    class Config:
-        """Exactly these columns, in this order, of these types."""
-
-        strict = True
-        ordered = True
+class Runs(StrictFrame):
+    """One row per run, the newest first: an import that left a manifest, or a backfill that left a plan."""
 
     kind: Annotated[pl.Enum, RUN_KINDS] = pa.Field(description="import: of one user; backfill: of many")
-    run_id: str = pa.Field(description="The run's id; where its stages were started one by one, the last one's")
+    run_id: str = pa.Field(description="The run's id; the last stage's, if the stages were started separately")
     user_id: str = pa.Field(nullable=True, description="SavePoint's id of the owner; null where there are many")
-    users: pl.Int64 = pa.Field(description="How many users it is of; without the lines of a list that were rejected")
-    timestamp: str = pa.Field(description="The time in the keys, a backfill's of its plan; YYYYMMDDTHHMMSSZ in UTC")
-    stages: Annotated[pl.List, pl.Enum(STAGES)] = pa.Field(description="The stages that are done; of all shards")
-    is_ended: bool = pa.Field(nullable=True, description="Whether a backfill has come to its end; null for an import")
+    users: pl.Int64 = pa.Field(description="Number of users, without the lines of the list that were rejected")
+    timestamp: str = pa.Field(description="The time in an import's keys, or of a backfill's plan: YYYYMMDDTHHMMSSZ")
+    stages: Annotated[pl.List, pl.Enum(STAGES)] = pa.Field(
+        description="The stages that are done, in a backfill for all shards"
+    )
+    is_ended: bool = pa.Field(nullable=True, description="Whether a backfill has ended; null for an import")
     rows: pl.Int64 = pa.Field(nullable=True, description="Rows of the last CSV; null while a backfill has no report")
-    matched: pl.Int64 = pa.Field(nullable=True, description="Of these, the games found on IGDB")
-    unmatched: pl.Int64 = pa.Field(nullable=True, description="The games not found")
-    filtered: pl.Int64 = pa.Field(nullable=True, description="The apps that are no games")
-    pending: pl.Int64 = pa.Field(nullable=True, description="The games IGDB gave no answer for")
-    rejected: pl.Int64 = pa.Field(nullable=True, description="Rows set aside, by all stages")
-    requests: pl.Int64 = pa.Field(nullable=True, description="Requests to any API, by all stages")
-    seconds: pl.Float64 = pa.Field(nullable=True, description="Seconds that the stages took, without waits in between")
+    matched: pl.Int64 = pa.Field(nullable=True, description="Games that were found on IGDB")
+    unmatched: pl.Int64 = pa.Field(nullable=True, description="Games that were not found on IGDB")
+    filtered: pl.Int64 = pa.Field(nullable=True, description="Apps that are not games")
+    pending: pl.Int64 = pa.Field(nullable=True, description="Games for which IGDB did not answer")
+    rejected: pl.Int64 = pa.Field(nullable=True, description="Rows that were set aside, in all stages")
+    requests: pl.Int64 = pa.Field(nullable=True, description="Requests to any API, in all stages")
+    seconds: pl.Float64 = pa.Field(nullable=True, description="Seconds that the stages took, without pauses")
     started_at: Time = pa.Field(description="Start of the first stage, UTC")
     raw: str = pa.Field(nullable=True, description="Location of the raw CSV")
     enriched: str = pa.Field(nullable=True, description="Location of the enriched CSV")

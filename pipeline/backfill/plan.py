@@ -19,11 +19,10 @@ from pipeline.apis.igdb_queries import APPS_PER_REQUEST, PAGE_SIZE
 from pipeline.backfill.shards import ShardFiles, map_concurrently, read_record, write_record
 from pipeline.errors import Failed, Refused
 from pipeline.steam_id import Vanity, parse_steam_id
-from pipeline.storage.checkpoints import to_csv
-from pipeline.storage.csv import parse_header, parse_records, strip_decimals, to_spreadsheet
+from pipeline.storage.csv import parse_header, parse_records, strip_decimals, to_csv, to_spreadsheet
 from pipeline.storage.keys import LAST_LOADED, PLAN, Shard, backfill_key
 from pipeline.storage.store import Store
-from pipeline.storage.versioned import UNREADABLE, check_version, read_parquet, version_of
+from pipeline.storage.versioned import CorruptFile, read_parquet
 from schemas.backfill import LastLoaded, ListedUsers, PlanRecord, RefusedUsers, Report
 from schemas.events import MOST_SHARDS, RUN_ID, SHARD_SIZE, USER_ID
 from schemas.frames import check
@@ -158,7 +157,7 @@ def read_list(store: Store, location: str) -> bytes:
     key = store.key_of(location)
     if key.startswith(NO_LISTS):
         raise Failed("location_refused", f"{location!r:.200} is no list of users. Put the list elsewhere in the store.")
-    body = store.read(key)
+    body = store.read(key, max_bytes=store.file_max_bytes)
     if body is None:
         raise Refused("bad_event", f"There is no list of users at {location}.")
     return body
@@ -262,10 +261,9 @@ def read_seen(store: Store) -> pl.DataFrame:
     if body is None:
         return no_seen()
     try:
-        check_version(version_of(body) or 1, LAST_LOADED, REMEDY_OF_SEEN)
-        return read_parquet(body, LastLoaded)
-    except UNREADABLE as error:
-        log.warning("all users are loaded again", key=LAST_LOADED, fault=type(error).__name__)
+        return read_parquet(body, "last_loaded", LastLoaded, LAST_LOADED, REMEDY_OF_SEEN)
+    except CorruptFile as error:
+        log.warning("all users are loaded again", key=LAST_LOADED, fault=str(error))
         return no_seen()
 
 

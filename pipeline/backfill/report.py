@@ -206,7 +206,7 @@ def _remember_seen(store: Store, seen: Sequence[pl.DataFrame]) -> None:
         etag = store.list(LAST_LOADED).get(LAST_LOADED)
         latest_first = pl.concat([*seen, read_seen(store)]).sort("seen_at", descending=True, maintain_order=True)
         known = latest_first.unique("user_id", keep="first", maintain_order=True)
-        if store.replace(LAST_LOADED, to_parquet(known.sort("user_id")), etag):
+        if store.replace(LAST_LOADED, to_parquet(known.sort("user_id"), "last_loaded"), etag):
             return
     raise Retryable("store_unavailable", f"{LAST_LOADED} is being rewritten by others all the time. Try again later.")
 

@@ -16,16 +16,15 @@ from typing import TypeVar
 import pandera.polars as pa
 import polars as pl
 import structlog
-from pydantic import ValidationError
 
 from pipeline.apis.batching import split
 from pipeline.backfill import outcomes as user_outcomes
 from pipeline.errors import Failed, PipelineError
-from pipeline.storage.checkpoints import read_rows, require_owners, to_csv
-from pipeline.storage.csv import escape_formulas, unescape_formulas
+from pipeline.storage.checkpoints import require_owners
+from pipeline.storage.csv import escape_formulas, read_rows, to_csv, unescape_formulas
 from pipeline.storage.keys import Shard
 from pipeline.storage.store import Store
-from pipeline.storage.versioned import versioned
+from pipeline.storage.versioned import CorruptFile, parse_json
 from schemas.backfill import Failure, Record, ShardFile, ShardRecord, ShardUsers
 from schemas.events import SHARD_STEPS, ShardStep
 from schemas.frames import dtypes
@@ -72,7 +71,7 @@ class ShardFiles:
         """Whose shard it is, as ShardUsers; raises `checkpoint_invalid`."""
         memory = self._memory or _Memory()
         if memory.users is None:
-            memory.users = read_rows(self._users_body(), self.shard.users_key, ShardUsers, self.store.limits)
+            memory.users = read_rows(self._users_body(), self.shard.users_key, ShardUsers)
         return memory.users
 
     def done(self) -> dict[ShardStep, ShardRecord]:
@@ -121,14 +120,13 @@ class ShardFiles:
         """
         if file is None:
             return pl.DataFrame(schema=dtypes(model))
-        rows = read_rows(self._require(file), file.key, model, self.store.limits)
+        rows = read_rows(self._require(file), file.key, model)
         self._check_owners(rows, file.key)
         return rows
 
     def text(self, file: ShardFile, *columns: str, is_rejected: bool = False) -> pl.DataFrame:
         """The rows of a CSV as text, these columns of it or all; raises what `rows` raises."""
         body = self._require(file)
-        self.store.limits.check_header(file.key, body)
         try:
             rows = pl.read_csv(body, infer_schema=False)
             rows = unescape_formulas(rows) if is_rejected else rows
@@ -283,9 +281,9 @@ def record_of(body: bytes | None, key: str, model: type[R], **of_key: object) ->
     if body is None:
         return None
     try:
-        record = versioned(body, model, key, REMEDY)
-    except ValidationError as error:
-        log.warning("record left out", key=key, faults=error.error_count())
+        record = parse_json(body, "backfill", model, key, REMEDY)
+    except CorruptFile as error:
+        log.warning("record left out", key=key, fault=str(error))
         return None
     if any(getattr(record, name) != value for name, value in of_key.items()):
         log.warning("record left out", key=key, fault="it is not of what its key says")

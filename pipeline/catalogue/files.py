@@ -1,8 +1,8 @@
-"""The catalogue in the store: one large file, and small ones beside it that no one ever changes.
+"""The catalogue's files in the store: one large file, and small ones beside it that are never changed.
 
-An enrichment adds a file of its own under `catalogue/new/`; readers take all files together, and of each app the latest
-word wins. Only `compact` rewrites the large file, and deletes what it merged after that: killed in between, it leaves
-rows that are there twice, which merge to the same.
+Each enrichment adds a small file under `catalogue/new/`. Readers take all files together; of each app the latest row
+counts. Only `compact` rewrites the large file, and deletes the small ones after that: if it is killed in between, some
+rows are there twice, and merge to one.
 """
 
 from dataclasses import dataclass, field
@@ -15,41 +15,45 @@ from pandera.typing.polars import DataFrame
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import merge_catalogues
 from pipeline.storage.store import Store
-from pipeline.storage.versioned import UNREADABLE, read_parquet, to_parquet, version_of
+from pipeline.storage.versioned import CorruptFile, read_parquet, to_parquet
 from schemas.catalogue import Catalogue
-from schemas.frames import conform, empty_frame
-from schemas.manifest import SCHEMA_VERSION
+from schemas.frames import empty_frame
 
 ROOT = "catalogue/"
 APPS = "catalogue/apps.parquet"
 NEW = "catalogue/new/"
-ASIDE = "catalogue/aside/"
+QUARANTINE = "catalogue/quarantine/"
 TRIES = 10
+REMEDY = (
+    "Use the version of the program that wrote it, or delete it: then Steam's store and IGDB are asked about its apps "
+    "again."
+)
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Compaction:
-    """What a compaction did: rows of the large file, files merged into it, files set aside."""
+    """What a compaction did: rows of the large file, files merged into it, corrupt files put in quarantine."""
 
     apps: int
     merged: int
-    set_aside: int
+    quarantined: int
 
 
 @dataclass
 class Memory:
-    """What was read of a catalogue, by ETag; whoever keeps it need not read that again."""
+    """The rows that were read of a catalogue, and the ETags of the files that they came from, by key."""
 
-    seen: dict[str, str] = field(default_factory=dict)
+    etags: dict[str, str] = field(default_factory=dict)
     known: DataFrame[Catalogue] = field(default_factory=partial(empty_frame, Catalogue), repr=False)
 
 
 class CatalogueFiles:
-    """The catalogue of one store; keeps what it read in memory, and reads only files with another ETag again.
+    """The catalogue of one store. What was read stays in memory; only files with another ETag are read again.
 
     Raises:
-        Retryable: `store_unavailable`, also when files vanish faster than they can be read.
+        Failed: `checkpoint_invalid`, if a file is of a version that this program does not read.
+        Retryable: `store_unavailable`, also if files vanish faster than they can be read.
     """
 
     def __init__(self, store: Store, memory: Memory | None = None) -> None:
@@ -57,75 +61,72 @@ class CatalogueFiles:
         self._memory = memory or Memory()
 
     def read(self) -> DataFrame[Catalogue]:
-        """The Catalogue as it is now; two listings where nothing has changed."""
+        """Return all rows of the catalogue; if nothing changed, this takes two listings and no read."""
         for _ in range(TRIES):
-            listed = self._listed()
+            etags = self._list()
             memory = self._memory
-            is_grown = listed.get(APPS) == memory.seen.get(APPS) and memory.seen.keys() <= listed.keys()
-            unread = [key for key, etag in listed.items() if not is_grown or memory.seen.get(key) != etag]
-            parts = [self._read_file(key) for key in unread]
-            if all(part is not None for part in parts):
-                rows = [part.rows for part in parts if part]
+            is_grown = etags.get(APPS) == memory.etags.get(APPS) and memory.etags.keys() <= etags.keys()
+            unread = [key for key, etag in etags.items() if not is_grown or memory.etags.get(key) != etag]
+            files = [self._read_file(key) for key in unread]
+            if all(file is not None for file in files):
+                rows = [file.rows for file in files if file]
                 if unread or not is_grown:
                     memory.known = merge_catalogues([memory.known, *rows] if is_grown else rows)
-                memory.seen = listed
+                memory.etags = etags
                 return memory.known
         raise Retryable("store_unavailable", f"{ROOT} changes faster than it can be read. Try again later.")
 
     def sizes(self) -> dict[str, int]:
-        """The bytes of each file."""
-        return {key: len(self._store.read(key) or b"") for key in self._listed()}
+        """Return the number of bytes of each file, by key."""
+        return {key: len(self._store.read(key) or b"") for key in self._list()}
 
     def remember(self, rows: DataFrame[Catalogue]) -> None:
-        """Add Catalogue rows, as a file of their own that no one ever changes."""
-        if rows.height:  # others would be set aside when they are read
-            self._store.write(f"{NEW}{uuid4().hex}.parquet", to_parquet(Catalogue.validate(rows, lazy=True)))
+        """Add rows to the catalogue, as a file of their own; raises SchemaErrors for rows that do not conform."""
+        if rows.height:
+            valid = Catalogue.validate(rows, lazy=True)
+            self._store.write(f"{NEW}{uuid4().hex}.parquet", to_parquet(valid, "catalogue"))
 
     def compact(self) -> Compaction:
-        """Merge all files into the large one, then delete them; what cannot be read is moved aside."""
+        """Merge all files into the large one and delete the small ones; put corrupt files in quarantine."""
         for _ in range(TRIES):
-            listed = self._listed()
-            parts = {key: self._read_file(key) for key in listed}
-            found = {key: part for key, part in parts.items() if part}
-            if len(found) < len(listed):
+            etags = self._list()
+            files = {key: file for key in etags if (file := self._read_file(key))}
+            if len(files) < len(etags):
                 continue
-            apps = merge_catalogues([part.rows for part in found.values()])
-            spoilt = {key: part for key, part in found.items() if not part.is_whole}
-            for key, part in spoilt.items():
-                self._store.write(ASIDE + key.removeprefix(ROOT).replace("/", "-"), part.body)
-            if self._store.replace(APPS, to_parquet(apps), listed.get(APPS)):
-                merged = found.keys() - {APPS}
-                for key in merged:
+            corrupt = {key: file for key, file in files.items() if file.is_corrupt}
+            for key, file in corrupt.items():
+                self._store.write(QUARANTINE + key.removeprefix(ROOT).replace("/", "-"), file.body)
+            apps = merge_catalogues([file.rows for file in files.values()])
+            if self._store.replace(APPS, to_parquet(apps, "catalogue"), etags.get(APPS)):
+                small = files.keys() - {APPS}
+                for key in small:
                     self._store.delete(key)
-                return Compaction(apps.height, len(merged - spoilt.keys()), len(spoilt))
+                return Compaction(apps.height, len(small - corrupt.keys()), len(corrupt))
         raise Retryable("store_unavailable", f"{APPS} is being rewritten by others all the time. Try again later.")
 
-    def _listed(self) -> dict[str, str]:
-        """The large file first: its rows yield to the small ones' of the same time.
+    def _list(self) -> dict[str, str]:
+        """Return the ETag of each file by key, the large file first: of rows of one time, those of a small file count.
 
-        Asked for last: of a small file that is gone by now, the rows are in a large one of another ETag.
+        The large file is listed last: if a small file was merged after it was listed, the large one has another ETag.
         """
         small = {key: etag for key, etag in self._store.list(NEW).items() if key.endswith(".parquet")}
         large = self._store.list(APPS)
         return {APPS: large[APPS], **small} if APPS in large else small
 
-    def _read_file(self, key: str) -> "_Part | None":
+    def _read_file(self, key: str) -> "_File | None":
+        """Return one file, without rows if it is corrupt; None if it was deleted meanwhile."""
         body = self._store.read(key)
         if body is None:
             return None
         try:
-            version = version_of(body)
-            if version == str(SCHEMA_VERSION):
-                return _Part(conform(read_parquet(body, Catalogue), Catalogue), body, is_whole=True)
-            fault = f"schema version {version}"
-        except UNREADABLE as error:
-            fault = type(error).__name__
-        log.warning("catalogue file set aside", key=key, fault=fault)
-        return _Part(empty_frame(Catalogue), body, is_whole=False)
+            return _File(read_parquet(body, "catalogue", Catalogue, key, REMEDY), body)
+        except CorruptFile as error:
+            log.warning("catalogue file is corrupt", key=key, fault=str(error))
+            return _File(empty_frame(Catalogue), body, is_corrupt=True)
 
 
 @dataclass(frozen=True)
-class _Part:
+class _File:
     rows: DataFrame[Catalogue]
     body: bytes
-    is_whole: bool
+    is_corrupt: bool = False

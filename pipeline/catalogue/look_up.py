@@ -123,7 +123,7 @@ FAULTS_TOLD = 20
 
 def read_overrides(store: Store) -> DataFrame[Overrides]:
     """The humans' word, as Overrides; a line that cannot be used is left out, and the first of these are reported."""
-    rows, faults = parse_overrides(store.read(OVERRIDES))
+    rows, faults = parse_overrides(store.read(OVERRIDES, max_bytes=store.file_max_bytes))
     for fault in faults[:FAULTS_TOLD]:
         log.warning("override skipped", key=OVERRIDES, fault=fault)
     if len(faults) > FAULTS_TOLD:

@@ -3,13 +3,13 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandera.polars as pa
 import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from pipeline.apis.batching import BatchResult, OnBatch, all_rows, ignore_count, split
 from pipeline.apis.igdb_queries import PAGE_SIZE, Query, all_external_games, changed_games
@@ -19,10 +19,11 @@ from pipeline.errors import Retryable
 from pipeline.frames.catalogue import drop_overridden, matches_as_catalogue, rows_about_games
 from pipeline.frames.match import parse_external_games, parse_games, resolve_matches
 from pipeline.storage.store import Store
-from pipeline.storage.versioned import UNREADABLE, read_parquet, to_parquet, versioned
+from pipeline.storage.versioned import CorruptFile, parse_json, read_parquet, to_parquet
 from schemas.catalogue import Catalogue, ExternalGames, Games, Overrides
 from schemas.frames import conform, empty_frame
 from schemas.igdb import INT32_MAX, YEAR_9999, Changed, valid
+from schemas.manifest import VERSIONS
 
 if TYPE_CHECKING:
     from pipeline.apis.igdb import Igdb
@@ -39,6 +40,8 @@ MOST_ROWS = 1_000_000
 OVERLAP_SECONDS = 3_600
 """An incremental sync begins so long before the last one: IGDB's clock is not ours."""
 
+REMEDY = "Use the version of the program that wrote it, or delete it: the next sync reads everything."
+
 Seconds = Annotated[int, Field(ge=0, le=YEAR_9999)]
 log = structlog.get_logger()
 
@@ -46,7 +49,7 @@ log = structlog.get_logger()
 class State(BaseModel):
     """When the sync that is under way began, and the last whole one; Unix seconds."""
 
-    schema_version: Literal[1] = 1
+    schema_version: int = Field(default_factory=lambda: VERSIONS["sync"])
     started_at: Seconds | None = None
     synced_at: Seconds | None = None
 
@@ -200,13 +203,14 @@ class _Parts:
         return int(last.split("-")[0] or 0), last.endswith("-last")
 
     def write(self, rows: pl.DataFrame, reached: int, *, is_last: bool = False) -> None:
-        self._store.write(f"{self._folder}{reached:012}{'-last' if is_last else ''}.parquet", to_parquet(rows))
+        self._store.write(f"{self._folder}{reached:012}{'-last' if is_last else ''}.parquet", to_parquet(rows, "sync"))
 
     def read(self) -> pl.DataFrame:
         try:
-            parts = [read_parquet(self._store.read(key) or b"", self._model) for key in self.keys()]
+            bodies = {key: self._store.read(key) or b"" for key in self.keys()}
+            parts = [read_parquet(body, "sync", self._model, key, REMEDY) for key, body in bodies.items()]
             return pl.concat([self._empty, *parts])
-        except UNREADABLE:
+        except CorruptFile:
             self.clear()
             raise Retryable("store_unavailable", f"{self._folder} was spoilt, and is gone now. Sync again.") from None
 
@@ -225,9 +229,8 @@ def _games(store: Store) -> _Parts:
 
 def _state(store: Store) -> State:
     try:
-        remedy = "Use the program's version that wrote it, or delete it: the next sync reads everything."
-        return versioned(store.read(STATE) or b"{}", State, STATE, remedy)
-    except ValidationError:
+        return parse_json(store.read(STATE) or b"{}", "sync", State, STATE, REMEDY)
+    except CorruptFile:
         log.warning("sync state set aside", key=STATE)
         return State()
 

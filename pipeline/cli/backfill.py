@@ -146,7 +146,7 @@ def _read(place: Store, users_csv: str) -> bytes:
     """The list, from a file of this machine or from the store."""
     if "://" in users_csv:
         return read_list(place, users_csv)
-    return read_local_file(Path(users_csv), place.limits)
+    return read_local_file(Path(users_csv), place.file_max_bytes)
 
 
 def _users_of(place: Store, plan: PlanRecord) -> list[str]:

@@ -60,7 +60,7 @@ def compact(settings: Settings, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(done)))
     else:
-        echo(f"Apps: {done.apps:,}. Files merged: {done.merged}. Files set aside: {done.set_aside}.")
+        echo(f"Apps: {done.apps:,}. Files merged: {done.merged}. Corrupt files put in quarantine: {done.quarantined}.")
 
 
 @catalogue.command(epilog="steam-import catalogue show --json")

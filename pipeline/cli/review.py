@@ -70,7 +70,7 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
     """
     settings.require(*clients.NEEDED_BY_ENRICH)
     store = clients.open_store(settings)
-    body = read_local_file(file, store.limits)
+    body = read_local_file(file, store.file_max_bytes)
     decided = apply_review(store, body, None if location is None else absolute(location), trust=trust)
     for line in decided.skipped[:FAULTS_TOLD]:
         echo_always(f"{file.name}, line {line.line} is skipped: {line.why}", err=True)

@@ -155,7 +155,7 @@ def _write_overrides(store: Store, decisions: Sequence[Decision]) -> None:
     """Add the decisions to overrides.csv as it is now; lines that others write meanwhile are kept."""
     for _ in range(WRITE_ATTEMPTS):
         etag = store.list(OVERRIDES).get(OVERRIDES)
-        body = store.read(OVERRIDES)
+        body = store.read(OVERRIDES, max_bytes=store.file_max_bytes)
         updated = update_overrides_csv(body, decisions)
         if not decisions or updated == body or store.replace(OVERRIDES, updated, etag):
             return

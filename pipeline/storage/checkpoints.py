@@ -1,39 +1,38 @@
-"""The CSVs between the stages, and the manifests that prove them."""
+"""Checkpoints: the CSVs between the stages, and the manifests that prove them."""
 
-import csv
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Generic
 
-import pandera.polars as pa
 import polars as pl
 import structlog
-from pydantic import ValidationError
+from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed
-from pipeline.storage.csv import CsvRecords, escape_formulas
+from pipeline.storage.csv import escape_formulas, invalid, parse_csv, require_model, require_whole, to_csv
 from pipeline.storage.keys import Checkpoint, manifest_key, parse_manifest_key
-from pipeline.storage.store import DEFAULT_LIMITS, ReadLimits, Store
-from pipeline.storage.versioned import OtherVersion, versioned
-from schemas.frames import TIME_FORMAT, check
-from schemas.manifest import SCHEMA_VERSION, Manifest, Source
+from pipeline.storage.store import Store
+from pipeline.storage.versioned import CorruptFile, Migration, WrongVersion, find_migrations, json_version, parse_json
+from schemas.frames import Model
+from schemas.manifest import Manifest, Source
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class CheckpointData:
-    """What a checkpoint held, and the proof of what was read."""
+class CheckpointData(Generic[Model]):
+    """The rows of a checkpoint, and the key and digest of the CSV that they were read from."""
 
-    rows: pl.DataFrame
+    rows: DataFrame[Model]
     source: Source
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a checkpoint came about, for its manifest."""
+    """How a checkpoint was made, for its manifest: by which run, since when, from what, with which counts."""
 
     run_id: str
     started_at: datetime
@@ -43,44 +42,23 @@ class Provenance:
 
 
 def read_checkpoint(
-    store: Store, checkpoint: Checkpoint, model: type[pa.DataFrameModel], *, trust: bool = False
-) -> CheckpointData:
-    """The rows of a checkpoint, proven by its manifest where there is one, unless an edited file is to be trusted.
+    store: Store, checkpoint: Checkpoint, model: type[Model], *, trust: bool = False
+) -> CheckpointData[Model]:
+    """Return the rows of a user's checkpoint, proven by its manifest if there is one.
+
+    With `trust`, a CSV that was edited on purpose, so that its manifest does not prove it, is read all the same.
 
     Raises:
-        Failed: `checkpoint_invalid`, naming the file, the row and the column; `location_refused` for a row of another
-            user's.
+        Failed: `checkpoint_invalid`, naming the file, the row and the column; `location_refused`, if a row is of
+            another user.
     """
-    read = _read(store, checkpoint.key, model, checkpoint.user_id, trust=trust)
-    require_owners(read.rows, checkpoint.key, [checkpoint.user_id])
-    return read
+    data = _read(store, checkpoint.key, model, trust=trust)
+    require_owners(data.rows, checkpoint.key, [checkpoint.user_id])
+    return data
 
 
-def read_rows(
-    body: bytes, key: str, model: type[pa.DataFrameModel], limits: ReadLimits = DEFAULT_LIMITS
-) -> pl.DataFrame:
-    """The rows of a CSV that is proven; raises `checkpoint_invalid`, naming the file, the row and the column."""
-    limits.check_header(key, body)
-    rows, failures = check(_text(body, key, model), model)
-    if failures.height:
-        index, failed = failures.row(0)
-        raise _invalid(key, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
-    return rows
-
-
-def require_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
-    """Refuse rows of anybody but these users: `location_refused`."""
-    strangers = rows.filter(~pl.col("user_id").is_in(users))
-    if strangers.height:
-        raise Failed(
-            "location_refused",
-            f"{key} holds {strangers.height} rows of another user ({strangers['user_id'][0]}). Give that user's own "
-            "file, or make this one anew.",
-        )
-
-
-def read_csv(store: Store, key: str, model: type[pa.DataFrameModel], *, trust: bool = False) -> pl.DataFrame:
-    """The rows of a CSV of any name and any users, proven by the manifest beside it where there is one.
+def read_csv(store: Store, key: str, model: type[Model], *, trust: bool = False) -> DataFrame[Model]:
+    """Return the rows of a CSV with any name, of any users, proven by the manifest beside it if there is one.
 
     Raises:
         Failed: `checkpoint_invalid`, naming the file, the row and the column.
@@ -89,28 +67,33 @@ def read_csv(store: Store, key: str, model: type[pa.DataFrameModel], *, trust: b
 
 
 def read_manifest(store: Store, key: str) -> Manifest | None:
-    """The manifest of the CSV of that key, None where there is none.
+    """Return the manifest of the CSV with this key, None if there is none.
 
     Raises:
         Failed: `checkpoint_invalid`.
     """
-    place = manifest_key(key)
-    body = store.read(place)
-    if body is None:
-        return None
-    try:
-        return versioned(body, Manifest, f"{key}: its manifest")
-    except ValidationError as error:
-        raise _invalid(key, f"{place} is not a manifest ({error.error_count()} faults).") from None
+    body = store.read(manifest_key(key))
+    return None if body is None else _parse_manifest(body, key)
+
+
+def require_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
+    """Refuse a file with rows of anybody but these users, by `location_refused`."""
+    others = rows.filter(~pl.col("user_id").is_in(users))
+    if others.height:
+        raise Failed(
+            "location_refused",
+            f"{key} holds {others.height} rows of another user ({others['user_id'][0]}). Give a file of the user "
+            "alone, or make this one again.",
+        )
 
 
 def write_checkpoint(
-    store: Store, checkpoint: Checkpoint, rows: pl.DataFrame, rejected: pl.DataFrame, making: Provenance
+    store: Store, checkpoint: Checkpoint, rows: pl.DataFrame, rejected: pl.DataFrame, provenance: Provenance
 ) -> Manifest:
-    """Write a CSV, the rows set aside, and last the manifest that proves them.
+    """Write a CSV, the rows that were set aside, and last the manifest; return the manifest.
 
-    The old manifest goes first: killed in between, the stage leaves a CSV without one, which is accepted, and never one
-    that disagrees, which would be refused.
+    The old manifest is deleted first: a process that is killed in between leaves a CSV without a manifest, which is
+    accepted, and never one that disagrees with its manifest, which would be refused.
     """
     body = to_csv(rows)
     store.delete(checkpoint.manifest_key)
@@ -119,117 +102,79 @@ def write_checkpoint(
         store.write(checkpoint.rejected_key, to_csv(escape_formulas(rejected)))  # people open it in a spreadsheet
     else:
         store.delete(checkpoint.rejected_key)
-    manifest = _describe(checkpoint, rows, body, making)
+    manifest = _describe(checkpoint, rows, body, provenance)
     store.write(checkpoint.manifest_key, manifest.model_dump_json(indent=2).encode())
     return manifest
 
 
-def _describe(checkpoint: Checkpoint, rows: pl.DataFrame, body: bytes, making: Provenance) -> Manifest:
+def _describe(checkpoint: Checkpoint, rows: pl.DataFrame, body: bytes, provenance: Provenance) -> Manifest:
     finished_at = datetime.now(UTC)
     return Manifest(
-        schema_version=SCHEMA_VERSION,
         stage="fetch" if checkpoint.stage == "raw" else "enrich",
         user_id=checkpoint.user_id,
-        run_id=making.run_id,
+        run_id=provenance.run_id,
         key=checkpoint.key,
         rows=rows.height,
         bytes=len(body),
         sha256=sha256(body).hexdigest(),
-        input=making.source,
-        counts=dict(making.counts),
-        requests=making.requests,
-        started_at=making.started_at,
+        input=provenance.source,
+        counts=dict(provenance.counts),
+        requests=provenance.requests,
+        started_at=provenance.started_at,
         finished_at=finished_at,
-        seconds=round((finished_at - making.started_at).total_seconds(), 3),
+        seconds=round((finished_at - provenance.started_at).total_seconds(), 3),
     )
 
 
-def to_csv(rows: pl.DataFrame) -> bytes:
-    """Rows as the bytes of a CSV."""
-    return rows.write_csv(datetime_format=TIME_FORMAT).encode()
-
-
-def _read(
-    store: Store, key: str, model: type[pa.DataFrameModel], user_id: str | None = None, *, trust: bool = False
-) -> CheckpointData:
-    body = store.read(key)
+def _read(store: Store, key: str, model: type[Model], *, trust: bool) -> CheckpointData[Model]:
     try:
+        manifest = store.read(manifest_key(key))
+        body = store.read(key, max_bytes=store.file_max_bytes if manifest is None else None)
         if body is None:
-            raise _invalid(key, f"there is no such file in {store.locate('')}: check its name.")
+            raise invalid(key, f"there is no such file in {store.locate('')}: check its name.")
         source = Source(key=key, sha256=sha256(body).hexdigest())
-        manifest = _proof(store, source, body, user_id, trust=trust)
-        if not manifest:
-            _check_shape(body, key, store.limits)
-        rows = read_rows(body, key, model, store.limits)
-        if manifest and manifest.rows != rows.height:
-            raise _invalid(key, f"it has {rows.height} rows, and {manifest_key(key)} tells of {manifest.rows}.")
+        migrations: Iterable[Migration] = ()
+        if manifest is not None and _proves(manifest, source, trust=trust):
+            migrations = find_migrations("checkpoint", json_version(manifest), key)
+        else:
+            require_whole(body, key)
+        rows = parse_csv(body, key)
+        for migration in migrations:
+            rows = migration.rows(rows)
+        return CheckpointData(require_model(rows, key, model), source)
     except Failed as error:
-        raise Failed(error.code, f"{error.message} {_make_anew(store, key)}") from None
-    return CheckpointData(rows, source)
+        raise Failed(error.code, f"{error.message} {_how_to_make_again(store, key)}") from None
 
 
-def _proof(store: Store, source: Source, body: bytes, user_id: str | None, *, trust: bool) -> Manifest | None:
-    """The manifest that proves these bytes; None where there is none, or where it disagrees and they are trusted.
-
-    A copy, of which nobody says whose it is, may have another name.
-    """
+def _proves(manifest: bytes, source: Source, *, trust: bool) -> bool:
+    """Return whether a manifest has the digest of a CSV; if not, warn if the CSV is trusted, else refuse it."""
     try:
-        manifest = read_manifest(store, source.key)
-        said = manifest and (manifest.bytes, manifest.sha256)
-        named = manifest and user_id and (manifest.key, manifest.user_id)
-        if said not in (None, (len(body), source.sha256)) or named not in (None, (source.key, user_id)):
-            raise _invalid(source.key, f"it is not the file that {manifest_key(source.key)} describes.")
-    except OtherVersion:
+        if _parse_manifest(manifest, source.key).sha256 == source.sha256:
+            return True
+        raise invalid(source.key, f"it is not the file that {manifest_key(source.key)} describes.")
+    except WrongVersion:
         raise
     except Failed as error:
         if not trust:
             says = f"{error.message} If it was edited on purpose, give --trust (in Python trust=True)."
             raise Failed(error.code, says) from None
         log.warning("trusted a file that its manifest does not prove", key=source.key, fault=error.message)
-        return None
-    return manifest
+        return False
 
 
-def _text(body: bytes, key: str, model: type[pa.DataFrameModel]) -> pl.DataFrame:
-    expected = list(model.to_schema().columns)
+def _parse_manifest(body: bytes, key: str) -> Manifest:
     try:
-        # The header alone at first: of a short line under a wide one Polars makes as many nulls.
-        found = pl.read_csv(body, infer_schema=False, n_rows=0).columns
-        if missing := [name for name in expected if name not in found]:
-            raise _invalid(key, f"it lacks the column {', '.join(missing)}.")
-        if extra := [name for name in found if name not in expected]:
-            raise _invalid(key, f"it has the unknown column {', '.join(extra)}.")
-        return pl.read_csv(body, infer_schema=False).select(expected)
-    except pl.exceptions.PolarsError as error:
-        raise _invalid(key, f"it is not a CSV file in UTF-8: {str(error).splitlines()[0]}.") from None
+        return parse_json(body, "checkpoint", Manifest, key)
+    except CorruptFile as error:
+        raise invalid(key, f"{manifest_key(key)} is not a manifest: {error}.") from None
 
 
-def _check_shape(body: bytes, key: str, limits: ReadLimits) -> None:
-    """Without a manifest only the shape can tell a cut file; Polars fills short rows with nulls."""
-    limits.check_header(key, body)
-    if not body.endswith(b"\n"):
-        raise _invalid(key, "its last line does not end: the file is cut off." if body else "it is empty.")
-    csv.field_size_limit(max(len(body), 131_072))  # a summary may be longer than the module's own limit
-    records = CsvRecords(body.decode(errors="replace"), limits.csv_max_record_chars)
-    try:
-        width = len(next(records, []))
-        for fields in records:
-            if len(fields) != width:
-                raise _invalid(key, f"line {records.lines} has {len(fields)} fields, not {width}.")
-    except csv.Error as error:
-        raise _invalid(key, f"line {records.lines + 1}: {error}.") from None
-
-
-def _invalid(key: str, why: str) -> Failed:
-    return Failed("checkpoint_invalid", f"{key}: {why}")
-
-
-def _make_anew(store: Store, key: str) -> str:
-    """The command that makes a CSV anew, where its name tells."""
-    made = parse_manifest_key(manifest_key(key))
-    if made is None:
-        return "Make it anew with the stage that made it."
-    if made.stage == "raw":
-        return f"Make it anew: steam-import fetch STEAM_ID --user {made.user_id}"
-    raw = Checkpoint(made.user_id, made.stem, "raw")
-    return f"Make it anew: steam-import enrich {shlex.quote(store.locate(raw.key))}"
+def _how_to_make_again(store: Store, key: str) -> str:
+    """Return the command that makes a CSV again, as far as its key tells."""
+    checkpoint = parse_manifest_key(manifest_key(key))
+    if checkpoint is None:
+        return "Make it again with the stage that made it."
+    if checkpoint.stage == "raw":
+        return f"Make it again: steam-import fetch STEAM_ID --user {checkpoint.user_id}"
+    raw = Checkpoint(checkpoint.user_id, checkpoint.stem, "raw")
+    return f"Make it again: steam-import enrich {shlex.quote(store.locate(raw.key))}"

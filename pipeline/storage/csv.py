@@ -1,111 +1,154 @@
-"""The records of a CSV of which nothing is known: each comma becomes a field, so none may be as long as the file.
-
-CSVs that people open in a spreadsheet: nothing in them runs, and what a spreadsheet makes of them is understood.
-
-A file of this machine that a person names, as a list of users or a review sheet: of any size, or no file at all.
-"""
+"""CSV files: those that the program writes and reads, and those that people edit in a spreadsheet."""
 
 import csv
-import errno
-import os
 import re
-import stat
-from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed, Refused
-from pipeline.storage.store import ReadLimits
+from pipeline.storage.store import require_size
+from schemas.frames import TIME_FORMAT, Model, check, conform, dtypes
+
+csv.field_size_limit(2**31 - 1)  # a summary of a game may be longer than the module's limit of 131,072 characters
 
 
-class CsvRecords:
-    """The records of a text; raises csv.Error for one that cannot be read, and goes on behind it."""
-
-    def __init__(self, text: str, most_chars: int, delimiter: str = ",", *, strict: bool = False) -> None:
-        self._most = most_chars
-        self._chars = 0
-        self._reader = csv.reader(map(self._counted, StringIO(text, newline="")), delimiter=delimiter, strict=strict)
-
-    def __iter__(self) -> "CsvRecords":
-        return self
-
-    def __next__(self) -> list[str]:
-        self._chars = 0
-        return next(self._reader)
-
-    @property
-    def lines(self) -> int:
-        """How many lines were read."""
-        return self._reader.line_num
-
-    def _counted(self, line: str) -> str:
-        self._chars += len(line)
-        if self._chars > self._most:
-            raise csv.Error(f"a record is longer than {self._most:,} characters")
-        return line
+def to_csv(rows: pl.DataFrame) -> bytes:
+    """Return rows as the bytes of a CSV: UTF-8 with a header, a null as an empty cell, times in UTC."""
+    return rows.write_csv(datetime_format=TIME_FORMAT).encode()
 
 
-_BOM = "\ufeff"
+def read_rows(body: bytes, name: str, model: type[Model]) -> DataFrame[Model]:
+    """Return the rows of a CSV as its model; raises what `parse_csv` and `require_model` raise."""
+    return require_model(parse_csv(body, name), name, model)
+
+
+def parse_csv(body: bytes, name: str) -> pl.DataFrame:
+    """Return the rows of a CSV as text; raises `checkpoint_invalid`, with the file's name, if it cannot be read."""
+    try:
+        return pl.read_csv(body, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise invalid(name, f"it is not a CSV file in UTF-8: {str(error).splitlines()[0]}.") from None
+
+
+def require_model(text: pl.DataFrame, name: str, model: type[Model]) -> DataFrame[Model]:
+    """Return rows of text as the model, with its columns in its order.
+
+    Raises:
+        Failed: `checkpoint_invalid`, with the file's name, the column that is missing or unknown, or the first row
+            that does not conform and the check that it fails.
+    """
+    expected = list(dtypes(model))
+    if missing := [name for name in expected if name not in text.columns]:
+        raise invalid(name, f"it lacks the column {', '.join(missing)}.")
+    if unknown := [name for name in text.columns if name not in expected]:
+        raise invalid(name, f"it has the unknown column {', '.join(unknown)}.")
+    rows, failures = check(text.select(expected), model)
+    if failures.height:
+        index, failed = failures.row(0)
+        raise invalid(name, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
+    return conform(rows, model)
+
+
+def require_whole(body: bytes, name: str) -> None:
+    """Refuse a CSV that was cut short, by its shape; Polars would fill a short last row with nulls.
+
+    Raises:
+        Failed: `checkpoint_invalid`, with the file's name and the line that is too short or too long.
+    """
+    if not body.endswith(b"\n"):
+        raise invalid(name, "its last line does not end: the file is cut off." if body else "it is empty.")
+    try:
+        reader = csv.reader(StringIO(body.decode(), newline=""))
+        width = len(next(reader, []))
+        for cells in reader:
+            if len(cells) != width:
+                raise invalid(name, f"line {reader.line_num} has {len(cells)} cells, not {width}.")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise invalid(name, f"it is not a CSV file in UTF-8: {error}.") from None
+
+
+def invalid(name: str, why: str) -> Failed:
+    """Return the error for a file that cannot be used: `checkpoint_invalid`, with its name and the reason."""
+    return Failed("checkpoint_invalid", f"{name}: {why}")
+
+
+def read_local_file(path: Path, max_bytes: int) -> bytes:
+    """Return the bytes of a file of this machine that a person named.
+
+    Raises:
+        Refused: `bad_event`, if the file cannot be read.
+        Failed: `checkpoint_invalid`, if it has more than `max_bytes`.
+    """
+    try:
+        with path.expanduser().open("rb") as file:
+            body = file.read(max_bytes + 1)
+    except OSError as error:
+        raise Refused("bad_event", f"{path} cannot be read: {error.strerror}.") from error
+    require_size(str(path), len(body), max_bytes)
+    return body
+
+
+_BYTE_ORDER_MARK = "\ufeff"
 """Without it Excel takes UTF-8 for the code page of its machine."""
 
 _SEPARATORS = ",;\t"
-"""Excel writes what the region's list separator is, and tabs as Unicode text."""
+"""Excel writes the list separator of its region, and tabs in Unicode text."""
+
+_DECLARED_SEPARATOR = re.compile(f"sep=([{_SEPARATORS}])[\r\n]", re.IGNORECASE)
+"""A first line that Excel understands, and that some programs write: it says how the other lines are separated."""
 
 _SIGNS, _BREAKS = "=+\\-@\uff1d\uff0b\uff0d\uff20", r"\t\r\n"
-"""What makes a formula of a cell that begins with it, the full-width ones too (OWASP, CSV Injection)."""
+"""A cell that begins with one of these is a formula, also with the full-width ones (OWASP, CSV Injection)."""
 
-_BEGIN, _BEGIN_DEFUSED = (f"^{mark}('*[{_SIGNS}{_BREAKS}])" for mark in ("", "'"))
+_FORMULA, _ESCAPED_FORMULA = (f"^{mark}('*[{_SIGNS}{_BREAKS}])" for mark in ("", "'"))
 
-_SPLIT, _SPLIT_DEFUSED = (f"([;{_BREAKS}]){mark}(['\"]*[{_SIGNS}])" for mark in ("", "'"))
-"""A spreadsheet may split at other separators than ours, and what is after one begins a cell."""
-
-_DECLARED = re.compile(f"sep=([{_SEPARATORS}])[\r\n]", re.IGNORECASE)
-"""Excel's own first line, which says how it splits the others."""
-
-_MOST_COLUMNS = 16_384
-"""Of a sheet of Excel or LibreOffice."""
-
-_MOST_CHARS = 2**20
-"""Of a record; a cell of Excel has 32,767 at the most."""
+_INNER_FORMULA, _ESCAPED_INNER_FORMULA = (f"([;{_BREAKS}]){mark}(['\"]*[{_SIGNS}])" for mark in ("", "'"))
+"""A spreadsheet may split lines at other separators than commas, and then a cell begins within a text."""
 
 _ID = re.compile(r"\s*([0-9]+)(?:[.,]0{0,2})?\s*")
-"""Three zeros may be thousands."""
+"""An id with up to two decimals, all zero. Three zeros may be thousands."""
 
 
 def to_spreadsheet(rows: pl.DataFrame) -> bytes:
-    """The rows as a CSV in which no text is a formula; an apostrophe before it says that it is none."""
-    return (_BOM + escape_formulas(rows).write_csv()).encode()
+    """Return rows as the bytes of a CSV that is safe to open in a spreadsheet: no text in it is a formula."""
+    return (_BYTE_ORDER_MARK + escape_formulas(rows).write_csv()).encode()
 
 
 def escape_formulas(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with an apostrophe before each text that is a formula, or would be one without its apostrophes."""
+    """Return the rows with an apostrophe before each text that a spreadsheet would take for a formula.
+
+    A text that would be a formula without its leading apostrophes gets one more, so that `unescape_formulas` restores
+    every text exactly.
+    """
     text = pl.col(pl.String).str
-    return rows.with_columns(text.replace(_BEGIN, "'$1").str.replace_all(_SPLIT, "$1'$2"))
+    return rows.with_columns(text.replace(_FORMULA, "'$1").str.replace_all(_INNER_FORMULA, "$1'$2"))
 
 
 def unescape_formulas(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with each text as it was before its formulas were escaped."""
+    """Return the rows with each text as it was before `escape_formulas`."""
     text = pl.col(pl.String).str
-    return rows.with_columns(text.replace_all(_SPLIT_DEFUSED, "$1$2").str.replace(_BEGIN_DEFUSED, "$1"))
+    return rows.with_columns(text.replace_all(_ESCAPED_INNER_FORMULA, "$1$2").str.replace(_ESCAPED_FORMULA, "$1"))
 
 
 def unescape_cell(cell: str) -> str:
-    """The text as it was before its formula was escaped; a text that begins with apostrophes of its own keeps them."""
-    return re.sub(_BEGIN_DEFUSED, r"\1", re.sub(_SPLIT_DEFUSED, r"\1\2", cell))
+    """Return the text of one cell as it was before `escape_formulas`."""
+    return re.sub(_ESCAPED_FORMULA, r"\1", re.sub(_ESCAPED_INNER_FORMULA, r"\1\2", cell))
 
 
 def strip_decimals(cell: str) -> str:
-    """An id as a spreadsheet may write it, 620.0 too, as digits; anything else stays as it is."""
+    """Return an id that a spreadsheet wrote with decimals, as in 620.0 or 620,00, as digits; other text unchanged."""
     found = _ID.fullmatch(cell)
     return found[1] if found else cell.strip()
 
 
 class CsvRecord(NamedTuple):
-    """A record of a CSV: the line it begins on, its cells by their column, and what is wrong with it, if anything."""
+    """One record of a CSV: the line on which it begins, its cells by column, and why it cannot be used, if so."""
 
     line: int
     cells: Mapping[str, str]
@@ -113,84 +156,58 @@ class CsvRecord(NamedTuple):
 
 
 def parse_records(body: bytes) -> Iterator[CsvRecord]:
-    """The records of a CSV that a spreadsheet has written, after its header; missing cells are blank.
+    """Yield the records of a CSV as any spreadsheet saves it; blank records are left out, missing cells are blank.
 
-    Raises:
-        Failed: `checkpoint_invalid`, where its header is wider than any spreadsheet's.
+    Separators, encodings and line ends are recognized; column names are in lower case; escaped formulas are restored.
     """
-    reader, header, fault = _opened(body)
+    lines = _lines(body)
+    line, header, fault = next(lines, (1, [], ""))
     if fault:
-        yield CsvRecord(1, {}, fault)
+        yield CsvRecord(line, {}, fault)
         return
-    blank = dict.fromkeys(header, "")
+    columns = _names(header)
+    for line, cells, fault in lines:
+        if fault or any(cells[len(columns) :]):
+            yield CsvRecord(line, {}, fault or f"it has {len(cells)} cells, not {len(columns)}")
+        elif any(cells):
+            texts = map(unescape_cell, cells[: len(columns)])
+            yield CsvRecord(line, dict(zip_longest(columns, texts, fillvalue="")))
+
+
+def parse_header(body: bytes) -> Sequence[str]:
+    """Return the column names of a CSV as any spreadsheet saves it, in lower case; none if it is not a CSV."""
+    _, header, _ = next(_lines(body), (1, [], ""))
+    return _names(header)
+
+
+def _names(header: Sequence[str]) -> list[str]:
+    return [cell.strip().casefold() for cell in header]
+
+
+def _lines(body: bytes) -> Iterator[tuple[int, list[str], str]]:
+    """Yield the line on which each record begins, its cells, and why it cannot be read; the header comes first."""
+    text = _decode(body)
+    declared = _DECLARED_SEPARATOR.match(text)
+    separator = declared[1] if declared else max(_SEPARATORS, key=text.partition("\n")[0].count)
+    reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
+    if declared:
+        next(reader)
     while True:
-        line = reader.lines + 1
+        line, cells, fault = reader.line_num + 1, list[str](), ""
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield CsvRecord(line, {}, str(error))
-            continue
-        if any(cells):
-            yield _record(line, header, cells, blank)
+            fault = str(error)
+        yield line, cells, fault
 
 
-def parse_header(body: bytes) -> Sequence[str]:
-    """The columns of such a CSV, none where it is no CSV; raises as `records`."""
-    return _opened(body)[1]
-
-
-def _opened(body: bytes) -> tuple[CsvRecords, Sequence[str], str]:
-    """The records behind the header, the header, and what is wrong with it, if anything."""
-    text = _decoded(body)
-    declared = _DECLARED.match(text)
-    separator = declared[1] if declared else max(_SEPARATORS, key=text.partition("\n")[0].count)
-    reader = CsvRecords(text, _MOST_CHARS, separator, strict=True)
-    try:
-        if declared:
-            next(reader)
-        header = [cell.strip().casefold() for cell in next(reader, [])]
-    except csv.Error as error:
-        return reader, [], str(error)
-    if len(header) > _MOST_COLUMNS:
-        raise Failed("checkpoint_invalid", f"The first line names {len(header):,} columns: no spreadsheet has so many.")
-    return reader, header, ""
-
-
-def _record(line: int, header: Sequence[str], cells: Sequence[str], blank: dict[str, str]) -> CsvRecord:
-    if any(cells[len(header) :]):
-        return CsvRecord(line, {}, f"it has {len(cells)} cells, not {len(header)}")
-    texts = dict(zip(header, map(unescape_cell, cells), strict=False))
-    return CsvRecord(line, ChainMap(texts, blank))
-
-
-def _decoded(body: bytes) -> str:
-    """As UTF-8, as UTF-16 where it says so, else as Excel's own code page of Western Europe."""
+def _decode(body: bytes) -> str:
+    """Return text from UTF-8, from UTF-16 if it begins with a mark, else from the code page of Western Europe."""
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):
         return body.decode("utf-16", errors="replace")
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError:
         return body.decode("cp1252", errors="replace")
-
-
-def read_local_file(path: Path, limits: ReadLimits) -> bytes:
-    """The bytes of a CSV.
-
-    Raises:
-        Refused: `bad_event`, for what cannot be read, or is no regular file.
-        Failed: `checkpoint_invalid`, beyond CSV_MAX_BYTES, before it is read, or CSV_MAX_LINES.
-    """
-    try:
-        # Without waiting: nobody may ever write into a pipe.
-        with os.fdopen(os.open(path.expanduser(), os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise FileExistsError(errno.EEXIST, "it is no regular file")
-            limits.check_csv(path.name, status.st_size)
-            body = file.read(status.st_size)
-    except OSError as error:
-        raise Refused("bad_event", f"{path} cannot be read: {error.strerror}.") from error
-    limits.check_lines(path.name, body)
-    return body

@@ -1,11 +1,7 @@
-"""A bucket of S3, or a prefix of one.
-
-Clients of AWS's services.
-"""
+"""The store in a bucket of S3, and how to make a client of any AWS service."""
 
 import contextlib
 from functools import cache
-from math import inf
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,72 +16,59 @@ from botocore.exceptions import (
 from botocore.loaders import Loader, create_loader
 from botocore.session import Session
 
-from pipeline.errors import Refused, Retryable
+from pipeline.errors import PipelineError, Refused, Retryable
 from pipeline.logs import quiet_library_logs
-from pipeline.settings import proxy_for, require_encrypted
+from pipeline.settings import FILE_MAX_BYTES, proxy_for, require_encrypted
 from pipeline.storage.keys import outside_store_error, require_key_inside
-from pipeline.storage.store import DEFAULT_LIMITS, AwsLimits, ReadLimits
+from pipeline.storage.store import AwsLimits, require_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from types_boto3_s3 import S3Client
 
-_PASSING = {408, 409, 429}
-"""Of the 4xx, those that a later try may mend; for the others somebody has to change something."""
+_RETRYABLE_STATUSES = {408, 409, 429}
+"""The only statuses below 500 that can pass by themselves; for the others somebody has to change something."""
 
-_SLOW = {"RequestTimeout", "SlowDown", "Throttling"}
+_RETRYABLE_CODES = {"RequestTimeout", "SlowDown", "Throttling"}
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
-_NEEDS = "Check S3_BUCKET or STORE_URL, and that we may s3:GetObject, PutObject, DeleteObject and ListBucket there."
-
-
-def open_bucket(
-    url: str, region: str | None, endpoint_url: str | None, aws_limits: AwsLimits, limits: ReadLimits
-) -> "S3Store":
-    """The store of `s3://bucket[/prefix]`.
-
-    Raises:
-        Refused: `configuration`.
-    """
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    if not url.startswith("s3://") or not bucket:
-        raise Refused("configuration", f"STORE_URL is {url!r}: give a directory, or s3://bucket/prefix.")
-    client = open_aws("s3", url, aws_limits, region=region, endpoint_url=endpoint_url)
-    return S3Store(client, bucket, prefix.strip("/"), limits)
+_NEEDS = (
+    "Check S3_BUCKET or STORE_URL, and that the credentials allow s3:GetObject, PutObject, DeleteObject and ListBucket."
+)
 
 
 class S3Store:
-    """A bucket, or a prefix of one; a location is `s3://bucket/key`. S3 shows an object whole or not at all.
+    """The store in a bucket, or below a prefix of one; a location is `s3://bucket/key`.
 
     Raises:
-        Refused: `configuration`, when the bucket is not there or not ours to use.
+        Refused: `configuration`, if the bucket does not exist or may not be used.
         Retryable: `store_unavailable`, after boto's own retries.
     """
 
-    def __init__(self, client: "S3Client", bucket: str, prefix: str = "", limits: ReadLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, client: "S3Client", bucket: str, prefix: str = "", file_max_bytes: int = FILE_MAX_BYTES) -> None:
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self.limits = limits
+        self.file_max_bytes = file_max_bytes
 
-    def read(self, key: str) -> bytes | None:
-        """The object's bytes, None where there is none."""
+    def read(self, key: str, *, max_bytes: int | None = None) -> bytes | None:
+        """Return the bytes of an object, None if there is no such object."""
         with self._s3_errors(key):
             try:
                 found = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
             except self._client.exceptions.NoSuchKey:
                 return None
             with contextlib.closing(found["Body"]) as body:
-                self.limits.check_size(key, found.get("ContentLength", inf))
-                return self.limits.checked(key, body.read())
+                require_size(key, found["ContentLength"], max_bytes)
+                return body.read()
 
     def write(self, key: str, body: bytes) -> None:
-        """Put the object."""
+        """Put an object; S3 shows it whole or not at all."""
         with self._s3_errors(key):
             self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=body)
 
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
-        """Put with If-Match, or with If-None-Match where there must be none."""
+        """Put an object with If-Match, or with If-None-Match if there must be none; return whether S3 took it."""
         condition: dict[str, str] = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         with self._s3_errors(key):
             try:
@@ -97,7 +80,7 @@ class S3Store:
         return True
 
     def list(self, prefix: str) -> dict[str, str]:
-        """The objects whose keys begin so."""
+        """Return the ETag of each object whose key begins with the prefix, by key."""
         with self._s3_errors(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._key(prefix)
@@ -109,16 +92,16 @@ class S3Store:
             }
 
     def delete(self, key: str) -> None:
-        """Remove the object if it is there."""
+        """Delete an object, if there is one."""
         with self._s3_errors(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
 
     def locate(self, key: str) -> str:
-        """`s3://bucket/key`."""
+        """Return `s3://bucket/key`, with the store's prefix."""
         return f"s3://{self._bucket}/{self._prefix}{key}"
 
     def key_of(self, location: str) -> str:
-        """The key of a location in this bucket and under this prefix."""
+        """Return the key of a location in this bucket and below this prefix, from its spelling alone."""
         root = self.locate("")
         if not location.startswith(root) or ".." in location.split("/"):
             raise outside_store_error(location, root)
@@ -133,61 +116,69 @@ class S3Store:
         try:
             yield
         except ClientError as error:
-            code = error.response["Error"].get("Code", "unknown")
-            status = error.response["ResponseMetadata"].get("HTTPStatusCode", 500)
-            if 400 <= status < 500 and status not in _PASSING and code not in _SLOW:  # noqa: PLR2004 - HTTP's classes
-                raise Refused("configuration", f"S3 answers {code} for {where}. {_NEEDS}") from error
-            raise Retryable("store_unavailable", f"S3 answers {code} for {where}. Try again later.") from error
+            raise _answered(error, where) from error
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise Refused("configuration", f"There are no AWS credentials for {where}. {_NEEDS}") from error
         except ParamValidationError as error:
-            raise Refused("configuration", f"S3 cannot have {where}: {error}. {_NEEDS}") from error
+            raise Refused("configuration", f"S3 does not accept {where}: {error}. {_NEEDS}") from error
         except BotoCoreError as error:
             raise Retryable(
                 "store_unavailable", f"S3 cannot be reached for {where}: {error}. Try again later."
             ) from error
 
 
+def _answered(error: ClientError, where: str) -> PipelineError:
+    """Return the error for an answer of S3 that is not a success."""
+    code = error.response["Error"].get("Code", "unknown")
+    status = error.response["ResponseMetadata"].get("HTTPStatusCode", 500)
+    is_client_error = 400 <= status < 500  # noqa: PLR2004 - HTTP's classes of statuses
+    if is_client_error and status not in _RETRYABLE_STATUSES and code not in _RETRYABLE_CODES:
+        return Refused("configuration", f"S3 answers {code} for {where}. {_NEEDS}")
+    return Retryable("store_unavailable", f"S3 answers {code} for {where}. Try again later.")
+
+
 def open_aws(
-    service: str, whose: str, limits: AwsLimits, *, region: str | None, endpoint_url: str | None = None
-) -> Any:  # noqa: ANN401 - botocore makes its clients while it runs
-    """A client of one service; `whose` is for whom, as an error names it.
+    service: str, purpose: str, limits: AwsLimits, *, region: str | None = None, endpoint_url: str | None = None
+) -> Any:  # noqa: ANN401 - botocore generates its clients' classes at run time
+    """Return a client of an AWS service; error messages name the purpose that it is for.
 
     Raises:
-        Refused: `configuration`, for what of AWS's own settings cannot be, or would send keys in the clear.
+        Refused: `configuration`, if AWS's own settings cannot be used, or would send credentials unencrypted.
     """
     quiet_library_logs()
-    limiting = Config(
+    config = Config(
         connect_timeout=limits.timeout_seconds,
         read_timeout=limits.timeout_seconds,
         retries={"mode": "standard", "total_max_attempts": limits.attempts},
     )
 
-    def client(**proxies: str) -> Any:  # noqa: ANN401 - the same
-        config = limiting.merge(Config(proxies=proxies))
-        # boto3 would make the same one, after it has imported what transfers large files: a sixth of a cold start.
-        return session.create_client(service, region_name=region, endpoint_url=endpoint_url, config=config)
+    def create(**proxies: str) -> Any:  # noqa: ANN401 - as above
+        # boto3 would create the same client, but imports its file transfers first: a sixth of a cold start.
+        return session.create_client(
+            service, region_name=region, endpoint_url=endpoint_url, config=config.merge(Config(proxies=proxies))
+        )
 
     try:
         session = Session()
-        session.register_component("data_loader", _descriptions(session.get_config_variable("data_path")))
-        made = client()
-        address = urlsplit(require_encrypted(made.meta.endpoint_url))  # which boto takes from AWS_ENDPOINT_URL too
-    except BotoCoreError as error:  # a region or a profile that cannot be
+        session.register_component("data_loader", _service_loader(session.get_config_variable("data_path")))
+        client = create()
+        # The address that boto uses may also come from its own settings, such as AWS_ENDPOINT_URL.
+        address = urlsplit(require_encrypted(client.meta.endpoint_url))
+    except BotoCoreError as error:  # an unknown region or profile, for example
         raise Refused(
-            "configuration", f"AWS cannot be set up for {whose}: {error}. Check the AWS_… settings."
+            "configuration", f"AWS cannot be set up for {purpose}: {error}. Check the AWS_… settings."
         ) from error
-    except ValueError:  # which may quote an endpoint, and a password in it
+    except ValueError:  # without its text, which may quote an endpoint with a password in it
         raise Refused(
             "configuration",
-            f"AWS cannot be set up for {whose}: in the AWS_ENDPOINT_URL… settings, give an address that begins with "
+            f"AWS cannot be set up for {purpose}: in the AWS_ENDPOINT_URL… settings, give an address that begins with "
             "https:// (http:// only leads to this machine).",
         ) from None
     proxy = proxy_for(address.scheme, str(address.hostname))
-    return client(https=proxy) if proxy else made
+    return create(https=proxy) if proxy else client
 
 
 @cache
-def _descriptions(path: str | None) -> Loader:
-    """Those that AWS's clients are made of: reading them takes most of the time that one takes to be made."""
+def _service_loader(path: str | None) -> Loader:
+    """Return boto's loader of service descriptions, one per process: reading them is most of the work of a client."""
     return create_loader(path)

@@ -162,14 +162,7 @@ def test_an_encrypted_address_or_one_of_this_machine_is_normalised(url: str, nor
     [
         "http_answer_seconds",
         "http_max_bytes",
-        "csv_max_bytes",
-        "csv_max_lines",
-        "csv_max_columns",
-        "csv_max_record_chars",
-        "json_max_bytes",
-        "catalogue_max_bytes",
-        "overrides_max_bytes",
-        "parquet_max_bytes",
+        "file_max_bytes",
         "sync_max_rows",
     ],
 )

@@ -19,9 +19,10 @@ from moto import mock_aws
 from pipeline.errors import Retryable
 from pipeline.frames.raw_library import parse_owned_games
 from pipeline.sandbox.world import World
+from pipeline.settings import FILE_MAX_BYTES
 from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
 from pipeline.storage.keys import Checkpoint, raw_checkpoint
-from pipeline.storage.store import DEFAULT_LIMITS, DirectoryStore, ReadLimits, Store, open_store_at_url
+from pipeline.storage.store import DirectoryStore, Store, open_store_at_url, require_size
 from schemas.library import EnrichedLibrary, RawLibrary
 
 if TYPE_CHECKING:
@@ -137,14 +138,12 @@ class Memory:
     """A store in memory; what is put there behind its back may be hostile."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
-    limits: ReadLimits = DEFAULT_LIMITS
+    file_max_bytes: int = FILE_MAX_BYTES
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, *, max_bytes: int | None = None) -> bytes | None:
         body = self.objects.get(key)
-        if body is None:
-            return None
-        self.limits.check_size(key, len(body))
-        return self.limits.checked(key, body)
+        require_size(key, len(body or b""), max_bytes)
+        return body
 
     def write(self, key: str, body: bytes) -> None:
         self.objects[key] = body
@@ -179,8 +178,8 @@ class Watched:
     calls: list[tuple[str, str]] = field(default_factory=list)
 
     @property
-    def limits(self) -> ReadLimits:
-        return self.store.limits
+    def file_max_bytes(self) -> int:
+        return self.store.file_max_bytes
 
     def _call(self, name: str, key: str, call: Callable[[], Any]) -> Any:
         self.calls.append((name, key))
@@ -200,8 +199,8 @@ class Watched:
     def called(self, name: str) -> list[str]:
         return [key for called, key in self.calls if called == name]
 
-    def read(self, key: str) -> bytes | None:
-        body: bytes | None = self._call("read", key, lambda: self.store.read(key))
+    def read(self, key: str, *, max_bytes: int | None = None) -> bytes | None:
+        body: bytes | None = self._call("read", key, lambda: self.store.read(key, max_bytes=max_bytes))
         return body
 
     def write(self, key: str, body: bytes) -> None:

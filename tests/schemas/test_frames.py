@@ -7,7 +7,8 @@ from polars.testing import assert_frame_equal
 
 from schemas.catalogue import ExternalGames
 from schemas.frames import as_text, check, dtypes, set_aside
-from schemas.library import RawLibrary
+from schemas.library import EnrichedLibrary, RawLibrary
+from tests.support.libraries import library, matched
 
 COLUMNS = list(RawLibrary.to_schema().columns)
 
@@ -117,3 +118,17 @@ def test_no_rows_are_parted_into_no_rows() -> None:
 def test_times_become_text_in_utc_to_the_second() -> None:
     times = pl.DataFrame({"at": [datetime(2021, 12, 12, 1, 46, 21, 999_000, tzinfo=UTC), None]})
     assert as_text(times)["at"].to_list() == ["2021-12-12T01:46:21Z", None]
+
+
+@pytest.mark.parametrize(
+    ("json", "rejected"),
+    [
+        pytest.param(r'[{"id":5,"name":"N\u0000","slug":"s","checksum":null}]', 1, id="an escaped NUL"),
+        pytest.param(r'[{"id":5,"name":"\\\u0000","slug":"s","checksum":null}]', 1, id="a backslash and a NUL"),
+        pytest.param(r'[{"id":5,"name":"\\u0000","slug":"s","checksum":null}]', 0, id="its spelling"),
+        pytest.param('[{"id":5,"name":"N","slug":"s","checksum":null}]', 0, id="none"),
+    ],
+)
+def test_an_escaped_nul_in_json_is_rejected(json: str, rejected: int) -> None:
+    rows = library(matched(620, 72)).with_columns(igdb_genres=pl.lit(json))
+    assert set_aside(rows, EnrichedLibrary)[1].height == rejected
