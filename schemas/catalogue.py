@@ -6,8 +6,8 @@ import pandera.polars as pa
 import polars as pl
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from schemas.apis import INT32_MAX
 from schemas.frames import StrictFrame
-from schemas.igdb import INT32_MAX
 from schemas.library import GENRE, PLATFORM, IgdbGame, MatchReason, MatchStatus, Time
 
 STORE_TYPES = (

@@ -6,9 +6,9 @@ import pandera.polars as pa
 import polars as pl
 from pydantic import BaseModel
 
+from schemas.apis import Genre, Platform
 from schemas.events import USER_ID
 from schemas.frames import StrictFrame
-from schemas.igdb import Genre, Platform
 
 KINDS = (
     "game",

@@ -6,9 +6,9 @@ import pandera.polars as pa
 import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from schemas.apis import Id, Name, Number
 from schemas.catalogue import Action, Override
 from schemas.frames import StrictFrame
-from schemas.igdb import Id, Name, Number
 from schemas.library import Kind, MatchReason, MatchStatus
 
 MOST_CANDIDATES = 5

@@ -34,7 +34,7 @@ from pipeline.apis.igdb_queries import (
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import CircuitBreaker, Retries, RetryPolicy, call_with_retries
 from pipeline.errors import PipelineError, Refused, Retryable
-from schemas.igdb import INT32_MAX
+from schemas.apis import INT32_MAX
 
 MAX_OPEN = 8
 """Requests that IGDB lets wait for their answers at once."""

@@ -20,9 +20,9 @@ from pipeline.frames.catalogue import drop_overridden, matches_as_catalogue, row
 from pipeline.frames.match import parse_external_games, parse_games, resolve_matches
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, parse_json, read_parquet, to_parquet
+from schemas.apis import INT32_MAX, YEAR_9999, RowId, parse_rows
 from schemas.catalogue import Catalogue, ExternalGames, Games, Overrides
 from schemas.frames import conform, empty_frame
-from schemas.igdb import INT32_MAX, YEAR_9999, Changed, valid
 from schemas.manifest import VERSIONS
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ async def _changes(
     """Apps whose ids IGDB changed, and apps of games it changed, looked up anew."""
     pairs = await _all_pages(igdb, all_external_games(since), most_pages)
     changed = await _all_pages(igdb, changed_games(since), most_pages)
-    ids = [row.id for row in valid(changed, Changed)[0]]
+    ids = [row.id for row in parse_rows(changed, RowId)[0]]
     appids = pl.concat([parse_external_games(pairs)["appid"], rows_about_games(known, ids)["appid"]]).unique().sort()
     rows = await ask_igdb(igdb, appids, empty_frame(Overrides), datetime.now(UTC), progress=progress)
     if rows.height < appids.len():
@@ -165,7 +165,7 @@ async def _pages(
         rows += page
         if len(page) < PAGE_SIZE:
             return rows, after, True
-        last = max((row.id for row in valid(page, Changed)[0]), default=0)
+        last = max((row.id for row in parse_rows(page, RowId)[0]), default=0)
         if last <= after:
             raise Retryable("igdb_unavailable", f"IGDB's pages of {query.endpoint} do not go on. Try again later.")
         after = last

@@ -7,11 +7,10 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline.frames.name_rules import STORE_GAME_RULES, first_matching_rule
+from schemas.apis import StoreItem, parse_rows
 from schemas.catalogue import STORE_TYPES, Catalogue, Overrides, StoreTypes
 from schemas.frames import conform, dtypes
-from schemas.igdb import valid
 from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary, RawLibrary
-from schemas.steam import StoreItem
 
 KIND_OF_STORE_TYPE = {
     "game": "game",
@@ -75,7 +74,7 @@ def parse_store_items(items: Sequence[Any]) -> DataFrame[StoreTypes]:
 
     A type is believed only where `success` is 1, for the type of a hidden app reads as game.
     """
-    found = {item.id: item for item in valid(list(items), StoreItem)[0]}.values()
+    found = {item.id: item for item in parse_rows(list(items), StoreItem)[0]}.values()
     numbers = [item.type if item.success == 1 and item.type in range(len(STORE_TYPES)) else None for item in found]
     rows = pl.DataFrame(
         {

@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 from pandera.typing.polars import DataFrame
 
+from schemas.apis import ExternalGame, Game, parse_rows
 from schemas.catalogue import ExternalGames, Games, Matches
 from schemas.frames import conform, dtypes
-from schemas.igdb import ExternalGame, Game, valid
 from schemas.library import MATCH_REASONS, MATCH_STATUSES
 
 MAIN_GAME_TYPES = (0, 4, 8, 9, 10, 11)
@@ -28,7 +28,7 @@ def parse_external_games(rows: Sequence[Any]) -> DataFrame[ExternalGames]:
 
     A uid may list several appids, with commas between. A uid that is no appid, and a row without a game, is left out.
     """
-    pairs, _ = valid(list(rows), ExternalGame)
+    pairs, _ = parse_rows(list(rows), ExternalGame)
     uids = pl.DataFrame(
         {"uid": [pair.uid for pair in pairs], "igdb_id": [pair.game for pair in pairs]},
         schema={"uid": pl.String, "igdb_id": pl.Int32},
@@ -50,15 +50,15 @@ def unusable_external_games(rows: Sequence[Any]) -> tuple[list[int], list[str]]:
     A row without a game is no fault: IGDB lists ids that it has no game for yet.
     """
     linked = [row for row in rows if isinstance(row, dict) and row.get("game") is not None]
-    _, faults = valid(linked, ExternalGame)
+    _, faults = parse_rows(linked, ExternalGame)
     # With a valid game in the place of the broken one, the row tells its apps as any other does.
-    repaired = [{**row, "game": 1} for row in linked if not valid([row], ExternalGame)[0]] if faults else []
+    repaired = [{**row, "game": 1} for row in linked if not parse_rows([row], ExternalGame)[0]] if faults else []
     return parse_external_games(repaired)["appid"].to_list(), faults
 
 
 def parse_games(rows: Sequence[Any]) -> tuple[DataFrame[Games], list[str]]:
     """Return the games in rows of IGDB's `games`, each once, and for each row that was set aside why it was."""
-    games, faults = valid(list(rows), Game)
+    games, faults = parse_rows(list(rows), Game)
     distinct = {game.id: game for game in games}.values()
     schema = dtypes(Games)
     # Seconds times 1000 are the milliseconds of the column.

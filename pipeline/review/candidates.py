@@ -8,8 +8,8 @@ from pandera.typing.polars import DataFrame
 from rapidfuzz import fuzz, process
 
 from pipeline.frames.match import MAIN_GAME_TYPES
+from schemas.apis import parse_rows
 from schemas.frames import conform, dtypes
-from schemas.igdb import valid
 from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, FoundGames, NameScores, SearchTerms
 
 COMPUTERS = {3, 6, 14}
@@ -64,7 +64,7 @@ def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:
 
 def parse_found_games(rows: Mapping[int, Sequence[Any]]) -> DataFrame[FoundGames]:
     """Return IGDB's rows of `games`, given by appid, as a frame; an invalid row is left out."""
-    games = [(appid, game) for appid, found in rows.items() for game in valid(list(found), FoundGame)[0]]
+    games = [(appid, game) for appid, found in rows.items() for game in parse_rows(list(found), FoundGame)[0]]
     released = pl.from_epoch(pl.Series([game.first_release_date for _, game in games], dtype=pl.Int64))
     columns = pl.DataFrame(
         {

@@ -17,9 +17,9 @@ from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.csv import to_spreadsheet
 from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import Store
+from schemas.apis import parse_rows
 from schemas.catalogue import ACTIONS, Catalogue, Overrides
 from schemas.frames import conform, dtypes
-from schemas.igdb import valid
 from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, ReviewSheet, SearchTerms
 
@@ -163,7 +163,7 @@ async def _read_games(igdb: Igdb, listed: Mapping[int, Sequence[int]], progress:
     ids = {igdb_id for igdb_ids in listed.values() for igdb_id in igdb_ids}
     answers = await igdb.fetch_games(ids, counting(progress, "Games read from IGDB", len(ids)))
     lost = set(all_unanswered(answers))
-    games = {game.id: game.model_dump() for game in valid(all_rows(answers), FoundGame)[0]}
+    games = {game.id: game.model_dump() for game in parse_rows(all_rows(answers), FoundGame)[0]}
     rows = {appid: [games[igdb_id] for igdb_id in igdb_ids if igdb_id in games] for appid, igdb_ids in listed.items()}
     return _Answers(rows, {appid for appid, igdb_ids in listed.items() if not lost.isdisjoint(igdb_ids)})
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from schemas.igdb import ExternalGame, Game, Genre, Platform, valid
+from schemas.apis import ExternalGame, Game, Genre, Platform, parse_rows
 
 GAME: dict[str, Any] = {"id": 72, "name": "Portal 2", "slug": "portal-2"}
 GENRE = {"id": 5, "name": "Shooter", "slug": "shooter"}
@@ -10,7 +10,7 @@ PLATFORM = {"id": 6, "name": "PC (Microsoft Windows)", "slug": "win"}
 
 
 def game(**fields: Any) -> Game:
-    (row,), faults = valid([GAME | fields], Game)
+    (row,), faults = parse_rows([GAME | fields], Game)
     assert faults == []
     return row
 
@@ -39,7 +39,7 @@ def test_a_null_is_the_same_as_a_field_left_out(fields: dict[str, None]) -> None
 
 def test_a_reference_may_be_an_object_or_a_bare_id() -> None:
     assert game(version_parent={"id": 71}) == game(version_parent=71)
-    pairs, faults = valid(
+    pairs, faults = parse_rows(
         [{"id": 1, "uid": "620", "game": 72}, {"id": 2, "uid": "620", "game": {"id": 72}}], ExternalGame
     )
     assert pairs == [ExternalGame(uid="620", game=72)] * 2
@@ -92,19 +92,19 @@ def test_a_bad_genre_or_platform_is_dropped_alone(bad: object) -> None:
     ],
 )
 def test_a_bad_row_is_set_aside_with_the_field_at_fault_and_the_others_stay(fields: dict[str, Any], fault: str) -> None:
-    good, (line,) = valid([GAME | fields, GAME], Game)
+    good, (line,) = parse_rows([GAME | fields, GAME], Game)
     assert good == [game()]
     assert line.startswith(fault)
 
 
 @pytest.mark.parametrize("row", ["rubbish", None, 7, [GAME]])
 def test_a_row_that_is_no_object_is_set_aside(row: object) -> None:
-    good, faults = valid([row, GAME], Game)
+    good, faults = parse_rows([row, GAME], Game)
     assert (len(good), len(faults)) == (1, 1)
 
 
 def test_a_fault_stays_short_however_long_the_row() -> None:
-    _, (line,) = valid(["x" * 100_000], Game)
+    _, (line,) = parse_rows(["x" * 100_000], Game)
     assert len(line) < 200
 
 
@@ -124,5 +124,5 @@ def test_a_release_may_be_before_1970_and_far_ahead(seconds: int) -> None:
     ],
 )
 def test_an_external_game_that_pairs_nothing_is_set_aside(row: dict[str, Any]) -> None:
-    good, faults = valid([row], ExternalGame)
+    good, faults = parse_rows([row], ExternalGame)
     assert (good, len(faults)) == ([], 1)
