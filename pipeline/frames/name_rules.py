@@ -1,4 +1,4 @@
-"""What an app's name gives away: a table of rules, compiled into one expression."""
+"""The rules that tell from its name that an app is no game: a table, compiled into one expression."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,11 +7,12 @@ import polars as pl
 
 
 class Rule(NamedTuple):
-    r"""What a name can say of its app.
+    r"""A pattern of names, and the kind of the apps whose names it matches.
 
     `pattern` is searched in the name in lower case; its `\b` is a border of ASCII letters and digits, so that there is
-    one in 战记Demo. `evidence` is what it decides among the 105,871 real apps of `python -m benchmarks.classification`,
-    without games mistyped at the source. A rule that `beats_store` holds even where the store says game.
+    one in 战记Demo. `evidence` counts, by their types, the real apps that the rule decides among the 105,871 of
+    `python -m benchmarks.classification`, without games mistyped at the source. A rule that `beats_store` holds even
+    where the store says game.
     """
 
     name: str
@@ -21,18 +22,18 @@ class Rule(NamedTuple):
     beats_store: bool = False
 
 
-_TESTS = r"public|closed|private|exclusive|technical|tech|network|stress|alpha|beta"
+_TEST_KINDS = r"public|closed|private|exclusive|technical|tech|network|stress|alpha|beta"
 
-_EDITED = (
+_EDITOR_OF = (
     r"level|map|mission|scenario|campaign|data|skins?|mod|world|track|workshop|database|resource|character|in-game"
 )
 
-_TOOLED = (
+_TOOLS_FOR = (
     r"workshop|mod|modding|developer|configuration|config|creation|map|level|asset|content|server|upload|experimental"
 )
 
 # No edition words (deluxe, premium, collector's …): 1,840 games have them.
-_PACKED = (
+_PACK_OF = (
     r"maps?|skins?|characters?|songs?|weapons?|content|costumes?|hero|unit|starter|booster|missions?|textures?|cars?"
     r"|tracks?|music|voice|avatars?|items?|cosmetics?|vehicles?|supporter'?s?|personalization|jobs?|livery|tokens?"
     r"|tiles?|tileset|graphics|sounds?|scenery|assets?|resource|theme|language|models?|wargear|team|founder'?s|bonus"
@@ -56,7 +57,7 @@ RULES = (
     ),
     Rule(
         "public_test",
-        rf"[^a-z]({_TESTS}) test\b| - (test|experimental|staging|unstable)$|[ (]pt[rbs]\)?$",
+        rf"[^a-z]({_TEST_KINDS}) test\b| - (test|experimental|staging|unstable)$|[ (]pt[rbs]\)?$",
         "beta",
         "20 beta, 2 demo; 2 games",
         beats_store=True,
@@ -127,11 +128,13 @@ RULES = (
     ),
     Rule("server", r"\bserver$|服务器$|伺服器$", "tool", "41 tool, 2 application; no game"),
     # Not every ` editor$`: 4 games more, The Editor among them.
-    Rule("editor", rf"({_EDITED})[ -]?editor$|[0-9] editor$| [-:] editor$", "tool", "49 tool, 2 application; no game"),
+    Rule(
+        "editor", rf"({_EDITOR_OF})[ -]?editor$|[0-9] editor$| [-:] editor$", "tool", "49 tool, 2 application; no game"
+    ),
     Rule(
         "tools",
         # Not every `\btools?$`: 3 games more.
-        rf"\b({_TOOLED}) tools?( kit)?$|\buploader$|^proton ([0-9]|experimental|hotfix)|^steam linux runtime\b",
+        rf"\b({_TOOLS_FOR}) tools?( kit)?$|\buploader$|^proton ([0-9]|experimental|hotfix)|^steam linux runtime\b",
         "tool",
         "62 tool, 2 application; no game",
     ),
@@ -144,7 +147,7 @@ RULES = (
         "199 dlc, 38 application; no game",
     ),
     # Not every `\bpack$`: 26 games more.
-    Rule("pack", rf"\b({_PACKED}) packs?\b", "dlc", "231 dlc, 19 config; no game"),
+    Rule("pack", rf"\b({_PACK_OF}) packs?\b", "dlc", "231 dlc, 19 config; no game"),
     Rule("item", r" - .*\b(skins?|costumes?|outfits?|livery|unlock)\)?$", "dlc", "20 dlc; no game"),
     Rule(
         "bonus",
@@ -170,9 +173,9 @@ RULES = (
 """The first rule that matches decides."""
 
 STORE_GAME_RULES = tuple(rule for rule in RULES if rule.beats_store)
-"""What a name can still say of an app that the store calls a game."""
+"""The rules that hold although the store says game."""
 
-_TELLTALES = (
+_KEYWORDS = (
     *("demo", "体験", "體驗", "试", "試", "test", " ost", "(ost", "-ost", "o.s.t", "original", "原声", "原聲", "音乐"),
     *("音樂", "サウンド", "dedicated", "sdk", " kit", "staging", "experimental", "unstable", " pt", "(pt", "beta"),
     *(" alpha", "测", "測", "テスト", "ベータ", "- multi", "music", "audio", "sound", "piano", "song", " track"),
@@ -183,34 +186,34 @@ _TELLTALES = (
     *("artbook", "アートブック", "设定", "設定", "画集", "畫集", "wallpaper", "guide", "bonus", "converter"),
     *("crosshair", "changer", "overlay", "benchmark", "cyberlink", "magix", "movavi", "steam ", "valve"),
 )
-"""No rule matches a name that holds none of these; 19 games in 20 hold none. More than 100 cost four times as much."""
+"""No rule matches a name without any of these; 19 games in 20 have none. More than 100 cost four times as much."""
 
 
 def first_matching_rule(names: pl.Expr, rules: Sequence[Rule] = RULES) -> pl.Expr:
-    """The first of `rules` that matches each name: a struct of its `kind` and its `rule`, null where none does."""
-    name, telling = pl.field("name"), pl.field("telling")
-    outcomes = pl.Series("by_name", [{"kind": rule.kind, "rule": rule.name} for rule in rules])
+    """Return the `kind` and the `rule` name of the first rule that matches each name, as a struct; else null."""
+    # A struct computes each of its fields once, however often it is used.
+    name, has_keyword = pl.field("name"), pl.field("has_keyword")
+    outcomes = pl.Series("outcomes", [{"kind": rule.kind, "rule": rule.name} for rule in rules])
     rows = pl.struct(name=names).struct.with_fields(
-        telling=name.str.contains_any(list(_TELLTALES), ascii_case_insensitive=True)
+        has_keyword=name.str.contains_any(list(_KEYWORDS), ascii_case_insensitive=True)
     )
-    first = _first(name.filter(telling).str.to_lowercase(), tuple(enumerate(rules)))
-    rows = rows.struct.with_fields(first=_spread(first, telling))
+    first = _first_number(name.filter(has_keyword).str.to_lowercase(), tuple(enumerate(rules)))
+    rows = rows.struct.with_fields(first=_spread(first, has_keyword))
     return pl.lit(outcomes).gather(rows.struct.field("first"))
 
 
-def _first(names: pl.Expr, rules: Sequence[tuple[int, Rule]], at_once: int = 1) -> pl.Expr:
-    """The number of the first rule that matches, each tried on the names that those before leave.
+def _first_number(names: pl.Expr, rules: Sequence[tuple[int, Rule]], at_once: int = 1) -> pl.Expr:
+    """Return the number of the first rule that matches; each is tried on names that no rule before it matched.
 
     Three rules decide nine in ten of the names that any decides: 1, 2, 4, 8 … rules at once are 10 % faster than all.
-    A struct computes each of its fields once, however often it is used.
     """
     name, first = pl.field("name"), pl.field("first")
     numbers = (pl.when(_matches(name, rule)).then(pl.lit(number, pl.UInt8)) for number, rule in rules[:at_once])
     rows = pl.struct(name=names).struct.with_fields(first=pl.coalesce(numbers))
     if len(rules) > at_once:
-        undecided = first.is_null()
-        later = _first(name.filter(undecided), rules[at_once:], 2 * at_once)
-        rows = rows.struct.with_fields(first=pl.coalesce(first, _spread(later, undecided)))
+        is_undecided = first.is_null()
+        later = _first_number(name.filter(is_undecided), rules[at_once:], 2 * at_once)
+        rows = rows.struct.with_fields(first=pl.coalesce(first, _spread(later, is_undecided)))
     return rows.struct.field("first")
 
 
@@ -218,6 +221,6 @@ def _matches(names: pl.Expr, rule: Rule) -> pl.Expr:
     return names.str.contains(rule.pattern.replace(r"\b", r"(?-u:\b)"))
 
 
-def _spread(outcomes: pl.Expr, chosen: pl.Expr) -> pl.Expr:
-    """The outcomes of the chosen rows alone, back on all rows."""
-    return outcomes.gather(pl.when(chosen).then(chosen.cum_sum() - 1))
+def _spread(outcomes: pl.Expr, is_chosen: pl.Expr) -> pl.Expr:
+    """Return the outcomes of the chosen rows on all rows, null on the others."""
+    return outcomes.gather(pl.when(is_chosen).then(is_chosen.cum_sum() - 1))
