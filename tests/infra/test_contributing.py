@@ -1,4 +1,4 @@
-"""What we depend on: each package hashed, from one index, and with a reason."""
+"""CONTRIBUTING.md and the lock file: the map of the house, and the packages that we depend on."""
 
 import re
 import tomllib
@@ -36,3 +36,29 @@ def test_each_dependency_has_its_reason() -> None:
     explained = {name for row in ROW.finditer(text) for name in NAME.findall(re.sub(r"\(`.*?\)", "", row["names"]))}
     assert direct_dependencies() - explained == set()
     assert explained - direct_dependencies() - {"package", "---"} == set()
+
+
+def paths_of_the_map() -> set[str]:
+    """The paths in the map of the house; what deeper lines name is in the folder above them."""
+    folders: dict[int, str] = {}
+    paths = set()
+    for line in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```")[1].splitlines():
+        name = line.lstrip()
+        indent = len(line) - len(name)
+        folders = {depth: folder for depth, folder in folders.items() if depth < indent}
+        if folder := re.match(r"\w+/", name):
+            folders[indent] = folder[0]
+            name = name[folder.end() :]
+            paths.add("".join(folders.values()))
+        named = re.findall(r"(?<!\S)(?:\w+/(?= )|[\w.]+\.(?:py|yaml|asl\.json)\b)", name)
+        paths |= {"".join(folders.values()) + path for path in named}
+    return paths
+
+
+def test_the_map_of_the_house_names_what_is_there_and_every_module_of_the_pipeline() -> None:
+    paths = paths_of_the_map()
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "pipeline").rglob("*.py") if path.stem[:2] != "__"}
+    folders = {f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / "pipeline").rglob("__init__.py")}
+    unnamed = (modules | folders) - paths
+    assert [path for path in sorted(unnamed) if not path.startswith("pipeline/sandbox/")] == []
