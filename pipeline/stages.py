@@ -120,7 +120,7 @@ async def enrich(
     raw = _raw_checkpoint(store, event)
     source = read_checkpoint(store, raw, RawLibrary, trust=trust)
     overrides = read_overrides(store)
-    apps, known = await lookup.of(conform(source.rows, RawLibrary), overrides, progress)
+    apps, known = await lookup.look_up(conform(source.rows, RawLibrary), overrides, progress)
 
     enriched, rejected = set_aside(join_catalogue(apps, known, overrides), EnrichedLibrary)
 

@@ -19,7 +19,7 @@ from pipeline.api import runs_in
 from pipeline.apis.http import HttpLimits
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import CatalogueLookup
-from pipeline.catalogue.sync import sync
+from pipeline.catalogue.sync import sync_catalogue
 from pipeline.errors import PipelineError
 from pipeline.frames.match import parse_external_games, parse_games
 from pipeline.frames.overrides import parse_overrides
@@ -36,7 +36,7 @@ from schemas.events import EnrichEvent, FetchEvent, LoadEvent, StageEvent
 from schemas.frames import empty_frame
 from schemas.library import EnrichedLibrary, RawLibrary
 from tests.hostile_backfills import BACKFILL_KINDS
-from tests.hostile_inputs import SCALARS, TIMES, Kind, altered, answer, bytes_like, changed, text, value
+from tests.hostile_inputs import SCALARS, TIMES, Kind, altered, answer, bytes_like, text, value
 from tests.support.apis import ONCE, open_igdb, open_steam, open_steam_store
 from tests.support.enrichments import LONG
 from tests.support.stores import Memory
@@ -219,23 +219,17 @@ def _enrich(answers: Answers) -> None:
         raise
 
 
-def _sync(answers: Answers, kept: Mapping[str, bytes] | None = None) -> None:
-    """Whatever is written can be read, and a sync that ends leaves nothing that has not been merged."""
+def _sync(answers: Answers) -> None:
+    """A sync that ends leaves nothing that has not been merged."""
     is_full = answers["/count"].status_code == HTTPStatus.OK
-    state = {} if is_full else {"catalogue/sync.json": b'{"synced_at":1}'}
-    store = Memory(dict(state if kept is None else kept))
+    store = Memory({} if is_full else {"catalogue/sync.json": b'{"synced_at":1}'})
 
     async def run() -> None:
         async with open_igdb(policy=ONCE, limits=LIMITED, transport=_served(answers)) as igdb:
-            synced = await sync(store, CatalogueFiles(store), igdb, most_rows=5_000)
+            synced = await sync_catalogue(store, CatalogueFiles(store), igdb, max_rows=5_000)
             assert (synced.apps <= synced.known, store.list("catalogue/new/")) == (True, {})
 
     asyncio.run(run())
-
-
-def _kept(kept: Mapping[str, bytes]) -> None:
-    """What an earlier sync left behind, and IGDB as it should be."""
-    _sync({part: httpx.Response(200, json=seed) for part, seed in IGDB.items()}, kept)
 
 
 def _catalogue(body: bytes) -> None:
@@ -264,19 +258,6 @@ def _parquet(rows: pl.DataFrame) -> bytes:
     body = BytesIO()
     rows.write_parquet(body, metadata={"schema_version": "1"})
     return body.getvalue()
-
-
-def _make_kept(random: Random) -> dict[str, bytes]:
-    """A sync's state and parts, each as it should be or nearly so."""
-    state = json.dumps(altered(random, STATE)).encode()
-    name = f"{random.choice((2, 10**9, 2**31, int('9' * 12))):012}"
-    suffix = random.choice(("", "-last", "-", text(random)))
-    parts = {
-        "catalogue/sync.json": state if random.random() < 0.7 else changed(random, state),
-        f"catalogue/sync/pairs/{name}{suffix}.parquet": PAIRS if random.random() < 0.5 else changed(random, PAIRS),
-        f"catalogue/sync/games/{name}.parquet": KNOWN if random.random() < 0.5 else changed(random, KNOWN),
-    }
-    return {key: parts[key] for key in random.sample(sorted(parts), random.randrange(1, 4))}
 
 
 def _text(*seeds: str) -> Callable[[Random], str]:
@@ -317,7 +298,6 @@ KINDS = {
     "Steam answers": Kind(_answers(STEAM), _fetch),
     "IGDB and store answers": Kind(_answers(IGDB), _enrich),
     "IGDB answers to a sync": Kind(_answers(IGDB), _sync),
-    "what a sync left behind": Kind(_make_kept, _kept),
     "catalogue files": Kind(bytes_like(PARQUET), _catalogue),
     **BACKFILL_KINDS,
 }

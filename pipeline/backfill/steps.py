@@ -244,7 +244,7 @@ async def look_up(
         return last
     started_at, requests, limited = datetime.now(UTC), knowledge.requests, knowledge.retries.rate_limited
     apps, overrides = _distinct(map_concurrently(_apps, raws)), read_overrides(store)
-    library, known = await knowledge.of(apps, overrides, progress)
+    library, known = await knowledge.look_up(apps, overrides, progress)
     pending = join_catalogue(library, known, overrides).filter(pl.col("match_status") == "PENDING")
     record = StepRecord(
         run_id=plan.run_id,

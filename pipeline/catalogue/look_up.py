@@ -1,7 +1,4 @@
-"""What the store and IGDB are asked about apps, and their answers as rows of the catalogue.
-
-What is known of a library's apps: the catalogue, and the network for what it does not know.
-"""
+"""Look up what the catalogue lacks about the apps of a library: their types in Steam's store, their games on IGDB."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,69 +39,128 @@ if TYPE_CHECKING:
     from pipeline.apis.igdb import Igdb
     from pipeline.apis.steam_store import SteamStore
 
+OVERRIDES = "overrides.csv"
+"""The key of the decisions that people made about apps."""
+
+MAX_LOGGED_FAULTS = 20
+"""Lines of overrides.csv that are logged one by one when they cannot be used; further ones are counted."""
+
 Progress = Callable[[str, int, int], None]
-"""Told what is done, how much of it, and of how much."""
+"""Is told what is being done, how many of it are done, and how many there are."""
 
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class CatalogueLookup:
+    """The catalogue, the APIs that are asked for what it lacks, and how long their answers are used."""
+
+    catalogue: CatalogueFiles
+    igdb: "Igdb"
+    steam_store: "SteamStore"
+    lifetimes: Lifetimes
+
+    @property
+    def requests(self) -> int:
+        """The number of requests sent to Steam's store, IGDB and Twitch."""
+        return self.igdb.requests + self.steam_store.requests
+
+    @property
+    def retries(self) -> Retries:
+        """The number of these requests that repeated another one."""
+        return self.igdb.retries + self.steam_store.retries
+
+    async def look_up(
+        self, library: DataFrame[RawLibrary], overrides: DataFrame[Overrides], progress: Progress
+    ) -> tuple[DataFrame[ClassifiedLibrary], DataFrame[Catalogue]]:
+        """Return the library with the kind of each app, and the catalogue's rows about its apps.
+
+        The APIs are asked for what the catalogue lacks, and their answers are added to it.
+
+        Raises:
+            Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups; what the store answered is kept.
+        """
+        now = datetime.now(UTC)
+        known = rows_about_apps(self.catalogue.read(), library)
+        without_type = needs_store_type(library, known, now, self.lifetimes)
+        learnt = await look_up_store_types(self.steam_store, without_type, now, progress)
+        apps = classify(library, merge_catalogues([known, learnt]), overrides)
+        without_match = needs_igdb_lookup(apps, known, overrides, now, self.lifetimes)
+        try:
+            matches = await look_up_matches(self.igdb, without_match, overrides, now, progress)
+            learnt = merge_catalogues([learnt, matches])
+        finally:
+            self.catalogue.remember(learnt)
+        return apps, merge_catalogues([known, learnt])
+
+
 def no_progress(_what: str, _done: int, _total: int) -> None:
-    """For where nobody watches."""
+    """Report no progress: a `Progress` for callers without a progress bar."""
 
 
-async def ask_store(
-    store: "SteamStore", appids: pl.Series, at: datetime, progress: Progress = no_progress
+async def look_up_store_types(
+    steam_store: "SteamStore", appids: pl.Series, now: datetime, progress: Progress = no_progress
 ) -> DataFrame[Catalogue]:
-    """The types of apps, as Catalogue rows; apps the store gives no answer for are missing, and names decide."""
-    answers = await store.fetch_items(appids, counting(progress, "Types asked of Steam's store", appids.len()))
-    return store_types_as_catalogue(parse_store_items(all_rows(answers)), at)
+    """Return the types of apps in Steam's store; apps that it gives no answer for are missing."""
+    on_batch = add_up(progress, "Types asked of Steam's store", appids.len())
+    results = await steam_store.fetch_items(appids, on_batch)
+    return store_types_as_catalogue(parse_store_items(all_rows(results)), now)
 
 
-async def ask_igdb(
+async def look_up_matches(
     igdb: "Igdb",
     appids: pl.Series,
     overrides: DataFrame[Overrides],
-    at: datetime,
+    now: datetime,
     progress: Progress = no_progress,
 ) -> DataFrame[Catalogue]:
-    """The matches of apps, as Catalogue rows: ids by app first, then each game once; what is unanswered is missing.
+    """Return which IGDB games apps are, with what IGDB has about each; apps without an answer are missing.
+
+    IGDB is asked for the ids of the games of all apps that no override matches, and then once for each game.
 
     Raises:
         Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups.
     """
     forced = conform(override_pairs(overrides).filter(pl.col("appid").is_in(appids.implode())), ExternalGames)
     asked = appids.filter(~appids.is_in(forced["appid"].implode()))
-    by_app = await igdb.fetch_external_games(asked, counting(progress, "Apps looked up on IGDB", asked.len()))
+    by_app = await igdb.fetch_external_games(asked, add_up(progress, "Apps looked up on IGDB", asked.len()))
     unusable_appids, faults = unusable_external_games(all_rows(by_app))
-    _report(faults)
+    _log_faults(faults)
     pairs = conform(pl.concat([parse_external_games(all_rows(by_app)), forced]), ExternalGames)
-    known, by_id = await _games(igdb, pairs["igdb_id"].unique(), progress)
-    raise_if_all_failed(by_app + by_id)
+    ids = pairs["igdb_id"].unique()
+    by_game = await igdb.fetch_games(ids, add_up(progress, "Games read from IGDB", ids.len()))
+    raise_if_all_failed(by_app + by_game)
+    games = parse_fetched_games(by_game)
     matches = resolve_matches(
         appids,
         pairs,
-        known,
+        games,
         unanswered_appids=all_unanswered(by_app),
-        unanswered_games=all_unanswered(by_id),
+        unanswered_games=all_unanswered(by_game),
         unusable_appids=unusable_appids,
     )
-    return matches_as_catalogue(mark_overrides(matches, forced), known, at)
+    return matches_as_catalogue(mark_overrides(matches, forced), games, now)
 
 
-async def _games(igdb: "Igdb", ids: pl.Series, progress: Progress) -> tuple[DataFrame[Games], list[BatchResult]]:
-    answers = await igdb.fetch_games(ids, counting(progress, "Games read from IGDB", ids.len()))
-    known, faults = parse_games(all_rows(answers))
-    _report(faults)
-    return known, answers
+def parse_fetched_games(results: list[BatchResult]) -> DataFrame[Games]:
+    """Return the games that IGDB answered with; rows that do not conform are left out and logged."""
+    games, faults = parse_games(all_rows(results))
+    _log_faults(faults)
+    return games
 
 
-def _report(faults: list[str]) -> None:
-    if faults:
-        log.warning("igdb rows set aside", rows=len(faults), first=faults[:5])
+def read_overrides(store: Store) -> DataFrame[Overrides]:
+    """Return the overrides of a store; lines that cannot be used are skipped and logged."""
+    overrides, faults = parse_overrides(store.read(OVERRIDES))
+    for fault in faults[:MAX_LOGGED_FAULTS]:
+        log.warning("override skipped", key=OVERRIDES, fault=fault)
+    if len(faults) > MAX_LOGGED_FAULTS:
+        log.warning("more overrides skipped", key=OVERRIDES, faults=len(faults) - MAX_LOGGED_FAULTS)
+    return overrides
 
 
-def counting(progress: Progress, what: str, total: int) -> OnBatch:
-    """Progress of a total, told batch by batch."""
+def add_up(progress: Progress, what: str, total: int) -> OnBatch:
+    """Return an `OnBatch` that adds the batches up and tells a `Progress` how many of the total are done."""
     done = 0
 
     def on_batch(ids: int) -> None:
@@ -117,65 +173,6 @@ def counting(progress: Progress, what: str, total: int) -> OnBatch:
     return on_batch
 
 
-OVERRIDES = "overrides.csv"
-FAULTS_TOLD = 20
-
-
-def read_overrides(store: Store) -> DataFrame[Overrides]:
-    """The humans' word, as Overrides; a line that cannot be used is left out, and the first of these are reported."""
-    rows, faults = parse_overrides(store.read(OVERRIDES, max_bytes=store.file_max_bytes))
-    for fault in faults[:FAULTS_TOLD]:
-        log.warning("override skipped", key=OVERRIDES, fault=fault)
-    if len(faults) > FAULTS_TOLD:
-        log.warning("more overrides skipped", key=OVERRIDES, faults=len(faults) - FAULTS_TOLD)
-    return rows
-
-
-@dataclass(frozen=True)
-class CatalogueLookup:
-    """The catalogue, whom to ask for what it lacks, and how long to believe it."""
-
-    catalogue: CatalogueFiles
-    igdb: "Igdb"
-    steam_store: "SteamStore"
-    lifetimes: Lifetimes
-
-    @property
-    def requests(self) -> int:
-        """Requests sent to Steam's store, IGDB and Twitch."""
-        return self.igdb.requests + self.steam_store.requests
-
-    @property
-    def retries(self) -> Retries:
-        """How many of them repeated another."""
-        return self.igdb.retries + self.steam_store.retries
-
-    async def of(
-        self, library: DataFrame[RawLibrary], overrides: DataFrame[Overrides], progress: Progress
-    ) -> tuple[DataFrame[ClassifiedLibrary], DataFrame[Catalogue]]:
-        """A RawLibrary as ClassifiedLibrary, and the Catalogue of its apps; what was learnt is remembered.
-
-        Raises:
-            Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups; what the store said is remembered.
-        """
-        now = datetime.now(UTC)
-        known = rows_about_apps(self.catalogue.read(), library)
-        asked = needs_store_type(library, known, now, self.lifetimes)
-        learnt = await ask_store(self.steam_store, asked, now, progress)
-        apps = classify(library, merge_catalogues([known, learnt]), overrides)
-        try:
-            learnt = merge_catalogues([learnt, await self._matches(apps, known, overrides, now, progress)])
-        finally:
-            self.catalogue.remember(learnt)
-        return apps, merge_catalogues([known, learnt])
-
-    async def _matches(
-        self,
-        apps: DataFrame[ClassifiedLibrary],
-        known: DataFrame[Catalogue],
-        overrides: DataFrame[Overrides],
-        now: datetime,
-        progress: Progress,
-    ) -> DataFrame[Catalogue]:
-        asked = needs_igdb_lookup(apps, known, overrides, now, self.lifetimes)
-        return await ask_igdb(self.igdb, asked, overrides, now, progress)
+def _log_faults(faults: list[str]) -> None:
+    if faults:
+        log.warning("igdb rows set aside", rows=len(faults), first=faults[:5])

@@ -1,28 +1,31 @@
-"""The catalogue brought up to all that IGDB has for Steam."""
+"""Bring the catalogue up to all that IGDB has for Steam: everything the first time, and what has changed from then on.
 
-import re
+A first sync takes minutes, so what it has read is kept in the store, part by part. A sync that was interrupted is
+continued by the next one.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
-import pandera.polars as pa
 import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
 from pydantic import BaseModel, Field
 
-from pipeline.apis.batching import BatchResult, OnBatch, all_rows, ignore_count, split
+from pipeline.apis.batching import OnBatch, ignore_count, split
 from pipeline.apis.igdb_queries import PAGE_SIZE, Query, all_external_games, changed_games
 from pipeline.catalogue.files import CatalogueFiles
-from pipeline.catalogue.look_up import Progress, ask_igdb, counting, no_progress
+from pipeline.catalogue.look_up import Progress, add_up, look_up_matches, no_progress, parse_fetched_games
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import drop_overridden, matches_as_catalogue, rows_about_games
-from pipeline.frames.match import parse_external_games, parse_games, resolve_matches
+from pipeline.frames.match import parse_external_games, resolve_matches
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, parse_json, read_parquet, to_parquet
-from schemas.apis import INT32_MAX, YEAR_9999, RowId, parse_rows
+from schemas.apis import RowId, parse_rows
 from schemas.catalogue import Catalogue, ExternalGames, Games, Overrides
-from schemas.frames import conform, empty_frame
+from schemas.frames import Model, conform, empty_frame
 from schemas.manifest import VERSIONS
 
 if TYPE_CHECKING:
@@ -30,33 +33,31 @@ if TYPE_CHECKING:
 
 STATE = "catalogue/sync.json"
 PAIRS, GAMES = "catalogue/sync/pairs/", "catalogue/sync/games/"
-PAGES_A_PART = 10
-GAMES_A_PART = 5_000
-PART = re.compile(r"([0-9]{12})(-last)?\.parquet")
+PAGES_PER_PART = 10
+GAMES_PER_PART = 5_000
 
-MOST_ROWS = 1_000_000
-"""IGDB has some 400,000 games, and fewer rows for Steam; pages that go on after so many are no pages."""
+MAX_ROWS = 1_000_000
+"""Rows of a list of IGDB's, after which it counts as endless: IGDB has some 400,000 games, and fewer rows for Steam."""
 
 OVERLAP_SECONDS = 3_600
-"""An incremental sync begins so long before the last one: IGDB's clock is not ours."""
+"""An incremental sync asks for changes from an hour before the last one: IGDB's clock is not ours."""
 
 REMEDY = "Use the version of the program that wrote it, or delete it: the next sync reads everything."
 
-Seconds = Annotated[int, Field(ge=0, le=YEAR_9999)]
 log = structlog.get_logger()
 
 
-class State(BaseModel):
-    """When the sync that is under way began, and the last whole one; Unix seconds."""
+class SyncState(BaseModel):
+    """The times, in Unix seconds, at which the unfinished sync and the last finished one began."""
 
     schema_version: int = Field(default_factory=lambda: VERSIONS["sync"])
-    started_at: Seconds | None = None
-    synced_at: Seconds | None = None
+    started_at: int | None = None
+    synced_at: int | None = None
 
 
 @dataclass(frozen=True)
-class Synced:
-    """What a sync did: apps it looked up, apps in the catalogue after it, requests."""
+class SyncResult:
+    """The outcome of a sync: apps that it looked up, apps in the catalogue after it, and requests sent."""
 
     is_full: bool
     apps: int
@@ -64,112 +65,119 @@ class Synced:
     requests: int
 
 
-async def sync(
+async def sync_catalogue(
     store: Store,
     catalogue: CatalogueFiles,
     igdb: "Igdb",
     progress: Progress = no_progress,
-    most_rows: int = MOST_ROWS,
-) -> Synced:
-    """Read all that IGDB has for Steam, or what changed since the last time; killed, the next one goes on from there.
+    max_rows: int = MAX_ROWS,
+) -> SyncResult:
+    """Add all that IGDB has for Steam to the catalogue, or what changed since the last sync, and compact it.
 
     Raises:
-        Failed: `checkpoint_invalid`, for a state of another schema version.
-        Retryable: `igdb_unavailable`; what was read is kept.
+        Failed: `checkpoint_invalid`, if an earlier sync left a file of a version that this program does not read.
+        Retryable: `igdb_unavailable`; the next sync continues where this one stopped.
     """
-    state = _state(store)
-    began = state.started_at or int(datetime.now(UTC).timestamp())
-    _write_state(store, State(started_at=began, synced_at=state.synced_at))
+    state = _read_state(store)
+    started_at = state.started_at or int(datetime.now(UTC).timestamp())
+    _write_state(store, SyncState(started_at=started_at, synced_at=state.synced_at))
+    pairs, games = _Parts(store, PAIRS, ExternalGames), _Parts(store, GAMES, Games)
     if state.synced_at is None:
-        rows = await _everything(store, igdb, began, progress, most_rows)
+        known = await _read_pairs(pairs, igdb, progress, max_rows // PAGE_SIZE)
+        matched = await _read_games(games, igdb, known["igdb_id"].unique().sort(), progress)
+        matches = resolve_matches(known["appid"].unique(), known, matched)
+        rows = matches_as_catalogue(matches, matched, datetime.fromtimestamp(started_at, UTC))
     else:
         since = state.synced_at - OVERLAP_SECONDS
-        rows = await _changes(catalogue.read(), igdb, since, progress, most_rows // PAGE_SIZE)
+        rows = await _read_changes(catalogue.read(), igdb, since, progress, max_rows // PAGE_SIZE)
     catalogue.remember(drop_overridden(rows, catalogue.read()))
     compaction = catalogue.compact()
-    _write_state(store, State(synced_at=began))
-    for parts in (_pairs(store), _games(store)):
-        parts.clear()
-    return Synced(state.synced_at is None, rows.height, compaction.apps, igdb.requests)
+    _write_state(store, SyncState(synced_at=started_at))
+    pairs.clear()
+    games.clear()
+    return SyncResult(state.synced_at is None, rows.height, compaction.apps, igdb.requests)
 
 
-async def _everything(
-    store: Store, igdb: "Igdb", began: int, progress: Progress, most_rows: int
-) -> DataFrame[Catalogue]:
-    pairs = await _all_pairs(_pairs(store), igdb, progress, most_rows // PAGE_SIZE)
-    known = await _all_games(_games(store), igdb, pairs["igdb_id"].unique().sort(), progress)
-    matches = resolve_matches(pairs["appid"].unique(), pairs, known)
-    return matches_as_catalogue(matches, known, datetime.fromtimestamp(began, UTC))
-
-
-async def _all_pairs(parts: "_Parts", igdb: "Igdb", progress: Progress, most_pages: int) -> DataFrame[ExternalGames]:
-    """Page by page; every ten pages are kept as a part."""
+async def _read_pairs(
+    parts: "_Parts[ExternalGames]", igdb: "Igdb", progress: Progress, max_pages: int
+) -> DataFrame[ExternalGames]:
+    """Return the games that IGDB has for each Steam app; what the parts hold is not read again."""
     query = all_external_games()
-    on_page = counting(progress, "Steam apps on IGDB", await igdb.count(query))
-    after, is_whole = parts.reached()
-    on_page(len(parts.keys()) * PAGES_A_PART * PAGE_SIZE)
-    while not is_whole:
-        if len(parts.keys()) * PAGES_A_PART >= most_pages:
+    on_page = add_up(progress, "Steam apps on IGDB", await igdb.count(query))
+    last_id, is_complete = parts.position()
+    on_page(len(parts.keys()) * PAGES_PER_PART * PAGE_SIZE)
+    while not is_complete:
+        if len(parts.keys()) * PAGES_PER_PART >= max_pages:
             parts.clear()
             raise _endless(query)
-        rows, after, is_whole = await _pages(igdb, query, after, PAGES_A_PART, on_page)
-        parts.write(parse_external_games(rows), after, is_last=is_whole)
+        rows, last_id, is_complete = await _read_pages(igdb, query, last_id, PAGES_PER_PART, on_page)
+        parts.write(parse_external_games(rows), last_id, is_last=is_complete)
     return conform(parts.read().unique().sort("appid", "igdb_id"), ExternalGames)
 
 
-async def _all_games(parts: "_Parts", igdb: "Igdb", ids: pl.Series, progress: Progress) -> DataFrame[Games]:
-    after, _ = parts.reached()
-    on_batch = counting(progress, "Games on IGDB", ids.len())
-    on_batch(ids.filter(ids <= after).len())
-    for part in split(ids.filter(ids > after).to_list(), GAMES_A_PART):
-        answers = await igdb.fetch_games(part, on_batch)
-        _insist_on_all(answers)
-        known, faults = parse_games(all_rows(answers))
-        if faults:
-            log.warning("igdb rows set aside", rows=len(faults), first=faults[:5])
-        parts.write(known, part[-1])
+async def _read_games(parts: "_Parts[Games]", igdb: "Igdb", ids: pl.Series, progress: Progress) -> DataFrame[Games]:
+    """Return the games of these ids, which are sorted; what the parts hold is not read again."""
+    last_id, _ = parts.position()
+    on_batch = add_up(progress, "Games on IGDB", ids.len())
+    on_batch(ids.filter(ids <= last_id).len())
+    for some in split(ids.filter(ids > last_id).to_list(), GAMES_PER_PART):
+        results = await igdb.fetch_games(some, on_batch)
+        for result in results:
+            if result.error:
+                raise result.error
+        parts.write(parse_fetched_games(results), some[-1])
     return conform(parts.read().unique("igdb_id", maintain_order=True), Games)
 
 
-async def _changes(
-    known: DataFrame[Catalogue], igdb: "Igdb", since: int, progress: Progress, most_pages: int
+async def _read_changes(
+    known: DataFrame[Catalogue], igdb: "Igdb", since: int, progress: Progress, max_pages: int
 ) -> DataFrame[Catalogue]:
-    """Apps whose ids IGDB changed, and apps of games it changed, looked up anew."""
-    pairs = await _all_pages(igdb, all_external_games(since), most_pages)
-    changed = await _all_pages(igdb, changed_games(since), most_pages)
-    ids = [row.id for row in parse_rows(changed, RowId)[0]]
-    appids = pl.concat([parse_external_games(pairs)["appid"], rows_about_games(known, ids)["appid"]]).unique().sort()
-    rows = await ask_igdb(igdb, appids, empty_frame(Overrides), datetime.now(UTC), progress=progress)
-    if rows.height < appids.len():
-        raise Retryable(
-            "igdb_unavailable", f"IGDB did not answer for {appids.len() - rows.height} apps. Sync again later."
-        )
+    """Return new rows for the apps whose ids, or whose games, IGDB changed since a Unix time."""
+    pairs = await _read_all_pages(igdb, all_external_games(since), max_pages)
+    changed = await _read_all_pages(igdb, changed_games(since), max_pages)
+    about_games = rows_about_games(known, _ids_of(changed))
+    appids = pl.concat([parse_external_games(pairs)["appid"], about_games["appid"]]).unique().sort()
+    rows = await look_up_matches(igdb, appids, empty_frame(Overrides), datetime.now(UTC), progress)
+    unanswered = appids.len() - rows.height
+    if unanswered:
+        raise Retryable("igdb_unavailable", f"IGDB did not answer for {unanswered} apps. Sync again later.")
     return rows
 
 
-async def _all_pages(igdb: "Igdb", query: Query, most: int) -> list[Any]:
-    rows, _, is_whole = await _pages(igdb, query, 0, most)
-    if not is_whole:
-        raise _endless(query)
-    return rows
+class _Pages(NamedTuple):
+    rows: list[Any]
+    last_id: int
+    is_complete: bool
 
 
-async def _pages(
-    igdb: "Igdb", query: Query, after: int, most: int, on_page: OnBatch = ignore_count
-) -> tuple[list[Any], int, bool]:
-    """Rows after an id: `(rows, the last one's id, whether there are no more)`."""
+async def _read_pages(
+    igdb: "Igdb", query: Query, last_id: int, max_pages: int, on_page: OnBatch = ignore_count
+) -> _Pages:
+    """Return the rows of a query above an id, from up to so many pages."""
     rows: list[Any] = []
-    for _ in range(most):
-        page = await igdb.fetch_after(query, after)
+    for _ in range(max_pages):
+        page = await igdb.fetch_after(query, last_id)
         on_page(len(page))
         rows += page
         if len(page) < PAGE_SIZE:
-            return rows, after, True
-        last = max((row.id for row in parse_rows(page, RowId)[0]), default=0)
-        if last <= after:
-            raise Retryable("igdb_unavailable", f"IGDB's pages of {query.endpoint} do not go on. Try again later.")
-        after = last
-    return rows, after, False
+            return _Pages(rows, last_id, is_complete=True)
+        highest = max(_ids_of(page), default=0)
+        if highest <= last_id:
+            says = f"IGDB's pages of {query.endpoint} repeat the same ids. Try again later."
+            raise Retryable("igdb_unavailable", says)
+        last_id = highest
+    return _Pages(rows, last_id, is_complete=False)
+
+
+async def _read_all_pages(igdb: "Igdb", query: Query, max_pages: int) -> list[Any]:
+    pages = await _read_pages(igdb, query, 0, max_pages)
+    if not pages.is_complete:
+        raise _endless(query)
+    return pages.rows
+
+
+def _ids_of(rows: Sequence[Any]) -> list[int]:
+    return [row.id for row in parse_rows(rows, RowId)[0]]
 
 
 def _endless(query: Query) -> Retryable:
@@ -179,61 +187,52 @@ def _endless(query: Query) -> Retryable:
     )
 
 
-def _insist_on_all(answers: list[BatchResult]) -> None:
-    for answer in answers:
-        if answer.error:
-            raise answer.error
+class _Parts(Generic[Model]):
+    """The rows that an unfinished sync has read, as Parquet files whose names say up to which id they reach."""
 
-
-class _Parts:
-    """Frames kept while a sync is under way; a key says how far its part comes, and whether it is the last."""
-
-    def __init__(self, store: Store, folder: str, model: type[pa.DataFrameModel], empty: pl.DataFrame) -> None:
+    def __init__(self, store: Store, folder: str, model: type[Model]) -> None:
         self._store = store
         self._folder = folder
         self._model = model
-        self._empty = empty
 
     def keys(self) -> list[str]:
-        named = ((key, PART.fullmatch(key.removeprefix(self._folder))) for key in self._store.list(self._folder))
-        return [key for key, name in named if name and int(name[1]) <= INT32_MAX]
+        """Return the keys of the files, in the order of their ids."""
+        return sorted(self._store.list(self._folder))
 
-    def reached(self) -> tuple[int, bool]:
+    def position(self) -> tuple[int, bool]:
+        """Return the last id that the files reach, and whether there are no rows above it."""
         last = max(self.keys(), default="").removeprefix(self._folder).removesuffix(".parquet")
-        return int(last.split("-")[0] or 0), last.endswith("-last")
+        return int(last.removesuffix("-last") or 0), last.endswith("-last")
 
-    def write(self, rows: pl.DataFrame, reached: int, *, is_last: bool = False) -> None:
-        self._store.write(f"{self._folder}{reached:012}{'-last' if is_last else ''}.parquet", to_parquet(rows, "sync"))
+    def write(self, rows: DataFrame[Model], last_id: int, *, is_last: bool = False) -> None:
+        """Write a file of rows up to an id."""
+        name = f"{last_id:012}{'-last' if is_last else ''}.parquet"
+        self._store.write(f"{self._folder}{name}", to_parquet(rows, "sync"))
 
-    def read(self) -> pl.DataFrame:
+    def read(self) -> DataFrame[Model]:
+        """Return the rows of all files; if one is corrupt, all are deleted."""
         try:
             bodies = {key: self._store.read(key) or b"" for key in self.keys()}
             parts = [read_parquet(body, "sync", self._model, key, REMEDY) for key, body in bodies.items()]
-            return pl.concat([self._empty, *parts])
+            return conform(pl.concat([empty_frame(self._model), *parts]), self._model)
         except CorruptFile:
             self.clear()
-            raise Retryable("store_unavailable", f"{self._folder} was spoilt, and is gone now. Sync again.") from None
+            says = f"A file that an interrupted sync left in {self._folder} is corrupt. All of them were deleted."
+            raise Retryable("store_unavailable", f"{says} Sync again.") from None
 
     def clear(self) -> None:
+        """Delete the files."""
         for key in self.keys():
             self._store.delete(key)
 
 
-def _pairs(store: Store) -> _Parts:
-    return _Parts(store, PAIRS, ExternalGames, parse_external_games([]))
-
-
-def _games(store: Store) -> _Parts:
-    return _Parts(store, GAMES, Games, parse_games([])[0])
-
-
-def _state(store: Store) -> State:
+def _read_state(store: Store) -> SyncState:
     try:
-        return parse_json(store.read(STATE) or b"{}", "sync", State, STATE, REMEDY)
+        return parse_json(store.read(STATE) or b"{}", "sync", SyncState, STATE, REMEDY)
     except CorruptFile:
-        log.warning("sync state set aside", key=STATE)
-        return State()
+        log.warning("sync state is corrupt, and everything is read again", key=STATE)
+        return SyncState()
 
 
-def _write_state(store: Store, state: State) -> None:
+def _write_state(store: Store, state: SyncState) -> None:
     store.write(STATE, state.model_dump_json().encode())

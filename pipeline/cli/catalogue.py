@@ -11,8 +11,7 @@ from rich.console import Console
 
 from pipeline import clients
 from pipeline.catalogue.look_up import Progress
-from pipeline.catalogue.sync import Synced
-from pipeline.catalogue.sync import sync as sync_catalogue
+from pipeline.catalogue.sync import SyncResult, sync_catalogue
 from pipeline.cli.echo import echo, echo_always
 from pipeline.cli.help import Group
 from pipeline.cli.options import IGDB, STORE, json_option, with_settings
@@ -42,7 +41,7 @@ def sync(settings: Settings, *, as_json: bool) -> None:
         echo(f"{what}: {synced.apps:,}. In the catalogue: {synced.known:,}. Requests: {synced.requests:,}.")
 
 
-async def _sync(settings: Settings, progress: Progress) -> Synced:
+async def _sync(settings: Settings, progress: Progress) -> SyncResult:
     settings.require(*clients.NEEDED_BY_ENRICH)
     store = clients.open_store(settings)
     async with clients.open_igdb(settings) as igdb:

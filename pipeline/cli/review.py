@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from pipeline import clients
-from pipeline.catalogue.look_up import FAULTS_TOLD
+from pipeline.catalogue.look_up import MAX_LOGGED_FAULTS
 from pipeline.cli.echo import echo, echo_always
 from pipeline.cli.help import Group
 from pipeline.cli.imports import enrich_csv, load_csv
@@ -72,10 +72,10 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
     store = clients.open_store(settings)
     body = read_local_file(file, store.file_max_bytes)
     decided = apply_review(store, body, None if location is None else absolute(location), trust=trust)
-    for line in decided.skipped[:FAULTS_TOLD]:
+    for line in decided.skipped[:MAX_LOGGED_FAULTS]:
         echo_always(f"{file.name}, line {line.line} is skipped: {line.why}", err=True)
-    if len(decided.skipped) > FAULTS_TOLD:
-        echo_always(f"and {len(decided.skipped) - FAULTS_TOLD} lines more", err=True)
+    if len(decided.skipped) > MAX_LOGGED_FAULTS:
+        echo_always(f"and {len(decided.skipped) - MAX_LOGGED_FAULTS} lines more", err=True)
     reports: list[ImportReport] = []
     try:
         for raw in decided.runs:

@@ -9,7 +9,7 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.apis.batching import all_rows, all_unanswered
 from pipeline.apis.igdb import Igdb
-from pipeline.catalogue.look_up import Progress, counting, no_progress, read_overrides
+from pipeline.catalogue.look_up import Progress, add_up, no_progress, read_overrides
 from pipeline.frames.catalogue import decode_column
 from pipeline.frames.classify import classify, is_looked_up
 from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
@@ -161,7 +161,7 @@ class _Answers(NamedTuple):
 
 async def _read_games(igdb: Igdb, listed: Mapping[int, Sequence[int]], progress: Progress) -> _Answers:
     ids = {igdb_id for igdb_ids in listed.values() for igdb_id in igdb_ids}
-    answers = await igdb.fetch_games(ids, counting(progress, "Games read from IGDB", len(ids)))
+    answers = await igdb.fetch_games(ids, add_up(progress, "Games read from IGDB", len(ids)))
     lost = set(all_unanswered(answers))
     games = {game.id: game.model_dump() for game in parse_rows(all_rows(answers), FoundGame)[0]}
     rows = {appid: [games[igdb_id] for igdb_id in igdb_ids if igdb_id in games] for appid, igdb_ids in listed.items()}
@@ -170,7 +170,7 @@ async def _read_games(igdb: Igdb, listed: Mapping[int, Sequence[int]], progress:
 
 async def _search_games(igdb: Igdb, terms: DataFrame[SearchTerms], progress: Progress) -> _Answers:
     searches = dict(terms.filter(pl.col("search").is_not_null()).select("appid", "search").rows())
-    on_batch = counting(progress, "Names searched for on IGDB", len(set(searches.values())))
+    on_batch = add_up(progress, "Names searched for on IGDB", len(set(searches.values())))
     answers = await igdb.search_games(searches.values(), on_batch)
     rows = {appid: answers[search] for appid, search in searches.items() if search in answers}
     return _Answers(rows, searches.keys() - rows.keys())

@@ -4,12 +4,10 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from io import BytesIO
 from itertools import count
 from pathlib import Path
 
 import httpx
-import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -17,7 +15,7 @@ from pipeline.apis.igdb import Token
 from pipeline.apis.igdb_queries import PAGE_SIZE
 from pipeline.catalogue.files import APPS, CatalogueFiles
 from pipeline.catalogue.look_up import OVERRIDES, Progress, no_progress
-from pipeline.catalogue.sync import GAMES, MOST_ROWS, PAIRS, STATE, Synced, sync
+from pipeline.catalogue.sync import GAMES, MAX_ROWS, PAIRS, STATE, SyncResult, sync_catalogue
 from pipeline.errors import Failed, Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
@@ -25,7 +23,7 @@ from pipeline.sandbox.world import GOG_SOURCE, World
 from pipeline.storage.store import DirectoryStore, Store
 from tests.support.apis import ONCE, open_igdb
 from tests.support.enrichments import enrich, stats
-from tests.support.stores import Memory, OpenedStore, Watched, opened
+from tests.support.stores import OpenedStore, Watched, opened
 
 
 @pytest.fixture
@@ -49,11 +47,11 @@ def synced(
     sandbox: Sandbox,
     store: Store,
     progress: Progress = no_progress,
-    most_rows: int = MOST_ROWS,
-) -> Synced:
-    async def run() -> Synced:
+    max_rows: int = MAX_ROWS,
+) -> SyncResult:
+    async def run() -> SyncResult:
         async with open_igdb(sandbox.environment, ONCE) as igdb:
-            return await sync(store, CatalogueFiles(store), igdb, progress, most_rows)
+            return await sync_catalogue(store, CatalogueFiles(store), igdb, progress, max_rows)
 
     return asyncio.run(run())
 
@@ -124,7 +122,7 @@ def test_progress_is_told_from_nothing_to_all(sandbox: Sandbox, store: Store) ->
     }
 
 
-def test_a_sync_killed_among_the_pages_goes_on_behind_its_last_part(large: Sandbox, store: Store) -> None:
+def test_a_sync_killed_among_the_pages_is_continued_after_its_last_part(large: Sandbox, store: Store) -> None:
     large.requests.clear()
     fault = large.faults.add(Fault(service="igdb", status=503, when=lambda text: "id > 6000;" in text))
     with pytest.raises(Retryable):
@@ -161,7 +159,7 @@ def test_a_sync_killed_among_the_games_asks_for_no_page_and_no_finished_game_aga
 @pytest.mark.slow
 @pytest.mark.parametrize("is_carried_out", [False, True], ids=["before", "behind"])
 @pytest.mark.parametrize("is_first", [True, False], ids=["the first sync", "an incremental one"])
-def test_a_sync_killed_at_any_call_of_the_store_is_made_good_by_the_next(
+def test_a_sync_killed_at_any_call_of_the_store_is_completed_by_the_next(
     sandbox: Sandbox, tmp_path: Path, *, is_first: bool, is_carried_out: bool
 ) -> None:
     whole = DirectoryStore(tmp_path / "whole")
@@ -212,7 +210,7 @@ def test_a_row_that_igdb_changed_long_ago_is_not_asked_for(sandbox: Sandbox, sto
     assert synced(sandbox, store).apps == 0
 
 
-def test_a_candidate_that_changed_makes_an_ambiguous_app_be_decided_anew(store: Store) -> None:
+def test_an_ambiguous_app_is_looked_up_again_when_a_candidate_changed(store: Store) -> None:
     world = World()
     world.add_game(10, 1, "One")
     world.add_game(10, 2, "One again")
@@ -224,7 +222,7 @@ def test_a_candidate_that_changed_makes_an_ambiguous_app_be_decided_anew(store: 
     assert verdicts(store) == {10: ("MATCHED", "external_game", 1)}
 
 
-def test_an_incremental_sync_without_all_answers_is_made_again(sandbox: Sandbox, store: Store) -> None:
+def test_an_incremental_sync_without_all_answers_fails_and_can_be_repeated(sandbox: Sandbox, store: Store) -> None:
     synced(sandbox, store)
     sandbox.world.touch(500_003, name="Renamed")
     fault = sandbox.faults.add(Fault(service="igdb", status=503, when=lambda text: "uid = (" in text))
@@ -236,7 +234,7 @@ def test_an_incremental_sync_without_all_answers_is_made_again(sandbox: Sandbox,
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["an incremental sync", "the first sync"])
-def test_what_humans_decided_is_not_touched(sandbox: Sandbox, tmp_path: Path, *, is_known: bool) -> None:
+def test_apps_with_an_override_are_left_as_they_are(sandbox: Sandbox, tmp_path: Path, *, is_known: bool) -> None:
     at = OpenedStore("directory", tmp_path, DirectoryStore(tmp_path))
     at.own({"appid": 1_000_030, "name": "Any"})
     at.store.write(OVERRIDES, b"appid,action,igdb_id,note\n1000030,match,500007,\n")
@@ -252,13 +250,8 @@ def test_what_humans_decided_is_not_touched(sandbox: Sandbox, tmp_path: Path, *,
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize(
-    "state", [b"spoilt", *(b'{"started_at":1,"synced_at":%d}' % time for time in (-1, 10**15, 10**30))]
-)
-def test_a_state_that_cannot_be_read_makes_the_next_sync_a_whole_one(
-    sandbox: Sandbox, store: Store, state: bytes
-) -> None:
-    store.write(STATE, state)
+def test_a_corrupt_state_makes_the_next_sync_a_full_one(sandbox: Sandbox, store: Store) -> None:
+    store.write(STATE, b"corrupt")
     assert synced(sandbox, store).is_full
     assert json.loads(store.read(STATE) or b"")["synced_at"] <= datetime.now(UTC).timestamp()
 
@@ -269,22 +262,9 @@ def test_a_world_without_steam_games_is_a_catalogue_without_rows(store: Store) -
     assert (done.apps, done.known, verdicts(store)) == (0, 0, {})
 
 
-def part(rows: dict[str, list[int]]) -> bytes:
-    body = BytesIO()
-    pl.DataFrame(rows, schema=dict.fromkeys(rows, pl.Int32)).write_parquet(body)
-    return body.getvalue()
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param(b"x", id="no file"),
-        pytest.param(part({"appid": [440]}), id="a column is missing"),
-    ],
-)
-def test_a_spoilt_part_is_made_anew_by_the_next_sync(sandbox: Sandbox, store: Store, body: bytes) -> None:
-    store.write(f"{PAIRS}000000000009-last.parquet", body)
-    with pytest.raises(Retryable, match="was spoilt, and is gone now"):
+def test_a_corrupt_part_is_deleted_and_read_again_by_the_next_sync(sandbox: Sandbox, store: Store) -> None:
+    store.write(f"{PAIRS}000000000009-last.parquet", b"corrupt")
+    with pytest.raises(Retryable, match=r"in catalogue/sync/pairs/ is corrupt\. All of them were deleted"):
         synced(sandbox, store)
     assert synced(sandbox, store).known == 30
 
@@ -297,26 +277,19 @@ def test_a_state_of_another_schema_version_is_refused_and_left(sandbox: Sandbox,
     assert store.read(STATE) == body
 
 
-@pytest.mark.parametrize("folder", [PAIRS, GAMES])
-@pytest.mark.parametrize("digits", [12, 5_000])
-def test_what_is_named_like_no_part_is_none(sandbox: Sandbox, folder: str, digits: int) -> None:
-    store = Memory({f"{folder}{'9' * digits}.parquet": part({"appid": [440], "igdb_id": [71]})})
-    assert synced(sandbox, store).known == 30
-
-
-def test_pages_that_never_end_are_told(sandbox: Sandbox, store: Store) -> None:
+def test_pages_that_repeat_their_ids_are_an_error(sandbox: Sandbox, store: Store) -> None:
     rows = [{"id": 1, "uid": "10", "game": 1}] * 500
     sandbox.faults.add(
         Fault(
             service="igdb", path="external_games", status=200, body=json.dumps(rows), when=lambda text: "fields" in text
         )
     )
-    with pytest.raises(Retryable, match="do not go on"):
+    with pytest.raises(Retryable, match="repeat the same ids"):
         synced(sandbox, store)
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"count":-1}', b'{"count":true}', b'{"count":' + b"9" * 30 + b"}"])
-def test_a_count_that_is_none_is_told(sandbox: Sandbox, store: Store, body: bytes) -> None:
+def test_a_count_that_is_no_number_is_an_error(sandbox: Sandbox, store: Store, body: bytes) -> None:
     sandbox.faults.add(Fault(service="igdb", path="count", status=200, body=body.decode()))
     with pytest.raises(Retryable, match="no number"):
         synced(sandbox, store)
@@ -340,11 +313,9 @@ class Endless(httpx.AsyncBaseTransport):
 
 @pytest.mark.parametrize("state", [None, b'{"synced_at":1000000}'], ids=["the first sync", "an incremental one"])
 @pytest.mark.parametrize(
-    ("step", "says", "most"), [(1, "do not end", 10), (10**6, "do not go on", 6)], ids=["endless", "no ids"]
+    ("step", "says", "most"), [(1, "do not end", 10), (10**6, "repeat the same ids", 6)], ids=["endless", "no ids"]
 )
-def test_pages_behind_pages_are_not_followed_for_ever(
-    store: Store, state: bytes | None, step: int, says: str, most: int
-) -> None:
+def test_a_list_without_end_is_given_up(store: Store, state: bytes | None, step: int, says: str, most: int) -> None:
     if state:
         store.write(STATE, state)
     endless = Endless(step)
@@ -352,7 +323,7 @@ def test_pages_behind_pages_are_not_followed_for_ever(
     async def run() -> None:
         token = Token("token", time.time() + 3_600)
         async with open_igdb(policy=ONCE, transport=endless, token=token) as igdb:
-            await sync(store, CatalogueFiles(store), igdb, most_rows=10 * PAGE_SIZE)
+            await sync_catalogue(store, CatalogueFiles(store), igdb, max_rows=10 * PAGE_SIZE)
 
     with pytest.raises(Retryable, match=says):
         asyncio.run(run())
