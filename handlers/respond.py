@@ -13,7 +13,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 from structlog.contextvars import bind_contextvars, bound_contextvars
 
-from pipeline.clients import have_secrets_changed
+from pipeline.clients import reread_secrets
 from pipeline.errors import PipelineError, Refused, Retryable
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings
@@ -100,7 +100,7 @@ def _run_stage(event: object, event_type: type[Event], stage: Callable[[Settings
     try:
         return stage(settings, parsed)
     except Refused as error:
-        if error.code not in MAY_BE_ROTATED or not have_secrets_changed():
+        if error.code not in MAY_BE_ROTATED or not reread_secrets():
             raise
         log.info("secrets rotated", error_code=error.code)
         return stage(settings, parsed)

@@ -230,7 +230,7 @@ def secret_value(settings: Settings, name: str) -> str:
     return secrets_read()[secret]
 
 
-def have_secrets_changed() -> bool:
+def reread_secrets() -> bool:
     """Read every secret that this process took from AWS again, and return whether one has another value now."""
     before = dict(secrets_read())
     secrets_read().update({secret: _read_secret(*secret, force_fetch=True) for secret in before})

@@ -15,7 +15,7 @@ from moto import mock_aws
 
 from pipeline.api import list_runs
 from pipeline.cli.local import with_sandbox
-from pipeline.clients import have_secrets_changed, secret_provider, secret_value, secrets_read
+from pipeline.clients import reread_secrets, secret_provider, secret_value, secrets_read
 from pipeline.errors import Refused, Retryable
 from pipeline.settings import Settings
 from tests.support.programs import set_only
@@ -81,13 +81,13 @@ def test_a_secret_is_cached_until_it_is_read_anew() -> None:
     assert read(arn) == "before"
     boto3.client("secretsmanager", region_name=REGION).put_secret_value(SecretId=arn, SecretString="after")
     assert read(arn) == "before"
-    assert have_secrets_changed()
+    assert reread_secrets()
     assert read(arn) == "after"
-    assert not have_secrets_changed()
+    assert not reread_secrets()
 
 
 def test_a_process_that_read_no_secret_reads_none_anew() -> None:
-    assert not have_secrets_changed()
+    assert not reread_secrets()
 
 
 def test_without_powertools_the_extra_to_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,7 +234,7 @@ ENRICH_FAILURES = {
     "an extra column": Failing("checkpoint_invalid", "more", raw("\n", ",more\n")),
     "a wrong type": Failing("checkpoint_invalid", "playtime", raw(",90,", ",long,")),
     "a file cut off": Failing("checkpoint_invalid", "cut off", holding(RAW, RAW_CSV[:-50])),
-    "a file cut off between rows": Failing("checkpoint_invalid", "fields", holding(RAW, RAW_CSV[:-50] + "\n")),
+    "a file cut off between rows": Failing("checkpoint_invalid", "11 cells", holding(RAW, RAW_CSV[:-50] + "\n")),
     "an empty file": Failing("checkpoint_invalid", "20261123T031749Z-raw.csv", holding(RAW, "")),
     "another encoding": Failing(
         "checkpoint_invalid", "UTF-8", holding(RAW, RAW_CSV.replace("o", "ö").encode("latin-1"))
