@@ -42,8 +42,8 @@ coverage: setup ## The same tests, and which lines and branches they reach (a th
 	.venv/bin/pytest -n $(WORKERS) --dist worksteal -m "not slow and not live" --cov --cov-report=term
 
 .PHONY: test-unit
-test-unit: setup ## The tests that need no database and no server (under 10 s)
-	.venv/bin/pytest -n 2 -q tests/unit
+test-unit: setup ## The tests of pure functions, schemas and settings (a few seconds)
+	.venv/bin/pytest -n 2 -q tests/frames tests/schemas tests/settings
 
 .PHONY: test-slow
 test-slow: setup ## The tests that take longer
