@@ -47,7 +47,7 @@ def spoil(_sandbox: Sandbox) -> None:
 
 FETCH = f"fetch {ACCOUNT}"
 CASES: dict[str, Case] = {
-    "bad_event": Case(f"{FETCH} --user ../x", 2, "mend user_id"),
+    "bad_event": Case(f"{FETCH} --user ../x", 2, "Fix user_id"),
     "bad_steam_id": Case("fetch 10000000000000000", 2, "Give a SteamID64"),
     "configuration": Case(f"{FETCH} --store-url ftp://host", 2, "give a directory, or s3://bucket/prefix"),
     "bad_steam_key": Case(f"{FETCH} --steam-api-key wrong", 2, "https://steamcommunity.com/dev/apikey"),
@@ -56,7 +56,7 @@ CASES: dict[str, Case] = {
     "account_not_found": Case("fetch nobody-has-this", 1, "Check its spelling"),
     "steam_blocked": Case(FETCH, 1, "Wait a day", fault(service="steam", status=403, body=BLOCKED)),
     "location_refused": Case("enrich /etc/passwd", 1, "Give a location as fetch or enrich printed it"),
-    "checkpoint_invalid": Case(f"enrich {RAW}", 1, "Make it anew: steam-import fetch", spoil),
+    "checkpoint_invalid": Case(f"enrich {RAW}", 1, "Make it again: steam-import fetch", spoil),
     "user_not_found": Case(f"load {ENRICHED.replace(USER, 'user-9')} --database-url {{tables}}", 1, "Create the user"),
     "schema_mismatch": Case(f"load {ENRICHED} --database-url {{empty}}", 1, "Apply"),
     "steam_rate_limited": Case(FETCH, 75, "Try again later", fault(service="steam", status=429)),
