@@ -58,13 +58,13 @@ def set_aside(rows: pl.DataFrame, model: type[Model]) -> tuple[DataFrame[Model],
     Raises:
         SchemaErrors: The columns are not the model's: a bug in the caller.
     """
-    typed, failures = check(rows, model)
+    typed, failures = check_rows(rows, model)
     rejected = as_text(rows).with_row_index().join(failures, on="index", validate="1:1", maintain_order="left")
     accepted = typed.with_row_index().join(failures, on="index", how="anti", maintain_order="left")
     return conform(accepted.drop("index"), model), rejected.drop("index")
 
 
-def check(rows: pl.DataFrame, model: type[pa.DataFrameModel]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def check_rows(rows: pl.DataFrame, model: type[pa.DataFrameModel]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the rows in the model's types, and the first check that each bad row fails: `index, rejected_check`.
 
     Raises:

@@ -25,7 +25,7 @@ from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, read_parquet
 from schemas.backfill import LastLoaded, ListedUsers, PlanRecord, RefusedUsers, Report
 from schemas.events import MOST_SHARDS, RUN_ID, SHARD_SIZE, USER_ID
-from schemas.frames import check
+from schemas.frames import check_rows
 
 COLUMNS = ("user_id", "steam_id64")
 STEAM_CALLS_A_DAY = 100_000
@@ -283,7 +283,7 @@ def read_refused(store: Store, plan: PlanRecord) -> pl.DataFrame:
     lines = [
         {name: line.get(name) for name in schema} | {"line": strip_decimals(line.get("line", ""))} for line in cells
     ]
-    rows, failures = check(pl.DataFrame(lines, schema=schema), RefusedUsers)
+    rows, failures = check_rows(pl.DataFrame(lines, schema=schema), RefusedUsers)
     if failures.height:
         index, failed = failures.row(0)
         raise _edited(key, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")

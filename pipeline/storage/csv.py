@@ -13,7 +13,7 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed, Refused
 from pipeline.storage.store import require_size
-from schemas.frames import TIME_FORMAT, Model, check, conform, dtypes
+from schemas.frames import TIME_FORMAT, Model, check_rows, conform, dtypes
 
 csv.field_size_limit(2**31 - 1)  # a summary of a game may be longer than the module's limit of 131,072 characters
 
@@ -48,7 +48,7 @@ def require_model(text: pl.DataFrame, name: str, model: type[Model]) -> DataFram
         raise invalid(name, f"it lacks the column {', '.join(missing)}.")
     if unknown := [name for name in text.columns if name not in expected]:
         raise invalid(name, f"it has the unknown column {', '.join(unknown)}.")
-    rows, failures = check(text.select(expected), model)
+    rows, failures = check_rows(text.select(expected), model)
     if failures.height:
         index, failed = failures.row(0)
         raise invalid(name, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")

@@ -38,7 +38,7 @@ MIGRATIONS: dict[tuple[FileKind, int], Migration] = {}
 
 
 class WrongVersion(Failed):
-    """`checkpoint_invalid`: a file is of a version that this program does not read, and it would be misread."""
+    """A file is of a version of its format that this program does not read, and would be misread."""
 
 
 class CorruptFile(ValueError):
@@ -53,7 +53,7 @@ def parse_json(body: bytes, kind: FileKind, model: type[Record], name: str, reme
         CorruptFile: The bytes are not a JSON object of the model.
     """
     record = _parse_object(body)
-    for migration in find_migrations(kind, json_version(body), name, remedy):
+    for migration in find_migrations(kind, _version_of(record), name, remedy):
         record = migration.record(record)
     try:
         return model.model_validate(record | {"schema_version": VERSIONS[kind]})
@@ -63,10 +63,7 @@ def parse_json(body: bytes, kind: FileKind, model: type[Record], name: str, reme
 
 def json_version(body: bytes) -> int:
     """Return the version that a JSON object says it has, 1 if it says none; raises `CorruptFile`."""
-    version = _parse_object(body).get("schema_version", 1)
-    if type(version) is not int:
-        raise CorruptFile("its schema_version is not a number")
-    return version
+    return _version_of(_parse_object(body))
 
 
 def read_parquet(body: bytes, kind: FileKind, model: type[Model], name: str, remedy: str = "") -> DataFrame[Model]:
@@ -89,7 +86,8 @@ def read_parquet(body: bytes, kind: FileKind, model: type[Model], name: str, rem
     if rows.columns != list(expected):
         raise CorruptFile(f"its columns are not those of {model.__name__}")
     try:
-        return conform(rows.cast(expected), model)  # an older file may lack a category of an Enum that was added since
+        # The columns are of the right version, but an Enum of theirs may have got another category since.
+        return conform(rows.cast(expected), model)
     except pl.exceptions.PolarsError as error:
         raise CorruptFile(type(error).__name__) from None
 
@@ -125,3 +123,10 @@ def _parse_object(body: bytes) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise CorruptFile("it is not a JSON object")
     return record
+
+
+def _version_of(record: dict[str, Any]) -> int:
+    version = record.get("schema_version", 1)
+    if type(version) is not int:
+        raise CorruptFile("its schema_version is not a number")
+    return version

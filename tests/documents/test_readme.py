@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from click import UsageError
 
-from schemas.frames import check
+from schemas.frames import check_rows
 from schemas.library import EnrichedLibrary
 from tests.support.documents import (
     DOCUMENTS,
@@ -32,7 +32,7 @@ def test_the_tables_are_what_the_schemas_and_the_rules_say(document: Path) -> No
 
 def test_the_examples_conform_to_the_schema() -> None:
     columns = EnrichedLibrary.to_schema().columns
-    conforming, failures = check(pl.DataFrame({name: [EXAMPLES[name]] for name in columns}), EnrichedLibrary)
+    conforming, failures = check_rows(pl.DataFrame({name: [EXAMPLES[name]] for name in columns}), EnrichedLibrary)
     assert (conforming.height, failures.height) == (1, 0)
 
 

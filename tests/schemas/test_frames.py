@@ -6,7 +6,7 @@ from pandera.errors import SchemaErrors
 from polars.testing import assert_frame_equal
 
 from schemas.catalogue import ExternalGames
-from schemas.frames import as_text, check, dtypes, set_aside
+from schemas.frames import as_text, check_rows, dtypes, set_aside
 from schemas.library import EnrichedLibrary, RawLibrary
 from tests.support.libraries import library, matched
 
@@ -43,7 +43,7 @@ def test_a_row_is_rejected_once_by_the_first_check_it_fails() -> None:
 
 
 def test_rejected_rows_are_text_again_as_a_csv_spells_them() -> None:
-    typed, _ = check(raw_text(rtime_last_played="2021-12-12T01:46:21Z"), RawLibrary)
+    typed, _ = check_rows(raw_text(rtime_last_played="2021-12-12T01:46:21Z"), RawLibrary)
     accepted, rejected = set_aside(typed.with_columns(appid=pl.lit(0, pl.Int32)), RawLibrary)
     assert accepted.is_empty()
     assert set(rejected.dtypes) == {pl.String}
@@ -51,7 +51,7 @@ def test_rejected_rows_are_text_again_as_a_csv_spells_them() -> None:
 
 
 def test_faults_are_told_with_the_row_they_are_in() -> None:
-    _, failures = check(pl.DataFrame({"appid": ["1", "0", "x"], "igdb_id": ["1", "1", "1"]}), ExternalGames)
+    _, failures = check_rows(pl.DataFrame({"appid": ["1", "0", "x"], "igdb_id": ["1", "1", "1"]}), ExternalGames)
     assert failures["index"].to_list() == [1, 2]
 
 
