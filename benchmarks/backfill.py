@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import new_database, server
-from pipeline.backfill.plan import PLAN, find_plan, shards_of
+from pipeline.backfill.plan import find_plan
 from pipeline.backfill.report import read_report
-from pipeline.backfill.steps import CATALOGUE, find_look_up
+from pipeline.backfill.shards import list_shards
+from pipeline.backfill.steps import LOOK_UP, find_look_up
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import Account, World
+from pipeline.storage.keys import PLAN
 from pipeline.storage.store import DirectoryStore
-from schemas.backfill import Report, StepRecord
+from schemas.backfill import Report, StepManifest
 from schemas.events import SHARD_STEPS
 
 USERS, SMALL, GAMES, APPS = 10_000, 1_000, 200, 20_000
@@ -121,13 +123,13 @@ def _what_it_says(store: DirectoryStore) -> tuple[Report, dict[str, float]]:
     plan, report = find_plan(store, run_id), read_report(store, run_id)
     if plan is None or report is None:
         sys.exit("The backfill has left no report.")
-    shards = shards_of(store, plan)
+    shards = list_shards(store, plan)
     look_up = find_look_up(store, plan)
-    seconds = {step: _seconds(filter(None, (files.record(step) for files in shards))) for step in SHARD_STEPS}
-    return report, seconds | {CATALOGUE: _seconds([look_up] if look_up else [])}
+    seconds = {step: _seconds(filter(None, (files.find_manifest(step) for files in shards))) for step in SHARD_STEPS}
+    return report, seconds | {LOOK_UP: _seconds([look_up] if look_up else [])}
 
 
-def _seconds(records: Iterable[StepRecord]) -> float:
+def _seconds(records: Iterable[StepManifest]) -> float:
     begun, ended = zip(*((record.started_at, record.finished_at) for record in records), strict=True)
     return float((max(ended) - min(begun)).total_seconds())
 
@@ -138,7 +140,7 @@ def tell(measured: Measured) -> None:
     print(f"{measured.users:,} users, {rows:,} rows: {measured.whole_seconds:.1f} s from start to end")
     for step in SHARD_STEPS:
         print(f"  {step}: {measured.seconds[step]:.1f} s, {rows / measured.seconds[step]:,.0f} rows a second")
-    print(f"  look-up: {measured.seconds[CATALOGUE]:.1f} s, {measured.igdb_requests} requests to IGDB")
+    print(f"  look-up: {measured.seconds[LOOK_UP]:.1f} s, {measured.igdb_requests} requests to IGDB")
     print(
         f"  peak memory: {measured.peak_mb:,.0f} MB; {measured.milliseconds_per_user:.1f} ms a user beside the look-up"
     )

@@ -1,19 +1,19 @@
-"""The steps of a backfill as an AWS Lambda function."""
+"""The AWS Lambda function that does one step of a backfill: the plan, a shard's step, the look-up, or the report."""
 
 from typing import Any
 
 from handlers.respond import deadline_of, respond, run_async
-from pipeline.backfill.runner import do_step
+from pipeline.backfill.runner import run_event
 from schemas.events import BackfillEvent, BackfillResponse
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
-    """`{step, run_id, …}`: the plan, a shard's fetch, enrich or load, the one look-up, or the report."""
+    """Do the step that `{step, run_id, …}` asks for, and return what came of it."""
     deadline = deadline_of(context)
     return respond(
         event,
         BackfillEvent,
         BackfillResponse,
-        lambda settings, step: run_async(do_step(settings, step, deadline)),
+        lambda settings, event: run_async(run_event(settings, event, deadline)),
         context,
     )

@@ -1,4 +1,7 @@
-"""The one function that talks to IGDB: an import's enrich stage, and the catalogue step of a backfill."""
+"""The one AWS Lambda function that asks IGDB: an import's enrich stage, or the look-up of a backfill.
+
+IGDB allows four requests a second to the account, so this function runs once at a time.
+"""
 
 from typing import Any
 
@@ -6,7 +9,7 @@ from handlers import igdb_enrichment
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
-    """Four requests a second belong to the account, so what asks IGDB is one function that runs once at a time."""
+    """Do the step of a backfill if the event names one, else enrich an import."""
     if isinstance(event, dict) and "step" in event:
         from handlers import backfill
 

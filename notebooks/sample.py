@@ -4,7 +4,7 @@ import asyncio
 import random
 
 from pipeline import clients, list_runs, stages
-from pipeline.backfill.plan import draft_plan, make_plan
+from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.backfill.runner import run_backfill
 from pipeline.cli.local import with_database, with_sandbox
 from pipeline.logs import configure_logging
@@ -70,7 +70,8 @@ def _backfill(store_url: str) -> None:
         settings = Settings.model_validate(apis | QUICK | {"store_url": store_url})
         configure_logging(settings)
         store = clients.open_store(settings)
-        plan = make_plan(store, "users.csv", draft_plan(store, listed.encode(), run_id=RUN_ID, size=SHARD_SIZE))
+        draft = draft_plan(store, "users.csv", listed.encode(), run_id=RUN_ID, shard_size=SHARD_SIZE)
+        plan = write_plan(store, draft)
         with with_database(settings) as local:
             clients.open_database(local).ensure_users([f"user-{number}" for number in users])
             asyncio.run(run_backfill(local, plan))

@@ -14,9 +14,9 @@ import polars as pl
 import structlog
 
 from pipeline import clients
-from pipeline.backfill.plan import find_plan, require_plan, shards_of
+from pipeline.backfill.plan import find_plan, require_plan
 from pipeline.backfill.report import OUTCOMES_CSV, read_report
-from pipeline.backfill.shards import ShardFiles, map_concurrently
+from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
 from pipeline.backfill.steps import find_look_up
 from pipeline.errors import Failed
 from pipeline.frames.catalogue import decode_lists
@@ -25,7 +25,7 @@ from pipeline.storage.checkpoints import read_csv, read_manifest
 from pipeline.storage.csv import read_rows, unescape_formulas
 from pipeline.storage.keys import BACKFILLS, Checkpoint, backfill_key, parse_manifest_key, parse_plan_key
 from pipeline.storage.store import Store
-from schemas.backfill import STATUS_COUNTS, Outcomes, PlanRecord, Report, ShardRecord, StepEfforts, StepRecord
+from schemas.backfill import STATUS_COUNTS, Outcomes, Plan, Report, ShardManifest, StepEfforts, StepManifest
 from schemas.events import KEY_TIME, SHARD_STEPS
 from schemas.frames import conform, dtypes
 from schemas.library import EnrichedLibrary, RawLibrary
@@ -67,13 +67,13 @@ def imports(made: Iterable[RunRecord]) -> pl.DataFrame:
     return Runs.validate(newest_first(runs.select(SCHEMA.keys()).cast(SCHEMA)))
 
 
-def backfills(planned: Iterable[tuple[PlanRecord, Report | None]]) -> pl.DataFrame:
+def backfills(planned: Iterable[tuple[Plan, Report | None]]) -> pl.DataFrame:
     """The backfills of these plans, as Runs; one without a report is under way, or was killed."""
     rows = [_of_plan(plan) | (_of_report(report) if report else {}) for plan, report in planned]
     return Runs.validate(newest_first(pl.DataFrame(rows, schema=SCHEMA)))
 
 
-def efforts(records: Iterable[StepRecord]) -> pl.DataFrame:
+def efforts(records: Iterable[StepManifest]) -> pl.DataFrame:
     """The steps of a backfill, as StepEfforts."""
     return StepEfforts.validate(pl.DataFrame([_effort(record) for record in records], schema=EFFORTS))
 
@@ -104,7 +104,7 @@ def _row(checkpoint: Checkpoint, location: str, manifest: Manifest) -> dict[str,
     }
 
 
-def _of_plan(plan: PlanRecord) -> dict[str, object]:
+def _of_plan(plan: Plan) -> dict[str, object]:
     return {
         "kind": "backfill",
         "run_id": plan.run_id,
@@ -130,10 +130,10 @@ def _of_report(report: Report) -> dict[str, object]:
     }
 
 
-def _effort(record: StepRecord) -> dict[str, object]:
+def _effort(record: StepManifest) -> dict[str, object]:
     """A step as a row; of no shard is the look-up of all."""
     of_shard: dict[str, object] = {"step": "catalogue", "shard": None, "users": 0, "rows": 0}
-    if isinstance(record, ShardRecord):
+    if isinstance(record, ShardManifest):
         rows = sum(user["rows"] for user in record.users)
         of_shard = {"step": record.step, "shard": record.shard, "users": len(record.users), "rows": rows}
     return of_shard | {name: getattr(record, name) for name in ("requests", "rate_limited", "seconds")}
@@ -216,7 +216,7 @@ def backfill_in(store: Store, run_id: str) -> Backfill:
         )
     key = backfill_key(run_id, OUTCOMES_CSV)
     outcomes = unescape_formulas(read_rows(store.read(key) or b"", key, Outcomes))
-    done = [record for records in map_concurrently(_records, shards_of(store, plan)) for record in records]
+    done = [record for records in map_concurrently(_records, list_shards(store, plan)) for record in records]
     look_up = find_look_up(store, plan)
     return Backfill(outcomes, efforts([*([look_up] if look_up else []), *done]))
 
@@ -253,8 +253,8 @@ def _store(store_url: str | None) -> Store:
     return clients.open_store(Settings.read(store_url=store_url).with_default_store())
 
 
-def _records(files: ShardFiles) -> list[ShardRecord]:
-    return [record for step in SHARD_STEPS if (record := files.record(step))]
+def _records(files: ShardFiles) -> list[ShardManifest]:
+    return [record for step in SHARD_STEPS if (record := files.find_manifest(step))]
 
 
 def _run(checkpoint: Checkpoint) -> tuple[str, str]:

@@ -163,25 +163,26 @@ class LoadResponse(StageResponse):
 
 
 RUN_ID = r"^[A-Za-z0-9_-]{1,80}$"
-"""What Step Functions allow an execution to be called, and a folder can be."""
+"""A name that Step Functions allow for an execution, and that can be a folder."""
 
-SHARD_SIZE, LARGEST_SHARD = 200, 1_000
+DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE = 200, 1_000
+"""Users in a shard."""
 
-MOST_SHARDS = 100_000
-"""Their numbers have five digits."""
+MAX_SHARDS = 100_000
+"""The keys number the shards with five digits."""
 
 ShardStep = Literal["fetch", "enrich", "load"]
 SHARD_STEPS: tuple[ShardStep, ...] = ("fetch", "enrich", "load")
 RunId = Annotated[str, Field(pattern=RUN_ID)]
-ShardNumber = Annotated[int, Field(strict=True, ge=0, lt=MOST_SHARDS)]
-ShardSize = Annotated[int, Field(strict=True, ge=1, le=LARGEST_SHARD)]
+ShardNumber = Annotated[int, Field(strict=True, ge=0, lt=MAX_SHARDS)]
+ShardSize = Annotated[int, Field(strict=True, ge=1, le=MAX_SHARD_SIZE)]
 Step = Literal["plan", "fetch", "catalogue", "enrich", "load", "report"]
 
 
 class BackfillEvent(HandlerEvent):
-    """One step of a backfill; `shard` says which one, for a shard's step.
+    """The event that asks for one step of a backfill; the steps of a shard name it by its number.
 
-    For the plan `users` is the list's location, null where the run is to go on, and `shard_size` null for 200.
+    The plan takes the location of the list of users, or none where an earlier run is to go on; and the size of a shard.
     """
 
     stage = "backfill"
@@ -193,14 +194,14 @@ class BackfillEvent(HandlerEvent):
     shard_size: ShardSize | None = None
 
     @model_validator(mode="after")
-    def _names_its_shard(self) -> Self:
+    def _require_shard(self) -> Self:
         if self.step in SHARD_STEPS and self.shard is None:
             raise ValueError(f"{self.step} needs a shard")
         return self
 
 
 class BackfillResponse(StageResponse):
-    """What a step did; the plan says where the list of shards is, for the map over them."""
+    """What one step of a backfill did; after the plan, where Step Functions find the shards to map over."""
 
     step: Step | None = None
     run_id: str | None = None

@@ -35,7 +35,6 @@ from schemas.catalogue import Catalogue
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent, StageEvent
 from schemas.frames import empty_frame
 from schemas.library import EnrichedLibrary, RawLibrary
-from tests.hostile_backfills import BACKFILL_KINDS
 from tests.hostile_inputs import SCALARS, TIMES, Kind, altered, answer, bytes_like, text, value
 from tests.support.apis import ONCE, open_igdb, open_steam, open_steam_store
 from tests.support.enrichments import LONG
@@ -299,5 +298,4 @@ KINDS = {
     "IGDB and store answers": Kind(_answers(IGDB), _enrich),
     "IGDB answers to a sync": Kind(_answers(IGDB), _sync),
     "catalogue files": Kind(bytes_like(PARQUET), _catalogue),
-    **BACKFILL_KINDS,
 }

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from pipeline import list_runs, read_raw
-from pipeline.backfill.plan import draft_plan, make_plan
+from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.cli import main
 from pipeline.storage.checkpoints import Provenance, write_checkpoint
 from pipeline.storage.keys import raw_checkpoint
@@ -81,7 +81,8 @@ def test_a_backfill_is_listed_among_the_imports_and_says_that_it_has_not_ended(
 ) -> None:
     store = DirectoryStore(tmp_path / "data")
     make_runs(store, 21)
-    make_plan(store, "users.csv", draft_plan(store, b"user_id,steam_id64\nme,76561197960287930\n", run_id="crowd"))
+    users = b"user_id,steam_id64\nme,76561197960287930\n"
+    write_plan(store, draft_plan(store, "users.csv", users, run_id="crowd"))
     shown = runs(monkeypatch, capsys)
     assert any("crowd, users: 1" in line and "not ended" in line for line in shown.splitlines())
     assert f"{tmp_path}/data/backfills/{{backfill}}/outcomes.csv" in shown

@@ -13,13 +13,13 @@ from polars.testing import assert_frame_equal
 
 import pipeline
 from pipeline import list_runs, read_backfill, read_enriched, read_raw
-from pipeline.backfill.plan import draft_plan, make_plan
+from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.backfill.report import write_report
 from pipeline.errors import PipelineError
 from pipeline.storage.checkpoints import Provenance, write_checkpoint
 from pipeline.storage.keys import Checkpoint, raw_checkpoint
 from pipeline.storage.store import DirectoryStore
-from schemas.backfill import PlanRecord
+from schemas.backfill import Plan
 from schemas.events import KEY_TIME
 from schemas.frames import TIME_FORMAT
 from schemas.library import DecodedLibrary, RawLibrary
@@ -237,11 +237,11 @@ def test_a_number_that_nobody_counts_to_hides_its_own_run_alone(said: dict[str, 
     assert list_runs("data")["timestamp"].to_list() == [OLD.stem]
 
 
-def planned(run_id: str) -> PlanRecord:
+def planned(run_id: str) -> Plan:
     """A backfill of two users, and two lines that are none, as it begins."""
     store = DirectoryStore(Path("data"))
     users = b"user_id,steam_id64\n-one,76561197960287930\ntwo,76561197960287931\n../,1\n,2\n"
-    return make_plan(store, "users.csv", draft_plan(store, users, run_id=run_id, size=1))
+    return write_plan(store, draft_plan(store, "users.csv", users, run_id=run_id, shard_size=1))
 
 
 def test_a_backfill_without_a_report_is_listed_as_not_ended() -> None:

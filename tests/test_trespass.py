@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from tests.trespass import REFUSALS, refusal, trespassing
-from tests.trespass_backfills import TAMPERED
 
 
 def check(folder: Path, every: int) -> None:
     with trespassing(folder) as (attempts, wire):
-        assert len(attempts) >= 500
+        assert len(attempts) >= 400
         before = contents(folder)
         codes = {attempt.name: refusal(attempt) for attempt in attempts[::every]}
         assert {name: code for name, code in codes.items() if code not in REFUSALS} == {}
@@ -19,9 +18,7 @@ def check(folder: Path, every: int) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """All that lies there, but for the runs that attempts are made from."""
-    paths = [path for path in folder.rglob("*") if TAMPERED not in str(path)]
-    return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
+    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def test_attempts_to_leave_ones_own_are_refused_before_anybody_is_asked(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from pipeline.errors import PipelineError
 from pipeline.storage.s3 import S3Store
 from pipeline.storage.store import DirectoryStore
 from tests.support.programs import set_only
-from tests.trespass_backfills import on_backfills
 
 if TYPE_CHECKING:
     from tests.support.lambda_functions import Handler
@@ -196,8 +195,7 @@ def trespassing(folder: Path) -> Iterator[tuple[list[Attempt], Wire]]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.chdir(folder)
         _lay_out(folder)
-        by_backfills = [Attempt(*tried) for tried in on_backfills(folder, BUCKET, ELSEWHERE)]
-        yield [*_by_handlers(), *_by_commands(folder), *_by_keys(folder, wire.address), *by_backfills], wire
+        yield [*_by_handlers(), *_by_commands(folder), *_by_keys(folder, wire.address)], wire
         structlog.reset_defaults()
 
 

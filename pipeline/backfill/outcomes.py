@@ -1,93 +1,134 @@
-"""What became of each user, and whether no row was lost on the way."""
+"""Pure functions of outcomes: what became of each user of a backfill, and of each row that Steam gave."""
 
 from collections.abc import Sequence
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 
-from schemas.backfill import OUTCOMES, STATUS_COUNTS, Outcomes, RefusedUsers, ShardOutcomes
-from schemas.frames import dtypes
+from schemas.backfill import (
+    OUTCOMES,
+    STATUS_COUNTS,
+    FetchedUsers,
+    LastLoaded,
+    Outcomes,
+    RejectedLines,
+    ShardManifest,
+    ShardOutcomes,
+    ShardUsers,
+)
+from schemas.frames import TIME_FORMAT, conform, dtypes
+from schemas.library import EnrichedLibrary, RawLibrary
 
-OUTCOME = pl.Enum(OUTCOMES)
-COUNTS = (*STATUS_COUNTS, "rejected")
-OUTCOME_COLUMNS = tuple(Outcomes.to_schema().columns)
-SCHEMA = dtypes(ShardOutcomes)
+ROW_COUNTS = (*STATUS_COUNTS, "rejected")
+"""The columns of `Outcomes` that say what became of a user's rows; their sum is `rows`."""
 
 
-def fetched(users: pl.DataFrame, library: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
-    """Users (`user_id, steam_id64, outcome, error`) with the rows that Steam gave of them, as ShardOutcomes."""
-    return _outcomes(
-        users.join(_rows_by_user(library, "kept"), on="user_id", how="left", validate="1:1", maintain_order="left")
+def outcomes_of_fetch(
+    users: DataFrame[FetchedUsers], library: DataFrame[RawLibrary], rejected: pl.DataFrame
+) -> DataFrame[ShardOutcomes]:
+    """Return the outcomes of fetched users, with the number of rows that Steam gave and that were set aside."""
+    return _shard_outcomes(
+        users.join(_rows_by_user(library, "accepted"), on="user_id", how="left", validate="1:1", maintain_order="left")
         .join(_rows_by_user(rejected, "rejected"), on="user_id", how="left", validate="1:1", maintain_order="left")
-        .with_columns(pl.col("kept", "rejected").fill_null(0))
-        .with_columns(rows=pl.col("kept") + pl.col("rejected"))
+        .with_columns(rows=pl.sum_horizontal("accepted", "rejected"))
     )
 
 
-def enriched(outcomes: pl.DataFrame, library: pl.DataFrame, rejected: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
-    """ShardOutcomes of a fetch with the match statuses of an EnrichedLibrary, and whether that is what was Seen."""
-    of_user = pl.struct("appid", *[name for name in library.columns if name != "appid"]).hash()
+def outcomes_of_enrich(
+    fetched: DataFrame[ShardOutcomes],
+    library: DataFrame[EnrichedLibrary],
+    rejected: pl.DataFrame,
+    last_loaded: DataFrame[ShardUsers],
+) -> DataFrame[ShardOutcomes]:
+    """Return the outcomes of a fetch with the rows counted by match status, and whether they are as last loaded.
+
+    A user whose rows are PENDING, or were set aside now, is never unchanged.
+    """
+    of_row = pl.struct("appid", *[name for name in library.columns if name != "appid"]).hash()
     counted = library.group_by("user_id").agg(
-        *(_is_status(status).sum().cast(pl.Int64).alias(count) for count, status in STATUS_COUNTS.items()),
-        digest=pl.format("{}-{}", of_user.sum(), pl.len()),
+        *((pl.col("match_status") == status).sum().alias(count) for count, status in STATUS_COUNTS.items()),
+        digest=pl.format("{}-{}", of_row.sum(), pl.len()),
     )
-    is_same = (pl.col("digest") == pl.col("seen_digest")) & (pl.col("pending") == 0) & (pl.col("more_rejected") == 0)
-    return _outcomes(
-        outcomes.drop(*STATUS_COUNTS, "digest", "is_unchanged")
+    is_as_loaded = (
+        (pl.col("digest") == pl.col("seen_digest")) & (pl.col("pending") == 0) & pl.col("newly_rejected").is_null()
+    )
+    return _shard_outcomes(
+        fetched.drop(*STATUS_COUNTS, "digest", "is_unchanged")
         .join(counted, on="user_id", how="left", validate="1:1", maintain_order="left")
-        .join(_rows_by_user(rejected, "more_rejected"), on="user_id", how="left", validate="1:1", maintain_order="left")
-        .join(seen.select("user_id", "seen_digest"), on="user_id", how="left", validate="1:1", maintain_order="left")
-        .with_columns(pl.col("more_rejected").fill_null(0))
-        .with_columns(
-            rejected=pl.col("rejected") + pl.col("more_rejected"), is_unchanged=is_same.fill_null(value=False)
+        .join(
+            _rows_by_user(rejected, "newly_rejected"), on="user_id", how="left", validate="1:1", maintain_order="left"
         )
+        .join(
+            last_loaded.select("user_id", "seen_digest"),
+            on="user_id",
+            how="left",
+            validate="1:1",
+            maintain_order="left",
+        )
+        .with_columns(rejected=pl.sum_horizontal("rejected", "newly_rejected"), is_unchanged=is_as_loaded)
     )
 
 
-def failed(outcomes: pl.DataFrame, user_ids: Sequence[str], error: str) -> pl.DataFrame:
-    """ShardOutcomes in which these users failed."""
-    is_hit = pl.col("user_id").is_in(user_ids)
-    return outcomes.with_columns(
-        outcome=pl.when(is_hit).then(pl.lit("failed", OUTCOME)).otherwise("outcome"),
-        error=pl.when(is_hit).then(pl.lit(error)).otherwise("error"),
+def mark_failed(outcomes: DataFrame[ShardOutcomes], user_ids: Sequence[str], error: str) -> DataFrame[ShardOutcomes]:
+    """Return the outcomes with `failed` and an error for some of the users."""
+    is_failed = pl.col("user_id").is_in(user_ids)
+    marked = outcomes.with_columns(
+        outcome=pl.when(is_failed).then(pl.lit("failed", pl.Enum(OUTCOMES))).otherwise("outcome"),
+        error=pl.when(is_failed).then(pl.lit(error)).otherwise("error"),
+    )
+    return conform(marked, ShardOutcomes)
+
+
+def outcomes_of_unfetched(users: DataFrame[ShardUsers], error: str) -> DataFrame[ShardOutcomes]:
+    """Return the outcomes of users whose shard could not be fetched: all of them failed."""
+    return _shard_outcomes(
+        users.select("user_id", steam_id64="steam_id", outcome=pl.lit("failed"), error=pl.lit(error))
     )
 
 
-def never_fetched(users: pl.DataFrame, error: str) -> pl.DataFrame:
-    """The ShardOutcomes of ListedUsers whose shard could not be fetched."""
-    return _outcomes(
-        users.select("user_id", steam_id64=pl.col("steam_id"), outcome=pl.lit("failed"), error=pl.lit(error))
-    )
-
-
-def refused(lines: pl.DataFrame) -> pl.DataFrame:
-    """The Outcomes of RefusedUsers."""
-    RefusedUsers.validate(lines, lazy=True)
+def outcomes_of_rejected_lines(lines: DataFrame[RejectedLines]) -> DataFrame[Outcomes]:
+    """Return the outcomes of the lines of a list that cannot be used."""
     error = pl.format("line {}: {}", "line", "error")
-    return _outcomes(lines.select("user_id", "steam_id64", outcome=pl.lit("rejected"), error=error)).select(
-        OUTCOME_COLUMNS
+    return without_shard_columns(
+        _shard_outcomes(lines.select("user_id", "steam_id64", outcome=pl.lit("rejected"), error=error))
     )
 
 
-def unbalanced(outcomes: pl.DataFrame) -> pl.DataFrame:
-    """The Outcomes of users whose rows are not all accounted for; there are none unless something is wrong."""
-    is_enriched = pl.col("outcome") == "done"
-    return outcomes.filter(is_enriched & (pl.col("rows") != pl.sum_horizontal(COUNTS)))
+def without_shard_columns(outcomes: DataFrame[ShardOutcomes]) -> DataFrame[Outcomes]:
+    """Return the outcomes of a shard's users as `outcomes.csv` has them."""
+    return conform(outcomes.select(dtypes(Outcomes).names()), Outcomes)
 
 
-def _outcomes(users: pl.DataFrame) -> pl.DataFrame:
-    """Users as ShardOutcomes; what is not counted is 0."""
-    absent = [pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in users.columns]
-    return (
-        users.with_columns(absent)
-        .with_columns(pl.col("rows", *COUNTS).fill_null(0), pl.col("is_unchanged").fill_null(value=False))
-        .select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
-        .pipe(ShardOutcomes.validate, lazy=True)
+def users_with_lost_rows(outcomes: DataFrame[Outcomes]) -> list[str]:
+    """Return the ids of users whose counts do not add up to their rows; there are none unless the code has a bug."""
+    is_lost = (pl.col("outcome") == "done") & (pl.col("rows") != pl.sum_horizontal(ROW_COUNTS))
+    return outcomes.filter(is_lost)["user_id"].to_list()
+
+
+def _shard_outcomes(users: pl.DataFrame) -> DataFrame[ShardOutcomes]:
+    """Return users as ShardOutcomes: counts that are missing are 0, other columns are null."""
+    schema = dtypes(ShardOutcomes)
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in users.columns]
+    outcomes = users.with_columns(missing).with_columns(
+        pl.col("rows", *ROW_COUNTS).fill_null(0), pl.col("is_unchanged").fill_null(value=False)
     )
+    return conform(outcomes.select(pl.col(name).cast(dtype) for name, dtype in schema.items()), ShardOutcomes)
 
 
 def _rows_by_user(rows: pl.DataFrame, name: str) -> pl.DataFrame:
-    return rows.group_by("user_id").agg(pl.len().cast(pl.Int64).alias(name))
+    return rows.group_by("user_id").agg(pl.len().alias(name))
 
 
-def _is_status(status: str) -> pl.Expr:
-    return pl.col("match_status") == status
+def loaded_users(outcomes: DataFrame[ShardOutcomes], load: ShardManifest) -> DataFrame[LastLoaded]:
+    """Return what a load put into the database for each user; users with PENDING rows are left out, to be loaded again.
+
+    A user all of whose rows were set aside has no digest, and is left out too.
+    """
+    is_loaded = (pl.col("outcome") == "done") & (pl.col("pending") == 0) & pl.col("digest").is_not_null()
+    loaded = outcomes.filter(is_loaded).select(
+        "user_id",
+        seen_digest="digest",
+        seen_database=pl.lit(load.database, pl.String),
+        seen_at=pl.lit(load.finished_at.strftime(TIME_FORMAT)),
+    )
+    return conform(loaded, LastLoaded)

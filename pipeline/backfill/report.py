@@ -1,216 +1,271 @@
-"""The books of a backfill: every user in exactly one outcome, and every row accounted for."""
+"""The report of a backfill: each user has an outcome, each row is accounted for, and what was loaded is remembered."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
+import structlog
+from pandera.typing.polars import DataFrame
 
-from pipeline.backfill import outcomes as user_outcomes
-from pipeline.backfill.plan import REPORT, read_refused, read_seen, shards_of
-from pipeline.backfill.shards import ShardFiles, map_concurrently, read_record, write_record
-from pipeline.backfill.steps import CATALOGUE, find_look_up
+from pipeline.backfill.list import read_rejected_lines
+from pipeline.backfill.outcomes import (
+    ROW_COUNTS,
+    loaded_users,
+    mark_failed,
+    outcomes_of_rejected_lines,
+    outcomes_of_unfetched,
+    users_with_lost_rows,
+    without_shard_columns,
+)
+from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently, read_json, write_json
+from pipeline.backfill.steps import LOOK_UP, find_look_up
 from pipeline.errors import Failed, Retryable
 from pipeline.storage.csv import escape_formulas, to_spreadsheet
 from pipeline.storage.keys import LAST_LOADED, backfill_key
 from pipeline.storage.store import Store
-from pipeline.storage.versioned import to_parquet
-from schemas.backfill import OUTCOMES, STATUS_COUNTS, Effort, PlanRecord, Report, ShardRecord, StepRecord
+from pipeline.storage.versioned import CorruptFile, read_parquet, to_parquet
+from schemas.backfill import (
+    OUTCOMES,
+    STATUS_COUNTS,
+    Effort,
+    LastLoaded,
+    Outcomes,
+    Plan,
+    Report,
+    ShardManifest,
+    ShardOutcomes,
+    StepManifest,
+)
 from schemas.events import SHARD_STEPS, ShardStep
-from schemas.frames import TIME_FORMAT
+from schemas.frames import conform, dtypes
 
-OUTCOMES_CSV, REJECTED = "outcomes.csv", "rejected.csv"
+REPORT, OUTCOMES_CSV, REJECTED_CSV = "report.json", "outcomes.csv", "rejected.csv"
 TRIES = 10
+log = structlog.get_logger()
 
 
 @dataclass
 class _Shard:
-    """What the store holds of one shard; without users where it is damaged, and `failure` says how."""
+    """What the store holds of one shard; it has no outcomes where a file is damaged, and `failure` says which."""
 
-    done: dict[ShardStep, ShardRecord] = field(default_factory=dict)
-    outcomes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=user_outcomes.SCHEMA))
+    finished: dict[ShardStep, ShardManifest] = field(default_factory=dict)
+    outcomes: DataFrame[ShardOutcomes] | None = None
     rejected: list[pl.DataFrame] = field(default_factory=list)
     failure: str | None = None
 
 
 @dataclass
-class _Books:
-    """What is added up over the shards; of their manifests without the users, of whom there may be millions."""
+class _Totals:
+    """What is added up over the shards; the manifests without their users, of whom there may be millions."""
 
-    outcomes: list[pl.DataFrame] = field(default_factory=list)
-    seen: list[pl.DataFrame] = field(default_factory=list)
+    outcomes: list[DataFrame[Outcomes]]
+    loaded: list[DataFrame[LastLoaded]] = field(default_factory=list)
     rejected: list[pl.DataFrame] = field(default_factory=list)
-    records: dict[ShardStep, list[ShardRecord]] = field(default_factory=lambda: {step: [] for step in SHARD_STEPS})
-    stages: dict[ShardStep, Counter[str]] = field(default_factory=lambda: {step: Counter() for step in SHARD_STEPS})
+    manifests: dict[ShardStep, list[ShardManifest]] = field(default_factory=lambda: {step: [] for step in SHARD_STEPS})
+    rows: dict[ShardStep, Counter[str]] = field(default_factory=lambda: {step: Counter() for step in SHARD_STEPS})
     failures: list[str] = field(default_factory=list)
 
 
-def write_report(store: Store, plan: PlanRecord) -> Report:
-    """Add up what the shards' manifests say, and write `outcomes.csv`, `rejected.csv`, and `report.json` last.
+def read_report(store: Store, run_id: str) -> Report | None:
+    """Return the report of a backfill, None where it has not written one.
 
     Raises:
-        Failed: `checkpoint_invalid`, where the books do not balance; the report is written even so. It is not where
-            there is one of another schema version, or `users.rejected.csv` was edited.
+        Failed: `checkpoint_invalid`, for one of a version that this program does not read.
     """
-    read_report(store, plan.run_id)  # one of another schema version is not overwritten
-    refused, found = user_outcomes.refused(read_refused(store, plan)), _Books()
-    for shard in map_concurrently(_read, shards_of(store, plan)):
-        _add(found, shard)
-    outcomes = pl.concat([*found.outcomes, refused])
-    escaped = escape_formulas(outcomes.cast({"outcome": pl.String}))
-    store.write(backfill_key(plan.run_id, OUTCOMES_CSV), escaped.write_csv().encode())
-    _write_rejected(store, plan, found.rejected)
-    _remember_seen(store, found.seen)
-    report = _report(store, plan, found, outcomes)
-    write_record(store, backfill_key(plan.run_id, REPORT), report)
-    _require_balance(plan, found, outcomes)
+    return read_json(store, backfill_key(run_id, REPORT), Report)
+
+
+def write_report(store: Store, plan: Plan) -> Report:
+    """Add up what the shards' manifests say, and write `outcomes.csv`, `rejected.csv`, and `report.json` last.
+
+    What was loaded is remembered for the next backfill.
+
+    Raises:
+        Failed: `checkpoint_invalid`, where users or rows are lost: the report is written even so. It is not, where the
+            one that is there has another version, or `users.rejected.csv` cannot be read.
+    """
+    read_report(
+        store, plan.run_id
+    )  # raises for one of a version that this program does not read, which must not be overwritten
+    rejected_lines = outcomes_of_rejected_lines(read_rejected_lines(store, plan.run_id))
+    totals = _Totals([])
+    for shard in map_concurrently(_read_shard, list_shards(store, plan)):
+        _add(totals, shard)
+    outcomes = conform(pl.concat([*totals.outcomes, rejected_lines]), Outcomes)
+    _write_outcomes(store, plan, outcomes)
+    _write_rejected_rows(store, plan, totals.rejected)
+    _remember_loaded(store, totals.loaded)
+    report = _report(plan, totals, outcomes, find_look_up(store, plan))
+    write_json(store, backfill_key(plan.run_id, REPORT), report)
+    _require_all_accounted_for(plan, totals, outcomes)
     return report
 
 
-def _read(files: ShardFiles) -> _Shard:
+def _read_shard(files: ShardFiles) -> _Shard:
     try:
-        done = files.done()
-        rejected = [part for record in done.values() for part in _rejected(files, record)]
-        outcomes, why = _outcomes(files, done)
+        finished = files.finished_steps()
+        rejected = [rows for manifest in finished.values() for rows in _rejected_rows(files, manifest)]
+        outcomes, failure = _outcomes(files, finished)
     except Failed as error:
         return _Shard(failure=f"shard {files.shard.number}: {error.code}: {error.message}")
-    return _Shard(done, outcomes, rejected, why and f"shard {files.shard.number}: {why}")
+    return _Shard(finished, outcomes, rejected, failure and f"shard {files.shard.number}: {failure}")
 
 
-def _outcomes(files: ShardFiles, done: dict[ShardStep, ShardRecord]) -> tuple[pl.DataFrame, str | None]:
-    """The ShardOutcomes of the last step; where that is not the load, whoever had rows failed, and why."""
-    if "load" in done:
-        return files.outcomes(done["load"]), None
-    failure = files.failure()
+def _outcomes(
+    files: ShardFiles, finished: dict[ShardStep, ShardManifest]
+) -> tuple[DataFrame[ShardOutcomes], str | None]:
+    """Return the outcomes of a shard's last step; before the load, its users with rows have failed, and why."""
+    if "load" in finished:
+        return files.outcomes(finished["load"]), None
+    failure = files.find_failure()
     why = f"{failure.error_code}: {failure.error}" if failure else "the backfill has not come to this shard yet"
-    if not done:
-        return user_outcomes.never_fetched(files.users(), why), why
-    outcomes = files.outcomes(list(done.values())[-1])
-    return user_outcomes.failed(outcomes, outcomes.filter(pl.col("outcome") == "done")["user_id"].to_list(), why), why
+    if not finished:
+        return outcomes_of_unfetched(files.users(), why), why
+    outcomes = files.outcomes(list(finished.values())[-1])
+    return mark_failed(outcomes, outcomes.filter(pl.col("outcome") == "done")["user_id"].to_list(), why), why
 
 
-def _add(found: _Books, shard: _Shard) -> None:
-    for step, record in shard.done.items():
-        outcomes = pl.DataFrame(record.users, schema=user_outcomes.SCHEMA)
-        found.records[step].append(record.model_copy(update={"users": []}))
-        found.stages[step].update(_rows(step, shard.done, outcomes))
-    found.rejected += shard.rejected
-    found.failures += [shard.failure] if shard.failure else []
-    found.outcomes.append(shard.outcomes.select(user_outcomes.OUTCOME_COLUMNS))
-    if "load" in shard.done:
-        found.seen.append(_seen(shard.outcomes, shard.done["load"]))
+def _rejected_rows(files: ShardFiles, manifest: ShardManifest) -> list[pl.DataFrame]:
+    """Return the rows that a step set aside, with the step and the shard in their first columns."""
+    if manifest.rejected is None:
+        return []
+    where = {"step": pl.lit(manifest.step), "shard": pl.lit(str(manifest.shard))}
+    return [files.rejected_rows(manifest).with_columns(**where).select(*where, pl.exclude(*where))]
 
 
-def _seen(outcomes: pl.DataFrame, loaded: ShardRecord) -> pl.DataFrame:
-    """What was loaded for whom, as Seen; rows that are PENDING are to be loaded again."""
-    is_loaded = (pl.col("outcome") == "done") & (pl.col("pending") == 0)
-    seen = outcomes.filter(is_loaded).select(
-        "user_id",
-        seen_digest="digest",
-        seen_database=pl.lit(loaded.database, pl.String),
-        seen_at=pl.lit(loaded.finished_at.strftime(TIME_FORMAT)),
-    )
-    return seen.drop_nulls()  # of an edited manifest
+def _add(totals: _Totals, shard: _Shard) -> None:
+    for step, manifest in shard.finished.items():
+        totals.manifests[step].append(manifest.model_copy(update={"users": []}))
+        totals.rows[step].update(_row_counts(step, shard.finished))
+    totals.rejected += shard.rejected
+    if shard.failure:
+        totals.failures.append(shard.failure)
+    if shard.outcomes is not None:
+        totals.outcomes.append(without_shard_columns(shard.outcomes))
+        if "load" in shard.finished:
+            totals.loaded.append(loaded_users(shard.outcomes, shard.finished["load"]))
 
 
-def _rows(step: ShardStep, done: dict[ShardStep, ShardRecord], outcomes: pl.DataFrame) -> dict[str, int]:
-    """The rows that came to a step, and what became of them."""
-    rejected = done[step].rejected
+def _row_counts(step: ShardStep, finished: dict[ShardStep, ShardManifest]) -> dict[str, int]:
+    """Return how many rows came to a step of a shard, and what became of them."""
+    users = pl.DataFrame(finished[step].users, schema=dtypes(ShardOutcomes))
     if step == "fetch":
-        file = done["fetch"].file
-        return {
-            "rows": int(outcomes["rows"].sum()),
-            "kept": file.rows if file else 0,
-            "rejected": rejected.rows if rejected else 0,
-        }
-    statuses = {count: int(outcomes[count].sum()) for count in STATUS_COUNTS}
+        rows = int(users["rows"].sum())
+        return {"rows": rows, "kept": _rows(finished["fetch"]), "rejected": _rejected(finished["fetch"])}
+    statuses = {count: int(users[count].sum()) for count in STATUS_COUNTS}
     if step == "enrich":
-        file = done["fetch"].file
-        return {"rows": file.rows if file else 0, **statuses, "rejected": rejected.rows if rejected else 0}
-    file = done["enrich"].file
-    unchanged = int(outcomes.filter("is_unchanged").select(*STATUS_COUNTS).sum_horizontal().sum())
-    return {"rows": (file.rows if file else 0) + unchanged, **statuses, "rejected": 0, "unchanged": unchanged}
+        return {"rows": _rows(finished["fetch"]), **statuses, "rejected": _rejected(finished["enrich"])}
+    unchanged = int(users.filter("is_unchanged").select(*STATUS_COUNTS).sum_horizontal().sum())
+    return {"rows": _rows(finished["enrich"]) + unchanged, **statuses, "rejected": 0, "unchanged": unchanged}
 
 
-def _require_balance(plan: PlanRecord, found: _Books, outcomes: pl.DataFrame) -> None:
-    """Rows in = rows out, of each user and of each stage; each listed user is there once."""
+def _rows(manifest: ShardManifest) -> int:
+    return manifest.file.rows if manifest.file else 0
+
+
+def _rejected(manifest: ShardManifest) -> int:
+    return manifest.rejected.rows if manifest.rejected else 0
+
+
+def _write_outcomes(store: Store, plan: Plan, outcomes: DataFrame[Outcomes]) -> None:
+    body = escape_formulas(outcomes.cast({"outcome": pl.String})).write_csv().encode()
+    store.write(backfill_key(plan.run_id, OUTCOMES_CSV), body)
+
+
+def _write_rejected_rows(store: Store, plan: Plan, rejected: Sequence[pl.DataFrame]) -> None:
+    key = backfill_key(plan.run_id, REJECTED_CSV)
+    if rejected:
+        store.write(key, to_spreadsheet(pl.concat(rejected, how="diagonal")))
+    else:
+        store.delete(key)
+
+
+def _report(plan: Plan, totals: _Totals, outcomes: DataFrame[Outcomes], look_up: StepManifest | None) -> Report:
+    by_outcome = Counter(outcomes["outcome"].cast(pl.String))
+    written: Counter[str] = Counter()
+    for manifest in totals.manifests["load"]:
+        written.update(manifest.counts)
+    return Report(
+        run_id=plan.run_id,
+        input=plan.input,
+        is_complete=len(totals.manifests["load"]) == plan.shards,
+        users={"total": outcomes.height, **{outcome: by_outcome[outcome] for outcome in OUTCOMES}},
+        shards={"total": plan.shards, **{step: len(manifests) for step, manifests in totals.manifests.items()}},
+        stages={step: dict(counts) for step, counts in totals.rows.items()},
+        failures=totals.failures,
+        written=dict(written),
+        effort={
+            LOOK_UP: _effort([look_up] if look_up else [], 0),
+            **{step: _effort(manifests, totals.rows[step]["rows"]) for step, manifests in totals.manifests.items()},
+        },
+    )
+
+
+def _effort(manifests: Iterable[StepManifest], rows: int) -> Effort:
+    manifests = list(manifests)
+    seconds = sum(manifest.seconds for manifest in manifests)
+    return Effort(
+        seconds=round(seconds, 3),
+        requests=sum(manifest.requests for manifest in manifests),
+        rate_limited=sum(manifest.rate_limited for manifest in manifests),
+        rows_per_second=round(rows / seconds, 1) if rows and seconds else None,
+    )
+
+
+def _require_all_accounted_for(plan: Plan, totals: _Totals, outcomes: DataFrame[Outcomes]) -> None:
+    """Raise `checkpoint_invalid` unless the rows into each step come out of it, and each listed user has an outcome."""
     faults = [
         f"{step}: {counts['rows']} rows came in, {out} are accounted for"
-        for step, counts in found.stages.items()
-        if counts["rows"] != (out := sum(counts[name] for name in ("kept", *user_outcomes.COUNTS)))
+        for step, counts in totals.rows.items()
+        if counts["rows"] != (out := sum(counts[name] for name in ("kept", *ROW_COUNTS)))
     ]
-    faults += [f"user {user_id}" for user_id in user_outcomes.unbalanced(outcomes)["user_id"].head(5)]
+    faults += [f"user {user_id}" for user_id in users_with_lost_rows(outcomes)[:5]]
     if outcomes.height != plan.users + plan.rejected:
         faults.append(f"{plan.users + plan.rejected} users were listed, {outcomes.height} have an outcome")
     if faults:
         raise Failed(
             "checkpoint_invalid",
-            f"The books of backfill {plan.run_id} do not balance ({'; '.join(faults)}). This is a bug: keep "
+            f"The counts of backfill {plan.run_id} do not add up ({'; '.join(faults)}). This is a bug: keep "
             f"{backfill_key(plan.run_id, '')} and report it.",
         )
 
 
-def _report(store: Store, plan: PlanRecord, found: _Books, outcomes: pl.DataFrame) -> Report:
-    by_outcome = Counter(outcomes["outcome"].cast(pl.String))
-    written: Counter[str] = Counter()
-    for record in found.records["load"]:
-        written.update(record.counts)
-    look_up = find_look_up(store, plan)
-    steps: dict[str, Sequence[StepRecord]] = {CATALOGUE: [look_up] if look_up else [], **dict(found.records.items())}
-    return Report(
-        run_id=plan.run_id,
-        input=plan.input,
-        is_complete=len(found.records["load"]) == plan.shards,
-        users={"total": outcomes.height, **{outcome: by_outcome[outcome] for outcome in OUTCOMES}},
-        shards={"total": plan.shards, **{step: len(records) for step, records in found.records.items()}},
-        stages={step: dict(counts) for step, counts in found.stages.items()},
-        failures=found.failures,
-        written=dict(written),
-        effort={step: _effort(records, found.stages) for step, records in steps.items()},
-    )
+def read_last_loaded(store: Store) -> DataFrame[LastLoaded]:
+    """Return what backfills of a store loaded last; no rows, if the file is corrupt: then all are loaded again.
+
+    Raises:
+        Failed: `checkpoint_invalid`, for a file of a version that this program does not read.
+    """
+    body = store.read(LAST_LOADED)
+    if body is None:
+        return nothing_loaded()
+    remedy = "Use the program's version that wrote it, or delete it: then all users are loaded again."
+    try:
+        return read_parquet(body, "last_loaded", LastLoaded, LAST_LOADED, remedy)
+    except CorruptFile as error:
+        log.warning("all users are loaded again", key=LAST_LOADED, fault=str(error))
+        return nothing_loaded()
 
 
-def _effort(records: Sequence[StepRecord], stages: dict[ShardStep, Counter[str]]) -> Effort:
-    seconds = sum(record.seconds for record in records)
-    rows = sum(stages[record.step]["rows"] for record in records[:1] if isinstance(record, ShardRecord))
-    return Effort(
-        seconds=round(seconds, 3),
-        requests=sum(record.requests for record in records),
-        rate_limited=sum(record.rate_limited for record in records),
-        rows_per_second=round(rows / seconds, 1) if rows and seconds else None,
-    )
+def nothing_loaded() -> DataFrame[LastLoaded]:
+    """Return no rows of LastLoaded, as before the first load."""
+    return conform(pl.DataFrame(schema=dtypes(LastLoaded)), LastLoaded)
 
 
-def _rejected(files: ShardFiles, record: ShardRecord) -> list[pl.DataFrame]:
-    """The rows that a step set aside, and which step of which shard that was."""
-    if record.rejected is None:
-        return []
-    where = {"step": pl.lit(record.step), "shard": pl.lit(str(record.shard))}
-    return [files.text(record.rejected, is_rejected=True).with_columns(**where).select(*where, pl.exclude(*where))]
+def _remember_loaded(store: Store, loaded: Sequence[DataFrame[LastLoaded]]) -> None:
+    """Add loads to those that the store remembers; of several loads of one user the latest counts.
 
-
-def _write_rejected(store: Store, plan: PlanRecord, rejected: Iterable[pl.DataFrame]) -> None:
-    key = backfill_key(plan.run_id, REJECTED)
-    parts = list(rejected)
-    if parts:
-        store.write(key, to_spreadsheet(pl.concat(parts, how="diagonal")))
-    else:
-        store.delete(key)
-
-
-def _remember_seen(store: Store, seen: Sequence[pl.DataFrame]) -> None:
-    """Add to what all backfills remember; others may end at the same time, and this one may have ended long ago."""
-    if not seen:
+    Other backfills may end at the same time, and the loads of this one may be older than what is remembered already.
+    """
+    if not loaded:
         return
     for _ in range(TRIES):
         etag = store.list(LAST_LOADED).get(LAST_LOADED)
-        latest_first = pl.concat([*seen, read_seen(store)]).sort("seen_at", descending=True, maintain_order=True)
+        latest_first = pl.concat([*loaded, read_last_loaded(store)]).sort(
+            "seen_at", descending=True, maintain_order=True
+        )
         known = latest_first.unique("user_id", keep="first", maintain_order=True)
         if store.replace(LAST_LOADED, to_parquet(known.sort("user_id"), "last_loaded"), etag):
             return
     raise Retryable("store_unavailable", f"{LAST_LOADED} is being rewritten by others all the time. Try again later.")
-
-
-def read_report(store: Store, run_id: str) -> Report | None:
-    """The report of a backfill that has ended, if there is one."""
-    return read_record(store, backfill_key(run_id, REPORT), Report, run_id=run_id)

@@ -1,214 +1,168 @@
-"""A step of a backfill over all its shards: one that fails stops no other, unless they all would fail.
-
-Backfills with these settings: each step for one shard, as the state machine asks for it, or for all in turn.
-"""
+"""Run a backfill: all its steps in turn, or the one that a state machine asks for; and reset it for a replay."""
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import cast
 
+import polars as pl
 import structlog
 
 from pipeline import clients
-from pipeline.backfill.plan import REPORT, SHARDS, draft_plan, make_plan, read_list, require_plan, shards_of
-from pipeline.backfill.report import write_report
-from pipeline.backfill.shards import MADE_OF, ShardFiles, map_concurrently
-from pipeline.backfill.steps import concerns_all, enrich_shard, fetch_shard, load_shard, look_up
+from pipeline.backfill.list import read_list
+from pipeline.backfill.outcomes import outcomes_of_fetch
+from pipeline.backfill.plan import SHARDS, draft_plan, require_plan, write_plan
+from pipeline.backfill.report import REPORT, read_report, write_report
+from pipeline.backfill.shards import PREVIOUS_STEP, ShardFiles, StepResult, list_shards, map_concurrently
+from pipeline.backfill.steps import (
+    enrich_shard,
+    fetch_shard,
+    find_look_up,
+    forget_look_up,
+    load_shard,
+    look_up,
+    stops_backfill,
+)
 from pipeline.catalogue.look_up import Progress, no_progress
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.settings import Settings
 from pipeline.storage.keys import Shard, backfill_key
 from pipeline.storage.store import Store
-from schemas.backfill import PlanRecord, Report, ShardRecord
-from schemas.events import SHARD_SIZE, SHARD_STEPS, BackfillEvent, BackfillResponse, ShardStep
+from schemas.backfill import FetchedUsers, Plan, Report, ShardManifest
+from schemas.events import DEFAULT_SHARD_SIZE, SHARD_STEPS, BackfillEvent, BackfillResponse, ShardStep
+from schemas.frames import conform, dtypes, set_aside
+from schemas.library import RawLibrary
 from schemas.staging import LoadOptions
 
 ROUNDS = 3
-"""A shard that failed, and may go through later, is tried again after all the others."""
+"""How often a shard is tried whose error may pass: again after all the others."""
 
-MOST_IN_A_ROW = 3
-"""So many shards that fail one after another have one cause."""
+MAX_FAILURES_IN_A_ROW = 3
+"""So many shards that fail one after another, in the first round, have one cause: the backfill stops."""
 
-WORDS: dict[ShardStep, str] = {"fetch": "Libraries fetched", "enrich": "Libraries enriched", "load": "Libraries loaded"}
-StepFunction = Callable[[ShardFiles], Awaitable[ShardRecord]]
+PROGRESS_LABELS: dict[ShardStep, str] = {
+    "fetch": "Libraries fetched",
+    "enrich": "Libraries enriched",
+    "load": "Libraries loaded",
+}
+NEEDED_SETTINGS = {"fetch": clients.NEEDED_BY_FETCH, "enrich": ("store",), "load": clients.NEEDED_BY_LOAD}
+
+StepFunction = Callable[[ShardFiles], Awaitable[ShardManifest]]
+"""Does a step of the shard that it is given."""
+
 log = structlog.get_logger()
-
-
-async def over_shards(
-    shards: Sequence[ShardFiles], users: int, step: ShardStep, do: StepFunction, progress: Progress = no_progress
-) -> None:
-    """Do a step of every shard for which it is not done; of a shard that fails, note why.
-
-    Workers who share a backfill fetch from different shards on; loads go in order, for of several apps of one game the
-    first that is loaded gives it its `steamAppId`. `progress` is told how many of the `users` are through.
-
-    Raises:
-        PipelineError: What stops all shards: it `concerns_all`, or three in a row have failed.
-    """
-    begin = random.randrange(len(shards) or 1) if step == "fetch" else 0  # noqa: S311 - where to begin is no secret
-    left, through = [*shards[begin:], *shards[:begin]], 0
-
-    def on_shard(record: ShardRecord) -> None:
-        nonlocal through
-        through += len(record.users)
-        progress(WORDS[step], through, users)
-
-    progress(WORDS[step], 0, users)
-    for number in range(ROUNDS):
-        left = await _round(left, step, do, on_shard, MOST_IN_A_ROW if number == 0 else len(left) + 1)
-
-
-async def run_step(files: ShardFiles, step: ShardStep, do: StepFunction) -> ShardRecord | None:
-    """Do a step of a shard if it is to be done; None where the step before it was not done."""
-    files = files.for_a_step()
-    done = files.done()
-    if step in done:
-        return done[step]
-    if step in MADE_OF and MADE_OF[step] not in done:
-        return None
-    with files.noting_failure(step):
-        return await do(files)
-
-
-async def _round(
-    shards: Sequence[ShardFiles],
-    step: ShardStep,
-    do: StepFunction,
-    on_shard: Callable[[ShardRecord], None],
-    most_in_a_row: int,
-) -> list[ShardFiles]:
-    """Go over the shards once; those that failed, and may go through later."""
-    again: list[ShardFiles] = []
-    in_a_row = 0
-    for files in shards:
-        try:
-            record = await run_step(files, step, do)
-        except PipelineError as error:
-            in_a_row += error.retryable
-            if concerns_all(error) or in_a_row == most_in_a_row:
-                raise
-            log.warning("shard failed", step=step, shard=files.shard.number, error=error.message)
-            again += [files] if error.retryable else []
-        else:
-            in_a_row = 0
-            if record:
-                on_shard(record)
-    return again
-
-
-NEEDED = {"fetch": clients.NEEDED_BY_FETCH, "enrich": ("store",), "load": clients.NEEDED_BY_LOAD}
 
 
 async def run_backfill(
     settings: Settings,
-    plan: PlanRecord,
+    plan: Plan,
     progress: Progress = no_progress,
     steps: Sequence[ShardStep] = SHARD_STEPS,
-    place: Store | None = None,
+    store: Store | None = None,
 ) -> Report:
-    """All steps of all shards that are not done yet, and the report; it is also written where an error stops a step.
-
-    The store is the settings' own, unless another one is given.
+    """Do all steps of all shards that are not done yet, and write the report; without a store, in the settings' own.
 
     Raises:
-        PipelineError: What stopped it; all that was done stands, and the same backfill goes on from there.
+        PipelineError: What stopped it, after the report was written; all that was done stands, and the same backfill
+            goes on from there.
     """
-    settings.require(*dict.fromkeys(name for step in steps for name in NEEDED[step]), *clients.NEEDED_BY_ENRICH)
-    place = place or clients.open_store(settings)
-    shards = shards_of(place, plan)
+    needed = [name for step in steps for name in NEEDED_SETTINGS[step]]
+    settings.require(*dict.fromkeys([*needed, *clients.NEEDED_BY_ENRICH]))
+    store = store or clients.open_store(settings)
+    shards = list_shards(store, plan)
     try:
         for step in steps:
             if step == "enrich":
-                await look_up_all(settings, plan, progress, place=place)
-            async with open_step(settings, step, place=place) as do:
-                once = within_day(settings, shards, do) if step == "fetch" else do
-                await over_shards(shards, plan.users, step, once, progress)
+                await run_look_up(settings, plan, progress, store=store)
+            async with open_step(settings, step, store=store) as function:
+                limited = _within_daily_limit(settings, shards, function) if step == "fetch" else function
+                await run_step_on_shards(shards, plan.users, step, limited, progress)
     except PipelineError as error:
         if not error.is_cancelled:
-            write_report(place, plan)
+            write_report(store, plan)
         raise
-    return write_report(place, plan)
+    return write_report(store, plan)
 
 
-async def look_up_all(
-    settings: Settings,
-    plan: PlanRecord,
-    progress: Progress = no_progress,
-    deadline: float | None = None,
-    place: Store | None = None,
-) -> dict[str, int]:
-    """The one look-up of a backfill; see `look_up`. What is not answered by the deadline is PENDING."""
-    settings.require(*clients.NEEDED_BY_ENRICH)
-    place = place or clients.open_store(settings)
-    async with clients.open_catalogue_lookup(settings, deadline, place) as knowledge:
-        record = await look_up(place, plan, shards_of(place, plan), knowledge, progress)
-    return record.counts
+async def run_step_on_shards(
+    shards: Sequence[ShardFiles], users: int, step: ShardStep, function: StepFunction, progress: Progress = no_progress
+) -> None:
+    """Do a step of every shard for which it is not done; write down why a shard failed, and go on with the next.
 
-
-async def do_step(settings: Settings, event: BackfillEvent, deadline: float | None = None) -> BackfillResponse:
-    """One step for one shard, or for all: what a state machine asks for; outside APIs are asked up to the deadline.
+    Workers who share a backfill begin to fetch at different shards. They load in the same order, because of several
+    apps of one game the first that is loaded gives the game its `steamAppId`. `progress` is told how many of the
+    `users` are done.
 
     Raises:
-        PipelineError: What the step met.
+        PipelineError: What stops the whole backfill: an error that every shard would meet, or the third in a row.
     """
-    response = BackfillResponse(success=True, step=event.step, run_id=event.run_id, shard=event.shard)
-    place = clients.open_store(settings)
-    if event.step == "plan":
-        plan = _plan(settings, event)
-        key = backfill_key(plan.run_id, SHARDS)
-        bucket, _, shards_key = place.locate(key).removeprefix("s3://").partition("/")
-        stats = {"users": plan.users, "rejected": plan.rejected}
-        found: dict[str, object] = {"shards": plan.shards, "bucket": bucket, "shards_key": shards_key, "stats": stats}
-        return response.model_copy(update=found)
-    plan = require_plan(place, event.run_id)
-    if event.step == "report":
-        report = write_report(place, plan)
-        return response.model_copy(
-            update={"report": place.locate(backfill_key(plan.run_id, REPORT)), "stats": report.users}
-        )
-    if event.step == "catalogue":
-        return response.model_copy(update={"stats": await look_up_all(settings, plan, deadline=deadline)})
-    files = ShardFiles(place, Shard(plan.run_id, cast("int", event.shard)))
-    record = await _do_shard(settings, plan, event.step, files, deadline)
-    return response.model_copy(update={"stats": {"users": len(record.users), **record.counts}})
+    first = random.randrange(len(shards) or 1) if step == "fetch" else 0  # noqa: S311 - where to begin is no secret
+    remaining, users_done = [*shards[first:], *shards[:first]], 0
+
+    def on_done(manifest: ShardManifest) -> None:
+        nonlocal users_done
+        users_done += len(manifest.users)
+        progress(PROGRESS_LABELS[step], users_done, users)
+
+    progress(PROGRESS_LABELS[step], 0, users)
+    for number in range(ROUNDS):
+        max_failures = MAX_FAILURES_IN_A_ROW if number == 0 else len(remaining) + 1
+        remaining = await _run_round(remaining, step, function, on_done, max_failures)
 
 
-def _plan(settings: Settings, event: BackfillEvent) -> PlanRecord:
-    place = clients.open_store(settings)
-    if event.users is None:
-        return require_plan(place, event.run_id)
-    size = event.shard_size or SHARD_SIZE
-    draft = draft_plan(place, read_list(place, event.users), run_id=event.run_id, size=size)
-    return make_plan(place, event.users, draft)
+async def _run_round(
+    shards: Sequence[ShardFiles],
+    step: ShardStep,
+    function: StepFunction,
+    on_done: Callable[[ShardManifest], None],
+    max_failures_in_a_row: int,
+) -> list[ShardFiles]:
+    """Do a step of each shard once; return those that failed with an error that may pass."""
+    to_retry: list[ShardFiles] = []
+    failures_in_a_row = 0
+    for files in shards:
+        try:
+            manifest = await run_step(files, step, function)
+        except PipelineError as error:
+            failures_in_a_row += error.retryable
+            if stops_backfill(error) or failures_in_a_row == max_failures_in_a_row:
+                raise
+            log.warning("shard failed", step=step, shard=files.shard.number, error=error.message)
+            to_retry += [files] if error.retryable else []
+        else:
+            failures_in_a_row = 0
+            if manifest:
+                on_done(manifest)
+    return to_retry
 
 
-async def _do_shard(
-    settings: Settings, plan: PlanRecord, step: ShardStep, files: ShardFiles, deadline: float | None
-) -> ShardRecord:
-    if files.shard.number >= plan.shards:
-        raise Refused("bad_event", f"The backfill {plan.run_id} has {plan.shards} shards, and no {files.shard.number}.")
-    async with open_step(settings, step, deadline) as do:
-        record = await run_step(files, step, do)
-    if record is None:
-        raise Failed("checkpoint_invalid", f"Shard {files.shard.number}: the step before {step} is not done.")
-    return record
+async def run_step(files: ShardFiles, step: ShardStep, function: StepFunction) -> ShardManifest | None:
+    """Do a step of a shard unless it is done, and return its manifest; None where the step before it is not done."""
+    files = files.with_cache()
+    finished = files.finished_steps()
+    if step in finished:
+        return finished[step]
+    if step in PREVIOUS_STEP and PREVIOUS_STEP[step] not in finished:
+        return None
+    with files.recording_failure(step):
+        return await function(files)
 
 
 @asynccontextmanager
 async def open_step(
-    settings: Settings, step: ShardStep, deadline: float | None = None, place: Store | None = None
+    settings: Settings, step: ShardStep, deadline: float | None = None, store: Store | None = None
 ) -> AsyncIterator[StepFunction]:
-    """How a step of a shard is done, with its clients open."""
-    settings.require(*NEEDED[step])
+    """Open the clients that a step needs, and yield the function that does the step of a shard."""
+    settings.require(*NEEDED_SETTINGS[step])
     if step == "fetch":
         async with clients.open_steam(settings) as steam:
             yield lambda files: fetch_shard(files, steam, deadline)
     elif step == "enrich":
-        catalogue = clients.open_catalogue(settings, place)
+        catalogue = clients.open_catalogue(settings, store)
 
-        async def enrich(files: ShardFiles) -> ShardRecord:
+        async def enrich(files: ShardFiles) -> ShardManifest:
             return enrich_shard(files, catalogue)
 
         yield enrich
@@ -216,22 +170,38 @@ async def open_step(
         database = clients.open_database(settings)
         options = LoadOptions(settings.status_unplayed, settings.status_played)
 
-        async def load(files: ShardFiles) -> ShardRecord:
+        async def load(files: ShardFiles) -> ShardManifest:
             return load_shard(files, database, options)
 
         yield load
 
 
-def within_day(settings: Settings, shards: Sequence[ShardFiles], do: StepFunction) -> StepFunction:
-    """A fetch that ends before the day's requests are used up.
+async def run_look_up(
+    settings: Settings,
+    plan: Plan,
+    progress: Progress = no_progress,
+    deadline: float | None = None,
+    store: Store | None = None,
+) -> dict[str, int]:
+    """Look up the apps of all fetched shards, and return how many there are, and how many are PENDING.
+
+    Apps without an answer by the deadline, a time of `time.monotonic`, are PENDING.
 
     Raises:
-        Retryable: `steam_rate_limited`.
-        Refused: `configuration`, where no day is enough for a shard.
+        Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups.
     """
-    allowed, spent = settings.steam_requests_per_day, sum(map_concurrently(_spent_today, shards))
+    settings.require(*clients.NEEDED_BY_ENRICH)
+    store = store or clients.open_store(settings)
+    async with clients.open_catalogue_lookup(settings, deadline, store) as knowledge:
+        manifest = await look_up(store, plan, list_shards(store, plan), knowledge, progress)
+    return manifest.counts
 
-    async def fetch(files: ShardFiles) -> ShardRecord:
+
+def _within_daily_limit(settings: Settings, shards: Sequence[ShardFiles], fetch: StepFunction) -> StepFunction:
+    """Return a fetch that stops before the shard whose users would take it over STEAM_REQUESTS_PER_DAY."""
+    allowed, spent = settings.steam_requests_per_day, sum(map_concurrently(_requests_today, shards))
+
+    async def fetch_within_limit(files: ShardFiles) -> ShardManifest:
         nonlocal spent
         needed = files.users().height
         if needed > allowed:
@@ -243,13 +213,113 @@ def within_day(settings: Settings, shards: Sequence[ShardFiles], do: StepFunctio
                 f"{spent} requests went to Steam today, and it allows {allowed} a day "
                 "(STEAM_REQUESTS_PER_DAY). Go on tomorrow.",
             )
-        record = await do(files)
-        spent += record.requests
-        return record
+        manifest = await fetch(files)
+        spent += manifest.requests
+        return manifest
 
-    return fetch
+    return fetch_within_limit
 
 
-def _spent_today(files: ShardFiles) -> int:
-    fetched = files.record("fetch")
+def _requests_today(files: ShardFiles) -> int:
+    fetched = files.find_manifest("fetch")
     return fetched.requests if fetched and fetched.finished_at.date() == datetime.now(UTC).date() else 0
+
+
+async def run_event(settings: Settings, event: BackfillEvent, deadline: float | None = None) -> BackfillResponse:
+    """Do the one step that an event of the state machine asks for; outside APIs are asked up to the deadline.
+
+    Raises:
+        PipelineError: What the step met.
+    """
+    store = clients.open_store(settings)
+    response = BackfillResponse(success=True, step=event.step, run_id=event.run_id, shard=event.shard)
+    match event.step:
+        case "plan":
+            found = _plan(store, event)
+        case "report":
+            plan = require_plan(store, event.run_id)
+            report = write_report(store, plan)
+            found = {"report": store.locate(backfill_key(plan.run_id, REPORT)), "stats": report.users}
+        case "catalogue":
+            plan = require_plan(store, event.run_id)
+            found = {"stats": await run_look_up(settings, plan, deadline=deadline)}
+        case step:
+            manifest = await _run_shard_step(settings, store, event, step, deadline)
+            found = {"stats": {"users": len(manifest.users), **manifest.counts}}
+    return response.model_copy(update=found)
+
+
+def _plan(store: Store, event: BackfillEvent) -> dict[str, object]:
+    """Write the plan of a list, or find the plan of the run; return the keys of the response that tell of it."""
+    if event.users is None:
+        plan = require_plan(store, event.run_id)
+    else:
+        size = event.shard_size or DEFAULT_SHARD_SIZE
+        body = read_list(store, event.users)
+        plan = write_plan(store, draft_plan(store, event.users, body, run_id=event.run_id, shard_size=size))
+    bucket, _, shards_key = store.locate(backfill_key(plan.run_id, SHARDS)).removeprefix("s3://").partition("/")
+    stats = {"users": plan.users, "rejected": plan.rejected}
+    return {"shards": plan.shards, "bucket": bucket, "shards_key": shards_key, "stats": stats}
+
+
+async def _run_shard_step(
+    settings: Settings, store: Store, event: BackfillEvent, step: ShardStep, deadline: float | None
+) -> ShardManifest:
+    plan, number = require_plan(store, event.run_id), cast("int", event.shard)
+    if number >= plan.shards:
+        raise Refused("bad_event", f"The backfill {plan.run_id} has {plan.shards} shards, and no {number}.")
+    async with open_step(settings, step, deadline) as function:
+        manifest = await run_step(ShardFiles(store, Shard(plan.run_id, number)), step, function)
+    if manifest is None:
+        raise Failed("checkpoint_invalid", f"Shard {number}: the step before {step} is not done.")
+    return manifest
+
+
+def reset_for_replay(store: Store, plan: Plan, *, everything: bool = False) -> int:
+    """Take shards with rejected or PENDING rows, or all, back to their raw CSVs; return how many they are.
+
+    Rows that were set aside and conform today are put into the raw CSVs. Then the backfill is to be run again from the
+    look-up on.
+
+    Raises:
+        Failed: `checkpoint_invalid`, for a file of a version that this program does not read; it is not deleted.
+    """
+    read_report(store, plan.run_id)
+    find_look_up(store, plan)
+    reset = sum(map_concurrently(partial(_reset_shard, everything=everything), list_shards(store, plan)))
+    if reset:
+        forget_look_up(store, plan)
+        store.delete(backfill_key(plan.run_id, REPORT))
+    return reset
+
+
+def _reset_shard(files: ShardFiles, *, everything: bool) -> bool:
+    finished = files.finished_steps()
+    if "fetch" not in finished:
+        return False
+    has_rejected = any(manifest.rejected for manifest in finished.values())
+    has_pending = "enrich" in finished and files.outcomes(finished["enrich"])["pending"].sum() > 0
+    if not (everything or has_rejected or has_pending):
+        return False
+    _accept_rejected_rows(files, finished["fetch"])
+    files.store.delete(files.shard.manifest_key("enrich"))
+    return True
+
+
+def _accept_rejected_rows(files: ShardFiles, fetched: ShardManifest) -> None:
+    """Put rows that were set aside, and conform today, into the raw CSV."""
+    if fetched.rejected is None:
+        return
+    accepted, rejected = set_aside(files.rejected_rows(fetched).select(dtypes(RawLibrary).names()), RawLibrary)
+    if not accepted.height:
+        return
+    rows = conform(pl.concat([files.rows(fetched, RawLibrary), accepted]), RawLibrary)
+    users = conform(files.outcomes(fetched).select(dtypes(FetchedUsers).names()), FetchedUsers)
+    result = StepResult(
+        outcomes_of_fetch(users, rows, rejected),
+        rows,
+        rejected,
+        requests=fetched.requests,
+        rate_limited=fetched.rate_limited,
+    )
+    files.commit(files.begin("fetch"), result)

@@ -1,9 +1,4 @@
-"""What is in the store of a shard: its users, and for each step a CSV and the manifest that counts.
-
-The JSON objects of a backfill: its plan, its report, and what its steps did.
-
-Objects of many shards, a few at a time.
-"""
+"""The shards of a backfill in the store: the users of each, and for each step a CSV and the manifest that proves it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,27 +11,38 @@ from typing import TypeVar
 import pandera.polars as pa
 import polars as pl
 import structlog
+from pandera.typing.polars import DataFrame
 
 from pipeline.apis.batching import split
-from pipeline.backfill import outcomes as user_outcomes
 from pipeline.errors import Failed, PipelineError
 from pipeline.storage.checkpoints import require_owners
-from pipeline.storage.csv import escape_formulas, read_rows, to_csv, unescape_formulas
+from pipeline.storage.csv import escape_formulas, parse_csv, read_rows, require_model, to_csv, unescape_formulas
 from pipeline.storage.keys import Shard
 from pipeline.storage.store import Store
-from pipeline.storage.versioned import CorruptFile, parse_json
-from schemas.backfill import Failure, Record, ShardFile, ShardRecord, ShardUsers
+from pipeline.storage.versioned import CorruptFile, find_migrations, json_version, parse_json
+from schemas.backfill import (
+    BackfillFile,
+    Plan,
+    ShardCsv,
+    ShardFailure,
+    ShardManifest,
+    ShardOutcomes,
+    ShardUsers,
+)
 from schemas.events import SHARD_STEPS, ShardStep
-from schemas.frames import dtypes
+from schemas.frames import conform, dtypes
+from schemas.library import RawLibrary
 
-NONE = pl.DataFrame()
-MADE_OF: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
+PREVIOUS_STEP: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
+"""The step whose CSV a step is made from; a fetch is made from the shard's users."""
+
+Model = TypeVar("Model", bound=pa.DataFrameModel)
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Work:
-    """A step that has begun: when, and which manifest it will replace."""
+class StartedStep:
+    """A step of a shard that has begun: what it is made from, when it began, and which manifest it will replace."""
 
     step: ShardStep
     input: str
@@ -44,188 +50,225 @@ class Work:
     replaces: str | None
 
 
-@dataclass
-class _Memory:
-    """What a step has read of its shard."""
+@dataclass(frozen=True)
+class StepResult:
+    """What a step made of a shard, and what it took; without rows there is no CSV."""
 
-    bodies: dict[str, bytes] = field(default_factory=dict)
-    users: pl.DataFrame | None = None
+    outcomes: DataFrame[ShardOutcomes]
+    rows: pl.DataFrame | None = None
+    rejected: pl.DataFrame = field(default_factory=pl.DataFrame)
+    counts: dict[str, int] = field(default_factory=dict)
+    requests: int = 0
+    rate_limited: int = 0
+    database: str | None = None
 
 
 @dataclass(frozen=True)
 class ShardFiles:
-    """One shard in a store.
+    """One shard in a store: reads its files, and writes what a step makes of it.
 
-    Several workers may do a step at once: their CSVs have keys of their own, and the first manifest stands.
+    Several workers may do a step of the same shard at once: their CSVs have keys of their own, and of the manifests the
+    first one stands.
     """
 
     store: Store
     shard: Shard
-    _memory: _Memory | None = field(default=None, repr=False, compare=False)
+    _cache: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
 
-    def for_a_step(self) -> "ShardFiles":
-        """The same, read once: what others write meanwhile is not seen, until the manifest is to be written."""
-        return replace(self, _memory=_Memory())
+    def with_cache(self) -> "ShardFiles":
+        """Return the same shard with a cache, so that a step reads each object once."""
+        return replace(self, _cache={})
 
-    def users(self) -> pl.DataFrame:
-        """Whose shard it is, as ShardUsers; raises `checkpoint_invalid`."""
-        memory = self._memory or _Memory()
-        if memory.users is None:
-            memory.users = read_rows(self._users_body(), self.shard.users_key, ShardUsers)
-        return memory.users
-
-    def done(self) -> dict[ShardStep, ShardRecord]:
-        """The steps that need not be done again: each whole, and made from what is there now.
+    def users(self) -> DataFrame[ShardUsers]:
+        """Return the users of the shard.
 
         Raises:
-            Failed: `checkpoint_invalid`, where its users are lost, or a manifest is of another schema version.
+            Failed: `checkpoint_invalid`, where their file is missing or corrupt.
         """
-        found: dict[ShardStep, ShardRecord] = {}
-        made_from = sha256(self._users_body()).hexdigest()
+        return read_rows(self._users_body(), self.shard.users_key, ShardUsers)
+
+    def finished_steps(self) -> dict[ShardStep, ShardManifest]:
+        """Return the manifests of the steps that need not be done again: made from what is there, and still whole.
+
+        Raises:
+            Failed: `checkpoint_invalid`, where the shard's users are lost, or a manifest has another version.
+        """
+        finished: dict[ShardStep, ShardManifest] = {}
+        input_digest = sha256(self._users_body()).hexdigest()
         for step in SHARD_STEPS:
-            record = self.record(step)
-            if record is None or record.input != made_from:
+            manifest = self.find_manifest(step)
+            if manifest is None or manifest.input != input_digest:
                 break
-            found[step] = record
-            made_from = record.file.sha256 if record.file else ""
-        last = list(found.values())[-1:]
-        if last and last[0].file and self._proven(last[0].file) is None:
-            del found[last[0].step]
-        return found
+            finished[step] = manifest
+            input_digest = manifest.file.sha256 if manifest.file else ""
+        last = list(finished.values())[-1:]
+        # The CSV of an earlier step is proven by the step that read it.
+        if last and last[0].file and self._find_proven(last[0].file) is None:
+            del finished[last[0].step]
+        return finished
 
-    def record(self, step: ShardStep) -> ShardRecord | None:
-        """The manifest of a step; None where none of this shard can be read there, for then the step is done anew."""
-        key = self.shard.manifest_key(step)
-        record = record_of(self._read(key), key, ShardRecord)
-        return record if record and self.shard.is_of(record, step) else None
-
-    def require(self, step: ShardStep) -> ShardRecord:
-        """The manifest of a step that has to be done; raises `checkpoint_invalid`."""
-        record = self.record(step)
-        if record is None:
-            raise self._invalid(self.shard.manifest_key(step), f"the {step} of this shard is not done")
-        return record
-
-    def outcomes(self, record: ShardRecord) -> pl.DataFrame:
-        """The ShardOutcomes of a manifest; raises `location_refused` for one of anybody else's."""
-        outcomes = pl.DataFrame(record.users, schema=user_outcomes.SCHEMA)
-        self._check_owners(outcomes, self.shard.manifest_key(record.step))
-        return outcomes
-
-    def rows(self, file: ShardFile | None, model: type[pa.DataFrameModel]) -> pl.DataFrame:
-        """The rows of a CSV, if it is the one that its manifest describes and they are the shard's users'.
+    def find_manifest(self, step: ShardStep) -> ShardManifest | None:
+        """Return the manifest of a step; None where there is none that can be read, so that the step is done anew.
 
         Raises:
-            Failed: `checkpoint_invalid`; `location_refused` for a row of anybody else's.
+            Failed: `checkpoint_invalid`, for one of a version that this program does not read.
         """
-        if file is None:
-            return pl.DataFrame(schema=dtypes(model))
-        rows = read_rows(self._require(file), file.key, model)
-        self._check_owners(rows, file.key)
-        return rows
-
-    def text(self, file: ShardFile, *columns: str, is_rejected: bool = False) -> pl.DataFrame:
-        """The rows of a CSV as text, these columns of it or all; raises what `rows` raises."""
-        body = self._require(file)
-        try:
-            rows = pl.read_csv(body, infer_schema=False)
-            rows = unescape_formulas(rows) if is_rejected else rows
-            self._check_owners(rows, file.key)
-            rows = rows.select(columns or pl.all())
-        except pl.exceptions.PolarsError as error:
-            raise self._invalid(file.key, f"it cannot be read ({type(error).__name__})") from error
-        return rows
-
-    def begin(self, step: ShardStep) -> Work:
-        """Begin a step; what another worker finishes from now on will stand."""
         key = self.shard.manifest_key(step)
-        if step in MADE_OF:
-            file = self.require(MADE_OF[step]).file
-            made_from = file.sha256 if file else ""
-        else:
-            made_from = sha256(self._users_body()).hexdigest()
-        return Work(step, made_from, datetime.now(UTC), self.store.list(key).get(key))
+        return _parse_json(self._read(key), key, ShardManifest)
 
-    def commit(  # noqa: PLR0913 - what a step made, and what it cost
-        self,
-        work: Work,
-        outcomes: pl.DataFrame,
-        *,
-        rows: pl.DataFrame | None = None,
-        rejected: pl.DataFrame = NONE,
-        counts: dict[str, int] | None = None,
-        requests: int = 0,
-        rate_limited: int = 0,
-        database: str | None = None,
-    ) -> ShardRecord:
-        """Write what a step made, the manifest last; if another worker was first, what that one made stands."""
-        record = ShardRecord(
+    def require_manifest(self, step: ShardStep) -> ShardManifest:
+        """Return the manifest of a step.
+
+        Raises:
+            Failed: `checkpoint_invalid`, where the step is not done.
+        """
+        manifest = self.find_manifest(step)
+        if manifest is None:
+            raise self._invalid(self.shard.manifest_key(step), f"the {step} of this shard is not done")
+        return manifest
+
+    def outcomes(self, manifest: ShardManifest) -> DataFrame[ShardOutcomes]:
+        """Return the outcomes that a manifest of this shard holds.
+
+        Raises:
+            Failed: `location_refused`, for one of a user who is not the shard's.
+        """
+        outcomes = pl.DataFrame(manifest.users, schema=dtypes(ShardOutcomes))
+        self._check_owners(outcomes, self.shard.manifest_key(manifest.step))
+        return conform(outcomes, ShardOutcomes)
+
+    def rows(self, manifest: ShardManifest, model: type[Model]) -> DataFrame[Model]:
+        """Return the rows of the CSV that a manifest of this shard describes; none, where it describes no CSV.
+
+        Raises:
+            Failed: `checkpoint_invalid`, if the CSV is not there, or not the one that the manifest describes;
+                `location_refused`, for a row of a user who is not the shard's.
+        """
+        if manifest.file is None:
+            return conform(pl.DataFrame(schema=dtypes(model)), model)
+        rows = require_model(self._text(manifest, manifest.file), manifest.file.key, model)
+        self._check_owners(rows, manifest.file.key)
+        return rows
+
+    def apps(self, fetched: ShardManifest) -> pl.DataFrame:
+        """Return `appid` and `name` of each row of a shard's raw CSV; its digest proves them, so they are not checked.
+
+        Raises:
+            Failed: `checkpoint_invalid`, if the CSV is not there, or not the one that the manifest describes.
+        """
+        types = pl.Schema({name: dtypes(RawLibrary)[name] for name in ("appid", "name")})
+        if fetched.file is None:
+            return pl.DataFrame(schema=types)
+        return self._text(fetched, fetched.file).select(types.names()).cast(types)
+
+    def rejected_rows(self, manifest: ShardManifest) -> pl.DataFrame:
+        """Return the rows that a step set aside: every column as text, and the check that each one failed.
+
+        Raises:
+            Failed: As `rows`.
+        """
+        if manifest.rejected is None:
+            return pl.DataFrame()
+        rows = unescape_formulas(self._text(manifest, manifest.rejected))
+        self._check_owners(rows, manifest.rejected.key)
+        return rows
+
+    def _text(self, manifest: ShardManifest, file: ShardCsv) -> pl.DataFrame:
+        """Return the rows of a CSV as text, after migrating them if its manifest has an older version."""
+        body = self._find_proven(file)
+        if body is None:
+            raise self._invalid(file.key, "it is not there, or not what its manifest describes")
+        rows = parse_csv(body, file.key)
+        key = self.shard.manifest_key(manifest.step)
+        for migration in find_migrations("backfill", json_version(self._read(key) or b"{}"), key, REMEDY):
+            rows = migration.rows(rows)
+        return rows
+
+    def begin(self, step: ShardStep) -> StartedStep:
+        """Begin a step: if another worker finishes it from now on, that worker's manifest will stand.
+
+        Raises:
+            Failed: `checkpoint_invalid`, where the step before it is not done.
+        """
+        key = self.shard.manifest_key(step)
+        if step in PREVIOUS_STEP:
+            file = self.require_manifest(PREVIOUS_STEP[step]).file
+            input_digest = file.sha256 if file else ""
+        else:
+            input_digest = sha256(self._users_body()).hexdigest()
+        return StartedStep(step, input_digest, datetime.now(UTC), self.store.list(key).get(key))
+
+    def commit(self, started: StartedStep, result: StepResult) -> ShardManifest:
+        """Write the result of a step, its manifest last, and return the manifest that stands.
+
+        If another worker has finished the step since it began, that worker's manifest stands.
+        """
+        step, rejected = started.step, result.rejected
+        manifest = ShardManifest(
             run_id=self.shard.run_id,
             shard=self.shard.number,
-            step=work.step,
-            input=work.input,
-            file=None if rows is None else self._write(work.step, rows),
-            rejected=self._write(work.step, rejected, is_rejected=True) if rejected.height else None,
-            users=outcomes.to_dicts(),
-            counts=counts or {},
-            requests=requests,
-            rate_limited=rate_limited,
-            database=database,
-            started_at=work.started_at,
+            step=step,
+            input=started.input,
+            file=None if result.rows is None else self._write_csv(step, result.rows),
+            rejected=self._write_csv(step, rejected, is_rejected=True) if rejected.height else None,
+            users=result.outcomes.to_dicts(),
+            counts=result.counts,
+            requests=result.requests,
+            rate_limited=result.rate_limited,
+            database=result.database,
+            started_at=started.started_at,
             finished_at=datetime.now(UTC),
         )
-        if not self.store.replace(self.shard.manifest_key(work.step), to_json(record), work.replaces):
-            return replace(self, _memory=None).require(work.step)
-        self._log(record)
-        return record
+        if not self.store.replace(self.shard.manifest_key(step), to_json(manifest), started.replaces):
+            return replace(self, _cache=None).require_manifest(step)
+        _log_finished(manifest)
+        return manifest
 
     @contextmanager
-    def noting_failure(self, step: ShardStep) -> Iterator[None]:
-        """Note why a step failed, for the report, and let the error fly on; forget it when the step succeeds."""
+    def recording_failure(self, step: ShardStep) -> Iterator[None]:
+        """Write down why a step failed, for the report, and raise the error; delete that once the step succeeds."""
         try:
             yield
         except PipelineError as error:
-            if self._is_done_unheard(step):
+            if self._is_finished_nevertheless(step):
                 self.store.delete(self.shard.failure_key)
                 raise
-            failure = Failure(step=step, error_code=error.code, error=error.message, retryable=error.retryable)
-            self.store.write(self.shard.failure_key, to_json(failure))
+            failure = ShardFailure(step=step, error_code=error.code, error=error.message, retryable=error.retryable)
+            write_json(self.store, self.shard.failure_key, failure)
             raise
         self.store.delete(self.shard.failure_key)
 
-    def _is_done_unheard(self, step: ShardStep) -> bool:
-        """Whether all was written that a step writes, and the answer to the last of it was lost."""
+    def _is_finished_nevertheless(self, step: ShardStep) -> bool:
+        """Return whether a step that failed has written all it writes: the answer to its last write may be lost."""
         with suppress(PipelineError):
-            return step in replace(self, _memory=None).done()
+            return step in replace(self, _cache=None).finished_steps()
         return False
 
-    def failure(self) -> Failure | None:
-        """Why the last step failed, if it did."""
-        return read_record(self.store, self.shard.failure_key, Failure)
+    def find_failure(self) -> ShardFailure | None:
+        """Return why the last step of the shard failed; None if it did not."""
+        return read_json(self.store, self.shard.failure_key, ShardFailure)
 
-    def _write(self, step: ShardStep, rows: pl.DataFrame, *, is_rejected: bool = False) -> ShardFile:
-        body = to_csv(escape_formulas(rows) if is_rejected else rows)  # people open what was set aside in a spreadsheet
+    def _write_csv(self, step: ShardStep, rows: pl.DataFrame, *, is_rejected: bool = False) -> ShardCsv:
+        body = to_csv(escape_formulas(rows) if is_rejected else rows)  # people open rejected rows in a spreadsheet
         digest = sha256(body).hexdigest()
         key = self.shard.csv_key(step, digest, is_rejected=is_rejected)
         self.store.write(key, body)
-        return ShardFile(key=key, rows=rows.height, bytes=len(body), sha256=digest)
+        return ShardCsv(key=key, rows=rows.height, bytes=len(body), sha256=digest)
 
-    def _require(self, file: ShardFile) -> bytes:
-        body = self._proven(file)
-        if body is None:
-            raise self._invalid(file.key, "it is not there, or not what its manifest describes")
-        return body
-
-    def _proven(self, file: ShardFile) -> bytes | None:
+    def _find_proven(self, file: ShardCsv) -> bytes | None:
+        """Return the bytes of a CSV; None where they are not those that its manifest describes."""
         body = self._read(file.key)
         return body if body is not None and sha256(body).hexdigest() == file.sha256 else None
 
     def _read(self, key: str) -> bytes | None:
-        memory = self._memory or _Memory()
-        body = memory.bodies.get(key) or self.store.read(key)
-        if body is not None:
-            memory.bodies[key] = body
-        return body
+        if self._cache is None:
+            return self.store.read(key)
+        if key not in self._cache:
+            body = self.store.read(key)
+            if body is None:
+                return None
+            self._cache[key] = body
+        return self._cache[key]
 
     def _check_owners(self, rows: pl.DataFrame, key: str) -> None:
         require_owners(rows, key, self.users()["user_id"].to_list())
@@ -243,73 +286,73 @@ class ShardFiles:
             "`steam-import backfill USERS_CSV --resume ANOTHER_ID`.",
         )
 
-    def _log(self, record: ShardRecord) -> None:
-        log.info(
-            "shard",
-            step=record.step,
-            run_id=record.run_id,
-            shard=record.shard,
-            seconds=record.seconds,
-            requests=record.requests,
-            users=len(record.users),
-            rows=record.file.rows if record.file else 0,
-            **record.counts,
-        )
+
+def _log_finished(manifest: ShardManifest) -> None:
+    log.info(
+        "shard",
+        step=manifest.step,
+        run_id=manifest.run_id,
+        shard=manifest.shard,
+        seconds=manifest.seconds,
+        requests=manifest.requests,
+        users=len(manifest.users),
+        rows=manifest.file.rows if manifest.file else 0,
+        **manifest.counts,
+    )
 
 
-R = TypeVar("R", bound=Record)
-
-REMEDY = (
-    "Use the program's version that wrote it, or begin anew: `steam-import backfill USERS_CSV --resume ANOTHER_ID`."
-)
-"""Of what another version wrote."""
-
-
-def read_record(store: Store, key: str, model: type[R], **of_key: object) -> R | None:
-    """A JSON object of a backfill; None where there is none, none that can be read, or one of something else.
-
-    `of_key` is what its key says of it, by the names of its fields.
-
-    Raises:
-        Failed: `checkpoint_invalid`, for one of another schema version.
-    """
-    return record_of(store.read(key), key, model, **of_key)
-
-
-def record_of(body: bytes | None, key: str, model: type[R], **of_key: object) -> R | None:
-    """The same of what was read already."""
-    if body is None:
-        return None
-    try:
-        record = parse_json(body, "backfill", model, key, REMEDY)
-    except CorruptFile as error:
-        log.warning("record left out", key=key, fault=str(error))
-        return None
-    if any(getattr(record, name) != value for name, value in of_key.items()):
-        log.warning("record left out", key=key, fault="it is not of what its key says")
-        return None
-    return record
-
-
-def write_record(store: Store, key: str, record: Record) -> None:
-    """Write a JSON object of a backfill."""
-    store.write(key, to_json(record))
-
-
-def to_json(record: Record) -> bytes:
-    """A record as it is written."""
-    return record.model_dump_json(indent=1).encode()
+def list_shards(store: Store, plan: Plan) -> list[ShardFiles]:
+    """Return the shards of a plan, in the order of their numbers."""
+    return [ShardFiles(store, Shard(plan.run_id, number)) for number in range(plan.shards)]
 
 
 READERS = 8
 """Objects that are read or written at a time where there may be thousands; boto keeps ten connections open."""
 
-S = TypeVar("S")
-T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def map_concurrently(do: Callable[[S], T], things: Iterable[S]) -> Iterator[T]:
-    """What is done with each shard, say, in their order: a few at a time, and no more results than those in memory."""
+def map_concurrently(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield the result of a function for each item, in their order; eight calls run at a time.
+
+    No more results than that are in memory: those of thousands of shards would not fit.
+    """
     with ThreadPoolExecutor(READERS) as readers:
-        for some in split(list(things), READERS):
-            yield from readers.map(do, some)
+        for batch in split(list(items), READERS):
+            yield from readers.map(function, batch)
+
+
+FileModel = TypeVar("FileModel", bound=BackfillFile)
+REMEDY = (
+    "Use the program's version that wrote it, or begin anew: `steam-import backfill USERS_CSV --resume ANOTHER_ID`."
+)
+
+
+def read_json(store: Store, key: str, model: type[FileModel]) -> FileModel | None:
+    """Return a JSON file of a backfill; None where there is none that can be read.
+
+    Raises:
+        Failed: `checkpoint_invalid`, for one of a version that this program does not read.
+    """
+    return _parse_json(store.read(key), key, model)
+
+
+def _parse_json(body: bytes | None, key: str, model: type[FileModel]) -> FileModel | None:
+    if body is None:
+        return None
+    try:
+        return parse_json(body, "backfill", model, key, REMEDY)
+    except CorruptFile as error:
+        log.warning("file skipped", key=key, fault=str(error))
+        return None
+
+
+def write_json(store: Store, key: str, file: BackfillFile) -> None:
+    """Write a JSON file of a backfill."""
+    store.write(key, to_json(file))
+
+
+def to_json(file: BackfillFile) -> bytes:
+    """Return the bytes of a JSON file of a backfill."""
+    return file.model_dump_json(indent=1).encode()

@@ -10,21 +10,11 @@ import click
 from rich.console import Console
 
 from pipeline import clients
-from pipeline.backfill.plan import (
-    Draft,
-    draft_plan,
-    estimate,
-    find_plan,
-    make_plan,
-    plan_of,
-    read_list,
-    require_plan,
-    shards_of,
-)
-from pipeline.backfill.replay import reset_for_replay
+from pipeline.backfill.list import read_list
+from pipeline.backfill.plan import Draft, draft_plan, estimate_cost, find_plan, require_plan, write_plan
 from pipeline.backfill.report import OUTCOMES_CSV
-from pipeline.backfill.runner import run_backfill
-from pipeline.backfill.shards import ShardFiles, map_concurrently
+from pipeline.backfill.runner import reset_for_replay, run_backfill
+from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
 from pipeline.cli.echo import echo
 from pipeline.cli.help import Command
 from pipeline.cli.imports import interruptible
@@ -36,17 +26,17 @@ from pipeline.settings import Settings
 from pipeline.storage.csv import read_local_file
 from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
-from schemas.backfill import PlanRecord, Report
-from schemas.events import LARGEST_SHARD, SHARD_SIZE, SHARD_STEPS, ShardStep
+from schemas.backfill import Plan, Report
+from schemas.events import DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE, SHARD_STEPS, ShardStep
 
 PACE = ("steam_requests_per_second", "steam_concurrency", "steam_requests_per_day")
-REFUSED_SHOWN = 20
+REJECTED_SHOWN = 20
 
 
 @click.command(cls=Command, epilog="steam-import backfill users.csv --dry-run")
 @click.argument("users_csv", required=False)
 @click.option("--resume", "run_id", metavar="RUN_ID", help="Go on with this backfill.")
-@click.option("--shard-size", type=click.IntRange(1, LARGEST_SHARD), default=SHARD_SIZE, help="Users a shard.")
+@click.option("--shard-size", type=click.IntRange(1, MAX_SHARD_SIZE), default=DEFAULT_SHARD_SIZE, help="Users a shard.")
 @click.option("--full", "is_full", is_flag=True, help="Load also what is the same as it was the last time.")
 @click.option("--dry-run", is_flag=True, help="Check the list, and say what the backfill will take.")
 @json_option
@@ -68,9 +58,10 @@ def backfill(  # noqa: PLR0913 - the command's options
     """
     place = clients.open_store(settings)
     if users_csv:
-        draft = draft_plan(place, _read(place, users_csv), run_id=run_id, size=shard_size, is_full=is_full)
-        _tell_refused(draft)
-        plan = find_plan(place, draft.run_id) or plan_of(draft, users_csv)
+        body = _read(place, users_csv)
+        draft = draft_plan(place, users_csv, body, run_id=run_id, shard_size=shard_size, is_full=is_full)
+        _tell_rejected(draft)
+        plan = find_plan(place, draft.plan.run_id) or draft.plan
     elif run_id:
         plan = require_plan(place, run_id)
     else:
@@ -79,7 +70,7 @@ def backfill(  # noqa: PLR0913 - the command's options
         _tell_planned(settings, place, plan, as_json=as_json)
         return
     if users_csv:
-        plan = make_plan(place, users_csv, draft)
+        plan = write_plan(place, draft)
     _run(settings, plan, SHARD_STEPS, as_json=as_json)
 
 
@@ -101,7 +92,7 @@ def replay(settings: Settings, run_id: str, *, everything: bool, as_json: bool) 
     _run(settings, plan, ("enrich", "load"), as_json=as_json)
 
 
-def _run(settings: Settings, plan: PlanRecord, steps: Sequence[ShardStep], *, as_json: bool) -> None:
+def _run(settings: Settings, plan: Plan, steps: Sequence[ShardStep], *, as_json: bool) -> None:
     """The backfill, with bars; what stops it, or a shard that failed, is said after the report."""
     echo(f"Backfill {plan.run_id}", err=True)
     place = clients.open_store(settings)
@@ -120,7 +111,7 @@ def _run(settings: Settings, plan: PlanRecord, steps: Sequence[ShardStep], *, as
         raise _incomplete(place, plan, report)
 
 
-def _report(settings: Settings, plan: PlanRecord, steps: Sequence[ShardStep]) -> Report:
+def _report(settings: Settings, plan: Plan, steps: Sequence[ShardStep]) -> Report:
     with with_database(settings) as local:
         if local is not settings:
             clients.open_database(local).ensure_users(_users_of(clients.open_store(settings), plan))
@@ -128,9 +119,9 @@ def _report(settings: Settings, plan: PlanRecord, steps: Sequence[ShardStep]) ->
             return asyncio.run(run_backfill(local, plan, progress, steps))
 
 
-def _incomplete(place: Store, plan: PlanRecord, report: Report) -> PipelineError:
+def _incomplete(place: Store, plan: Plan, report: Report) -> PipelineError:
     """Shards that failed, and may go through later if any of them may."""
-    noted = [failure for failure in map_concurrently(ShardFiles.failure, shards_of(place, plan)) if failure]
+    noted = [failure for failure in map_concurrently(ShardFiles.find_failure, list_shards(place, plan)) if failure]
     kind = Retryable if any(failure.retryable for failure in noted) else Failed
     says = f"{len(report.failures)} shards failed, the first: {report.failures[0]}"
     error = kind(noted[0].error_code if noted else "checkpoint_invalid", says)
@@ -138,7 +129,7 @@ def _incomplete(place: Store, plan: PlanRecord, report: Report) -> PipelineError
     return error
 
 
-def _how_to_go_on(plan: PlanRecord) -> str:
+def _how_to_go_on(plan: Plan) -> str:
     return f"What is done stands. To go on: steam-import backfill --resume {plan.run_id}"
 
 
@@ -149,38 +140,40 @@ def _read(place: Store, users_csv: str) -> bytes:
     return read_local_file(Path(users_csv), place.file_max_bytes)
 
 
-def _users_of(place: Store, plan: PlanRecord) -> list[str]:
+def _users_of(place: Store, plan: Plan) -> list[str]:
     return [
-        user_id for users in map_concurrently(ShardFiles.users, shards_of(place, plan)) for user_id in users["user_id"]
+        user_id
+        for users in map_concurrently(ShardFiles.users, list_shards(place, plan))
+        for user_id in users["user_id"]
     ]
 
 
-def _tell_refused(draft: Draft) -> None:
-    for line, user_id, _, error in draft.refused.head(REFUSED_SHOWN).rows():
+def _tell_rejected(draft: Draft) -> None:
+    for line, user_id, _, error in draft.rejected_lines.head(REJECTED_SHOWN).rows():
         echo(f"line {line} ({user_id!r}): {error}", err=True)
-    if draft.refused.height > REFUSED_SHOWN:
-        echo(f"and {draft.refused.height - REFUSED_SHOWN} lines more, in users.rejected.csv", err=True)
+    if draft.rejected_lines.height > REJECTED_SHOWN:
+        echo(f"and {draft.rejected_lines.height - REJECTED_SHOWN} lines more, in users.rejected.csv", err=True)
 
 
-def _tell_planned(settings: Settings, place: Store, plan: PlanRecord, *, as_json: bool) -> None:
+def _tell_planned(settings: Settings, place: Store, plan: Plan, *, as_json: bool) -> None:
     done = _done(place, plan)
     known = clients.open_catalogue(settings).read()
     left = plan.users - done["users_fetched"]
-    cost = estimate(left, known.height, settings.steam_requests_per_second, settings.igdb_requests_per_second)
+    cost = estimate_cost(settings, left, known.height)
     if as_json:
         click.echo(json.dumps(plan.model_dump(mode="json") | {"done": done, "estimate": cost._asdict()}))
     else:
-        console().print(planned(plan, cost, done))
+        console().print(planned(plan, cost, done, settings.steam_requests_per_day))
 
 
-def _done(place: Store, plan: PlanRecord) -> dict[str, int]:
+def _done(place: Store, plan: Plan) -> dict[str, int]:
     """How many shards are through each step, and how many users were fetched."""
     done: Counter[str] = Counter()
-    for counts in map_concurrently(_done_of, shards_of(place, plan) if find_plan(place, plan.run_id) else []):
+    for counts in map_concurrently(_done_of, list_shards(place, plan) if find_plan(place, plan.run_id) else []):
         done.update(counts)
     return {"users_fetched": done["users_fetched"], **{step: done[step] for step in SHARD_STEPS}}
 
 
 def _done_of(files: ShardFiles) -> dict[str, int]:
-    steps = files.done()
+    steps = files.finished_steps()
     return {"users_fetched": len(steps["fetch"].users) if "fetch" in steps else 0, **dict.fromkeys(steps, 1)}

@@ -16,11 +16,11 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.backfill.plan import STEAM_CALLS_A_DAY, Estimate
+from pipeline.backfill.plan import Estimate
 from pipeline.catalogue.look_up import Progress, no_progress
 from pipeline.cli.echo import is_quiet, strip_control_characters
 from pipeline.database.live_schema import LiveSchema
-from schemas.backfill import OUTCOMES, PlanRecord, Report
+from schemas.backfill import OUTCOMES, Plan, Report
 from schemas.events import SHARD_STEPS, DryRun, EnrichResponse, EnrichStats, FetchResponse, LoadResponse, StageResponse
 from schemas.library import ENRICHED_KINDS
 
@@ -227,7 +227,7 @@ NO_PARTS = ("rows", "unchanged")
 """Counts of a stage that are not among those that its rows add up to."""
 
 
-def planned(plan: PlanRecord, estimate: Estimate, done: dict[str, int]) -> Table:
+def planned(plan: Plan, estimate: Estimate, done: dict[str, int], requests_per_day: int) -> Table:
     """Users, shards, and the most that a backfill will ask of either API."""
     table = figures()
     table.add_row("Users", f"{plan.users:,}", f"and lines rejected: {plan.rejected:,}" if plan.rejected else "")
@@ -238,7 +238,7 @@ def planned(plan: PlanRecord, estimate: Estimate, done: dict[str, int]) -> Table
     table.add_row(
         "Steam requests",
         f"{estimate.steam_requests:,}",
-        f"at least, {estimate.steam_requests / STEAM_CALLS_A_DAY:.1%} of the {STEAM_CALLS_A_DAY:,} that Steam allows "
+        f"at least, {estimate.steam_requests / requests_per_day:.1%} of the {requests_per_day:,} that are allowed "
         f"a day; {_duration(estimate.steam_seconds)}",
     )
     table.add_row("IGDB requests", f"{estimate.igdb_requests:,}", f"at the most; {_duration(estimate.igdb_seconds)}")

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Literal, cast
 
 from pipeline.errors import Failed
-from schemas.backfill import ShardRecord
 from schemas.events import KEY_TIME, ShardStep
 
 CsvStage = Literal["raw", "enriched"]
@@ -84,15 +83,6 @@ class Shard:
     def csv_key(self, step: ShardStep, sha256: str, *, is_rejected: bool = False) -> str:
         """Return the key of a step's CSV whose bytes have this digest, or of its CSV of rejected rows."""
         return f"{self._stem}-{STEP_FILES[step]}-{sha256[:16]}{'.rejected' if is_rejected else ''}.csv"
-
-    def is_of(self, record: ShardRecord, step: ShardStep) -> bool:
-        """Whether a manifest is of that step of this shard, and names no file of any other."""
-        files = [(record.file, False), (record.rejected, True)]
-        keys = [
-            (file.key, self.csv_key(step, file.sha256, is_rejected=is_rejected)) for file, is_rejected in files if file
-        ]
-        is_own = (record.run_id, record.shard, record.step) == (self.run_id, self.number, step)
-        return is_own and all(named == key for named, key in keys)
 
     @property
     def _stem(self) -> str:

@@ -13,14 +13,14 @@ import polars as pl
 from pydantic import SecretStr
 
 from pipeline import clients
-from pipeline.backfill.plan import draft_plan, make_plan
+from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.backfill.runner import run_backfill
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import Account, World
 from pipeline.settings import Settings
 from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
-from schemas.backfill import PlanRecord, Report
+from schemas.backfill import Plan, Report
 from schemas.events import SHARD_STEPS, ShardStep
 from tests.support.databases import rows_of
 from tests.support.programs import QUICK_SETTINGS
@@ -57,11 +57,11 @@ class Operator:
     def store(self) -> Store:
         return clients.open_store(self.settings)
 
-    def plan(self, users: bytes, size: int = 3, run_id: str | None = None, *, is_full: bool = False) -> PlanRecord:
-        draft = draft_plan(self.store, users, run_id=run_id, size=size, is_full=is_full)
-        return make_plan(self.store, "users.csv", draft)
+    def plan(self, users: bytes, size: int = 3, run_id: str | None = None, *, is_full: bool = False) -> Plan:
+        draft = draft_plan(self.store, "users.csv", users, run_id=run_id, shard_size=size, is_full=is_full)
+        return write_plan(self.store, draft)
 
-    def go(self, plan: PlanRecord, steps: Sequence[ShardStep] = SHARD_STEPS) -> Report:
+    def go(self, plan: Plan, steps: Sequence[ShardStep] = SHARD_STEPS) -> Report:
         return asyncio.run(run_backfill(self.settings, plan, steps=steps))
 
     def backfill(self, users: bytes, size: int = 3) -> Report:

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from pipeline import clients, stages
-from pipeline.backfill.plan import draft_plan, make_plan
+from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.backfill.runner import run_backfill
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.errors import PipelineError
@@ -118,8 +118,8 @@ async def _import(settings: Settings, place: Store, account: str, timestamp: str
 def backfill(settings: Settings, place: Store, steps: Sequence[ShardStep] = SHARD_STEPS) -> None:
     """Two users in two shards, and a line of the list that is nobody."""
     users = listed([str(FIRST_ACCOUNT + number) for number in range(USERS)], "user-9,nobody at all")
-    plan = make_plan(place, "users.csv", draft_plan(place, users, size=1))
-    asyncio.run(run_backfill(settings, plan, place=place, steps=steps))
+    plan = write_plan(place, draft_plan(place, "users.csv", users, shard_size=1))
+    asyncio.run(run_backfill(settings, plan, store=place, steps=steps))
 
 
 COMMANDS: dict[str, Command] = {"import": import_library, "backfill": backfill}

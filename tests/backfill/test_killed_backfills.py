@@ -15,7 +15,7 @@ from pipeline.sandbox.world import World
 from pipeline.storage.keys import Shard
 from pipeline.storage.store import Store
 from schemas.events import SHARD_STEPS
-from tests.slow.crowds import RUN_ID, Place, place
+from tests.backfill.places import RUN_ID, Place, place
 from tests.support.backfills import crowd, listed
 from tests.support.databases import NewDatabase
 

@@ -9,7 +9,7 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.keys import Shard
-from schemas.backfill import Failure
+from schemas.backfill import ShardFailure
 from tests.support.backfills import listed
 from tests.support.lambda_functions import ACCOUNT
 from tests.support.programs import SteamImport
@@ -59,7 +59,7 @@ def test_a_backfill_needs_nothing_but_keys_and_a_list(
     assert "Rows to load" in done.out
     assert "not_found" in done.out
     assert sandbox.asked("steam") == []
-    left = Failure(step="load", error_code="database_unavailable", error="Of another worker.", retryable=True)
+    left = ShardFailure(step="load", error_code="database_unavailable", error="Of another worker.", retryable=True)
     (tmp_path / "data" / Shard(run_id, 0).failure_key).write_text(left.model_dump_json())
     assert steam_import("backfill", "--resume", run_id).status == 0
     again = steam_import("replay", run_id, "--all", "--json")

@@ -1,4 +1,4 @@
-"""Many users at once: plan, shards, resume, report."""
+"""Backfills from the plan to the report: outcomes, what is loaded again, resuming, limits, and the replay."""
 
 import asyncio
 from pathlib import Path
@@ -7,19 +7,21 @@ import polars as pl
 import pytest
 
 from pipeline import list_runs, read_backfill
-from pipeline.backfill.plan import find_plan, read_list, read_seen, require_plan, shards_of
-from pipeline.backfill.replay import reset_for_replay
-from pipeline.backfill.report import read_report, write_report
-from pipeline.backfill.runner import WORDS, run_backfill
-from pipeline.backfill.shards import READERS, map_concurrently
-from pipeline.backfill.steps import find_look_up
-from pipeline.errors import Failed, Refused, Retryable
+from pipeline.backfill.outcomes import outcomes_of_fetch
+from pipeline.backfill.plan import require_plan
+from pipeline.backfill.report import read_last_loaded, read_report, write_report
+from pipeline.backfill.runner import PROGRESS_LABELS, reset_for_replay, run_backfill
+from pipeline.backfill.shards import StepResult, list_shards
+from pipeline.backfill.steps import stops_backfill
+from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.keys import LAST_LOADED, backfill_key
-from schemas.events import SHARD_STEPS, ShardStep
-from tests.support.backfills import Operator, crowd, fetcher, imported, listed, operator, without_effort
+from schemas.backfill import FetchedUsers
+from schemas.frames import as_text, conform, dtypes
+from schemas.library import RawLibrary
+from tests.support.backfills import Operator, crowd, fetcher, imported, listed, operator
 from tests.support.databases import NewDatabase, execute, rows_of
 from tests.support.stores import names
 
@@ -51,7 +53,7 @@ def fetching(sandbox: Sandbox, tmp_path: Path) -> Operator:
     return fetcher(sandbox, tmp_path)
 
 
-def test_every_user_ends_in_one_outcome_and_the_books_balance(
+def test_every_user_has_one_outcome_and_every_row_is_accounted_for(
     here: Operator, sandbox: Sandbox, accounts: list[str], url: str
 ) -> None:
     sandbox.world.add_owned(accounts[0], 2**40, "No appid can be so large")
@@ -146,38 +148,17 @@ def test_what_was_left_out_has_to_be_in_this_database(
     assert refusal.value.code == "configuration"
 
 
-def test_a_report_that_is_written_again_takes_back_nothing_that_was_loaded_since(
+def test_a_report_that_is_written_again_undoes_nothing_that_was_loaded_since(
     here: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
-    first = here.backfill(listed(accounts[:1]))
-    old = read_seen(here.store).with_columns(seen_at=pl.lit("2026-01-01T00:00:00Z"))
+    plan = require_plan(here.store, here.backfill(listed(accounts[:1])).run_id)
+    old = read_last_loaded(here.store).with_columns(seen_at=pl.lit("2026-01-01T00:00:00Z"))
     later = old.with_columns(seen_digest=pl.lit("of another list"), seen_at=pl.lit("2999-01-01T00:00:00Z"))
-    for seen, digest in ((old, old["seen_digest"].item()), (later, "of another list")):
-        seen.write_parquet(here.store.locate(LAST_LOADED))
-        plan = find_plan(here.store, first.run_id)
-        assert plan is not None
+    for loaded, digest in ((old, old["seen_digest"].item()), (later, "of another list")):
+        loaded.write_parquet(here.store.locate(LAST_LOADED))
         write_report(here.store, plan)
-        assert read_seen(here.store)["seen_digest"].to_list() == [digest]
+        assert read_last_loaded(here.store)["seen_digest"].to_list() == [digest]
     assert len(sandbox.asked("steam")) == 1
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param(b"PAR1 is where it ends", id="no Parquet"),
-        pytest.param(None, id="of another schema"),
-    ],
-)
-def test_where_it_cannot_be_read_what_was_loaded_all_users_are_loaded_again(
-    fetching: Operator, tmp_path: Path, body: bytes | None
-) -> None:
-    place = tmp_path / LAST_LOADED
-    place.parent.mkdir()
-    if body is None:
-        pl.DataFrame({"user_id": ["user-0"], "digest": ["1-2"]}).write_parquet(place)
-    else:
-        place.write_bytes(body)
-    assert read_seen(fetching.store).is_empty()
 
 
 def test_an_override_and_a_pending_row_have_a_user_loaded_again(
@@ -219,59 +200,79 @@ def test_a_backfill_goes_on_where_it_stopped(here: Operator, accounts: list[str]
     assert sandbox.asked("steam") == []
 
 
-@pytest.mark.parametrize("damage", ["csv", "manifest", "outcomes"])
+@pytest.mark.parametrize("damage", ["csv", "manifest"])
 def test_a_shard_that_is_not_whole_is_done_again(
     fetching: Operator, accounts: list[str], sandbox: Sandbox, damage: str
 ) -> None:
     plan = fetching.plan(listed(accounts), size=2)
     fetching.go(plan, ["fetch"])
-    files = shards_of(fetching.store, plan)[1]
-    fetched = files.require("fetch")
+    files = list_shards(fetching.store, plan)[1]
+    fetched = files.require_manifest("fetch")
     assert fetched.file is not None
-    key = fetched.file.key if damage == "csv" else files.shard.manifest_key("fetch")
-    body = fetching.store.read(key) or b""
-    fetching.store.write(key, body.replace(b'"done"', b'"dome"') if damage == "outcomes" else b"{")
+    fetching.store.write(fetched.file.key if damage == "csv" else files.shard.manifest_key("fetch"), b"{")
     sandbox.requests.clear()
     assert fetching.go(plan, ["fetch"]).shards["fetch"] == 2
     assert {record.params["steamid"] for record in sandbox.asked("steam")} == set(accounts[2:])
 
 
-@pytest.mark.parametrize("body", [None, b"", b"user_id,steam_id,seen_digest,seen_database\nuser-2,1,,\n"])
-def test_a_shard_whose_users_are_lost_is_named_in_the_report(
+@pytest.mark.parametrize("body", [None, b""], ids=["deleted", "empty"])
+def test_a_shard_whose_users_are_lost_stops_no_other_and_is_named_in_the_report(
     fetching: Operator, accounts: list[str], body: bytes | None
 ) -> None:
     plan = fetching.plan(listed(accounts), size=2)
-    key = shards_of(fetching.store, plan)[1].shard.users_key
+    key = list_shards(fetching.store, plan)[1].shard.users_key
     if body is None:
         fetching.store.delete(key)
     else:
         fetching.store.write(key, body)
-    with pytest.raises(Failed, match="4 users were listed") as unbalanced:
-        fetching.go(plan, ["fetch"])
-    assert unbalanced.value.code == "checkpoint_invalid"
+    with pytest.raises(Failed, match=r"do not add up .*4 users were listed, 2 have an outcome") as lost:
+        fetching.go(plan, ["fetch", "enrich"])
+    assert lost.value.code == "checkpoint_invalid"
     report = read_report(fetching.store, plan.run_id)
     assert report is not None
     assert report.failures[1].startswith("shard 1: ")
-    assert report.shards["fetch"] == (2 if body else 1)
+    assert report.shards["enrich"] == 1
 
 
-@pytest.mark.parametrize("step", ["fetch", "enrich"])
 def test_a_row_of_any_other_user_is_refused_and_stops_no_other_shard(
-    here: Operator, accounts: list[str], url: str, step: ShardStep
+    here: Operator, accounts: list[str], url: str
 ) -> None:
     plan = here.plan(listed(accounts[:2]), size=1)
-    here.go(plan, SHARD_STEPS[: SHARD_STEPS.index(step) + 1])
-    one, other = shards_of(here.store, plan)
-    rows = other.text(other.require(step).file)  # type: ignore[arg-type]
-    stolen = one.commit(one.begin(step), one.outcomes(one.require(step)), rows=rows)
-    assert stolen.file is not None
+    here.go(plan, ["fetch"])
+    one, other = list_shards(here.store, plan)
+    rows = other.rows(other.require_manifest("fetch"), RawLibrary)
+    one.commit(one.begin("fetch"), StepResult(one.outcomes(one.require_manifest("fetch")), rows))
     report = here.go(plan)
     assert [failure.partition(":")[0] for failure in report.failures] == ["shard 0"]
     assert "location_refused" in report.failures[0]
     assert imported(url)["user_id"].unique().to_list() == ["user-1"]
 
 
-def test_a_limit_of_the_day_stops_cleanly_and_tomorrow_goes_on(
+@pytest.mark.parametrize(
+    ("error", "is_stopping"),
+    [
+        (Refused("bad_steam_key", ""), True),
+        (Refused("configuration", ""), True),
+        (Refused("bad_steam_id", ""), False),
+        (Failed("steam_blocked", ""), True),
+        (Failed("schema_mismatch", ""), True),
+        (Failed("account_not_found", ""), False),
+        (Failed("checkpoint_invalid", ""), False),
+        (Retryable("steam_rate_limited", ""), True),
+        (Retryable("store_unavailable", ""), True),
+        (Retryable("steam_unavailable", ""), False),
+        (Retryable("database_unavailable", ""), False),
+        (Retryable("database_unavailable", "", is_cancelled=True), True),
+    ],
+    ids=str,
+)
+def test_an_error_stops_the_backfill_where_every_shard_would_meet_it(
+    error: PipelineError, *, is_stopping: bool
+) -> None:
+    assert stops_backfill(error) == is_stopping
+
+
+def test_the_limit_of_a_day_stops_the_run_which_goes_on_tomorrow(
     fetching: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
     plan = fetching.plan(listed(accounts), size=2)
@@ -283,13 +284,13 @@ def test_a_limit_of_the_day_stops_cleanly_and_tomorrow_goes_on(
     assert len(sandbox.asked("steam")) == 4
 
 
-def test_a_shard_that_no_day_is_enough_for_is_refused(fetching: Operator, accounts: list[str]) -> None:
+def test_a_shard_with_more_users_than_the_limit_of_a_day_is_refused(fetching: Operator, accounts: list[str]) -> None:
     plan = fetching.plan(listed(accounts), size=2)
     with pytest.raises(Refused, match="--shard-size"):
         fetching.changed(steam_requests_per_day=1).go(plan, ["fetch"])
 
 
-def test_a_rate_limit_that_lasts_stops_the_run_and_loses_nothing(
+def test_a_lasting_rate_limit_stops_the_run_and_loses_nothing(
     fetching: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
     plan = fetching.plan(listed(accounts), size=1)
@@ -316,7 +317,7 @@ def test_one_bad_shard_stops_no_other_and_is_tried_again(here: Operator, account
     assert (again.run_id, again.users["done"], again.failures) == (report.run_id, 2, [])
 
 
-def test_replay_mends_what_was_pending_without_asking_steam(
+def test_a_replay_looks_up_pending_rows_without_asking_steam(
     here: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
     sandbox.faults.add(Fault(service="igdb", path="games", when=lambda body: "where id" in body, status=503))
@@ -332,16 +333,17 @@ def test_replay_mends_what_was_pending_without_asking_steam(
     assert reset_for_replay(here.store, plan) == 0
 
 
-def test_replay_takes_rejected_rows_back_that_conform_today(here: Operator, accounts: list[str], url: str) -> None:
+def test_a_replay_loads_rejected_rows_that_conform_today(here: Operator, accounts: list[str], url: str) -> None:
     plan = here.plan(listed(accounts), size=USERS)
     here.go(plan, ["fetch"])
-    files = shards_of(here.store, plan)[0]
-    record, rows = files.require("fetch"), files.text(files.require("fetch").file)  # type: ignore[arg-type]
-    set_aside = rows.head(2).with_columns(rejected_check=pl.lit("name: some rule of yesterday"))
-    outcomes = files.outcomes(record).with_columns(
-        rejected=pl.when(pl.col("user_id") == "user-0").then(2).otherwise(0).cast(pl.Int64)
-    )
-    files.commit(files.begin("fetch"), outcomes, rows=rows.slice(2), rejected=set_aside)
+    files = list_shards(here.store, plan)[0]
+    manifest = files.require_manifest("fetch")
+    rows = files.rows(manifest, RawLibrary)
+    rejected = as_text(rows.head(2)).with_columns(rejected_check=pl.lit("name: a rule of yesterday"))
+    users = conform(files.outcomes(manifest).select(dtypes(FetchedUsers).names()), FetchedUsers)
+    accepted = conform(rows.slice(2), RawLibrary)
+    result = StepResult(outcomes_of_fetch(users, accepted, rejected), accepted, rejected)
+    files.commit(files.begin("fetch"), result)
     assert here.go(plan).stages["fetch"]["rejected"] == 2
     assert reset_for_replay(here.store, plan) == 1
     report = here.go(plan, ["enrich", "load"])
@@ -349,7 +351,7 @@ def test_replay_takes_rejected_rows_back_that_conform_today(here: Operator, acco
     assert imported(url).height == USERS * GAMES
 
 
-def test_each_bar_of_a_backfill_is_full_at_its_end(here: Operator, accounts: list[str]) -> None:
+def test_each_progress_bar_is_full_at_the_end(here: Operator, accounts: list[str]) -> None:
     last: dict[str, tuple[int, int]] = {}
 
     def show(what: str, done: int, total: int) -> None:
@@ -358,12 +360,12 @@ def test_each_bar_of_a_backfill_is_full_at_its_end(here: Operator, accounts: lis
 
     plan = here.plan(listed([*accounts[:2], World.PRIVATE_ACCOUNT]), size=2)
     asyncio.run(run_backfill(here.settings, plan, show))
-    assert {what: last[what] for what in WORDS.values()} == dict.fromkeys(WORDS.values(), (3, 3))
-    assert len(last) > len(WORDS)
+    assert {what: last[what] for what in PROGRESS_LABELS.values()} == dict.fromkeys(PROGRESS_LABELS.values(), (3, 3))
+    assert len(last) > len(PROGRESS_LABELS)
     assert [what for what, (done, total) in last.items() if done != total] == []
 
 
-def test_a_rate_limit_that_passes_is_counted(fetching: Operator, accounts: list[str], sandbox: Sandbox) -> None:
+def test_answers_of_429_are_counted_by_step(fetching: Operator, accounts: list[str], sandbox: Sandbox) -> None:
     for service in ("steam", "igdb"):
         sandbox.faults.add(Fault(service=service, status=429, times=1))
     report = fetching.go(fetching.plan(listed(accounts[:2])), ["fetch", "enrich"])
@@ -372,116 +374,18 @@ def test_a_rate_limit_that_passes_is_counted(fetching: Operator, accounts: list[
     assert report.effort["fetch"].requests == 3
 
 
-def test_replay_takes_back_no_rows_of_anybody_else(fetching: Operator, accounts: list[str]) -> None:
-    plan = fetching.plan(listed(accounts[:1]))
-    fetching.go(plan, ["fetch"])
-    files = shards_of(fetching.store, plan)[0]
-    record, rows = files.require("fetch"), files.text(files.require("fetch").file)  # type: ignore[arg-type]
-    stolen = rows.head(1).with_columns(user_id=pl.lit("user-1"), rejected_check=pl.lit("name: some rule"))
-    files.commit(files.begin("fetch"), files.outcomes(record), rows=rows, rejected=stolen)
-    with pytest.raises(Failed, match="another user") as refused:
-        reset_for_replay(fetching.store, plan)
-    assert refused.value.code == "location_refused"
-
-
-def test_what_people_open_has_no_formulas_and_what_comes_back_is_as_it_was(
+def test_rejected_rows_are_written_without_formulas_and_read_back_as_they_were(
     fetching: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
     sandbox.world.add_owned(accounts[0], 2**40, "=1+1")
-    plan = fetching.plan(listed(accounts[:1], f"=2+2,{accounts[1]}"))
-    fetching.go(plan, ["fetch"])
-    files = shards_of(fetching.store, plan)[0]
-    set_aside = files.require("fetch").rejected
-    assert set_aside is not None
-    places = {backfill_key(plan.run_id, "users.rejected.csv"): "'=2+2"}
-    places |= dict.fromkeys((backfill_key(plan.run_id, "rejected.csv"), set_aside.key), "'=1+1")
-    for key, defused in places.items():
-        assert f",{defused}," in (fetching.store.read(key) or b"").decode(), key
-    assert files.text(set_aside, is_rejected=True)["name"].to_list() == ["=1+1"]
-
-
-def test_a_plan_of_another_run_is_not_believed(fetching: Operator, accounts: list[str], tmp_path: Path) -> None:
-    plan = fetching.plan(listed(accounts))
-    fetching.store.write(backfill_key("evil", "plan.json"), plan.model_dump_json().encode())
-    with pytest.raises(Refused, match="no backfill 'evil'"):
-        require_plan(fetching.store, "evil")
-    assert list_runs(str(tmp_path))["run_id"].to_list() == [plan.run_id]
-
-
-@pytest.mark.parametrize(
-    "lie",
-    [
-        pytest.param({"run_id": "another"}, id="run"),
-        pytest.param({"shard": 1}, id="shard"),
-        pytest.param({"step": "enrich"}, id="step"),
-        pytest.param({"file": "imports/user-2/20261123T031749Z-raw.csv"}, id="file"),
-        pytest.param({"rejected": "imports/user-2/20261123T031749Z-raw.csv"}, id="rejected"),
-    ],
-)
-def test_a_shards_manifest_that_lies_counts_as_none(
-    fetching: Operator, accounts: list[str], lie: dict[str, object]
-) -> None:
     plan = fetching.plan(listed(accounts[:1]))
     fetching.go(plan, ["fetch"])
-    files = shards_of(fetching.store, plan)[0]
-    record = files.require("fetch")
-    assert record.file is not None
-    for name in lie.keys() & {"file", "rejected"}:
-        fetching.store.write(str(lie[name]), fetching.store.read(record.file.key) or b"")
-        lie = {name: record.file.model_copy(update={"key": lie[name]})}
-    told = record.model_copy(update=lie).model_dump_json()
-    fetching.store.write(files.shard.manifest_key("fetch"), told.encode())
-    assert files.done() == {}
-    fetching.go(plan, ["fetch"])
-    assert files.require("fetch").file == record.file
-
-
-def test_a_report_and_a_look_up_of_another_run_count_as_none(fetching: Operator, accounts: list[str]) -> None:
-    plan = fetching.plan(listed(accounts[:1]))
-    report = fetching.go(plan, ["fetch"])
-    lie = report.model_copy(update={"run_id": "another", "is_complete": True})
-    fetching.store.write(backfill_key(plan.run_id, "report.json"), lie.model_dump_json().encode())
-    assert read_report(fetching.store, plan.run_id) is None
-    looked_up = shards_of(fetching.store, plan)[0].require("fetch").model_copy(update={"run_id": "another"})
-    fetching.store.write(backfill_key(plan.run_id, "catalogue.json"), looked_up.model_dump_json().encode())
-    assert find_look_up(fetching.store, plan) is None
-    assert fetching.plan(listed(accounts[:1])).run_id == plan.run_id
-
-
-@pytest.mark.parametrize("key", ["imports/user-2/20261123T031749Z-raw.csv", "catalogue/apps.parquet"])
-def test_a_library_and_the_catalogue_are_no_lists_of_users(fetching: Operator, accounts: list[str], key: str) -> None:
-    for place in (key, "users.csv"):
-        fetching.store.write(place, listed(accounts))
-    assert read_list(fetching.store, fetching.store.locate("users.csv")) == listed(accounts)
-    with pytest.raises(Failed, match="is no list of users") as refused:
-        read_list(fetching.store, fetching.store.locate(key))
-    assert refused.value.code == "location_refused"
-
-
-def test_a_run_belongs_to_its_list(fetching: Operator, accounts: list[str]) -> None:
-    plan = fetching.plan(listed(accounts))
-    with pytest.raises(Refused, match="another list"):
-        fetching.plan(listed(accounts[:3]), run_id=plan.run_id)
-    assert fetching.plan(listed(accounts), run_id=plan.run_id) == plan
-
-
-def test_workers_who_begin_at_once_share_one_run(fetching: Operator, accounts: list[str]) -> None:
-    first, second = fetching.plan(listed(accounts)), fetching.plan(listed(accounts))
-    assert first.run_id == second.run_id
-    reports = [without_effort(fetching.go(plan, ["fetch"])) for plan in (first, second)]
-    assert reports[0] == reports[1]
-
-
-def test_no_more_shards_are_in_memory_than_are_read_at_a_time() -> None:
-    begun: list[int] = []
-
-    def read(shard: int) -> int:
-        begun.append(shard)
-        return shard
-
-    for done, shard in enumerate(map_concurrently(read, range(5 * READERS))):
-        assert shard == done
-        assert len(begun) - done <= READERS
+    files = list_shards(fetching.store, plan)[0]
+    manifest = files.require_manifest("fetch")
+    assert manifest.rejected is not None
+    for key in (manifest.rejected.key, backfill_key(plan.run_id, "rejected.csv")):
+        assert ",'=1+1," in (fetching.store.read(key) or b"").decode(), key
+    assert files.rejected_rows(manifest)["name"].to_list() == ["=1+1"]
 
 
 def test_a_finished_backfill_is_listed_and_read(here: Operator, accounts: list[str], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.sandbox.faults import Fault, Kind
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import PRIVATE, World
-from tests.slow.crowds import Place, place
+from tests.backfill.places import Place, place
 from tests.support.backfills import crowd, listed
 from tests.support.databases import NewDatabase, fetch
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.backfill.plan import REPORT
-from pipeline.backfill.report import OUTCOMES_CSV, REJECTED
+from pipeline.backfill.report import OUTCOMES_CSV, REJECTED_CSV, REPORT
 from pipeline.database.database import Database
 from pipeline.sandbox.server import Sandbox
 from pipeline.storage.keys import backfill_key
@@ -70,7 +69,7 @@ class Place:
     def end_state(self) -> tuple[object, ...]:
         """All that has to be the same however the backfill went."""
         content = rows(self.database_url, CONTENT)
-        return self.report(), self.read(OUTCOMES_CSV), self.read(REJECTED), content
+        return self.report(), self.read(OUTCOMES_CSV), self.read(REJECTED_CSV), content
 
 
 def place(sandbox: Sandbox, folder: Path, database_url: str, users: bytes) -> Place:
