@@ -17,8 +17,7 @@ ONE_GENERATION = {
     "test_journey.py",
     "test_load.py",
     "test_load_overrides.py",
-    "test_load_users.py",
-    "test_neighbours.py",
+    "test_other_writers.py",
     "test_pgbouncer.py",
 }
 """What these test hardly depends on the generation of the tables: the older one is for `make test-slow`."""

@@ -15,7 +15,7 @@ from pipeline.database.database import Database
 from pipeline.sandbox.server import Sandbox
 from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import DirectoryStore
-from tests.database.interrupted import CONTENT, rows
+from tests.support.interruptions import CONTENT, rows
 from tests.support.programs import PROGRAM, environment
 
 RUN_ID = "crowd"

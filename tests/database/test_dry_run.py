@@ -7,8 +7,7 @@ from pipeline.frames.staging import stage_library
 from schemas.frames import conform
 from schemas.library import EnrichedLibrary
 from schemas.staging import Changes, LoadOptions
-from tests.database.rows import insert_game, load_library
-from tests.support.databases import as_role, rows_of
+from tests.support.databases import as_role, insert_game, load_library, rows_of
 from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 TABLES = ("Genre", "Platform", "Game", "GameGenre", "GamePlatform", "ImportedGame", "LibraryItem")

@@ -1,11 +1,19 @@
-"""What belongs to whom: what a load may change of rows that are there, and what it may not."""
+"""What a load may change of imported games and library items, and what belongs to their user."""
 
 import itertools
 
 import pytest
 
-from tests.database.rows import insert_game, insert_import, insert_item, load
-from tests.support.databases import NewDatabase, execute, fetch, rows_of
+from tests.support.databases import (
+    NewDatabase,
+    execute,
+    fetch,
+    insert_game,
+    insert_import,
+    insert_item,
+    load,
+    rows_of,
+)
 from tests.support.libraries import app, matched
 
 STATUSES = ("PENDING", "UNMATCHED", "MATCHED", "IGNORED")
@@ -15,18 +23,23 @@ NEXT_STATUS = {
     "MATCHED": dict.fromkeys(STATUSES, "MATCHED"),
     "IGNORED": dict.fromkeys(STATUSES, "IGNORED"),
 }
-"""By the status in the database, then by the status in the file."""
+"""The status after a load, by the status in the database, then by the status in the file."""
+
+DECISIONS = pytest.mark.parametrize(
+    "decision", [{"igdbMatchStatus": "MATCHED"}, {"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"}]
+)
+"""The columns of a row that its user decided about."""
 
 
 def as_status(appid: int, status: str) -> dict[str, object]:
     return matched(appid, appid) if status == "MATCHED" else app(appid, match_status=status)
 
 
-@pytest.mark.parametrize("status", STATUSES)
-def test_a_new_row_takes_the_status_of_the_file(database_url: str, status: str) -> None:
-    load(database_url, as_status(10, status))
+def test_a_new_row_takes_the_status_of_the_file(database_url: str) -> None:
+    load(database_url, *(as_status(appid, status) for appid, status in enumerate(STATUSES, start=10)))
 
-    assert fetch(database_url, 'SELECT "igdbMatchStatus"::text FROM "ImportedGame"').item() == status
+    statuses = rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text', '"storefrontGameId"')
+    assert statuses == [(status,) for status in STATUSES]
 
 
 def test_a_row_that_is_there_follows_the_table_of_statuses(database_url: str) -> None:
@@ -34,15 +47,15 @@ def test_a_row_that_is_there_follows_the_table_of_statuses(database_url: str) ->
     for appid, (there, _) in pairs.items():
         insert_import(database_url, appid, igdbMatchStatus=there)
 
-    load(database_url, *(as_status(appid, said) for appid, (_, said) in pairs.items()))
+    load(database_url, *(as_status(appid, in_file) for appid, (_, in_file) in pairs.items()))
 
     statuses = 'SELECT "storefrontGameId"::int AS appid, "igdbMatchStatus"::text AS status FROM "ImportedGame"'
     assert dict(fetch(database_url, statuses).rows()) == {
-        appid: NEXT_STATUS[there][said] for appid, (there, said) in pairs.items()
+        appid: NEXT_STATUS[there][in_file] for appid, (there, in_file) in pairs.items()
     }
 
 
-def test_a_removed_row_is_neither_updated_nor_made_again(database_url: str) -> None:
+def test_a_removed_row_is_neither_updated_nor_inserted_again(database_url: str) -> None:
     insert_import(database_url, 10, deletedAt="2021-01-01")
     before = rows_of(database_url, "ImportedGame")
 
@@ -55,31 +68,34 @@ def test_a_removed_row_is_neither_updated_nor_made_again(database_url: str) -> N
 def test_playtimes_and_the_last_play_only_grow(new_database: NewDatabase) -> None:
     url = new_database(2026)
     insert_import(url, 10, playtime="50", playtimeWindows="5", playtimeMac="5", lastPlayedAt="2025-06-01")
-    told = {"playtime_forever": 0, "playtime_windows_forever": None, "playtime_mac_forever": 9}
+    playtimes = {"playtime_forever": 0, "playtime_windows_forever": None, "playtime_mac_forever": 9}
 
-    load(url, app(10, **told, rtime_last_played=None))
+    load(url, app(10, **playtimes, rtime_last_played=None))
 
     columns = 'playtime, "playtimeWindows", "playtimeMac", "lastPlayedAt"::text'
     assert rows_of(url, "ImportedGame", columns) == [(50, 5, 9, "2025-06-01 00:00:00")]
 
 
-def test_an_icon_that_is_not_told_stays(database_url: str) -> None:
-    insert_import(database_url, 10, img_icon_url="hash")
+def test_a_name_and_an_icon_are_replaced_but_not_by_nothing(database_url: str) -> None:
+    insert_import(database_url, 10, img_icon_url="old")
+    insert_import(database_url, 11, img_icon_url="old")
 
-    load(database_url, app(10, img_icon_url=None))
+    load(database_url, app(10, name=None, img_icon_url=" "), app(11, name="New", img_icon_url="new"))
 
-    assert fetch(database_url, 'SELECT img_icon_url FROM "ImportedGame"').item() == "hash"
+    assert rows_of(database_url, "ImportedGame", "name, img_icon_url", "id") == [("Name 10", "old"), ("New", "new")]
 
 
 @pytest.mark.parametrize("storefront", ["PLAYSTATION", "XBOX"])
-def test_a_row_of_another_storefront_with_the_same_id_is_not_ours(database_url: str, storefront: str) -> None:
+def test_a_row_of_another_storefront_with_the_same_id_is_not_touched(database_url: str, storefront: str) -> None:
     insert_import(database_url, 10, storefront=storefront, name="Theirs")
 
     loaded = load(database_url, app(10, name="Ours"))
 
-    names = 'SELECT storefront::text, name FROM "ImportedGame" ORDER BY 2'
     assert loaded.counts["imported_games_created"] == 1
-    assert fetch(database_url, names).rows() == [("STEAM", "Ours"), (storefront, "Theirs")]
+    assert rows_of(database_url, "ImportedGame", "storefront::text, name", "name") == [
+        ("STEAM", "Ours"),
+        (storefront, "Theirs"),
+    ]
 
 
 def test_of_several_live_rows_for_one_app_the_oldest_is_updated(database_url: str) -> None:
@@ -89,21 +105,21 @@ def test_of_several_live_rows_for_one_app_the_oldest_is_updated(database_url: st
 
     load(database_url, app(10, playtime_forever=7))
 
-    playtimes = 'SELECT id, playtime FROM "ImportedGame" ORDER BY id'
-    assert fetch(database_url, playtimes).rows() == [("older", 7), ("removed", 0), ("younger", 0)]
+    playtimes = rows_of(database_url, "ImportedGame", "id, playtime", "id")
+    assert playtimes == [("older", 7), ("removed", 0), ("younger", 0)]
 
 
-def test_apps_no_longer_owned_are_left_and_counted(database_url: str) -> None:
+def test_apps_that_are_no_longer_owned_are_left_and_counted(database_url: str) -> None:
     load(database_url, app(10), app(11))
 
-    loaded = load(database_url, app(11))
-
-    assert loaded.counts["no_longer_owned"] == 1
+    assert load(database_url, app(11)).counts["no_longer_owned"] == 1
     assert len(rows_of(database_url, "ImportedGame")) == 2
 
 
 @pytest.mark.parametrize(("there", "items"), [("PENDING", 1), ("UNMATCHED", 1), ("MATCHED", 0), ("IGNORED", 0)])
-def test_only_a_load_that_makes_an_app_matched_makes_an_item(database_url: str, there: str, items: int) -> None:
+def test_an_item_is_inserted_only_by_the_load_that_makes_its_app_matched(
+    database_url: str, there: str, items: int
+) -> None:
     insert_import(database_url, 10, igdbMatchStatus=there)
 
     load(database_url, matched(10, 100))
@@ -111,7 +127,7 @@ def test_only_a_load_that_makes_an_app_matched_makes_an_item(database_url: str, 
     assert len(rows_of(database_url, "LibraryItem")) == items
 
 
-def test_an_item_that_the_user_deleted_is_not_made_again(database_url: str) -> None:
+def test_an_item_that_the_user_deleted_is_not_inserted_again(database_url: str) -> None:
     load(database_url, matched(10, 100))
     execute(database_url, 'DELETE FROM "LibraryItem"')
 
@@ -140,41 +156,35 @@ def test_several_apps_of_one_game_make_one_item_with_their_total_playtime(new_da
     assert rows_of(url, "Game", '"steamAppId"') == [(10,)]
 
 
-@pytest.mark.parametrize(
-    "other", [{"igdbMatchStatus": "MATCHED"}, {"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"}]
-)
-def test_a_second_app_of_a_game_that_the_user_decided_about_makes_no_item(
-    database_url: str, other: dict[str, str]
+@DECISIONS
+def test_no_item_is_inserted_for_a_game_of_which_the_user_decided_about_another_app(
+    database_url: str, decision: dict[str, str]
 ) -> None:
-    insert_import(database_url, 10, **other)
+    insert_import(database_url, 10, **decision)
 
     load(database_url, matched(10, 100), matched(11, 100))
 
     assert rows_of(database_url, "LibraryItem") == []
 
 
-@pytest.mark.parametrize(
-    "other", [{"igdbMatchStatus": "MATCHED"}, {"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"}]
-)
-def test_an_app_of_the_game_that_is_no_longer_owned_counts_as_decided_too(
-    database_url: str, other: dict[str, str]
+@DECISIONS
+def test_an_app_that_is_no_longer_owned_counts_as_decided_about_too(
+    database_url: str, decision: dict[str, str]
 ) -> None:
     insert_game(database_url, 100, steamAppId="10")
-    insert_import(database_url, 10, **other)
+    insert_import(database_url, 10, **decision)
 
     load(database_url, matched(11, 100))
 
     assert rows_of(database_url, "LibraryItem") == []
 
 
-@pytest.mark.parametrize(
-    "other", [{"igdbMatchStatus": "MATCHED"}, {"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"}]
-)
-def test_a_second_row_of_the_app_that_the_user_decided_about_makes_no_item(
-    database_url: str, other: dict[str, str]
+@DECISIONS
+def test_no_item_is_inserted_for_an_app_of_which_the_user_decided_about_a_second_row(
+    database_url: str, decision: dict[str, str]
 ) -> None:
     insert_import(database_url, 10, id="first")
-    insert_import(database_url, 10, id="second", createdAt="2021-01-01", **other)
+    insert_import(database_url, 10, id="second", createdAt="2021-01-01", **decision)
 
     load(database_url, matched(10, 100))
 
@@ -188,4 +198,4 @@ def test_a_hidden_playtime_does_not_make_a_played_game_unplayed(new_database: Ne
 
     load(url, matched(10, 100, playtime_forever=0))
 
-    assert fetch(url, 'SELECT status::text FROM "LibraryItem"').item() == "PLAYED"
+    assert rows_of(url, "LibraryItem", "status::text") == [("PLAYED",)]

@@ -1,4 +1,4 @@
-"""What a load writes, and that it writes it once."""
+"""What a load writes, that it writes it once, and for whom."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,16 +6,21 @@ import polars as pl
 import pytest
 
 from pipeline.database.database import Database
-from pipeline.errors import Refused
+from pipeline.errors import Failed, Refused
 from pipeline.frames.staging import stage_library
 from pipeline.sandbox.embedded import Generation
 from schemas.staging import LoadOptions
-from tests.database.rows import load_library, written
-from tests.support.databases import NewDatabase, execute, fetch, rows_of
+from tests.support.databases import NewDatabase, add_user, execute, fetch, load, load_library, rows_of, written
+from tests.support.interruptions import TABLES
 from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
-TABLES = ("Game", "GameGenre", "GamePlatform", "Genre", "ImportedGame", "LibraryItem", "Platform")
-
+MIXED = (
+    app(1, match_status="IGNORED", match_reason="filtered", kind="demo"),
+    app(2),
+    app(3, match_status="PENDING", match_reason="igdb_unavailable"),
+    matched(10, 100, igdb_genres=[FIGHTING, SHOOTER], igdb_platforms=[WINDOWS], playtime_forever=7),
+    matched(20, 200, igdb_genres=[SHOOTER]),
+)
 AWKWARD_NAMES = [
     "=1+1",
     '"quoted", comma',
@@ -34,8 +39,8 @@ def contents(url: str) -> dict[str, list[tuple[str, str]]]:
     return {name: rows_of(url, name, "xmin::text, t::text", "2") for name in TABLES}
 
 
-def test_a_load_fills_all_seven_tables(database_url: str, rows: pl.DataFrame) -> None:
-    assert written(load_library(database_url, rows)) == {
+def test_a_load_fills_all_seven_tables(database_url: str) -> None:
+    assert written(load(database_url, *MIXED)) == {
         "genres_created": 2,
         "platforms_created": 1,
         "games_created": 2,
@@ -46,22 +51,19 @@ def test_a_load_fills_all_seven_tables(database_url: str, rows: pl.DataFrame) ->
     }
 
 
-def test_second_load_changes_nothing(database_url: str, rows: pl.DataFrame) -> None:
-    load_library(database_url, rows)
+def test_a_second_load_changes_nothing(database_url: str) -> None:
+    load(database_url, *MIXED)
     before = contents(database_url)
 
-    again = load_library(database_url, rows)
-
-    assert written(again) == {}
+    assert written(load(database_url, *MIXED)) == {}
     assert contents(database_url) == before
 
 
-def test_only_the_rows_that_differ_are_written(database_url: str, rows: pl.DataFrame) -> None:
-    load_library(database_url, rows)
+def test_only_the_rows_that_differ_are_written(database_url: str) -> None:
+    load(database_url, *MIXED)
     before = contents(database_url)
 
-    grown = pl.when(pl.col("appid") == 2).then(5).otherwise("playtime_forever").cast(pl.Int32)
-    again = load_library(database_url, rows.with_columns(playtime_forever=grown))
+    again = load(database_url, *(row | {"playtime_forever": 5} if row["appid"] == 2 else row for row in MIXED))
 
     after = contents(database_url)
     changed = {name: len(set(after[name]) - set(before[name])) for name in TABLES}
@@ -69,124 +71,89 @@ def test_only_the_rows_that_differ_are_written(database_url: str, rows: pl.DataF
     assert changed == dict.fromkeys(TABLES, 0) | {"ImportedGame": 1}
 
 
-def test_the_number_of_statements_is_the_same_for_10_games_and_for_10_000(new_database: NewDatabase) -> None:
+def test_the_number_of_statements_depends_on_what_changes_and_not_on_the_number_of_rows(
+    new_database: NewDatabase,
+) -> None:
     url = new_database(2026)
-    few = library(*(matched(n, n, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS]) for n in range(1, 11)))
-    many = library(*(matched(n, n, igdb_genres=[SHOOTER], igdb_platforms=[WINDOWS]) for n in range(1, 10_001)))
 
-    assert load_library(url, few).statements == load_library(url, many).statements
-    # Again, when there is nothing new about games: fewer, and the same number for both.
-    assert load_library(url, few).statements == load_library(url, many).statements
+    def statements(games: int, **columns: object) -> int:
+        rows = (matched(n, n, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS], **columns) for n in range(1, games + 1))
+        return load(url, *rows).statements
+
+    assert (statements(10), statements(10_000)) == (70, 70)
+    assert (statements(10), statements(10_000)) == (35, 35)
+    assert (statements(10, playtime_forever=1), statements(10_000, playtime_forever=2)) == (38, 38)
 
 
-def test_an_imported_game_holds_what_steam_says(database_url: str) -> None:
-    load_library(
-        database_url,
-        library(
-            app(
-                440,
-                name="Team Fortress 2",
-                playtime_forever=321,
-                img_icon_url="e3f595a92552da3d664ad00277fad2107345f743",
-            )
-        ),
+def test_an_imported_game_holds_what_steam_says(new_database: NewDatabase) -> None:
+    url = new_database(2026)
+    played_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    playtimes = {"playtime_windows_forever": 1, "playtime_mac_forever": 2, "playtime_linux_forever": 3}
+
+    load(
+        url,
+        app(440, playtime_forever=6, img_icon_url="e3f5", rtime_last_played=played_at, **playtimes),
+        app(570, playtime_windows_forever=None),
     )
 
-    columns = '"userId", storefront::text, "storefrontGameId", name, playtime, img_icon_url, "igdbMatchStatus"::text'
-    assert rows_of(database_url, "ImportedGame", f'{columns}, "deletedAt"') == [
-        (
-            "user-1",
-            "STEAM",
-            "440",
-            "Team Fortress 2",
-            321,
-            "e3f595a92552da3d664ad00277fad2107345f743",
-            "UNMATCHED",
-            None,
-        )
+    columns = '"userId", storefront::text, name, img_icon_url, "igdbMatchStatus"::text, "deletedAt", playtime'
+    optional = '"playtimeWindows", "playtimeMac", "playtimeLinux", "lastPlayedAt"'
+    rows = fetch(url, f'SELECT {columns}, {optional} FROM "ImportedGame" ORDER BY id').rows()  # noqa: S608
+    assert rows == [
+        ("user-1", "STEAM", "Name 440", "e3f5", "UNMATCHED", None, 6, 1, 2, 3, played_at.replace(tzinfo=None)),
+        ("user-1", "STEAM", "Name 570", None, "UNMATCHED", None, 0, 0, 0, 0, None),
     ]
 
 
 def test_a_game_holds_what_igdb_says(database_url: str) -> None:
-    load_library(
-        database_url,
-        library(
-            matched(
-                10,
-                100,
-                igdb_name="The Game",
-                igdb_slug="the-game",
-                igdb_summary="s" * 5_000,
-                igdb_first_release_date=datetime(1998, 11, 19, tzinfo=UTC),
-                igdb_cover_url="https://images.igdb.com/igdb/image/upload/t_cover_big/co1.jpg",
-                igdb_genres=[FIGHTING],
-                igdb_platforms=[WINDOWS],
-            )
-        ),
-    )
+    cover = "https://images.igdb.com/igdb/image/upload/t_cover_big/co1.jpg"
+    game = {
+        "igdb_name": "The Game",
+        "igdb_slug": "the-game",
+        "igdb_summary": "s" * 5_000,
+        "igdb_first_release_date": datetime(1998, 11, 19, tzinfo=UTC),
+        "igdb_cover_url": cover,
+    }
 
-    columns = '"igdbId", title, slug, description, "releaseDate", "coverImage", "steamAppId"'
+    load(database_url, matched(10, 100, **game, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS]))
+
+    columns = '"igdbId", title, slug, description, "releaseDate"::date::text, "coverImage", "steamAppId"'
     assert rows_of(database_url, "Game", columns) == [
-        (
-            100,
-            "The Game",
-            "the-game",
-            "s" * 5_000,
-            datetime(1998, 11, 19),  # noqa: DTZ001 - SavePoint's columns have no zone
-            "https://images.igdb.com/igdb/image/upload/t_cover_big/co1.jpg",
-            10,
-        )
+        (100, "The Game", "the-game", "s" * 5_000, "1998-11-19", cover, 10)
     ]
     assert rows_of(database_url, "Genre", '"igdbId", name, slug, checksum') == [tuple(FIGHTING.values())]
     platform = '"igdbId", name, slug, abbreviation, "alternativeName", generation, "platformFamily", "platformType"'
     assert rows_of(database_url, "Platform", f"{platform}, checksum") == [tuple(WINDOWS.values())]
 
 
-def test_the_columns_of_2026_are_filled_where_they_are(new_database: NewDatabase) -> None:
-    url = new_database(2026)
-    played_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    playtimes = {"playtime_windows_forever": 1, "playtime_mac_forever": 2, "playtime_linux_forever": 3}
-
-    load_library(
-        url, library(matched(10, 100, playtime_forever=6, rtime_last_played=played_at, **playtimes), matched(11, 101))
-    )
-
-    columns = '"playtimeWindows", "playtimeMac", "playtimeLinux", "lastPlayedAt"'
-    assert rows_of(url, "ImportedGame", columns, "id") == [
-        (1, 2, 3, played_at.replace(tzinfo=None)),
-        (0, 0, 0, None),
-    ]
-    items = 'SELECT "hasBeenPlayed", "statusChangedAt" = "createdAt" AS is_new FROM "LibraryItem" ORDER BY id'
-    assert fetch(url, items).rows() == [(True, True), (False, True)]
-
-
 @pytest.mark.parametrize(
     ("generation", "statuses"), [(2025, ("CURIOUS_ABOUT", "EXPERIENCED")), (2026, ("SHELF", "PLAYED"))]
 )
-def test_an_items_status_follows_the_playtime(
+def test_the_status_of_an_item_follows_the_playtime(
     new_database: NewDatabase, generation: Generation, statuses: tuple[str, str]
 ) -> None:
     url = new_database(generation)
 
-    load_library(url, library(matched(10, 100), matched(11, 101, playtime_forever=1)))
+    load(url, matched(10, 100), matched(11, 101, playtime_forever=1))
 
     columns = 'status::text, platform, "acquisitionType"::text'
     assert rows_of(url, "LibraryItem", columns, "id") == [
         (status, "PC (Microsoft Windows)", "DIGITAL") for status in statuses
     ]
+    if generation == 2026:
+        columns = '"hasBeenPlayed", "statusChangedAt" = "createdAt"'
+        assert rows_of(url, "LibraryItem", columns, "id") == [(False, True), (True, True)]
 
 
 def test_settings_decide_the_statuses(database_url: str) -> None:
-    rows = library(matched(10, 100), matched(11, 101, playtime_forever=1))
+    staged = stage_library(library(matched(10, 100), matched(11, 101, playtime_forever=1)))
 
-    Database(database_url).load(
-        stage_library(rows), ["user-1"], LoadOptions(status_unplayed="WISHLIST", status_played="WISHLIST")
-    )
+    Database(database_url).load(staged, ["user-1"], LoadOptions("WISHLIST", "WISHLIST"))
 
     assert rows_of(database_url, "LibraryItem", "DISTINCT status::text") == [("WISHLIST",)]
 
 
-def test_a_status_the_enum_lacks_is_refused_with_its_values(new_database: NewDatabase) -> None:
+def test_a_status_that_the_enum_lacks_is_refused_with_its_values(new_database: NewDatabase) -> None:
     url = new_database(2026)
 
     with pytest.raises(
@@ -197,32 +164,32 @@ def test_a_status_the_enum_lacks_is_refused_with_its_values(new_database: NewDat
     assert rows_of(url, "ImportedGame") == []
 
 
-@pytest.mark.parametrize("name", AWKWARD_NAMES)
-def test_an_awkward_name_arrives_byte_for_byte(database_url: str, name: str) -> None:
-    load_library(database_url, library(matched(10, 100, name=name, igdb_name=name, igdb_summary=name)))
+def test_awkward_names_arrive_byte_for_byte(database_url: str) -> None:
+    rows = [
+        matched(n, n, name=name, igdb_name=name, igdb_summary=name) for n, name in enumerate(AWKWARD_NAMES, start=1)
+    ]
 
-    assert fetch(database_url, 'SELECT name FROM "ImportedGame"').item() == name
-    assert rows_of(database_url, "Game", "title, description") == [(name, name)]
+    load(database_url, *rows)
+
+    names = 'SELECT name FROM "ImportedGame" ORDER BY id'
+    assert fetch(database_url, names).to_series().to_list() == AWKWARD_NAMES
+    assert rows_of(database_url, "Game", "title, description", '"igdbId"') == [(name, name) for name in AWKWARD_NAMES]
 
 
-@pytest.mark.parametrize("name", [None, "", "  \t"])
-def test_a_nameless_app_is_named_by_its_id_and_overwrites_no_name(database_url: str, name: str | None) -> None:
-    load_library(database_url, library(app(10, name=name), app(11, name="Named")))
-    load_library(database_url, library(app(10, name="Known now"), app(11, name=name)))
+def test_a_nameless_app_is_named_by_its_id_and_overwrites_no_name(database_url: str) -> None:
+    load(database_url, app(10, name=None), app(11, name="Named"), app(12, name=None))
+    load(database_url, app(10, name="Known now"), app(11, name="  \t"), app(12, name=""))
 
     names = 'SELECT name FROM "ImportedGame" ORDER BY "storefrontGameId"'
-    assert fetch(database_url, names).to_series().to_list() == ["Known now", "Named"]
-
-    load_library(database_url, library(app(12, name=name)))
-    assert fetch(database_url, """SELECT name FROM "ImportedGame" WHERE "storefrontGameId" = '12'""").item() == "App 12"
+    assert fetch(database_url, names).to_series().to_list() == ["Known now", "Named", "App 12"]
 
 
-def test_times_are_utc_whatever_the_sessions_time_zone(new_database: NewDatabase) -> None:
+def test_times_are_utc_whatever_the_time_zone_of_the_session_is(new_database: NewDatabase) -> None:
     url = new_database(2026)
     execute(url, "ALTER DATABASE " + fetch(url, "SELECT current_database()").item() + " SET timezone TO 'Asia/Kolkata'")
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
-    load_library(url, library(matched(10, 100, rtime_last_played=moment, igdb_first_release_date=moment)))
+    load(url, matched(10, 100, rtime_last_played=moment, igdb_first_release_date=moment))
 
     now = datetime.now(UTC).replace(tzinfo=None)
     assert fetch(url, 'SELECT "lastPlayedAt" FROM "ImportedGame"').item() == moment.replace(tzinfo=None)
@@ -233,9 +200,56 @@ def test_times_are_utc_whatever_the_sessions_time_zone(new_database: NewDatabase
 
 
 def test_ids_sort_by_time_and_row(database_url: str) -> None:
-    load_library(database_url, library(app(30), app(4)))
-    load_library(database_url, library(app(7)))
+    load(database_url, app(30), app(4))
+    load(database_url, app(7))
 
     ids = fetch(database_url, 'SELECT id, "storefrontGameId" FROM "ImportedGame" ORDER BY id COLLATE "C"')
     assert ids["storefrontGameId"].to_list() == ["4", "30", "7"]
     assert ids["id"].str.contains("^c[0-9a-z]{24}$").all()
+
+
+def test_an_empty_library_is_loaded_too(database_url: str) -> None:
+    load(database_url, *MIXED)
+
+    assert written(load(database_url)) == {"no_longer_owned": 5}
+    assert len(rows_of(database_url, "ImportedGame")) == 5
+
+
+def test_a_user_who_does_not_exist_is_named_and_nothing_is_written(database_url: str) -> None:
+    with pytest.raises(Failed, match="nobody") as raised:
+        load_library(database_url, library(matched(10, 100, user_id="nobody")), "nobody")
+
+    assert raised.value.code == "user_not_found"
+    assert rows_of(database_url, "Game") == []
+
+
+def test_a_row_of_a_user_that_the_load_may_not_touch_is_refused(database_url: str) -> None:
+    add_user(database_url, "user-2")
+
+    with pytest.raises(Failed, match=r"1 rows are of users that this load may not touch \(user-1\)") as raised:
+        load_library(database_url, library(matched(10, 100), matched(10, 100, user_id="user-2")), "user-2")
+
+    assert raised.value.code == "location_refused"
+    assert rows_of(database_url, "ImportedGame") == rows_of(database_url, "Game") == []
+
+
+def test_a_user_can_be_inserted_on_demand_and_only_once(database_url: str) -> None:
+    database = Database(database_url)
+
+    database.ensure_users(["76561197960287930"])
+    database.ensure_users(["76561197960287930"])
+
+    rows = library(app(10, user_id="76561197960287930"))
+    assert load_library(database_url, rows, "76561197960287930").counts["imported_games_created"] == 1
+
+
+def test_a_file_can_hold_many_users_who_share_games(database_url: str) -> None:
+    add_user(database_url, "user-2")
+    mine = library(*MIXED)
+    theirs = mine.with_columns(user_id=pl.lit("user-2"))
+
+    loaded = load_library(database_url, pl.concat([mine, theirs]), "user-1", "user-2")
+
+    created = {name: loaded.counts[f"{name}_created"] for name in ("games", "imported_games", "library_items")}
+    assert created == {"games": 2, "imported_games": 10, "library_items": 4}
+    assert written(load_library(database_url, theirs, "user-2")) == {}

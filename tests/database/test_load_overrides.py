@@ -1,20 +1,31 @@
-"""What a human's override changes: the match status, the user's item, and which game has the appid."""
+"""What an override changes: the match status, which game has the appid, and the user's item."""
 
 from typing import Any
 
 import pytest
 
 from pipeline.sandbox.embedded import Generation
-from tests.database.rows import insert_game, insert_import, insert_item, load, load_library, written
-from tests.support.databases import NewDatabase, add_user, execute, fetch, rows_of
+from tests.support.databases import (
+    NewDatabase,
+    add_user,
+    execute,
+    fetch,
+    insert_game,
+    insert_import,
+    insert_item,
+    load,
+    load_library,
+    rows_of,
+    written,
+)
 from tests.support.libraries import app, library, matched
 
-MOVED = matched(10, 200, match_reason="override")
-"""App 10, which was game 100, is game 200 by a human's word."""
+OVERRIDDEN = matched(10, 200, match_reason="override")
+"""App 10, which was game 100, is game 200 by an override."""
 
 STATUSES = ("PENDING", "UNMATCHED", "MATCHED", "IGNORED")
 
-TOUCHED: dict[str, tuple[Generation, str]] = {
+EDITS: dict[str, tuple[Generation, str]] = {
     "status": (2025, "status = 'WISHLIST'"),
     "platform": (2025, "platform = 'Linux'"),
     "no platform": (2025, "platform = NULL"),
@@ -36,18 +47,19 @@ def games(url: str) -> list[tuple[Any, ...]]:
     return rows_of(url, "Game", '"igdbId", "steamAppId"')
 
 
-@pytest.mark.parametrize("there", STATUSES)
-@pytest.mark.parametrize("said", STATUSES)
-def test_an_override_of_the_match_sets_the_status_whatever_it_was(database_url: str, there: str, said: str) -> None:
-    insert_import(database_url, 10, igdbMatchStatus=there)
+@pytest.mark.parametrize("in_file", STATUSES)
+def test_an_override_of_the_match_sets_the_status_whatever_it_was(database_url: str, in_file: str) -> None:
+    for appid, there in enumerate(STATUSES, start=10):
+        insert_import(database_url, appid, igdbMatchStatus=there)
+    overridden = {"match_status": in_file, "match_reason": "override"}
 
-    load(database_url, (MOVED if said == "MATCHED" else app(10)) | {"match_status": said, "match_reason": "override"})
+    load(database_url, *((matched(n, n) if in_file == "MATCHED" else app(n)) | overridden for n in range(10, 14)))
 
-    assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text') == [(said,)]
+    assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text') == [(in_file,)] * 4
 
 
 @pytest.mark.parametrize(
-    ("there", "said", "then", "of_items"),
+    ("there", "in_file", "then", "items_created"),
     [
         ("IGNORED", "UNMATCHED", "UNMATCHED", 0),
         ("IGNORED", "MATCHED", "MATCHED", 0),
@@ -58,103 +70,96 @@ def test_an_override_of_the_match_sets_the_status_whatever_it_was(database_url: 
     ],
 )
 def test_an_override_of_the_kind_frees_an_ignored_app_and_keeps_a_match(
-    database_url: str, there: str, said: str, then: str, of_items: int
+    database_url: str, there: str, in_file: str, then: str, items_created: int
 ) -> None:
     insert_import(database_url, 10, igdbMatchStatus=there)
 
-    row = matched(10, 100) if said == "MATCHED" else app(10, match_status=said)
+    row = matched(10, 100) if in_file == "MATCHED" else app(10, match_status=in_file)
     loaded = load(database_url, row | {"kind_reason": "override"})
 
     assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text') == [(then,)]
-    assert loaded.counts["library_items_created"] == of_items
+    assert loaded.counts["library_items_created"] == items_created
 
 
-def test_a_removed_row_stays_removed_whatever_an_override_says(database_url: str) -> None:
+def test_a_removed_row_stays_removed_despite_an_override(database_url: str) -> None:
     insert_import(database_url, 10, igdbMatchStatus="IGNORED", deletedAt="2021-01-01")
     before = rows_of(database_url, "ImportedGame")
 
-    load(database_url, MOVED)
+    load(database_url, OVERRIDDEN)
 
     assert rows_of(database_url, "ImportedGame") == before
     assert rows_of(database_url, "LibraryItem") == []
 
 
-def test_an_override_moves_the_appid_and_the_untouched_item(database_url: str) -> None:
-    load(database_url, matched(10, 100, playtime_forever=5))
+def test_an_override_moves_the_appid_and_the_untouched_item_once(database_url: str) -> None:
+    load(database_url, matched(10, 100))
 
-    loaded = load(database_url, MOVED | {"playtime_forever": 9})
+    counts = load(database_url, OVERRIDDEN).counts
 
     assert items(database_url) == [("user-1", 200)]
     assert games(database_url) == [(100, None), (200, 10)]
-    moved = {name: loaded.counts[name] for name in ("steam_app_ids_moved", "library_items_moved")}
-    assert moved == {"steam_app_ids_moved": 1, "library_items_moved": 1}
-    assert loaded.counts["library_items_created"] == loaded.counts["library_items_to_review"] == 0
+    assert (counts["steam_app_ids_moved"], counts["library_items_moved"]) == (1, 1)
+    assert counts["library_items_created"] == counts["library_items_to_review"] == 0
+    assert written(load(database_url, OVERRIDDEN)) == {"playtimes_hidden": 1}
 
 
-def test_a_second_load_with_the_override_changes_nothing(database_url: str) -> None:
-    load(database_url, matched(10, 100))
-    load(database_url, MOVED)
-
-    assert written(load(database_url, MOVED)) == {"playtimes_hidden": 1}
-
-
-def test_a_game_takes_the_appid_that_was_moved_to_it_whichever_it_had(database_url: str) -> None:
+def test_a_game_takes_the_appid_that_is_moved_to_it_instead_of_its_own(database_url: str) -> None:
     insert_game(database_url, 100, steamAppId="10")
     insert_game(database_url, 150, steamAppId="10")
     insert_game(database_url, 200, steamAppId="77")
 
-    assert load(database_url, MOVED).counts["steam_app_ids_moved"] == 2
+    assert load(database_url, OVERRIDDEN).counts["steam_app_ids_moved"] == 2
 
     assert games(database_url) == [(100, None), (150, None), (200, 10)]
 
 
-def test_a_game_whose_app_was_moved_away_takes_the_next(database_url: str) -> None:
+def test_a_game_that_loses_an_appid_takes_the_next_of_its_apps(database_url: str) -> None:
     load(database_url, matched(10, 100), matched(15, 100))
 
-    load(database_url, MOVED, matched(15, 100))
+    load(database_url, OVERRIDDEN, matched(15, 100))
 
     assert games(database_url) == [(100, 15), (200, 10)]
 
 
-def test_a_game_of_the_same_title_is_not_adopted_when_a_human_says_it_is_another(database_url: str) -> None:
+def test_a_game_of_the_same_title_is_not_adopted_against_an_override(database_url: str) -> None:
     load(database_url, matched(10, 100, igdb_name="Doom"))
 
-    load(database_url, MOVED | {"igdb_name": "DOOM"})
+    load(database_url, OVERRIDDEN | {"igdb_name": "DOOM"})
 
     assert games(database_url) == [(100, None), (200, 10)]
     assert items(database_url) == [("user-1", 200)]
 
 
-@pytest.mark.parametrize("touch", TOUCHED)
-def test_an_item_that_the_user_touched_is_left_and_counted(new_database: NewDatabase, touch: str) -> None:
-    generation, change = TOUCHED[touch]
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_item_that_the_user_edited_is_left_and_counted(new_database: NewDatabase, edit: str) -> None:
+    generation, change = EDITS[edit]
     url = new_database(generation)
     load(url, matched(10, 100))
     execute(url, f'UPDATE "LibraryItem" SET {change}')  # noqa: S608 - the tests' own words
 
-    loaded = load(url, MOVED)
+    loaded = load(url, OVERRIDDEN)
 
     assert items(url) == [("user-1", 100)]
     assert (loaded.counts["library_items_moved"], loaded.counts["library_items_to_review"]) == (0, 1)
 
 
-def test_an_item_is_left_and_counted_where_the_user_has_one_for_the_other_game(database_url: str) -> None:
+def test_an_item_is_left_and_counted_where_the_user_has_one_of_the_other_game(database_url: str) -> None:
     load(database_url, matched(10, 100))
     insert_game(database_url, 200)
     insert_item(database_url, 200)
 
-    loaded = load(database_url, MOVED)
+    loaded = load(database_url, OVERRIDDEN)
 
     assert items(database_url) == [("user-1", 100), ("user-1", 200)]
     assert loaded.counts["library_items_to_review"] == 1
 
 
-def test_two_items_for_one_game_are_left_and_counted(database_url: str) -> None:
+def test_two_items_of_one_game_are_left_and_counted(database_url: str) -> None:
     load(database_url, matched(10, 100))
     columns = '"status", "createdAt", "updatedAt", platform, "userId", "acquisitionType", "gameId"'
     execute(database_url, f'INSERT INTO "LibraryItem" ({columns}) SELECT {columns} FROM "LibraryItem"')  # noqa: S608
 
-    loaded = load(database_url, MOVED)
+    loaded = load(database_url, OVERRIDDEN)
 
     assert items(database_url) == [("user-1", 100), ("user-1", 100)]
     assert loaded.counts["library_items_to_review"] == 2
@@ -163,53 +168,31 @@ def test_two_items_for_one_game_are_left_and_counted(database_url: str) -> None:
 def test_an_item_is_left_and_counted_where_another_app_is_still_the_game(database_url: str) -> None:
     load(database_url, matched(10, 100), matched(15, 100))
 
-    loaded = load(database_url, MOVED, matched(15, 100))
+    loaded = load(database_url, OVERRIDDEN, matched(15, 100))
 
     assert items(database_url) == [("user-1", 100)]
     assert loaded.counts["library_items_to_review"] == 1
 
 
-def test_two_apps_that_move_to_one_game_leave_both_items(database_url: str) -> None:
+def test_items_of_two_apps_that_move_to_one_game_are_left_and_counted(database_url: str) -> None:
     load(database_url, matched(10, 100), matched(11, 101))
 
-    loaded = load(database_url, MOVED, matched(11, 200, match_reason="override"))
+    loaded = load(database_url, OVERRIDDEN, matched(11, 200, match_reason="override"))
 
     assert items(database_url) == [("user-1", 100), ("user-1", 101)]
     assert loaded.counts["library_items_to_review"] == 2
     assert games(database_url) == [(100, None), (101, None), (200, 10)]
 
 
-@pytest.mark.parametrize("there", [{"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"}])
-def test_the_item_of_an_app_that_was_not_matched_is_nothing_to_move(database_url: str, there: dict[str, str]) -> None:
-    load(database_url, matched(10, 100))
-    assignments = ", ".join(f"\"{name}\" = '{value}'" for name, value in there.items())
-    execute(database_url, f'UPDATE "ImportedGame" SET {assignments}')  # noqa: S608 - the tests' own words
-
-    loaded = load(database_url, MOVED)
-
-    assert items(database_url) == [("user-1", 100)]
-    assert loaded.counts["library_items_to_review"] == 0
-
-
-def test_all_users_of_a_file_are_moved(database_url: str) -> None:
-    add_user(database_url, "user-2")
-    both = ("user-1", "user-2")
-    load_library(database_url, library(*(matched(10, 100, user_id=user) for user in both)), both)
-
-    load_library(database_url, library(*(MOVED | {"user_id": user} for user in both)), both)
-
-    assert items(database_url) == [("user-1", 200), ("user-2", 200)]
-
-
 def test_an_item_is_left_and_counted_where_an_earlier_load_has_moved_the_appid(database_url: str) -> None:
     add_user(database_url, "user-2")
     for user in ("user-1", "user-2"):
-        load_library(database_url, library(matched(10, 100, user_id=user), matched(11, 101, user_id=user)), (user,))
+        load_library(database_url, library(matched(10, 100, user_id=user), matched(11, 101, user_id=user)), user)
 
     moved, to_review = [], []
     for user in ("user-1", "user-2", "user-2"):
-        rows = library(MOVED | {"user_id": user}, matched(11, 101, user_id=user))
-        counts = load_library(database_url, rows, (user,)).counts
+        rows = library(OVERRIDDEN | {"user_id": user}, matched(11, 101, user_id=user))
+        counts = load_library(database_url, rows, user).counts
         moved.append(counts["library_items_moved"])
         to_review.append(counts["library_items_to_review"])
 
@@ -217,9 +200,31 @@ def test_an_item_is_left_and_counted_where_an_earlier_load_has_moved_the_appid(d
     assert items(database_url) == [("user-1", 200), ("user-1", 101), ("user-2", 100), ("user-2", 101)]
 
 
-def test_an_item_that_the_user_deleted_is_nothing_to_review(database_url: str) -> None:
+def test_an_item_that_the_user_deleted_is_not_counted(database_url: str) -> None:
     load(database_url, matched(10, 100), matched(11, 101))
-    load(database_url, MOVED, matched(11, 101))
+    load(database_url, OVERRIDDEN, matched(11, 101))
     execute(database_url, """DELETE FROM "LibraryItem" i USING "Game" g WHERE g.id = i."gameId" AND "igdbId" = 200""")
 
-    assert load(database_url, MOVED, matched(11, 101)).counts["library_items_to_review"] == 0
+    assert load(database_url, OVERRIDDEN, matched(11, 101)).counts["library_items_to_review"] == 0
+
+
+@pytest.mark.parametrize("there", [{"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"}])
+def test_an_item_is_left_where_its_app_was_not_matched(database_url: str, there: dict[str, str]) -> None:
+    load(database_url, matched(10, 100))
+    assignments = ", ".join(f"\"{name}\" = '{value}'" for name, value in there.items())
+    execute(database_url, f'UPDATE "ImportedGame" SET {assignments}')  # noqa: S608 - the tests' own words
+
+    loaded = load(database_url, OVERRIDDEN)
+
+    assert items(database_url) == [("user-1", 100)]
+    assert loaded.counts["library_items_to_review"] == 0
+
+
+def test_the_items_of_all_users_of_a_file_are_moved(database_url: str) -> None:
+    add_user(database_url, "user-2")
+    users = ("user-1", "user-2")
+    load_library(database_url, library(*(matched(10, 100, user_id=user) for user in users)), *users)
+
+    load_library(database_url, library(*(OVERRIDDEN | {"user_id": user} for user in users)), *users)
+
+    assert items(database_url) == [("user-1", 200), ("user-2", 200)]

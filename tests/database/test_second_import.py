@@ -1,7 +1,6 @@
 """A second import, some weeks after the first: what IGDB and the owner changed meanwhile."""
 
-from tests.database.rows import load
-from tests.support.databases import execute, fetch, rows_of
+from tests.support.databases import execute, fetch, load, rows_of
 from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, matched
 
 BEFORE = (

@@ -30,17 +30,16 @@ from pipeline.settings import Settings
 from pipeline.storage.keys import LAST_LOADED, backfill_key
 from pipeline.storage.store import Store
 from schemas.events import SHARD_STEPS, EnrichEvent, FetchEvent, LoadEvent, ShardStep
-from tests.database.interrupted import CONTENT, FORKS, rows
-from tests.database.wire import Wire
 from tests.support.backfills import FIRST_ACCOUNT, crowd, listed, operator
 from tests.support.databases import EMPTY, execute
+from tests.support.interruptions import CONTENT, FORKS, Proxy, rows
 from tests.support.lambda_functions import ACCOUNT, small_world
 from tests.support.stores import Watched
 
 PRELOADED = ("pipeline.apis.igdb", "pipeline.apis.steam_store", "anyio._backends._asyncio", "httpcore")
 """What a process otherwise imports when it first needs it: a tenth of the time of each that is killed."""
 
-FORKS.set_forkserver_preload(["tests.database.interrupted", __name__, *PRELOADED])
+FORKS.set_forkserver_preload(["tests.support.interruptions", __name__, *PRELOADED])
 
 OWN_EVERY_TIME = {"requests", "rate_limited", "started_at", "finished_at", "created_at", "seconds", "effort", "written"}
 OF_REPORT = ("input", "is_complete", "users", "shards", "failures")
@@ -156,7 +155,7 @@ class Crashes:
     command: Command
     up_to_sql: Command | None
     sandbox: Sandbox
-    wire: Wire
+    wire: Proxy
     url: str
     settings: Settings
     operations: dict[Kind, int] = field(init=False)
@@ -258,7 +257,7 @@ def crashing(command: Command, url: str, folder: Path, up_to_sql: Command | None
     last = crowd(world, USERS, 3)[-1]
     for account in (ACCOUNT, last):
         world.add_owned(account, 999_050, "A name with a \0")
-    wire = Wire(url, 0, "before", lambda _: None, is_by_statement=True)
+    wire = Proxy(url, 0, "before", lambda _: None, is_by_statement=True)
     with Sandbox(world, limits=False) as sandbox, wire.listening():
         settings = operator(sandbox, folder, wire.url, USERS).settings.model_copy(update={"retry_attempts": 1})
         yield Crashes(command, up_to_sql, sandbox, wire, url, settings)

@@ -1,4 +1,4 @@
-"""Real PostgreSQL databases for tests: one server per test process, one database per test."""
+"""Real PostgreSQL databases for tests, rows that SavePoint wrote there, and loads of a few apps on top of them."""
 
 import shutil
 import tempfile
@@ -14,8 +14,12 @@ import polars as pl
 import pytest
 from adbc_driver_postgresql import dbapi
 
-from pipeline.database.database import Database
+from pipeline.database.database import Database, LoadResult
+from pipeline.frames.staging import stage_library
 from pipeline.sandbox.embedded import Generation, create_tables, serve_postgres
+from schemas.frames import conform
+from schemas.library import EnrichedLibrary
+from tests.support.libraries import library
 
 EMPTY = """
 DO $$ BEGIN
@@ -151,3 +155,55 @@ def _cursor(url: str) -> Iterator[dbapi.Cursor]:
 def rows_of(url: str, table: str, columns: str = "t::text", order: str = "1") -> list[tuple[Any, ...]]:
     """The rows of one of SavePoint's tables, by default as text."""
     return fetch(url, f'SELECT {columns} FROM "{table}" t ORDER BY {order}').rows()  # noqa: S608 - the tests' own words
+
+
+def load(url: str, *apps: dict[str, Any]) -> LoadResult:
+    """Load a library of `user-1`."""
+    return load_library(url, library(*apps))
+
+
+def load_library(url: str, rows: pl.DataFrame, *users: str) -> LoadResult:
+    """Load a library of these users, by default of `user-1`, with the least privileges and one attempt."""
+    staged = stage_library(conform(rows, EnrichedLibrary))
+    return Database(as_role(url), attempts=1).load(staged, users or ("user-1",))
+
+
+def written(loaded: LoadResult) -> dict[str, int]:
+    """The counts of a load that are not 0."""
+    return {name: rows for name, rows in loaded.counts.items() if rows}
+
+
+def insert_import(url: str, appid: int, **columns: str) -> None:
+    row = {
+        "id": f"import-{appid}",
+        "name": f"Name {appid}",
+        "storefront": "STEAM",
+        "storefrontGameId": str(appid),
+        "createdAt": "2020-01-01",
+        "updatedAt": "2020-01-01",
+        "userId": "user-1",
+    }
+    _insert(url, "ImportedGame", row | columns)
+
+
+def insert_game(url: str, igdb_id: int, **columns: str) -> None:
+    row = {
+        "id": f"game-row-{igdb_id}",
+        "igdbId": str(igdb_id),
+        "title": f"Game {igdb_id}",
+        "slug": f"game-{igdb_id}",
+        "createdAt": "2020-01-01",
+        "updatedAt": "2020-01-01",
+    }
+    _insert(url, "Game", row | columns)
+
+
+def insert_item(url: str, igdb_id: int, **columns: str) -> None:
+    row = {"userId": "user-1", "gameId": f"game-row-{igdb_id}", "status": "WISHLIST", "updatedAt": "2020-01-01"}
+    _insert(url, "LibraryItem", row | columns)
+
+
+def _insert(url: str, table: str, row: dict[str, str]) -> None:
+    names = ", ".join(f'"{name}"' for name in row)
+    values = ", ".join(f"'{value}'" for value in row.values())
+    execute(url, f'INSERT INTO "{table}" ({names}) VALUES ({values})')  # noqa: S608 - the tests' own words

@@ -11,8 +11,7 @@ from pipeline.database.connection import DatabaseUrl, Timeouts, transaction
 from pipeline.database.database import Database
 from pipeline.errors import Retryable
 from pipeline.frames.staging import stage_library
-from tests.database.rows import insert_import
-from tests.support.databases import add_user, execute, fetch, rows_of
+from tests.support.databases import add_user, execute, fetch, insert_import, rows_of
 from tests.support.libraries import FIGHTING, WINDOWS, library, matched
 
 THEIR_GAME = """
