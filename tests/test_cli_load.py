@@ -67,7 +67,7 @@ def test_a_run_that_fails_half_way_says_which_command_goes_on(steam_import: Stea
     assert database
     ended = steam_import("run", ACCOUNT, "--user", "stranger")
     (enriched,) = Path("data/imports/stranger").absolute().glob("*-enriched.csv")
-    assert f"To go on from there, with the same settings: steam-import load {enriched}\n" in ended.err
+    assert f"To continue, with the same settings: steam-import load {enriched}\n" in ended.err
 
 
 def test_a_database_without_the_match_status_names_the_migration(steam_import: SteamImport, database: str) -> None:
@@ -126,7 +126,7 @@ def test_an_edited_file_is_read_on_purpose_only(steam_import: SteamImport, datab
     assert refused.status == 1
     assert (
         "If it was edited on purpose, give --trust (in Python trust=True). "
-        f"Make it anew: steam-import fetch STEAM_ID --user {USER}\n"
+        f"Make it again: steam-import fetch STEAM_ID --user {USER}\n"
     ) in refused.err
     trusted = steam_import("enrich", raw, "--trust")
     assert trusted.status == 0
@@ -138,7 +138,7 @@ def test_an_edited_file_is_read_on_purpose_only(steam_import: SteamImport, datab
     path.write_text(path.read_text(encoding="utf-8").replace("Somebody Does", "Nobody Does"), encoding="utf-8")
     refused = steam_import("load", enriched)
     assert refused.status == 1
-    assert f"Make it anew: steam-import enrich {raw}" in refused.err
+    assert f"Make it again: steam-import enrich {raw}" in refused.err
     assert steam_import("review", "export", enriched).status == 1
     assert b"Nobody Does" in steam_import("review", "export", enriched, "--trust").out.encode()
     assert steam_import("load", enriched, "--trust").status == 0

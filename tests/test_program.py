@@ -111,7 +111,7 @@ def interrupted(folder: Path, settings: dict[str, str], is_time: Callable[[], bo
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, ""), err
     assert len(err.strip().splitlines()) == 1
-    assert err.strip().startswith("Interrupted. All that was written is whole. ")
+    assert err.strip().startswith("Interrupted. Every file that was written is complete. ")
     return err
 
 
@@ -136,7 +136,7 @@ def test_interrupted_after_the_fetch_it_says_how_to_enrich_what_there_is(sandbox
     settings = environment(sandbox, HTTP_TIMEOUT_SECONDS="30")
     err = interrupted(tmp_path, settings, lambda: bool(sandbox.asked("igdb")), "run", ACCOUNT, "--user", USER)
     (raw,) = (tmp_path / "data" / "imports" / USER).glob("*-raw.csv")
-    assert err.strip().endswith(f"To go on from there, with the same settings: steam-import enrich {raw}")
+    assert err.strip().endswith(f"To continue, with the same settings: steam-import enrich {raw}")
 
 
 def test_an_interrupted_load_is_rolled_back_and_says_how_to_load_again(
@@ -173,7 +173,7 @@ def test_an_interrupted_backfill_begins_nothing_else_and_says_how_to_go_on(
         with locked(url) as is_waited_for:
             err = interrupted(tmp_path, settings, is_waited_for, *command)
     (folder,) = (tmp_path / "data" / "backfills").iterdir()
-    assert err.strip().endswith(f"To go on: steam-import backfill --resume {folder.name}")
+    assert err.strip().endswith(f"To continue: steam-import backfill --resume {folder.name}")
     assert {path.stem.split("-")[1] for path in folder.glob("shards/*.json")} - {"failed"} == made
     assert not (folder / "report.json").exists()
     assert rows_of(url, "Game") == rows_of(url, "ImportedGame") == []

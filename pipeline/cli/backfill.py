@@ -1,4 +1,4 @@
-"""The commands for many users at once."""
+"""The commands that import the libraries of many users."""
 
 import asyncio
 import json
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
+from rich.table import Table
 
 from pipeline import clients
 from pipeline.backfill.list import read_list
-from pipeline.backfill.plan import Draft, draft_plan, estimate_cost, find_plan, require_plan, write_plan
+from pipeline.backfill.plan import Draft, Estimate, draft_plan, estimate_cost, find_plan, require_plan, write_plan
 from pipeline.backfill.report import OUTCOMES_CSV
 from pipeline.backfill.runner import reset_for_replay, run_backfill
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
@@ -20,27 +20,35 @@ from pipeline.cli.help import Command
 from pipeline.cli.imports import interruptible
 from pipeline.cli.local import with_database
 from pipeline.cli.options import DATABASE, IGDB, STEAM, TIMEOUTS, json_option, with_settings
-from pipeline.cli.output import balance, console, planned, progress_bars
+from pipeline.cli.output import console, figures_table, progress_bars
 from pipeline.errors import Failed, PipelineError, Retryable
 from pipeline.settings import Settings
 from pipeline.storage.csv import read_local_file
 from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
-from schemas.backfill import Plan, Report
+from schemas.backfill import OUTCOMES, Plan, Report
 from schemas.events import DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE, SHARD_STEPS, ShardStep
 
-PACE = ("steam_requests_per_second", "steam_concurrency", "steam_requests_per_day")
-REJECTED_SHOWN = 20
+RATES = ("steam_requests_per_second", "steam_concurrency", "steam_requests_per_day")
+REJECTED_SHOWN = FAILURES_SHOWN = 20
+STEPS = ("fetch", "catalogue", "enrich", "load")
+
+NO_RESULTS = ("rows", "unchanged")
+"""Counts of a step that do not say what became of its rows: how many there were, and how many were not loaded again."""
 
 
 @click.command(cls=Command, epilog="steam-import backfill users.csv --dry-run")
 @click.argument("users_csv", required=False)
-@click.option("--resume", "run_id", metavar="RUN_ID", help="Go on with this backfill.")
-@click.option("--shard-size", type=click.IntRange(1, MAX_SHARD_SIZE), default=DEFAULT_SHARD_SIZE, help="Users a shard.")
-@click.option("--full", "is_full", is_flag=True, help="Load also what is the same as it was the last time.")
-@click.option("--dry-run", is_flag=True, help="Check the list, and say what the backfill will take.")
+@click.option("--resume", "run_id", metavar="RUN_ID", help="Continue this backfill.")
+@click.option(
+    "--shard-size", type=click.IntRange(1, MAX_SHARD_SIZE), default=DEFAULT_SHARD_SIZE, help="Users per shard."
+)
+@click.option(
+    "--full", "is_full", is_flag=True, help="Load also libraries that have not changed since they were loaded."
+)
+@click.option("--dry-run", is_flag=True, help="Check the list, print what the backfill will take, and write nothing.")
 @json_option
-@with_settings(*dict.fromkeys(STEAM + IGDB + DATABASE + TIMEOUTS), *PACE)
+@with_settings(*dict.fromkeys(STEAM + IGDB + DATABASE + TIMEOUTS), *RATES)
 def backfill(  # noqa: PLR0913 - the command's options
     settings: Settings,
     users_csv: str | None,
@@ -56,21 +64,21 @@ def backfill(  # noqa: PLR0913 - the command's options
     USERS_CSV has the columns user_id and steam_id64. It is a file, or a location in the store. The same command
     continues a backfill that was interrupted; after one that has ended, it imports what changed since.
     """
-    place = clients.open_store(settings)
+    store = clients.open_store(settings)
     if users_csv:
-        body = _read(place, users_csv)
-        draft = draft_plan(place, users_csv, body, run_id=run_id, shard_size=shard_size, is_full=is_full)
-        _tell_rejected(draft)
-        plan = find_plan(place, draft.plan.run_id) or draft.plan
+        body = _read_list(store, users_csv)
+        draft = draft_plan(store, users_csv, body, run_id=run_id, shard_size=shard_size, is_full=is_full)
+        _print_rejected(draft)
+        plan = find_plan(store, draft.plan.run_id) or draft.plan
     elif run_id:
-        plan = require_plan(place, run_id)
+        plan = require_plan(store, run_id)
     else:
         raise click.UsageError("Give a list of users, or --resume and the id of a backfill.")
     if dry_run:
-        _tell_planned(settings, place, plan, as_json=as_json)
+        _print_plan(settings, store, plan, as_json=as_json)
         return
     if users_csv:
-        plan = write_plan(place, draft)
+        plan = write_plan(store, draft)
     _run(settings, plan, SHARD_STEPS, as_json=as_json)
 
 
@@ -85,95 +93,128 @@ def replay(settings: Settings, run_id: str, *, everything: bool, as_json: bool) 
     Use it after a rule, an override or a schema was fixed, or when IGDB did not answer. It starts from the raw CSVs:
     Steam is not asked again.
     """
-    place = clients.open_store(settings)
-    plan = require_plan(place, run_id)
-    shards = reset_for_replay(place, plan, everything=everything)
-    echo(f"Shards to do again: {shards} of {plan.shards}.", err=True)
+    store = clients.open_store(settings)
+    plan = require_plan(store, run_id)
+    shards = reset_for_replay(store, plan, everything=everything)
+    echo(f"Shards to run again: {shards} of {plan.shards}.", err=True)
     _run(settings, plan, ("enrich", "load"), as_json=as_json)
 
 
+def _read_list(store: Store, users_csv: str) -> bytes:
+    """Return the list of users, from a file of this machine or from the store."""
+    if "://" in users_csv:
+        return read_list(store, users_csv)
+    return read_local_file(Path(users_csv), store.file_max_bytes)
+
+
+def _print_rejected(draft: Draft) -> None:
+    for line, user_id, _, error in draft.rejected_lines.head(REJECTED_SHOWN).rows():
+        echo(f"line {line} ({user_id!r}): {error}", err=True)
+    if draft.rejected_lines.height > REJECTED_SHOWN:
+        echo(f"and {draft.rejected_lines.height - REJECTED_SHOWN} more lines, in users.rejected.csv", err=True)
+
+
+def _print_plan(settings: Settings, store: Store, plan: Plan, *, as_json: bool) -> None:
+    done = _count_done(store, plan)
+    known_apps = clients.open_catalogue(settings).read().height
+    cost = estimate_cost(settings, plan.users - done["users_fetched"], known_apps)
+    if as_json:
+        click.echo(json.dumps(plan.model_dump(mode="json") | {"done": done, "estimate": cost._asdict()}))
+    else:
+        console().print(_plan_table(plan, cost, done, settings.steam_requests_per_day))
+
+
+def _count_done(store: Store, plan: Plan) -> dict[str, int]:
+    """Return how many shards are done with each step, and as `users_fetched` how many users were fetched."""
+    counts: Counter[str] = Counter()
+    for done in map_concurrently(
+        ShardFiles.finished_steps, list_shards(store, plan) if find_plan(store, plan.run_id) else []
+    ):
+        counts.update(dict.fromkeys(done, 1))
+        counts["users_fetched"] += len(done["fetch"].users) if "fetch" in done else 0
+    return {"users_fetched": counts["users_fetched"], **{step: counts[step] for step in SHARD_STEPS}}
+
+
+def _plan_table(plan: Plan, cost: Estimate, done: dict[str, int], requests_per_day: int) -> Table:
+    table = figures_table()
+    table.add_row("Users", f"{plan.users:,}", f"and lines rejected: {plan.rejected:,}" if plan.rejected else "")
+    progress = f"{done['fetch']} fetched, {done['enrich']} enriched, {done['load']} loaded"
+    table.add_row("Shards", f"{plan.shards:,}", f"of up to {plan.shard_size} users; {progress}")
+    share = f"{cost.steam_requests / requests_per_day:.1%} of the {requests_per_day:,} that are allowed a day"
+    table.add_row("Steam requests", f"{cost.steam_requests:,}", f"at least, {share}; {_duration(cost.steam_seconds)}")
+    table.add_row("IGDB requests", f"{cost.igdb_requests:,}", f"at most; {_duration(cost.igdb_seconds)}")
+    return table
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def _run(settings: Settings, plan: Plan, steps: Sequence[ShardStep], *, as_json: bool) -> None:
-    """The backfill, with bars; what stops it, or a shard that failed, is said after the report."""
+    """Run these steps of a backfill with progress bars, print its report, and raise an error if a shard failed."""
     echo(f"Backfill {plan.run_id}", err=True)
-    place = clients.open_store(settings)
+    store = clients.open_store(settings)
     try:
         with interruptible():
-            report = _report(settings, plan, steps)
+            report = _run_steps(settings, store, plan, steps)
     except (PipelineError, KeyboardInterrupt) as stopped:
-        stopped.add_note(_how_to_go_on(plan))
+        stopped.add_note(_how_to_continue(plan))
         raise
     if as_json:
         click.echo(report.model_dump_json())
     else:
-        console().print(balance(report))
-        click.echo(place.locate(backfill_key(plan.run_id, OUTCOMES_CSV)))
+        console().print(_report_table(report))
+        click.echo(store.locate(backfill_key(plan.run_id, OUTCOMES_CSV)))
     if not report.is_complete:
-        raise _incomplete(place, plan, report)
+        raise _shards_failed(store, plan, report)
 
 
-def _report(settings: Settings, plan: Plan, steps: Sequence[ShardStep]) -> Report:
+def _run_steps(settings: Settings, store: Store, plan: Plan, steps: Sequence[ShardStep]) -> Report:
     with with_database(settings) as local:
         if local is not settings:
-            clients.open_database(local).ensure_users(_users_of(clients.open_store(settings), plan))
-        with progress_bars(Console(stderr=True)) as progress:
+            users = map_concurrently(ShardFiles.users, list_shards(store, plan))
+            clients.open_database(local).ensure_users([user_id for shard in users for user_id in shard["user_id"]])
+        with progress_bars() as progress:
             return asyncio.run(run_backfill(local, plan, progress, steps))
 
 
-def _incomplete(place: Store, plan: Plan, report: Report) -> PipelineError:
-    """Shards that failed, and may go through later if any of them may."""
-    noted = [failure for failure in map_concurrently(ShardFiles.find_failure, list_shards(place, plan)) if failure]
-    kind = Retryable if any(failure.retryable for failure in noted) else Failed
-    says = f"{len(report.failures)} shards failed, the first: {report.failures[0]}"
-    error = kind(noted[0].error_code if noted else "checkpoint_invalid", says)
-    error.add_note(_how_to_go_on(plan))
+def _shards_failed(store: Store, plan: Plan, report: Report) -> PipelineError:
+    """Return the error of a backfill some of whose shards failed; it is retryable if that of any shard is."""
+    failures = [failure for failure in map_concurrently(ShardFiles.find_failure, list_shards(store, plan)) if failure]
+    kind = Retryable if any(failure.retryable for failure in failures) else Failed
+    message = f"{len(report.failures)} shards failed, the first: {report.failures[0]}"
+    error = kind(failures[0].error_code if failures else "checkpoint_invalid", message)
+    error.add_note(_how_to_continue(plan))
     return error
 
 
-def _how_to_go_on(plan: Plan) -> str:
-    return f"What is done stands. To go on: steam-import backfill --resume {plan.run_id}"
+def _how_to_continue(plan: Plan) -> str:
+    return f"To continue: steam-import backfill --resume {plan.run_id}"
 
 
-def _read(place: Store, users_csv: str) -> bytes:
-    """The list, from a file of this machine or from the store."""
-    if "://" in users_csv:
-        return read_list(place, users_csv)
-    return read_local_file(Path(users_csv), place.file_max_bytes)
-
-
-def _users_of(place: Store, plan: Plan) -> list[str]:
-    return [
-        user_id
-        for users in map_concurrently(ShardFiles.users, list_shards(place, plan))
-        for user_id in users["user_id"]
-    ]
-
-
-def _tell_rejected(draft: Draft) -> None:
-    for line, user_id, _, error in draft.rejected_lines.head(REJECTED_SHOWN).rows():
-        echo(f"line {line} ({user_id!r}): {error}", err=True)
-    if draft.rejected_lines.height > REJECTED_SHOWN:
-        echo(f"and {draft.rejected_lines.height - REJECTED_SHOWN} lines more, in users.rejected.csv", err=True)
-
-
-def _tell_planned(settings: Settings, place: Store, plan: Plan, *, as_json: bool) -> None:
-    done = _done(place, plan)
-    known = clients.open_catalogue(settings).read()
-    left = plan.users - done["users_fetched"]
-    cost = estimate_cost(settings, left, known.height)
-    if as_json:
-        click.echo(json.dumps(plan.model_dump(mode="json") | {"done": done, "estimate": cost._asdict()}))
-    else:
-        console().print(planned(plan, cost, done, settings.steam_requests_per_day))
-
-
-def _done(place: Store, plan: Plan) -> dict[str, int]:
-    """How many shards are through each step, and how many users were fetched."""
-    done: Counter[str] = Counter()
-    for counts in map_concurrently(_done_of, list_shards(place, plan) if find_plan(place, plan.run_id) else []):
-        done.update(counts)
-    return {"users_fetched": done["users_fetched"], **{step: done[step] for step in SHARD_STEPS}}
-
-
-def _done_of(files: ShardFiles) -> dict[str, int]:
-    steps = files.finished_steps()
-    return {"users_fetched": len(steps["fetch"].users) if "fetch" in steps else 0, **dict.fromkeys(steps, 1)}
+def _report_table(report: Report) -> Table:
+    table = figures_table()
+    for outcome in ("total", *OUTCOMES):
+        if report.users[outcome]:
+            table.add_row("Users" if outcome == "total" else f"  {outcome}", f"{report.users[outcome]:,}", "")
+    for step, counts in report.stages.items():
+        results = {name: rows for name, rows in counts.items() if rows and name not in NO_RESULTS}
+        remark = ", ".join(f"{rows:,} {name}" for name, rows in results.items())
+        unchanged = f"; {counts['unchanged']:,} unchanged" if counts.get("unchanged") else ""
+        table.add_row(f"Rows to {step}", f"{counts.get('rows', 0):,}", remark + unchanged)
+    written = sum(rows for count, rows in report.written.items() if count.endswith(("_created", "_updated")))
+    table.add_row("Rows written", f"{written:,}", "")
+    for step in STEPS:
+        effort = report.effort[step]
+        remarks = [
+            f"{effort.requests:,} requests" if effort.requests else "",
+            f"{effort.rate_limited:,} of them refused for their rate" if effort.rate_limited else "",
+            f"{effort.rows_per_second:,.0f} rows a second" if effort.rows_per_second else "",
+        ]
+        table.add_row(f"Seconds, {step}", f"{effort.seconds:,.1f}", ", ".join(filter(None, remarks)))
+    for failure in report.failures[:FAILURES_SHOWN]:
+        table.add_row("Failed", "", failure)
+    return table

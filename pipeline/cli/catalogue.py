@@ -1,4 +1,4 @@
-"""The commands that look after the catalogue."""
+"""The commands that fill, compact and describe the catalogue."""
 
 import asyncio
 import json
@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import click
 import polars as pl
-from rich.console import Console
 
 from pipeline import clients
 from pipeline.catalogue.look_up import Progress
@@ -31,14 +30,17 @@ def catalogue() -> None:
 @json_option
 @with_settings(*IGDB)
 def sync(settings: Settings, *, as_json: bool) -> None:
-    """Bring in all that IGDB has for Steam, or what changed since the last time; stopped, it goes on from there."""
-    with progress_bars(Console(stderr=True)) as progress:
+    """Read all that IGDB knows about Steam's apps, or what changed since the last sync.
+
+    A sync that was interrupted continues where it stopped.
+    """
+    with progress_bars() as progress:
         synced = asyncio.run(_sync(settings, progress))
     if as_json:
         click.echo(json.dumps(asdict(synced)))
     else:
-        what = "All Steam apps on IGDB" if synced.is_full else "Apps that changed on IGDB"
-        echo(f"{what}: {synced.apps:,}. In the catalogue: {synced.known:,}. Requests: {synced.requests:,}.")
+        title = "All Steam apps on IGDB" if synced.is_full else "Apps that changed on IGDB"
+        echo(f"{title}: {synced.apps:,}. In the catalogue: {synced.known:,}. Requests: {synced.requests:,}.")
 
 
 async def _sync(settings: Settings, progress: Progress) -> SyncResult:
@@ -66,15 +68,15 @@ def compact(settings: Settings, *, as_json: bool) -> None:
 @json_option
 @with_settings(*STORE)
 def show(settings: Settings, *, as_json: bool) -> None:
-    """Say how much is known, how old it is, and how large."""
+    """Print how many apps the catalogue knows, how old that is, and how large its files are."""
     files = clients.open_catalogue(settings)
     sizes = files.sizes()
     coverage = _coverage(files.read()) | {"files": len(sizes), "bytes": sum(sizes.values())}
     if as_json:
         click.echo(json.dumps(coverage))
         return
-    for what, figure in coverage.items():
-        echo_always(f"{what.replace('_', ' ') + ':':22}{figure if isinstance(figure, str) else f'{figure:,}'}")
+    for name, figure in coverage.items():
+        echo_always(f"{name.replace('_', ' ') + ':':22}{figure if isinstance(figure, str) else f'{figure:,}'}")
 
 
 def _coverage(known: pl.DataFrame) -> dict[str, int | str]:

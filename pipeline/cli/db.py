@@ -10,7 +10,6 @@ from pipeline.cli.echo import echo, echo_always
 from pipeline.cli.help import Group
 from pipeline.cli.local import make_tables, with_database
 from pipeline.cli.options import DATABASE, json_option, with_settings
-from pipeline.cli.output import describe, findings_json
 from pipeline.settings import Settings
 
 
@@ -23,16 +22,26 @@ def db() -> None:
 @json_option
 @with_settings(*DATABASE)
 def check(settings: Settings, *, as_json: bool) -> None:
-    """Say what the database has, lacks, and what a load would leave out; exit status 1 if it could not work."""
+    """Print what a load finds in the database, what is missing, and what it would leave out.
+
+    The exit status is 1 if something is missing that a load needs.
+    """
     with with_database(settings) as local:
-        findings = clients.open_database(local).read_schema()
+        schema = clients.open_database(local).read_schema()
+    findings = {
+        "users_table": [schema.users.name] if schema.users is not None else [],
+        "tables": sorted(schema.columns),
+        "missing": schema.missing,
+        "left_out": schema.left_out,
+    }
     if as_json:
-        click.echo(json.dumps(findings_json(findings)))
+        click.echo(json.dumps(findings))
     else:
-        echo(describe(findings))
-    if findings.missing:
-        echo_always(findings.remedy, err=True)
-    sys.exit(1 if findings.missing else 0)
+        for title, found in zip(("Users' table", "Tables", "Missing", "Left out"), findings.values(), strict=True):
+            echo(f"{title + ':':14}{', '.join(found) or 'nothing'}")
+    if schema.missing:
+        echo_always(schema.remedy, err=True)
+    sys.exit(1 if schema.missing else 0)
 
 
 @db.command(epilog="steam-import db create --database-url postgresql://me@localhost/empty")
@@ -46,7 +55,10 @@ def check(settings: Settings, *, as_json: bool) -> None:
 @json_option
 @with_settings(*DATABASE)
 def create(settings: Settings, generation: str, *, as_json: bool) -> None:
-    """Make SavePoint's tables in an empty database, to try things in; SavePoint's own are made by its migrations."""
+    """Create SavePoint's tables in an empty database, to try things in.
+
+    SavePoint's own tables are made by its migrations.
+    """
     made = make_tables(settings, 2025 if generation == "2025" else 2026)
     if as_json:
         click.echo(json.dumps({"made": made}))
@@ -59,7 +71,10 @@ def create(settings: Settings, generation: str, *, as_json: bool) -> None:
 @json_option
 @with_settings(*DATABASE)
 def grants(settings: Settings, role: str, *, as_json: bool) -> None:
-    """Print the least privileges that ROLE needs to load, as statements for the owner of the database to run."""
+    """Print the statements that give ROLE the least privileges that a load needs.
+
+    The owner of the database has to run them.
+    """
     with with_database(settings) as local:
         statements = clients.open_database(local).grant_statements(role)
     click.echo(json.dumps(statements) if as_json else "\n".join(statements))

@@ -9,7 +9,7 @@ from pipeline.cli.help import Command
 from pipeline.cli.imports import import_library, print_import
 from pipeline.cli.local import with_database, with_sandbox
 from pipeline.cli.options import json_option, with_settings
-from pipeline.cli.output import ImportReport, console, summary
+from pipeline.cli.output import ImportReport, console, summary_table
 from pipeline.cli.report import write_report
 from pipeline.settings import DATA, Settings
 
@@ -33,6 +33,6 @@ def demo(settings: Settings, *, as_json: bool) -> None:
         else:
             print_import(local, first)
             echo("\nThe same library once more:")
-            console().print(summary(again))
+            console().print(summary_table(again))
         page = write_report(local, str(again.enrich and again.enrich.s3_enriched_location), REPORT)
         click.echo(f"\nReport, for a browser: {page}", err=as_json)

@@ -1,4 +1,4 @@
-"""The stages as the commands run them: one after another, with bars, and with an embedded database if none is named."""
+"""The commands that import one library: all three stages, or one of them."""
 
 import asyncio
 import json
@@ -7,16 +7,14 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TypeVar
 from uuid import uuid4
 
 import click
-from rich.console import Console
 
 from pipeline import clients, stages
 from pipeline.cli.echo import echo, echo_always, is_quiet
 from pipeline.cli.help import Command
-from pipeline.cli.local import absolute, with_database
+from pipeline.cli.local import absolute_location, with_database
 from pipeline.cli.options import (
     DATABASE,
     IGDB,
@@ -33,12 +31,11 @@ from pipeline.cli.options import (
 from pipeline.cli.output import (
     ImportReport,
     console,
-    files,
-    not_matched,
+    dry_run_tables,
     progress_bars,
     response_json,
-    summary,
-    would_write,
+    summary_table,
+    unmatched_games,
 )
 from pipeline.errors import PipelineError, Retryable
 from pipeline.settings import Settings
@@ -94,12 +91,10 @@ def fetch(settings: Settings, steam_id: str, user_id: str | None, *, as_json: bo
 
     Prints the location of the CSV, which `enrich` takes.
     """
-    steam_id64 = find_account(settings, steam_id, user_id)
-    whose = steam_id64 if user_id is None else user_id
-    response = asyncio.run(
-        stages.fetch_with_settings(settings, event_of(FetchEvent, user_id=whose, steam_id64=steam_id64))
-    )
-    click.echo(_json(response) if as_json else response.s3_location)
+    steam_id64 = _find_account(settings, steam_id, user_id)
+    event = {"user_id": steam_id64 if user_id is None else user_id, "steam_id64": steam_id64}
+    response = asyncio.run(stages.fetch_with_settings(settings, parse_event(event, FetchEvent)))
+    click.echo(json.dumps(response_json(response)) if as_json else response.s3_location)
 
 
 @click.command(cls=Command, epilog="steam-import enrich s3://bucket/imports/user-1/20261123T031749Z-raw.csv")
@@ -112,9 +107,9 @@ def enrich(settings: Settings, location: str, *, trust: bool, as_json: bool) -> 
 
     Prints the location of the enriched CSV, which `load` takes.
     """
-    location, user_id = owner_of(settings, location, "raw")
+    location, user_id = _parse_location(settings, location, "raw")
     response = enrich_csv(settings, EnrichEvent(user_id=user_id, s3_location=location), trust=trust)
-    click.echo(_json(response) if as_json else response.s3_enriched_location)
+    click.echo(json.dumps(response_json(response)) if as_json else response.s3_enriched_location)
 
 
 @click.command(
@@ -128,84 +123,53 @@ def enrich(settings: Settings, location: str, *, trust: bool, as_json: bool) -> 
 @with_settings(*DATABASE, *TIMEOUTS)
 def load(settings: Settings, location: str, *, dry_run: bool, details: bool, trust: bool, as_json: bool) -> None:
     """Load the enriched CSV at LOCATION into the database."""
-    location, user_id = owner_of(settings, location, "enriched")
+    location, user_id = _parse_location(settings, location, "enriched")
     event = LoadEvent(user_id=user_id, s3_enriched_location=location)
     response = load_csv(settings, event, LoadOptions(dry_run=dry_run, details=details, trust=trust))
     if as_json:
-        click.echo(_json(response))
+        click.echo(json.dumps(response_json(response)))
     else:
-        console().print(summary(ImportReport(user_id, load=response)))
-        _tell_changes(response)
-
-
-def print_import(settings: Settings, report: ImportReport) -> None:
-    """Print what an import did, which games were not matched, and where its CSVs are; if quiet, the last location."""
-    where = str(report.enrich and report.enrich.s3_enriched_location)
-    if is_quiet():
-        click.echo(where)
-        return
-    out = console()
-    echo_always(f"Steam library of {report.steam_id64}:")
-    out.print(summary(report))
-    if report.load:
-        _tell_changes(report.load)
-    store = clients.open_store(settings)
-    enriched = read_checkpoint(store, parse_checkpoint_key(store.key_of(where), "enriched"), EnrichedLibrary).rows
-    out.print(not_matched(enriched), markup=False, highlight=False)
-    out.print(files(report), markup=False, highlight=False, soft_wrap=True)
-
-
-def _tell_changes(load: LoadResponse) -> None:
-    if load.dry_run:
-        console().print(*would_write(load.dry_run))
-
-
-def _json(response: StageResponse) -> str:
-    return json.dumps(response_json(response))
-
-
-Event = TypeVar("Event", bound=StageEvent)
+        _print_tables(ImportReport(user_id, load=response))
 
 
 def import_library(
     settings: Settings, steam_id: str, report: ImportReport, options: LoadOptions = DEFAULT_OPTIONS
 ) -> None:
-    """All three stages under one time and one run id; `report` holds what was done, also when one fails."""
+    """Run all three stages, and put their responses into the report, also that of a stage which fails.
+
+    An error or an interruption gets a note that names the command which continues from the last CSV written.
+    """
     try:
-        _import(settings, steam_id, report, options)
+        _run_stages(settings, steam_id, report, options)
     except (PipelineError, KeyboardInterrupt) as stopped:
         if command := _next_command(report):
-            stopped.add_note(f"To go on from there, with the same settings: {command}{' --dry-run' * options.dry_run}")
+            dry_run = " --dry-run" if options.dry_run else ""
+            stopped.add_note(f"To continue, with the same settings: {command}{dry_run}")
         raise
 
 
-def _import(settings: Settings, steam_id: str, report: ImportReport, options: LoadOptions) -> None:
-    timestamp, run_id = datetime.now(UTC).strftime(KEY_TIME), uuid4().hex
+def _run_stages(settings: Settings, steam_id: str, report: ImportReport, options: LoadOptions) -> None:
     with recording_failure(report, "fetch", FetchResponse):
-        report.steam_id64 = find_account(settings, steam_id, report.user_id)
+        report.steam_id64 = _find_account(settings, steam_id, report.user_id)
         report.user_id = report.steam_id64 if report.user_id is None else report.user_id
-        whose = {"user_id": report.user_id, "timestamp": timestamp, "run_id": run_id}
-        fetched = event_of(FetchEvent, **whose, steam_id64=report.steam_id64)
-        report.fetch = asyncio.run(stages.fetch_with_settings(settings, fetched))
+        event = {
+            "user_id": report.user_id,
+            "timestamp": datetime.now(UTC).strftime(KEY_TIME),
+            "run_id": uuid4().hex,
+            "steam_id64": report.steam_id64,
+        }
+        report.fetch = asyncio.run(stages.fetch_with_settings(settings, parse_event(event, FetchEvent)))
     with recording_failure(report, "enrich", EnrichResponse):
-        report.enrich = enrich_csv(settings, event_of(EnrichEvent, **whose, s3_location=report.fetch.s3_location))
+        event["s3_location"] = str(report.fetch.s3_location)
+        report.enrich = enrich_csv(settings, parse_event(event, EnrichEvent))
     with recording_failure(report, "load", LoadResponse):
-        event = event_of(LoadEvent, **whose, s3_enriched_location=report.enrich.s3_enriched_location)
-        report.load = load_csv(settings, event, options)
-
-
-def _next_command(report: ImportReport) -> str | None:
-    """What takes an import on from the last CSV that it wrote."""
-    if report.enrich and report.enrich.s3_enriched_location:
-        return shlex.join(["steam-import", "load", report.enrich.s3_enriched_location])
-    if report.fetch and report.fetch.s3_location:
-        return shlex.join(["steam-import", "enrich", report.fetch.s3_location])
-    return None
+        event["s3_enriched_location"] = str(report.enrich.s3_enriched_location)
+        report.load = load_csv(settings, parse_event(event, LoadEvent), options)
 
 
 @contextmanager
 def recording_failure(report: ImportReport, stage: str, response: type[StageResponse]) -> Iterator[None]:
-    """Put a failure into the report as the stage's response, and let it fly on."""
+    """Put an error of the pipeline into the report, as the response of this stage, and raise it again."""
     try:
         yield
     except PipelineError as error:
@@ -213,16 +177,30 @@ def recording_failure(report: ImportReport, stage: str, response: type[StageResp
         raise
 
 
-def find_account(settings: Settings, steam_id: str, user_id: str | None) -> str:
-    """The SteamID64 that is meant; a user that cannot be is refused before Steam is asked."""
+def _next_command(report: ImportReport) -> str | None:
+    """Return the command that continues an import from the last CSV it wrote, or None if it wrote none."""
+    for command, location in (("load", report.locations["enriched"]), ("enrich", report.locations["raw"])):
+        if location:
+            return shlex.join(["steam-import", command, location])
+    return None
+
+
+def _find_account(settings: Settings, steam_id: str, user_id: str | None) -> str:
+    """Return the SteamID64 of any form of Steam id; an invalid user id is refused before Steam is asked."""
     if user_id is not None:
-        event_of(StageEvent, user_id=user_id)
+        parse_event({"user_id": user_id}, StageEvent)
     return asyncio.run(stages.find_account_with_settings(settings, steam_id))
 
 
+def _parse_location(settings: Settings, location: str, stage: CsvStage) -> tuple[str, str]:
+    """Return the absolute location of a CSV, and the id of the user that it belongs to."""
+    location = absolute_location(location)
+    return location, parse_checkpoint_key(clients.open_store(settings).key_of(location), stage).user_id
+
+
 def enrich_csv(settings: Settings, event: EnrichEvent, *, trust: bool = False) -> EnrichResponse:
-    """Stage 2, with bars, and a word where IGDB left something open."""
-    with progress_bars(Console(stderr=True)) as progress:
+    """Run the second stage with progress bars; warns of games for which IGDB did not answer."""
+    with progress_bars() as progress:
         response = asyncio.run(stages.enrich_with_settings(settings, event, progress, trust=trust))
     if response.stats and response.stats.pending:
         echo(f"IGDB did not answer for {response.stats.pending} games; run it again for these.", err=True)
@@ -230,19 +208,19 @@ def enrich_csv(settings: Settings, event: EnrichEvent, *, trust: bool = False) -
 
 
 def load_csv(settings: Settings, event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
-    """Stage 3, into the embedded database where none is named; one that was cancelled was interrupted."""
+    """Run the third stage, with the embedded database if none is configured; Ctrl-C interrupts it."""
     with with_database(settings, event.user_id) as local, interruptible():
         return stages.load_with_settings(local, event, options)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Have Ctrl-C raise KeyboardInterrupt at once, wherever it comes.
+    """Have Ctrl-C raise KeyboardInterrupt at once, in an event loop and in a statement of the database too.
 
-    An event loop would keep it until it waits for something the next time, and a load never does. While a statement
-    runs, it does not reach Python: the driver takes it, and cancels the statement.
+    An event loop would put the interruption off until it waits for something, which a load never does. While a
+    statement runs, Ctrl-C reaches the driver instead of Python: it cancels the statement, and that error is converted.
     """
-    # An event loop takes the place of Python's own handler only.
+    # An event loop replaces no handler but Python's own.
     before = signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
@@ -258,12 +236,26 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def owner_of(settings: Settings, location: str, stage: CsvStage) -> tuple[str, str]:
-    """The location as an absolute one, and the user it belongs to."""
-    location = absolute(location)
-    return location, parse_checkpoint_key(clients.open_store(settings).key_of(location), stage).user_id
+def print_import(settings: Settings, report: ImportReport) -> None:
+    """Print the tables of an import that is done, the games without a match, and where its CSVs are.
+
+    If the command is to be quiet, print the location of the enriched CSV alone.
+    """
+    if is_quiet():
+        click.echo(report.locations["enriched"])
+        return
+    echo_always(f"Steam library of {report.steam_id64}:")
+    _print_tables(report)
+    store = clients.open_store(settings)
+    key = store.key_of(str(report.locations["enriched"]))
+    enriched = read_checkpoint(store, parse_checkpoint_key(key, "enriched"), EnrichedLibrary).rows
+    echo_always(unmatched_games(enriched))
+    for name, location in report.locations.items():
+        echo_always(f"{name.capitalize() + ' CSV:':14}{location}")
 
 
-def event_of(event_type: type[Event], **fields: str | None) -> Event:
-    """An event; raises `bad_event`."""
-    return parse_event(fields, event_type)
+def _print_tables(report: ImportReport) -> None:
+    out = console()
+    out.print(summary_table(report))
+    if report.load and report.load.dry_run:
+        out.print(*dry_run_tables(report.load.dry_run))

@@ -1,4 +1,4 @@
-"""What the command line uses where nothing is configured: an embedded PostgreSQL, and for the demo sandbox APIs."""
+"""What the command line uses where nothing is configured: an embedded PostgreSQL, and the demo's APIs."""
 
 import os
 from collections.abc import Iterator
@@ -14,20 +14,25 @@ from pipeline.errors import Refused
 from pipeline.settings import DATA, Settings
 
 DEMO_LATENCY_SECONDS = 0.08
+"""How long each answer of the demo's APIs takes, so that it looks like an import over a network."""
+
 _INSTALL = 'Set DATABASE_URL, or install the embedded database: pip install "steam-library-import[sandbox]"'
 
 
 @contextmanager
 def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Settings]:
-    """These settings, with an embedded PostgreSQL if they name no database; there, the user's row is made on demand."""
+    """Yield these settings, with the URL of an embedded PostgreSQL if they name no database.
+
+    The embedded one has SavePoint's tables, and gets a row for the user if it has none.
+    """
     if settings.has("database_url"):
         yield settings
         return
-    with _extra():
+    with _refusing_missing_extra():
         from pipeline.sandbox.embedded import embedded_database
     with ExitStack() as stack:
-        with _usable(_data(settings)):
-            url = stack.enter_context(embedded_database(_data(settings) / "postgres"))
+        with _refusing_unusable_folder(_data_folder(settings)):
+            url = stack.enter_context(embedded_database(_data_folder(settings) / "postgres"))
         local = settings.model_copy(update={"database_url": SecretStr(url)})
         if user_id:
             clients.open_database(local).ensure_users([user_id])
@@ -35,22 +40,23 @@ def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Se
 
 
 def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
-    """Make SavePoint's tables of a generation, 2025 or 2026, where there are none; whether it did."""
-    with _extra():
+    """Create SavePoint's tables of a generation in a database without tables; return whether they were created."""
+    with _refusing_missing_extra():
         from pipeline.sandbox.embedded import create_tables, serve_postgres
     if settings.has("database_url"):
-        clients.open_database(settings).read_schema()  # says what is wrong with the URL without quoting it
+        # A URL that cannot be used is refused here, by an error that does not quote it.
+        clients.open_database(settings).read_schema()
         return create_tables(clients.secret_value(settings, "database_url"), generation)
     with ExitStack() as stack:
-        with _usable(_data(settings)):
-            url = stack.enter_context(serve_postgres(_data(settings) / "postgres"))
+        with _refusing_unusable_folder(_data_folder(settings)):
+            url = stack.enter_context(serve_postgres(_data_folder(settings) / "postgres"))
         return create_tables(url, generation)
 
 
 @contextmanager
 def with_sandbox(settings: Settings) -> Iterator[tuple[Settings, str]]:
-    """Settings that lead to sandbox APIs and to a store and a database of the demo's own, and an account to import."""
-    with _extra():
+    """Yield settings for the sandbox's APIs and the demo's own store and database, and the account to import."""
+    with _refusing_missing_extra():
         from pipeline.sandbox.server import Sandbox
         from pipeline.sandbox.world import World
     with Sandbox(World.recorded(), latency_seconds=DEMO_LATENCY_SECONDS) as sandbox:
@@ -62,8 +68,19 @@ def with_sandbox(settings: Settings) -> Iterator[tuple[Settings, str]]:
         yield Settings.model_validate(apis | own | unset), World.RECORDED_ACCOUNT
 
 
+def absolute_location(location: str) -> str:
+    """Return a location as the store has it: a path that is relative to the current folder becomes absolute."""
+    return location if "://" in location else os.path.normpath(Path(location).expanduser().absolute())
+
+
+def _data_folder(settings: Settings) -> Path:
+    store = str(settings.store)
+    return DATA if store.startswith("s3://") else Path(store)
+
+
 @contextmanager
-def _extra() -> Iterator[None]:
+def _refusing_missing_extra() -> Iterator[None]:
+    """Raise `configuration` for a library of the extra "sandbox" that is not installed."""
     try:
         yield
     except ImportError as error:
@@ -71,22 +88,13 @@ def _extra() -> Iterator[None]:
 
 
 @contextmanager
-def _usable(folder: Path) -> Iterator[None]:
+def _refusing_unusable_folder(folder: Path) -> Iterator[None]:
+    """Raise `configuration` for a folder in which no PostgreSQL can be started."""
     try:
         yield
     except (OSError, SubprocessError) as error:
-        why = error if isinstance(error, OSError) else "its PostgreSQL does not start; look whose its files are"
+        reason = error if isinstance(error, OSError) else "PostgreSQL does not start; check who owns its files"
         raise Refused(
             "configuration",
-            f"No database can be embedded in {folder}: {why}. Set DATABASE_URL, or another STORE_URL.",
+            f"The embedded database cannot be started in {folder}: {reason}. Set DATABASE_URL, or another STORE_URL.",
         ) from error
-
-
-def _data(settings: Settings) -> Path:
-    store = str(settings.store)
-    return DATA if store.startswith("s3://") else Path(store)
-
-
-def absolute(location: str) -> str:
-    """A location as the store has it: a path from wherever one stands is spelt out."""
-    return location if "://" in location else os.path.normpath(Path(location).expanduser().absolute())

@@ -1,4 +1,4 @@
-"""The options that commands share; those that override a setting name it."""
+"""The arguments and options that commands share; an option that overrides a setting is named after it."""
 
 import sys
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Any
 
 import click
+import polars as pl
 
 from pipeline.cli.echo import QUIET
 from pipeline.cli.help import SettingOption
@@ -14,6 +15,7 @@ from pipeline.settings import Settings
 from pipeline.steam_id import HINT
 
 CommandFunction = Callable[..., None]
+
 STORE = ("store_url",)
 STEAM = ("steam_api_key", *STORE)
 IGDB = ("igdb_client_id", "igdb_client_secret", *STORE)
@@ -28,22 +30,19 @@ class _SteamId(click.types.StringParamType):
 
 steam_id_argument = click.argument("steam_id", type=_SteamId())
 user_option = click.option("--user", "user_id", help="Whose library it is in SavePoint; the SteamID64 unless given.")
-dry_run_option = click.option("--dry-run", is_flag=True, help="Roll the load back, and say what it would have done.")
-
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print what a load would write, and write nothing.")
 details_option = click.option(
     "--details", is_flag=True, help="With --dry-run: list each row and column that would change."
 )
-
-trust_option = click.option("--trust", is_flag=True, help="Read an edited file, though its manifest disagrees.")
+trust_option = click.option("--trust", is_flag=True, help="Read a file that was edited after its manifest was written.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-
 quiet_option = click.option(
-    "-q", "--quiet", is_flag=True, help="Nothing but errors, and of results what a next command or a program takes."
+    "-q", "--quiet", is_flag=True, help="Print only errors, and results that a next command or a program takes."
 )
 
 
 def with_settings(*names: str) -> Callable[[CommandFunction], CommandFunction]:
-    """Give a command options that override the settings of these names, and hand it the `settings`; and `--quiet`."""
+    """Decorate a command that takes `settings` with an option for each of these settings, and with `--quiet`."""
     names = (*names, "log_level", "log_format")
 
     def decorate(command: CommandFunction) -> CommandFunction:
@@ -53,7 +52,7 @@ def with_settings(*names: str) -> Callable[[CommandFunction], CommandFunction]:
             if quiet:
                 click.get_current_context().meta[QUIET] = True
                 overrides["log_level"] = overrides["log_level"] or "ERROR"
-            command(settings=_settings(overrides), **arguments)
+            command(settings=_prepare(overrides), **arguments)
 
         for name in reversed(names):
             flag, instead = f"--{name.replace('_', '-')}", f"Instead of {name.upper()}."
@@ -63,10 +62,13 @@ def with_settings(*names: str) -> Callable[[CommandFunction], CommandFunction]:
     return decorate
 
 
-def _settings(overrides: dict[str, str | None]) -> Settings:
-    """What was configured; on a terminal the bars speak, and the log only of what is wrong."""
+def _prepare(overrides: dict[str, str | None]) -> Settings:
+    """Return the settings with these overrides, and set up Polars and the log for a command."""
     settings = Settings.read(**overrides).with_default_store()
     if sys.stderr.isatty() and "log_level" not in settings.model_fields_set:
+        # Log lines would run through the progress bars.
         settings = settings.model_copy(update={"log_level": "WARNING"})
     configure_logging(settings, "console")
+    # The default, the streaming engine, takes ten times as long to check a library's few rows.
+    pl.Config.set_engine_affinity("in-memory")
     return settings

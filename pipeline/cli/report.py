@@ -7,9 +7,9 @@ import click
 from pandera.typing.polars import DataFrame
 
 from pipeline import clients
-from pipeline.api import read_at
+from pipeline.api import read_any_csv
 from pipeline.cli.help import Command
-from pipeline.cli.local import absolute
+from pipeline.cli.local import absolute_location
 from pipeline.cli.options import STORE, json_option, trust_option, with_settings
 from pipeline.errors import Failed, PipelineError
 from pipeline.report.page import render_report
@@ -17,7 +17,6 @@ from pipeline.settings import Settings
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore
-from schemas.frames import conform
 from schemas.library import EnrichedLibrary
 
 STDOUT = Path("-")
@@ -80,10 +79,10 @@ def _read(settings: Settings, enriched_csv: str, *, trust: bool) -> tuple[DataFr
     """Return the rows, and the CSV's key or the copy's name: a page that is passed on names no folder."""
     store = clients.open_store(settings)
     try:
-        source = parse_checkpoint_key(store.key_of(absolute(enriched_csv)), "enriched")
+        source = parse_checkpoint_key(store.key_of(absolute_location(enriched_csv)), "enriched")
     except Failed:
         if "://" in enriched_csv:
             raise
         path = Path(enriched_csv).expanduser()
-        return conform(read_at(settings, str(path), EnrichedLibrary, trust=trust), EnrichedLibrary), path.name
-    return conform(read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows, EnrichedLibrary), source.key
+        return read_any_csv(settings, str(path), EnrichedLibrary, trust=trust), path.name
+    return read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows, source.key

@@ -5,16 +5,15 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from pipeline import clients
 from pipeline.catalogue.look_up import MAX_LOGGED_FAULTS
 from pipeline.cli.echo import echo, echo_always
 from pipeline.cli.help import Group
 from pipeline.cli.imports import enrich_csv, load_csv
-from pipeline.cli.local import absolute
+from pipeline.cli.local import absolute_location
 from pipeline.cli.options import DATABASE, IGDB, json_option, trust_option, with_settings
-from pipeline.cli.output import ImportReport, console, progress_bars, summary
+from pipeline.cli.output import ImportReport, console, progress_bars, summary_table
 from pipeline.review.decisions import AppliedReview, apply_review
 from pipeline.review.sheet import ReviewExport, export_review
 from pipeline.settings import Settings
@@ -44,7 +43,7 @@ def export(settings: Settings, enriched_location: str, output: Path | None, *, t
         raise click.UsageError("--json needs --output, for the file would go to stdout too.")
     if output and output.exists():
         raise click.UsageError(f"{output} exists, and may hold decisions. Give another name, or remove it.")
-    exported = asyncio.run(_export(settings, absolute(enriched_location), trust=trust))
+    exported = asyncio.run(_export(settings, absolute_location(enriched_location), trust=trust))
     if output:
         output.write_bytes(exported.body)
     else:
@@ -71,11 +70,11 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
     settings.require(*clients.NEEDED_BY_ENRICH)
     store = clients.open_store(settings)
     body = read_local_file(file, store.file_max_bytes)
-    decided = apply_review(store, body, None if location is None else absolute(location), trust=trust)
+    decided = apply_review(store, body, None if location is None else absolute_location(location), trust=trust)
     for line in decided.skipped[:MAX_LOGGED_FAULTS]:
         echo_always(f"{file.name}, line {line.line} is skipped: {line.why}", err=True)
     if len(decided.skipped) > MAX_LOGGED_FAULTS:
-        echo_always(f"and {len(decided.skipped) - MAX_LOGGED_FAULTS} lines more", err=True)
+        echo_always(f"and {len(decided.skipped) - MAX_LOGGED_FAULTS} more lines", err=True)
     reports: list[ImportReport] = []
     try:
         for raw in decided.runs:
@@ -90,7 +89,7 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
 
 async def _export(settings: Settings, location: str, *, trust: bool) -> ReviewExport:
     settings.require(*clients.NEEDED_BY_ENRICH)
-    with progress_bars(Console(stderr=True)) as progress:
+    with progress_bars() as progress:
         async with clients.open_igdb(settings) as igdb:
             known = clients.open_catalogue(settings).read()
             return await export_review(clients.open_store(settings), known, igdb, location, progress, trust=trust)
@@ -129,7 +128,7 @@ def _tell(decided: AppliedReview, reports: list[ImportReport]) -> None:
     echo(f"Decisions taken into overrides.csv: {decided.taken}. Lines skipped: {len(decided.skipped)}.")
     for report in reports:
         echo(f"\nLibrary of {report.user_id}:")
-        console().print(summary(report))
+        console().print(summary_table(report))
 
 
 def _as_json(store: Store, decided: AppliedReview, reports: list[ImportReport]) -> dict[str, object]:

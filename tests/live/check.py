@@ -18,7 +18,7 @@ from pipeline.apis.steam import Steam
 from pipeline.apis.steam_store import SteamStore
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import CatalogueLookup
-from pipeline.cli.output import ImportReport, summary
+from pipeline.cli.output import ImportReport, summary_table
 from pipeline.errors import PipelineError
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.settings import Settings
@@ -122,7 +122,7 @@ def _subject(recording: Recording, report: ImportReport) -> Subject:
 def _told(checked: Checked, recording: Recording) -> Iterator[str]:
     console = Console(width=110, color_system=None)
     with console.capture() as captured:
-        console.print(summary(checked.report))
+        console.print(summary_table(checked.report))
     yield captured.get().rstrip()
     yield (
         f"Second load     {checked.written_again or 'created and updated nothing'}" if checked.again else "Not loaded."

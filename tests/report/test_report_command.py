@@ -76,7 +76,7 @@ def test_the_csv_itself_is_not_written_over(report: Report) -> None:
     ("body", "why"),
     [
         pytest.param(b"", "empty", id="empty"),
-        pytest.param(b"<!doctype html>\n<p>a, b\n", "has 2 fields, not 1", id="a page"),
+        pytest.param(b"<!doctype html>\n<p>a, b\n", "has 2 cells, not 1", id="a page"),
         pytest.param(b"user_id,steam_id64,appid,name\nuser-1,2,3,x\n", "lacks the column", id="raw"),
         pytest.param(None, "no such file", id="missing"),
     ],

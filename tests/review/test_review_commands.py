@@ -164,7 +164,7 @@ def test_bad_lines_are_told_and_skipped_and_the_rest_counts(steam_import: SteamI
     assert verdicts(enriched)[UNKNOWN] == ("IGNORED", "override", None)
     SHEET.write_text("appid,action,igdb_id,note\n" + "x,ignore,,\n" * 30)
     told = steam_import("review", "apply", str(SHEET)).err.splitlines()
-    assert (len(told), told[-1]) == (21, "and 10 lines more")
+    assert (len(told), told[-1]) == (21, "and 10 more lines")
 
 
 def test_an_app_that_is_filtered_and_would_not_be_any_more_is_listed_and_proposed_as_a_game(

@@ -2,19 +2,21 @@ import polars as pl
 import pytest
 
 from pipeline.cli.echo import echo, echo_always, strip_control_characters
-from pipeline.cli.output import console, not_matched, would_write
+from pipeline.cli.output import console, dry_run_tables, unmatched_games
 from schemas.events import DryRun
+from schemas.frames import conform
+from schemas.library import EnrichedLibrary
+from tests.support.libraries import app, library
 
 TITLE = "Portal\x1b]0;pwned\x07\x9b2J\r\x00"
 SHOWN = "Portal\ufffd]0;pwned\ufffd\ufffd2J\ufffd\ufffd"
 
 
 def test_a_terminal_shows_control_characters_and_obeys_none(capsys: pytest.CaptureFixture[str]) -> None:
-    games = {"name": [TITLE], "appid": [1], "match_status": ["UNMATCHED"], "match_reason": ["not_found"]}
     change = {"table": "Game", "key": TITLE, "column": "name", "old": None, "new": TITLE}
     out = console()
-    out.print(not_matched(pl.DataFrame(games | {"playtime_forever": [0]})), markup=False, highlight=False)
-    out.print(*would_write(DryRun(tables=[], changes=[change])))
+    echo(unmatched_games(conform(library(app(1)).with_columns(name=pl.lit(TITLE)), EnrichedLibrary)))
+    out.print(*dry_run_tables(DryRun(tables=[], changes=[change])))
     echo(TITLE)
     echo_always(TITLE, err=True)
     printed = capsys.readouterr()
