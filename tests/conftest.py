@@ -14,7 +14,7 @@ ONE_GENERATION = {
     "test_dry_run.py",
     "test_game_rules.py",
     "test_library_rules.py",
-    "test_journey.py",
+    "test_whole_import.py",
     "test_load.py",
     "test_load_overrides.py",
     "test_other_writers.py",
