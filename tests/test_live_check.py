@@ -20,7 +20,7 @@ from tests.support.stores import BUCKET, REGION
 
 def integration_file(folder: Path, sandbox: Sandbox, database_url: str) -> Path:
     """The seven names, and where the sandbox is."""
-    named = sandbox.environment | QUICK_SETTINGS
+    named = sandbox.environment | QUICK_SETTINGS | {"IGDB_REQUESTS_PER_SECOND": "3.6"}
     named |= {"TEST_USER_ID": USER, "STEAM_ID64": ACCOUNT, "DATABASE_URL": database_url, "S3_BUCKET": BUCKET}
     named |= {"AWS_REGION": REGION}
     file = folder / ".env.integration"

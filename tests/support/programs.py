@@ -20,7 +20,12 @@ from pipeline.settings import Settings
 from tests.support.databases import NewDatabase
 
 PROGRAM = str(Path(sys.executable).with_name("steam-import"))
-QUICK_SETTINGS = {"RETRY_ATTEMPTS": "2", "RETRY_BASE_SECONDS": "0.01", "HTTP_TIMEOUT_SECONDS": "5"}
+QUICK_SETTINGS = {
+    "RETRY_ATTEMPTS": "2",
+    "RETRY_BASE_SECONDS": "0.01",
+    "HTTP_TIMEOUT_SECONDS": "5",
+    "IGDB_REQUESTS_PER_SECOND": "1000",
+}
 
 
 class Ended(NamedTuple):
