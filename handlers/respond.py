@@ -18,6 +18,7 @@ from pipeline.errors import PipelineError, Refused, Retryable
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings
 from pipeline.stages import parse_event
+from pipeline.storage import s3  # noqa: F401 - imported while Lambda initialises, not while a user waits
 from schemas.events import (
     EnrichResponse,
     EnrichStats,

@@ -13,13 +13,6 @@ from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-)
 from pydantic import SecretStr
 
 from pipeline.apis.rate_limit import RateLimiter
@@ -29,7 +22,6 @@ from pipeline.catalogue.look_up import CatalogueLookup
 from pipeline.errors import PipelineError, Refused, Retryable
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.settings import Settings, is_key
-from pipeline.storage.s3 import open_aws
 from pipeline.storage.store import AwsLimits, Store, open_store_at_url
 
 if TYPE_CHECKING:
@@ -194,6 +186,8 @@ def secret_provider(
     """Return Powertools' reader of one secret, which caches its value for five minutes."""
     from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
 
+    from pipeline.storage.s3 import open_aws
+
     client = open_aws(service, f"{setting} ({arn})", limits, region=region)
     return SSMProvider(boto3_client=client) if service == "ssm" else SecretsProvider(boto3_client=client)
 
@@ -212,7 +206,6 @@ ARN = re.compile(
 ARN_FORMS = "arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME"
 PERMISSIONS = {"secretsmanager": "secretsmanager:GetSecretValue", "ssm": "ssm:GetParameter"}
 THROTTLED = {"ThrottlingException", "TooManyRequestsException"}
-NEEDS_SETTINGS = (NoCredentialsError, PartialCredentialsError, ParamValidationError)
 
 
 def secret_value(settings: Settings, name: str) -> str:
@@ -264,13 +257,20 @@ def _read_secret(setting: str, arn: str, limits: AwsLimits, *, force_fetch: bool
 
 
 def _aws_error(setting: str, arn: str, service: str, cause: BaseException | None) -> PipelineError:
-    if isinstance(cause, ClientError):
+    from botocore import exceptions
+
+    if isinstance(cause, exceptions.ClientError):
         code = str(cause.response["Error"].get("Code"))
         says = f"AWS answers {code} for {setting} ({arn})."
         is_down = cause.response["ResponseMetadata"]["HTTPStatusCode"] >= HTTPStatus.INTERNAL_SERVER_ERROR
         if is_down or code in THROTTLED:
             return Retryable("store_unavailable", f"{says} Try again later.")
         return Refused("configuration", f"{says} Check that it is there, and that we may {PERMISSIONS[service]}.")
-    if isinstance(cause, BotoCoreError) and not isinstance(cause, NEEDS_SETTINGS):
+    needs_settings = (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.ParamValidationError,
+    )
+    if isinstance(cause, exceptions.BotoCoreError) and not isinstance(cause, needs_settings):
         return Retryable("store_unavailable", f"AWS cannot be reached for {setting}: {cause}.")
     return Refused("configuration", f"AWS cannot be asked for {setting} ({arn}): {cause}.")
