@@ -26,7 +26,7 @@ from tests.support.stores import TIMESTAMP, own
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PROCESSES, USERS, GAMES, APPIDS = 8, 12, 60, 3_000
+PROCESSES, USERS, GAMES, APPIDS = 8, 6, 60, 3_000
 BUCKET = "savepoint-imports"
 PATIENT = RetryPolicy(attempts=5, base_seconds=0.05)
 SPAWN = multiprocessing.get_context("spawn")
