@@ -233,7 +233,7 @@ def reread_secrets() -> bool:
 def _read_secret(setting: str, arn: str, limits: AwsLimits, *, force_fetch: bool = False) -> str:
     named = ARN.fullmatch(arn)
     if named is None:  # not quoted: somebody may have put the secret itself there
-        raise Refused("configuration", f"{setting} is no ARN of a secret: give {ARN_FORMS}.")
+        raise Refused("configuration", f"{setting} is not the ARN of a secret: give {ARN_FORMS}.")
     try:
         from aws_lambda_powertools.utilities.parameters import GetParameterError
     except ImportError:

@@ -109,7 +109,7 @@ def test_what_cannot_be_read_is_a_configuration_that_names_the_setting(arn: str,
 @pytest.mark.parametrize("pasted", [CANARY, f"arn:aws:s3:{REGION}:123456789012:secret:{CANARY}", f"{NOWHERE} {CANARY}"])
 def test_what_is_no_arn_is_not_quoted_as_it_may_be_the_secret(pasted: str) -> None:
     said = refusal(pasted)
-    assert "is no ARN of a secret" in said
+    assert "is not the ARN of a secret" in said
     assert CANARY not in said
 
 

@@ -1,4 +1,4 @@
-"""What a Lambda function imports: its own stage, nothing of the others, and little before an event is accepted."""
+"""The modules that a Lambda function imports: its own stage, no other, and few before an event is accepted."""
 
 import subprocess
 import sys

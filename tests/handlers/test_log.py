@@ -1,4 +1,4 @@
-"""What the functions log and measure, and whether the documented queries ask for what is there."""
+"""Log lines and metrics of the functions, and the fields that the documented queries use."""
 
 import json
 import re
@@ -85,7 +85,7 @@ def test_every_line_names_its_invocation_and_only_that(told: Told) -> None:
     }
 
 
-def test_a_stage_says_once_what_it_did(told: Told) -> None:
+def test_a_stage_logs_one_line_with_its_figures(told: Told) -> None:
     fetched, enriched, loaded = events(told.logged, "fetch", "enrich", "load")
     assert fetched.items() >= {"games": 4, "rejected": 0, "requests": 2, "retries": 1, "rate_limited": 1}.items()
     assert enriched.items() >= {"processed": 4, "matched": 2, "retries": 1, "rate_limited": 0}.items()
@@ -99,13 +99,13 @@ def test_a_retry_names_the_api_and_why(told: Told) -> None:
     assert second.items() >= {"api": "steam_store", "status": 503, "error_code": "steam_unavailable"}.items()
 
 
-def test_a_failure_is_told_with_its_code_and_its_time(told: Told) -> None:
+def test_a_failure_is_logged_with_its_code_and_seconds(told: Told) -> None:
     failures = events(told.logged, "failed")
     assert [line["error_code"] for line in failures] == ["bad_steam_id", "steam_unavailable"]
     assert min(line["seconds"] for line in failures) >= 0
 
 
-def test_what_no_stage_can_read_is_a_line_too(deployed: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_event_that_cannot_be_parsed_is_logged(deployed: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
     assert deployed
     steam_import.handler([], None)
     (line,) = lines(capfd.readouterr().err)
@@ -141,7 +141,7 @@ def documented() -> dict[str, str]:
     return dict(found)
 
 
-def test_the_documented_queries_ask_for_fields_that_are_there(told: Told) -> None:
+def test_the_documented_queries_use_fields_that_are_logged(told: Told) -> None:
     for title, query in documented().items():
         names = re.findall(r'"([a-z ]+)"', query)
         asked = [line for line in told.logged if not names or line["event"] in names]

@@ -33,14 +33,14 @@ def enrich_one_more(appid: int) -> dict[str, object]:
     return invoke(igdb_enrichment.handler, EVENT)
 
 
-def test_invocations_one_after_another_share_the_four_requests_of_a_second(deployed: Sandbox) -> None:
+def test_invocations_share_the_four_requests_a_second(deployed: Sandbox) -> None:
     for appid in range(999_100, 999_106):
         assert enrich_one_more(appid)["success"] is True
     assert len(deployed.asked("igdb")) == 6
     assert deployed.busiest_second("igdb") <= 4
 
 
-def test_a_token_is_minted_once_for_them_all(deployed: Sandbox) -> None:
+def test_all_invocations_share_one_token(deployed: Sandbox) -> None:
     for appid in (999_100, 999_101):
         enrich_one_more(appid)
     assert deployed.tokens_minted == 1
@@ -52,7 +52,7 @@ def test_a_token_of_another_secret_is_not_used(deployed: Sandbox, monkeypatch: p
     assert enrich_one_more(999_101)["error_code"] == "bad_igdb_credentials"
 
 
-def test_an_external_game_that_is_no_id_leaves_its_app_incomplete(deployed: Sandbox) -> None:
+def test_an_external_game_without_a_usable_game_leaves_its_app_incomplete(deployed: Sandbox) -> None:
     deployed.world.add_external_game("999100", game="x")
     deployed.world.add_external_game("999101")
     assert enrich_one_more(999_100)["stats"]["igdb_incomplete"] == 1  # type: ignore[index]
@@ -71,14 +71,14 @@ def test_near_its_time_limit_an_enrichment_leaves_the_rest_pending(deployed: San
     assert igdb_enrichment.handler(EVENT, Remaining(seconds=60))["stats"]["matched"] == 1
 
 
-def test_without_any_answer_in_time_it_is_to_be_run_again(deployed: Sandbox) -> None:
+def test_an_enrichment_without_any_answer_in_time_raises_retryable(deployed: Sandbox) -> None:
     put(RAW, RAW_CSV)
     with pytest.raises(Retryable, match="igdb_unavailable: There is no time left"):
         igdb_enrichment.handler(EVENT, Remaining(seconds=5))
     assert deployed.asked("igdb") == []
 
 
-def test_what_the_catalogue_knows_needs_no_time(deployed: Sandbox) -> None:
+def test_apps_in_the_catalogue_are_enriched_without_a_request(deployed: Sandbox) -> None:
     put(RAW, RAW_CSV)
     assert igdb_enrichment.handler(EVENT, Remaining(seconds=60))["success"]
     deployed.requests.clear()

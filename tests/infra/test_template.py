@@ -1,4 +1,4 @@
-"""The deployment's template: what the linter and SAM say of it, and what it promises."""
+"""The deployment's template: it passes the linter and SAM, and holds what the documents promise."""
 
 import importlib
 import json
