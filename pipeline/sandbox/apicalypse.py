@@ -1,76 +1,50 @@
-"""Apicalypse, IGDB's query language (https://api-docs.igdb.com/#apicalypse-1)."""
+"""Apicalypse, IGDB's query language (https://api-docs.igdb.com/#apicalypse-1), as far as our clients write it."""
 
 import re
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from dataclasses import dataclass, replace
 
-from lark import Lark, Token, Transformer, UnexpectedInput, v_args
+Path = tuple[str, ...]
+"""The names that lead to a field: `("cover", "image_id")` is `cover.image_id`."""
 
-from pipeline.sandbox.conditions import Combined, Compare, Comparison, Condition, Like, Path, Scalar
-
-_STRING = r'"(?:\\.|[^"\\])*"'
-_SCALAR = rf"(?:{_STRING}|-?\d+(?:\.\d+)?|t(?:rue)?\b|f(?:alse)?\b|n(?:ull)?\b)"
-_LISTED = rf"\s*{_SCALAR}(?:\s*,\s*{_SCALAR})*\s*"
-_VALUE = rf"\*{_STRING}\*?|{_STRING}\*|{_SCALAR}|!?(?:\({_LISTED}\)|\[{_LISTED}\]|\{{{_LISTED}\}})"
-"""What may follow an operator: a wildcard, a scalar or a list, one token however long: 500 ids are read in no time."""
-
-GRAMMAR = rf"""
-    multiquery: subquery*
-    subquery: _QUERY ENDPOINT STRING "{{" clause* "}}" ";"
-    query: clause*
-    ?clause: _FIELDS path ("," path)* ";"    -> fields
-           | _EXCLUDE path ("," path)* ";"   -> exclude
-           | _WHERE condition ";"            -> where
-           | _SORT path DIRECTION? ";"       -> sort
-           | _LIMIT INTEGER ";"              -> limit
-           | _OFFSET INTEGER ";"             -> offset
-           | _SEARCH STRING ";"              -> search
-    ?condition: conjunction | conjunction ("|" conjunction)+ -> any_of
-    ?conjunction: test | test ("&" test)+                    -> all_of
-    ?test: "(" condition ")"
-         | path OPERATOR VALUE -> compare
-    path: PATH
-    _QUERY: /query\b/
-    _FIELDS: /f(ields)?\b/
-    _EXCLUDE: /(x|exclude)\b/
-    _WHERE: /w(here)?\b/
-    _SORT: /s(ort)?\b/
-    _LIMIT: /l(imit)?\b/
-    _OFFSET: /o(ffset)?\b/
-    _SEARCH: /search\b/
-    DIRECTION.2: /(asc|desc)\b/
-    ENDPOINT: /\w+(\/count)?/
-    PATH: /[a-z_0-9]+(\.[a-z_0-9]+)*(\.\*)?|\*/
-    OPERATOR: "=" | "!=" | "<" | "<=" | ">" | ">=" | "~"
-    STRING: /{_STRING}/s
-    VALUE: /{_VALUE}/s
-    INTEGER: /\d+/
-    COMMENT: /\/\/[^\n]*/
-    %ignore COMMENT
-    %ignore /\s+/
-"""
+_TEXT = r'"(?:\\.|[^"\\])*"'
+_VALUE = rf"(?:{_TEXT}|-?\d+)"
+_PATH = r"[a-z_]+(?:\.[a-z_]+)*"
+_FIELDS = re.compile(rf"{_PATH}(?:\s*,\s*{_PATH})*")
+_SORT = re.compile(rf"({_PATH})(?:\s+(asc|desc))?")
+_COMPARISON = re.compile(
+    rf"\s*({_PATH})\s*(!=|<=|>=|[=<>])\s*({_VALUE}|\(\s*{_VALUE}(?:\s*,\s*{_VALUE})*\s*\))\s*", re.DOTALL
+)
+_CLAUSE = re.compile(rf"\s*(?:(fields|where|sort|limit|offset|search)\s+((?:{_TEXT}|[^\";])*?)\s*;|$)", re.DOTALL)
+_SUBQUERY = re.compile(rf"\s*(?:query\s+([\w/]+)\s+({_TEXT})\s*\{{((?:{_TEXT}|[^\"}}])*)\}}\s*;|$)", re.DOTALL)
 
 
 class QuerySyntaxError(ValueError):
-    """The text is not Apicalypse; the message says where it stops being so."""
+    """The text is not Apicalypse, or none that our clients would write."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The comparison of a field with one value, or with several, any of which may be equal."""
+
+    path: Path
+    operator: str
+    values: frozenset[int | str]
 
 
 @dataclass(frozen=True)
 class Query:
-    """A whole query; without `fields` IGDB gives ids only, without `limit` ten rows."""
+    """A query of one table; without `fields` IGDB gives ids only, without `limit` ten rows.
+
+    Of `where`, all comparisons of one of its alternatives have to hold: & binds tighter than |.
+    """
 
     fields: tuple[Path, ...] = (("id",),)
-    exclude: tuple[Path, ...] = ()
-    where: Condition | None = None
-    sort: tuple[Path, bool] | None = None
+    where: tuple[tuple[Comparison, ...], ...] = ((),)
+    sort: Path = ("id",)
+    is_descending: bool = False
     limit: int = 10
     offset: int = 0
     search: str = ""
-
-    def comparisons(self) -> list[Comparison]:
-        """All comparisons of its condition, in the order of the text."""
-        return list(self.where.comparisons()) if self.where else []
 
 
 @dataclass(frozen=True)
@@ -82,97 +56,78 @@ class NamedQuery:
     query: Query
 
 
-def parse(text: str) -> Query:
-    """Read a query.
+def parse_query(text: str) -> Query:
+    """Parse a query: clauses in any order, of which the last counts if one is repeated.
 
     Raises:
-        QuerySyntaxError: with the place and the text that cannot stand there.
+        QuerySyntaxError: with the beginning of what cannot be read.
     """
-    query: Query = _read(text, "query")
+    query = Query()
+    for clause in _matches(_CLAUSE, text):
+        query = _with_clause(query, clause[1], clause[2])
     return query
 
 
 def parse_multiquery(text: str) -> list[NamedQuery]:
-    """Read a multiquery (https://api-docs.igdb.com/#multi-query).
+    """Parse a multiquery (https://api-docs.igdb.com/#multi-query).
 
     Raises:
-        QuerySyntaxError: with the place and the text that cannot stand there.
+        QuerySyntaxError: with the beginning of what cannot be read.
     """
-    queries: list[NamedQuery] = _read(text, "multiquery")
-    return queries
+    return [NamedQuery(one[1], _unquoted(one[2]), parse_query(one[3])) for one in _matches(_SUBQUERY, text)]
 
 
-def _read(text: str, what: str) -> Any:  # noqa: ANN401 - what was asked for
-    try:
-        return _Reader().transform(_parser().parse(text, start=what))
-    except UnexpectedInput as error:
-        raise QuerySyntaxError(f"Unexpected input at line {error.line} column {error.column}") from error
+def _matches(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """Return the matches that the text consists of, without the empty one at its end."""
+    found, end = list[re.Match[str]](), 0
+    while match := pattern.match(text, end):
+        if match[1] is None:
+            return found
+        found.append(match)
+        end = match.end()
+    raise _unexpected(text[end:])
 
 
-@cache
-def _parser() -> Lark:
-    return Lark(GRAMMAR, start=["query", "multiquery"], parser="lalr")
+def _with_clause(query: Query, name: str, text: str) -> Query:
+    match name:
+        case "fields" if _FIELDS.fullmatch(text):
+            return replace(query, fields=tuple(_path(path) for path in text.split(",")))
+        case "where":
+            return replace(query, where=_alternatives(text))
+        case "sort" if sort := _SORT.fullmatch(text):
+            return replace(query, sort=_path(sort[1]), is_descending=sort[2] == "desc")
+        case "search" if re.fullmatch(_TEXT, text, re.DOTALL):
+            return replace(query, search=_unquoted(text))
+        case "limit" if text.isdecimal():
+            return replace(query, limit=int(text))
+        case "offset" if text.isdecimal():
+            return replace(query, offset=int(text))
+    raise _unexpected(f"{name} {text}")
 
 
-@v_args(inline=True)
-class _Reader(Transformer[Token, Any]):
-    """Turns the syntax tree into queries; of a repeated clause the last one counts."""
-
-    def multiquery(self, *queries: NamedQuery) -> list[NamedQuery]:
-        return list(queries)
-
-    def subquery(self, endpoint: str, name: str, *clauses: dict[str, Any]) -> NamedQuery:
-        return NamedQuery(str(endpoint), _string(name), self.query(*clauses))
-
-    def query(self, *clauses: dict[str, Any]) -> Query:
-        return Query(**{name: value for clause in clauses for name, value in clause.items()})
-
-    def fields(self, *paths: Path) -> dict[str, Any]:
-        return {"fields": paths}
-
-    def exclude(self, *paths: Path) -> dict[str, Any]:
-        return {"exclude": paths}
-
-    def where(self, condition: Condition) -> dict[str, Any]:
-        return {"where": condition}
-
-    def sort(self, path: Path, direction: str = "asc") -> dict[str, Any]:
-        return {"sort": (path, direction == "desc")}
-
-    def limit(self, number: str) -> dict[str, Any]:
-        return {"limit": int(number)}
-
-    def offset(self, number: str) -> dict[str, Any]:
-        return {"offset": int(number)}
-
-    def search(self, text: str) -> dict[str, Any]:
-        return {"search": _string(text)}
-
-    def any_of(self, *parts: Condition) -> Condition:
-        return Combined(any, parts)
-
-    def all_of(self, *parts: Condition) -> Condition:
-        return Combined(all, parts)
-
-    def compare(self, path: Path, sign: str, value: str) -> Condition:
-        if value[0] == "*" or value[-1] == "*":
-            return Like(path, str(sign), _string(value.strip("*")), value[0] == "*", value[-1] == "*")
-        wanted = frozenset(_scalar(text) for text in re.findall(_SCALAR, value, flags=re.DOTALL))
-        bracket = value.lstrip("!")[0]
-        return Compare(path, str(sign), wanted, bracket if bracket in "([{" else "(", value[0] == "!")
-
-    def path(self, text: str) -> Path:
-        return tuple(text.split("."))
+def _alternatives(text: str) -> tuple[tuple[Comparison, ...], ...]:
+    alternatives, end = [list[Comparison]()], 0
+    while found := _COMPARISON.match(text, end):
+        values = re.findall(_VALUE, found[3], re.DOTALL)
+        wanted = frozenset(_unquoted(value) if value.startswith('"') else int(value) for value in values)
+        alternatives[-1].append(Comparison(_path(found[1]), found[2], wanted))
+        if found.end() == len(text):
+            return tuple(map(tuple, alternatives))
+        if text[found.end()] == "|":
+            alternatives.append([])
+        elif text[found.end()] != "&":
+            break
+        end = found.end() + 1
+    raise _unexpected(text[end:])
 
 
-def _scalar(text: str) -> Scalar:
-    if text[0] == '"':
-        return _string(text)
-    if text[0] in "tfn":
-        return {"t": True, "f": False, "n": None}[text[0]]
-    return float(text) if "." in text else int(text)
+def _path(text: str) -> Path:
+    return tuple(text.strip().split("."))
 
 
-def _string(text: str) -> str:
-    inner = text[1:-1]
-    return re.sub(r"\\(.)", r"\1", inner, flags=re.DOTALL) if "\\" in inner else inner
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+
+
+def _unexpected(text: str) -> QuerySyntaxError:
+    return QuerySyntaxError(f"Unexpected input at '{text.strip()[:40]}'")

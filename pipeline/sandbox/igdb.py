@@ -1,15 +1,12 @@
 """The IGDB v4 API (https://api-docs.igdb.com): some of its tables, their counts, and multiquery."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from aiohttp import web
 
-from pipeline.sandbox.apicalypse import NamedQuery, Query, QuerySyntaxError, parse, parse_multiquery
-from pipeline.sandbox.conditions import Path
-from pipeline.sandbox.queries import found_rows, page
-from pipeline.sandbox.schema import FIELDS, SEARCHED, TEXTS, is_known
+from pipeline.sandbox.apicalypse import NamedQuery, Query, QuerySyntaxError, parse_multiquery, parse_query
+from pipeline.sandbox.queries import FIELDS, find_rows, is_known, page
 from pipeline.sandbox.twitch import Twitch
 from pipeline.sandbox.wire import Asked, Row, json_answer
 from pipeline.sandbox.world import World
@@ -19,6 +16,7 @@ REQUEST_BYTES = 32_000
 REQUEST_BYTES_AT_THE_DOOR = 40_000
 RESPONSE_BYTES = 10_000_000
 QUERIES_AT_ONCE = 10
+TEXTS = frozenset({"uid", "name", "slug", "url", "checksum", "image_id", "abbreviation", "alternative_name", "comment"})
 
 UNAUTHORIZED = {
     "message": "Authorization Failure. Have you tried:",
@@ -56,20 +54,12 @@ ERRORS: dict[int, object] = {
 
 
 class Refusal(Exception):
-    """IGDB's answer to a query that cannot be run: a list with one object."""
+    """The answer to a query that cannot be run."""
 
-    def __init__(self, title: str, status: int, cause: str) -> None:
+    def __init__(self, title: str, status: int, cause: str, body: object = None) -> None:
         super().__init__(cause)
         self.status = status
-        self.body: object = [{"title": title, "status": status, "cause": cause}]
-
-
-class TooManyQueries(Refusal):
-    """IGDB's answer to a multiquery of more than ten: a lone object."""
-
-    def __init__(self) -> None:
-        super().__init__(TOO_MANY_QUERIES["title"], 400, TOO_MANY_QUERIES["details"])
-        self.body = TOO_MANY_QUERIES
+        self.body = body or [{"title": title, "status": status, "cause": cause}]
 
 
 @dataclass
@@ -81,18 +71,25 @@ class Igdb:
 
     def answer(self, asked: Asked) -> web.Response:
         """Answer one endpoint, or say what is wrong in IGDB's words."""
-        if not self._knows(asked):
+        if not self._is_authorized(asked):
             return self.error(401)
         if len(asked.body) > REQUEST_BYTES:
             far = len(asked.body) >= REQUEST_BYTES_AT_THE_DOOR
             return json_answer(FAR_TOO_MUCH_ASKED if far else TOO_MUCH_ASKED, 413)
-        endpoint = asked.path.removeprefix("/v4/")
-        if asked.method != "POST" or not (is_endpoint(endpoint) or endpoint == "multiquery"):
+        endpoint, text = asked.path.removeprefix("/v4/"), asked.body.decode(errors="replace")
+        if asked.method != "POST" or not (_is_endpoint(endpoint) or endpoint == "multiquery"):
             return web.Response(text=f"Endpoint {asked.method} {asked.path.removeprefix('/v4')} not found", status=404)
-        return self._run(endpoint, asked.body.decode(errors="replace"))
+        try:
+            found = self._multiquery(text) if endpoint == "multiquery" else self._found(endpoint, parse_query(text))
+        except QuerySyntaxError as error:
+            return json_answer([{"title": "Syntax Error", "status": 400, "cause": str(error)}], 400)
+        except Refusal as refusal:
+            return json_answer(refusal.body, refusal.status)
+        answer = json_answer(found)
+        return self.error(413) if len(answer.text or "") > RESPONSE_BYTES else answer
 
     def queries_in(self, asked: Asked) -> int:
-        """How many queries a request holds: a multiquery has up to ten, every other request is one."""
+        """Return how many queries a request holds: a multiquery has up to ten, every other request is one."""
         try:
             queries = parse_multiquery(asked.body.decode(errors="replace")) if asked.path == "/v4/multiquery" else []
         except QuerySyntaxError:
@@ -100,101 +97,52 @@ class Igdb:
         return min(max(1, len(queries)), QUERIES_AT_ONCE)
 
     def error(self, status: int) -> web.Response:
-        """The body that was seen with a status; gateways answer in plain text."""
+        """Return the answer that was seen with a status; gateways answer in plain text."""
         if status in ERRORS:
             return json_answer(ERRORS[status], status)
         return web.Response(text=HTTPStatus(status).phrase, status=status)
 
-    def _knows(self, asked: Asked) -> bool:
+    def _is_authorized(self, asked: Asked) -> bool:
         scheme, _, token = asked.headers.get("Authorization", "").partition(" ")
-        return (
-            asked.headers.get("Client-ID") == self.twitch.client_id
-            and scheme.casefold() == "bearer"
-            and self.twitch.accepts(token)
-        )
-
-    def _run(self, endpoint: str, text: str) -> web.Response:
-        try:
-            found = self._multiquery(text) if endpoint == "multiquery" else self._found(endpoint, read(text))
-        except Refusal as refusal:
-            return json_answer(refusal.body, refusal.status)
-        answer = json_answer(found)
-        too_much = isinstance(answer.body, bytes) and len(answer.body) > RESPONSE_BYTES
-        return self.error(413) if too_much else answer
+        is_client = asked.headers.get("Client-ID") == self.twitch.client_id
+        return is_client and scheme.casefold() == "bearer" and self.twitch.accepts(token)
 
     def _multiquery(self, text: str) -> list[Row]:
-        """Each result under its name; one bad query and there are none."""
-        queries = read_multiquery(text)
-        found = [(one.name, self._found(one.endpoint, one.query)) for one in queries]
-        return [{"name": name} | (rows if isinstance(rows, dict) else {"result": rows}) for name, rows in found]
+        """Return each result under its name; one bad query and there are none."""
+        queries = parse_multiquery(text)
+        if len(queries) > QUERIES_AT_ONCE:
+            raise Refusal(TOO_MANY_QUERIES["title"], 400, TOO_MANY_QUERIES["details"], TOO_MANY_QUERIES)
+        return [{"name": one.name} | self._named_result(one) for one in queries]
 
-    def _found(self, endpoint: str, query: Query) -> list[Row] | dict[str, int]:
+    def _named_result(self, named: NamedQuery) -> Row:
+        if not _is_endpoint(named.endpoint):
+            raise Refusal("Syntax Error", 400, f"Unknown endpoint: '{named.endpoint}'")
+        found = self._found(named.endpoint, named.query)
+        return found if isinstance(found, dict) else {"result": found}
+
+    def _found(self, endpoint: str, query: Query) -> list[Row] | Row:
         table, _, count = endpoint.partition("/")
-        check(table, query)
-        if count:
-            return {"count": sum(1 for _ in found_rows(self.world, table, query))}
-        return page(self.world, table, query)
+        _check(table, query)
+        return {"count": len(find_rows(self.world, table, query))} if count else page(self.world, table, query)
 
 
-def is_endpoint(name: str) -> bool:
-    """Whether it is a table, or a table with /count."""
+def _is_endpoint(name: str) -> bool:
+    """Return whether it is a table, or a table with /count."""
     table, slash, count = name.partition("/")
     return table in FIELDS and (not slash or count == "count")
 
 
-def read(text: str) -> Query:
-    """Parse a query.
-
-    Raises:
-        Refusal: for a syntax error.
-    """
-    try:
-        return parse(text)
-    except QuerySyntaxError as error:
-        raise Refusal("Syntax Error", 400, str(error)) from error
-
-
-def read_multiquery(text: str) -> list[NamedQuery]:
-    """Parse a multiquery.
-
-    Raises:
-        Refusal: for a syntax error in any of its queries, an unknown endpoint, or more than ten queries.
-    """
-    try:
-        queries = parse_multiquery(text)
-    except QuerySyntaxError as error:
-        raise Refusal("Syntax Error", 400, str(error)) from error
-    if len(queries) > QUERIES_AT_ONCE:
-        raise TooManyQueries
-    for query in queries:
-        if not is_endpoint(query.endpoint):
-            raise Refusal("Syntax Error", 400, f"Unknown endpoint: '{query.endpoint}'")
-    return queries
-
-
-def check(table: str, query: Query) -> None:
-    """Refuse what IGDB refuses.
-
-    Raises:
-        Refusal: for an unknown field, a number where a text is due, a search where there is none, or a limit over 500.
-    """
-    for path in asked_paths(query):
+def _check(table: str, query: Query) -> None:
+    """Refuse an unknown field, a number where a text is due, a search where there is none, or a limit over 500."""
+    comparisons = [comparison for alternative in query.where for comparison in alternative]
+    for path in (*query.fields, *(comparison.path for comparison in comparisons), query.sort):
         if not is_known(table, path):
             raise Refusal("Invalid Field", 400, f"Invalid field name: '{'.'.join(path)}'")
-    for compare in query.comparisons():
-        if compare.path[-1] in TEXTS and not all(isinstance(wanted, str | None) for wanted in compare.wanted):
+    for comparison in comparisons:
+        if comparison.path[-1] in TEXTS and not all(isinstance(value, str) for value in comparison.values):
             raise Refusal("Syntax Error", 400, "Expecting a STRING as input, surround your input with quotes")
-    if query.search and table != SEARCHED:
+    if query.search and table != "games":
         raise Refusal("Syntax Error", 400, f"'{table}' cannot be searched")
     if query.limit > MAX_LIMIT:
         cause = f"You typed in {query.limit} as limit but your maximum is {MAX_LIMIT}"
         raise Refusal("Request limit to high", 403, cause)
-
-
-def asked_paths(query: Query) -> Iterator[Path]:
-    """Every path the query names."""
-    yield from query.fields
-    yield from query.exclude
-    yield from (compare.path for compare in query.comparisons())
-    if query.sort:
-        yield query.sort[0]

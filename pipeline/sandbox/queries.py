@@ -1,145 +1,150 @@
-"""How a query finds its rows in a world, with as few looks at a large table as its indices allow."""
+"""How a query finds its rows in a world: which fields there are, which rows meet a condition, and in what order."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+import operator
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
-from pipeline.sandbox.apicalypse import Query
-from pipeline.sandbox.conditions import ORDERINGS, Compare, Path, requirements
-from pipeline.sandbox.schema import REFERENCES
-from pipeline.sandbox.search import ranked
-from pipeline.sandbox.tables import Ordered, Table
+from pipeline.sandbox.apicalypse import Comparison, Path, Query
 from pipeline.sandbox.wire import Row
 from pipeline.sandbox.world import World
 
-FEW = 5_000
-"""So many rows are rather looked at and sorted than looked for in the order asked for."""
+FIELDS = {
+    "external_games": "id category countries created_at external_game_source game game_release_format media name "
+    "platform uid updated_at url year checksum",
+    "games": "id age_ratings alternative_names artworks bundles category collections cover created_at checksum dlcs "
+    "expansions external_games first_release_date franchises game_engines game_modes game_status game_type genres "
+    "involved_companies keywords name parent_game platforms player_perspectives ports rating release_dates remakes "
+    "remasters screenshots similar_games slug standalone_expansions status storyline summary tags themes updated_at "
+    "url version_parent version_title videos websites",
+    "genres": "id created_at name slug updated_at url checksum",
+    "platforms": "id abbreviation alternative_name category created_at generation name platform_logo platform_family "
+    "platform_type slug summary updated_at url versions websites checksum",
+    "covers": "id alpha_channel animated game height width image_id url checksum",
+    "alternative_names": "id checksum comment game name",
+}
+"""The tables of IGDB that the sandbox has, and their fields (https://api-docs.igdb.com/#endpoints)."""
+
+REFERENCES = {
+    "external_games": {"game": "games", "platform": "platforms"},
+    "games": {name: name for name in ("alternative_names", "genres", "platforms")}
+    | {"cover": "covers", "parent_game": "games", "version_parent": "games"},
+    "covers": {"game": "games"},
+    "alternative_names": {"game": "games"},
+}
+"""The tables that fields refer to, as far as the sandbox has them."""
+
+ORDERINGS: dict[str, Callable[[int, int], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 Shape = dict[str, "Shape"]
 """The fields asked for, each with those of the row it refers to."""
 
 
+def is_known(table: str, path: Path) -> bool:
+    """Return whether the path names fields of IGDB; beyond the tables that the sandbox has, all fields are known."""
+    further = REFERENCES.get(table, {}).get(path[0])
+    is_field = path[0] in FIELDS[table].split()
+    return is_field and (len(path) == 1 or further is None or is_known(further, path[1:]))
+
+
 def page(world: World, table: str, query: Query) -> list[Row]:
-    """The rows between `offset` and `limit`, each with the fields asked for."""
-    shape = shaped(query.fields)
-    rows = islice(found_rows(world, table, query), query.offset, query.offset + query.limit)
-    return [selected(world, table, row, shape, query.exclude) for row in rows]
+    """Return the rows between `offset` and `limit`, each with its id and the fields asked for."""
+    shape: Shape = {}
+    for path in query.fields:
+        branch = shape
+        for name in path:
+            branch = branch.setdefault(name, {})
+    rows = find_rows(world, table, query)[query.offset : query.offset + query.limit]
+    return [_selected(world, table, row, shape) for row in rows]
 
 
-def found_rows(world: World, table: str, query: Query) -> Iterator[Row]:
-    """The rows that meet the condition: by rank if searched for, else sorted, those without the sorted field last."""
-    where = query.where
-    return (
-        row
-        for row in candidates(world, table, query)
-        if where is None or where.holds(lambda path, row=row: values(world, table, row, path))  # type: ignore[misc]
-    )
-
-
-def candidates(world: World, table: str, query: Query) -> Iterable[Row]:
-    """Rows in the order asked for, among them all that meet the condition."""
+def find_rows(world: World, table: str, query: Query) -> list[Row]:
+    """Return the rows that meet the condition: ranked if searched for, else in the order asked for."""
+    rows = _ranked(world, query.search) if query.search else _candidates(world, table, query)
+    found = [row for row in rows if any(_meets(world, table, row, comparisons) for comparisons in query.where)]
     if query.search:
-        return ranked(world, query.search)
-    rows, needed = world.table(table), list(requirements(query.where))
-    few = narrowed(rows, needed)
-    if query.sort is None:
-        return rows.listed() if few is None else few
-    path, descending = query.sort
-    if few is None and len(path) == 1:
-        return walked(rows, path[0], needed, descending=descending)
-    return resorted(world, table, rows.listed() if few is None else few, query.sort)
+        return found
+    keyed = [(_values(world, table, row, query.sort), row) for row in found]
+    with_value = sorted((pair for pair in keyed if pair[0]), key=lambda pair: pair[0], reverse=query.is_descending)
+    return [row for _, row in with_value] + [row for key, row in keyed if not key]
 
 
-def narrowed(rows: Table, needed: Iterable[Compare]) -> Sequence[Row] | None:
-    """The rows that meet one of the comparisons, in the table's order, if there is one that few rows can meet."""
-    for compare in needed:
-        ordered = rows.ordered_by(compare.path[0])
-        steps = reached(ordered, compare)
-        if steps is not None and sum(map(len, steps)) <= FEW:
-            positions = {ordered.positions[step] for step in chain.from_iterable(steps)}
-            return [rows.listed()[position] for position in sorted(positions)]
-    return None
+def _candidates(world: World, table: str, query: Query) -> Iterable[Row]:
+    """Return the rows that can meet the condition: looked up by id or uid where it names some, else all."""
+    needed = query.where[0] if len(query.where) == 1 else ()
+    for comparison in needed:
+        if comparison.operator == "=" and comparison.path == ("id",):
+            return [row for value in comparison.values if (row := world.table(table).get(value))]
+        if comparison.operator == "=" and comparison.path == ("uid",):
+            return [row for value in comparison.values for row in world.rows_of_uid.get(str(value), ())]
+    return world.table(table).values()
 
 
-def reached(ordered: Ordered, compare: Compare) -> list[range] | None:
-    """Where in the order of its field the rows are that can meet a comparison; None if the order does not tell."""
-    if len(compare.path) > 1:
-        return None
-    if compare.operator in ORDERINGS:
-        return [ordered.span(compare.operator, compare.wanted)]
-    if compare.operator == "=" and not compare.negated:
-        given = [wanted for wanted in compare.wanted if wanted is not None]
-        return [ordered.equal(wanted) for wanted in given] if len(given) == len(compare.wanted) else None
-    return None
+def _meets(world: World, table: str, row: Row, comparisons: tuple[Comparison, ...]) -> bool:
+    return all(_holds(comparison, _values(world, table, row, comparison.path)) for comparison in comparisons)
 
 
-def walked(rows: Table, field: str, needed: Iterable[Compare], *, descending: bool) -> Iterator[Row]:
-    """The rows in the order of a field, from where orderings of that field begin to hold to where they end."""
-    ordered, listed = rows.ordered_by(field), rows.listed()
-    orderings = [compare for compare in needed if compare.path == (field,) and compare.operator in ORDERINGS]
-    spans = [ordered.span(compare.operator, compare.wanted) for compare in orderings]
-    start = max((span.start for span in spans), default=0)
-    stop = min((span.stop for span in spans), default=len(ordered.positions))
-    steps = range(stop - 1, start - 1, -1) if descending else range(start, stop)
-    seen = set[int]()
-    for position in chain((ordered.positions[step] for step in steps), () if orderings else ordered.lacking):
-        if position not in seen:
-            seen.add(position)
-            yield listed[position]
+def _holds(comparison: Comparison, found: list[Any]) -> bool:
+    """Return whether a comparison holds of the values found: of any one of them, and an ordering of numbers only."""
+    if comparison.operator not in ORDERINGS:
+        return comparison.values.isdisjoint(found) is (comparison.operator == "!=")
+    compare = ORDERINGS[comparison.operator]
+    limits = [limit for limit in comparison.values if isinstance(limit, int)]
+    return any(compare(value, limit) for value in found if isinstance(value, int) for limit in limits)
 
 
-def resorted(world: World, table: str, rows: Iterable[Row], sort: tuple[Path, bool]) -> list[Row]:
-    """Rows in the order of the values at a path; those without one come last."""
-    path, descending = sort
-    keyed = [([(isinstance(value, str), value) for value in values(world, table, row, path)], row) for row in rows]
-    given = [row for _, row in sorted((pair for pair in keyed if pair[0]), key=lambda pair: pair[0])]
-    return given[:: -1 if descending else 1] + [row for key, row in keyed if not key]
-
-
-def values(world: World, table: str, row: Row, path: Path) -> list[Any]:
-    """The values at a path of a row, through references, lists laid flat."""
+def _values(world: World, table: str, row: Row, path: Path) -> list[Any]:
+    """Return the values at a path of a row, through references; none where a field is absent."""
     value = row.get(path[0])
     found = value if isinstance(value, list) else [] if value is None else [value]
     if len(path) == 1:
         return found
-    referred = (referred_row(world, table, path[0], one) for one in found)
+    referred = (_referred_row(world, table, path[0], one) for one in found)
     further = REFERENCES.get(table, {}).get(path[0], "")
-    return [deep for one in referred if one is not None for deep in values(world, further, one, path[1:])]
+    return [deep for one in referred if one for deep in _values(world, further, one, path[1:])]
 
 
-def referred_row(world: World, table: str, field: str, row_id: int) -> Row | None:
-    """The row a reference points to; None for one into a table or a row that is not here."""
+def _referred_row(world: World, table: str, field: str, row_id: int) -> Row | None:
+    """Return the row that a reference points to; None for one into a table or a row that is not here."""
     further = REFERENCES.get(table, {}).get(field)
-    rows: dict[int, Row] = getattr(world, further) if further else {}
-    return rows.get(row_id)
+    return world.table(further).get(row_id) if further else None
 
 
-def shaped(fields: Iterable[Path]) -> Shape:
-    """Paths as a tree."""
-    shape: Shape = {}
-    for path in fields:
-        branch = shape
-        for name in path:
-            branch = branch.setdefault(name, {})
-    return shape
-
-
-def selected(world: World, table: str, row: Row, shape: Shape, exclude: tuple[Path, ...] = ()) -> Row:
-    """A row with the fields asked for and its id; a field without a value is left out."""
-    names = dict.fromkeys(row) | shape if "*" in shape else shape
+def _selected(world: World, table: str, row: Row, shape: Shape) -> Row:
+    """Return a row with its id and the fields asked for; a field without a value is left out."""
     found = {"id": row["id"]}
-    for name in names:
+    for name, further in shape.items():
         value = row.get(name)
-        if value is not None and value != [] and (name,) not in exclude:
-            found[name] = expanded(world, table, name, value, shape.get(name, {}))
+        if value is not None and value != []:
+            found[name] = _expanded(world, table, name, value, further) if further else value
     return found
 
 
-def expanded(world: World, table: str, field: str, value: Any, shape: Shape) -> Any:  # noqa: ANN401
-    """A reference, or each of a list, as an object; as a bare id where no field of it is asked for."""
-    if not shape:
-        return value
+def _expanded(world: World, table: str, field: str, value: Any, shape: Shape) -> Any:  # noqa: ANN401 - any JSON
+    """Return the row that a reference points to, or each of a list; the bare id of one that is not here."""
     if isinstance(value, list):
-        return [expanded(world, table, field, one, shape) for one in value]
-    row = referred_row(world, table, field, value)
-    return value if row is None else selected(world, REFERENCES[table][field], row, shape)
+        return [_expanded(world, table, field, one, shape) for one in value]
+    row = _referred_row(world, table, field, value)
+    return value if row is None else _selected(world, REFERENCES[table][field], row, shape)
+
+
+def _ranked(world: World, text: str) -> list[Row]:
+    """Return the games that share a word with the text in one of their names, the most alike first."""
+    wanted, alike = _words(text), dict[int, float]()
+    names = [(row["id"], row.get("name", "")) for row in world.games.values()]
+    for game_id, name in names + [(row["game"], row["name"]) for row in world.alternative_names.values()]:
+        words = _words(name)
+        if not wanted.isdisjoint(words):
+            alike[game_id] = max(len(words & wanted) / len(words | wanted), alike.get(game_id, 0.0))
+    return [world.games[game_id] for game_id in sorted(alike, key=lambda game_id: (-alike[game_id], game_id))]
+
+
+@cache
+def _words(name: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", name.casefold()))

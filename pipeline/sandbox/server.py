@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Literal, Self, cast
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -17,11 +18,14 @@ from pipeline.sandbox.igdb import Igdb
 from pipeline.sandbox.limits import Gate, busiest_second
 from pipeline.sandbox.steam import Steam
 from pipeline.sandbox.twitch import Twitch
-from pipeline.sandbox.wire import Answers, Asked, Record, Service, params_of, without_secrets
+from pipeline.sandbox.wire import Answers, Asked, Record, Service
 from pipeline.sandbox.world import World
 
 TWITCH_TOKEN_SECONDS = 5_587_808
 """The lifetime in Twitch's documentation: 65 days."""
+
+SECRET_PARAMS = frozenset({"key", "access_token", "client_secret"})
+"""Parameters that no record holds."""
 
 LONGEST_LINE = 65_536
 """aiohttp's own limit, out of the way of Steam's."""
@@ -125,21 +129,25 @@ class Sandbox:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         at = time.monotonic()
-        service, _, path = request.path.removeprefix("/").partition("/")
-        if service not in self._services:
+        name, _, path = request.path.removeprefix("/").partition("/")
+        if name not in self._services:
             return web.Response(text="The sandbox has /steam, /store, /twitch and /igdb", status=404)
-        body = await request.read()
-        target = request.raw_path.removeprefix(f"/{service}")
-        asked = Asked(request.method, f"/{path}", target, params_of(request, body), request.headers, body)
-        record = self._record(at, cast("Service", service), asked)
+        body, service = await request.read(), self._services[name]
+        params = dict(request.query)
+        if request.content_type.endswith("form-urlencoded"):
+            params |= parse_qsl(body.decode(errors="replace"))
+        asked = Asked(
+            request.method, f"/{path}", request.raw_path.removeprefix(f"/{name}"), params, request.headers, body
+        )
+        record = self._record(at, cast("Service", name), asked)
         with self._passing(record) as admitted:
-            answer = await self._answer(request, asked, record) if admitted else self._services[service].error(429)
+            answer = await self._answer(request, asked, record) if admitted else service.error(429)
         unheard = request.transport is None or request.transport.is_closing()
         record.status = None if unheard else answer.status
         return answer
 
     def _record(self, at: float, service: Service, asked: Asked) -> Record:
-        params = without_secrets(asked.params)
+        params = {name: value for name, value in asked.params.items() if name not in SECRET_PARAMS}
         body = asked.body.decode(errors="replace") if service == "igdb" else ""
         slots = self._igdb.queries_in(asked) if service == "igdb" and self.multiquery_slots == "each" else 1
         record = Record(at, service, asked.method, asked.path, params, body, slots)
@@ -154,7 +162,7 @@ class Sandbox:
 
     async def _answer(self, request: web.BaseRequest, asked: Asked, record: Record) -> web.StreamResponse:
         await asyncio.sleep(self.latency_seconds)
-        service = self._services[record.service]
-        fault = self.faults.take(record)
-        answer = partial(service.answer, asked)
-        return answer() if fault is None else await suffer(fault, request, answer, service.error)
+        service, fault = self._services[record.service], self.faults.take(record)
+        if fault is None:
+            return service.answer(asked)
+        return await suffer(fault, request, partial(service.answer, asked), service.error)

@@ -1,14 +1,14 @@
-"""The Steam Web API, as far as a library import asks it (https://steamapi.xpaw.me, steam/webapi protobufs)."""
+"""The Steam Web API and the Steam store, as far as an import asks them (https://steamapi.xpaw.me, their protobufs)."""
 
+import json
 import re
 from collections.abc import Callable
 from http import HTTPStatus
 
 from aiohttp import web
 
-from pipeline.sandbox.store import GET_ITEMS, store_items
 from pipeline.sandbox.wire import Asked, Row, html_answer, json_answer, phrase
-from pipeline.sandbox.world import PUBLIC, Account, World
+from pipeline.sandbox.world import PUBLIC, SHOWN, Account, World
 
 APPINFO_FIELDS = frozenset({"name", "img_icon_url", "has_community_visible_stats", "content_descriptorids"})
 SUMMARIES_AT_ONCE = 100
@@ -17,7 +17,18 @@ HOST = "https://api.steampowered.com"
 URL_BYTES = 8_192
 """The longest URL: GetItems answered one of 8,186 bytes, and one half as long again got a 400."""
 
+GET_ITEMS = "IStoreBrowseService/GetItems/v1"
 KEYLESS = frozenset({GET_ITEMS})
+
+FLAGS = {
+    "assets": "include_assets",
+    "basic_info": "include_basic_info",
+    "platforms": "include_platforms",
+    "release": "include_release",
+    "reviews": "include_reviews",
+    "tagids": "include_tag_count",
+}
+"""Fields of a StoreItem that come only if the data_request has a flag."""
 
 BAD_KEY = "Access is denied. Retrying will not help. Please verify your <pre>key=</pre> parameter."
 BLOCKED = "<html><head><title>Access Denied</title></head><body><h1>Access Denied</h1></body></html>"
@@ -115,6 +126,34 @@ def _player(steam_id64: str, account: Account) -> Row:
         "profileurl": f"https://steamcommunity.com/{profile}/",
         "personastate": 0,
     }
+
+
+def store_items(world: World, params: dict[str, str]) -> Row | None:
+    """Every app asked for, once, to be told apart by `id`: their order is not the request's.
+
+    Without a country the answer is empty, as was measured; None is a request that cannot be read.
+    """
+    try:
+        asked = json.loads(params.get("input_json", ""))
+        appids = {int(one["appid"]) for one in asked["ids"]}
+        country, data_request = asked.get("context", {}).get("country_code"), asked.get("data_request", {})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    if not country or not appids:
+        return {}
+    flags = {name for name, value in data_request.items() if value}
+    return {"store_items": [store_item(world, appid, flags) for appid in sorted(appids, reverse=True)]}
+
+
+def store_item(world: World, appid: int, flags: set[str]) -> Row:
+    """One StoreItem; of one that is hidden or unknown nothing can be learned, least of all by its `type`."""
+    row = world.store.get(appid, {"success": 15})
+    if row["success"] != SHOWN or not row.get("visible", True):
+        lost = {"item_type": 0, "id": appid, "success": row["success"], "visible": False, "name": ""}
+        return lost | {"store_url_path": "app/0/", "appid": 0} | ({"type": 0} if "type" in row else {})
+    shown = {name: value for name, value in row.items() if name not in FLAGS or FLAGS[name] in flags}
+    path = f"app/{appid}/{'_'.join(row['name'].split())}"
+    return {"item_type": 0, "id": appid, "visible": True, "store_url_path": path, "appid": appid, **shown}
 
 
 def flag(params: dict[str, str], name: str, default: str = "0") -> bool:

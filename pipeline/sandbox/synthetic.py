@@ -1,9 +1,6 @@
 """Made-up games, as many as wanted, the same ones every time."""
 
-import gc
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,33 +34,29 @@ def fill(world: "World", size: int, owned: int, oddities: Oddities) -> None:
     """Put so many games in the store and on IGDB, and the first of them into the synthetic account's library."""
     chance = random.Random(size)
     game = FIRST_IGDB_ID
-    with _uncollected():
-        for number in range(size):
-            appid, name = FIRST_APPID + 10 * number, _name(number)
-            world.add_store_item(appid, name)
-            if number < owned:
-                played = max(0, chance.randrange(-120_000, 60_000))
-                world.add_owned(world.SYNTHETIC_ACCOUNT, appid, name, playtime_forever=played)
-            if _is_nth(number, oddities.bare_every):
-                world.add_external_game(str(appid), name=name)
-            elif _is_nth(number, oddities.shared_every):
-                world.add_external_game(str(appid), game=game, name=name)
-            else:
-                game = FIRST_IGDB_ID + number
-                world.add_game(appid, game, name, **_facts(world, name, chance))
-            if _is_nth(number, oddities.ambiguous_every):
-                world.add_game(appid, FIRST_SECOND_IGDB_ID + number, f"{name} Again")
-
-
-def _name(number: int) -> str:
-    return f"{FIRSTS[number % 10]} {SECONDS[number // 10 % 10]} {number // 100 + 1}"
+    for number in range(size):
+        appid = FIRST_APPID + 10 * number
+        name = f"{FIRSTS[number % 10]} {SECONDS[number // 10 % 10]} {number // 100 + 1}"
+        world.add_store_item(appid, name)
+        if number < owned:
+            played = max(0, chance.randrange(-120_000, 60_000))
+            world.add_owned(world.SYNTHETIC_ACCOUNT, appid, name, playtime_forever=played)
+        if _is_nth(number, oddities.bare_every):
+            world.add_external_game(str(appid), name=name)
+        elif _is_nth(number, oddities.shared_every):
+            world.add_external_game(str(appid), game=game, name=name)
+        else:
+            game = FIRST_IGDB_ID + number
+            world.add_game(appid, game, name, **_facts(world, name, chance))
+        if _is_nth(number, oddities.ambiguous_every):
+            world.add_game(appid, FIRST_SECOND_IGDB_ID + number, f"{name} Again")
 
 
 def _facts(world: "World", name: str, chance: random.Random) -> Row:
-    """Columns of a games row that go with a name; its genres are neighbours, and so are its platforms."""
+    """Return the fields of a games row that go with a name; its genres are neighbours, and so are its platforms."""
 
     def below(limit: int) -> int:
-        """Some number from 0; randrange takes ten times as long, which tells in a world of 200,000 games."""
+        # randrange takes ten times as long, which tells in a world of 200,000 games.
         return int(chance.random() * limit)
 
     genres, platforms = list(world.genres), list(world.platforms)
@@ -79,15 +72,3 @@ def _facts(world: "World", name: str, chance: random.Random) -> Row:
 
 def _is_nth(number: int, every: int) -> bool:
     return every > 0 and number % every == every - 1
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without garbage collection, which in a growing heap of a million rows takes a third of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -1,15 +1,15 @@
 """What the sandbox knows: Steam accounts and the Steam store, and IGDB's tables with references as bare ids."""
 
+import json
 import sys
 import time
-from collections.abc import Mapping, MutableMapping, MutableSequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, cast
+from pathlib import Path
+from typing import Any, ClassVar, Self
+from zlib import crc32
 
-from pipeline.sandbox.rows import by_id, described, described_rows, read_rows
-from pipeline.sandbox.schema import FIELDS
 from pipeline.sandbox.synthetic import Oddities, fill
-from pipeline.sandbox.tables import KeyedTable, ListedTable, Table
 from pipeline.sandbox.wire import Row
 
 PRIVATE, PUBLIC = 1, 3
@@ -39,6 +39,9 @@ STORE_TYPES = {268850: SOFTWARE, 363890: SOFTWARE, 365720: MOD}
 DELISTED = frozenset({208090, 560380})
 """Its apps that the store no longer shows: Loadout, MapleStory 2."""
 
+RECORDED_AT = 1_735_689_600
+"""created_at and updated_at of every row of IGDB: 2025-01-01."""
+
 
 @dataclass
 class Account:
@@ -61,7 +64,7 @@ class Account:
 class World:
     """Plain data that a test may change at any time; an account, app or row that is not here does not exist.
 
-    IGDB's tables keep copies of the rows they are given: change a row as it is found in its table.
+    IGDB's tables are rows by id. Rows of external_games are added by `add_external_game`, which remembers their uid.
     """
 
     RECORDED_ACCOUNT: ClassVar[str] = "76561197960287930"
@@ -73,40 +76,45 @@ class World:
 
     accounts: dict[str, Account] = field(default_factory=dict)
     store: dict[int, Row] = field(default_factory=dict)
-    external_games: MutableSequence[Row] = field(default_factory=list)
-    games: MutableMapping[int, Row] = field(default_factory=dict)
-    genres: MutableMapping[int, Row] = field(default_factory=dict)
-    platforms: MutableMapping[int, Row] = field(default_factory=dict)
-    covers: MutableMapping[int, Row] = field(default_factory=dict)
-    alternative_names: MutableMapping[int, Row] = field(default_factory=dict)
-
-    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - any of the attributes
-        if name in FIELDS and not isinstance(value, Table):
-            value = KeyedTable(value) if isinstance(value, Mapping) else ListedTable(value)
-        super().__setattr__(name, value)
+    external_games: dict[int, Row] = field(default_factory=dict)
+    games: dict[int, Row] = field(default_factory=dict)
+    genres: dict[int, Row] = field(default_factory=dict)
+    platforms: dict[int, Row] = field(default_factory=dict)
+    covers: dict[int, Row] = field(default_factory=dict)
+    alternative_names: dict[int, Row] = field(default_factory=dict)
+    rows_of_uid: dict[str, list[Row]] = field(default_factory=dict)
 
     @classmethod
     def recorded(cls) -> Self:
-        """A recorded library of 129 games, what IGDB and the store say of them, and an account of every other kind.
+        """Return a recorded library of 129 games, what IGDB and the store say of them, and each kind of account.
 
         Ids, names, genres and platforms are IGDB's (115 games for 116 of the apps); the summaries and the ids of
         external_games rows are not.
         """
         world = cls._with_vocabulary()
-        world.accounts |= _accounts()
-        world.accounts[cls.RECORDED_ACCOUNT].games = read_rows("owned_games")
-        for row in world.accounts[cls.RECORDED_ACCOUNT].games:
-            appid = row["appid"]
+        recorded = Account(
+            vanity="gabelogannewell", name="Recorded library", free=FREE, free_sub=FREE_SUB, unvetted=UNVETTED
+        )
+        world.accounts = {
+            cls.RECORDED_ACCOUNT: recorded,
+            cls.PRIVATE_ACCOUNT: Account(visibility=PRIVATE, vanity="sandbox-private", name="Private profile"),
+            cls.HIDDEN_ACCOUNT: Account(hidden=True, vanity="sandbox-hidden", name="Private game details"),
+            cls.EMPTY_ACCOUNT: Account(vanity="sandbox-empty", name="Owns nothing"),
+        }
+        for app in _read("library"):
+            appid, name = app["owned"]["appid"], app["owned"]["name"]
+            recorded.games.append(app["owned"])
             success = HIDDEN if appid in DELISTED else SHOWN
-            world.add_store_item(appid, row["name"], type=STORE_TYPES.get(appid, GAME), success=success)
-        world.external_games = described_rows("external_games")
-        world.games = by_id(described_rows("games"))
-        world.covers = by_id(described_rows("covers"))
+            world.add_store_item(appid, name, type=STORE_TYPES.get(appid, GAME), success=success)
+            world.games |= _table("games", app.get("games", []))
+            world.covers |= _table("covers", app.get("covers", []))
+            for row in app.get("external_games", []):
+                world.add_external_game(**row)
         return world
 
     @classmethod
     def synthetic(cls, size: int, *, owned: int = sys.maxsize, **oddities: int) -> Self:
-        """As many made-up apps, all games in the store and on IGDB; the same ones every time.
+        """Return as many made-up apps, all games in the store and on IGDB; the same ones every time.
 
         SYNTHETIC_ACCOUNT owns the first `owned` of them; `oddities` are `shared_every`, `ambiguous_every` and
         `bare_every` of Oddities.
@@ -118,11 +126,13 @@ class World:
 
     @classmethod
     def _with_vocabulary(cls) -> Self:
-        return cls(genres=by_id(described_rows("genres")), platforms=by_id(described_rows("platforms")))
+        tables = {name: _table(name, _read(name)) for name in ("genres", "platforms")}
+        return cls(genres=tables["genres"], platforms=tables["platforms"])
 
-    def table(self, name: str) -> Table:
-        """One of IGDB's tables."""
-        return cast("Table", getattr(self, name))
+    def table(self, name: str) -> dict[Any, Row]:
+        """Return one of IGDB's tables."""
+        rows: dict[Any, Row] = getattr(self, name)
+        return rows
 
     def add_owned(self, steam_id64: str, appid: int, name: str | None, **fields: Any) -> Row:  # noqa: ANN401
         """Give an account one more app; `fields` are those of GetOwnedGames, a name of None is left out."""
@@ -143,48 +153,50 @@ class World:
         image_id = fields.pop("image_id", None)
         if image_id is not None:
             fields["cover"] = igdb_id
-            self.covers[igdb_id] = described("covers", {"id": igdb_id, "game": igdb_id, "image_id": image_id})
-        game = {"id": igdb_id, "name": name, "slug": "-".join(name.casefold().split()), "game_type": 0, **fields}
-        self.games[igdb_id] = described("games", game)
+            self.covers |= _table("covers", [{"id": igdb_id, "game": igdb_id, "image_id": image_id}])
+        slug = "-".join(name.casefold().split())
+        self.games |= _table("games", [{"id": igdb_id, "name": name, "slug": slug, "game_type": 0, **fields}])
         self.add_external_game(str(appid), game=igdb_id, name=name)
         return self.games[igdb_id]
 
     def add_external_game(self, uid: str, **fields: Any) -> Row:  # noqa: ANN401
         """Add a row of external_games, Steam's unless `external_game_source` says otherwise."""
-        row_id = 1 + (self.external_games[-1]["id"] if self.external_games else 0)
-        row = {"id": row_id, "uid": uid, "external_game_source": STEAM_SOURCE, **fields}
-        self.external_games.append(described("external_games", row))
-        return self.external_games[-1]
+        row_id = 1 + next(reversed(self.external_games), 0)
+        own = {"id": row_id, "uid": uid, "external_game_source": STEAM_SOURCE, **fields}
+        row = _with_common_fields("external_games", own)
+        self.external_games[row_id] = row
+        self.rows_of_uid.setdefault(uid, []).append(row)
+        return row
 
     def add_alternative_name(self, igdb_id: int, name: str) -> Row:
         """Give a game of IGDB one more name."""
-        name_id = 1 + max(self.alternative_names, default=0)
-        self.alternative_names[name_id] = described("alternative_names", {"id": name_id, "game": igdb_id, "name": name})
-        game = self.games[igdb_id]
+        name_id, game = 1 + len(self.alternative_names), self.games[igdb_id]
+        self.alternative_names[name_id] = {"id": name_id, "game": igdb_id, "name": name}
         game["alternative_names"] = [*game.get("alternative_names", []), name_id]
         return self.alternative_names[name_id]
 
     def touch(self, igdb_id: int, **changes: Any) -> Row:  # noqa: ANN401
         """Change a game, now unless `updated_at` is among the changes."""
-        game = self.games[igdb_id]
-        game.update({"updated_at": int(time.time()), **changes})
-        return game
+        self.games[igdb_id] |= {"updated_at": int(time.time()), **changes}
+        return self.games[igdb_id]
 
     def touch_external_game(self, uid: str, **changes: Any) -> None:  # noqa: ANN401
         """Change the rows of external_games with this uid, now unless `updated_at` is among the changes."""
-        for row in self.external_games:
-            if row["uid"] == uid:
-                row.update({"updated_at": int(time.time()), **changes})
+        for row in self.rows_of_uid[uid]:
+            row |= {"updated_at": int(time.time()), **changes}
 
 
-def _accounts() -> dict[str, Account]:
-    """One account of each kind; the unknown one is missing."""
-    recorded = Account(
-        vanity="gabelogannewell", name="Recorded library", free=FREE, free_sub=FREE_SUB, unvetted=UNVETTED
-    )
-    return {
-        World.RECORDED_ACCOUNT: recorded,
-        World.PRIVATE_ACCOUNT: Account(visibility=PRIVATE, vanity="sandbox-private", name="Private profile"),
-        World.HIDDEN_ACCOUNT: Account(hidden=True, vanity="sandbox-hidden", name="Private game details"),
-        World.EMPTY_ACCOUNT: Account(vanity="sandbox-empty", name="Owns nothing"),
-    }
+def _read(name: str) -> list[Row]:
+    rows: list[Row] = json.loads((Path(__file__).parent / "recorded" / f"{name}.json").read_text(encoding="utf-8"))
+    return rows
+
+
+def _table(name: str, rows: Iterable[Row]) -> dict[int, Row]:
+    return {row["id"]: _with_common_fields(name, row) for row in rows}
+
+
+def _with_common_fields(table: str, row: Row) -> Row:
+    """Return the row with the fields that every row of IGDB has; its checksum only looks like a UUID."""
+    checksum = f"{row['id']:08x}-0000-4000-8000-{crc32(table.encode()):012x}"
+    page = {"url": f"https://www.igdb.com/{table}/{row['slug']}"} if "slug" in row else {}
+    return {"created_at": RECORDED_AT, "updated_at": RECORDED_AT, "checksum": checksum, **page, **row}

@@ -19,7 +19,7 @@ from pipeline.apis.igdb_queries import (
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Refused
-from pipeline.sandbox.apicalypse import parse, parse_multiquery
+from pipeline.sandbox.apicalypse import Query, parse_multiquery, parse_query
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
@@ -155,8 +155,8 @@ def test_no_name_can_say_anything_but_a_name(sandbox: Sandbox) -> None:
 @given(st.text(st.one_of(st.characters(), st.sampled_from('"\\;{}\n')), min_size=1))
 def test_any_name_is_read_as_it_was_meant(name: str) -> None:
     meant = "".join(character if character.isprintable() else " " for character in name[:MAX_NAME_LENGTH])
-    query = parse(Search(name).text())
-    assert (query.search, query.limit, query.where, query.sort) == (meant, SEARCH_LIMIT, None, None)
+    query = parse_query(Search(name).text())
+    assert query == Query(fields=query.fields, search=meant, limit=SEARCH_LIMIT)
     (asked,) = parse_multiquery(multiquery_part(3, Search(name)))
     assert (asked.endpoint, asked.name, asked.query) == ("games", "3", query)
 

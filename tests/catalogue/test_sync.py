@@ -78,7 +78,7 @@ def test_a_sync_knows_all_of_steam_and_an_enrichment_after_it_asks_igdb_nothing(
     large.requests.clear()
     at = OpenedStore("directory", tmp_path, DirectoryStore(tmp_path))
     done = synced(large, at.store)
-    apps = {int(row["uid"]) for row in large.world.external_games if row.get("game")}
+    apps = {int(row["uid"]) for row in large.world.external_games.values() if row.get("game")}
     assert (done.is_full, done.apps, done.known) == (True, len(apps), len(apps))
     assert verdicts(at.store).keys() == apps
     assert {record.status for record in large.asked("igdb")} == {200}
@@ -152,7 +152,7 @@ def test_a_sync_killed_among_the_games_asks_for_no_page_and_no_finished_game_aga
     synced(large, store)
     assert pages(large) == []
     assert min(games_asked(large)) > finished
-    apps = {int(row["uid"]) for row in large.world.external_games if row.get("game")}
+    apps = {int(row["uid"]) for row in large.world.external_games.values() if row.get("game")}
     assert verdicts(store).keys() == apps
 
 

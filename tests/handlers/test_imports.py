@@ -21,7 +21,7 @@ FOREIGN = {
     "igdb_enrichment": SQL | {"pipeline.apis.steam"},
     "database_import": HTTP | {"pipeline.apis.http"},
 }
-NOBODYS = {"aiohttp", "lark", "rapidfuzz", "pipeline.cli", "pipeline.sandbox", "pipeline.review"}
+NOBODYS = {"aiohttp", "rapidfuzz", "pipeline.cli", "pipeline.sandbox", "pipeline.review"}
 
 REFUSED = {
     "steam_import": {"user_id": USER, "steam_id64": "no Steam id"},

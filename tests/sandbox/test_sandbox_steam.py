@@ -96,6 +96,13 @@ def test_a_wrong_key_is_refused_with_a_page_that_names_it(steam: Steam, key: str
     )
 
 
+def test_the_key_may_come_in_a_header_or_in_the_address(sandbox: Sandbox, client: httpx.Client) -> None:
+    key, url = sandbox.environment["STEAM_API_KEY"], f"{sandbox.environment['STEAM_API_URL']}/{OWNED}/"
+    by_header = client.get(url, params={"steamid": World.EMPTY_ACCOUNT}, headers={"x-webapi-key": key})
+    by_address = client.get(url, params={"steamid": World.EMPTY_ACCOUNT, "key": key})
+    assert by_header.json() == by_address.json() == {"response": {"game_count": 0}}
+
+
 def test_a_wrong_key_may_be_refused_with_401() -> None:
     with Sandbox(World(), bad_key_status=401) as sandbox:
         answer = httpx.get(f"{sandbox.environment['STEAM_API_URL']}/{OWNED}/")
