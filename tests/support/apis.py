@@ -34,9 +34,10 @@ def open_steam(
     policy: RetryPolicy = QUICK,
     limits: HttpLimits = BRIEF,
     transport: Network = None,
+    rate_limiter: RateLimiter | None = None,
 ) -> Steam:
     http = HttpClient(settings["STEAM_API_URL"], limits, transport)
-    return Steam(http, settings["STEAM_API_KEY"], policy, RateLimiter(1_000, 100))
+    return Steam(http, settings["STEAM_API_KEY"], policy, rate_limiter or RateLimiter(1_000, 100))
 
 
 def open_steam_store(
