@@ -46,7 +46,7 @@ from schemas.events import (
     LoadResponse,
     StageEvent,
 )
-from schemas.frames import conform, set_aside
+from schemas.frames import set_aside
 from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.manifest import Source
 from schemas.staging import DEFAULT_OPTIONS, LoadOptions
@@ -120,7 +120,7 @@ async def enrich(
     raw = _raw_checkpoint(store, event)
     source = read_checkpoint(store, raw, RawLibrary, trust=trust)
     overrides = read_overrides(store)
-    apps, known = await lookup.look_up(conform(source.rows, RawLibrary), overrides, progress)
+    apps, known = await lookup.look_up(source.rows, overrides, progress)
 
     enriched, rejected = set_aside(join_catalogue(apps, known, overrides), EnrichedLibrary)
 
@@ -151,7 +151,7 @@ def load(store: Store, database: "Database", event: LoadEvent, options: LoadOpti
     run = _StageRun(event)
     library = read_checkpoint(store, _enriched_checkpoint(store, event), EnrichedLibrary, trust=options.trust).rows
 
-    staged = stage_library(conform(library, EnrichedLibrary))
+    staged = stage_library(library)
 
     loaded = database.load(staged, [event.user_id], options)
     written = {name: rows for name, rows in loaded.counts.items() if rows}

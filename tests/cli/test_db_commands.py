@@ -1,4 +1,4 @@
-"""The commands that say what a load would do, and what it needs."""
+"""`load` and the commands around it: dry runs, details, grants, and files that were edited."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.support.lambda_functions import ACCOUNT, USER
 from tests.support.programs import SteamImport
 
 
-def test_a_dry_run_tells_what_it_would_write_and_writes_nothing(steam_import: SteamImport, database: str) -> None:
+def test_a_dry_run_prints_what_it_would_write_and_writes_nothing(steam_import: SteamImport, database: str) -> None:
     ended = steam_import("run", ACCOUNT, "--user", USER, "--dry-run")
     assert ended.status == 0
     assert "Nothing was written" in ended.out
@@ -47,7 +47,7 @@ def test_the_grants_are_statements_for_that_role(steam_import: SteamImport, data
     assert all(line.startswith("GRANT ") and line.endswith(' TO "im""porter";') for line in lines)
 
 
-def test_what_is_found_in_a_database_may_be_had_as_json(steam_import: SteamImport, database: str) -> None:
+def test_db_commands_print_json(steam_import: SteamImport, database: str) -> None:
     assert database
     found = json.loads(steam_import("db", "check", "--json").out)
     assert (found["missing"], "ImportedGame" in found["tables"]) == ([], True)
@@ -63,7 +63,7 @@ def test_a_quiet_run_prints_what_the_next_command_takes(steam_import: SteamImpor
     assert loaded == (0, "", "")
 
 
-def test_a_run_that_fails_half_way_says_which_command_goes_on(steam_import: SteamImport, database: str) -> None:
+def test_a_run_that_fails_names_the_command_that_continues_it(steam_import: SteamImport, database: str) -> None:
     assert database
     ended = steam_import("run", ACCOUNT, "--user", "stranger")
     (enriched,) = Path("data/imports/stranger").absolute().glob("*-enriched.csv")
@@ -77,7 +77,7 @@ def test_a_database_without_the_match_status_names_the_migration(steam_import: S
     assert "infra/prisma/migration.sql" in ended.err
 
 
-def test_the_tables_are_not_made_where_the_url_is_wrong_and_the_password_is_not_told(
+def test_no_tables_are_made_where_the_url_is_wrong_and_the_password_is_not_shown(
     steam_import: SteamImport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for url in ("postgresql://u:CANARY@[::1/x", "postgresql://u:CANARY%zz@127.0.0.1:1/y", "nonsense"):
@@ -106,7 +106,7 @@ def test_a_bad_user_is_refused_before_steam_is_asked(steam_import: SteamImport) 
     assert ended.err.startswith("bad_event: ")
 
 
-def test_run_as_json_tells_of_missing_settings_too(steam_import: SteamImport, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_as_json_reports_missing_settings_too(steam_import: SteamImport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STEAM_API_KEY")
     ended = steam_import("run", ACCOUNT, "--json")
     assert ended.status == 2
@@ -114,12 +114,12 @@ def test_run_as_json_tells_of_missing_settings_too(steam_import: SteamImport, mo
 
 
 def edit(location: str) -> None:
-    """What an analyst does to a file, in place."""
+    """Change a name in a CSV, as an analyst may do."""
     path = Path(location)
     path.write_text(path.read_text(encoding="utf-8").replace("Nobody Knows Me", "Somebody Does"), encoding="utf-8")
 
 
-def test_an_edited_file_is_read_on_purpose_only(steam_import: SteamImport, database: str) -> None:
+def test_an_edited_file_is_read_only_with_trust(steam_import: SteamImport, database: str) -> None:
     raw = steam_import("fetch", ACCOUNT, "--user", USER).out.strip()
     edit(raw)
     refused = steam_import("enrich", raw)

@@ -14,8 +14,8 @@ from pipeline.frames.staging import stage_library
 from tests.support.databases import add_user, execute, fetch, insert_import, rows_of
 from tests.support.libraries import FIGHTING, WINDOWS, library, matched
 
-THEIR_GAME = """
-INSERT INTO "Game" (id, "igdbId", title, slug, "updatedAt") VALUES ('theirs', 1, 'Theirs', 'new', now())
+OTHER_GAME = """
+INSERT INTO "Game" (id, "igdbId", title, slug, "updatedAt") VALUES ('other', 1, 'Other', 'new', now())
 """
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
@@ -31,25 +31,25 @@ def configure(url: str, setting: str) -> None:
     execute(url, f"ALTER DATABASE {fetch(url, 'SELECT current_database()').item()} SET {setting}")
 
 
-def test_a_load_whose_connection_is_lost_is_tried_again(database_url: str) -> None:
+def test_a_load_is_retried_after_its_connection_was_lost(database_url: str) -> None:
     staged = stage_library(library(matched(10, 100)))
 
-    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
+    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as other, other.cursor() as cursor:
         cursor.execute('LOCK TABLE "Game"')
         load = pool.submit(Database(database_url, retry_base_seconds=0).load, staged, ["user-1"])
         wait_for_a_lock(database_url)
         waiting = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted"
         execute(database_url, waiting)
-        neighbour.rollback()
+        other.rollback()
 
         assert load.result().counts["games_created"] == 1
 
 
-def test_a_lock_that_is_held_too_long_is_waited_for_again(database_url: str) -> None:
+def test_a_load_is_retried_after_a_lock_timeout(database_url: str) -> None:
     staged = stage_library(library(matched(10, 100)))
     timeouts = Timeouts(lock_seconds=0.01)
 
-    with dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
+    with dbapi.connect(database_url) as other, other.cursor() as cursor:
         cursor.execute('LOCK TABLE "Game"')
         with pytest.raises(Retryable, match="lock timeout"):
             Database(database_url, attempts=2, retry_base_seconds=0, timeouts=timeouts).load(staged, ["user-1"])
@@ -57,7 +57,7 @@ def test_a_lock_that_is_held_too_long_is_waited_for_again(database_url: str) -> 
     assert Database(database_url, attempts=1, timeouts=timeouts).load(staged, ["user-1"]).counts["games_created"] == 1
 
 
-def test_a_statement_that_takes_too_long_can_be_tried_again(database_url: str) -> None:
+def test_a_statement_timeout_can_be_tried_again(database_url: str) -> None:
     timeouts = Timeouts(statement_seconds=0.01)
 
     with (
@@ -67,46 +67,46 @@ def test_a_statement_that_takes_too_long_can_be_tried_again(database_url: str) -
         session.execute(text("SELECT pg_sleep(5)"))
 
 
-def test_a_slug_that_a_neighbour_takes_meanwhile_is_met_by_trying_again(database_url: str) -> None:
-    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
-        cursor.execute(THEIR_GAME)
+def test_a_load_is_retried_when_another_writer_takes_its_new_slug(database_url: str) -> None:
+    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as other, other.cursor() as cursor:
+        cursor.execute(OTHER_GAME)
         staged = stage_library(library(matched(10, 100, igdb_slug="new")))
         load = pool.submit(Database(database_url, retry_base_seconds=0).load, staged, ["user-1"])
         wait_for_a_lock(database_url)
-        neighbour.commit()
+        other.commit()
 
         assert load.result().counts["games_with_taken_slug"] == 1
 
     assert rows_of(database_url, "Game", '"igdbId", slug') == [(1, "new-igdb-1"), (100, "new")]
 
 
-def test_a_slug_that_a_neighbour_takes_before_a_game_is_renamed_is_met_by_trying_again(database_url: str) -> None:
+def test_a_load_is_retried_when_another_writer_takes_the_slug_of_a_renamed_game(database_url: str) -> None:
     Database(database_url).load(stage_library(library(matched(10, 100))), ["user-1"])
     renamed = stage_library(library(matched(10, 100, igdb_slug="new")))
 
-    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
-        cursor.execute(THEIR_GAME)
+    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as other, other.cursor() as cursor:
+        cursor.execute(OTHER_GAME)
         load = pool.submit(Database(database_url, retry_base_seconds=0).load, renamed, ["user-1"])
         wait_for_a_lock(database_url)
-        neighbour.commit()
+        other.commit()
         load.result()
 
     assert rows_of(database_url, "Game", '"igdbId", slug') == [(1, "new-igdb-1"), (100, "new")]
 
 
-def test_the_victim_of_a_deadlock_is_tried_again(own_database_url: str) -> None:
+def test_a_load_is_retried_after_a_deadlock(own_database_url: str) -> None:
     games = [matched(10, 100), matched(11, 101)]
     Database(own_database_url).load(stage_library(library(*games)), ["user-1"])
     configure(own_database_url, "deadlock_timeout TO '1500ms'")
     renamed = stage_library(library(*(game | {"igdb_name": "New"} for game in games)))
 
-    with ThreadPoolExecutor() as pool, dbapi.connect(own_database_url) as neighbour, neighbour.cursor() as cursor:
+    with ThreadPoolExecutor() as pool, dbapi.connect(own_database_url) as other, other.cursor() as cursor:
         cursor.execute("SET deadlock_timeout TO '1min'")
         cursor.execute('UPDATE "Game" SET "hltbId" = NULL WHERE "igdbId" = 101')
         load = pool.submit(Database(own_database_url, retry_base_seconds=0).load, renamed, ["user-1"])
         wait_for_a_lock(own_database_url)
         cursor.execute('UPDATE "Game" SET "hltbId" = NULL WHERE "igdbId" = 100')
-        neighbour.commit()
+        other.commit()
         assert load.result().counts["games_updated"] == 2
 
     assert fetch(own_database_url, DEADLOCKS).item() == 1
@@ -120,22 +120,22 @@ def test_the_victim_of_a_deadlock_is_tried_again(own_database_url: str) -> None:
         ('UPDATE "ImportedGame" SET "deletedAt" = now()', "UNMATCHED"),
     ],
 )
-def test_what_a_user_decides_while_a_load_waits_stands(database_url: str, edit: str, status: str) -> None:
+def test_a_decision_that_a_user_makes_while_a_load_waits_stays(database_url: str, edit: str, status: str) -> None:
     insert_import(database_url, 10, igdbMatchStatus="UNMATCHED")
     staged = stage_library(library(matched(10, 100, playtime_forever=5)))
 
-    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as neighbour, neighbour.cursor() as cursor:
+    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as other, other.cursor() as cursor:
         cursor.execute(edit)
         load = pool.submit(Database(database_url, attempts=1).load, staged, ["user-1"])
         wait_for_a_lock(database_url)
-        neighbour.commit()
+        other.commit()
         load.result()
 
     assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text') == [(status,)]
     assert rows_of(database_url, "LibraryItem") == []
 
 
-def test_loads_that_rename_the_same_games_do_not_lock_each_other(own_database_url: str) -> None:
+def test_loads_that_rename_the_same_games_meet_no_deadlock(own_database_url: str) -> None:
     users = [f"user-{number}" for number in range(1, 5)]
     for user in users:
         add_user(own_database_url, user)
@@ -151,7 +151,7 @@ def test_loads_that_rename_the_same_games_do_not_lock_each_other(own_database_ur
     assert fetch(own_database_url, DEADLOCKS).item() == 0
 
 
-def test_users_who_share_games_can_import_at_once(database_url: str) -> None:
+def test_users_who_share_games_can_be_loaded_at_the_same_time(database_url: str) -> None:
     users = [f"user-{number}" for number in range(1, 7)]
     for user in users:
         add_user(database_url, user)

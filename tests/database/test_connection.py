@@ -1,4 +1,4 @@
-"""What goes wrong between us and the database: who has to act, and what they may be told."""
+"""The database's URL and its errors: who has to act, that no password is shown, and none travels unencrypted."""
 
 import re
 import socket
@@ -11,7 +11,7 @@ from adbc_driver_postgresql import dbapi
 from polars.exceptions import ComputeError
 from sqlalchemy import Executable, select, text
 
-from pipeline.database.connection import DatabaseUrl, Session, transaction
+from pipeline.database.connection import ENCRYPTED_MODES, DatabaseUrl, Session, transaction
 from pipeline.database.database import Database
 from pipeline.errors import PipelineError, Refused, Retryable
 from tests.support.databases import execute, fetch
@@ -24,6 +24,11 @@ def error_of(url: str) -> PipelineError:
     with pytest.raises(PipelineError) as raised:
         Database(url, attempts=1, connect_timeout_seconds=1).read_schema()
     return raised.value
+
+
+def text_of(error: BaseException) -> str:
+    """Everything that a log would show of an error."""
+    return "".join(format_exception(error))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +51,7 @@ def test_a_url_of_another_form_is_refused_and_not_quoted(url: str) -> None:
         Database(url)
 
     assert raised.value.code == "configuration"
-    assert "hunter2" not in "".join(format_exception(raised.value))
+    assert "hunter2" not in text_of(raised.value)
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
@@ -63,24 +68,38 @@ def test_a_url_of_another_form_is_refused_and_not_quoted(url: str) -> None:
 def test_a_password_is_in_no_error(password: str, tail: str) -> None:
     error = error_of(f"postgresql://user:{password}@{tail}")
 
-    told = "".join(format_exception(error))
     assert "savepoint at" in error.message
     for secret in (*PASSWORDS, "ter2@"):
-        assert secret not in told
+        assert secret not in text_of(error)
 
 
-def test_a_password_that_is_malformed_is_refused_and_not_quoted() -> None:
+def test_a_malformed_password_is_refused_and_not_quoted() -> None:
     error = error_of("postgresql://user:hun%zzter@localhost:1/savepoint")
 
     assert isinstance(error, Refused)
-    assert "hun%zzter" not in "".join(format_exception(error))
+    assert "hun%zzter" not in text_of(error)
 
 
-def test_an_address_does_not_show_its_password() -> None:
-    address = DatabaseUrl("postgresql://user:hunter2@db.example.com:6432/savepoint?sslmode=require")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:/hunter2@127.0.0.1",
+        "postgresql://user:20/hunter2@db.example?sslmode=require",
+        "postgresql://user/hunter2@db.example",
+        "postgresql://localhost:1/savepoint?dbname=postgresql://user:hunter2@db.example",
+        "postgresql://localhost:1/savepoint?host=user:hunter2@db.invalid",
+        "postgresql:///?hostaddr=127.0.0.1&port=1&dbname=user:hunter2@db.example",
+    ],
+)
+def test_what_may_be_a_password_is_not_shown_as_a_database_or_a_host(url: str) -> None:
+    assert "hunter2" not in text_of(error_of(url))
 
-    assert str(address) == "savepoint at db.example.com:6432"
-    assert "hunter2" not in repr(address)
+
+def test_a_url_as_text_is_the_database_and_the_host() -> None:
+    url = DatabaseUrl("postgresql://user:hunter2@db.example.com:6432/savepoint?sslmode=require")
+
+    assert str(url) == "savepoint at db.example.com:6432"
+    assert "hunter2" not in repr(url)
 
 
 @pytest.mark.parametrize(
@@ -91,11 +110,11 @@ def test_an_address_does_not_show_its_password() -> None:
         ("postgresql:///database?connect_timeout=3", "postgresql:///database?connect_timeout=3"),
     ],
 )
-def test_connecting_has_a_time_limit(url: str, libpq_url: str) -> None:
+def test_connecting_has_a_timeout(url: str, libpq_url: str) -> None:
     assert DatabaseUrl(url).libpq_url == libpq_url
 
 
-HERE = (
+LOCAL = (
     "/savepoint",
     "localhost",
     "LOCALHOST:5432/savepoint",
@@ -107,7 +126,7 @@ HERE = (
     "/savepoint?hostaddr=::1",
     "localhost,127.0.0.1:2",
 )
-ELSEWHERE = (
+REMOTE = (
     "db.example",
     "10.0.0.1:5432",
     "[::2]",
@@ -123,91 +142,75 @@ ELSEWHERE = (
 )
 
 
-def modes(address: DatabaseUrl) -> list[str]:
-    return re.findall(r"sslmode=([^&]*)", address.libpq_url)
+def modes(url: str) -> list[str]:
+    """The sslmodes that libpq reads; the last one wins."""
+    return re.findall(r"sslmode=([^&]*)", DatabaseUrl(url).libpq_url)
 
 
 def with_mode(tail: str, mode: str) -> str:
     return f"postgresql://user:hunter2@{tail}{'&' if '?' in tail else '?'}sslmode={mode}"
 
 
-@pytest.mark.parametrize("tail", ELSEWHERE)
+@pytest.mark.parametrize("tail", REMOTE)
 def test_to_another_machine_a_password_travels_encrypted_only(tail: str) -> None:
-    assert modes(DatabaseUrl(f"postgresql://user:hunter2@{tail}")) == ["require"]
-    for mode in ("require", "verify-ca", "verify-full"):
-        assert modes(DatabaseUrl(with_mode(tail, mode)))[-1] == mode
+    assert modes(f"postgresql://user:hunter2@{tail}") == ["require"]
+    for mode in ENCRYPTED_MODES:
+        assert modes(with_mode(tail, mode))[-1] == mode
     for mode in ("disable", "allow", "prefer", "", "require&sslmode=prefer", "require&%73slmode=disable"):
         with pytest.raises(Refused, match="sslmode") as refused:
             DatabaseUrl(with_mode(tail, mode))
         assert refused.value.code == "configuration"
 
 
-@pytest.mark.parametrize("tail", HERE)
-def test_on_this_machine_nobody_has_to_encrypt(tail: str) -> None:
-    assert modes(DatabaseUrl(f"postgresql://user:hunter2@{tail}")) == []
-    assert modes(DatabaseUrl(with_mode(tail, "disable"))) == ["disable"]
+@pytest.mark.parametrize("tail", LOCAL)
+def test_on_this_machine_encryption_is_not_required(tail: str) -> None:
+    assert modes(f"postgresql://user:hunter2@{tail}") == []
+    assert modes(with_mode(tail, "disable")) == ["disable"]
 
 
 @pytest.mark.parametrize("name", ["PGHOST", "PGHOSTADDR"])
-def test_a_host_that_the_environment_names_counts_too(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_host_of_the_environment_counts_too(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "10.0.0.1")
-    assert modes(DatabaseUrl("postgresql:///savepoint")) == ["require"]
+    assert modes("postgresql:///savepoint") == ["require"]
 
 
 def test_a_strict_mode_of_the_environment_is_not_weakened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGSSLMODE", "verify-full")
-    assert modes(DatabaseUrl("postgresql://db.example/savepoint")) == ["verify-full"]
+    assert modes("postgresql://db.example/savepoint") == ["verify-full"]
 
 
-def test_a_service_has_to_say_in_the_url_how_it_is_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_with_a_service_needs_an_sslmode(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refused, match="Add sslmode"):
         DatabaseUrl("postgresql://localhost?service=production")
     monkeypatch.setenv("PGSERVICE", "production")
     with pytest.raises(Refused, match="Add sslmode"):
         DatabaseUrl("postgresql:///savepoint")
-    assert modes(DatabaseUrl("postgresql:///savepoint?sslmode=verify-full"))[-1] == "verify-full"
+    assert modes("postgresql:///savepoint?sslmode=verify-full")[-1] == "verify-full"
     with pytest.raises(Refused, match="sslmode"):
         DatabaseUrl("postgresql:///savepoint?sslmode=prefer")
 
 
 @pytest.mark.parametrize("mode", [None, "disable", "prefer"])
-def test_a_server_that_offers_no_encryption_is_told_no_password(
-    monkeypatch: pytest.MonkeyPatch, mode: str | None
-) -> None:
-    """It stands on this machine, and the URL does not say so."""
+def test_a_server_without_encryption_gets_no_password(monkeypatch: pytest.MonkeyPatch, mode: str | None) -> None:
+    """The server is on this machine, but the URL names another one."""
     if mode:
         monkeypatch.setenv("PGSSLMODE", mode)
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as threads:
-        told = threads.submit(_told_without_encryption, server)
+        sent = threads.submit(_sent_without_encryption, server)
         port = server.getsockname()[1]
         error = error_of(f"postgresql://user:hunter2@db.example:{port}/savepoint?hostaddr=127.0.0.1")
-        assert told.result(timeout=5) == b""
+        assert sent.result(timeout=5) == b""
     assert isinstance(error, Refused)
     assert "does not support SSL" in error.message
 
 
-def _told_without_encryption(server: socket.socket) -> bytes:
-    """What a client says after it heard that there is none."""
+def _sent_without_encryption(server: socket.socket) -> bytes:
+    """Answer a client that there is no encryption, and return what it sends then."""
     client, _ = server.accept()
     with client:
         client.recv(8)
         client.sendall(b"N")
         return client.recv(1_000)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "postgresql://user:/hunter2@127.0.0.1",
-        "postgresql://user:20/hunter2@db.example?sslmode=require",
-        "postgresql://user/hunter2@db.example",
-        "postgresql://localhost:1/savepoint?dbname=postgresql://user:hunter2@db.example",
-        "postgresql://localhost:1/savepoint?host=user:hunter2@db.invalid",
-        "postgresql:///?hostaddr=127.0.0.1&port=1&dbname=user:hunter2@db.example",
-    ],
-)
-def test_what_may_be_a_password_is_not_shown_as_a_database_or_a_host(url: str) -> None:
-    assert "hunter2" not in "".join(format_exception(error_of(url)))
 
 
 @pytest.mark.parametrize("tail", ["localhost:1/savepoint", "/savepoint?host=/nowhere", "nowhere.invalid/savepoint"])
@@ -226,16 +229,16 @@ def test_a_server_that_cannot_be_reached_can_be_tried_again(tail: str) -> None:
         ("?host", "?schema=public&host", 'invalid URI query parameter: "schema"'),
     ],
 )
-def test_what_the_settings_got_wrong_is_refused(postgres_server: str, old: str, new: str, reason: str) -> None:
+def test_wrong_settings_are_refused_with_the_reason(postgres_server: str, old: str, new: str, reason: str) -> None:
     error = error_of(postgres_server.replace(old, new))
 
     assert isinstance(error, Refused)
     assert error.code == "configuration"
     assert reason in error.message
-    assert "hunter2" not in "".join(format_exception(error))
+    assert "hunter2" not in text_of(error)
 
 
-def break_connections(url: str) -> None:
+def end_other_sessions(url: str) -> None:
     """End every other session of the database, as a restart of the server does."""
     others = "datname = current_database() AND pid <> pg_backend_pid()"
     execute(url, f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")  # noqa: S608
@@ -247,7 +250,7 @@ def test_a_connection_that_is_lost_in_a_transaction_can_be_tried_again(
 ) -> None:
     def lose_connection() -> None:
         with transaction(DatabaseUrl(database_url)) as session:
-            break_connections(database_url)
+            end_other_sessions(database_url)
             use(session, select(1))
 
     with pytest.raises(Retryable, match="at /tmp/pg-"):
@@ -255,13 +258,13 @@ def test_a_connection_that_is_lost_in_a_transaction_can_be_tried_again(
 
 
 def test_a_connection_that_is_lost_while_rows_arrive_can_be_tried_again(database_url: str) -> None:
-    hang_up = text("SELECT pg_terminate_backend(pg_backend_pid())")
+    end = text("SELECT pg_terminate_backend(pg_backend_pid())")
 
     with pytest.raises(Retryable, match="terminating connection"), transaction(DatabaseUrl(database_url)) as session:
-        session.fetch(hang_up)
+        session.fetch(end)
 
 
-def test_a_bug_flies_as_it_is(database_url: str) -> None:
+def test_an_error_that_is_a_bug_propagates_unchanged(database_url: str) -> None:
     for use in (Session.execute, Session.fetch):
         with pytest.raises(dbapi.ProgrammingError, match="nowhere"), transaction(DatabaseUrl(database_url)) as session:
             use(session, text("SELECT 1 FROM nowhere"))
@@ -269,7 +272,7 @@ def test_a_bug_flies_as_it_is(database_url: str) -> None:
         session.fetch(text("SELECT 1 / (random() * 0)::int"))
 
 
-def test_a_block_that_raises_writes_nothing(database_url: str) -> None:
+def test_a_transaction_whose_block_raises_writes_nothing(database_url: str) -> None:
     def fail() -> None:
         with transaction(DatabaseUrl(database_url)) as session:
             session.execute(text("CREATE TABLE made ()"))
