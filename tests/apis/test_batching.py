@@ -53,7 +53,7 @@ class Api:
     ("ids", "size", "lengths"),
     [(0, 400, []), (1, 400, [1]), (400, 400, [400]), (401, 400, [400, 1]), (1000, 400, [400, 400, 200])],
 )
-def test_ids_are_cut_into_batches_of_a_size(ids: int, size: int, lengths: list[int]) -> None:
+def test_ids_are_split_into_batches(ids: int, size: int, lengths: list[int]) -> None:
     cut = split(range(ids), size)
     assert [len(batch) for batch in cut] == lengths
     assert [number for batch in cut for number in batch] == list(range(ids))

@@ -67,7 +67,7 @@ def test_ten_names_are_searched_for_at_once_and_each_has_its_own_games(sandbox: 
     assert [len(parse_multiquery(record.body)) for record in asked] == [10, 2]
 
 
-def test_a_name_that_nothing_is_like_has_an_answer_without_games(sandbox: Sandbox) -> None:
+def test_a_name_that_no_game_is_like_has_an_answer_without_games(sandbox: Sandbox) -> None:
     assert search(sandbox, ["Zzyzx"]) == {"Zzyzx": []}
     assert search(sandbox, []) == {}
 
@@ -92,7 +92,7 @@ def test_a_game_comes_with_what_tells_it_from_others(sandbox: Sandbox) -> None:
     ("multiquery", "slots", "seconds"),
     [("off", "each", 2.5), pytest.param("each", "each", 2.5, marks=pytest.mark.slow), ("one", "one", 0.25)],
 )
-def test_each_name_takes_a_slot_unless_a_setting_says_otherwise(
+def test_each_name_counts_as_a_request_unless_a_setting_says_otherwise(
     world: World, multiquery: Multiquery, slots: Literal["one", "each"], seconds: float
 ) -> None:
     with Sandbox(world, multiquery_slots=slots) as sandbox:
@@ -102,7 +102,7 @@ def test_each_name_takes_a_slot_unless_a_setting_says_otherwise(
         assert seconds <= second.at - first.at < seconds + 2
 
 
-def test_what_fails_at_once_is_asked_for_in_halves_until_the_bad_name_is_alone(sandbox: Sandbox) -> None:
+def test_names_whose_search_fails_are_searched_for_in_halves_until_the_bad_one_is_alone(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(service="igdb", when=lambda text: NAMES[3] in text, status=400))
     found = search(sandbox, NAMES[:10])
     assert firsts(found) == {name: name for name in NAMES[:10] if name != NAMES[3]}
@@ -110,7 +110,7 @@ def test_what_fails_at_once_is_asked_for_in_halves_until_the_bad_name_is_alone(s
 
 
 @pytest.mark.parametrize("status", [413, 429, 500])
-def test_a_multiquery_of_ten_that_is_too_much_is_asked_for_in_smaller_ones(sandbox: Sandbox, status: int) -> None:
+def test_a_multiquery_of_ten_that_is_too_large_is_asked_for_in_smaller_ones(sandbox: Sandbox, status: int) -> None:
     fault = Fault(service="igdb", when=lambda text: text.count("query games") > 5, status=status)
     sandbox.faults.add(fault)
     assert len(search(sandbox, NAMES)) == len(NAMES)

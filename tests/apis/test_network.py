@@ -68,7 +68,7 @@ def test_s3_elsewhere_is_reached_by_the_proxy(proxy: socket.socket) -> None:
     assert "canary" not in "".join(format_exception(raised.value))
 
 
-def test_nothing_in_the_clear_is_given_to_a_proxy(proxy: socket.socket) -> None:
+def test_plain_http_goes_by_no_proxy(proxy: socket.socket) -> None:
     with pytest.raises(Retryable):
         asyncio.run(ask_steam(NOWHERE))
     with pytest.raises(Retryable):
@@ -76,7 +76,7 @@ def test_nothing_in_the_clear_is_given_to_a_proxy(proxy: socket.socket) -> None:
     assert heard(proxy) == b""
 
 
-def test_a_host_that_is_excepted_is_reached_straight(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_of_no_proxy_is_reached_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "localhost,.amazonaws.com")
     assert proxy_for("https", "api.igdb.com") == "http://proxy.example:3128"

@@ -104,7 +104,7 @@ def test_the_address_of_a_full_request_stays_below_8_kilobytes() -> None:
     assert [len(str(url)) < 8_000 for url in asked] == [True]
 
 
-def test_a_type_is_believed_only_where_the_store_shows_the_app(sandbox: Sandbox) -> None:
+def test_a_type_is_used_only_where_the_store_shows_the_app(sandbox: Sandbox) -> None:
     sandbox.world.add_store_item(10, "Hidden demo", type=DEMO, success=HIDDEN)
     sandbox.world.add_store_item(20, "Demo", type=DEMO)
     answers = asking(sandbox, lambda store: store.fetch_items([10, 20, 30, 620]))
@@ -209,7 +209,7 @@ def through(
     return asyncio.run(ask())
 
 
-def test_a_store_that_drips_is_given_up_after_some_batches() -> None:
+def test_a_store_whose_answers_trickle_is_given_up_after_some_batches() -> None:
     asked = 0
 
     async def answer(_request: httpx.Request) -> httpx.Response:
@@ -224,7 +224,7 @@ def test_a_store_that_drips_is_given_up_after_some_batches() -> None:
     assert time.monotonic() - began < 5
 
 
-def test_a_store_that_fails_for_a_moment_is_asked_on() -> None:
+def test_a_store_that_fails_for_a_moment_is_still_asked() -> None:
     asked = 0
 
     async def answer(_request: httpx.Request) -> httpx.Response:
