@@ -2,9 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,24 +14,22 @@ from structlog.testing import capture_logs
 from pipeline.catalogue.look_up import read_overrides
 from pipeline.errors import Failed, Retryable
 from pipeline.frames.overrides import parse_overrides
-from pipeline.frames.raw_library import parse_owned_games
 from pipeline.review.decisions import AppliedReview, apply_review
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
-from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
+from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.csv import parse_records
-from pipeline.storage.keys import parse_checkpoint_key, raw_checkpoint
+from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore, Store
 from schemas.library import EnrichedLibrary
 from tests.support.databases import fetch
 from tests.support.lambda_functions import ACCOUNT, USER
 from tests.support.programs import SteamImport
-from tests.support.stores import Memory, opened
+from tests.support.stores import RAW, Memory, OpenedStore
 
 UNKNOWN, SOUNDTRACK, PORTAL = 999_010, 999_020, 400
 GAME = 9001
 SHEET = Path("review.csv")
-RAW = raw_checkpoint("user-1", "20261123T031749Z")
 
 
 @pytest.fixture
@@ -145,7 +141,9 @@ def test_nothing_is_decided_by_a_file_as_it_was_exported(steam_import: SteamImpo
     assert (verdicts(enriched), library_items(database)) == before
 
 
-def test_bad_lines_are_told_and_skipped_and_the_rest_counts(steam_import: SteamImport, sandbox: Sandbox) -> None:
+def test_invalid_lines_are_skipped_with_the_reason_and_the_rest_counts(
+    steam_import: SteamImport, sandbox: Sandbox
+) -> None:
     for appid in (999_030, 999_040, 999_050):
         sandbox.world.add_owned(ACCOUNT, appid, f"Nobody {appid}")
     enriched = imported(steam_import)
@@ -167,7 +165,7 @@ def test_bad_lines_are_told_and_skipped_and_the_rest_counts(steam_import: SteamI
     assert (len(told), told[-1]) == (21, "and 10 more lines")
 
 
-def test_an_app_that_is_filtered_and_would_not_be_any_more_is_listed_and_proposed_as_a_game(
+def test_a_filtered_app_that_would_not_be_filtered_today_is_proposed_as_a_game(
     steam_import: SteamImport,
 ) -> None:
     enriched = imported(steam_import)
@@ -195,7 +193,7 @@ def test_an_app_that_is_filtered_and_would_not_be_any_more_is_listed_and_propose
     assert PORTAL not in sheet()
 
 
-def test_what_is_ambiguous_has_the_games_it_may_be_without_a_search(
+def test_an_ambiguous_app_has_the_games_of_igdbs_list_without_a_search(
     steam_import: SteamImport, sandbox: Sandbox
 ) -> None:
     for game in (801, 802):
@@ -283,20 +281,11 @@ def test_the_run_is_named_where_the_file_does_not_say_which_it_is(steam_import: 
     assert (ended.status, "lacks the column action" in ended.err) == (1, True)
 
 
-def test_the_sheet_says_what_was_decided_since(steam_import: SteamImport) -> None:
-    enriched = imported(steam_import)
-    Path("data/overrides.csv").write_text(f"appid,action,igdb_id,note\n{UNKNOWN},match,{GAME},\n")
-    exported(steam_import, enriched)
-    assert sheet()[UNKNOWN]["decided"] == f"match {GAME}"
-
-
-@pytest.fixture(params=["directory", "bucket", "prefix"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture
+def store(at: OpenedStore) -> Store:
     """A store with a run of 40 apps."""
-    with opened(request.param, tmp_path) as made:
-        rows, rejected = parse_owned_games([{"appid": appid} for appid in range(1, 41)], "user-1", ACCOUNT)
-        write_checkpoint(made, RAW, rows, rejected, Provenance("run-0", datetime(2026, 11, 23, tzinfo=UTC), 1, {}))
-        yield made
+    at.own(*({"appid": appid} for appid in range(1, 41)))
+    return at.store
 
 
 def deciding(store: Store, *appids: int, action: str = "ignore") -> AppliedReview:
@@ -337,7 +326,7 @@ class Contested:
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-def test_whoever_is_quicker_keeps_their_lines(store: Store, *, is_new: bool) -> None:
+def test_lines_that_others_write_meanwhile_are_kept(store: Store, *, is_new: bool) -> None:
     if not is_new:
         deciding(store, 10)
     contested: Any = Contested(store, times=3)
@@ -354,13 +343,11 @@ def test_a_file_that_others_rewrite_all_the_time_is_left_alone(store: Store) -> 
     assert 1 not in actions(store)
 
 
-def test_many_people_at_once_lose_no_line(tmp_path: Path) -> None:
-    with opened("directory", tmp_path) as made:
-        rows, rejected = parse_owned_games([{"appid": appid} for appid in range(1, 41)], "user-1", ACCOUNT)
-        write_checkpoint(made, RAW, rows, rejected, Provenance("run-0", datetime(2026, 11, 23, tzinfo=UTC), 1, {}))
-        with ThreadPoolExecutor(6) as people:
-            list(people.map(lambda first: deciding(made, *range(first, first + 5)), range(1, 31, 5)))
-        assert actions(made) == dict.fromkeys(range(1, 31), "ignore")
+def test_many_people_at_once_lose_no_line(here: OpenedStore) -> None:
+    here.own(*({"appid": appid} for appid in range(1, 41)))
+    with ThreadPoolExecutor(6) as people:
+        list(people.map(lambda first: deciding(here.store, *range(first, first + 5)), range(1, 31, 5)))
+    assert actions(here.store) == dict.fromkeys(range(1, 31), "ignore")
 
 
 def test_nothing_is_written_when_a_run_is_gone(store: Store) -> None:
@@ -378,20 +365,20 @@ def test_nothing_is_written_when_a_run_is_gone(store: Store) -> None:
         pytest.param(b"\n \r\n\n", id="blank lines"),
     ],
 )
-def test_what_is_no_csv_is_refused_with_how_to_save_it(body: bytes) -> None:
+def test_a_sheet_that_is_no_csv_is_refused_with_how_to_save_it(body: bytes) -> None:
     with pytest.raises(Failed, match="saved as CSV") as refused:
         apply_review(Memory(), body)
     assert refused.value.code == "checkpoint_invalid"
 
 
-def test_of_many_bad_overrides_the_first_are_told_and_the_others_counted() -> None:
+def test_the_first_of_many_invalid_overrides_are_logged_and_the_others_counted() -> None:
     with capture_logs() as logs:
         assert read_overrides(Memory({"overrides.csv": b"x,\n" * 1_000})).is_empty()
     assert [entry["event"] for entry in logs] == ["override skipped"] * 20 + ["more overrides skipped"]
     assert (logs[0]["fault"][:7], logs[-1]["faults"]) == ("line 1:", 980)
 
 
-def test_a_run_of_another_place_is_a_fault(store: Store) -> None:
+def test_a_line_about_a_file_outside_imports_is_skipped(store: Store) -> None:
     body = f"appid,action,igdb_id,note,checkpoint\n1,ignore,,,../../etc/passwd\n2,ignore,,,{RAW.key}\n"
     decided = apply_review(store, body.encode())
     assert (decided.taken, [line.line for line in decided.skipped]) == (1, [2])

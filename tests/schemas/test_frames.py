@@ -132,3 +132,9 @@ def test_times_become_text_in_utc_to_the_second() -> None:
 def test_an_escaped_nul_in_json_is_rejected(json: str, rejected: int) -> None:
     rows = library(matched(620, 72)).with_columns(igdb_genres=pl.lit(json))
     assert set_aside(rows, EnrichedLibrary)[1].height == rejected
+
+
+def test_every_column_of_free_text_is_checked_for_nul() -> None:
+    for name, column in EnrichedLibrary.to_schema().columns.items():
+        if column.dtype.type == pl.String and name not in ("user_id", "steam_id64", "igdb_candidates"):
+            assert {check.name for check in column.checks} & {"holds_no_nul", "escapes_no_nul"}, name
