@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Compaction:
-    """What a compaction did: rows of the large file, files merged into it, corrupt files put in quarantine."""
+    """The result of a compaction: rows of the large file, files merged into it, corrupt files put in quarantine."""
 
     apps: int
     merged: int
@@ -49,7 +49,7 @@ class Memory:
 
 
 class CatalogueFiles:
-    """The catalogue of one store. What was read stays in memory; only files with another ETag are read again.
+    """The catalogue of one store, of which only the files with another ETag than in the memory are read again.
 
     Raises:
         Failed: `checkpoint_invalid`, if a file is of a version that this program does not read.
@@ -87,7 +87,7 @@ class CatalogueFiles:
             self._store.write(f"{NEW}{uuid4().hex}.parquet", to_parquet(valid, "catalogue"))
 
     def compact(self) -> Compaction:
-        """Merge all files into the large one and delete the small ones; put corrupt files in quarantine."""
+        """Merge all files into the large one, delete the small ones, and put corrupt files in quarantine."""
         for _ in range(TRIES):
             etags = self._list()
             files = {key: file for key in etags if (file := self._read_file(key))}

@@ -12,7 +12,7 @@ import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed
-from pipeline.storage.csv import escape_formulas, invalid, parse_csv, require_model, require_whole, to_csv
+from pipeline.storage.csv import escape_formulas, invalid_file, parse_csv, require_model, require_whole, to_csv
 from pipeline.storage.keys import Checkpoint, manifest_key, parse_manifest_key
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, Migration, WrongVersion, find_migrations, json_version, parse_json
@@ -32,7 +32,7 @@ class CheckpointData(Generic[Model]):
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a checkpoint was made, for its manifest: by which run, since when, from what, with which counts."""
+    """How a checkpoint was made, as its manifest tells: the run, its start, its requests, its counts and its input."""
 
     run_id: str
     started_at: datetime
@@ -77,7 +77,7 @@ def read_manifest(store: Store, key: str) -> Manifest | None:
 
 
 def require_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
-    """Refuse a file with rows of anybody but these users, by `location_refused`."""
+    """Raise `location_refused` for a file with rows of anybody but these users."""
     others = rows.filter(~pl.col("user_id").is_in(users))
     if others.height:
         raise Failed(
@@ -131,7 +131,7 @@ def _read(store: Store, key: str, model: type[Model], *, trust: bool) -> Checkpo
         manifest = store.read(manifest_key(key))
         body = store.read(key, max_bytes=store.file_max_bytes if manifest is None else None)
         if body is None:
-            raise invalid(key, f"there is no such file in {store.locate('')}: check its name.")
+            raise invalid_file(key, f"there is no such file in {store.locate('')}: check its name.")
         source = Source(key=key, sha256=sha256(body).hexdigest())
         migrations: Iterable[Migration] = ()
         if manifest is not None and _proves(manifest, source, trust=trust):
@@ -151,7 +151,7 @@ def _proves(manifest: bytes, source: Source, *, trust: bool) -> bool:
     try:
         if _parse_manifest(manifest, source.key).sha256 == source.sha256:
             return True
-        raise invalid(source.key, f"it is not the file that {manifest_key(source.key)} describes.")
+        raise invalid_file(source.key, f"it is not the file that {manifest_key(source.key)} describes.")
     except WrongVersion:
         raise
     except Failed as error:
@@ -166,7 +166,7 @@ def _parse_manifest(body: bytes, key: str) -> Manifest:
     try:
         return parse_json(body, "checkpoint", Manifest, key)
     except CorruptFile as error:
-        raise invalid(key, f"{manifest_key(key)} is not a manifest: {error}.") from None
+        raise invalid_file(key, f"{manifest_key(key)} is not a manifest: {error}.") from None
 
 
 def _how_to_make_again(store: Store, key: str) -> str:

@@ -33,11 +33,11 @@ def parse_csv(body: bytes, name: str) -> pl.DataFrame:
     try:
         return pl.read_csv(body, infer_schema=False)
     except pl.exceptions.PolarsError as error:
-        raise invalid(name, f"it is not a CSV file in UTF-8: {str(error).splitlines()[0]}.") from None
+        raise invalid_file(name, f"it is not a CSV file in UTF-8: {str(error).splitlines()[0]}.") from None
 
 
 def require_model(text: pl.DataFrame, name: str, model: type[Model]) -> DataFrame[Model]:
-    """Return rows of text as the model, with its columns in its order.
+    """Return rows of text in the model's dtypes, or raise an error for the first row that does not conform.
 
     Raises:
         Failed: `checkpoint_invalid`, with the file's name, the column that is missing or unknown, or the first row
@@ -45,41 +45,40 @@ def require_model(text: pl.DataFrame, name: str, model: type[Model]) -> DataFram
     """
     expected = list(dtypes(model))
     if missing := [name for name in expected if name not in text.columns]:
-        raise invalid(name, f"it lacks the column {', '.join(missing)}.")
+        raise invalid_file(name, f"it lacks the column {', '.join(missing)}.")
     if unknown := [name for name in text.columns if name not in expected]:
-        raise invalid(name, f"it has the unknown column {', '.join(unknown)}.")
+        raise invalid_file(name, f"it has the unknown column {', '.join(unknown)}.")
     rows, failures = check_rows(text.select(expected), model)
     if failures.height:
         index, failed = failures.row(0)
-        raise invalid(name, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
+        raise invalid_file(name, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
     return conform(rows, model)
 
 
 def require_whole(body: bytes, name: str) -> None:
-    """Refuse a CSV that was cut short, by its shape; Polars would fill a short last row with nulls.
+    """Raise `checkpoint_invalid` for a CSV that was cut short: its last line does not end, or a line lacks cells.
 
-    Raises:
-        Failed: `checkpoint_invalid`, with the file's name and the line that is too short or too long.
+    Polars does not notice: it fills a short line with nulls.
     """
     if not body.endswith(b"\n"):
-        raise invalid(name, "its last line does not end: the file is cut off." if body else "it is empty.")
+        raise invalid_file(name, "its last line does not end: the file is cut off." if body else "it is empty.")
     try:
         reader = csv.reader(StringIO(body.decode(), newline=""))
         width = len(next(reader, []))
         for cells in reader:
             if len(cells) != width:
-                raise invalid(name, f"line {reader.line_num} has {len(cells)} cells, not {width}.")
+                raise invalid_file(name, f"line {reader.line_num} has {len(cells)} cells, not {width}.")
     except (UnicodeDecodeError, csv.Error) as error:
-        raise invalid(name, f"it is not a CSV file in UTF-8: {error}.") from None
+        raise invalid_file(name, f"it is not a CSV file in UTF-8: {error}.") from None
 
 
-def invalid(name: str, why: str) -> Failed:
+def invalid_file(name: str, why: str) -> Failed:
     """Return the error for a file that cannot be used: `checkpoint_invalid`, with its name and the reason."""
     return Failed("checkpoint_invalid", f"{name}: {why}")
 
 
 def read_local_file(path: Path, max_bytes: int) -> bytes:
-    """Return the bytes of a file of this machine that a person named.
+    """Return the bytes of a file on this machine, if it has no more than `max_bytes`.
 
     Raises:
         Refused: `bad_event`, if the file cannot be read.
@@ -116,7 +115,7 @@ _ID = re.compile(r"\s*([0-9]+)(?:[.,]0{0,2})?\s*")
 
 
 def to_spreadsheet(rows: pl.DataFrame) -> bytes:
-    """Return rows as the bytes of a CSV that is safe to open in a spreadsheet: no text in it is a formula."""
+    """Return rows as the bytes of a CSV in which a spreadsheet takes no text for a formula."""
     return (_BYTE_ORDER_MARK + escape_formulas(rows).write_csv()).encode()
 
 

@@ -57,7 +57,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Shard:
-    """The keys of one shard of a backfill.
+    """The keys of the files of one shard of a backfill.
 
     The name of a CSV contains the digest of its bytes, so two workers never write different CSVs to one key. The
     manifest of a step says which CSV counts.
@@ -95,7 +95,7 @@ def raw_checkpoint(user_id: str, timestamp: str | None = None) -> Checkpoint:
 
 
 def manifest_key(key: str) -> str:
-    """Return the key of the manifest beside a CSV: the CSV's, with .json at its end."""
+    """Return the key of the manifest beside a CSV: the key of the CSV with .json in the place of .csv."""
     return key.removesuffix(".csv") + ".json"
 
 
@@ -105,7 +105,7 @@ def backfill_key(run_id: str, name: str) -> str:
 
 
 def parse_checkpoint_key(key: str, stage: CsvStage, user_id: str | None = None) -> Checkpoint:
-    """Return the checkpoint of a CSV's key.
+    """Return the checkpoint whose CSV has this key.
 
     Raises:
         Failed: `location_refused`, if the key is not of that stage, or is of another user than `user_id`.
@@ -139,11 +139,7 @@ def parse_plan_key(key: str) -> str | None:
 
 
 def require_key_inside(key: str) -> str:
-    """Return the key, unless a file system or S3 could understand it as a place outside the store.
-
-    Raises:
-        Failed: `location_refused`.
-    """
+    """Return the key, or raise `location_refused` if a file system or S3 could take it to lead out of the store."""
     if key.startswith("/") or ".." in key.split("/") or "\\" in key or not key.isprintable():
         raise Failed("location_refused", f"{key!r:.200} is not a key of a store.")
     return key

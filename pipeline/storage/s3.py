@@ -2,9 +2,11 @@
 
 import contextlib
 from functools import cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -131,7 +133,7 @@ def _answered(error: ClientError, where: str) -> PipelineError:
     """Return the error for an answer of S3 that is not a success."""
     code = error.response["Error"].get("Code", "unknown")
     status = error.response["ResponseMetadata"].get("HTTPStatusCode", 500)
-    is_client_error = 400 <= status < 500  # noqa: PLR2004 - HTTP's classes of statuses
+    is_client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     if is_client_error and status not in _RETRYABLE_STATUSES and code not in _RETRYABLE_CODES:
         return Refused("configuration", f"S3 answers {code} for {where}. {_NEEDS}")
     return Retryable("store_unavailable", f"S3 answers {code} for {where}. Try again later.")
@@ -152,7 +154,7 @@ def open_aws(
         retries={"mode": "standard", "total_max_attempts": limits.attempts},
     )
 
-    def create(**proxies: str) -> Any:  # noqa: ANN401 - as above
+    def create(**proxies: str) -> BaseClient:
         # boto3 would create the same client, but imports its file transfers first: a sixth of a cold start.
         return session.create_client(
             service, region_name=region, endpoint_url=endpoint_url, config=config.merge(Config(proxies=proxies))

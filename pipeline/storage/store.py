@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class Store(Protocol):
-    """Files by key, in a directory or in a bucket. Every method raises `store_unavailable` or `configuration`."""
+    """A place for files, each with a key: a directory or a bucket.
+
+    Every method that reads or writes may raise `store_unavailable` or `configuration`.
+    """
 
     @property
     def file_max_bytes(self) -> int:
@@ -43,7 +46,7 @@ class Store(Protocol):
         ...
 
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
-        """Write a file only if its ETag is still this one, or if there is still no file (None); return whether."""
+        """Write a file if its ETag is still this one (None: if there is still no file); return whether it was."""
         ...
 
     def list(self, prefix: str) -> dict[str, str]:
@@ -95,7 +98,7 @@ def open_store_at_url(
 
 
 def require_size(name: str, size: int, max_bytes: int | None) -> None:
-    """Refuse a file that is larger than `max_bytes`, if that is given, by `checkpoint_invalid`."""
+    """Raise `checkpoint_invalid` for a file of `size` bytes that is larger than `max_bytes`; None is no limit."""
     if max_bytes is not None and size > max_bytes:
         raise Failed(
             "checkpoint_invalid",
@@ -153,7 +156,7 @@ class DirectoryStore:
                 draft.unlink(missing_ok=True)
 
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
-        """Compare and write under a lock, which excludes the other processes of this machine."""
+        """Write a file under a lock of this machine, if its ETag is still this one (None: no file); return whether."""
         path = self._path(key)
         with _os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ def _unchanged(content: T) -> T:
 
 @dataclass(frozen=True)
 class Migration:
-    """How a file of one version becomes a file of the next: a function for its JSON object, for its rows, or both.
+    """The functions that turn a file of one version into one of the next: of its JSON object, of its rows, or both.
 
     The rows of a CSV are text, those of a Parquet file have their dtypes.
     """
@@ -42,7 +42,7 @@ class WrongVersion(Failed):
 
 
 class CorruptFile(ValueError):
-    """The bytes are not a file of the expected model."""
+    """The bytes of a file do not hold what its model says."""
 
 
 def parse_json(body: bytes, kind: FileKind, model: type[Record], name: str, remedy: str = "") -> Record:
