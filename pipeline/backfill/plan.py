@@ -12,7 +12,7 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.apis.igdb_queries import APPS_PER_REQUEST, PAGE_SIZE
 from pipeline.backfill.list import parse_list, write_rejected_lines
-from pipeline.backfill.report import nothing_loaded, read_last_loaded, read_report
+from pipeline.backfill.report import read_last_loaded, read_report
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently, read_json, write_json
 from pipeline.errors import Refused
 from pipeline.settings import Settings
@@ -21,7 +21,7 @@ from pipeline.storage.keys import PLAN, backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import LastLoaded, ListedUsers, Plan, RejectedLines, ShardUsers
 from schemas.events import DEFAULT_SHARD_SIZE, MAX_SHARDS, RUN_ID
-from schemas.frames import conform
+from schemas.frames import conform, empty_frame
 
 SHARDS = "shards.json"
 """The file that names the shards to Step Functions, which maps over them."""
@@ -96,7 +96,7 @@ def write_plan(store: Store, draft: Draft) -> Plan:
     if standing:
         _check_same(standing, plan)
         return standing
-    last_loaded = nothing_loaded() if plan.is_full else read_last_loaded(store)
+    last_loaded = empty_frame(LastLoaded) if plan.is_full else read_last_loaded(store)
     shards = cut_into_shards(draft.users, last_loaded, plan.shard_size)
     for _ in map_concurrently(_write_users, zip(list_shards(store, plan), shards, strict=True)):
         pass

@@ -38,7 +38,7 @@ from schemas.backfill import (
     StepManifest,
 )
 from schemas.events import SHARD_STEPS, ShardStep
-from schemas.frames import conform, dtypes
+from schemas.frames import conform, dtypes, empty_frame
 
 REPORT, OUTCOMES_CSV, REJECTED_CSV = "report.json", "outcomes.csv", "rejected.csv"
 TRIES = 10
@@ -59,7 +59,7 @@ class _Shard:
 class _Totals:
     """What is added up over the shards; the manifests without their users, of whom there may be millions."""
 
-    outcomes: list[DataFrame[Outcomes]]
+    outcomes: list[DataFrame[Outcomes]] = field(default_factory=list)
     loaded: list[DataFrame[LastLoaded]] = field(default_factory=list)
     rejected: list[pl.DataFrame] = field(default_factory=list)
     manifests: dict[ShardStep, list[ShardManifest]] = field(default_factory=lambda: {step: [] for step in SHARD_STEPS})
@@ -82,14 +82,12 @@ def write_report(store: Store, plan: Plan) -> Report:
     What was loaded is remembered for the next backfill.
 
     Raises:
-        Failed: `checkpoint_invalid`, where users or rows are lost: the report is written even so. It is not, where the
-            one that is there has another version, or `users.rejected.csv` cannot be read.
+        Failed: `checkpoint_invalid`, where users or rows are lost, after the report was written; or before, where there
+            is a report of another version, or `users.rejected.csv` cannot be read.
     """
-    read_report(
-        store, plan.run_id
-    )  # raises for one of a version that this program does not read, which must not be overwritten
+    read_report(store, plan.run_id)  # it raises for a report of another version, which must not be overwritten
     rejected_lines = outcomes_of_rejected_lines(read_rejected_lines(store, plan.run_id))
-    totals = _Totals([])
+    totals = _Totals()
     for shard in map_concurrently(_read_shard, list_shards(store, plan)):
         _add(totals, shard)
     outcomes = conform(pl.concat([*totals.outcomes, rejected_lines]), Outcomes)
@@ -239,18 +237,13 @@ def read_last_loaded(store: Store) -> DataFrame[LastLoaded]:
     """
     body = store.read(LAST_LOADED)
     if body is None:
-        return nothing_loaded()
+        return empty_frame(LastLoaded)
     remedy = "Use the program's version that wrote it, or delete it: then all users are loaded again."
     try:
         return read_parquet(body, "last_loaded", LastLoaded, LAST_LOADED, remedy)
     except CorruptFile as error:
         log.warning("all users are loaded again", key=LAST_LOADED, fault=str(error))
-        return nothing_loaded()
-
-
-def nothing_loaded() -> DataFrame[LastLoaded]:
-    """Return no rows of LastLoaded, as before the first load."""
-    return conform(pl.DataFrame(schema=dtypes(LastLoaded)), LastLoaded)
+        return empty_frame(LastLoaded)
 
 
 def _remember_loaded(store: Store, loaded: Sequence[DataFrame[LastLoaded]]) -> None:

@@ -192,8 +192,8 @@ async def run_look_up(
     """
     settings.require(*clients.NEEDED_BY_ENRICH)
     store = store or clients.open_store(settings)
-    async with clients.open_catalogue_lookup(settings, deadline, store) as knowledge:
-        manifest = await look_up(store, plan, list_shards(store, plan), knowledge, progress)
+    async with clients.open_catalogue_lookup(settings, deadline, store) as lookup:
+        manifest = await look_up(store, plan, list_shards(store, plan), lookup, progress)
     return manifest.counts
 
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TypeVar
 
-import pandera.polars as pa
 import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
@@ -30,13 +29,12 @@ from schemas.backfill import (
     ShardUsers,
 )
 from schemas.events import SHARD_STEPS, ShardStep
-from schemas.frames import conform, dtypes
+from schemas.frames import Model, conform, dtypes, empty_frame
 from schemas.library import RawLibrary
 
 PREVIOUS_STEP: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
 """The step whose CSV a step is made from; a fetch is made from the shard's users."""
 
-Model = TypeVar("Model", bound=pa.DataFrameModel)
 log = structlog.get_logger()
 
 
@@ -76,7 +74,7 @@ class ShardFiles:
     _cache: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
 
     def with_cache(self) -> "ShardFiles":
-        """Return the same shard with a cache, so that a step reads each object once."""
+        """Return the same shard with a cache: each object is read once, and later changes are not seen."""
         return replace(self, _cache={})
 
     def users(self) -> DataFrame[ShardUsers]:
@@ -145,8 +143,8 @@ class ShardFiles:
                 `location_refused`, for a row of a user who is not the shard's.
         """
         if manifest.file is None:
-            return conform(pl.DataFrame(schema=dtypes(model)), model)
-        rows = require_model(self._text(manifest, manifest.file), manifest.file.key, model)
+            return empty_frame(model)
+        rows = require_model(self._read_csv(manifest, manifest.file), manifest.file.key, model)
         self._check_owners(rows, manifest.file.key)
         return rows
 
@@ -156,10 +154,10 @@ class ShardFiles:
         Raises:
             Failed: `checkpoint_invalid`, if the CSV is not there, or not the one that the manifest describes.
         """
-        types = pl.Schema({name: dtypes(RawLibrary)[name] for name in ("appid", "name")})
+        no_apps = empty_frame(RawLibrary).select("appid", "name")
         if fetched.file is None:
-            return pl.DataFrame(schema=types)
-        return self._text(fetched, fetched.file).select(types.names()).cast(types)
+            return no_apps
+        return self._read_csv(fetched, fetched.file).select(no_apps.columns).cast(no_apps.schema)
 
     def rejected_rows(self, manifest: ShardManifest) -> pl.DataFrame:
         """Return the rows that a step set aside: every column as text, and the check that each one failed.
@@ -169,11 +167,11 @@ class ShardFiles:
         """
         if manifest.rejected is None:
             return pl.DataFrame()
-        rows = unescape_formulas(self._text(manifest, manifest.rejected))
+        rows = unescape_formulas(self._read_csv(manifest, manifest.rejected))
         self._check_owners(rows, manifest.rejected.key)
         return rows
 
-    def _text(self, manifest: ShardManifest, file: ShardCsv) -> pl.DataFrame:
+    def _read_csv(self, manifest: ShardManifest, file: ShardCsv) -> pl.DataFrame:
         """Return the rows of a CSV as text, after migrating them if its manifest has an older version."""
         body = self._find_proven(file)
         if body is None:

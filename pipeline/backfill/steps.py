@@ -27,7 +27,7 @@ from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import FetchedUsers, Plan, ShardManifest, ShardOutcomes, ShardUsers, StepManifest
 from schemas.events import ErrorCode
-from schemas.frames import conform, dtypes, set_aside
+from schemas.frames import conform, dtypes, empty_frame, set_aside
 from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.staging import DEFAULT_OPTIONS, LoadOptions
 
@@ -135,7 +135,7 @@ def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles) -> ShardManifest:
     started, fetched = files.begin("enrich"), files.require_manifest("fetch")
     library, users = files.rows(fetched, RawLibrary), files.users()
     # After a replay the database has what this run loaded before it, and no longer what was loaded before the run.
-    last_loaded = users if files.find_manifest("load") is None else conform(users.clear(), ShardUsers)
+    last_loaded = users if files.find_manifest("load") is None else empty_frame(ShardUsers)
     overrides = read_overrides(files.store)
     known = rows_about_apps(catalogue.read(), library)
     rows, rejected = set_aside(join_catalogue(classify(library, known, overrides), known, overrides), EnrichedLibrary)
@@ -156,31 +156,31 @@ def load_shard(files: ShardFiles, database: Database, options: LoadOptions = DEF
     outcomes = files.outcomes(enriched)
     _require_same_database(files, outcomes, database)
     rows = files.rows(enriched, EnrichedLibrary)
-    owners = outcomes.filter(pl.col("outcome") == "done")["user_id"]
-
-    def load(rows: pl.DataFrame) -> dict[str, int]:
-        if not rows.height:
-            return {}
-        return database.load(stage_library(conform(rows, EnrichedLibrary)), rows["user_id"].unique(), options).counts
-
+    users = outcomes.filter(pl.col("outcome") == "done")["user_id"]
     try:
-        counts = load(rows)
-        absent = _absent(database, owners.filter(~owners.is_in(rows["user_id"].implode())))
+        counts = _load_rows(database, rows, options)
+        # The load proves that the users of rows are there; users whose rows are unchanged may be gone since.
+        missing = _find_missing(database, users.filter(~users.is_in(rows["user_id"].implode())))
     except Failed as error:
         if error.code != "user_not_found":
             raise
-        absent = _absent(database, owners)
-        counts = load(rows.filter(~pl.col("user_id").is_in(absent)))
+        missing = _find_missing(database, users)
+        rows = conform(rows.filter(~pl.col("user_id").is_in(missing)), EnrichedLibrary)
+        counts = _load_rows(database, rows, options)
     result = StepResult(
-        mark_failed(outcomes, absent, "user_not_found: the database has no such user"),
+        mark_failed(outcomes, missing, "user_not_found: the database has no such user"),
         counts={name: rows for name, rows in counts.items() if rows},
         database=str(database),
     )
     return files.commit(started, result)
 
 
-def _absent(database: Database, owners: pl.Series) -> list[str]:
-    return database.find_missing_users(owners.to_list()) if owners.len() else []
+def _load_rows(database: Database, rows: DataFrame[EnrichedLibrary], options: LoadOptions) -> dict[str, int]:
+    return database.load(stage_library(rows), rows["user_id"].unique(), options).counts if rows.height else {}
+
+
+def _find_missing(database: Database, users: pl.Series) -> list[str]:
+    return database.find_missing_users(users.to_list()) if users.len() else []
 
 
 def _require_same_database(files: ShardFiles, outcomes: DataFrame[ShardOutcomes], database: Database) -> None:
@@ -199,14 +199,14 @@ def _require_same_database(files: ShardFiles, outcomes: DataFrame[ShardOutcomes]
 LOOK_UP = "catalogue"
 """What the look-up is called in `report.json` and in the name of its manifest."""
 
-NO_APPS = pl.DataFrame(schema={name: dtypes(RawLibrary)[name] for name in ("appid", "name")})
+NO_APPS = empty_frame(RawLibrary).select("appid", "name")
 
 
 async def look_up(
     store: Store,
     plan: Plan,
     shards: Sequence[ShardFiles],
-    knowledge: CatalogueLookup,
+    lookup: CatalogueLookup,
     progress: Progress = no_progress,
 ) -> StepManifest:
     """Ask Steam's store and IGDB about the distinct apps of all fetched shards, and remember the answers.
@@ -222,16 +222,16 @@ async def look_up(
     last = find_look_up(store, plan)
     if last and last.input == input_digest and not last.counts.get("pending"):
         return last
-    started_at, requests, limited = datetime.now(UTC), knowledge.requests, knowledge.retries.rate_limited
+    started_at, requests, limited = datetime.now(UTC), lookup.requests, lookup.retries.rate_limited
     apps, overrides = _distinct_apps(map_concurrently(_apps, fetched)), read_overrides(store)
-    library, known = await knowledge.look_up(apps, overrides, progress)
+    library, known = await lookup.look_up(apps, overrides, progress)
     pending = join_catalogue(library, known, overrides).filter(pl.col("match_status") == "PENDING")
     manifest = StepManifest(
         run_id=plan.run_id,
         input=input_digest,
         counts={"apps": apps["appid"].n_unique(), "pending": pending["appid"].n_unique()},
-        requests=(last.requests if last else 0) + knowledge.requests - requests,
-        rate_limited=(last.rate_limited if last else 0) + knowledge.retries.rate_limited - limited,
+        requests=(last.requests if last else 0) + lookup.requests - requests,
+        rate_limited=(last.rate_limited if last else 0) + lookup.retries.rate_limited - limited,
         started_at=started_at,
         finished_at=datetime.now(UTC),
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import BytesIO
+from typing import cast
 
 import polars as pl
 import pytest
@@ -21,10 +22,12 @@ from pipeline.catalogue.files import CatalogueFiles
 from pipeline.errors import Failed
 from pipeline.frames.raw_library import owned_games_as_text
 from pipeline.storage.keys import LAST_LOADED
+from pipeline.storage.versioned import MIGRATIONS, Migration
 from schemas.backfill import FetchedUsers, ShardOutcomes, StepManifest
 from schemas.events import SHARD_STEPS, ShardStep
 from schemas.frames import conform, dtypes, set_aside
 from schemas.library import EnrichedLibrary, RawLibrary
+from schemas.manifest import VERSIONS
 from tests.support.stores import Memory
 
 ACCOUNT = "76561197960287930"
@@ -93,6 +96,19 @@ def test_a_file_of_another_version_is_refused_and_never_overwritten(store: Memor
         with suppress(Failed):
             command()
     assert store.read(key) == body
+
+
+def test_a_shard_of_an_older_version_is_read_through_the_migration(
+    store: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cast("dict[str, int]", VERSIONS), "backfill", 2)
+    migration = Migration(rows=lambda rows: rows.with_columns(name=pl.lit("named since")))
+    monkeypatch.setitem(MIGRATIONS, ("backfill", 1), migration)
+    files = shard(store)
+    fetched = files.require_manifest("fetch")
+    assert fetched.schema_version == 2
+    assert files.rows(fetched, RawLibrary)["name"].to_list() == ["named since", "named since"]
+    assert files.apps(fetched)["name"].to_list() == ["named since", "named since"]
 
 
 @pytest.mark.parametrize("key", READERS_OF)
