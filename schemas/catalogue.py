@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from schemas.apis import INT32_MAX
 from schemas.frames import StrictFrame
 from schemas.library import GENRE, PLATFORM, IgdbGame, MatchReason, MatchStatus, Time
+from schemas.manifest import VERSIONS
 
 STORE_TYPES = (
     "game",
@@ -129,3 +130,11 @@ class Override(BaseModel):
     def to_row(self) -> dict[str, Any]:
         """Return the line as a row of Overrides."""
         return {"appid": self.appid, "action": self.action, "override_igdb_id": self.igdb_id}
+
+
+class SyncState(BaseModel):
+    """The file `catalogue/sync.json`: when the unfinished sync and the last finished one began, in Unix seconds."""
+
+    schema_version: int = Field(default_factory=lambda: VERSIONS["sync"])
+    started_at: int | None = None
+    synced_at: int | None = None

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
-from pydantic import BaseModel, Field
 
 from pipeline.apis.batching import OnBatch, ignore_count, split
 from pipeline.apis.igdb_queries import PAGE_SIZE, Query, all_external_games, changed_games
@@ -24,9 +23,8 @@ from pipeline.frames.match import parse_external_games, resolve_matches
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, parse_json, read_parquet, to_parquet
 from schemas.apis import RowId, parse_rows
-from schemas.catalogue import Catalogue, ExternalGames, Games, Overrides
+from schemas.catalogue import Catalogue, ExternalGames, Games, Overrides, SyncState
 from schemas.frames import Model, conform, empty_frame
-from schemas.manifest import VERSIONS
 
 if TYPE_CHECKING:
     from pipeline.apis.igdb import Igdb
@@ -45,14 +43,6 @@ OVERLAP_SECONDS = 3_600
 REMEDY = "Use the version of the program that wrote it, or delete it: the next sync reads everything."
 
 log = structlog.get_logger()
-
-
-class SyncState(BaseModel):
-    """The times, in Unix seconds, at which the unfinished sync and the last finished one began."""
-
-    schema_version: int = Field(default_factory=lambda: VERSIONS["sync"])
-    started_at: int | None = None
-    synced_at: int | None = None
 
 
 @dataclass(frozen=True)
