@@ -20,7 +20,7 @@ from pipeline.storage.keys import Checkpoint, raw_checkpoint
 from pipeline.storage.store import DirectoryStore
 from schemas.frames import dtypes
 from schemas.library import EnrichedLibrary, RawLibrary
-from schemas.manifest import Manifest, Source
+from schemas.manifest import VERSIONS, Manifest, Source
 from tests.support.stores import Watched
 
 RAW = raw_checkpoint("user-1", "20261123T031749Z")
@@ -138,7 +138,7 @@ def test_the_manifest_holds_every_field_of_the_contract(folder: Folder) -> None:
     manifest = json.loads(folder.store.read(RAW.enriched.manifest_key) or b"")
     finished = datetime.fromisoformat(manifest["finished_at"])
     assert manifest == {
-        "schema_version": 1,
+        "schema_version": VERSIONS["checkpoint"],
         "stage": "enrich",
         "user_id": "user-1",
         "run_id": "run-1",

@@ -42,11 +42,23 @@ from tests.support.stores import OWNER, RAW, STARTED, own
 ROWS = pl.DataFrame({name: ["x"] for name in dtypes(LastLoaded)})
 
 
+DECLARED_VERSIONS, DECLARED_MIGRATIONS = dict(VERSIONS), dict(MIGRATIONS)
+
+
 class Note(BaseModel):
     """A JSON file of these tests."""
 
     schema_version: int
     text: str
+
+
+@pytest.fixture(autouse=True)
+def _first_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every kind of file be of its first version, whatever it is by now."""
+    for kind in VERSIONS:
+        monkeypatch.setitem(VERSIONS, kind, 1)
+    for migration in list(MIGRATIONS):
+        monkeypatch.delitem(MIGRATIONS, migration)
 
 
 @pytest.fixture
@@ -81,7 +93,8 @@ def test_every_kind_has_a_version() -> None:
 
 @pytest.mark.parametrize("kind", ["catalogue", "last_loaded"])
 def test_what_all_users_share_can_be_migrated_from_every_older_version(kind: FileKind) -> None:
-    assert [version for version in range(1, VERSIONS[kind]) if (kind, version) not in MIGRATIONS] == []
+    older = range(1, DECLARED_VERSIONS[kind])
+    assert [version for version in older if (kind, version) not in DECLARED_MIGRATIONS] == []
 
 
 @pytest.mark.parametrize("kind", VERSIONS)
