@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any, Self
+from typing import Self
 
 import httpx
 
@@ -160,12 +160,13 @@ async def fetch_server_time(url: str, code: ErrorCode, policy: RetryPolicy, limi
         return None
 
 
-def decode_json(answer: httpx.Response) -> Any:  # noqa: ANN401 - JSON may be anything; each API checks its shape
+def decode_json(answer: httpx.Response) -> object:
     """Return the JSON of an answer; raises ValueError where there is none, or it is nested too deeply for Python."""
     try:
-        return json.loads(answer.content)
+        decoded: object = json.loads(answer.content)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    return decoded
 
 
 def read_text(answer: httpx.Response) -> str:

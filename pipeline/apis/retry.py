@@ -100,30 +100,14 @@ async def call_with_retries(
     Raises:
         Retryable: What the last call raised; of the given code, if the policy's deadline came first.
     """
-    failures = Counter[bool]()
-
-    def is_last(state: RetryCallState) -> bool:
-        # Rate limits and other failures are counted apart: neither uses up the attempts of the other.
-        error = _error_of(state)
-        is_limited = error.status == HTTPStatus.TOO_MANY_REQUESTS
-        failures[is_limited] += 1
-        return (
-            failures[is_limited] >= policy.attempts * (policy.rate_limit_factor if is_limited else 1)
-            or (error.retry_after or 0.0) > MAX_WAIT_SECONDS
-            or not should_retry(error, failures[False])
-        )
-
-    def wait(state: RetryCallState) -> float:
-        backoff = (wait_exponential(policy.base_seconds) + wait_random(0, policy.base_seconds))(state)
-        return max(min(backoff, MAX_WAIT_SECONDS), _error_of(state).retry_after or 0.0)
 
     async def attempt() -> T:
         return await call()
 
     repeat = AsyncRetrying(
         retry=retry_if_exception_type(Retryable),
-        stop=is_last,
-        wait=wait,
+        stop=_is_last_attempt(policy, should_retry),
+        wait=lambda state: _seconds_to_wait(policy, state),
         before_sleep=lambda state: retries.note(_error_of(state), state.attempt_number, state.upcoming_sleep),
         reraise=True,
     )
@@ -132,6 +116,28 @@ async def call_with_retries(
             return await repeat(attempt)
     except TimeoutError:
         raise Retryable(code, "There is no time left for further requests. Run the stage again.") from None
+
+
+def _is_last_attempt(policy: RetryPolicy, should_retry: ShouldRetry) -> Callable[[RetryCallState], bool]:
+    failures = Counter[bool]()
+
+    def is_last(state: RetryCallState) -> bool:
+        error = _error_of(state)
+        # Rate limits and other failures are counted apart: neither uses up the attempts of the other.
+        is_limited = error.status == HTTPStatus.TOO_MANY_REQUESTS
+        failures[is_limited] += 1
+        return (
+            failures[is_limited] >= policy.attempts * (policy.rate_limit_factor if is_limited else 1)
+            or (error.retry_after or 0.0) > MAX_WAIT_SECONDS
+            or not should_retry(error, failures[False])
+        )
+
+    return is_last
+
+
+def _seconds_to_wait(policy: RetryPolicy, state: RetryCallState) -> float:
+    backoff = (wait_exponential(policy.base_seconds) + wait_random(0, policy.base_seconds))(state)
+    return max(min(backoff, MAX_WAIT_SECONDS), _error_of(state).retry_after or 0.0)
 
 
 def _error_of(state: RetryCallState) -> Retryable:

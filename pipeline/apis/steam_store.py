@@ -88,9 +88,12 @@ def _items(answer: httpx.Response, asked: int) -> list[Any]:
             status=answer.status_code,
         )
     try:
-        items = decode_json(answer)["response"]["store_items"]
-    except (ValueError, KeyError, TypeError):
-        raise Retryable("steam_unavailable", "Steam's store answers without store_items. Try again later.") from None
-    if not isinstance(items, list) or len(items) > asked:
-        raise Retryable("steam_unavailable", f"Steam's store_items are no list of up to {asked} apps. Try again later.")
-    return items
+        body = decode_json(answer)
+    except ValueError:
+        body = None
+    match body:
+        case {"response": {"store_items": list(items)}} if len(items) <= asked:
+            return items
+        case _:
+            says = f"Steam's store answers without a list of up to {asked} store_items. Try again later."
+            raise Retryable("steam_unavailable", says)
