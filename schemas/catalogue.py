@@ -11,25 +11,26 @@ from schemas.frames import StrictFrame
 from schemas.library import GENRE, PLATFORM, IgdbGame, MatchReason, MatchStatus, Time
 from schemas.manifest import VERSIONS
 
-STORE_TYPES = (
-    "game",
-    "demo",
-    "mod",
-    "movie",
-    "dlc",
-    "guide",
-    "software",
-    "video",
-    "series",
-    "episode",
-    "hardware",
-    "music",
-    "beta",
-    "tool",
-    "advertising",
-)
-"""Steam's EStoreAppType, by number (SteamDatabase/Protobufs)."""
+KIND_OF_STORE_TYPE = {
+    "game": "game",
+    "demo": "demo",
+    "mod": "mod",
+    "movie": "video",
+    "dlc": "dlc",
+    "guide": "bonus_content",
+    "software": "software",
+    "video": "video",
+    "series": "series",
+    "episode": "video",
+    "hardware": "hardware",
+    "music": "soundtrack",
+    "beta": "beta",
+    "tool": "tool",
+    "advertising": "bonus_content",
+}
+"""Steam's EStoreAppType, in the order of its numbers (SteamDatabase/Protobufs), and the kind of app each stands for."""
 
+STORE_TYPES = tuple(KIND_OF_STORE_TYPE)
 ACTIONS = ("match", "ignore", "game")
 StoreType = Annotated[pl.Enum, STORE_TYPES]
 Action = Annotated[pl.Enum, ACTIONS]

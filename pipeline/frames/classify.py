@@ -8,27 +8,9 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.frames.name_rules import STORE_GAME_RULES, first_matching_rule
 from schemas.apis import StoreItem, parse_rows
-from schemas.catalogue import STORE_TYPES, Catalogue, Overrides, StoreTypes
+from schemas.catalogue import KIND_OF_STORE_TYPE, STORE_TYPES, Catalogue, Overrides, StoreTypes
 from schemas.frames import conform, dtypes
 from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary, RawLibrary
-
-KIND_OF_STORE_TYPE = {
-    "game": "game",
-    "demo": "demo",
-    "mod": "mod",
-    "movie": "video",
-    "dlc": "dlc",
-    "guide": "bonus_content",
-    "software": "software",
-    "video": "video",
-    "series": "series",
-    "episode": "video",
-    "hardware": "hardware",
-    "music": "soundtrack",
-    "beta": "beta",
-    "tool": "tool",
-    "advertising": "bonus_content",
-}
 
 
 def classify(
