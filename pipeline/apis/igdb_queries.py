@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
+from schemas.apis import Genre, Platform
+
 STEAM_SOURCE = 1
 """Steam's `external_game_source`. `category`, its forerunner, silently finds nothing."""
 
@@ -15,12 +17,14 @@ APPS_PER_REQUEST = 400
 MAX_REQUEST_BYTES = 32_000
 """IGDB refuses a larger request with 413."""
 
-GAME_FIELDS = (
-    "id,name,slug,summary,first_release_date,cover.image_id,game_type,parent_game,version_parent,"
-    "genres.name,genres.slug,genres.checksum,"
-    "platforms.name,platforms.slug,platforms.abbreviation,platforms.alternative_name,platforms.generation,"
-    "platforms.platform_family,platforms.platform_type,platforms.checksum"
+GAME_FIELDS = ",".join(
+    (
+        "id,name,slug,summary,first_release_date,cover.image_id,game_type,parent_game,version_parent",
+        *(f"genres.{name}" for name in Genre.model_fields if name != "id"),
+        *(f"platforms.{name}" for name in Platform.model_fields if name != "id"),
+    )
 )
+"""Of genres and platforms every field that their rows in schemas/apis.py declare; IGDB gives the id unasked."""
 
 SEARCH_FIELDS = "name,alternative_names.name,first_release_date,game_type,version_parent,platforms"
 
