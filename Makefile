@@ -70,6 +70,7 @@ bench: setup ## The figures of the project: accuracy, requests, ratios
 	.venv/bin/python -m benchmarks.load
 	.venv/bin/python -m benchmarks.backfill
 	.venv/bin/python -m benchmarks.soak
+	.venv/bin/python -m benchmarks.start_up
 	.venv/bin/python -m benchmarks.cold_start
 
 .PHONY: package
