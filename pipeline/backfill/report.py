@@ -1,7 +1,7 @@
 """The report of a backfill: each user has an outcome, each row is accounted for, and what was loaded is remembered."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -46,25 +46,15 @@ log = structlog.get_logger()
 
 
 @dataclass
-class _Shard:
-    """What the store holds of one shard; it has no outcomes where a file is damaged, and `failure` says which."""
+class _ShardSummary:
+    """What the report says of one shard: nothing but the failure, where one of its files is missing or damaged."""
 
-    finished: dict[ShardStep, ShardManifest] = field(default_factory=dict)
-    outcomes: DataFrame[ShardOutcomes] | None = None
+    failure: str | None
+    outcomes: DataFrame[Outcomes] = field(default_factory=lambda: empty_frame(Outcomes))
+    loaded: DataFrame[LastLoaded] = field(default_factory=lambda: empty_frame(LastLoaded))
     rejected: list[pl.DataFrame] = field(default_factory=list)
-    failure: str | None = None
-
-
-@dataclass
-class _Totals:
-    """What is added up over the shards; the manifests without their users, of whom there may be millions."""
-
-    outcomes: list[DataFrame[Outcomes]] = field(default_factory=list)
-    loaded: list[DataFrame[LastLoaded]] = field(default_factory=list)
-    rejected: list[pl.DataFrame] = field(default_factory=list)
-    manifests: dict[ShardStep, list[ShardManifest]] = field(default_factory=lambda: {step: [] for step in SHARD_STEPS})
-    rows: dict[ShardStep, Counter[str]] = field(default_factory=lambda: {step: Counter() for step in SHARD_STEPS})
-    failures: list[str] = field(default_factory=list)
+    manifests: dict[ShardStep, ShardManifest] = field(default_factory=dict)
+    rows: dict[ShardStep, dict[str, int]] = field(default_factory=dict)
 
 
 def read_report(store: Store, run_id: str) -> Report | None:
@@ -87,27 +77,32 @@ def write_report(store: Store, plan: Plan) -> Report:
     """
     read_report(store, plan.run_id)  # it raises for a report of another version, which must not be overwritten
     rejected_lines = outcomes_of_rejected_lines(read_rejected_lines(store, plan.run_id))
-    totals = _Totals()
-    for shard in map_concurrently(_read_shard, list_shards(store, plan)):
-        _add(totals, shard)
-    outcomes = conform(pl.concat([*totals.outcomes, rejected_lines]), Outcomes)
+    shards = list(map_concurrently(_summarize, list_shards(store, plan)))
+    outcomes = conform(pl.concat([*(shard.outcomes for shard in shards), rejected_lines]), Outcomes)
     _write_outcomes(store, plan, outcomes)
-    _write_rejected_rows(store, plan, totals.rejected)
-    _remember_loaded(store, totals.loaded)
-    report = _report(plan, totals, outcomes, find_look_up(store, plan))
+    _write_rejected_rows(store, plan, [rows for shard in shards for rows in shard.rejected])
+    _remember_loaded(store, [shard.loaded for shard in shards if shard.loaded.height])
+    report = _report(plan, shards, outcomes, find_look_up(store, plan))
     write_json(store, backfill_key(plan.run_id, REPORT), report)
-    _require_all_accounted_for(plan, totals, outcomes)
+    _require_all_accounted_for(plan, report, outcomes)
     return report
 
 
-def _read_shard(files: ShardFiles) -> _Shard:
+def _summarize(files: ShardFiles) -> _ShardSummary:
     try:
         finished = files.finished_steps()
-        rejected = [rows for manifest in finished.values() for rows in _rejected_rows(files, manifest)]
         outcomes, failure = _outcomes(files, finished)
+        return _ShardSummary(
+            failure and f"shard {files.shard.number}: {failure}",
+            without_shard_columns(outcomes),
+            loaded_users(outcomes, finished["load"]) if "load" in finished else empty_frame(LastLoaded),
+            [_rejected_rows(files, manifest) for manifest in finished.values() if manifest.rejected],
+            # The users of all shards, who may be millions, are not kept in memory.
+            {step: manifest.model_copy(update={"users": []}) for step, manifest in finished.items()},
+            {step: _row_counts(step, finished) for step in finished},
+        )
     except Failed as error:
-        return _Shard(failure=f"shard {files.shard.number}: {error.code}: {error.message}")
-    return _Shard(finished, outcomes, rejected, failure and f"shard {files.shard.number}: {failure}")
+        return _ShardSummary(f"shard {files.shard.number}: {error.code}: {error.message}")
 
 
 def _outcomes(
@@ -124,46 +119,25 @@ def _outcomes(
     return mark_failed(outcomes, outcomes.filter(pl.col("outcome") == "done")["user_id"].to_list(), why), why
 
 
-def _rejected_rows(files: ShardFiles, manifest: ShardManifest) -> list[pl.DataFrame]:
+def _rejected_rows(files: ShardFiles, manifest: ShardManifest) -> pl.DataFrame:
     """Return the rows that a step set aside, with the step and the shard in their first columns."""
-    if manifest.rejected is None:
-        return []
     where = {"step": pl.lit(manifest.step), "shard": pl.lit(str(manifest.shard))}
-    return [files.rejected_rows(manifest).with_columns(**where).select(*where, pl.exclude(*where))]
-
-
-def _add(totals: _Totals, shard: _Shard) -> None:
-    for step, manifest in shard.finished.items():
-        totals.manifests[step].append(manifest.model_copy(update={"users": []}))
-        totals.rows[step].update(_row_counts(step, shard.finished))
-    totals.rejected += shard.rejected
-    if shard.failure:
-        totals.failures.append(shard.failure)
-    if shard.outcomes is not None:
-        totals.outcomes.append(without_shard_columns(shard.outcomes))
-        if "load" in shard.finished:
-            totals.loaded.append(loaded_users(shard.outcomes, shard.finished["load"]))
+    return files.rejected_rows(manifest).with_columns(**where).select(*where, pl.exclude(*where))
 
 
 def _row_counts(step: ShardStep, finished: dict[ShardStep, ShardManifest]) -> dict[str, int]:
     """Return how many rows came to a step of a shard, and what became of them."""
     users = pl.DataFrame(finished[step].users, schema=dtypes(ShardOutcomes))
+    kept = {earlier: manifest.file.rows if manifest.file else 0 for earlier, manifest in finished.items()}
+    rejected = finished[step].rejected
+    rejected_rows = rejected.rows if rejected else 0
     if step == "fetch":
-        rows = int(users["rows"].sum())
-        return {"rows": rows, "kept": _rows(finished["fetch"]), "rejected": _rejected(finished["fetch"])}
+        return {"rows": int(users["rows"].sum()), "kept": kept["fetch"], "rejected": rejected_rows}
     statuses = {count: int(users[count].sum()) for count in STATUS_COUNTS}
     if step == "enrich":
-        return {"rows": _rows(finished["fetch"]), **statuses, "rejected": _rejected(finished["enrich"])}
+        return {"rows": kept["fetch"], **statuses, "rejected": rejected_rows}
     unchanged = int(users.filter("is_unchanged").select(*STATUS_COUNTS).sum_horizontal().sum())
-    return {"rows": _rows(finished["enrich"]) + unchanged, **statuses, "rejected": 0, "unchanged": unchanged}
-
-
-def _rows(manifest: ShardManifest) -> int:
-    return manifest.file.rows if manifest.file else 0
-
-
-def _rejected(manifest: ShardManifest) -> int:
-    return manifest.rejected.rows if manifest.rejected else 0
+    return {"rows": kept["enrich"] + unchanged, **statuses, "rejected": 0, "unchanged": unchanged}
 
 
 def _write_outcomes(store: Store, plan: Plan, outcomes: DataFrame[Outcomes]) -> None:
@@ -179,29 +153,37 @@ def _write_rejected_rows(store: Store, plan: Plan, rejected: Sequence[pl.DataFra
         store.delete(key)
 
 
-def _report(plan: Plan, totals: _Totals, outcomes: DataFrame[Outcomes], look_up: StepManifest | None) -> Report:
+def _report(
+    plan: Plan, shards: Sequence[_ShardSummary], outcomes: DataFrame[Outcomes], look_up: StepManifest | None
+) -> Report:
     by_outcome = Counter(outcomes["outcome"].cast(pl.String))
-    written: Counter[str] = Counter()
-    for manifest in totals.manifests["load"]:
-        written.update(manifest.counts)
+    manifests = {step: [shard.manifests[step] for shard in shards if step in shard.manifests] for step in SHARD_STEPS}
+    rows = {step: _add_up(shard.rows[step] for shard in shards if step in shard.rows) for step in SHARD_STEPS}
     return Report(
         run_id=plan.run_id,
         input=plan.input,
-        is_complete=len(totals.manifests["load"]) == plan.shards,
+        is_complete=len(manifests["load"]) == plan.shards,
         users={"total": outcomes.height, **{outcome: by_outcome[outcome] for outcome in OUTCOMES}},
-        shards={"total": plan.shards, **{step: len(manifests) for step, manifests in totals.manifests.items()}},
-        stages={step: dict(counts) for step, counts in totals.rows.items()},
-        failures=totals.failures,
-        written=dict(written),
+        shards={"total": plan.shards, **{step: len(manifests[step]) for step in SHARD_STEPS}},
+        stages=rows,
+        failures=[shard.failure for shard in shards if shard.failure],
+        written=_add_up(manifest.counts for manifest in manifests["load"]),
         effort={
             LOOK_UP: _effort([look_up] if look_up else [], 0),
-            **{step: _effort(manifests, totals.rows[step]["rows"]) for step, manifests in totals.manifests.items()},
+            **{step: _effort(manifests[step], rows[step].get("rows", 0)) for step in SHARD_STEPS},
         },
     )
 
 
-def _effort(manifests: Iterable[StepManifest], rows: int) -> Effort:
-    manifests = list(manifests)
+def _add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return the sum of several counts by name; a sum of 0 is kept."""
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return dict(total)
+
+
+def _effort(manifests: Sequence[StepManifest], rows: int) -> Effort:
     seconds = sum(manifest.seconds for manifest in manifests)
     return Effort(
         seconds=round(seconds, 3),
@@ -211,12 +193,12 @@ def _effort(manifests: Iterable[StepManifest], rows: int) -> Effort:
     )
 
 
-def _require_all_accounted_for(plan: Plan, totals: _Totals, outcomes: DataFrame[Outcomes]) -> None:
+def _require_all_accounted_for(plan: Plan, report: Report, outcomes: DataFrame[Outcomes]) -> None:
     """Raise `checkpoint_invalid` unless the rows into each step come out of it, and each listed user has an outcome."""
     faults = [
         f"{step}: {counts['rows']} rows came in, {out} are accounted for"
-        for step, counts in totals.rows.items()
-        if counts["rows"] != (out := sum(counts[name] for name in ("kept", *ROW_COUNTS)))
+        for step, counts in report.stages.items()
+        if counts and counts["rows"] != (out := sum(counts.get(name, 0) for name in ("kept", *ROW_COUNTS)))
     ]
     faults += [f"user {user_id}" for user_id in users_with_lost_rows(outcomes)[:5]]
     if outcomes.height != plan.users + plan.rejected:

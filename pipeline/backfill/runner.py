@@ -1,10 +1,10 @@
 """Run a backfill: all its steps in turn, or the one that a state machine asks for; and reset it for a replay."""
 
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
+from secrets import randbelow
 from typing import cast
 
 import polars as pl
@@ -98,7 +98,7 @@ async def run_step_on_shards(
     Raises:
         PipelineError: What stops the whole backfill: an error that every shard would meet, or the third in a row.
     """
-    first = random.randrange(len(shards) or 1) if step == "fetch" else 0  # noqa: S311 - where to begin is no secret
+    first = randbelow(len(shards)) if step == "fetch" and shards else 0
     remaining, users_done = [*shards[first:], *shards[:first]], 0
 
     def on_done(manifest: ShardManifest) -> None:
