@@ -29,7 +29,7 @@ _JSON_COLUMNS = {"igdb_genres": GENRES, "igdb_platforms": PLATFORMS, "igdb_candi
 
 
 class Lifetimes(NamedTuple):
-    """How long the answer about an app is used: a hit, and a miss, which is shorter because IGDB grows."""
+    """How long an answer about an app is used before it is asked for again; a miss less long, because IGDB grows."""
 
     hit: timedelta
     miss: timedelta
@@ -105,14 +105,14 @@ def _follows_overrides() -> pl.Expr:
 
 
 def store_types_as_catalogue(types: DataFrame[StoreTypes], asked_at: datetime) -> DataFrame[Catalogue]:
-    """Return the answers of Steam's store as rows of the catalogue."""
+    """Return the store types of apps as rows of the catalogue, with the time when the store was asked."""
     return _as_catalogue(types.with_columns(store_asked_at=_time(asked_at)))
 
 
 def matches_as_catalogue(
     matches: DataFrame[Matches], games: DataFrame[Games], looked_up_at: datetime
 ) -> DataFrame[Catalogue]:
-    """Return the answers of IGDB, with the matched games, as rows of the catalogue; PENDING apps have no row."""
+    """Return matches, with the games that they name, as rows of the catalogue; PENDING apps have no row."""
     answered = matches.filter(pl.col("match_status") != "PENDING")
     rows = answered.join(games, on="igdb_id", how="left", validate="m:1", maintain_order="left")
     return _as_catalogue(rows.with_columns(looked_up_at=_time(looked_up_at)))
@@ -137,7 +137,7 @@ def rows_about_games(known: DataFrame[Catalogue], igdb_ids: Sequence[int]) -> Da
 
 
 def drop_overridden(rows: DataFrame[Catalogue], known: DataFrame[Catalogue]) -> DataFrame[Catalogue]:
-    """Return the rows without those of apps whose match in the known catalogue is an override's."""
+    """Return rows of the catalogue without those of apps that the known catalogue has matched by override."""
     overridden = known.filter(pl.col("match_reason") == "override")
     return conform(rows.join(overridden, on="appid", how="anti", maintain_order="left"), Catalogue)
 
@@ -228,7 +228,7 @@ def decode_lists(library: DataFrame[EnrichedLibrary]) -> DataFrame[DecodedLibrar
 
 
 def decode_column(rows: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Return rows with a column of an enriched CSV, `igdb_genres` for example, as lists; an empty cell is null.
+    """Return the rows with one column of JSON arrays, such as `igdb_genres`, as lists; an empty cell is null.
 
     Raises:
         Failed: `checkpoint_invalid`, where a list is not the JSON that the schema describes.

@@ -47,7 +47,7 @@ def classify(
 
 
 def is_looked_up() -> pl.Expr:
-    """Return whether an app is of a kind that is looked up on IGDB; apps of all other kinds are filtered."""
+    """Return an expression that is true for apps of a kind that is looked up on IGDB; other kinds are filtered."""
     return pl.col("kind").cast(pl.String).is_in(ENRICHED_KINDS)
 
 

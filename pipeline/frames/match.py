@@ -45,7 +45,7 @@ def parse_external_games(rows: Sequence[Any]) -> DataFrame[ExternalGames]:
 
 
 def unusable_external_games(rows: Sequence[Any]) -> tuple[list[int], list[str]]:
-    """Return the apps of `external_games` rows whose game is no valid id, and for each such row why it is not.
+    """Return the appids of `external_games` rows whose game is no valid id, and a line with the reason for each.
 
     A row without a game is no fault: IGDB lists ids that it has no game for yet.
     """
@@ -57,7 +57,7 @@ def unusable_external_games(rows: Sequence[Any]) -> tuple[list[int], list[str]]:
 
 
 def parse_games(rows: Sequence[Any]) -> tuple[DataFrame[Games], list[str]]:
-    """Return the games in rows of IGDB's `games`, each once, and for each row that was set aside why it was."""
+    """Return the games in rows of IGDB's `games`, each once, and for each invalid row a line with the reason."""
     games, faults = parse_rows(list(rows), Game)
     distinct = {game.id: game for game in games}.values()
     schema = dtypes(Games)
@@ -75,28 +75,22 @@ def resolve_matches(
     unanswered_games: Collection[int] = (),
     unusable_appids: Collection[int] = (),
 ) -> DataFrame[Matches]:
-    """Return for each of the apps which of its games it is, if any, and why; an app without an answer is PENDING.
+    """Return for each app which IGDB game it is, if any, and why; an app that IGDB gave no answer for is PENDING.
 
     Args:
         appids: The apps to decide about.
-        pairs: The games that IGDB, or an override, says each app is.
-        games: Those games that IGDB has whole.
+        pairs: The games that each app is, by IGDB or by an override.
+        games: The games of these pairs that IGDB has whole.
         unanswered_appids: The apps that IGDB gave no answer for.
         unanswered_games: The ids of games that IGDB gave no answer for.
         unusable_appids: The apps that IGDB lists with a game that is no valid id.
     """
-    ranked = pairs.join(games.select("igdb_id", rank=_rank()), on="igdb_id", how="left", validate="m:1").with_columns(
-        is_unanswered=pl.col("igdb_id").is_in(list(unanswered_games)),
-        is_best=pl.col("rank") == pl.col("rank").min().over("appid"),
-    )
-    by_app = ranked.group_by("appid").agg(
-        best=pl.col("igdb_id").filter("is_best").sort(),
-        is_unanswered=pl.col("is_unanswered").any(),
-    )
     apps = pl.DataFrame({"appid": sorted(set(appids))}, schema={"appid": pl.Int32})
     reason = pl.col("match_reason")
     matches = (
-        apps.join(by_app, on="appid", how="left", validate="1:1", maintain_order="left")
+        apps.join(
+            _best_games(pairs, games, unanswered_games), on="appid", how="left", validate="1:1", maintain_order="left"
+        )
         .with_columns(match_reason=_reason(unanswered_appids, unusable_appids))
         .select(
             "appid",
@@ -110,7 +104,10 @@ def resolve_matches(
 
 
 def mark_overrides(matches: DataFrame[Matches], overridden: DataFrame[ExternalGames]) -> DataFrame[Matches]:
-    """Return the matches with the reason `override` where people gave the game; one that IGDB lacks is a candidate."""
+    """Return the matches with the reason `override` for apps whose game an override gave.
+
+    A game that an override gave and IGDB lacks becomes the only candidate of its app.
+    """
     given = overridden.select("appid", given="igdb_id")
     is_given, reason = pl.col("given").is_not_null(), pl.col("match_reason")
     marked = matches.join(given, on="appid", how="left", validate="1:1", maintain_order="left").with_columns(
@@ -122,6 +119,17 @@ def mark_overrides(matches: DataFrame[Matches], overridden: DataFrame[ExternalGa
         .otherwise("candidates"),
     )
     return conform(marked.drop("given"), Matches)
+
+
+def _best_games(pairs: pl.DataFrame, games: pl.DataFrame, unanswered_games: Collection[int]) -> pl.DataFrame:
+    """Return for each app the ids of its games of the best rank, and whether any of its games was not answered."""
+    ranked = pairs.join(games.select("igdb_id", rank=_rank()), on="igdb_id", how="left", validate="m:1").with_columns(
+        is_unanswered=pl.col("igdb_id").is_in(list(unanswered_games)),
+        is_best=pl.col("rank") == pl.col("rank").min().over("appid"),
+    )
+    return ranked.group_by("appid").agg(
+        best=pl.col("igdb_id").filter("is_best").sort(), is_unanswered=pl.col("is_unanswered").any()
+    )
 
 
 def _rank() -> pl.Expr:

@@ -63,13 +63,13 @@ def check_overrides_format(body: bytes) -> None:
 
 
 def override_pairs(overrides: DataFrame[Overrides]) -> DataFrame[ExternalGames]:
-    """Return the apps that overrides match, with their games, as IGDB's own list would have them."""
+    """Return the app and the IGDB game of each override that matches an app to a game."""
     rows = overrides.filter(pl.col("action") == "match").select("appid", igdb_id="override_igdb_id")
     return conform(rows, ExternalGames)
 
 
 def describe_fault(error: Exception) -> str:
-    """Return in a few words why a line is invalid; of a validation error the first field at fault and why."""
+    """Return in a few words why a line is invalid; of a validation error, the first field at fault and the reason."""
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False, include_input=False)[0]

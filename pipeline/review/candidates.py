@@ -63,7 +63,7 @@ def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:
 
 
 def parse_found_games(rows: Mapping[int, Sequence[Any]]) -> DataFrame[FoundGames]:
-    """Return IGDB's rows of `games`, given by appid, as a frame; an invalid row is left out."""
+    """Return rows of IGDB's `games`, keyed by the appid they were found for, as a frame; invalid rows are left out."""
     games = [(appid, game) for appid, found in rows.items() for game in parse_rows(list(found), FoundGame)[0]]
     released = pl.from_epoch(pl.Series([game.first_release_date for _, game in games], dtype=pl.Int64))
     columns = pl.DataFrame(
@@ -85,7 +85,7 @@ def parse_found_games(rows: Mapping[int, Sequence[Any]]) -> DataFrame[FoundGames
 def rank_candidates(
     terms: DataFrame[SearchTerms], found: DataFrame[FoundGames], least_score: int = LEAST_SCORE
 ) -> DataFrame[Candidates]:
-    """Return for each app up to five of the found games, the most similar name first, that have at least this score.
+    """Return for each app up to five found games of at least the least score, the most similar name first.
 
     Of equally similar ones those that are out for a computer come first, then those that are no editions, then those of
     a type that Steam sells as a game of its own.

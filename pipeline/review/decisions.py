@@ -69,7 +69,7 @@ def apply_review(store: Store, body: bytes, location: str | None = None, *, trus
 
 
 def missing_columns(body: bytes) -> list[str]:
-    """Return the columns that a review sheet must have and these bytes do not; all of them where it is no CSV."""
+    """Return which columns of a review sheet the CSV in `body` lacks; all of them where `body` is no CSV."""
     header = parse_header(body)
     return [name for name in OVERRIDES_HEADER if name not in header]
 
@@ -163,7 +163,7 @@ def _write_overrides(store: Store, decisions: Sequence[Decision]) -> None:
 
 
 def update_overrides_csv(body: bytes | None, decisions: Sequence[Decision]) -> bytes:
-    """Return the bytes of overrides.csv with the decisions: in the place of the app's last line, or at the end.
+    """Return overrides.csv with the decisions written into it: in place of the app's last line, or at the end.
 
     Other lines about the app go; all lines about other apps stay byte for byte. A blank note keeps the former one.
 

@@ -45,7 +45,7 @@ async def export_review(
     *,
     trust: bool = False,
 ) -> ReviewExport:
-    """Return the review sheet of the enriched CSV at a location, with candidates that IGDB is asked for.
+    """Return the review sheet of the enriched CSV at a location, with candidates from IGDB.
 
     The sheet has the unmatched games, and the filtered apps that would not be filtered today. An app that IGDB gives no
     answer for has no candidates, and is counted.
@@ -54,7 +54,7 @@ async def export_review(
         Failed: `location_refused`, `checkpoint_invalid`.
     """
     source = parse_checkpoint_key(store.key_of(location), "enriched")
-    enriched = conform(read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows, EnrichedLibrary)
+    enriched = read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows
     overrides = read_overrides(store)
     unmatched = unmatched_games(enriched)
     unfiltered = no_longer_filtered(enriched, known, overrides)
@@ -70,14 +70,14 @@ async def export_review(
 
 
 def unmatched_games(enriched: DataFrame[EnrichedLibrary]) -> DataFrame[EnrichedLibrary]:
-    """Return each UNMATCHED app once, the most played first."""
+    """Return the UNMATCHED apps of a library, each once, the most played first."""
     return _by_playtime(enriched.filter(pl.col("match_status") == "UNMATCHED"))
 
 
 def no_longer_filtered(
     enriched: DataFrame[EnrichedLibrary], known: DataFrame[Catalogue], overrides: DataFrame[Overrides]
 ) -> DataFrame[EnrichedLibrary]:
-    """Return each filtered app once that is a game by today's rules, store types and overrides, most played first."""
+    """Return the filtered apps that are games by today's rules, store types and overrides, the most played first."""
     filtered = _by_playtime(enriched.filter(pl.col("match_reason") == "filtered"))
     today = classify(conform(filtered.select(dtypes(RawLibrary).keys()), RawLibrary), known, overrides)
     rows = filtered.join(today.filter(is_looked_up()), on="appid", how="semi", maintain_order="left")
