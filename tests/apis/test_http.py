@@ -28,6 +28,9 @@ from pipeline.apis.http import (
     retry_after,
 )
 from pipeline.errors import PipelineError, Retryable
+from pipeline.sandbox.faults import Fault, Kind
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import World
 from pipeline.settings import Settings
 
 MAX_BYTES = 10_000
@@ -103,6 +106,21 @@ def test_only_gzip_is_unpacked(encoding: str) -> None:
 
 def test_an_answer_that_is_not_packed_as_it_says_is_an_error() -> None:
     assert "DecodingError" in error_of(packed(b"{}")).message
+
+
+@pytest.mark.parametrize("kind", ["reset", "lost", "cut", "stall"])
+def test_an_answer_that_does_not_come_whole_is_an_error_that_names_the_host(kind: Kind) -> None:
+    with Sandbox(World()) as sandbox:
+        sandbox.faults.add(Fault(kind=kind))
+        error = error_of(None, sandbox.environment["STEAM_API_URL"], HttpLimits(timeout_seconds=0.3))
+    assert isinstance(error, Retryable)
+    assert error.message.startswith("127.0.0.1 did not answer: ")
+    assert error.is_too_large
+
+
+def test_a_host_where_nobody_listens_is_named() -> None:
+    error = error_of(None, "http://127.0.0.1:1")
+    assert error.message == "127.0.0.1 did not answer: ConnectError. Check the network, and try again later."
 
 
 @pytest.mark.parametrize("status", [301, 307])
