@@ -25,7 +25,7 @@ Likeness = Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Always 0: there is no target, only a measure."""
+    """Print the measures; the exit status is always 0, for there is no target."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.candidates", description=__doc__)
     parser.add_argument("--data", type=Path, default=DATA, help="Folder of the Parquet files")
     parser.add_argument("--apps", type=int, default=APPS, help="How many apps to look for")
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _apps(pairs: pl.DataFrame, types: pl.DataFrame, games: pl.DataFrame) -> pl.DataFrame:
-    """Apps with their name on Steam, IGDB's where that is not known, and the games they are: `right`."""
+    """Return the apps with their name on Steam (IGDB's where that is unknown), and the games they are in `right`."""
     named = pairs.join(types.select("appid", steam_name="name"), on="appid", how="left")
     known = named.join(games, on="igdb_id", how="semi")
     return (
@@ -75,7 +75,7 @@ def _hits(chosen: pl.DataFrame, apps: pl.DataFrame) -> str:
 
 
 def _search(apps: pl.DataFrame, games: pl.DataFrame) -> pl.DataFrame:
-    """Found: of the games that share words with an app's name, those that share the rarest."""
+    """Return for each app the games whose names share the rarest words with its own, as a search of IGDB would."""
     places = _words(games, "igdb_id")
     weights = places.group_by("word").len("names").filter(pl.col("names") <= COMMON)
     rare = weights.select("word", weight=(games.height / pl.col("names")).log())

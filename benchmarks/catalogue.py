@@ -7,11 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import polars as pl
+from pandera.typing.polars import DataFrame
 
 from pipeline.frames.catalogue import join_catalogue
-from pipeline.frames.overrides import no_overrides
-from schemas.catalogue import Catalogue
-from schemas.frames import dtypes
+from schemas.catalogue import Catalogue, Overrides
+from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import ClassifiedLibrary
 
 APPS, ROWS, RUNS = 200_000, 1_000_000, 7
@@ -21,8 +21,8 @@ CATALOGUE = dtypes(Catalogue)
 CLASSIFIED = dtypes(ClassifiedLibrary)
 
 
-def catalogue(apps: int) -> pl.DataFrame:
-    """A Catalogue of MATCHED apps, with two genres and two platforms each."""
+def catalogue(apps: int) -> DataFrame[Catalogue]:
+    """Return a catalogue of MATCHED apps, with two genres and two platforms each."""
     number = pl.int_range(1, apps + 1, eager=True).alias("n").to_frame()
     genre = pl.struct(id=pl.col("n") % 23 + 1, name=pl.lit("Genre"), slug=pl.lit("genre"), checksum=pl.lit("c"))
     platform = pl.struct(
@@ -56,11 +56,11 @@ def catalogue(apps: int) -> pl.DataFrame:
         candidates=pl.lit(None, pl.List(pl.Int32)),
         looked_up_at=now,
     )
-    return rows.cast(CATALOGUE)  # type: ignore[arg-type]
+    return conform(rows.cast(CATALOGUE), Catalogue)
 
 
-def library(rows: int, apps: int) -> pl.DataFrame:
-    """A ClassifiedLibrary of many users' games."""
+def library(rows: int, apps: int) -> DataFrame[ClassifiedLibrary]:
+    """Return a classified library of many users' games."""
     owned = pl.int_range(rows, eager=True).alias("n").to_frame()
     named = owned.select(
         user_id=pl.format("user-{}", pl.col("n") // 200),
@@ -72,7 +72,7 @@ def library(rows: int, apps: int) -> pl.DataFrame:
         kind_reason=pl.lit("store:game"),
     )
     absent = [pl.lit(None).alias(name) for name in CLASSIFIED if name not in named.columns]
-    return named.with_columns(absent).select(CLASSIFIED.keys()).cast(CLASSIFIED)  # type: ignore[arg-type]
+    return conform(named.with_columns(absent).select(CLASSIFIED.keys()).cast(CLASSIFIED), ClassifiedLibrary)
 
 
 def best_of(*whats: Callable[[], object]) -> list[float]:
@@ -95,7 +95,7 @@ def main() -> None:
     known, apps = catalogue(options.apps), library(options.rows, options.apps)
     bare, ours = best_of(
         lambda: apps.join(known, on="appid", how="left", maintain_order="left"),
-        lambda: join_catalogue(apps, known, no_overrides()),
+        lambda: join_catalogue(apps, known, empty_frame(Overrides)),
     )
     print(f"{options.rows:,} rows joined to {options.apps:,} apps: {ours:.2f} s; the bare Polars join: {bare:.2f} s")
     print(f"ours to the bare join: {ours / bare:.1f} times (target: under {MOST_TIMES_BARE:.0f})")

@@ -121,7 +121,8 @@ def _show_speed(names: pl.Series) -> list[str]:
     sample = library["name"].head(PYTHON_NAMES).to_list()
     patterns = [(re.compile(rule.pattern, re.ASCII), (rule.kind, rule.name)) for rule in RULES]
     polars_seconds, decided = _best(
-        lambda: library.lazy().select(first_matching_rule(pl.col("name"))).collect().unnest("by_name"), repeats=15
+        lambda: library.lazy().select(outcome=first_matching_rule(pl.col("name"))).collect().unnest("outcome"),
+        repeats=15,
     )
     python_seconds, expected = _best(lambda: [_first_match(name, patterns) for name in sample], repeats=3)
     ratio = python_seconds * NAMES / PYTHON_NAMES / polars_seconds
