@@ -7,7 +7,6 @@ from tests.support.concurrent_loads import (
     Population,
     WebApplication,
     assert_games_are_right,
-    assert_ids_are_new_and_sort_by_time,
     assert_imports_are_right,
     assert_items_are_right,
     load_beside,
@@ -35,4 +34,3 @@ def test_loads_and_the_web_application_do_not_undo_each_others_work(
     assert_imports_are_right(url, population, web_application)
     assert_items_are_right(url, population, web_application)
     assert_games_are_right(url, population)
-    assert_ids_are_new_and_sort_by_time(url, len(population.orders))

@@ -1,17 +1,20 @@
-"""Other writers are in the database while we load."""
+"""Loads while other writers are in the database: locks, retries, and what users decide meanwhile."""
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from time import sleep
+from typing import Any
 
 import pytest
 from adbc_driver_postgresql import dbapi
 from sqlalchemy import text
 
 from pipeline.database.connection import DatabaseUrl, Timeouts, transaction
-from pipeline.database.database import Database
+from pipeline.database.database import Database, LoadResult
 from pipeline.errors import Retryable
 from pipeline.frames.staging import stage_library
-from tests.support.databases import add_user, execute, fetch, insert_import, rows_of
+from tests.support.databases import add_user, execute, fetch, insert_import, load, rows_of
 from tests.support.libraries import FIGHTING, WINDOWS, library, matched
 
 OTHER_GAME = """
@@ -26,20 +29,29 @@ def wait_for_a_lock(url: str) -> None:
         sleep(0.01)
 
 
-def configure(url: str, setting: str) -> None:
-    """Change a setting of the database, for the sessions to come."""
-    execute(url, f"ALTER DATABASE {fetch(url, 'SELECT current_database()').item()} SET {setting}")
+Start = Callable[..., Future[LoadResult]]
+
+
+@contextmanager
+def other_writer(url: str, *statements: str) -> Iterator[tuple[dbapi.Connection, Start]]:
+    """Another transaction that has run these statements, and a function that starts a load which then waits for it."""
+    with ThreadPoolExecutor() as pool, dbapi.connect(url) as other, other.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+        def start(*apps: dict[str, Any], attempts: int = 2) -> Future[LoadResult]:
+            database = Database(url, attempts=attempts, retry_base_seconds=0)
+            load = pool.submit(database.load, stage_library(library(*apps)), ["user-1"])
+            wait_for_a_lock(url)
+            return load
+
+        yield other, start
 
 
 def test_a_load_is_retried_after_its_connection_was_lost(database_url: str) -> None:
-    staged = stage_library(library(matched(10, 100)))
-
-    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as other, other.cursor() as cursor:
-        cursor.execute('LOCK TABLE "Game"')
-        load = pool.submit(Database(database_url, retry_base_seconds=0).load, staged, ["user-1"])
-        wait_for_a_lock(database_url)
-        waiting = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted"
-        execute(database_url, waiting)
+    with other_writer(database_url, 'LOCK TABLE "Game"') as (other, start):
+        load = start(matched(10, 100))
+        execute(database_url, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted")
         other.rollback()
 
         assert load.result().counts["games_created"] == 1
@@ -49,10 +61,11 @@ def test_a_load_is_retried_after_a_lock_timeout(database_url: str) -> None:
     staged = stage_library(library(matched(10, 100)))
     timeouts = Timeouts(lock_seconds=0.01)
 
-    with dbapi.connect(database_url) as other, other.cursor() as cursor:
-        cursor.execute('LOCK TABLE "Game"')
-        with pytest.raises(Retryable, match="lock timeout"):
-            Database(database_url, attempts=2, retry_base_seconds=0, timeouts=timeouts).load(staged, ["user-1"])
+    with (
+        other_writer(database_url, 'LOCK TABLE "Game"'),
+        pytest.raises(Retryable, match="lock timeout"),
+    ):
+        Database(database_url, attempts=2, retry_base_seconds=0, timeouts=timeouts).load(staged, ["user-1"])
 
     assert Database(database_url, attempts=1, timeouts=timeouts).load(staged, ["user-1"]).counts["games_created"] == 1
 
@@ -67,47 +80,34 @@ def test_a_statement_timeout_can_be_tried_again(database_url: str) -> None:
         session.execute(text("SELECT pg_sleep(5)"))
 
 
-def test_a_load_is_retried_when_another_writer_takes_its_new_slug(database_url: str) -> None:
-    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as other, other.cursor() as cursor:
-        cursor.execute(OTHER_GAME)
-        staged = stage_library(library(matched(10, 100, igdb_slug="new")))
-        load = pool.submit(Database(database_url, retry_base_seconds=0).load, staged, ["user-1"])
-        wait_for_a_lock(database_url)
+@pytest.mark.parametrize("before", [[], [matched(10, 100)]], ids=["new game", "renamed game"])
+def test_a_load_is_retried_when_another_writer_takes_a_slug_that_it_needs(
+    database_url: str, before: list[dict[str, Any]]
+) -> None:
+    load(database_url, *before)
+
+    with other_writer(database_url, OTHER_GAME) as (other, start):
+        started = start(matched(10, 100, igdb_slug="new"))
         other.commit()
 
-        assert load.result().counts["games_with_taken_slug"] == 1
-
-    assert rows_of(database_url, "Game", '"igdbId", slug') == [(1, "new-igdb-1"), (100, "new")]
-
-
-def test_a_load_is_retried_when_another_writer_takes_the_slug_of_a_renamed_game(database_url: str) -> None:
-    Database(database_url).load(stage_library(library(matched(10, 100))), ["user-1"])
-    renamed = stage_library(library(matched(10, 100, igdb_slug="new")))
-
-    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as other, other.cursor() as cursor:
-        cursor.execute(OTHER_GAME)
-        load = pool.submit(Database(database_url, retry_base_seconds=0).load, renamed, ["user-1"])
-        wait_for_a_lock(database_url)
-        other.commit()
-        load.result()
+        assert started.result().counts["games_with_taken_slug"] == 1
 
     assert rows_of(database_url, "Game", '"igdbId", slug') == [(1, "new-igdb-1"), (100, "new")]
 
 
 def test_a_load_is_retried_after_a_deadlock(own_database_url: str) -> None:
     games = [matched(10, 100), matched(11, 101)]
-    Database(own_database_url).load(stage_library(library(*games)), ["user-1"])
-    configure(own_database_url, "deadlock_timeout TO '1500ms'")
-    renamed = stage_library(library(*(game | {"igdb_name": "New"} for game in games)))
+    load(own_database_url, *games)
+    name = fetch(own_database_url, "SELECT current_database()").item()
+    execute(own_database_url, f"ALTER DATABASE {name} SET deadlock_timeout TO '1500ms'")
+    update = 'UPDATE "Game" SET "hltbId" = NULL WHERE "igdbId" = '
 
-    with ThreadPoolExecutor() as pool, dbapi.connect(own_database_url) as other, other.cursor() as cursor:
-        cursor.execute("SET deadlock_timeout TO '1min'")
-        cursor.execute('UPDATE "Game" SET "hltbId" = NULL WHERE "igdbId" = 101')
-        load = pool.submit(Database(own_database_url, retry_base_seconds=0).load, renamed, ["user-1"])
-        wait_for_a_lock(own_database_url)
-        cursor.execute('UPDATE "Game" SET "hltbId" = NULL WHERE "igdbId" = 100')
+    with other_writer(own_database_url, "SET deadlock_timeout TO '1min'", f"{update} 101") as (other, start):
+        started = start(*(game | {"igdb_name": "New"} for game in games))
+        with other.cursor() as cursor:
+            cursor.execute(f"{update} 100")
         other.commit()
-        assert load.result().counts["games_updated"] == 2
+        assert started.result().counts["games_updated"] == 2
 
     assert fetch(own_database_url, DEADLOCKS).item() == 1
 
@@ -122,14 +122,11 @@ def test_a_load_is_retried_after_a_deadlock(own_database_url: str) -> None:
 )
 def test_a_decision_that_a_user_makes_while_a_load_waits_stays(database_url: str, edit: str, status: str) -> None:
     insert_import(database_url, 10, igdbMatchStatus="UNMATCHED")
-    staged = stage_library(library(matched(10, 100, playtime_forever=5)))
 
-    with ThreadPoolExecutor() as pool, dbapi.connect(database_url) as other, other.cursor() as cursor:
-        cursor.execute(edit)
-        load = pool.submit(Database(database_url, attempts=1).load, staged, ["user-1"])
-        wait_for_a_lock(database_url)
+    with other_writer(database_url, edit) as (other, start):
+        started = start(matched(10, 100, playtime_forever=5), attempts=1)
         other.commit()
-        load.result()
+        started.result()
 
     assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text') == [(status,)]
     assert rows_of(database_url, "LibraryItem") == []
@@ -139,14 +136,14 @@ def test_loads_that_rename_the_same_games_meet_no_deadlock(own_database_url: str
     users = [f"user-{number}" for number in range(1, 5)]
     for user in users:
         add_user(own_database_url, user)
-    Database(own_database_url).load(stage_library(library(*(matched(n, n) for n in range(1, 400)))), ["user-1"])
+    load(own_database_url, *(matched(n, n) for n in range(1, 400)))
 
-    def load(user: str) -> None:
+    def rename(user: str) -> None:
         games = [matched(n, n, user_id=user, igdb_name=f"{user} {n}") for n in range(1, 400)]
         Database(own_database_url, attempts=1).load(stage_library(library(*games)), [user])
 
     with ThreadPoolExecutor(len(users)) as pool:
-        list(pool.map(load, users))
+        list(pool.map(rename, users))
 
     assert fetch(own_database_url, DEADLOCKS).item() == 0
 
@@ -156,13 +153,13 @@ def test_users_who_share_games_can_be_loaded_at_the_same_time(database_url: str)
     for user in users:
         add_user(database_url, user)
 
-    def load(user: str) -> None:
+    def load_shared(user: str) -> None:
         shared = [matched(n, n, user_id=user, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS]) for n in range(1, 300)]
         rows = library(*shared) if user in users[::2] else library(*reversed(shared))
         Database(database_url, retry_base_seconds=0).load(stage_library(rows), [user])
 
     with ThreadPoolExecutor(len(users)) as pool:
-        list(pool.map(load, users))
+        list(pool.map(load_shared, users))
 
     assert len(rows_of(database_url, "Game")) == 299
     assert len(rows_of(database_url, "LibraryItem")) == 299 * len(users)

@@ -4,11 +4,11 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 
 import pytest
 from adbc_driver_postgresql import dbapi
@@ -39,11 +39,22 @@ logfile = {folder}/pgbouncer.log
 """
 
 
+@pytest.fixture
+def one_connection(postgres_server: str, folder: Path) -> Iterator[str]:
+    with pool(postgres_server, folder, 1) as url:
+        yield url
+
+
+@pytest.fixture
+def two_connections(postgres_server: str, folder: Path) -> Iterator[str]:
+    with pool(postgres_server, folder, 2) as url:
+        yield url
+
+
+@contextmanager
 def pool(server: str, folder: Path, connections: int) -> Iterator[str]:
-    """The pool's URL of any database, less the database's name."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Run PgBouncer before the server; the URL lacks the name of a database."""
+    port = free_port()
     sockets = server.split("host=")[1]
     settings = CONFIGURATION.format(sockets=sockets, port=port, folder=folder, connections=connections)
     (folder / "pgbouncer.ini").write_text(settings)
@@ -51,42 +62,27 @@ def pool(server: str, folder: Path, connections: int) -> Iterator[str]:
     for path in (folder, *folder.iterdir()):
         path.chmod(0o777)
     # PgBouncer refuses to be root, as PostgreSQL does.
-    whom = ["-u", Path(sockets).owner()] if os.geteuid() == 0 else []
-    program = [str(PGBOUNCER), "-q", *whom, str(folder / "pgbouncer.ini")]
-    with subprocess.Popen(program, cwd=folder) as process:  # noqa: S603
+    user = ["-u", Path(sockets).owner()] if os.geteuid() == 0 else []
+    with subprocess.Popen([str(PGBOUNCER), "-q", *user, str(folder / "pgbouncer.ini")], cwd=folder) as process:  # noqa: S603
         try:
-            _wait_for(port)
+            wait_until_open(port)
             yield f"postgresql://{LOADER}@127.0.0.1:{port}"
         finally:
             process.terminate()
 
 
-def _wait_for(port: int) -> None:
-    end = monotonic() + 10
-    while monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def wait_until_open(port: int) -> None:
+    while True:  # until the test's own timeout
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
         sleep(0.05)
-    raise TimeoutError(port)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    # Below a folder that everyone may enter.
-    path = Path(tempfile.mkdtemp(prefix="pgb-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def one_connection(postgres_server: str, folder: Path) -> Iterator[str]:
-    yield from pool(postgres_server, folder, 1)
-
-
-@pytest.fixture
-def two_connections(postgres_server: str, folder: Path) -> Iterator[str]:
-    yield from pool(postgres_server, folder, 2)
 
 
 def backend(url: str) -> tuple[object, ...]:

@@ -25,9 +25,6 @@ FORKS.set_forkserver_preload([__name__])
 
 Connection = psycopg.Connection[DictRow]
 
-OWN_APPS = 1_000_000
-"""Where the apps begin that only the web application adds."""
-
 HAND_MADE = "By hand"
 """The platform of the items that the web application adds."""
 
@@ -122,15 +119,12 @@ class WebApplication:
         edits = (
             self.remove_an_import,
             self.edit_an_item,
-            self.add_an_item,
             self.match_by_hand,
             self.dismiss,
-            self.time_a_game,
-            self.add_an_import,
         )
         with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
-            for number, edit in enumerate(cycle(edits)):
-                edit(connection, number)
+            for edit in cycle(edits):
+                edit(connection)
                 yield
 
     def lost_edits(self) -> list[tuple[str, str, dict[str, Any], dict[str, Any]]]:
@@ -138,7 +132,7 @@ class WebApplication:
         with psycopg.connect(self.url, row_factory=dict_row) as connection:
             there = {
                 (table, row["id"]): row["own"]
-                for table in ("ImportedGame", "LibraryItem", "Game")
+                for table in ("ImportedGame", "LibraryItem")
                 for row in connection.execute(
                     f'SELECT id::text, to_jsonb(t) AS own FROM "{table}" t'  # noqa: S608 - our own names
                 )
@@ -150,39 +144,22 @@ class WebApplication:
             if any(found[key].get(name, "gone") != value for name, value in wrote.items())
         ]
 
-    def edited(self, table: str) -> pl.Expr:
-        """Return the condition that the web application has edited a row."""
-        return pl.col("id").is_in([key for of, key in self.edits if of == table])
+    def has_edited_import(self) -> pl.Expr:
+        """Return the condition that the web application has edited an imported game."""
+        return pl.col("id").is_in([key for table, key in self.edits if table == "ImportedGame"])
 
-    def remove_an_import(self, connection: Connection, _: int) -> None:
+    def remove_an_import(self, connection: Connection) -> None:
         """Remove a row, which then stays as it is, to the last column."""
         self._edit(connection, "ImportedGame", '"deletedAt" = now()', '"deletedAt" IS NULL')
 
-    def dismiss(self, connection: Connection, _: int) -> None:
+    def dismiss(self, connection: Connection) -> None:
         change = """"igdbMatchStatus" = 'IGNORED'"""
         self._edit(connection, "ImportedGame", change, '"deletedAt" IS NULL', "igdbMatchStatus")
 
-    def edit_an_item(self, connection: Connection, _: int) -> None:
+    def edit_an_item(self, connection: Connection) -> None:
         self._edit(connection, "LibraryItem", "status = 'WISHLIST'", "true")
 
-    def time_a_game(self, connection: Connection, number: int) -> None:
-        change = f"""completionist = {number}, "hltbId" = 'hltb-{number}'"""
-        self._edit(connection, "Game", change, "true", "completionist", "hltbId")
-
-    def add_an_item(self, connection: Connection, _: int) -> None:
-        if game := self._any(connection, "Game", "true"):
-            self._add_item(connection, self._user(connection), game)
-
-    def add_an_import(self, connection: Connection, number: int) -> None:
-        """Add an app that no library has, so that no load may touch it."""
-        row = connection.execute(
-            """INSERT INTO "ImportedGame" AS t (id, name, storefront, "storefrontGameId", "userId", "updatedAt")
-            VALUES (%s, 'Mine', 'STEAM', %s, %s, now()) RETURNING id::text, to_jsonb(t) AS own""",
-            (f"mine-{number}", str(OWN_APPS + number), self._user(connection)),
-        ).fetchone()
-        self._remember("ImportedGame", row)
-
-    def match_by_hand(self, connection: Connection, _: int) -> None:
+    def match_by_hand(self, connection: Connection) -> None:
         """Match an app and add an item for its user, in one transaction."""
         is_open = """"deletedAt" IS NULL AND "igdbMatchStatus" IN ('PENDING', 'UNMATCHED')"""
         with connection.transaction():
@@ -191,20 +168,17 @@ class WebApplication:
                 return
             row = connection.execute(
                 """UPDATE "ImportedGame" t SET "igdbMatchStatus" = 'MATCHED', "updatedAt" = now()
-                WHERE id = %s RETURNING id::text, "userId", to_jsonb(t) AS own""",
+                WHERE id = %s RETURNING id::text, to_jsonb(t) AS own""",
                 (one,),
             ).fetchone()
             self._remember("ImportedGame", row, "igdbMatchStatus")
-            if row:
-                self._add_item(connection, row["userId"], game)
-
-    def _add_item(self, connection: Connection, user: str, game: str) -> None:
-        row = connection.execute(
-            """INSERT INTO "LibraryItem" AS t ("userId", "gameId", platform, "updatedAt")
-            VALUES (%s, %s, %s, now()) RETURNING id::text, to_jsonb(t) AS own""",
-            (user, game, HAND_MADE),
-        ).fetchone()
-        self._remember("LibraryItem", row)
+            item = connection.execute(
+                """INSERT INTO "LibraryItem" AS t ("userId", "gameId", platform, "updatedAt")
+                SELECT "userId", %s, %s, now() FROM "ImportedGame" WHERE id = %s
+                RETURNING id::text, to_jsonb(t) AS own""",
+                (game, HAND_MADE, one),
+            ).fetchone()
+            self._remember("LibraryItem", item)
 
     def _edit(self, connection: Connection, table: str, change: str, condition: str, *columns: str) -> None:
         one = self._any(connection, table, condition)
@@ -229,23 +203,18 @@ class WebApplication:
                 return str(row["id"])
         return None
 
-    def _user(self, connection: Connection) -> str:
-        query = """SELECT "userId" AS id FROM "ImportedGame" OFFSET %s LIMIT 1"""
-        row = connection.execute(query, (self._random.randrange(20_000),)).fetchone()
-        return row["id"] if row else "user-1"
-
 
 IMPORTS = """
 SELECT id, "userId" AS user_id, "storefrontGameId"::bigint AS appid, playtime::bigint,
-    "igdbMatchStatus"::text AS match_status, "createdAt" AS created_at
-FROM "ImportedGame" WHERE name <> 'Mine'
+    "igdbMatchStatus"::text AS match_status
+FROM "ImportedGame"
 """
 ITEMS = """
 SELECT i.id::text, i."userId" AS user_id, g."igdbId"::bigint AS igdb_id, i.platform
 FROM "LibraryItem" i JOIN "Game" g ON g.id = i."gameId"
 """
 GAMES = """
-SELECT g.id, g."igdbId"::bigint AS igdb_id, g.title, g.slug, g."createdAt" AS created_at, (
+SELECT g.id, g."igdbId"::bigint AS igdb_id, g.title, g.slug, (
     SELECT string_agg(o."igdbId"::text, ' ' ORDER BY o."igdbId")
     FROM "GameGenre" l JOIN "Genre" o ON o.id = l."genreId" WHERE l."gameId" = g.id
 ) AS genres
@@ -265,14 +234,14 @@ def assert_imports_are_right(url: str, population: Population, web_application: 
     is_right = (pl.col("playtime") == pl.col("playtime_forever")) & (
         pl.col("match_status") == pl.col("match_status_in_files").cast(pl.String)
     )
-    assert joined.filter(~web_application.edited("ImportedGame"), ~is_right).rows() == []
+    assert joined.filter(~web_application.has_edited_import(), ~is_right).rows() == []
 
 
 def assert_items_are_right(url: str, population: Population, web_application: WebApplication) -> None:
     """One item of ours per user and game that is matched in any library, unless the web application wrote of it."""
     matched_rows = population.rows().filter(pl.col("match_status").cast(pl.String) == "MATCHED")
     expected = matched_rows.select("user_id", pl.col("igdb_id").cast(pl.Int64)).unique()
-    items, edited = fetch(url, ITEMS), fetch(url, IMPORTS).filter(web_application.edited("ImportedGame"))
+    items, edited = fetch(url, ITEMS), fetch(url, IMPORTS).filter(web_application.has_edited_import())
     # An app is the game of its own number, or of the one before.
     decided = pl.concat(
         [
@@ -297,17 +266,3 @@ def assert_games_are_right(url: str, population: Population) -> None:
     assert sorted(there["igdb_id"]) == sorted(games["igdb_id"].unique())
     assert there.join(games, on=["igdb_id", "title", "genres"], how="anti").rows() == []
     assert plain.join(games, on=["igdb_id", "igdb_slug"], how="anti").rows() == []
-
-
-def assert_ids_are_new_and_sort_by_time(url: str, loads: int) -> None:
-    """Each load has a prefix of its own, which begins with the millisecond in base 36, and the rows follow it."""
-    for query in (IMPORTS, GAMES):
-        rows = fetch(url, query).with_columns(
-            at=pl.col("id").str.slice(1, 8).str.to_integer(base=36), prefix=pl.col("id").str.head(19)
-        )
-        assert rows["id"].is_unique().all()
-        assert rows["prefix"].n_unique() <= loads
-        assert rows.group_by("prefix").agg(pl.col("created_at").n_unique())["created_at"].max() == 1
-        waited = rows["at"] - rows["created_at"].dt.epoch("ms")
-        # A transaction's time is its start, rounded; the id's is when it had all locks.
-        assert waited.min() >= -1  # type: ignore[operator]
