@@ -26,7 +26,7 @@ from pipeline.sandbox.world import World
 from pipeline.settings import Settings
 from pipeline.storage.keys import raw_checkpoint
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent
-from tests.support.backfills import crowd, imported, operator
+from tests.support.backfills import add_accounts, imported_games, new_operator
 from tests.support.crashes import half_written
 from tests.support.databases import execute, rows_of
 from tests.support.programs import open_folder
@@ -88,7 +88,7 @@ def lost_or_twice(settings: Settings, url: str, world: World, accounts: Sequence
         for number, steam_id64 in enumerate(accounts)
         for row in world.accounts[steam_id64].games
     ]
-    there = imported(url).rows()
+    there = imported_games(url).rows()
     place = clients.open_store(settings)
     known = CatalogueFiles(place).read()
     written = [key for n in range(len(accounts)) for key in _keys(f"user-{n}")]
@@ -112,14 +112,14 @@ def _keys(user_id: str) -> list[str]:
 def soak(folder: Path, url: str, imports: int) -> list[str]:
     """Import, import again what did not end well, and print the figures; what is wrong."""
     world = World.synthetic(APPS)
-    accounts = crowd(world, imports, OWNED)
+    accounts = add_accounts(world, imports, OWNED)
     with Sandbox(world, limits=False) as sandbox:
         given = {
             "retry_attempts": 3,
             "http_timeout_seconds": TIMEOUT_SECONDS,
             "igdb_requests_per_second": IGDB_REQUESTS_PER_SECOND,
         }
-        settings = operator(sandbox, folder / "store", url, imports).changed(**given).settings
+        settings = new_operator(sandbox, folder / "store", url, imports).changed(**given).settings
         thrown = [sandbox.faults.add(fault) for fault in faults()]
         began = time.perf_counter()
         ended = asyncio.run(import_all(settings, enumerate(accounts)))

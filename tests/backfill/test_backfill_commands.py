@@ -10,11 +10,11 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.keys import Shard
 from schemas.backfill import ShardFailure
-from tests.support.backfills import listed
+from tests.support.backfills import user_list
 from tests.support.lambda_functions import ACCOUNT
 from tests.support.programs import SteamImport
 
-LIST = listed([ACCOUNT, ACCOUNT], f"gone,{World.UNKNOWN_ACCOUNT}", "../,1")
+LIST = user_list([ACCOUNT, ACCOUNT], f"gone,{World.UNKNOWN_ACCOUNT}", "../,1")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
 from pipeline.storage.keys import backfill_key
 from schemas.backfill import Report
-from tests.support.backfills import crowd, imported, listed, operator, without_effort
+from tests.support.backfills import add_accounts, imported_games, new_operator, user_list, without_effort
 from tests.support.databases import NewDatabase
 from tests.support.deployment import deployed_functions, execute
 from tests.support.lambda_functions import Handler, Remaining, invoke, put, written
@@ -55,8 +55,8 @@ def test_the_state_machine_and_the_command_line_give_one_report(
     deployed: Sandbox, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shards: int
 ) -> None:
     """One shard fails for good, and one fails twice."""
-    accounts = crowd(deployed.world, 2 * shards, 3)
-    users = listed(accounts)
+    accounts = add_accounts(deployed.world, 2 * shards, 3)
+    users = user_list(accounts)
     bad, slow = accounts[2:4], accounts[0]
     deployed.faults.add(Fault(service="steam", when=lambda query: any(one in query for one in bad), status=500))
     put(LIST, users)
@@ -77,10 +77,10 @@ def test_the_state_machine_and_the_command_line_give_one_report(
     by_machine = Report.model_validate_json(body or b"")
     assert (by_machine.users["done"], by_machine.users["failed"]) == (2 * shards - 2, 2)
 
-    other = operator(deployed, tmp_path, new_database(2026), 2 * shards)
-    by_hand = other.go(other.plan(users, 2, run_id="run-1"))
+    other = new_operator(deployed, tmp_path, new_database(2026), 2 * shards)
+    by_hand = other.run(other.plan(users, 2, run_id="run-1"))
     assert without_effort(by_hand) == without_effort(by_machine)
-    assert imported(url).equals(imported(str(other.settings.database_url.get_secret_value())))  # type: ignore[union-attr]
+    assert imported_games(url).equals(imported_games(str(other.settings.database_url.get_secret_value())))  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_no_value_of_an_event_reaches_beyond_its_run(deployed: Sandbox, key: str
 
 def test_a_step_is_refused_where_the_step_before_it_is_not_done(deployed: Sandbox, bucket: str) -> None:
     assert bucket
-    put(LIST, listed(crowd(deployed.world, 1, 0)))
+    put(LIST, user_list(add_accounts(deployed.world, 1, 0)))
     assert invoke(backfill.handler, {"step": "plan", "run_id": "run-2", "users": LIST})["shards"] == 1
     response = invoke(backfill.handler, {"step": "enrich", "run_id": "run-2", "shard": 0})
     assert response["error_code"] == "checkpoint_invalid"
@@ -146,7 +146,7 @@ def test_near_the_time_limit_of_its_function_a_step_raises_so_that_it_is_run_aga
     deployed: Sandbox, bucket: str
 ) -> None:
     assert bucket
-    put(LIST, listed(crowd(deployed.world, 1, 1)))
+    put(LIST, user_list(add_accounts(deployed.world, 1, 1)))
     run = {"run_id": "run-3"}
     assert invoke(backfill.handler, run | {"step": "plan", "users": LIST})["success"]
     fetch = run | {"step": "fetch", "shard": 0}

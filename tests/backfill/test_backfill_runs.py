@@ -21,7 +21,14 @@ from pipeline.storage.keys import LAST_LOADED, backfill_key
 from schemas.backfill import FetchedUsers
 from schemas.frames import as_text, conform, dtypes
 from schemas.library import RawLibrary
-from tests.support.backfills import Operator, crowd, fetcher, imported, listed, operator
+from tests.support.backfills import (
+    Operator,
+    add_accounts,
+    imported_games,
+    new_operator,
+    operator_without_database,
+    user_list,
+)
 from tests.support.databases import NewDatabase, execute, rows_of
 from tests.support.stores import names
 
@@ -35,7 +42,7 @@ def world() -> World:
 
 @pytest.fixture
 def accounts(sandbox: Sandbox) -> list[str]:
-    return crowd(sandbox.world, USERS, GAMES)
+    return add_accounts(sandbox.world, USERS, GAMES)
 
 
 @pytest.fixture
@@ -44,21 +51,21 @@ def url(new_database: NewDatabase) -> str:
 
 
 @pytest.fixture
-def here(sandbox: Sandbox, tmp_path: Path, url: str) -> Operator:
-    return operator(sandbox, tmp_path, url, USERS)
+def operator(sandbox: Sandbox, tmp_path: Path, url: str) -> Operator:
+    return new_operator(sandbox, tmp_path, url, USERS)
 
 
 @pytest.fixture
-def fetching(sandbox: Sandbox, tmp_path: Path) -> Operator:
-    return fetcher(sandbox, tmp_path)
+def fetcher(sandbox: Sandbox, tmp_path: Path) -> Operator:
+    return operator_without_database(sandbox, tmp_path)
 
 
 def test_every_user_has_one_outcome_and_every_row_is_accounted_for(
-    here: Operator, sandbox: Sandbox, accounts: list[str], url: str
+    operator: Operator, sandbox: Sandbox, accounts: list[str], url: str
 ) -> None:
     sandbox.world.add_owned(accounts[0], 2**40, "No appid can be so large")
     sandbox.faults.add(Fault(when=lambda query: accounts[1] in query, status=500))
-    users = listed(
+    users = user_list(
         [*accounts[:3], World.PRIVATE_ACCOUNT],
         f"empty,{World.EMPTY_ACCOUNT}",
         f"gone,{World.UNKNOWN_ACCOUNT}",
@@ -66,8 +73,8 @@ def test_every_user_has_one_outcome_and_every_row_is_accounted_for(
         "=bad(),76561197960287930",
         f"user-2,{accounts[2]}",
     )
-    report = here.backfill(users, size=10)
-    outcomes = here.outcomes(report.run_id)
+    report = operator.backfill(users, size=10)
+    outcomes = operator.outcomes(report.run_id)
     assert {user: row["outcome"] for user, row in outcomes.items() if row["outcome"] != "done"} == {
         "user-1": "failed",
         "user-3": "private",
@@ -94,17 +101,17 @@ def test_every_user_has_one_outcome_and_every_row_is_accounted_for(
         assert counts["rows"] == sum(
             counts.get(name, 0) for name in ("kept", "matched", "unmatched", "filtered", "pending", "rejected")
         )
-    assert imported(url)["user_id"].unique().sort().to_list() == ["user-0", "user-2"]
-    rejected = here.store.read(backfill_key(report.run_id, "rejected.csv"))
+    assert imported_games(url)["user_id"].unique().sort().to_list() == ["user-0", "user-2"]
+    rejected = operator.store.read(backfill_key(report.run_id, "rejected.csv"))
     assert rejected is not None
     assert b"appid: not Int32" in rejected
 
 
 def test_shards_load_what_imports_one_by_one_would_and_ask_once_about_each_app(
-    here: Operator, accounts: list[str], url: str, sandbox: Sandbox, tmp_path: Path
+    operator: Operator, accounts: list[str], url: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    report = here.backfill(listed(accounts), size=2)
-    rows = imported(url)
+    report = operator.backfill(user_list(accounts), size=2)
+    rows = imported_games(url)
     assert rows.height == USERS * GAMES
     owned = sandbox.world.accounts[accounts[3]].games
     of_one = rows.filter(pl.col("user_id") == "user-3").select("appid", "playtime").rows()
@@ -117,135 +124,135 @@ def test_shards_load_what_imports_one_by_one_would_and_ask_once_about_each_app(
 
 
 def test_the_same_list_again_loads_only_what_changed(
-    here: Operator, accounts: list[str], sandbox: Sandbox, url: str
+    operator: Operator, accounts: list[str], sandbox: Sandbox, url: str
 ) -> None:
-    users = listed(accounts)
-    first = here.backfill(users, size=USERS)
+    users = user_list(accounts)
+    first = operator.backfill(users, size=USERS)
     before = rows_of(url, "ImportedGame")
     sandbox.world.accounts[accounts[3]].games[0]["playtime_forever"] += 60
-    second = here.backfill(users, size=USERS)
+    second = operator.backfill(users, size=USERS)
     assert second.run_id != first.run_id
     assert second.stages["load"]["unchanged"] == (USERS - 1) * GAMES
     assert second.written == {"imported_games_updated": 1}
     assert len(set(rows_of(url, "ImportedGame")) - set(before)) == 1
-    assert here.outcomes(second.run_id) == here.outcomes(first.run_id)
+    assert operator.outcomes(second.run_id) == operator.outcomes(first.run_id)
 
-    full = here.go(here.plan(users, size=USERS, is_full=True))
+    full = operator.run(operator.plan(users, size=USERS, is_full=True))
     assert (full.stages["load"]["unchanged"], full.written) == (0, {})
 
 
 def test_what_was_left_out_has_to_be_in_this_database(
-    here: Operator, accounts: list[str], url: str, new_database: NewDatabase, sandbox: Sandbox, tmp_path: Path
+    operator: Operator, accounts: list[str], url: str, new_database: NewDatabase, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    users = listed(accounts[:2])
-    here.backfill(users)
+    users = user_list(accounts[:2])
+    operator.backfill(users)
     execute(url, """UPDATE "user" SET id = 'another' WHERE id = 'user-1'""")
-    report = here.backfill(users)
-    assert here.outcomes(report.run_id)["user-1"]["error"].startswith("user_not_found")
-    elsewhere = operator(sandbox, tmp_path, new_database(2025), USERS)
+    report = operator.backfill(users)
+    assert operator.outcomes(report.run_id)["user-1"]["error"].startswith("user_not_found")
+    elsewhere = new_operator(sandbox, tmp_path, new_database(2025), USERS)
     with pytest.raises(Refused, match="--full") as refusal:
         elsewhere.backfill(users)
     assert refusal.value.code == "configuration"
 
 
 def test_a_report_that_is_written_again_undoes_nothing_that_was_loaded_since(
-    here: Operator, accounts: list[str], sandbox: Sandbox
+    operator: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
-    plan = require_plan(here.store, here.backfill(listed(accounts[:1])).run_id)
-    old = read_last_loaded(here.store).with_columns(seen_at=pl.lit("2026-01-01T00:00:00Z"))
+    plan = require_plan(operator.store, operator.backfill(user_list(accounts[:1])).run_id)
+    old = read_last_loaded(operator.store).with_columns(seen_at=pl.lit("2026-01-01T00:00:00Z"))
     later = old.with_columns(seen_digest=pl.lit("of another list"), seen_at=pl.lit("2999-01-01T00:00:00Z"))
     for loaded, digest in ((old, old["seen_digest"].item()), (later, "of another list")):
-        loaded.write_parquet(here.store.locate(LAST_LOADED))
-        write_report(here.store, plan)
-        assert read_last_loaded(here.store)["seen_digest"].to_list() == [digest]
+        loaded.write_parquet(operator.store.locate(LAST_LOADED))
+        write_report(operator.store, plan)
+        assert read_last_loaded(operator.store)["seen_digest"].to_list() == [digest]
     assert len(sandbox.asked("steam")) == 1
 
 
 def test_an_override_and_a_pending_row_have_a_user_loaded_again(
-    here: Operator, accounts: list[str], sandbox: Sandbox
+    operator: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
-    users = listed(accounts[:2])
+    users = user_list(accounts[:2])
     sandbox.faults.add(Fault(service="igdb", path="games", when=lambda body: "where id" in body, status=503))
-    first = here.backfill(users)
+    first = operator.backfill(users)
     assert first.stages["enrich"]["pending"] > 0
     sandbox.faults.clear()
-    second = here.backfill(users)
+    second = operator.backfill(users)
     assert second.stages["enrich"]["pending"] == 0
     assert second.stages["load"]["unchanged"] < 2 * GAMES
     appid = sandbox.world.accounts[accounts[0]].games[0]["appid"]
-    here.store.write("overrides.csv", f"appid,action,igdb_id,note\n{appid},ignore,,\n".encode())
-    plan = here.plan(users)
-    third = here.go(plan)
+    operator.store.write("overrides.csv", f"appid,action,igdb_id,note\n{appid},ignore,,\n".encode())
+    plan = operator.plan(users)
+    third = operator.run(plan)
     owners = sum(appid in {row["appid"] for row in sandbox.world.accounts[one].games} for one in accounts[:2])
     assert third.stages["load"]["unchanged"] == (2 - owners) * GAMES
     assert third.stages["enrich"]["filtered"] > second.stages["enrich"]["filtered"]
 
-    here.store.delete("overrides.csv")
-    assert reset_for_replay(here.store, plan, everything=True) == 1
-    again = here.go(plan, ["enrich", "load"])
+    operator.store.delete("overrides.csv")
+    assert reset_for_replay(operator.store, plan, everything=True) == 1
+    again = operator.run(plan, ["enrich", "load"])
     assert again.stages["load"]["unchanged"] == 0
 
 
-def test_a_backfill_goes_on_where_it_stopped(here: Operator, accounts: list[str], sandbox: Sandbox) -> None:
-    users = listed(accounts[:2])
+def test_a_backfill_goes_on_where_it_stopped(operator: Operator, accounts: list[str], sandbox: Sandbox) -> None:
+    users = user_list(accounts[:2])
     down = sandbox.faults.add(Fault(service="igdb", status=500))
     with pytest.raises(Retryable):
-        here.backfill(users, size=1)
-    plan = here.plan(users, size=1)
-    assert here.outcomes(plan.run_id)["user-0"]["outcome"] == "failed"
+        operator.backfill(users, size=1)
+    plan = operator.plan(users, size=1)
+    assert operator.outcomes(plan.run_id)["user-0"]["outcome"] == "failed"
     sandbox.faults.remove(down)
     sandbox.requests.clear()
-    report = here.backfill(users, size=1)
+    report = operator.backfill(users, size=1)
     assert (report.run_id, report.is_complete, report.users["done"]) == (plan.run_id, True, 2)
     assert sandbox.asked("steam") == []
 
 
 @pytest.mark.parametrize("damage", ["csv", "manifest"])
 def test_a_shard_that_is_not_whole_is_done_again(
-    fetching: Operator, accounts: list[str], sandbox: Sandbox, damage: str
+    fetcher: Operator, accounts: list[str], sandbox: Sandbox, damage: str
 ) -> None:
-    plan = fetching.plan(listed(accounts), size=2)
-    fetching.go(plan, ["fetch"])
-    files = list_shards(fetching.store, plan)[1]
+    plan = fetcher.plan(user_list(accounts), size=2)
+    fetcher.run(plan, ["fetch"])
+    files = list_shards(fetcher.store, plan)[1]
     fetched = files.require_manifest("fetch")
     assert fetched.file is not None
-    fetching.store.write(fetched.file.key if damage == "csv" else files.shard.manifest_key("fetch"), b"{")
+    fetcher.store.write(fetched.file.key if damage == "csv" else files.shard.manifest_key("fetch"), b"{")
     sandbox.requests.clear()
-    assert fetching.go(plan, ["fetch"]).shards["fetch"] == 2
+    assert fetcher.run(plan, ["fetch"]).shards["fetch"] == 2
     assert {record.params["steamid"] for record in sandbox.asked("steam")} == set(accounts[2:])
 
 
 @pytest.mark.parametrize("body", [None, b""], ids=["deleted", "empty"])
 def test_a_shard_whose_users_are_lost_stops_no_other_and_is_named_in_the_report(
-    fetching: Operator, accounts: list[str], body: bytes | None
+    fetcher: Operator, accounts: list[str], body: bytes | None
 ) -> None:
-    plan = fetching.plan(listed(accounts), size=2)
-    key = list_shards(fetching.store, plan)[1].shard.users_key
+    plan = fetcher.plan(user_list(accounts), size=2)
+    key = list_shards(fetcher.store, plan)[1].shard.users_key
     if body is None:
-        fetching.store.delete(key)
+        fetcher.store.delete(key)
     else:
-        fetching.store.write(key, body)
+        fetcher.store.write(key, body)
     with pytest.raises(Failed, match=r"do not add up .*4 users were listed, 2 have an outcome") as lost:
-        fetching.go(plan, ["fetch", "enrich"])
+        fetcher.run(plan, ["fetch", "enrich"])
     assert lost.value.code == "checkpoint_invalid"
-    report = read_report(fetching.store, plan.run_id)
+    report = read_report(fetcher.store, plan.run_id)
     assert report is not None
     assert report.failures[1].startswith("shard 1: ")
     assert report.shards["enrich"] == 1
 
 
 def test_a_row_of_any_other_user_is_refused_and_stops_no_other_shard(
-    here: Operator, accounts: list[str], url: str
+    operator: Operator, accounts: list[str], url: str
 ) -> None:
-    plan = here.plan(listed(accounts[:2]), size=1)
-    here.go(plan, ["fetch"])
-    one, other = list_shards(here.store, plan)
+    plan = operator.plan(user_list(accounts[:2]), size=1)
+    operator.run(plan, ["fetch"])
+    one, other = list_shards(operator.store, plan)
     rows = other.rows(other.require_manifest("fetch"), RawLibrary)
     one.commit(one.begin("fetch"), StepResult(one.outcomes(one.require_manifest("fetch")), rows))
-    report = here.go(plan)
+    report = operator.run(plan)
     assert [failure.partition(":")[0] for failure in report.failures] == ["shard 0"]
     assert "location_refused" in report.failures[0]
-    assert imported(url)["user_id"].unique().to_list() == ["user-1"]
+    assert imported_games(url)["user_id"].unique().to_list() == ["user-1"]
 
 
 @pytest.mark.parametrize(
@@ -273,70 +280,72 @@ def test_an_error_stops_the_backfill_where_every_shard_would_meet_it(
 
 
 def test_the_limit_of_a_day_stops_the_run_which_goes_on_tomorrow(
-    fetching: Operator, accounts: list[str], sandbox: Sandbox
+    fetcher: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
-    plan = fetching.plan(listed(accounts), size=2)
+    plan = fetcher.plan(user_list(accounts), size=2)
     for _ in range(2):
         with pytest.raises(Retryable, match="Go on tomorrow"):
-            fetching.changed(steam_requests_per_day=3).go(plan, ["fetch"])
+            fetcher.changed(steam_requests_per_day=3).run(plan, ["fetch"])
         assert len(sandbox.asked("steam")) == 2
-    assert fetching.go(plan, ["fetch"]).shards["fetch"] == 2
+    assert fetcher.run(plan, ["fetch"]).shards["fetch"] == 2
     assert len(sandbox.asked("steam")) == 4
 
 
-def test_a_shard_with_more_users_than_the_limit_of_a_day_is_refused(fetching: Operator, accounts: list[str]) -> None:
-    plan = fetching.plan(listed(accounts), size=2)
+def test_a_shard_with_more_users_than_the_limit_of_a_day_is_refused(fetcher: Operator, accounts: list[str]) -> None:
+    plan = fetcher.plan(user_list(accounts), size=2)
     with pytest.raises(Refused, match="--shard-size"):
-        fetching.changed(steam_requests_per_day=1).go(plan, ["fetch"])
+        fetcher.changed(steam_requests_per_day=1).run(plan, ["fetch"])
 
 
 def test_a_lasting_rate_limit_stops_the_run_and_loses_nothing(
-    fetching: Operator, accounts: list[str], sandbox: Sandbox
+    fetcher: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
-    plan = fetching.plan(listed(accounts), size=1)
+    plan = fetcher.plan(user_list(accounts), size=1)
     limit = sandbox.faults.add(Fault(service="steam", when=lambda query: accounts[3] in query, status=429))
     with pytest.raises(Retryable) as stop:
-        fetching.go(plan, ["fetch"])
+        fetcher.run(plan, ["fetch"])
     assert stop.value.code == "steam_rate_limited"
     sandbox.faults.remove(limit)
     asked = {record.params["steamid"] for record in sandbox.asked("steam") if record.status == 200}
     sandbox.requests.clear()
-    assert fetching.go(plan, ["fetch"]).shards["fetch"] == USERS
+    assert fetcher.run(plan, ["fetch"]).shards["fetch"] == USERS
     assert {record.params["steamid"] for record in sandbox.asked("steam")} == set(accounts) - asked
 
 
-def test_one_bad_shard_stops_no_other_and_is_tried_again(here: Operator, accounts: list[str], sandbox: Sandbox) -> None:
-    users = listed(accounts[:2])
+def test_one_bad_shard_stops_no_other_and_is_tried_again(
+    operator: Operator, accounts: list[str], sandbox: Sandbox
+) -> None:
+    users = user_list(accounts[:2])
     sandbox.faults.add(Fault(service="steam", when=lambda query: accounts[1] in query, status=500))
-    report = here.backfill(users, size=1)
+    report = operator.backfill(users, size=1)
     assert not report.is_complete
     assert (report.users["done"], report.users["failed"]) == (1, 1)
     assert report.failures[0].startswith("shard 1: steam_unavailable")
     sandbox.faults.clear()
-    again = here.backfill(users, size=1)
+    again = operator.backfill(users, size=1)
     assert (again.run_id, again.users["done"], again.failures) == (report.run_id, 2, [])
 
 
 def test_a_replay_looks_up_pending_rows_without_asking_steam(
-    here: Operator, accounts: list[str], sandbox: Sandbox
+    operator: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
     sandbox.faults.add(Fault(service="igdb", path="games", when=lambda body: "where id" in body, status=503))
-    plan = here.plan(listed(accounts[:2]), size=1)
-    assert here.go(plan).stages["enrich"]["pending"] > 0
+    plan = operator.plan(user_list(accounts[:2]), size=1)
+    assert operator.run(plan).stages["enrich"]["pending"] > 0
     sandbox.faults.clear()
     sandbox.requests.clear()
-    assert reset_for_replay(here.store, plan) == 2
-    report = here.go(plan, ["enrich", "load"])
+    assert reset_for_replay(operator.store, plan) == 2
+    report = operator.run(plan, ["enrich", "load"])
     assert report.stages["enrich"]["pending"] == 0
     assert report.is_complete
     assert sandbox.asked("steam") == []
-    assert reset_for_replay(here.store, plan) == 0
+    assert reset_for_replay(operator.store, plan) == 0
 
 
-def test_a_replay_loads_rejected_rows_that_conform_today(here: Operator, accounts: list[str], url: str) -> None:
-    plan = here.plan(listed(accounts), size=USERS)
-    here.go(plan, ["fetch"])
-    files = list_shards(here.store, plan)[0]
+def test_a_replay_loads_rejected_rows_that_conform_today(operator: Operator, accounts: list[str], url: str) -> None:
+    plan = operator.plan(user_list(accounts), size=USERS)
+    operator.run(plan, ["fetch"])
+    files = list_shards(operator.store, plan)[0]
     manifest = files.require_manifest("fetch")
     rows = files.rows(manifest, RawLibrary)
     rejected = as_text(rows.head(2)).with_columns(rejected_check=pl.lit("name: a rule of yesterday"))
@@ -344,52 +353,52 @@ def test_a_replay_loads_rejected_rows_that_conform_today(here: Operator, account
     accepted = conform(rows.slice(2), RawLibrary)
     result = StepResult(outcomes_of_fetch(users, accepted, rejected), accepted, rejected)
     files.commit(files.begin("fetch"), result)
-    assert here.go(plan).stages["fetch"]["rejected"] == 2
-    assert reset_for_replay(here.store, plan) == 1
-    report = here.go(plan, ["enrich", "load"])
+    assert operator.run(plan).stages["fetch"]["rejected"] == 2
+    assert reset_for_replay(operator.store, plan) == 1
+    report = operator.run(plan, ["enrich", "load"])
     assert (report.stages["fetch"]["rejected"], report.stages["enrich"]["rows"]) == (0, USERS * GAMES)
-    assert imported(url).height == USERS * GAMES
+    assert imported_games(url).height == USERS * GAMES
 
 
-def test_each_progress_bar_is_full_at_the_end(here: Operator, accounts: list[str]) -> None:
+def test_each_progress_bar_is_full_at_the_end(operator: Operator, accounts: list[str]) -> None:
     last: dict[str, tuple[int, int]] = {}
 
     def show(what: str, done: int, total: int) -> None:
         assert done >= last.get(what, (0, total))[0]
         last[what] = done, total
 
-    plan = here.plan(listed([*accounts[:2], World.PRIVATE_ACCOUNT]), size=2)
-    asyncio.run(run_backfill(here.settings, plan, show))
+    plan = operator.plan(user_list([*accounts[:2], World.PRIVATE_ACCOUNT]), size=2)
+    asyncio.run(run_backfill(operator.settings, plan, show))
     assert {what: last[what] for what in PROGRESS_LABELS.values()} == dict.fromkeys(PROGRESS_LABELS.values(), (3, 3))
     assert len(last) > len(PROGRESS_LABELS)
     assert [what for what, (done, total) in last.items() if done != total] == []
 
 
-def test_answers_of_429_are_counted_by_step(fetching: Operator, accounts: list[str], sandbox: Sandbox) -> None:
+def test_answers_of_429_are_counted_by_step(fetcher: Operator, accounts: list[str], sandbox: Sandbox) -> None:
     for service in ("steam", "igdb"):
         sandbox.faults.add(Fault(service=service, status=429, times=1))
-    report = fetching.go(fetching.plan(listed(accounts[:2])), ["fetch", "enrich"])
+    report = fetcher.run(fetcher.plan(user_list(accounts[:2])), ["fetch", "enrich"])
     limited = {step: effort.rate_limited for step, effort in report.effort.items()}
     assert limited == {"fetch": 1, "catalogue": 1, "enrich": 0, "load": 0}
     assert report.effort["fetch"].requests == 3
 
 
 def test_rejected_rows_are_written_without_formulas_and_read_back_as_they_were(
-    fetching: Operator, accounts: list[str], sandbox: Sandbox
+    fetcher: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
     sandbox.world.add_owned(accounts[0], 2**40, "=1+1")
-    plan = fetching.plan(listed(accounts[:1]))
-    fetching.go(plan, ["fetch"])
-    files = list_shards(fetching.store, plan)[0]
+    plan = fetcher.plan(user_list(accounts[:1]))
+    fetcher.run(plan, ["fetch"])
+    files = list_shards(fetcher.store, plan)[0]
     manifest = files.require_manifest("fetch")
     assert manifest.rejected is not None
     for key in (manifest.rejected.key, backfill_key(plan.run_id, "rejected.csv")):
-        assert ",'=1+1," in (fetching.store.read(key) or b"").decode(), key
+        assert ",'=1+1," in (fetcher.store.read(key) or b"").decode(), key
     assert files.rejected_rows(manifest)["name"].to_list() == ["=1+1"]
 
 
-def test_a_finished_backfill_is_listed_and_read(here: Operator, accounts: list[str], tmp_path: Path) -> None:
-    report = here.backfill(listed([*accounts, World.PRIVATE_ACCOUNT]))
+def test_a_finished_backfill_is_listed_and_read(operator: Operator, accounts: list[str], tmp_path: Path) -> None:
+    report = operator.backfill(user_list([*accounts, World.PRIVATE_ACCOUNT]))
     (run,) = list_runs(str(tmp_path)).to_dicts()
     assert (run["kind"], run["run_id"], run["users"], run["is_ended"]) == ("backfill", report.run_id, USERS + 1, True)
     assert (run["stages"], run["rows"], run["rejected"]) == (["fetch", "enrich", "load"], USERS * GAMES, 0)

@@ -11,8 +11,7 @@ import pytest
 from pipeline.sandbox.faults import Fault, Kind
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import PRIVATE, World
-from tests.backfill.places import Place, place
-from tests.support.backfills import crowd, listed
+from tests.support.backfills import Program, add_accounts, new_program, user_list
 from tests.support.databases import NewDatabase, fetch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -31,14 +30,14 @@ def world() -> World:
 
 
 @pytest.fixture
-def here(sandbox: Sandbox, tmp_path: Path, new_database: NewDatabase) -> Place:
+def program(sandbox: Sandbox, tmp_path: Path, new_database: NewDatabase) -> Program:
     """A crowd that holds something of everything, and a list that names a user twice."""
     accounts = a_crowd(sandbox)
-    return place(sandbox, tmp_path / "here", new_database(2026), listed(accounts, f"user-0,{accounts[0]}"))
+    return new_program(sandbox, tmp_path / "two", new_database(2026), user_list(accounts, f"user-0,{accounts[0]}"))
 
 
 def a_crowd(sandbox: Sandbox) -> list[str]:
-    accounts = crowd(sandbox.world, USERS, GAMES)
+    accounts = add_accounts(sandbox.world, USERS, GAMES)
     left = iter(random.Random(1).sample(accounts, PRIVATE_USERS + GONE + SHORT + EMPTY + 1))
     for _ in range(PRIVATE_USERS):
         sandbox.world.accounts[next(left)].visibility = PRIVATE
@@ -52,13 +51,13 @@ def a_crowd(sandbox: Sandbox) -> list[str]:
     return accounts
 
 
-def test_every_user_ends_in_one_outcome_and_every_row_is_accounted_for(here: Place) -> None:
+def test_every_user_ends_in_one_outcome_and_every_row_is_accounted_for(program: Program) -> None:
     for kind in KINDS:
-        here.sandbox.faults.add(Fault(kind=kind, probability=FAILING / len(KINDS)))
+        program.sandbox.faults.add(Fault(kind=kind, probability=FAILING / len(KINDS)))
 
-    here.to_the_end(SHARD_SIZE, RETRY_ATTEMPTS="6")
+    program.run(SHARD_SIZE, RETRY_ATTEMPTS="6")
 
-    outcomes = here.outcomes()
+    outcomes = program.outcomes()
     done = USERS - PRIVATE_USERS - GONE - SHORT - EMPTY
     assert Counter(user["outcome"] for user in outcomes) == {
         "done": done,
@@ -71,30 +70,30 @@ def test_every_user_ends_in_one_outcome_and_every_row_is_accounted_for(here: Pla
     assert {user["user_id"] for user in outcomes} == {f"user-{number}" for number in range(USERS)}
     for user in outcomes:
         assert int(user["rows"]) == sum(int(user[status]) for status in STATUSES), user
-    assert_the_database_has(here, done * GAMES)
-    stages = here.report()["stages"]
+    assert_the_database_has(program, done * GAMES)
+    stages = program.report()["stages"]
     assert [stages[step]["rows"] for step in ("fetch", "enrich", "load")] == [done * GAMES + 1, *2 * [done * GAMES]]
-    failed = sum(record.status != 200 for record in here.sandbox.asked("steam"))
+    failed = sum(record.status != 200 for record in program.sandbox.asked("steam"))
     assert failed > FAILING / 2 * USERS
 
 
-def test_two_workers_at_once_end_as_one_does(here: Place, tmp_path: Path, new_database: NewDatabase) -> None:
-    users = (here.folder / "users.csv").read_bytes()
-    alone = place(here.sandbox, tmp_path / "alone", new_database(2026), users)
-    alone.to_the_end(SHARD_SIZE)
+def test_two_workers_at_once_end_as_one_does(program: Program, tmp_path: Path, new_database: NewDatabase) -> None:
+    users = (program.folder / "users.csv").read_bytes()
+    alone = new_program(program.sandbox, tmp_path / "alone", new_database(2026), users)
+    alone.run(SHARD_SIZE)
 
     with ExitStack() as both:
-        workers = [both.enter_context(here.started(SHARD_SIZE)) for _ in range(2)]
+        workers = [both.enter_context(program.started(SHARD_SIZE)) for _ in range(2)]
         said = [worker.communicate()[0] for worker in workers]
 
     assert [worker.returncode for worker in workers] == [0, 0], said
-    assert here.end_state() == alone.end_state()
-    assert len(here.outcomes()) == USERS + 1
+    assert program.end_state() == alone.end_state()
+    assert len(program.outcomes()) == USERS + 1
 
 
-def assert_the_database_has(here: Place, rows: int) -> None:
+def assert_the_database_has(program: Program, rows: int) -> None:
     """As many rows as were loaded, each user's app once."""
-    there = fetch(here.database_url, 'SELECT "userId", "storefrontGameId" FROM "ImportedGame"')
+    there = fetch(program.database_url, 'SELECT "userId", "storefrontGameId" FROM "ImportedGame"')
     assert there.height == rows
     assert there.is_unique().all()
 

@@ -15,8 +15,7 @@ from pipeline.sandbox.world import World
 from pipeline.storage.keys import Shard
 from pipeline.storage.store import Store
 from schemas.events import SHARD_STEPS
-from tests.backfill.places import RUN_ID, Place, place
-from tests.support.backfills import crowd, listed
+from tests.support.backfills import Program, add_accounts, new_program, user_list
 from tests.support.databases import NewDatabase
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -41,18 +40,18 @@ def test_a_backfill_killed_ten_times_ends_as_one_that_never_was(
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - pytest shows it where the test fails
     chance = random.Random(seed)
-    users = listed(a_crowd(sandbox.world))
-    unbroken = place(sandbox, tmp_path / "unbroken", new_database(2026), users)
-    unbroken.to_the_end(SHARD_SIZE)
+    users = user_list(a_crowd(sandbox.world))
+    unbroken = new_program(sandbox, tmp_path / "unbroken", new_database(2026), users)
+    unbroken.run(SHARD_SIZE)
 
-    broken = place(sandbox, tmp_path / "broken", new_database(2026), users)
+    broken = new_program(sandbox, tmp_path / "broken", new_database(2026), users)
     through: list[tuple[int, set[str]]] = []
     for files in sorted(chance.sample(range(1, FILES + 1), KILLS)):
         is_killed = kill(broken, files, chance.uniform(0, LONGEST_DELAY_SECONDS))
         assert is_killed or files > NEAR_THE_END
         assert_nothing_is_half_written(broken.store)
         through.append((len(sandbox.requests), fetched(broken.store)))
-    broken.to_the_end(SHARD_SIZE)
+    broken.run(SHARD_SIZE)
 
     assert broken.end_state() == unbroken.end_state()
     for requests, accounts in through:
@@ -61,12 +60,12 @@ def test_a_backfill_killed_ten_times_ends_as_one_that_never_was(
 
 def a_crowd(world: World) -> list[str]:
     """Accounts with libraries, one of them with a row that is set aside; the last one does not exist."""
-    accounts = crowd(world, USERS - 1, GAMES)
+    accounts = add_accounts(world, USERS - 1, GAMES)
     world.add_owned(accounts[3], 2**40, "No appid can be so large")
     return [*accounts, World.UNKNOWN_ACCOUNT]
 
 
-def kill(broken: Place, files: int, delay: float) -> bool:
+def kill(broken: Program, files: int, delay: float) -> bool:
     """Start the backfill, kill it so many seconds after so many files are there; whether it did not end before."""
     done = count(broken)
     with broken.started(SHARD_SIZE) as process:
@@ -78,8 +77,8 @@ def kill(broken: Place, files: int, delay: float) -> bool:
     return process.returncode != 0
 
 
-def count(broken: Place) -> int:
-    shards = [Shard(RUN_ID, number) for number in range(SHARDS)]
+def count(broken: Program) -> int:
+    shards = [Shard("run", number) for number in range(SHARDS)]
     keys = {key for shard in shards for key in (shard.users_key, *map(shard.manifest_key, SHARD_STEPS))}
     return len(keys & broken.store.list("backfills/").keys())
 
@@ -102,6 +101,6 @@ def fetched(store: Store) -> set[str]:
     """The accounts of the shards that need not be fetched again."""
     found: set[str] = set()
     for number in range(SHARDS):
-        body = store.read(Shard(RUN_ID, number).manifest_key("fetch"))
+        body = store.read(Shard("run", number).manifest_key("fetch"))
         found |= {user["steam_id64"] for user in json.loads(body)["users"]} if body else set()
     return found

@@ -30,7 +30,7 @@ from pipeline.settings import Settings
 from pipeline.storage.keys import LAST_LOADED, backfill_key
 from pipeline.storage.store import Store
 from schemas.events import SHARD_STEPS, EnrichEvent, FetchEvent, LoadEvent, ShardStep
-from tests.support.backfills import FIRST_ACCOUNT, crowd, listed, operator
+from tests.support.backfills import FIRST_ACCOUNT, add_accounts, new_operator, user_list
 from tests.support.databases import EMPTY, execute
 from tests.support.interruptions import CONTENT, FORKS, Proxy, rows
 from tests.support.lambda_functions import ACCOUNT, small_world
@@ -116,7 +116,7 @@ async def _import(settings: Settings, place: Store, account: str, timestamp: str
 
 def backfill(settings: Settings, place: Store, steps: Sequence[ShardStep] = SHARD_STEPS) -> None:
     """Two users in two shards, and a line of the list that is nobody."""
-    users = listed([str(FIRST_ACCOUNT + number) for number in range(USERS)], "user-9,nobody at all")
+    users = user_list([str(FIRST_ACCOUNT + number) for number in range(USERS)], "user-9,nobody at all")
     plan = write_plan(place, draft_plan(place, "users.csv", users, shard_size=1))
     asyncio.run(run_backfill(settings, plan, store=place, steps=steps))
 
@@ -254,12 +254,12 @@ def crashing(command: Command, url: str, folder: Path, up_to_sql: Command | None
     world.accounts[EARLIER] = Account()
     world.add_owned(EARLIER, 620, "Portal 2", playtime_forever=5)
     world.add_owned(EARLIER, 999_040, "Owned Once")
-    last = crowd(world, USERS, 3)[-1]
+    last = add_accounts(world, USERS, 3)[-1]
     for account in (ACCOUNT, last):
         world.add_owned(account, 999_050, "A name with a \0")
     wire = Proxy(url, 0, "before", lambda _: None, is_by_statement=True)
     with Sandbox(world, limits=False) as sandbox, wire.listening():
-        settings = operator(sandbox, folder, wire.url, USERS).settings.model_copy(update={"retry_attempts": 1})
+        settings = new_operator(sandbox, folder, wire.url, USERS).settings.model_copy(update={"retry_attempts": 1})
         yield Crashes(command, up_to_sql, sandbox, wire, url, settings)
 
 
