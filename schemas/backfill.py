@@ -1,4 +1,4 @@
-"""The frames and the JSON files of a backfill: its list, its plan, its shards, and what became of each user."""
+"""The frames and the JSON files of a backfill: its list, its plan, its shards, the outcomes and the report."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -90,7 +90,7 @@ class ShardOutcomes(Outcomes):
 
 
 class StepEfforts(StrictFrame):
-    """One row per finished step of a shard, and one for the look-up of all shards: what it took."""
+    """One row per finished step of a shard, and one for the look-up of all shards: users, rows, requests and time."""
 
     step: Annotated[pl.Enum, ("fetch", "catalogue", "enrich", "load")] = pa.Field(description="The step")
     shard: pl.Int64 = pa.Field(nullable=True, description="Number of the shard, from 0; null for the look-up")
@@ -110,7 +110,7 @@ class BackfillFile(BaseModel):
 
 
 class Plan(BackfillFile):
-    """What a backfill sets out to do: which list it read (`input` is its SHA-256), and how it cut it into shards."""
+    """The plan of a backfill: the list of users (`input` is its SHA-256), and how it is cut into shards."""
 
     run_id: RunId
     source: str
@@ -135,9 +135,9 @@ class ShardCsv(BaseModel):
 
 
 class StepManifest(BackfillFile):
-    """What a finished step was made from (`input` is its SHA-256), and what it took.
+    """The manifest of a finished step: what it was made from (`input` is a SHA-256), its counts, requests and time.
 
-    The look-up of all shards leaves one; `rate_limited` counts the answers with status 429.
+    The look-up of all shards leaves this one. `rate_limited` counts the answers with status 429.
     """
 
     run_id: str
@@ -155,7 +155,7 @@ class StepManifest(BackfillFile):
 
 
 class ShardManifest(StepManifest):
-    """What a step made of a shard: its CSV, the rows that it set aside, and its users (rows of ShardOutcomes)."""
+    """The manifest of one step of one shard: its CSV, its rejected rows, and its users (rows of ShardOutcomes)."""
 
     shard: ShardNumber
     step: ShardStep
@@ -167,7 +167,7 @@ class ShardManifest(StepManifest):
 
 
 class ShardFailure(BackfillFile):
-    """Why the last step of a shard failed."""
+    """The error with which the last step of a shard failed."""
 
     step: ShardStep
     error_code: ErrorCode
@@ -176,7 +176,7 @@ class ShardFailure(BackfillFile):
 
 
 class Effort(BaseModel):
-    """What a step took, summed over all shards."""
+    """The seconds and the requests of one step, summed over all shards."""
 
     seconds: float
     requests: int
@@ -185,7 +185,7 @@ class Effort(BaseModel):
 
 
 class Report(BackfillFile):
-    """What became of a backfill: users by outcome, shards and rows by step, failures, and what it took.
+    """The report of a backfill: users by outcome, shards and rows by step, failures, and the effort of each step.
 
     All but `effort` and `written` is the same however often the backfill was interrupted.
     """

@@ -40,9 +40,9 @@ def outcomes_of_enrich(
     rejected: pl.DataFrame,
     last_loaded: DataFrame[ShardUsers],
 ) -> DataFrame[ShardOutcomes]:
-    """Return the outcomes of a fetch with the rows counted by match status, and whether they are as last loaded.
+    """Return the outcomes of a shard's users after the enrichment, with their rows counted by match status.
 
-    A user whose rows are PENDING, or were set aside now, is never unchanged.
+    A user is unchanged if the rows are those that were last loaded, none is PENDING, and none was set aside just now.
     """
     of_row = pl.struct("appid", *[name for name in library.columns if name != "appid"]).hash()
     counted = library.group_by("user_id").agg(
@@ -70,7 +70,7 @@ def outcomes_of_enrich(
 
 
 def mark_failed(outcomes: DataFrame[ShardOutcomes], user_ids: Sequence[str], error: str) -> DataFrame[ShardOutcomes]:
-    """Return the outcomes with `failed` and an error for some of the users."""
+    """Return the outcomes in which some of the users failed with an error."""
     is_failed = pl.col("user_id").is_in(user_ids)
     marked = outcomes.with_columns(
         outcome=pl.when(is_failed).then(pl.lit("failed", pl.Enum(OUTCOMES))).otherwise("outcome"),
@@ -95,7 +95,7 @@ def outcomes_of_rejected_lines(lines: DataFrame[RejectedLines]) -> DataFrame[Out
 
 
 def without_shard_columns(outcomes: DataFrame[ShardOutcomes]) -> DataFrame[Outcomes]:
-    """Return the outcomes of a shard's users as `outcomes.csv` has them."""
+    """Return the outcomes of a shard's users with the columns of `outcomes.csv` only."""
     return conform(outcomes.select(dtypes(Outcomes).names()), Outcomes)
 
 
@@ -120,9 +120,10 @@ def _rows_by_user(rows: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def loaded_users(outcomes: DataFrame[ShardOutcomes], load: ShardManifest) -> DataFrame[LastLoaded]:
-    """Return what a load put into the database for each user; users with PENDING rows are left out, to be loaded again.
+    """Return the users whose rows a load put into the database, with the digest of the rows.
 
-    A user all of whose rows were set aside has no digest, and is left out too.
+    Users with PENDING rows are left out, to be loaded again; so are users without a digest, whose rows were all set
+    aside.
     """
     is_loaded = (pl.col("outcome") == "done") & (pl.col("pending") == 0) & pl.col("digest").is_not_null()
     loaded = outcomes.filter(is_loaded).select(

@@ -49,10 +49,10 @@ def draft_plan(
     shard_size: int = DEFAULT_SHARD_SIZE,
     is_full: bool = False,
 ) -> Draft:
-    """Check a list of users as a whole, and return the plan for it; a full backfill ignores what was loaded before.
+    """Check a list of users, and return the plan for it with the users and the rejected lines; nothing is written.
 
-    Without a `run_id` it is the backfill of this list that has not ended, or the next one: a function of the list and
-    the store, so that workers who begin at the same time share it.
+    Without a `run_id` it is the backfill of this list that is not complete, or the next one: a function of the list and
+    the store, so that workers who begin at the same time share it. A full one ignores what was loaded before.
 
     Raises:
         Refused: `bad_event`, where the list cannot be used, or makes too many shards.
@@ -79,7 +79,7 @@ def draft_plan(
 
 
 def next_run_id(store: Store, digest: str, shard_size: int, *, is_full: bool = False) -> str:
-    """Return the id of the first backfill of a list that is not complete: one that has stopped, or a new one."""
+    """Return the id of the backfill of a list that is not complete yet: one that was begun, or a new one."""
     name = sha256(f"{digest} {shard_size} {is_full}".encode()).hexdigest()[:12]
     run_ids = (f"{name}-{number}" for number in count(1))
     return next(run_id for run_id in run_ids if not (report := read_report(store, run_id)) or not report.is_complete)
@@ -126,10 +126,10 @@ def find_plan(store: Store, run_id: str) -> Plan | None:
 
 
 def require_plan(store: Store, run_id: str) -> Plan:
-    """Return the plan of a backfill.
+    """Return the plan of a backfill, which has to be there.
 
     Raises:
-        Refused: `bad_event`, where there is none, or none can have this id.
+        Refused: `bad_event`, where there is none, or the id is none that a backfill can have.
     """
     hint = "`steam-import runs` lists them."
     _check_run_id(run_id, hint)
@@ -140,7 +140,7 @@ def require_plan(store: Store, run_id: str) -> Plan:
 
 
 class Estimate(NamedTuple):
-    """What a backfill will ask: of Steam at least a request a user, of IGDB at most so many requests."""
+    """The requests that a backfill will send, and the seconds they take: to Steam at least, to IGDB at most."""
 
     steam_requests: int
     steam_seconds: float

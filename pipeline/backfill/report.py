@@ -47,7 +47,7 @@ log = structlog.get_logger()
 
 @dataclass
 class _ShardSummary:
-    """What the report says of one shard: nothing but the failure, where one of its files is missing or damaged."""
+    """The part of one shard in the report; if one of its files is missing or damaged, only the failure."""
 
     failure: str | None
     outcomes: DataFrame[Outcomes] = field(default_factory=lambda: empty_frame(Outcomes))

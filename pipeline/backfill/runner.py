@@ -276,10 +276,10 @@ async def _run_shard_step(
 
 
 def reset_for_replay(store: Store, plan: Plan, *, everything: bool = False) -> int:
-    """Take shards with rejected or PENDING rows, or all, back to their raw CSVs; return how many they are.
+    """Reset shards with rejected or PENDING rows, or all shards, to what was fetched; return how many were reset.
 
-    Rows that were set aside and conform today are put into the raw CSVs. Then the backfill is to be run again from the
-    look-up on.
+    Rows that were set aside and conform today are put into the raw CSVs. The backfill has to be run again afterwards,
+    from the look-up on.
 
     Raises:
         Failed: `checkpoint_invalid`, for a file of a version that this program does not read; it is not deleted.

@@ -35,6 +35,7 @@ from schemas.library import RawLibrary
 PREVIOUS_STEP: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
 """The step whose CSV a step is made from; a fetch is made from the shard's users."""
 
+START_AGAIN = "start a new backfill: `steam-import backfill USERS_CSV --resume ANOTHER_ID`"
 log = structlog.get_logger()
 
 
@@ -50,7 +51,7 @@ class StartedStep:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step made of a shard, and what it took; without rows there is no CSV."""
+    """The result of a step of a shard, and its cost; a load has no rows for a CSV."""
 
     outcomes: DataFrame[ShardOutcomes]
     rows: pl.DataFrame | None = None
@@ -106,7 +107,7 @@ class ShardFiles:
         return finished
 
     def find_manifest(self, step: ShardStep) -> ShardManifest | None:
-        """Return the manifest of a step; None where there is none that can be read, so that the step is done anew.
+        """Return the manifest of a step; None where there is none that can be read, so that the step is done again.
 
         Raises:
             Failed: `checkpoint_invalid`, for one of a version that this program does not read.
@@ -115,7 +116,7 @@ class ShardFiles:
         return _parse_json(self._read(key), key, ShardManifest)
 
     def require_manifest(self, step: ShardStep) -> ShardManifest:
-        """Return the manifest of a step.
+        """Return the manifest of a step, which has to be done.
 
         Raises:
             Failed: `checkpoint_invalid`, where the step is not done.
@@ -183,7 +184,9 @@ class ShardFiles:
         return rows
 
     def begin(self, step: ShardStep) -> StartedStep:
-        """Begin a step: if another worker finishes it from now on, that worker's manifest will stand.
+        """Begin a step, and return what `commit` needs to finish it.
+
+        If another worker finishes the step from now on, that worker's manifest will stand.
 
         Raises:
             Failed: `checkpoint_invalid`, where the step before it is not done.
@@ -280,8 +283,8 @@ class ShardFiles:
     def _invalid(self, key: str, why: str) -> Failed:
         return Failed(
             "checkpoint_invalid",
-            f"{key}: {why}. Run `steam-import backfill --resume {self.shard.run_id}`; if that says so too, begin anew: "
-            "`steam-import backfill USERS_CSV --resume ANOTHER_ID`.",
+            f"{key}: {why}. Run `steam-import backfill --resume {self.shard.run_id}`; if this message comes again, "
+            f"{START_AGAIN}.",
         )
 
 
@@ -322,9 +325,7 @@ def map_concurrently(function: Callable[[Item], Result], items: Iterable[Item]) 
 
 
 FileModel = TypeVar("FileModel", bound=BackfillFile)
-REMEDY = (
-    "Use the program's version that wrote it, or begin anew: `steam-import backfill USERS_CSV --resume ANOTHER_ID`."
-)
+REMEDY = f"Use the program's version that wrote it, or {START_AGAIN}."
 
 
 def read_json(store: Store, key: str, model: type[FileModel]) -> FileModel | None:

@@ -51,7 +51,7 @@ def stops_backfill(error: PipelineError) -> bool:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What Steam answered about one user; no rows, where it shows no library."""
+    """The answer of Steam about one user: the rows of the library, none where Steam shows no library, or an error."""
 
     user_id: str
     steam_id: str

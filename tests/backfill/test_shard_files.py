@@ -83,7 +83,8 @@ def test_a_file_of_another_version_is_refused_and_never_overwritten(store: Memor
     body = json.dumps({"schema_version": version, "of": "another kind"}).encode()
     store.write(key, body)
     with pytest.raises(
-        Failed, match=f"^checkpoint_invalid: {key} is of version {version} of the backfill format.*or begin anew"
+        Failed,
+        match=f"^checkpoint_invalid: {key} is of version {version} of the backfill format.*or start a new backfill",
     ):
         READERS_OF[key](store)
     commands: list[Callable[[], object]] = [
