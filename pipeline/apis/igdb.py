@@ -99,7 +99,7 @@ class TwitchApplication:
 
 
 class Twitch:
-    """Mints the tokens of one application: one at a time, and a new one when that is refused or about to expire.
+    """Fetches tokens for one application from Twitch, and keeps each until IGDB refuses it or it is about to expire.
 
     Raises:
         Refused: `bad_igdb_credentials`.
@@ -261,7 +261,10 @@ class Igdb:
         )
 
     async def _search(self, searches: Sequence[Search], on_batch: OnBatch) -> dict[Search, list[Any]]:
-        """Return the rows of several searches: by one attempt for all, and in halves if that fails; all for one."""
+        """Return the rows of several searches; a search without an answer is missing.
+
+        One request asks for all of them, once; if it fails, each half is asked for. Only a single search is retried.
+        """
         is_single, found = len(searches) == 1, dict[Search, list[Any]]()
         try:
             found = await self._request_multiquery(searches, attempts=None if is_single else 1)
