@@ -75,8 +75,9 @@ def steam_import(unconfigured_program: SteamImport, configured: Configure, sandb
 
 
 @pytest.fixture
-def database(new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a database of 2026 with the user `user-1`, which DATABASE_URL leads to."""
+def database(new_database: NewDatabase, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a database of 2026 with the user `user-1`, which DATABASE_URL of the command line leads to."""
+    request.getfixturevalue("steam_import")  # first, for it unsets whatever is set
     url = new_database(2026)
     monkeypatch.setenv("DATABASE_URL", url)
     return url
