@@ -35,6 +35,9 @@ from schemas.library import RawLibrary
 PREVIOUS_STEP: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
 """The step whose CSV a step is made from; a fetch is made from the shard's users."""
 
+APP_COLUMNS = pl.Schema({name: dtypes(RawLibrary)[name] for name in ("appid", "name")})
+"""The columns of a library that the look-up of its apps needs."""
+
 START_AGAIN = "start a new backfill: `steam-import backfill USERS_CSV --resume ANOTHER_ID`"
 log = structlog.get_logger()
 
@@ -155,10 +158,9 @@ class ShardFiles:
         Raises:
             Failed: `checkpoint_invalid`, if the CSV is not there, or not the one that the manifest describes.
         """
-        no_apps = empty_frame(RawLibrary).select("appid", "name")
         if fetched.file is None:
-            return no_apps
-        return self._read_csv(fetched, fetched.file).select(no_apps.columns).cast(no_apps.schema)
+            return pl.DataFrame(schema=APP_COLUMNS)
+        return self._read_csv(fetched, fetched.file).select(APP_COLUMNS.names()).cast(APP_COLUMNS)
 
     def rejected_rows(self, manifest: ShardManifest) -> pl.DataFrame:
         """Return the rows that a step set aside: every column as text, and the check that each one failed.

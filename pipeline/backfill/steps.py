@@ -13,7 +13,7 @@ from pandera.typing.polars import DataFrame
 from pipeline.apis.batching import gather_or_cancel
 from pipeline.apis.steam import Steam
 from pipeline.backfill.outcomes import mark_failed, outcomes_of_enrich, outcomes_of_fetch
-from pipeline.backfill.shards import ShardFiles, StepResult, map_concurrently, read_json, write_json
+from pipeline.backfill.shards import APP_COLUMNS, ShardFiles, StepResult, map_concurrently, read_json, write_json
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import OVERRIDES, CatalogueLookup, Progress, no_progress, read_overrides
 from pipeline.database.database import Database
@@ -199,8 +199,6 @@ def _require_same_database(files: ShardFiles, outcomes: DataFrame[ShardOutcomes]
 LOOK_UP = "catalogue"
 """What the look-up is called in `report.json` and in the name of its manifest."""
 
-NO_APPS = empty_frame(RawLibrary).select("appid", "name")
-
 
 async def look_up(
     store: Store,
@@ -275,7 +273,7 @@ def _apps(fetched: tuple[ShardFiles, ShardManifest]) -> pl.DataFrame:
         return files.apps(manifest)
     except Failed as error:
         _log_left_out(files, error)
-        return NO_APPS
+        return pl.DataFrame(schema=APP_COLUMNS)
 
 
 def _log_left_out(files: ShardFiles, error: Failed) -> None:
@@ -284,7 +282,7 @@ def _log_left_out(files: ShardFiles, error: Failed) -> None:
 
 def _distinct_apps(libraries: Iterable[pl.DataFrame]) -> DataFrame[RawLibrary]:
     """Return each app by each of its names, as a library of nobody: one shard's apps are in memory at a time."""
-    apps = NO_APPS
+    apps = pl.DataFrame(schema=APP_COLUMNS)
     for library in libraries:
         apps = pl.concat([apps, library]).unique(maintain_order=True)
     of_nobody = {"user_id": pl.lit("nobody"), "steam_id64": pl.lit("0" * 17), "playtime_forever": pl.lit(0)}
