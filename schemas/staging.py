@@ -40,7 +40,7 @@ class MappedColumn:
 
     @property
     def starts_at_zero(self) -> bool:
-        """Whether null means 0: Steam leaves a playtime of 0 out."""
+        """Whether a null counts as 0, because Steam leaves a playtime of 0 out of its answer."""
         return self.only_grows and self.dtype.is_integer()
 
 
@@ -55,7 +55,7 @@ MAPPED_COLUMNS = (
 """The columns that go from Steam to ImportedGame as they are; staging, insert and update read them here."""
 
 FALLBACKS = {"name": (" (IGDB ", ")"), "slug": ("-igdb-", "")}
-"""What stands before and after the IGDB id in the fallback of a name or a slug that another row has taken."""
+"""The texts before and after the IGDB id in the fallback of a name or a slug that another row has taken."""
 
 
 class StagedImportedGames(StrictFrame):
@@ -99,7 +99,7 @@ class StagedImportedGames(StrictFrame):
 
 
 class StagedGames(StrictFrame):
-    """One row per IGDB game."""
+    """One row per IGDB game that a load writes to `Game`."""
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the game")
@@ -114,7 +114,7 @@ class StagedGames(StrictFrame):
 
 
 class StagedGenres(StrictFrame):
-    """One row per IGDB genre."""
+    """One row per IGDB genre that a load writes to `Genre`."""
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the genre")
@@ -124,7 +124,7 @@ class StagedGenres(StrictFrame):
 
 
 class StagedPlatforms(StrictFrame):
-    """One row per IGDB platform."""
+    """One row per IGDB platform that a load writes to `Platform`."""
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the platform")
@@ -165,7 +165,7 @@ class StagedRows:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How a load is done: which statuses new library items get, whether it is a dry run, and what it reports.
+    """The options of a load: the statuses of new library items, whether it is a dry run, and what it reports.
 
     A status of None leaves the choice to the values that the database's enum has. `dry_run` rolls everything back in
     the end, `details` lists every column that changes, `trust` reads an enriched CSV that its manifest does not prove.

@@ -118,7 +118,7 @@ def _is_local(host: str) -> bool:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long one statement, and one wait for a lock, may take in seconds; None leaves it to the database."""
+    """The limits in seconds of one statement and of one wait for a lock; None leaves a limit to the database."""
 
     statement_seconds: float | None = None
     lock_seconds: float | None = None

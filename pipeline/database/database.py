@@ -18,7 +18,7 @@ from pipeline.database.grants import grant_statements, read_grantables, read_mis
 from pipeline.database.live_schema import LiveSchema, read_live_schema
 from pipeline.database.merge_games import (
     count_unwritten,
-    find_all,
+    find_existing_rows,
     has_pending_changes,
     lock_pending_changes,
     merge_games,
@@ -37,6 +37,7 @@ from pipeline.database.merge_libraries import (
 from pipeline.database.statements import NOT_COUNTED, NOW, new_id_prefix
 from pipeline.errors import Failed, Retryable
 from schemas.frames import conform, dtypes
+from schemas.savepoint import STATUSES_PLAYED, STATUSES_UNPLAYED
 from schemas.staging import DEFAULT_OPTIONS, Changes, LoadOptions, StagedRows, WrittenTables
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What one load wrote, or in a dry run would write: rows counted by name and by table, and changes in detail.
+    """The rows that one load wrote, or would write in a dry run: counted by name and by table, and changes in detail.
 
     `changes` is empty unless details were asked for. `statements` is the number of SQL statements, which does not
     depend on the number of rows.
@@ -198,7 +199,10 @@ def _select_missing_users(users: Table) -> Select[str]:
 def _load(session: Session, staged: StagedRows, user_rows: pl.DataFrame, options: LoadOptions) -> LoadResult:
     live = read_live_schema(session)
     users = live.require_complete()
-    statuses = ItemStatuses(live.status_unplayed(options.status_unplayed), live.status_played(options.status_played))
+    statuses = ItemStatuses(
+        unplayed=live.item_status("STATUS_UNPLAYED", options.status_unplayed, STATUSES_UNPLAYED),
+        played=live.item_status("STATUS_PLAYED", options.status_played, STATUSES_PLAYED),
+    )
     _ingest(session, staged, user_rows)
     _require_users(session, users)
     session.execute(lock_users())
@@ -240,7 +244,7 @@ def _require_users(session: Session, users: Table) -> None:
 
 def _merge(session: Session, live: LiveSchema, statuses: ItemStatuses, counts: Counter[str]) -> dict[str, int]:
     prefix = new_id_prefix()
-    for step in find_all():
+    for step in find_existing_rows():
         session.execute(step.statement)
     has_changes = bool(session.fetch(has_pending_changes()).item())
     if has_changes:

@@ -31,8 +31,6 @@ from pipeline.errors import Failed, Refused
 from schemas.savepoint import (
     IMPORTED_GAME,
     SAVEPOINT,
-    STATUSES_PLAYED,
-    STATUSES_UNPLAYED,
     UNIQUE_KEYS,
     USED_ENUM_VALUES,
     is_read_only,
@@ -59,7 +57,7 @@ class LiveSchema:
 
     @property
     def missing(self) -> list[str]:
-        """What a load needs and the database lacks, in words; empty where a load can work."""
+        """Everything that a load needs and the database lacks, in words; empty where a load can work."""
         return [
             *self._missing_tables(),
             *self._missing_columns(),
@@ -70,7 +68,7 @@ class LiveSchema:
 
     @property
     def remedy(self) -> str:
-        """What an operator does about what is missing, as a sentence."""
+        """The advice to an operator about what is missing, as a sentence."""
         if any(MATCH_STATUS in missing for missing in self.missing):
             return f"Apply the migration {MIGRATION}, which adds {MATCH_STATUS}."
         return "Apply SavePoint's migrations, or check whether DATABASE_URL names the right database."
@@ -81,7 +79,7 @@ class LiveSchema:
         return [_quoted(own) for own in self._written_columns() if not is_required(own) and not self.has(own)]
 
     def has(self, own: Column[Any]) -> bool:
-        """Return whether the database has the column."""
+        """Return whether the database has this column of SavePoint's tables."""
         return own.name in self.columns.get(own.table.name, ())
 
     def require_complete(self) -> Table:
@@ -98,27 +96,20 @@ class LiveSchema:
             )
         return self.users
 
-    def status_unplayed(self, setting: str | None) -> str:
-        """Return `LibraryItem.status` for playtime 0: the setting's value, or else the first default that the enum has.
+    def item_status(self, setting: str, value: str | None, defaults: Sequence[str]) -> str:
+        """Return the status of new library items: the value of a setting, or else the first default that the enum has.
 
         Raises:
-            Refused: `configuration`, listing the values of the enum, where it has none of these.
+            Refused: `configuration`, naming the setting and the values of the enum, where it has none of these.
         """
-        return self._status("STATUS_UNPLAYED", setting, STATUSES_UNPLAYED)
-
-    def status_played(self, setting: str | None) -> str:
-        """Return `LibraryItem.status` for a playtime above 0; see `status_unplayed`."""
-        return self._status("STATUS_PLAYED", setting, STATUSES_PLAYED)
-
-    def _status(self, name: str, setting: str | None, defaults: Sequence[str]) -> str:
         values = self.enums["LibraryItemStatus"]
-        candidates = defaults if setting is None else (setting,)
+        candidates = defaults if value is None else (value,)
         found = [status for status in candidates if status in values]
         if not found:
             raise Refused(
                 "configuration",
                 f"LibraryItemStatus of this database has no {' and no '.join(candidates)}: "
-                f"set {name} to one of {', '.join(values)}.",
+                f"set {setting} to one of {', '.join(values)}.",
             )
         return found[0]
 

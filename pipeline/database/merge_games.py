@@ -49,7 +49,7 @@ from schemas.staging import FALLBACKS
 
 
 class Merge(NamedTuple):
-    """A table of SavePoint's, the staged rows that are merged into it, and the name under which they are counted."""
+    """A merge of staged genres, platforms or games into SavePoint's table; its rows are counted by the name."""
 
     target: Table
     staged: Table
@@ -57,7 +57,7 @@ class Merge(NamedTuple):
 
 
 class Links(NamedTuple):
-    """A table of links between games and genres or platforms, the staged links, and what the links lead to."""
+    """A merge of staged links into SavePoint's table of links between games and `other`: genres or platforms."""
 
     links: Table
     staged: Table
@@ -76,15 +76,15 @@ LOCK_KEY = (2, 0)
 """The advisory lock of a load that changes games, genres or platforms; `lock_users` takes locks of class 1."""
 
 
-def find_all() -> list[Step]:
-    """Return the steps that note which genres, platforms and games the database has."""
+def find_existing_rows() -> list[Step]:
+    """Return the steps that give each staged genre, platform and game the id of the row that the database has."""
     return [_find(merge) for merge in (GENRES, PLATFORMS, GAMES)]
 
 
 def has_pending_changes() -> Select[tuple[bool]]:
-    """Return the query whether any genre, platform, game or link is new or changes, or any match is an override.
+    """Return the query that tells whether a load changes any genre, platform, game or link.
 
-    An override counts, as it may take an appid from a game that is not in the file.
+    An override of a match counts as a change, as it may take an appid from a game that is not in the file.
     """
     overrides = exists(STAGED_IMPORTED_GAMES.c.number).where(STAGED_IMPORTED_GAMES.c.isMatchOverride)
     merges = [_has_changed_rows(merge) for merge in (GENRES, PLATFORMS, GAMES)]
@@ -125,10 +125,9 @@ def merge_links() -> Iterator[Step]:
 
 
 def count_unwritten() -> Select[Any]:
-    """Return the query how many staged genres, platforms and games have no row after the merge.
+    """Return the query that counts the staged genres, platforms and games that still have no row after the merge.
 
-    That is the case where another writer has just committed a row with the same slug or name: the insert skips a
-    conflict.
+    Another writer has then just committed a row with the same slug or name, and the insert skipped the conflict.
     """
     unwritten = union_all(
         *(

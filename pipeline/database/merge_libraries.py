@@ -77,7 +77,11 @@ def note_previous_imports(live: LiveSchema) -> Iterator[Step]:
 
 
 def compare_with_previous_imports() -> Select[int, bool]:
-    """Return the query for `no_longer_owned`, the number of apps not in the file, and `has_changes`, of rows in it."""
+    """Return the query that compares the staged apps with those that the users had before.
+
+    `no_longer_owned` is the number of apps that are not staged, `has_changes` tells whether a staged row is new or
+    differs.
+    """
     found, in_file = func.count(PREVIOUS_IMPORTS.c.number), select(func.count()).select_from(STAGED).scalar_subquery()
     is_gone = ~PREVIOUS_IMPORTS.c.isRemoved & PREVIOUS_IMPORTS.c.number.is_(None)
     return select(
@@ -106,7 +110,10 @@ def move_items(live: LiveSchema, statuses: ItemStatuses) -> Iterator[Step]:
 
 
 def count_items_to_review() -> Select[Any]:
-    """Return the query how many items stay with a game although an override moved their app away; after the merge."""
+    """Return the query that counts the items that stay with a game although an override has moved their app away.
+
+    It comes after `merge_imports`.
+    """
     left = (
         select(func.count(distinct(LIBRARY_ITEM.c.id)))
         .join_from(MOVED_ITEMS, LIBRARY_ITEM, LIBRARY_ITEM.c.id == MOVED_ITEMS.c.itemId)

@@ -27,7 +27,7 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def new_id_prefix() -> str:
-    """Return what the ids of all new rows of one load begin with: they sort by time, as SavePoint's cuids do.
+    """Return the beginning of the ids of all rows that one load inserts; ids sort by time, as SavePoint's cuids do.
 
     It is `c`, the milliseconds since 1970 in eight digits of base 36, and ten random digits.
     """
