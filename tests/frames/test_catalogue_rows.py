@@ -110,16 +110,6 @@ def test_a_match_that_is_gone_leaves_no_columns_of_the_game() -> None:
     assert_frame_equal(merged, known(miss(10)))
 
 
-def test_a_catalogue_merged_with_itself_is_the_same() -> None:
-    rows = known(hit(10, genres=[GENRE]), miss(20), store(30, "dlc"))
-    assert_frame_equal(merge_catalogues([rows, rows]), rows)
-
-
-@pytest.mark.parametrize("parts", [[], [NOTHING], [NOTHING, NOTHING]], ids=["no parts", "one", "two"])
-def test_no_catalogues_merge_to_an_empty_one(parts: list[DataFrame[Catalogue]]) -> None:
-    assert_frame_equal(merge_catalogues(parts), NOTHING)
-
-
 SECOND = timedelta(seconds=1)
 
 
@@ -155,14 +145,6 @@ def test_the_store_is_asked_about_missing_and_old_types(row: dict[str, Any] | No
 def test_igdb_is_asked_about_missing_and_old_matches(row: dict[str, Any] | None, *, is_asked: bool) -> None:
     rows = known(row) if row else NOTHING
     assert needs_igdb_lookup(classified(10), rows, NO_OVERRIDES, NOW, LIVES).to_list() == [10] * is_asked
-
-
-def test_both_are_asked_about_an_app_once_and_in_order() -> None:
-    assert needs_store_type(library(30, 10, 10), NOTHING, NOW, LIVES).to_list() == [10, 30]
-    assert needs_igdb_lookup(classified(30, 10, 10), NOTHING, NO_OVERRIDES, NOW, LIVES).to_list() == [
-        10,
-        30,
-    ]
 
 
 def test_igdb_is_not_asked_about_what_is_filtered_or_ignored() -> None:
@@ -286,15 +268,6 @@ def test_an_old_row_is_used_as_long_as_there_is_no_newer_one() -> None:
     ]
 
 
-def test_the_order_of_merged_catalogues_does_not_change_the_join() -> None:
-    one, two = known(hit(10, genres=[GENRE]), miss(20)), known(hit(30))
-    apps = classified(30, 10, 20)
-    assert_frame_equal(
-        join_catalogue(apps, merge_catalogues([one, two]), NO_OVERRIDES),
-        join_catalogue(apps, merge_catalogues([two, one]), NO_OVERRIDES),
-    )
-
-
 @pytest.mark.parametrize(
     ("override", "decision"),
     [
@@ -311,11 +284,6 @@ def test_an_override_decides(override: tuple[str, int | None], decision: tuple[A
 def test_an_app_that_is_owned_twice_keeps_both_rows() -> None:
     joined = join_catalogue(classified((10, "One"), (10, "One again")), known(hit(10, 1)), NO_OVERRIDES)
     assert joined.select("name", "igdb_id").rows() == [("One", 1), ("One again", 1)]
-
-
-def test_several_apps_of_one_game_share_it() -> None:
-    joined = join_catalogue(classified(10, 20), known(hit(10, 1), hit(20, 1)), NO_OVERRIDES)
-    assert joined["igdb_id"].to_list() == [1, 1]
 
 
 def test_an_empty_library_is_joined_too() -> None:

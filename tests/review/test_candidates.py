@@ -162,16 +162,8 @@ def test_a_row_that_does_not_conform_is_no_candidate(row: Any) -> None:
     assert scored("Doom", row, game(2, "Doom")) == [(2, 100)]
 
 
-def test_a_game_that_is_found_twice_is_listed_once() -> None:
-    assert scored("Doom", game(1, "Doom"), game(1, "Doom")) == [(1, 100)]
-
-
 def test_a_nameless_app_keeps_the_candidates_it_is_known_to_have() -> None:
     assert scored(None, game(1, "Doom"), game(2, "Quake")) == [(1, 0), (2, 0)]
-
-
-def test_no_games_are_no_candidates() -> None:
-    assert scored("Doom") == []
 
 
 @given(ours=st.text(), theirs=st.text())
