@@ -32,10 +32,10 @@ from pipeline.cli.output import (
     ImportReport,
     console,
     dry_run_tables,
+    format_unmatched_games,
     progress_bars,
     response_json,
     summary_table,
-    unmatched_games,
 )
 from pipeline.errors import PipelineError, Retryable
 from pipeline.settings import Settings
@@ -249,7 +249,7 @@ def print_import(settings: Settings, report: ImportReport) -> None:
     store = clients.open_store(settings)
     key = store.key_of(str(report.locations["enriched"]))
     enriched = read_checkpoint(store, parse_checkpoint_key(key, "enriched"), EnrichedLibrary).rows
-    echo_always(unmatched_games(enriched))
+    echo_always(format_unmatched_games(enriched))
     for name, location in report.locations.items():
         echo_always(f"{name.capitalize() + ' CSV:':14}{location}")
 

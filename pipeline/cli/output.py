@@ -179,8 +179,8 @@ def dry_run_tables(dry_run: DryRun) -> list[Table]:
     return [tables, changes] if dry_run.changes else [tables]
 
 
-def unmatched_games(enriched: DataFrame[EnrichedLibrary]) -> str:
-    """Return the games without a match, the most played first, each with the reason; some lines, or none."""
+def format_unmatched_games(enriched: DataFrame[EnrichedLibrary]) -> str:
+    """Return a line for each of the most played games without a match, under a title; "" if every game has one."""
     games = enriched.filter(pl.col("match_status").is_in(["UNMATCHED", "PENDING"])).sort(
         "playtime_forever", descending=True
     )

@@ -1,4 +1,4 @@
-"""The commands with which people settle what could not be matched."""
+"""The commands with which people match the games that were not matched: export a sheet, apply it."""
 
 import asyncio
 import json
@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from pipeline import clients
-from pipeline.catalogue.look_up import MAX_LOGGED_FAULTS
 from pipeline.cli.echo import echo, echo_always
 from pipeline.cli.help import Group
 from pipeline.cli.imports import enrich_csv, load_csv
@@ -22,6 +21,8 @@ from pipeline.storage.keys import Checkpoint
 from pipeline.storage.store import Store
 from schemas.events import EnrichEvent, LoadEvent
 
+SKIPPED_SHOWN = 20
+
 
 @click.group("review", cls=Group, epilog="steam-import review apply games.csv")
 def review() -> None:
@@ -35,9 +36,9 @@ def review() -> None:
 @json_option
 @with_settings(*IGDB)
 def export(settings: Settings, enriched_location: str, output: Path | None, *, trust: bool, as_json: bool) -> None:
-    """Write the unmatched games of the enriched CSV at ENRICHED_LOCATION, with candidates from IGDB, to be filled in.
+    """Write the unmatched games of the enriched CSV at ENRICHED_LOCATION, with candidates from IGDB, into a sheet.
 
-    Into the column action goes match (with the igdb_id beside it), ignore or game; a blank one decides nothing.
+    Fill in the column action: match (with the igdb_id beside it), ignore or game. An empty cell decides nothing.
     """
     if as_json and output is None:
         raise click.UsageError("--json needs --output, for the file would go to stdout too.")
@@ -51,7 +52,7 @@ def export(settings: Settings, enriched_location: str, output: Path | None, *, t
     if as_json:
         click.echo(json.dumps({"file": str(output), **_counts(exported)}))
     else:
-        echo(_told(exported), err=output is None)
+        echo(_describe(exported), err=output is None)
     if output and not as_json:
         echo(f"Fill in the column action of {output}, then: steam-import review apply {output}")
 
@@ -63,28 +64,28 @@ def export(settings: Settings, enriched_location: str, output: Path | None, *, t
 @json_option
 @with_settings(*dict.fromkeys(IGDB + DATABASE))
 def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, as_json: bool) -> None:
-    """Take the decisions in FILE into overrides.csv, then enrich and load anew the runs that they are about.
+    """Put the decisions in FILE into overrides.csv, and enrich and load the runs that they are about again.
 
-    FILE says which runs these are; with LOCATION it is the one of that raw or enriched CSV.
+    FILE names these runs; with LOCATION, it is the run of that raw or enriched CSV.
     """
     settings.require(*clients.NEEDED_BY_ENRICH)
     store = clients.open_store(settings)
     body = read_local_file(file, store.file_max_bytes)
-    decided = apply_review(store, body, None if location is None else absolute_location(location), trust=trust)
-    for line in decided.skipped[:MAX_LOGGED_FAULTS]:
+    applied = apply_review(store, body, None if location is None else absolute_location(location), trust=trust)
+    for line in applied.skipped[:SKIPPED_SHOWN]:
         echo_always(f"{file.name}, line {line.line} is skipped: {line.why}", err=True)
-    if len(decided.skipped) > MAX_LOGGED_FAULTS:
-        echo_always(f"and {len(decided.skipped) - MAX_LOGGED_FAULTS} more lines", err=True)
+    if len(applied.skipped) > SKIPPED_SHOWN:
+        echo_always(f"and {len(applied.skipped) - SKIPPED_SHOWN} more lines", err=True)
     reports: list[ImportReport] = []
     try:
-        for raw in decided.runs:
+        for raw in applied.runs:
             reports.append(ImportReport(raw.user_id))
             _import(settings, store, raw, reports[-1], trust=trust)
     finally:
         if as_json:
-            click.echo(json.dumps(_as_json(store, decided, reports)))
+            click.echo(json.dumps(_result_json(store, applied, reports)))
     if not as_json:
-        _tell(decided, reports)
+        _print_result(applied, reports)
 
 
 async def _export(settings: Settings, location: str, *, trust: bool) -> ReviewExport:
@@ -96,7 +97,7 @@ async def _export(settings: Settings, location: str, *, trust: bool) -> ReviewEx
 
 
 def _import(settings: Settings, store: Store, raw: Checkpoint, report: ImportReport, *, trust: bool) -> None:
-    """Enrich and load a raw CSV anew."""
+    """Enrich and load a raw CSV again, and put the responses into the report."""
     raw_event = EnrichEvent(user_id=raw.user_id, s3_location=store.locate(raw.key))
     report.enrich = enrich_csv(settings, raw_event, trust=trust)
     event = LoadEvent(user_id=raw.user_id, s3_enriched_location=store.locate(raw.enriched.key))
@@ -114,27 +115,27 @@ def _counts(exported: ReviewExport) -> dict[str, int]:
     }
 
 
-def _told(exported: ReviewExport) -> str:
-    said = (
+def _describe(exported: ReviewExport) -> str:
+    message = (
         f"To review: {exported.unmatched} unmatched games, {exported.with_candidates} of them with candidates, and "
         f"{exported.no_longer_filtered} apps that today's rules would not filter."
     )
     if exported.unanswered:
-        said += f"\nIGDB did not answer for {exported.unanswered} of the games: export again for their candidates."
-    return said
+        message += f"\nIGDB did not answer for {exported.unanswered} of the games: export again for their candidates."
+    return message
 
 
-def _tell(decided: AppliedReview, reports: list[ImportReport]) -> None:
-    echo(f"Decisions taken into overrides.csv: {decided.taken}. Lines skipped: {len(decided.skipped)}.")
+def _print_result(applied: AppliedReview, reports: list[ImportReport]) -> None:
+    echo(f"Decisions put into overrides.csv: {applied.taken}. Lines skipped: {len(applied.skipped)}.")
     for report in reports:
         echo(f"\nLibrary of {report.user_id}:")
         console().print(summary_table(report))
 
 
-def _as_json(store: Store, decided: AppliedReview, reports: list[ImportReport]) -> dict[str, object]:
-    runs = zip(decided.runs, reports, strict=False)
+def _result_json(store: Store, applied: AppliedReview, reports: list[ImportReport]) -> dict[str, object]:
+    runs = zip(applied.runs, reports, strict=False)
     return {
-        "taken": decided.taken,
-        "skipped": [line._asdict() for line in decided.skipped],
+        "taken": applied.taken,
+        "skipped": [line._asdict() for line in applied.skipped],
         "runs": [report.as_json() | {"raw": store.locate(raw.key)} for raw, report in runs],
     }

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from pipeline.cli.echo import echo, echo_always, strip_control_characters
-from pipeline.cli.output import console, dry_run_tables, unmatched_games
+from pipeline.cli.output import console, dry_run_tables, format_unmatched_games
 from schemas.events import DryRun
 from schemas.frames import conform
 from schemas.library import EnrichedLibrary
@@ -15,7 +15,7 @@ SHOWN = "Portal\ufffd]0;pwned\ufffd\ufffd2J\ufffd\ufffd"
 def test_a_terminal_shows_control_characters_and_obeys_none(capsys: pytest.CaptureFixture[str]) -> None:
     change = {"table": "Game", "key": TITLE, "column": "name", "old": None, "new": TITLE}
     out = console()
-    echo(unmatched_games(conform(library(app(1)).with_columns(name=pl.lit(TITLE)), EnrichedLibrary)))
+    echo(format_unmatched_games(conform(library(app(1)).with_columns(name=pl.lit(TITLE)), EnrichedLibrary)))
     out.print(*dry_run_tables(DryRun(tables=[], changes=[change])))
     echo(TITLE)
     echo_always(TITLE, err=True)

@@ -112,7 +112,7 @@ def test_an_unmatched_game_is_found_linked_and_loaded_in_three_commands(
     fill_in(";", action={UNKNOWN: "Match"}, igdb_id={UNKNOWN: f"{GAME}.0"}, note={UNKNOWN: "'=surely"})
     ended = steam_import("review", "apply", str(SHEET))
     assert ended.status == 0, ended.err
-    assert "Decisions taken into overrides.csv: 1." in ended.out
+    assert "Decisions put into overrides.csv: 1." in ended.out
     assert overridden() == f"appid,action,igdb_id,note\n{UNKNOWN},match,{GAME},=surely\n"
     assert verdicts(enriched)[UNKNOWN] == ("MATCHED", "override", GAME)
     assert GAME in library_items(database)
@@ -136,7 +136,7 @@ def test_nothing_is_decided_by_a_file_as_it_was_exported(steam_import: SteamImpo
     before = verdicts(enriched), library_items(database)
     ended = steam_import("review", "apply", str(SHEET))
     assert (ended.status, ended.err) == (0, "")
-    assert ended.out == "Decisions taken into overrides.csv: 0. Lines skipped: 0.\n"
+    assert ended.out == "Decisions put into overrides.csv: 0. Lines skipped: 0.\n"
     assert not Path("data/overrides.csv").exists()
     assert (verdicts(enriched), library_items(database)) == before
 
@@ -154,7 +154,7 @@ def test_invalid_lines_are_skipped_with_the_reason_and_the_rest_counts(
     )
     ended = steam_import("review", "apply", str(SHEET))
     assert ended.status == 0
-    assert "Decisions taken into overrides.csv: 1. Lines skipped: 3." in ended.out
+    assert "Decisions put into overrides.csv: 1. Lines skipped: 3." in ended.out
     told = ended.err.splitlines()
     assert [line.partition(" is skipped: ")[0] for line in told] == [f"review.csv, line {line}" for line in (3, 4, 5)]
     assert "link" not in overridden()
@@ -250,7 +250,7 @@ def test_hostile_names_are_exported_without_a_formula_and_come_back(
     assert {appid: row["name"] for appid, row in sheet().items() if appid in HOSTILE} == HOSTILE
     fill_in(action=dict.fromkeys([*HOSTILE, 1013], "ignore"), note={1001: "'=1+1"})
     ended = steam_import("review", "apply", str(SHEET))
-    assert "Decisions taken into overrides.csv: 13. Lines skipped: 0." in ended.out
+    assert "Decisions put into overrides.csv: 13. Lines skipped: 0." in ended.out
     assert "1001,ignore,,=1+1" in overridden()
 
 
