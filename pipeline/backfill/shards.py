@@ -103,10 +103,10 @@ class ShardFiles:
                 break
             finished[step] = manifest
             input_digest = manifest.file.sha256 if manifest.file else ""
-        last = list(finished.values())[-1:]
-        # The CSV of an earlier step is proven by the step that read it.
-        if last and last[0].file and self._find_proven(last[0].file) is None:
-            del finished[last[0].step]
+        last = next(reversed(finished.values()), None)
+        # The CSV of an earlier step was proven by the step that read it.
+        if last and last.file and self._find_proven(last.file) is None:
+            del finished[last.step]
         return finished
 
     def find_manifest(self, step: ShardStep) -> ShardManifest | None:

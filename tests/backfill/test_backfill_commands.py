@@ -24,7 +24,7 @@ def users(tmp_path: Path) -> str:
     return "users.csv"
 
 
-def test_a_dry_run_says_what_it_will_take_and_writes_nothing(
+def test_a_dry_run_prints_the_cost_and_writes_nothing(
     steam_import: SteamImport,
     users: str,
     sandbox: Sandbox,
@@ -89,7 +89,7 @@ def test_a_backfill_needs_nothing_but_keys_and_a_list(
         (["backfill", "users.csv", "--shard-size", "1001"], "--shard-size"),
     ],
 )
-def test_what_cannot_be_run_is_refused(
+def test_a_wrong_command_line_is_refused(
     steam_import: SteamImport,
     users: str,
     arguments: list[str],

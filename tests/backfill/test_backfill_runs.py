@@ -141,7 +141,7 @@ def test_the_same_list_again_loads_only_what_changed(
     assert (full.stages["load"]["unchanged"], full.written) == (0, {})
 
 
-def test_what_was_left_out_has_to_be_in_this_database(
+def test_unchanged_users_have_to_be_in_this_database(
     operator: Operator, accounts: list[str], url: str, new_database: NewDatabase, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     users = user_list(accounts[:2])

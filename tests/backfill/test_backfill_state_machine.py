@@ -95,7 +95,7 @@ def test_the_steps_follow_each_other_and_each_shard_is_asked_for_once(bucket: st
 
 
 @pytest.mark.slow
-def test_a_shard_that_fails_for_good_keeps_neither_the_others_nor_the_report_from_being_done(bucket: str) -> None:
+def test_a_shard_that_fails_for_good_stops_neither_the_others_nor_the_report(bucket: str) -> None:
     assert bucket
 
     def misfortune(step: str, shard: int | None, attempt: int) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def test_the_input_says_which_run_goes_on_and_how_fast(bucket: str) -> None:
     assert [(run["maxConcurrency"], run["toleratedFailurePercentage"]) for run in runs] == [(1, 25), (20, 25), (3, 25)]
 
 
-def test_a_list_of_nobody_is_reported_at_once(bucket: str) -> None:
+def test_an_empty_list_is_reported_at_once(bucket: str) -> None:
     assert bucket
     with deployed_functions(dict.fromkeys(FUNCTIONS, StandIn(at("plan", {"shards": 0})))) as functions:
         ended = execute("backfill", INPUT)
@@ -149,7 +149,7 @@ def test_a_list_of_nobody_is_reported_at_once(bucket: str) -> None:
         ),
     ],
 )
-def test_what_stops_a_run_fails_the_execution_behind_the_report(
+def test_an_error_that_stops_a_run_fails_the_execution_after_the_report(
     bucket: str, misfortune: Misfortune, steps: list[str], error: str | None
 ) -> None:
     assert bucket
