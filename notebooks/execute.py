@@ -1,7 +1,7 @@
-"""Execute the notebooks on what sample.py makes: `python -m notebooks.execute [FOLDER]`.
+"""Execute the notebooks on the data of sample.py: `python -m notebooks.execute [FOLDER]`.
 
-They are written with their outputs where they lie, or into FOLDER. What is written depends on the notebooks and their
-data alone: it holds no time of execution, and no version of Python.
+Each notebook is written with its outputs where it is, or into FOLDER. The outputs depend on the notebooks and the data
+alone: they hold no time of execution, and no version of Python.
 """
 
 import os
@@ -22,7 +22,7 @@ PNG_HEAD = 8
 
 
 def execute_all(folder: Path = NOTEBOOKS) -> None:
-    """Execute each notebook beside this file, and write it into a folder; raises CellExecutionError."""
+    """Execute each notebook of this folder, and write it into a folder; raises CellExecutionError."""
     store_url = str(NOTEBOOKS.parent / "data" / "notebooks" if folder == NOTEBOOKS else folder / "data")
     make_sample(store_url)
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
@@ -43,12 +43,12 @@ def _executed(path: Path, store_url: str) -> nbformat.NotebookNode:
     notebook.metadata["language_info"] = {"name": "python"}
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if picture := output.get("data", {}).get("image/png"):
-            output["data"]["image/png"] = b64encode(_smaller(b64decode(picture))).decode()
+            output["data"]["image/png"] = b64encode(_compress(b64decode(picture))).decode()
     return notebook
 
 
-def _smaller(png: bytes) -> bytes:
-    """The same picture at zlib's best: vl-convert deflates for speed, which makes it four times as large."""
+def _compress(png: bytes) -> bytes:
+    """Return the picture compressed as well as zlib can: vl-convert compresses for speed, to four times the size."""
     chunks, rest = [], png[PNG_HEAD:]
     while rest:
         (length,) = struct.unpack(">I", rest[:4])

@@ -1,4 +1,4 @@
-"""What the notebooks show: the demo's library before and after three overrides, and a backfill of 60 users."""
+"""The data of the notebooks: the demo's library before and after three overrides, and a backfill of 60 users."""
 
 import asyncio
 import random
@@ -30,13 +30,13 @@ TYPICAL_GAMES, SPREAD = 90, 1.1
 
 SILENT = (World.PRIVATE_ACCOUNT, World.HIDDEN_ACCOUNT, World.EMPTY_ACCOUNT, World.UNKNOWN_ACCOUNT, "no Steam id")
 FAILING, LIMITED, SLOW = (7, 33), (12, 34, 35, 36), (21,)
-"""Players whose libraries Steam never gives, refuses once for their rate, and gives late."""
+"""Players whose libraries Steam never gives, refuses once because of its rate limit, and gives late."""
 
 QUICK = {"steam_requests_per_second": 200, "retry_attempts": 3, "retry_base_seconds": 0.05, "log_level": "CRITICAL"}
 
 
 def make_sample(store_url: str) -> None:
-    """Import the demo's library twice, and the crowd's once, from the sandbox's APIs, unless that is done."""
+    """Import the demo's library twice and those of the backfill once, from the sandbox, unless they are there."""
     runs = list_runs(store_url)
     if runs["enriched"].count() < len((BEFORE, AFTER)):
         _import_twice(store_url)
@@ -78,7 +78,7 @@ def _backfill(store_url: str) -> None:
 
 
 def _players(world: World) -> list[str]:
-    """Give new accounts some of many made-up games each; their SteamID64s."""
+    """Give new accounts some of many made-up games each, and return their SteamID64s."""
     fill(world, GAMES, 0, ODDITIES)
     chance = random.Random(1)  # noqa: S311 - the same libraries each time
     apps = [(appid, row["name"]) for appid, row in world.store.items()]

@@ -1,4 +1,4 @@
-"""How every chart and table of the notebooks looks; importing it puts that in force."""
+"""The look of all charts and tables of the notebooks, which an import of this module sets."""
 
 import altair as alt
 import polars as pl
@@ -8,14 +8,14 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "
 GREY = "#B4B4B4"
 WIDTH, ROW_HEIGHT = 520, 22
 
-# A picture can be read where a notebook lies, without running it; twice the pixels, for sharp screens.
+# A picture can be read in a committed notebook without running it; it has twice the pixels for sharp screens.
 alt.renderers.enable("png", ppi=144)
 pl.Config(tbl_rows=30, tbl_cols=-1, fmt_str_lengths=80, fmt_table_cell_list_len=8, tbl_hide_dataframe_shape=True)
 
 
 @alt.theme.register("notebooks", enable=True)
 def theme() -> alt.theme.ThemeConfig:
-    """Large words, few lines, and the finding above the chart."""
+    """Return the look of the charts: large letters, few lines, and the finding as the title."""
     return {
         "config": {
             "view": {"continuousWidth": WIDTH, "discreteWidth": WIDTH, "stroke": None},

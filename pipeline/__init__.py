@@ -1,6 +1,7 @@
-"""A person's Steam library, matched to IGDB: what notebooks and scripts read it with.
+"""The functions with which notebooks and scripts read what imports and backfills wrote.
 
-Imported only when asked for: a Lambda function that imports one module gets that module.
+They are imported from `pipeline.api` when they are asked for, so that a Lambda function which imports one module of the
+package gets that module alone.
 """
 
 from typing import TYPE_CHECKING

@@ -47,7 +47,7 @@ def with_settings(*names: str) -> Callable[[CommandFunction], CommandFunction]:
 
     def decorate(command: CommandFunction) -> CommandFunction:
         @wraps(command)
-        def with_options(*, quiet: bool, **arguments: Any) -> None:  # noqa: ANN401 - whatever the command takes
+        def with_options(*, quiet: bool, **arguments: Any) -> None:
             overrides = {name: arguments.pop(name) for name in names}
             if quiet:
                 click.get_current_context().meta[QUIET] = True

@@ -46,7 +46,7 @@ REMARKS = {
 class SafeConsole(Console):
     """A console that prints control characters, which names of apps may contain, as replacement characters."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - as rich takes it
+    def render_str(self, text: str, **options: Any) -> Text:
         """Return the text as rich renders it, without control characters."""
         return super().render_str(strip_control_characters(text), **options)
 

@@ -134,7 +134,7 @@ class World:
         rows: dict[Any, Row] = getattr(self, name)
         return rows
 
-    def add_owned(self, steam_id64: str, appid: int, name: str | None, **fields: Any) -> Row:  # noqa: ANN401
+    def add_owned(self, steam_id64: str, appid: int, name: str | None, **fields: Any) -> Row:
         """Give an account one more app; `fields` are those of GetOwnedGames, a name of None is left out."""
         named = {} if name is None else {"name": name}
         never = {"playtime_forever": 0, "img_icon_url": f"{appid:040x}", "rtime_last_played": 0}
@@ -143,12 +143,12 @@ class World:
         self.accounts.setdefault(steam_id64, Account()).games.append(row)
         return row
 
-    def add_store_item(self, appid: int, name: str, **fields: Any) -> Row:  # noqa: ANN401
+    def add_store_item(self, appid: int, name: str, **fields: Any) -> Row:
         """Put an app in the store, a game unless `type` says otherwise, delisted if `success` is HIDDEN."""
         self.store[appid] = {"name": name, "type": GAME, "success": SHOWN, **fields}
         return self.store[appid]
 
-    def add_game(self, appid: int, igdb_id: int, name: str, **fields: Any) -> Row:  # noqa: ANN401
+    def add_game(self, appid: int, igdb_id: int, name: str, **fields: Any) -> Row:
         """Put a game on IGDB, known there by its Steam appid; `fields` are those of a games row, plus `image_id`."""
         image_id = fields.pop("image_id", None)
         if image_id is not None:
@@ -159,7 +159,7 @@ class World:
         self.add_external_game(str(appid), game=igdb_id, name=name)
         return self.games[igdb_id]
 
-    def add_external_game(self, uid: str, **fields: Any) -> Row:  # noqa: ANN401
+    def add_external_game(self, uid: str, **fields: Any) -> Row:
         """Add a row of external_games, Steam's unless `external_game_source` says otherwise."""
         row_id = 1 + next(reversed(self.external_games), 0)
         own = {"id": row_id, "uid": uid, "external_game_source": STEAM_SOURCE, **fields}
@@ -175,12 +175,12 @@ class World:
         game["alternative_names"] = [*game.get("alternative_names", []), name_id]
         return self.alternative_names[name_id]
 
-    def touch(self, igdb_id: int, **changes: Any) -> Row:  # noqa: ANN401
+    def touch(self, igdb_id: int, **changes: Any) -> Row:
         """Change a game, now unless `updated_at` is among the changes."""
         self.games[igdb_id] |= {"updated_at": int(time.time()), **changes}
         return self.games[igdb_id]
 
-    def touch_external_game(self, uid: str, **changes: Any) -> None:  # noqa: ANN401
+    def touch_external_game(self, uid: str, **changes: Any) -> None:
         """Change the rows of external_games with this uid, now unless `updated_at` is among the changes."""
         for row in self.rows_of_uid[uid]:
             row |= {"updated_at": int(time.time()), **changes}

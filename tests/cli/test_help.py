@@ -67,6 +67,12 @@ def test_help_and_version_import_no_library_but_click(option: str) -> None:
     assert libraries == {"click", "pipeline"}
 
 
+def test_the_package_is_the_same_program() -> None:
+    program = [sys.executable, "-m", "pipeline", "run", "--help"]
+    shown = subprocess.check_output(program, text=True)  # noqa: S603 - our own program
+    assert "Usage: python -m pipeline run [OPTIONS] STEAM_ID" in shown
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_an_example_that_could_be_typed(name: str) -> None:
     example = COMMANDS[name].epilog or ""
