@@ -147,7 +147,7 @@ def test_igdb_is_asked_about_missing_and_old_matches(row: dict[str, Any] | None,
     assert needs_igdb_lookup(classified(10), rows, NO_OVERRIDES, NOW, LIVES).to_list() == [10] * is_asked
 
 
-def test_igdb_is_not_asked_about_what_is_filtered_or_ignored() -> None:
+def test_igdb_is_not_asked_about_filtered_and_ignored_apps() -> None:
     apps = classified((10, "X - Demo"), (20, "X"), (30, "Y"))
     assert needs_igdb_lookup(apps, NOTHING, overriding((20, "ignore", None)), NOW, LIVES).to_list() == [30]
 
@@ -276,7 +276,9 @@ def test_an_old_row_is_used_as_long_as_there_is_no_newer_one() -> None:
         pytest.param(("game", None), ("PENDING", "igdb_unavailable", None), id="game, not yet looked up as such"),
     ],
 )
-def test_an_override_decides(override: tuple[str, int | None], decision: tuple[Any, ...]) -> None:
+def test_an_override_decides_status_reason_and_game(
+    override: tuple[str, int | None], decision: tuple[Any, ...]
+) -> None:
     joined = join_catalogue(classified(10), known(hit(10, match_reason="override")), overriding((10, *override)))
     assert decisions(joined) == [(10, *decision)]
 

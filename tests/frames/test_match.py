@@ -70,7 +70,7 @@ def test_a_game_is_read_with_its_cover_genres_and_platforms() -> None:
     }
 
 
-def test_a_bad_game_row_is_set_aside_and_the_rest_goes_on() -> None:
+def test_an_invalid_game_row_is_set_aside_and_the_others_stay() -> None:
     rows, faults = parse_games([game(1), game(2, name=None), game(3)])
     assert rows["igdb_id"].to_list() == [1, 3]
     assert len(faults) == 1
@@ -113,7 +113,9 @@ def test_a_game_that_comes_twice_is_kept_once() -> None:
         ),
     ],
 )
-def test_of_several_games_one_is_taken_or_none(rows: list[dict[str, Any]], decision: tuple[Any, ...]) -> None:
+def test_of_several_games_the_best_one_is_taken_or_the_match_is_ambiguous(
+    rows: list[dict[str, Any]], decision: tuple[Any, ...]
+) -> None:
     assert decided(620, [(620, row["id"]) for row in rows], rows) == decision
 
 
@@ -154,7 +156,7 @@ def test_beside_a_game_that_cannot_be_used_the_other_one_is_taken() -> None:
         pytest.param([(620, 2)], {"unanswered_appids": [620]}, id="some of its pages were not answered"),
     ],
 )
-def test_what_was_not_answered_is_pending_and_no_miss(
+def test_an_app_without_an_answer_is_pending_and_no_miss(
     pairs: list[tuple[int, int]], unanswered: dict[str, list[int]]
 ) -> None:
     assert decided(620, pairs, [game(2)], **unanswered) == ("PENDING", "igdb_unavailable", None, None)
@@ -171,7 +173,7 @@ def test_no_apps_have_no_matches() -> None:
     assert Matches.validate(resolve_matches([], parse_external_games([]), known)).is_empty()
 
 
-def test_a_match_by_override_says_so() -> None:
+def test_a_match_by_override_has_that_reason() -> None:
     known, _ = parse_games([game(1), game(2)])
     overridden = frame(ExternalGames, [(10, 1), (30, 9)])
     pairs = conform(pl.concat([parse_external_games([external("20", 2)]), overridden]), ExternalGames)

@@ -96,7 +96,7 @@ def test_the_later_of_two_lines_of_an_app_counts() -> None:
     assert faults == ["line 3: appid 400 has an earlier line too; this one counts"]
 
 
-def test_a_bad_line_does_not_undo_a_good_one_of_its_app() -> None:
+def test_an_invalid_line_does_not_undo_a_valid_one_of_its_app() -> None:
     rows, faults = read(f"{HEADER}{GOOD}400,match,nonsense,\n")
     assert (rows, len(faults)) == ([(400, "match", 71)], 1)
 
@@ -120,7 +120,7 @@ def test_a_note_that_is_no_utf8_costs_no_line(note: str, encoding: str) -> None:
         pytest.param(("\ufeff" + HEADER + GOOD).replace(",", "\t").encode(), id="tabs"),
     ],
 )
-def test_a_file_in_which_no_line_would_count_is_refused_as_a_whole(body: bytes) -> None:
+def test_a_file_of_another_format_is_refused_as_a_whole(body: bytes) -> None:
     with pytest.raises(Refused, match=r"Save it as CSV UTF-8 \(comma delimited\)"):
         parse_overrides(body)
 
@@ -132,7 +132,7 @@ def test_a_line_break_in_a_note_costs_its_own_lines_alone() -> None:
 
 
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode(errors="replace"))))
-def test_no_file_whatever_keeps_a_good_line_from_counting(body: bytes) -> None:
+def test_a_valid_line_counts_whatever_stands_before_it(body: bytes) -> None:
     try:
         rows, _ = parse_overrides(body + b"\n" + GOOD.encode())
     except Refused:

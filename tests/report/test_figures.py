@@ -60,14 +60,14 @@ def test_a_game_of_two_genres_counts_in_each_and_one_of_none_comes_last() -> Non
     assert chart.title == "Most hours went to Shooter: 11 h of 211 h"
 
 
-def test_genres_beyond_the_shown_are_counted_in_the_note() -> None:
+def test_genres_that_the_chart_has_no_room_for_are_counted_in_its_note() -> None:
     genres = [{**SHOOTER, "name": f"Genre {number:02}"} for number in range(GENRES_SHOWN + 2)]
     chart = playtime_by_genre(library(matched(1, 10, playtime_forever=60, igdb_genres=genres)))
     assert chart.bars.height == GENRES_SHOWN
     assert chart.note.endswith("2 more genres have 1.0 h or less each.")
 
 
-def test_years_without_a_game_have_a_bar_too_and_slips_have_none() -> None:
+def test_years_without_a_game_have_a_bar_and_impossible_years_have_none() -> None:
     chart = games_by_year(
         library(
             *(
@@ -81,7 +81,7 @@ def test_years_without_a_game_have_a_bar_too_and_slips_have_none() -> None:
     assert chart.title == "No year has more games than 2011: 2 of 3"
 
 
-def test_matches_come_before_what_is_left_to_do() -> None:
+def test_matched_games_come_before_the_others() -> None:
     chart = match_results(
         library(
             app(1),
@@ -145,7 +145,7 @@ def test_the_table_has_every_app_the_most_played_first() -> None:
         pytest.param(filtered_kinds, "No app is filtered", id="filtered"),
     ],
 )
-def test_a_chart_of_nothing_says_so(chart: object, title: str) -> None:
+def test_a_chart_without_bars_has_a_title_that_says_so(chart: object, title: str) -> None:
     assert callable(chart)
     drawn = chart(NOTHING)
     assert (drawn.title, drawn.bars.height) == (title, 0)

@@ -93,7 +93,7 @@ def test_unmatched_games_are_listed_with_their_candidates_and_what_to_do() -> No
     assert "steam-import review export" in page
 
 
-def test_many_unmatched_lead_to_the_table() -> None:
+def test_unmatched_games_beyond_the_first_are_counted() -> None:
     page = render_report(library(*(app(number) for number in range(1, UNMATCHED_SHOWN + 3))), "enriched.csv")
     assert "And 2 more" in page
 

@@ -148,7 +148,7 @@ def test_search_finds_names_without_accents_genres_and_appids(open_report: Open)
     assert count(page) == "4 of 4 apps"
 
 
-def test_the_choice_shows_what_became_of_the_apps(open_report: Open) -> None:
+def test_the_choice_shows_apps_of_one_match_status(open_report: Open) -> None:
     page = open_report(few())
     page.get_by_label("Show").select_option("UNMATCHED")
     assert names(page) == ["apple"]
@@ -170,7 +170,7 @@ def test_columns_sort_by_keyboard_and_say_so(open_report: Open) -> None:
     assert heading(page, "Name") == "descending"
 
 
-def test_what_is_blank_sorts_last_in_both_directions(open_report: Open) -> None:
+def test_blank_cells_sort_last_in_both_directions(open_report: Open) -> None:
     page = open_report(few())
     for genres in (["Pokémon Arena", "Zebra"], ["Zebra", "Pokémon Arena"]):
         page.get_by_role("button", name="Genres").click()

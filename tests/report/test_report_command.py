@@ -34,7 +34,7 @@ def report(unconfigured_program: SteamImport) -> Report:
 
 
 @pytest.mark.parametrize("where", [IN_STORE, str(COPY)], ids=["in the store", "a copy"])
-def test_the_page_is_written_where_one_stands_and_said(report: Report, where: str) -> None:
+def test_the_page_is_written_into_the_working_folder_and_its_path_printed(report: Report, where: str) -> None:
     ended = report(where)
     page = Path("report.html")
     assert (ended.status, ended.out, ended.err) == (0, f"{page.absolute()}\n", "")
@@ -81,7 +81,7 @@ def test_the_csv_itself_is_not_written_over(report: Report) -> None:
         pytest.param(None, "no such file", id="missing"),
     ],
 )
-def test_what_is_no_enriched_csv_is_refused_by_name(report: Report, body: bytes | None, why: str) -> None:
+def test_a_file_that_is_no_enriched_csv_is_refused_by_name(report: Report, body: bytes | None, why: str) -> None:
     COPY.unlink()
     if body is not None:
         COPY.write_bytes(body)

@@ -88,7 +88,7 @@ def test_search_terms_lack_what_a_search_stumbles_over(name: str, search: str | 
     assert terms(name)["search"].to_list() == [search]
 
 
-def test_an_app_without_a_name_is_not_searched_for() -> None:
+def test_an_app_without_a_name_has_no_search_terms() -> None:
     assert terms(None).height == 0
 
 
@@ -158,7 +158,7 @@ def test_a_label_has_name_year_and_type_where_known() -> None:
         pytest.param(None, id="nothing"),
     ],
 )
-def test_a_row_that_does_not_conform_is_no_candidate(row: Any) -> None:
+def test_an_invalid_row_is_no_candidate(row: Any) -> None:
     assert scored("Doom", row, game(2, "Doom")) == [(2, 100)]
 
 

@@ -85,7 +85,7 @@ def test_missing_columns_are_named() -> None:
     assert missing_columns(HEADER) == missing_columns(edited("620,a,,,")) == []
 
 
-def test_the_first_decisions_make_the_file() -> None:
+def test_the_first_decisions_create_the_file() -> None:
     made = [decision(620, "match", 72, 'a "note", with comma'), decision(400, "ignore")]
     expected = b'appid,action,igdb_id,note\n620,match,72,"a ""note"", with comma"\n400,ignore,,\n'
     assert update_overrides_csv(None, made) == update_overrides_csv(b"", made) == expected

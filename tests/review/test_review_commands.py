@@ -96,9 +96,7 @@ def overridden() -> str:
     return Path("data/overrides.csv").read_text(encoding="utf-8")
 
 
-def test_an_unmatched_game_is_found_linked_and_loaded_in_three_commands(
-    steam_import: SteamImport, database: str
-) -> None:
+def test_an_unmatched_game_is_matched_and_loaded_by_three_commands(steam_import: SteamImport, database: str) -> None:
     enriched = imported(steam_import)
     assert verdicts(enriched)[UNKNOWN] == ("UNMATCHED", "not_found", None)
     assert GAME not in library_items(database)
@@ -118,7 +116,9 @@ def test_an_unmatched_game_is_found_linked_and_loaded_in_three_commands(
     assert GAME in library_items(database)
 
 
-def test_applied_again_nothing_changes_and_no_request_is_sent(steam_import: SteamImport, sandbox: Sandbox) -> None:
+def test_a_sheet_applied_again_changes_nothing_and_sends_no_request(
+    steam_import: SteamImport, sandbox: Sandbox
+) -> None:
     exported(steam_import, imported(steam_import))
     fill_in(action={UNKNOWN: "match"}, igdb_id={UNKNOWN: str(GAME)})
     steam_import("review", "apply", str(SHEET))
@@ -130,7 +130,7 @@ def test_applied_again_nothing_changes_and_no_request_is_sent(steam_import: Stea
     assert {count for what, count in run["load"]["stats"].items() if what.endswith(("_created", "_updated"))} == {0}
 
 
-def test_nothing_is_decided_by_a_file_as_it_was_exported(steam_import: SteamImport, database: str) -> None:
+def test_a_sheet_that_nobody_filled_in_decides_nothing(steam_import: SteamImport, database: str) -> None:
     enriched = imported(steam_import)
     exported(steam_import, enriched)
     before = verdicts(enriched), library_items(database)
@@ -267,7 +267,7 @@ def test_an_export_never_overwrites_a_file_that_may_hold_decisions(steam_import:
     assert steam_import("review", "export", enriched, "--json").status == 2
 
 
-def test_the_run_is_named_where_the_file_does_not_say_which_it_is(steam_import: SteamImport) -> None:
+def test_a_sheet_without_checkpoints_is_applied_to_the_run_that_the_command_names(steam_import: SteamImport) -> None:
     enriched = imported(steam_import)
     exported(steam_import, enriched)
     fill_in(action={UNKNOWN: "ignore"}, checkpoint={UNKNOWN: ""})
@@ -299,7 +299,7 @@ def actions(store: Store) -> dict[int, str]:
     return dict(rows.select("appid", "action").rows())
 
 
-def test_decisions_are_merged_into_what_is_there(store: Store) -> None:
+def test_decisions_are_merged_into_the_overrides_that_are_there(store: Store) -> None:
     store.write("overrides.csv", b"appid,action,igdb_id,note\n99,match,5,not of this run\n2,game,,why\n")
     decided = deciding(store, 1, 2)
     assert (decided.taken, list(decided.runs), list(decided.skipped)) == (2, [RAW], [])

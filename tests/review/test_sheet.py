@@ -25,7 +25,7 @@ def decided(*lines: str) -> DataFrame[Overrides]:
     return rows
 
 
-def test_the_unmatched_are_listed_once_and_the_most_played_first() -> None:
+def test_unmatched_apps_are_listed_once_and_the_most_played_first() -> None:
     played = {3: 60, 1: 60, 2: 90}
     rows = [app(appid, playtime_forever=minutes) for appid, minutes in played.items()]
     pending = app(5, match_status="PENDING", match_reason="igdb_unavailable")
