@@ -33,16 +33,11 @@ def enrich_one_more(appid: int) -> dict[str, object]:
     return invoke(igdb_enrichment.handler, EVENT)
 
 
-def test_invocations_share_the_four_requests_a_second(deployed: Sandbox) -> None:
+def test_invocations_share_the_four_requests_a_second_and_one_token(deployed: Sandbox) -> None:
     for appid in range(999_100, 999_106):
         assert enrich_one_more(appid)["success"] is True
     assert len(deployed.asked("igdb")) == 6
     assert deployed.busiest_second("igdb") <= 4
-
-
-def test_all_invocations_share_one_token(deployed: Sandbox) -> None:
-    for appid in (999_100, 999_101):
-        enrich_one_more(appid)
     assert deployed.tokens_minted == 1
 
 
@@ -50,13 +45,6 @@ def test_a_token_of_another_secret_is_not_used(deployed: Sandbox, monkeypatch: p
     assert enrich_one_more(999_100)["success"] is True
     monkeypatch.setenv("IGDB_CLIENT_SECRET", deployed.environment["IGDB_CLIENT_ID"])
     assert enrich_one_more(999_101)["error_code"] == "bad_igdb_credentials"
-
-
-def test_an_external_game_without_a_usable_game_leaves_its_app_incomplete(deployed: Sandbox) -> None:
-    deployed.world.add_external_game("999100", game="x")
-    deployed.world.add_external_game("999101")
-    assert enrich_one_more(999_100)["stats"]["igdb_incomplete"] == 1  # type: ignore[index]
-    assert enrich_one_more(999_101)["stats"]["igdb_incomplete"] == 0  # type: ignore[index]
 
 
 def test_near_its_time_limit_an_enrichment_leaves_the_rest_pending(deployed: Sandbox) -> None:
@@ -76,14 +64,6 @@ def test_an_enrichment_without_any_answer_in_time_raises_retryable(deployed: San
     with pytest.raises(Retryable, match="igdb_unavailable: There is no time left"):
         igdb_enrichment.handler(EVENT, Remaining(seconds=5))
     assert deployed.asked("igdb") == []
-
-
-def test_apps_in_the_catalogue_are_enriched_without_a_request(deployed: Sandbox) -> None:
-    put(RAW, RAW_CSV)
-    assert igdb_enrichment.handler(EVENT, Remaining(seconds=60))["success"]
-    deployed.requests.clear()
-    assert igdb_enrichment.handler(EVENT, Remaining(seconds=5))["stats"]["matched"] == 1
-    assert deployed.requests == []
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import polars as pl
 import pytest
 
 from handlers import database_import, igdb_enrichment, steam_import
@@ -10,7 +9,7 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from tests.support.databases import fetch, rows_of
-from tests.support.lambda_functions import ACCOUNT, ENRICHED, RAW, USER, invoke, remove, rows_in
+from tests.support.lambda_functions import ACCOUNT, ENRICHED, RAW, USER, invoke, rows_in
 
 AWKWARD = (
     "=1+1",
@@ -109,32 +108,6 @@ def test_a_second_import_creates_and_updates_nothing(deployed: Sandbox, loaded_u
     assert before == after
 
 
-def test_the_same_enriched_file_loaded_twice_changes_nothing(loaded_url: str) -> None:
-    assert written_counts(import_library()[2]) != {}
-    assert loaded_url
-    again = invoke(database_import.handler, {"user_id": USER, "s3_enriched_location": ENRICHED})
-    assert written_counts(again) == {}
-
-
-def test_a_retried_stage_overwrites_its_own_output(deployed: Sandbox, loaded_url: str) -> None:
-    assert deployed
-    import_library()
-    rows = rows_in(ENRICHED)
-    retried = invoke(igdb_enrichment.handler, {"user_id": USER, "s3_location": RAW})
-    assert retried["s3_enriched_location"] == ENRICHED
-    assert rows_in(ENRICHED).equals(rows)
-    assert len(rows_of(loaded_url, "ImportedGame")) == 4
-
-
-def test_what_was_played_or_renamed_since_is_updated_and_nothing_else(deployed: Sandbox, loaded_url: str) -> None:
-    import_library()
-    deployed.world.accounts[ACCOUNT].games[0]["playtime_forever"] += 30
-    deployed.world.accounts[ACCOUNT].games[0]["playtime_windows_forever"] += 30
-    assert written_counts(import_library()[2]) == {"imported_games_updated": 1}
-    playtimes = rows_of(loaded_url, "ImportedGame", '"storefrontGameId", playtime', '"storefrontGameId"::int')
-    assert ("620", 120) in playtimes
-
-
 def test_games_that_igdb_did_not_answer_for_are_pending_until_it_does(deployed: Sandbox, loaded_url: str) -> None:
     outage = deployed.faults.add(Fault(service="igdb", path="/games", status=503))
     _, enriched, loaded = import_library()
@@ -147,37 +120,6 @@ def test_games_that_igdb_did_not_answer_for_are_pending_until_it_does(deployed: 
     assert enriched["stats"].items() >= {"processed": 4, "matched": 2, "pending": 0}.items()
     assert loaded["stats"]["games_created"] == 2
     assert statuses(loaded_url) == {"400": "MATCHED", "620": "MATCHED", "999010": "UNMATCHED", "999020": "IGNORED"}
-
-
-def test_a_batch_that_fails_leaves_its_own_apps_pending_and_no_others(deployed: Sandbox) -> None:
-    apps, last = range(5000, 5600), 5599
-    for appid in apps:
-        deployed.world.add_owned(ACCOUNT, appid, f"Game {appid}")
-        deployed.world.add_store_item(appid, f"Game {appid}")
-        deployed.world.add_game(appid, 10_000 + appid, f"Game {appid}")
-    deployed.faults.add(
-        Fault(service="igdb", path="/external_games", when=lambda query: f'"{last}"' in query, status=503)
-    )
-    event = {"user_id": USER, "steam_id64": ACCOUNT, "timestamp": "20261123T031749Z"}
-    fetched = invoke(steam_import.handler, event)
-    stats = invoke(igdb_enrichment.handler, event | {"s3_location": fetched["s3_location"]})["stats"]
-    assert stats["matched"] >= 2
-    assert 1 <= stats["pending"] < len(apps)
-    assert stats["processed"] == sum(stats[what] for what in ("matched", "unmatched", "filtered", "pending")) == 604
-    pending = rows_in(ENRICHED).filter(pl.col("match_status") == "PENDING")
-    assert str(last) in pending["appid"]
-    assert pending["match_reason"].unique().to_list() == ["igdb_unavailable"]
-
-
-def test_a_catalogue_that_was_deleted_is_not_believed_by_a_warm_function(deployed: Sandbox, loaded_url: str) -> None:
-    assert loaded_url
-    import_library()
-    answered = len(deployed.asked("igdb"))
-    assert import_library()[1]["stats"]["matched"] == 2
-    assert len(deployed.asked("igdb")) == answered
-    remove("catalogue/")
-    assert import_library()[1]["stats"]["matched"] == 2
-    assert len(deployed.asked("igdb")) == 2 * answered
 
 
 def statuses(url: str) -> dict[str, str]:
