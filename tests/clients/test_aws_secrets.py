@@ -67,10 +67,6 @@ def test_a_secret_is_read_where_its_arn_says() -> None:
     assert CANARY not in f"{settings!r}"
 
 
-def test_what_is_no_secret_but_lies_there_too_is_read() -> None:
-    assert secret_value(Settings.read(igdb_client_id_secret_arn=secret("an-id")), "igdb_client_id") == "an-id"
-
-
 def test_a_value_of_its_own_wins_and_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEAM_API_KEY", "own")
     assert read(NOWHERE) == "own"
@@ -78,15 +74,12 @@ def test_a_value_of_its_own_wins_and_nothing_is_asked(monkeypatch: pytest.Monkey
 
 def test_a_secret_is_cached_until_it_is_read_anew() -> None:
     arn = secret("before")
+    assert not reread_secrets()
     assert read(arn) == "before"
     boto3.client("secretsmanager", region_name=REGION).put_secret_value(SecretId=arn, SecretString="after")
     assert read(arn) == "before"
     assert reread_secrets()
     assert read(arn) == "after"
-    assert not reread_secrets()
-
-
-def test_a_process_that_read_no_secret_reads_none_anew() -> None:
     assert not reread_secrets()
 
 
@@ -120,14 +113,16 @@ def test_a_secret_that_no_header_can_hold_is_refused_and_not_quoted(value: str) 
     assert value == " " or value not in said
 
 
-def test_a_profile_that_is_not_there_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
-    assert "nobody" in refusal(NOWHERE)
-
-
-def test_half_of_the_credentials_are_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
-    assert "Partial credentials" in refusal(NOWHERE)
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [("AWS_PROFILE", "nobody", "nobody"), ("AWS_SECRET_ACCESS_KEY", "", "Partial credentials")],
+    ids=["an unknown profile", "half of the credentials"],
+)
+def test_credentials_that_cannot_be_used_are_a_configuration(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert says in refusal(NOWHERE)
 
 
 @pytest.mark.parametrize("url", ["http://aws.example", f"http://user:{CANARY}@[::1", f"https://user:{CANARY}@ho st/"])

@@ -19,22 +19,8 @@ def test_a_game_needs_no_more_than_id_name_and_slug() -> None:
     assert game() == Game(id=72, name="Portal 2", slug="portal-2", genres=[], platforms=[])
 
 
-def test_fields_we_do_not_use_are_ignored() -> None:
-    assert game(category=0, websites=[1, 2], checksum="c") == game()
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        pytest.param({"summary": None}, id="summary"),
-        pytest.param({"cover": None}, id="cover"),
-        pytest.param({"version_parent": None}, id="parent"),
-        pytest.param({"genres": None}, id="genres"),
-        pytest.param({"platforms": None}, id="platforms"),
-    ],
-)
-def test_a_null_is_the_same_as_a_field_left_out(fields: dict[str, None]) -> None:
-    assert game(**fields) == game()
+def test_a_null_is_the_same_as_a_field_left_out() -> None:
+    assert game(**dict.fromkeys(("summary", "cover", "version_parent", "genres", "platforms"))) == game()
 
 
 def test_a_reference_may_be_an_object_or_a_bare_id() -> None:
@@ -72,22 +58,14 @@ def test_a_bad_genre_or_platform_is_dropped_alone(bad: object) -> None:
     [
         pytest.param({"name": None}, "Game 72: name ", id="null name"),
         pytest.param({"name": ""}, "Game 72: name ", id="empty name"),
-        pytest.param({"name": "\n"}, "Game 72: name ", id="blank name"),
-        pytest.param({"name": 2048}, "Game 72: name ", id="a number for a name"),
         pytest.param({"name": "Por\0tal"}, "Game 72: name ", id="NUL in the name"),
-        pytest.param({"name": "\ud83c"}, "Game 72: name ", id="lone surrogate"),
         pytest.param({"slug": None}, "Game 72: slug ", id="null slug"),
-        pytest.param({"slug": ""}, "Game 72: slug ", id="empty slug"),
         pytest.param({"summary": "a\0b"}, "Game 72: summary ", id="NUL in the summary"),
-        pytest.param({"summary": ["a"]}, "Game 72: summary ", id="a list for a summary"),
         pytest.param({"id": None}, "Game None: id ", id="null id"),
-        pytest.param({"id": "72"}, "Game '72': id ", id="text for an id"),
         pytest.param({"id": 0}, "Game 0: id ", id="id 0"),
         pytest.param({"id": 2**31}, "Game 2147483648: id ", id="id above int32"),
-        pytest.param({"id": True}, "Game True: id ", id="truth for an id"),
         pytest.param({"first_release_date": "1998"}, "Game 72: first_release_date ", id="text for a date"),
         pytest.param({"first_release_date": 10**12}, "Game 72: first_release_date ", id="beyond the year 9999"),
-        pytest.param({"game_type": 2**31}, "Game 72: game_type ", id="type above int32"),
         pytest.param({"genres": 5}, "Game 72: genres ", id="a number for genres"),
     ],
 )
@@ -101,11 +79,6 @@ def test_a_bad_row_is_set_aside_with_the_field_at_fault_and_the_others_stay(fiel
 def test_a_row_that_is_no_object_is_set_aside(row: object) -> None:
     good, faults = parse_rows([row, GAME], Game)
     assert (len(good), len(faults)) == (1, 1)
-
-
-def test_a_fault_stays_short_however_long_the_row() -> None:
-    _, (line,) = parse_rows(["x" * 100_000], Game)
-    assert len(line) < 200
 
 
 @pytest.mark.parametrize("seconds", [-86_400, 0, 253402300799])

@@ -6,7 +6,7 @@ from pandera.errors import SchemaErrors
 from polars.testing import assert_frame_equal
 
 from schemas.catalogue import ExternalGames
-from schemas.frames import as_text, check_rows, dtypes, set_aside
+from schemas.frames import as_text, check_rows, set_aside
 from schemas.library import EnrichedLibrary, RawLibrary
 from tests.support.libraries import library, matched
 
@@ -35,11 +35,6 @@ def test_rows_that_conform_and_rows_that_do_not_are_parted_in_their_order() -> N
             }
         ),
     )
-
-
-def test_a_row_is_rejected_once_by_the_first_check_it_fails() -> None:
-    _, rejected = set_aside(pl.DataFrame({"appid": ["x"], "igdb_id": ["0"]}), ExternalGames)
-    assert rejected.rows() == [("x", "0", "appid: not Int32")]
 
 
 def test_rejected_rows_are_text_again_as_a_csv_spells_them() -> None:
@@ -107,12 +102,6 @@ def test_what_the_model_does_not_allow_is_named(column: str, text: str | None, f
 def test_other_columns_than_the_models_are_a_bug_and_no_row_is_to_blame(rows: pl.DataFrame) -> None:
     with pytest.raises(SchemaErrors):
         set_aside(rows, RawLibrary)
-
-
-def test_no_rows_are_parted_into_no_rows() -> None:
-    accepted, rejected = set_aside(raw_text().clear(), RawLibrary)
-    assert accepted.schema == dtypes(RawLibrary)
-    assert (accepted.height, rejected.height) == (0, 0)
 
 
 def test_times_become_text_in_utc_to_the_second() -> None:
