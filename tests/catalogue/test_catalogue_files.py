@@ -7,18 +7,16 @@ from typing import Any
 
 import polars as pl
 import pytest
-from pandera.errors import SchemaErrors
 from pandera.typing.polars import DataFrame
 from polars.testing import assert_frame_equal
 from structlog.testing import capture_logs
 
 from pipeline.catalogue.files import APPS, NEW, QUARANTINE, CatalogueFiles, Compaction, Memory
 from pipeline.errors import Retryable
-from pipeline.frames.catalogue import merge_catalogues
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import to_parquet
 from schemas.catalogue import Catalogue
-from schemas.frames import conform, dtypes, empty_frame
+from schemas.frames import dtypes, empty_frame
 from tests.support.libraries import frame
 from tests.support.stores import OpenedStore, Watched, opened
 
@@ -60,11 +58,6 @@ def test_rows_that_one_reader_adds_are_read_by_all(at: OpenedStore) -> None:
     assert all(name.startswith(NEW) for name in keys(at.store))
 
 
-def test_adding_no_rows_writes_no_file(at: OpenedStore) -> None:
-    CatalogueFiles(at.store).remember(empty_frame(Catalogue))
-    assert keys(at.store) == []
-
-
 def test_the_latest_row_of_an_app_counts_whatever_its_file_is_called(at: OpenedStore) -> None:
     CatalogueFiles(at.store).remember(known(10, name="New", days_old=1))
     CatalogueFiles(at.store).remember(known(10, name="Old", days_old=2))
@@ -82,19 +75,6 @@ def test_a_compaction_leaves_one_file_with_all_rows(at: OpenedStore) -> None:
     assert keys(at.store) == [APPS]
     assert_frame_equal(CatalogueFiles(at.store).read(), before)
     assert_frame_equal(catalogue.read(), before)
-
-
-def test_a_second_compaction_changes_nothing(at: OpenedStore) -> None:
-    catalogue = CatalogueFiles(at.store)
-    catalogue.remember(known(10))
-    catalogue.compact()
-    assert catalogue.compact() == Compaction(apps=1, merged=0, quarantined=0)
-    assert_frame_equal(CatalogueFiles(at.store).read(), known(10))
-
-
-def test_an_empty_catalogue_can_be_compacted(at: OpenedStore) -> None:
-    assert CatalogueFiles(at.store).compact() == Compaction(apps=0, merged=0, quarantined=0)
-    assert_frame_equal(CatalogueFiles(at.store).read(), empty_frame(Catalogue))
 
 
 def test_other_files_below_the_catalogue_are_neither_read_nor_deleted(at: OpenedStore) -> None:
@@ -115,16 +95,11 @@ def test_other_files_below_the_catalogue_are_neither_read_nor_deleted(at: Opened
 
 WHOLE = parquet(known(20))
 CORRUPT = {
-    "empty": b"",
     "text": b"not a Parquet file",
     "cut off": WHOLE[:-9],
-    "half": WHOLE[: len(WHOLE) // 2],
-    "without its head": WHOLE[9:],
     "a column too few": parquet(known(20).drop("igdb_slug")),
-    "a column too many": parquet(known(20).with_columns(extra=1)),
     "columns in another order": parquet(known(20).select(reversed(dtypes(Catalogue)))),
     "another type": parquet(known(20).with_columns(appid=pl.lit("Portal 2"))),
-    "another table": parquet(pl.DataFrame({"a": [1]})),
 }
 
 
@@ -145,13 +120,6 @@ def test_a_corrupt_file_is_skipped_with_a_warning_and_the_next_compaction_puts_i
     with capture_logs() as logged:
         assert apps(here.store) == [10]
     assert logged == []
-
-
-def test_a_corrupt_file_is_put_in_quarantine_in_a_bucket_too(at: OpenedStore) -> None:
-    at.store.write(f"{NEW}0.parquet", b"corrupt")
-    CatalogueFiles(at.store).remember(known(10))
-    assert CatalogueFiles(at.store).compact() == Compaction(apps=1, merged=1, quarantined=1)
-    assert keys(at.store) == [APPS, f"{QUARANTINE}new-0.parquet"]
 
 
 def test_a_file_is_read_once(at: OpenedStore) -> None:
@@ -190,14 +158,6 @@ def test_after_a_compaction_only_the_large_file_is_read(at: OpenedStore) -> None
     assert watched.called("read") == [APPS]
 
 
-def test_a_file_with_another_etag_is_read_again(at: OpenedStore) -> None:
-    at.store.write(APPS, parquet(known(10, name="One")))
-    catalogue = CatalogueFiles(at.store)
-    catalogue.read()
-    at.store.write(APPS, parquet(known(10, name="Two")))
-    assert catalogue.read()["igdb_name"].to_list() == ["Two"]
-
-
 @pytest.mark.parametrize("is_compact", [True, False], ids=["the large file", "the small ones"])
 def test_rows_of_a_deleted_catalogue_are_forgotten(at: OpenedStore, *, is_compact: bool) -> None:
     catalogue = CatalogueFiles(at.store)
@@ -209,16 +169,6 @@ def test_rows_of_a_deleted_catalogue_are_forgotten(at: OpenedStore, *, is_compac
     for key in at.store.list("catalogue/"):
         at.store.delete(key)
     assert catalogue.read().is_empty()
-
-
-def test_rows_of_a_deleted_small_file_are_forgotten(here: OpenedStore) -> None:
-    catalogue = CatalogueFiles(here.store)
-    catalogue.remember(known(10))
-    (first,) = here.store.list(NEW)
-    catalogue.remember(known(20))
-    catalogue.read()
-    here.store.delete(first)
-    assert catalogue.read()["appid"].to_list() == [20]
 
 
 @pytest.mark.slow
@@ -335,16 +285,3 @@ def test_a_compaction_that_loses_every_race_gives_up_and_loses_no_row(at: Opened
     with pytest.raises(Retryable, match="Try again later"):
         CatalogueFiles(interfering).compact()
     assert apps(at.store) == [10, *range(20, next(appids))]
-
-
-def test_rows_of_many_files_are_merged(here: OpenedStore) -> None:
-    parts = [known(*range(start, start + 5), days_old=start) for start in range(1, 20)]
-    for rows in parts:
-        CatalogueFiles(here.store).remember(rows)
-    assert_frame_equal(CatalogueFiles(here.store).read(), merge_catalogues(parts))
-
-
-def test_rows_that_do_not_conform_are_not_written(here: OpenedStore) -> None:
-    with pytest.raises(SchemaErrors):
-        CatalogueFiles(here.store).remember(conform(known(10).with_columns(appid=pl.lit(-1, pl.Int32)), Catalogue))
-    assert here.store.list(NEW) == {}

@@ -10,9 +10,8 @@ from structlog.testing import capture_logs
 
 from pipeline.apis.igdb import Multiquery, Token
 from pipeline.apis.retry import RetryPolicy
-from pipeline.catalogue.files import APPS, CatalogueFiles, Memory
+from pipeline.catalogue.files import Memory
 from pipeline.catalogue.look_up import OVERRIDES
-from pipeline.errors import PipelineError
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.sandbox.faults import Fault, Faults
 from pipeline.sandbox.server import Sandbox
@@ -210,16 +209,6 @@ def test_an_override_to_a_game_that_igdb_lacks_is_incomplete_and_asked_for_once(
     assert here.verdicts() == {10: ("MATCHED", "override", 1)}
 
 
-def test_an_override_that_was_changed_is_followed(sandbox: Sandbox, here: OpenedStore) -> None:
-    here.own({"appid": 10, "name": "One"})
-    for igdb_id in (1, 2):
-        sandbox.world.add_game(900 + igdb_id, igdb_id, f"Game {igdb_id}")
-    for igdb_id in (1, 2, 1):
-        override(here, f"10,match,{igdb_id},")
-        enrich(sandbox, here.store)
-        assert here.verdicts() == {10: ("MATCHED", "override", igdb_id)}
-
-
 def test_a_bad_line_of_the_overrides_is_logged_and_the_others_count(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "One"}, {"appid": 20, "name": "Two"})
     override(here, "10,hide,,", "20,ignore,,")
@@ -228,16 +217,6 @@ def test_a_bad_line_of_the_overrides_is_logged_and_the_others_count(sandbox: San
     assert here.verdicts() == {10: ("UNMATCHED", "not_found", None), 20: ("IGNORED", "override", None)}
     (warning,) = [event for event in logged if event["log_level"] == "warning"]
     assert warning["fault"].startswith("line 2: action")
-
-
-def test_several_apps_of_one_game_share_it_and_it_is_read_once(sandbox: Sandbox, here: OpenedStore) -> None:
-    here.own({"appid": 10, "name": "One"}, {"appid": 20, "name": "One VR"}, {"appid": 30, "name": "One again"})
-    sandbox.world.add_game(10, 1, "One")
-    for appid in (20, 30):
-        sandbox.world.add_external_game(str(appid), game=1)
-    enrich(sandbox, here.store)
-    assert set(here.verdicts().values()) == {("MATCHED", "external_game", 1)}
-    assert [record.body.count("id = (1)") for record in sandbox.asked("igdb")] == [0, 1]
 
 
 def test_hits_and_misses_have_lifetimes_of_their_own(sandbox: Sandbox, here: OpenedStore) -> None:
@@ -269,33 +248,6 @@ def test_where_igdb_does_not_answer_for_a_stale_app_its_old_row_stands(sandbox: 
     assert verdicts[10] == ("MATCHED", "external_game", 1)
     assert verdicts[11] == ("PENDING", "igdb_unavailable", None)
     assert verdicts[450] == ("UNMATCHED", "not_found", None)
-
-
-def test_the_apps_of_a_corrupt_catalogue_are_looked_up_again(sandbox: Sandbox, here: OpenedStore) -> None:
-    here.own({"appid": 10, "name": "One"})
-    sandbox.world.add_game(10, 1, "One")
-    enrich(sandbox, here.store)
-    CatalogueFiles(here.store).compact()
-    here.store.write(APPS, b"corrupt")
-    sandbox.requests.clear()
-    assert stats(enrich(sandbox, here.store)).matched == 1
-    assert len(sandbox.asked("igdb")) == 2
-
-
-def test_a_later_answer_replaces_an_earlier_one(sandbox: Sandbox, here: OpenedStore) -> None:
-    here.own({"appid": 10, "name": "One"})
-    enrich(sandbox, here.store)
-    sandbox.world.add_game(10, 1, "One")
-    enrich(sandbox, here.store, setup=Setup(lifetimes=Lifetimes(timedelta(0), timedelta(0))))
-    enrich(sandbox, here.store)
-    assert here.verdicts() == {10: ("MATCHED", "external_game", 1)}
-
-
-def test_a_catalogue_that_cannot_be_written_is_an_error(sandbox: Sandbox, here: OpenedStore) -> None:
-    here.own({"appid": 10, "name": "One"})
-    (here.folder / "catalogue").write_bytes(b"a file where the folder should be")
-    with pytest.raises(PipelineError, match="catalogue"):
-        enrich(sandbox, here.store)
 
 
 def storm(sandbox: Sandbox, seed: int) -> None:

@@ -75,10 +75,6 @@ def test_every_task_retries_what_may_pass_by_itself_and_has_a_limit(name: str) -
         assert task["TimeoutSeconds"] == LONGEST_LAMBDA_SECONDS
 
 
-def test_igdb_is_given_a_while_before_it_is_asked_again() -> None:
-    assert definition("import")["States"]["WaitForIgdb"] == {"Type": "Wait", "Seconds": 900, "Next": "CountRounds"}
-
-
 def test_a_fetch_of_a_backfill_outlasts_the_daily_limit_of_steam() -> None:
     states = definition("backfill")["States"]
     retrier = states["Fetch"]["ItemProcessor"]["States"]["FetchShard"]["Retry"][0]
@@ -92,6 +88,9 @@ def test_a_definition_has_a_limit_and_leaves_only_its_functions_to_the_deploymen
     machine = definition(name)
     assert machine["TimeoutSeconds"] > LONGEST_LAMBDA_SECONDS
     assert "${" not in str(machine)
+
+
+STAND_INS = {FETCH: answering(FETCHED), ENRICH: answering(enriched(pending=1)), LOAD: answering(LOADED)}
 
 
 def test_a_library_is_imported_under_one_timestamp_and_one_run_id(url_2026: str) -> None:
@@ -125,8 +124,7 @@ def test_a_private_library_ends_the_execution_without_failing_it(deployed: Sandb
 def test_what_a_later_stage_refuses_is_the_answer_too(bucket: str, stage: str) -> None:
     assert bucket
     refusal = answering({"success": False, "error": "Why.", "error_code": "checkpoint_invalid", "stats": None})
-    standing_in = {FETCH: answering(FETCHED), ENRICH: answering(enriched(pending=1)), LOAD: answering(LOADED)}
-    with deployed_functions(standing_in | {stage: refusal}) as functions:
+    with deployed_functions(STAND_INS | {stage: refusal}) as functions:
         ended = execute("import", INPUT)
     assert ended.status == "SUCCEEDED"
     assert ended.output.items() >= {"success": False, "error": "Why.", "error_code": "checkpoint_invalid"}.items()
@@ -153,8 +151,7 @@ def test_an_outage_of_igdb_is_outlasted_and_a_stage_overwrites_its_own_output(
 
 def test_pending_games_are_asked_about_three_times_more_at_most(bucket: str) -> None:
     assert bucket
-    standing_in = {FETCH: answering(FETCHED), ENRICH: answering(enriched(pending=1)), LOAD: answering(LOADED)}
-    with deployed_functions(standing_in) as functions:
+    with deployed_functions(STAND_INS) as functions:
         ended = execute("import", INPUT)
     assert ended.output.items() >= {"success": True, "rounds": 3, "enrich": enriched(pending=1)}.items()
     assert [len(functions.events[name]) for name in FUNCTIONS] == [1, 4, 4]
@@ -163,7 +160,7 @@ def test_pending_games_are_asked_about_three_times_more_at_most(bucket: str) -> 
 def test_an_outage_in_a_later_round_leaves_the_import_a_success(bucket: str) -> None:
     assert bucket
     enrich = answering(enriched(pending=1), Retryable("igdb_unavailable", "Later."))
-    with deployed_functions({FETCH: answering(FETCHED), ENRICH: enrich, LOAD: answering(LOADED)}) as functions:
+    with deployed_functions(STAND_INS | {ENRICH: enrich}) as functions:
         ended = execute("import", INPUT)
     assert ended.output.items() >= {"success": True, "rounds": 1, "enrich": enriched(pending=1)}.items()
     assert [len(functions.events[name]) for name in FUNCTIONS] == [1, 3, 1]
@@ -173,8 +170,7 @@ def test_an_outage_in_a_later_round_leaves_the_import_a_success(bucket: str) -> 
 def test_an_error_that_outlasts_its_retries_fails_the_execution_by_its_name(bucket: str, stage: str) -> None:
     assert bucket
     failing = answering(Retryable("store_unavailable", "S3 does not answer."))
-    standing_in = {FETCH: answering(FETCHED), ENRICH: answering(enriched(pending=0)), LOAD: answering(LOADED)}
-    with deployed_functions(standing_in | {stage: failing}) as functions:
+    with deployed_functions(STAND_INS | {stage: failing}) as functions:
         ended = execute("import", INPUT)
     assert (ended.status, ended.error) == ("FAILED", "Retryable")
     assert "store_unavailable: S3 does not answer." in (ended.cause or "")

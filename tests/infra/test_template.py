@@ -119,7 +119,9 @@ def test_whatever_may_fail_has_an_alarm(resources: dict[str, Any]) -> None:
     assert len(alarms) == 2 * len(FUNCTIONS) + len(STATE_MACHINES)
 
 
-def test_the_bucket_is_versioned_encrypted_private_kept_and_cleaned(resources: dict[str, Any]) -> None:
+def test_the_bucket_is_versioned_encrypted_private_cleaned_and_closed_without_tls(
+    resources: dict[str, Any],
+) -> None:
     assert resources["Bucket"]["DeletionPolicy"] == resources["Bucket"]["UpdateReplacePolicy"] == "Retain"
     bucket = resources["Bucket"]["Properties"]
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
@@ -128,9 +130,6 @@ def test_the_bucket_is_versioned_encrypted_private_kept_and_cleaned(resources: d
     imports, rest = bucket["LifecycleConfiguration"]["Rules"]
     assert (imports["Prefix"], imports["ExpirationInDays"]) == ("imports/", {"Ref": "ImportDays"})
     assert {"NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"} < rest.keys()
-
-
-def test_without_tls_the_bucket_is_closed(resources: dict[str, Any]) -> None:
     (statement,) = resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Effect"], statement["Action"]) == ("Deny", "s3:*")
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}

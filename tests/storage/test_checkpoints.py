@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from structlog.testing import capture_logs
@@ -19,7 +19,7 @@ from pipeline.storage.csv import parse_records
 from pipeline.storage.keys import Checkpoint, raw_checkpoint
 from pipeline.storage.store import DirectoryStore
 from schemas.frames import dtypes
-from schemas.library import EnrichedLibrary, RawLibrary
+from schemas.library import RawLibrary
 from schemas.manifest import VERSIONS, Manifest, Source
 from tests.support.stores import Watched
 
@@ -31,24 +31,7 @@ QUOTED = '"user-1","76561197960287930","440","Team Fortress 2","30",,"1","2","3"
 STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
 PROVENANCE = Provenance("run-1", STARTED, 2, {"games": 1, "rejected": 0})
 
-NAMES = (
-    "=1+1",
-    '"quoted", comma',
-    "two\nlines",
-    "two\rlines",
-    "two\r\nlines",
-    "Ärger™ 日本語 🎮",
-    "right to left \u202eעברי",  # noqa: RUF001
-    "  blanks around \t",
-    "\n",
-    "\r",
-    '"',
-    "\ufeffBOM",
-    "null",
-    "",
-    None,
-    'A summary, with "quotes" and\r\nlines. ' * 4_000,
-)
+NAMES = ('"quoted", comma', "two\r\nlines", "two\rlines", "\n", '"', "\ufeffBOM", "null", "", None)
 
 
 @dataclass
@@ -87,31 +70,14 @@ def write(folder: Folder, rows: pl.DataFrame, rejected: pl.DataFrame | None = No
     return write_checkpoint(folder.store, RAW, rows, pl.DataFrame() if rejected is None else rejected, PROVENANCE)
 
 
-@pytest.mark.parametrize("is_proven", [True, False], ids=["with manifest", "without manifest"])
-def test_odd_names_are_read_back_byte_for_byte(folder: Folder, *, is_proven: bool) -> None:
-    rows = library(*NAMES)
-    write(folder, rows)
-    if not is_proven:
-        folder.store.delete(RAW.manifest_key)
-    assert_frame_equal(folder.read(), rows)
-
-
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0")), max_size=6))
+@example(list(NAMES))
 def test_any_names_are_read_back_with_and_without_the_manifest(folder: Folder, names: list[str | None]) -> None:
     rows = library(*names)
     write(folder, rows)
     assert_frame_equal(folder.read(), rows)
     folder.store.delete(RAW.manifest_key)
-    assert_frame_equal(folder.read(), rows)
-
-
-def test_every_type_is_read_back(folder: Folder) -> None:
-    played = datetime(2021, 12, 12, 1, 46, 21, tzinfo=UTC)
-    rows = library("One").with_columns(
-        playtime_2weeks=pl.lit(-(2**31), pl.Int32), rtime_last_played=pl.lit(played).cast(SCHEMA["rtime_last_played"])
-    )
-    write(folder, rows)
     assert_frame_equal(folder.read(), rows)
 
 
@@ -156,16 +122,6 @@ def test_the_manifest_holds_every_field_of_the_contract(folder: Folder) -> None:
     assert Manifest.model_validate(manifest) == written
 
 
-def test_a_manifest_of_a_fetch_has_no_input(folder: Folder) -> None:
-    write(folder, library())
-    assert (folder.manifest()["stage"], folder.manifest()["input"]) == ("fetch", None)
-
-
-def test_the_digest_of_what_was_read_is_returned(folder: Folder) -> None:
-    manifest = write(folder, library("One"))
-    assert read_checkpoint(folder.store, RAW, RawLibrary).source == Source(key=RAW.key, sha256=manifest.sha256)
-
-
 def test_rejected_rows_are_written_beside_the_csv_and_deleted_when_a_retry_has_none(folder: Folder) -> None:
     rejected = pl.DataFrame(
         {"appid": ["x", None], "name": ["", "a\0b"], "rejected_check": ["appid: not Int32", "n: x"]}
@@ -179,9 +135,6 @@ def test_rejected_rows_are_written_beside_the_csv_and_deleted_when_a_retry_has_n
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(f"{HEADER}\n{ROW}\n", id="plain"),
-        pytest.param(f"\ufeff{HEADER}\n{ROW}\n", id="BOM"),
-        pytest.param(f"{HEADER}\r\n{ROW}\r\n", id="CRLF"),
         pytest.param(f"\ufeff{HEADER}\r\n{ROW}\r\n", id="BOM and CRLF, as spreadsheets write"),
         pytest.param(
             ",".join(reversed(HEADER.split(","))) + "\n" + ",".join(reversed(ROW.split(","))) + "\n", id="other order"
@@ -211,22 +164,12 @@ def test_a_csv_without_manifest_is_accepted_if_it_conforms(folder: Folder, text:
             id="wrong type",
         ),
         pytest.param(
-            f"{HEADER}\n{ROW.replace('440', '0')}\n{ROW.replace('30', 'x')}\n",
-            "2 rows do not conform, the first of them row 1: appid: greater_than_or_equal_to(1)",
-            id="two wrong rows",
-        ),
-        pytest.param(
             f"{HEADER}\n{ROW.replace('Z,', ',')}\n", "row 1: rtime_last_played: not Datetime", id="time without zone"
         ),
         pytest.param(f"{HEADER}\n{ROW}\n{ROW[:40]}", "its last line does not end: the file is cut off", id="cut line"),
-        pytest.param(f"{HEADER}\n{ROW}\n{ROW}", "its last line does not end: the file is cut off", id="cut newline"),
-        pytest.param(f"{HEADER}\n{ROW}\n{ROW[:42]}\n", "line 3 has 4 cells, not 12", id="short line"),
-        pytest.param(f"{HEADER}\n{ROW},x\n{ROW}\n", "line 2 has 13 cells, not 12", id="long line"),
         pytest.param(f"{HEADER}\n{ROW}\n\n", "line 3 has 0 cells, not 12", id="blank line"),
-        pytest.param(f'{HEADER}\n{ROW[:29]}"Team\n', "line 2 has 4 cells, not 12", id="open quote"),
         pytest.param("", "it is empty", id="empty file"),
         pytest.param(f"{HEADER}\n{ROW}\n".encode("latin-1").replace(b"Team", b"\xc4rger"), "UTF-8", id="Latin-1"),
-        pytest.param(f"{HEADER}\n{ROW}\n".encode("utf-16"), RAW.key, id="UTF-16"),
         pytest.param(b"PK\x03\x04\n", RAW.key, id="a spreadsheet's own format"),
     ],
 )
@@ -239,11 +182,6 @@ def test_a_csv_without_manifest_that_does_not_conform_is_refused_by_name(
     assert RAW.key in refusal.message
     assert why in refusal.message
     assert "\n" not in refusal.message
-
-
-def test_an_enriched_csv_is_no_raw_one_and_the_reverse(folder: Folder) -> None:
-    folder.put(f"{','.join(EnrichedLibrary.to_schema().columns)}\n")
-    assert "it has the unknown column kind, kind_reason, match_status" in folder.refusal().message
 
 
 def test_a_missing_file_is_named_with_what_to_do(folder: Folder) -> None:
@@ -259,12 +197,9 @@ def test_a_missing_file_is_named_with_what_to_do(folder: Folder) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda body: body[:-20], id="cut within a line"),
         pytest.param(lambda body: body[: body.index(b"\n") + 1], id="cut at a line's end"),
         pytest.param(lambda body: body.replace(b"Two", b"Too"), id="changed"),
-        pytest.param(lambda body: body + body.splitlines(keepends=True)[-1], id="longer"),
         pytest.param(lambda body: body.replace(b"\n", b"\r\n"), id="other line ends"),
-        pytest.param(lambda _: b"", id="empty"),
     ],
 )
 def test_a_csv_that_disagrees_with_its_manifest_is_refused(folder: Folder, change: Callable[[bytes], bytes]) -> None:
@@ -278,10 +213,8 @@ def test_a_csv_that_disagrees_with_its_manifest_is_refused(folder: Folder, chang
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda _: b"{", id="half a JSON text"),
         pytest.param(lambda _: b"[]", id="a list"),
         pytest.param(lambda text: text.replace(b'"sha256"', b'"md5"'), id="a field missing"),
-        pytest.param(lambda text: text.replace(b'"rows": 1', b'"rows": "many"'), id="a wrong type"),
     ],
 )
 def test_a_file_that_is_not_a_manifest_is_refused_by_name(folder: Folder, change: Callable[[bytes], bytes]) -> None:

@@ -39,22 +39,12 @@ def test_a_key_is_read_back_as_the_checkpoint_that_wrote_it() -> None:
     [
         pytest.param("imports/user-1/20261123T031749Z-enriched.csv", id="another stage"),
         pytest.param("imports/user-1/20261123T031749Z-raw.json", id="manifest"),
-        pytest.param("imports/user-1/20261123T031749Z-raw.rejected.csv", id="rejected rows"),
         pytest.param("backfills/user-1/20261123T031749Z-raw.csv", id="another folder"),
-        pytest.param("imports/user-1/deeper/20261123T031749Z-raw.csv", id="deeper folder"),
-        pytest.param("imports/20261123T031749Z-raw.csv", id="no user"),
         pytest.param("imports//20261123T031749Z-raw.csv", id="empty user"),
-        pytest.param(f"imports/{'u' * 65}/20261123T031749Z-raw.csv", id="user of 65 characters"),
-        pytest.param("imports/user-1/-raw.csv", id="no time"),
         pytest.param("imports/user-1/../user-2/20261123T031749Z-raw.csv", id="climbing"),
-        pytest.param("imports/../20261123T031749Z-raw.csv", id="climbing out of imports"),
-        pytest.param("imports/user-1/..-raw.csv", id="dots for a time"),
         pytest.param(f"{RAW}\n", id="newline behind"),
-        pytest.param(f"{RAW}\0", id="NUL behind"),
         pytest.param(f"/{RAW}", id="slash before"),
-        pytest.param("imports/üser/20261123T031749Z-raw.csv", id="umlaut"),
         pytest.param("imports/user１/20261123T031749Z-raw.csv", id="full-width digit"),  # noqa: RUF001
-        pytest.param("", id="empty"),
         pytest.param("x" * 10_000, id="10,000 characters"),
     ],
 )

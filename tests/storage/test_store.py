@@ -30,23 +30,13 @@ def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenedStore]:
         yield OpenedStore(request.param, tmp_path / "data", store)
 
 
-def test_a_file_is_read_back_byte_for_byte(at: OpenedStore) -> None:
+def test_the_last_write_of_a_file_is_read_back_byte_for_byte(at: OpenedStore) -> None:
     body = bytes(range(256)) * 100
+    at.store.write(KEY, body * 2)
     at.store.write(KEY, body)
     at.store.write("overrides.csv", b"")
     assert (at.store.read(KEY), at.store.read("overrides.csv")) == (body, b"")
     assert at.names() == [KEY, "overrides.csv"]
-
-
-def test_reading_a_file_that_was_never_written_returns_none(at: OpenedStore) -> None:
-    assert at.store.read(KEY) is None
-
-
-def test_a_write_replaces_the_whole_file(at: OpenedStore) -> None:
-    at.store.write(KEY, b"a longer first version")
-    at.store.write(KEY, b"second")
-    assert at.store.read(KEY) == b"second"
-    assert at.names() == [KEY]
 
 
 def test_deleting_removes_one_file_and_accepts_one_that_is_not_there(at: OpenedStore) -> None:
@@ -72,30 +62,17 @@ def test_a_location_leads_back_to_its_key(at: OpenedStore) -> None:
 @pytest.mark.parametrize(
     "location",
     [
-        pytest.param("", id="empty"),
         pytest.param(KEY, id="bare key"),
         pytest.param(f"/{KEY}", id="another directory"),
-        pytest.param("/etc/passwd", id="a file of the machine"),
-        pytest.param(f"file://{{root}}{KEY}", id="file URL"),
         pytest.param(f"s3://another-bucket/{KEY}", id="another bucket"),
         pytest.param(f"s3://{BUCKET}-2/of/ours/{KEY}", id="a bucket that begins alike"),
-        pytest.param(f"S3://{BUCKET}/of/ours/{KEY}", id="capital scheme"),
-        pytest.param(f"https://{BUCKET}.s3.amazonaws.com/{KEY}", id="web address"),
         pytest.param("{root}../imports/user-1/x-raw.csv", id="climbing out"),
         pytest.param("{root}imports/user-1/../user-2/x-raw.csv", id="climbing over"),
-        pytest.param("{root}imports/user-1/..", id="climbing at the end"),
-        pytest.param(f" {{root}}{KEY}", id="blank before"),
     ],
 )
 def test_a_location_outside_the_store_is_refused(at: OpenedStore, location: str) -> None:
     with pytest.raises(Failed) as refused:
         at.store.key_of(location.format(root=at.store.locate("x").removesuffix("x")))
-    assert refused.value.code == "location_refused"
-
-
-def test_a_location_below_another_prefix_that_begins_alike_is_refused(tmp_path: Path) -> None:
-    with opened("prefix", tmp_path) as store, pytest.raises(Failed) as refused:
-        store.key_of(f"s3://{BUCKET}/of/ours-2/{KEY}")
     assert refused.value.code == "location_refused"
 
 
@@ -124,15 +101,10 @@ def test_a_file_is_replaced_only_if_its_etag_is_the_given_one(at: OpenedStore) -
     assert at.store.replace("a/b", b"three", seen)
     assert not at.store.replace("a/b", b"four", seen)
     assert at.store.read("a/b") == b"three"
-
-
-def test_a_file_that_was_deleted_is_not_replaced(at: OpenedStore) -> None:
-    at.store.write("a/b", b"one")
     seen = at.store.list("a/")["a/b"]
     at.store.delete("a/b")
-    assert not at.store.replace("a/b", b"two", seen)
+    assert not at.store.replace("a/b", b"five", seen)
     assert at.store.read("a/b") is None
-    assert at.store.replace("a/b", b"three", None)
 
 
 def test_a_list_has_the_files_below_a_prefix_and_etags_that_change_with_the_bytes(at: OpenedStore) -> None:
@@ -236,24 +208,12 @@ def test_the_draft_of_a_killed_writer_is_not_listed_and_is_deleted_when_it_is_ol
     assert (draft.exists(), notes.exists()) == (False, True)
 
 
-def test_a_store_looks_for_old_drafts_once_per_folder(tmp_path: Path) -> None:
-    store = DirectoryStore(tmp_path)
-    store.write(KEY, b"x")
-    draft = (tmp_path / KEY).with_name(f".a.csv.{'0' * 16}.draft")
-    draft.write_bytes(b"half")
-    os.utime(draft, (0, 0))
-    store.write(KEY, b"y")
-    assert draft.exists()
-
-
 @pytest.mark.parametrize(
     ("root", "folder"),
     [
         pytest.param("data", "data", id="relative"),
-        pytest.param("./data/", "data", id="dot and slash"),
         pytest.param("work/../data", "data", id="climbing"),
         pytest.param("~/data", "data", id="home"),
-        pytest.param("{tmp_path}/work/../data", "data", id="absolute and climbing"),
     ],
 )
 def test_a_directory_may_be_spelled_in_many_ways(
@@ -266,14 +226,6 @@ def test_a_directory_may_be_spelled_in_many_ways(
     assert store.locate(KEY) == str(tmp_path / folder / KEY)
     assert store.key_of(store.locate(KEY)) == KEY
     assert (tmp_path / folder / KEY).read_bytes() == b"x"
-
-
-def test_a_directory_may_itself_be_a_link(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "data").symlink_to(tmp_path / "real")
-    store = DirectoryStore(tmp_path / "data")
-    store.write(KEY, b"x")
-    assert store.read(store.key_of(str(tmp_path / "data" / KEY))) == b"x"
 
 
 @pytest.mark.parametrize("link", ["imports", "imports/user-1", KEY])
@@ -289,40 +241,18 @@ def test_a_link_that_leads_out_of_the_directory_is_refused(tmp_path: Path, link:
         with pytest.raises(Failed) as refused:
             use(store)
         assert refused.value.code == "location_refused"
+    assert store.list("") == {}
     assert target.read_bytes() == b"secret"
     assert [path for path in outside.rglob("*") if path.is_file()] == [target]
 
 
-def test_a_list_does_not_follow_links(tmp_path: Path) -> None:
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "secret.csv").write_bytes(b"secret")
-    store = DirectoryStore(tmp_path / "data")
-    store.write(KEY, b"x")
-    (tmp_path / "data/imports/user-2").symlink_to("../../outside")
-    (tmp_path / "data/imports/user-1/linked.csv").symlink_to("../../../outside/secret.csv")
-    assert [list(store.list(prefix)) for prefix in ("", "imports/", "imports/user-1/")] == [[KEY]] * 3
-    with pytest.raises(Failed) as refused:
-        store.list("imports/user-2/")
-    assert refused.value.code == "location_refused"
-
-
-@pytest.mark.parametrize("blocked", ["", "imports", "imports/user-1"])
-def test_a_file_in_the_place_of_a_directory_is_a_configuration_error(tmp_path: Path, blocked: str) -> None:
+@pytest.mark.parametrize("blocked", ["", "imports/user-1", KEY])
+def test_a_file_or_directory_in_the_place_of_another_is_a_configuration_error(tmp_path: Path, blocked: str) -> None:
     path = tmp_path / "data" / blocked
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"in the way")
+    path.mkdir() if blocked == KEY else path.write_bytes(b"in the way")
     store = DirectoryStore(tmp_path / "data")
     for use in USES:
         with pytest.raises(Refused, match=r"data.* cannot be used.* Check STORE_URL") as refused:
             use(store)
         assert refused.value.code == "configuration"
-
-
-def test_a_directory_in_the_place_of_a_file_is_a_configuration_error(tmp_path: Path) -> None:
-    (tmp_path / KEY).mkdir(parents=True)
-    store = DirectoryStore(tmp_path)
-    for use in USES:
-        with pytest.raises(Refused) as refused:
-            use(store)
-        assert refused.value.code == "configuration"
-    assert names("directory", tmp_path) == []

@@ -12,20 +12,17 @@ import pytest
 from pandera.typing.polars import DataFrame
 from pydantic import BaseModel
 
-from pipeline.backfill.plan import find_plan
 from pipeline.catalogue.files import APPS, CatalogueFiles
 from pipeline.errors import Failed
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.checkpoints import read_checkpoint
-from pipeline.storage.keys import PLAN, backfill_key
 from pipeline.storage.store import DirectoryStore
 from pipeline.storage.versioned import (
     MIGRATIONS,
     CorruptFile,
     Migration,
     WrongVersion,
-    json_version,
     parse_json,
     read_parquet,
     to_parquet,
@@ -187,12 +184,6 @@ def test_a_version_without_a_migration_is_refused_by_name_with_the_remedy(versio
     )
 
 
-def test_a_file_that_says_no_version_is_of_the_first(store: DirectoryStore) -> None:
-    assert json_version(b'{"text": "a"}') == 1
-    ROWS.write_parquet(Path(store.locate("x")))
-    assert read_parquet(store.read("x") or b"", "last_loaded", LastLoaded, "x").equals(ROWS)
-
-
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"{}", b'{"schema_version": true}', b'{"text": 1}'])
 def test_bytes_that_are_not_a_json_file_of_the_model_are_corrupt(body: bytes) -> None:
     with pytest.raises(CorruptFile):
@@ -210,10 +201,3 @@ def test_a_parquet_file_with_changed_bytes_is_read_or_corrupt_and_nothing_else(
         with contextlib.suppress(CorruptFile, WrongVersion):
             read_parquet(bytes(body), "catalogue", Catalogue, "x.parquet")
     capfd.readouterr()  # Polars prints its panics
-
-
-def test_a_plan_of_an_older_version_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, store: DirectoryStore) -> None:
-    store.write(backfill_key("run-1", PLAN), b'{"schema_version": 1}')
-    bump(monkeypatch, "backfill")
-    with pytest.raises(Failed, match=r"backfills/run-1/plan\.json is of version 1 of the backfill format"):
-        find_plan(store, "run-1")
