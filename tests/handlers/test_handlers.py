@@ -1,4 +1,7 @@
-"""Each Lambda function's responses, for success and for every error code of the contract."""
+"""Each Lambda function's responses, for success and for every error code of the contract.
+
+User ids and locations that are refused have a table in tests/test_isolation.py.
+"""
 
 import json
 from collections.abc import Callable
@@ -27,15 +30,12 @@ from tests.support.lambda_functions import (
     put,
     written,
 )
-from tests.support.stores import BUCKET
 
 Arrange = Callable[[Sandbox, pytest.MonkeyPatch], object]
 
 FETCH: dict[str, Any] = {"user_id": USER, "steam_id64": ACCOUNT, "timestamp": "20261123T031749Z"}
 ENRICH = {"user_id": USER, "s3_location": RAW}
 LOAD = {"user_id": USER, "s3_enriched_location": ENRICHED}
-CLIMBING = RAW.replace(USER, f"user-2/../{USER}")
-ELSEWHERE = RAW.replace(BUCKET, "another-bucket")
 REFUSED_TOKEN = '{"access_token":"refused","expires_in":5000}'
 EVENTS: dict[Handler, dict[str, Any]] = {
     steam_import.handler: {"user_id": USER, "steam_id64": ACCOUNT},
@@ -121,39 +121,19 @@ def test_the_three_functions_chained_answer_as_the_contract_says(
 ) -> None:
     assert deployed
     monkeypatch.setenv("DATABASE_URL", database_url)
+    done = {"success": True, "error": None, "error_code": None, "rejected": 0}
     fetched = invoke(steam_import.handler, FETCH)
-    assert fetched == {
-        "success": True,
-        "s3_location": RAW,
-        "game_count": 4,
-        "error": None,
-        "error_code": None,
-        "rejected": 0,
-    }
+    assert fetched == done | {"s3_location": RAW, "game_count": 4}
     enriched = invoke(igdb_enrichment.handler, {"user_id": USER, "s3_location": fetched["s3_location"]})
     stats = enriched.pop("stats")
-    assert enriched == {
-        "success": True,
-        "s3_enriched_location": ENRICHED,
-        "error": None,
-        "error_code": None,
-        "rejected": 0,
-    }
+    assert enriched == done | {"s3_enriched_location": ENRICHED}
     assert stats.items() >= {"processed": 4, "matched": 2, "unmatched": 1, "filtered": 1, "pending": 0}.items()
     event = {"user_id": USER, "s3_enriched_location": enriched["s3_enriched_location"]}
     loaded = invoke(database_import.handler, event)
     created = loaded.pop("stats")
-    assert loaded == {"success": True, "error": None, "error_code": None, "rejected": 0}
-    assert (
-        created.items()
-        >= {
-            "imported_games_created": 4,
-            "imported_games_updated": 0,
-            "games_created": 2,
-            "games_updated": 0,
-            "library_items_created": 2,
-        }.items()
-    )
+    assert loaded == done
+    new = {"imported_games_created": 4, "games_created": 2, "library_items_created": 2}
+    assert created.items() >= (new | {"imported_games_updated": 0, "games_updated": 0}).items()
 
 
 def test_an_empty_library_passes_through_all_three_functions(
@@ -168,12 +148,8 @@ def test_an_empty_library_passes_through_all_three_functions(
 
 
 FETCH_FAILURES = {
-    "a missing key": Failing("bad_event", "steam_id64", event={"user_id": USER}),
     "17 digits": Failing("bad_steam_id", "76561197960265729", event=FETCH | {"steam_id64": "10000000000000000"}),
     "no key": Failing("configuration", "STEAM_API_KEY", unset("STEAM_API_KEY")),
-    "a setting of another type": Failing(
-        "configuration", "HTTP_TIMEOUT_SECONDS", setting("HTTP_TIMEOUT_SECONDS", "soon")
-    ),
     "no bucket": Failing("configuration", "no-such-bucket", setting("S3_BUCKET", "no-such-bucket")),
     "a refused key": Failing("bad_steam_key", "STEAM_API_KEY", setting("STEAM_API_KEY", "0" * 32)),
     "a private profile": Failing(
@@ -213,18 +189,12 @@ def test_a_fetch_that_may_go_through_later_raises_retryable(
 
 
 ENRICH_FAILURES = {
-    "null for a location": Failing("bad_event", "s3_location", event=ENRICH | {"s3_location": None}),
     "no client id": Failing("configuration", "IGDB_CLIENT_ID", unset("IGDB_CLIENT_ID")),
     "a wrong client id": Failing("bad_igdb_credentials", "invalid client", setting("IGDB_CLIENT_ID", "wrong")),
-    "a wrong secret": Failing("bad_igdb_credentials", "invalid client secret", setting("IGDB_CLIENT_SECRET", "wrong")),
     "a token that is refused": Failing(
         "bad_igdb_credentials", "just minted", fault(service="twitch", status=200, body=REFUSED_TOKEN)
     ),
-    "another bucket": Failing("location_refused", "another-bucket", event=ENRICH | {"s3_location": ELSEWHERE}),
     "another user's location": Failing("location_refused", "user-2", event=ENRICH | {"user_id": "user-2"}),
-    "another stage's location": Failing("location_refused", "-raw.csv", event=ENRICH | {"s3_location": ENRICHED}),
-    "a location that climbs": Failing("location_refused", "..", event=ENRICH | {"s3_location": CLIMBING}),
-    "a path": Failing("location_refused", "/etc/passwd", event=ENRICH | {"s3_location": "/etc/passwd"}),
     "another user's rows": Failing("location_refused", "user-2", raw(f"\n{USER}", "\nuser-2")),
     "no such file": Failing("checkpoint_invalid", "no such", event=ENRICH | {"s3_location": RAW.replace("17", "18")}),
     "a file cut off": Failing("checkpoint_invalid", "cut off", holding(RAW, RAW_CSV[:-50])),
@@ -267,12 +237,9 @@ def test_an_enrich_that_may_go_through_later_raises_retryable(
 
 
 LOAD_FAILURES = {
-    "a missing key": Failing("bad_event", "s3_enriched_location", event={"user_id": USER}),
     "no database": Failing("configuration", "DATABASE_URL", unset("DATABASE_URL")),
-    "another database": Failing("configuration", "postgresql://", setting("DATABASE_URL", "mysql://host/x")),
     "an unknown status": Failing("configuration", "PLAYING", setting("STATUS_PLAYED", "FINISHED")),
     "another user's location": Failing("location_refused", "user-2", event=LOAD | {"user_id": "user-2"}),
-    "a raw location": Failing("location_refused", "-enriched.csv", event=LOAD | {"s3_enriched_location": RAW}),
     "another user's rows": Failing("location_refused", "user-2", enriched("\nuser-1", "\nuser-2")),
     "a wrong value": Failing("checkpoint_invalid", "match_status", enriched("MATCHED", "PERHAPS")),
     "a file cut off": Failing("checkpoint_invalid", "cut off", holding(ENRICHED, enriched_csv()[:-9])),
@@ -330,10 +297,6 @@ INVALID_EVENTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "a list": lambda event: [event],
     "no keys": lambda _: {},
     "numbers": lambda event: dict.fromkeys(event, 76561197960287930),
-    **{
-        f"the user id {user_id!r}": lambda event, user_id=user_id: event | {"user_id": user_id}  # type: ignore[misc]
-        for user_id in ("", "..", "../user-2", "u" * 65, "user-1\n", "üser", "a\0b")
-    },
 }
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.errors import Failed, Refused, Retryable
+from pipeline.errors import Refused, Retryable
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from tests.support.apis import ONCE
 from tests.support.enrichments import Setup, enrich, fetch, stats
-from tests.support.stores import ENRICHED, RAW, TIMESTAMP, OpenedStore, opened
+from tests.support.stores import ENRICHED, RAW, OpenedStore, opened
 
 SOUNDTRACK = 11
 LITTLE = Setup(policy=ONCE)
@@ -258,25 +258,3 @@ def test_the_stage_logs_one_event_with_its_counts(sandbox: Sandbox, here: Opened
         enrich(sandbox, here.store)
     (event,) = logged
     assert event.items() >= {"event": "enrich", "user_id": "user-1", "run_id": "run-1", "unmatched": 1}.items()
-
-
-@pytest.mark.parametrize(
-    "location",
-    [
-        pytest.param(f"{{root}}imports/user-2/{TIMESTAMP}-raw.csv", id="another user"),
-        pytest.param(f"{{root}}imports/user-1/{TIMESTAMP}-enriched.csv", id="another stage"),
-        pytest.param(f"{{root}}imports/user-1/../user-2/{TIMESTAMP}-raw.csv", id="climbing over"),
-        pytest.param(f"/elsewhere/{RAW.key}", id="another directory"),
-    ],
-)
-def test_a_location_that_is_not_the_users_own_is_refused_before_anything_is_read(
-    sandbox: Sandbox, tmp_path: Path, location: str
-) -> None:
-    folder = tmp_path / "data"
-    folder.write_bytes(b"whoever reads here gets another error")
-    with opened("directory", folder) as store:
-        root = store.locate("x").removesuffix("x")
-        with pytest.raises(Failed) as refused:
-            enrich(sandbox, store, location.format(root=root))
-    assert refused.value.code == "location_refused"
-    assert sandbox.requests == []

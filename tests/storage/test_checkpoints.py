@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -16,19 +15,17 @@ from structlog.testing import capture_logs
 from pipeline.errors import PipelineError, Retryable
 from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
 from pipeline.storage.csv import parse_records
-from pipeline.storage.keys import Checkpoint, raw_checkpoint
+from pipeline.storage.keys import Checkpoint
 from pipeline.storage.store import DirectoryStore
 from schemas.frames import dtypes
 from schemas.library import RawLibrary
 from schemas.manifest import VERSIONS, Manifest, Source
-from tests.support.stores import Watched
+from tests.support.stores import RAW, STARTED, Watched
 
-RAW = raw_checkpoint("user-1", "20261123T031749Z")
 SCHEMA = dtypes(RawLibrary)
 HEADER = ",".join(SCHEMA)
 ROW = 'user-1,76561197960287930,440,"Team Fortress 2",30,,1,2,3,4,2021-12-12T01:46:21Z,e3f595a9'
 QUOTED = '"user-1","76561197960287930","440","Team Fortress 2","30",,"1","2","3","4","2021-12-12T01:46:21Z","e3f595a9"'
-STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
 PROVENANCE = Provenance("run-1", STARTED, 2, {"games": 1, "rejected": 0})
 
 NAMES = ('"quoted", comma', "two\r\nlines", "two\rlines", "\n", '"', "\ufeffBOM", "null", "", None)
@@ -50,10 +47,6 @@ class Folder:
         with pytest.raises(PipelineError) as refused:
             self.read()
         return refused.value
-
-    def manifest(self) -> dict[str, Any]:
-        manifest: dict[str, Any] = json.loads(self.store.read(RAW.manifest_key) or b"")
-        return manifest
 
 
 @pytest.fixture

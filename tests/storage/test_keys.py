@@ -39,11 +39,6 @@ def test_a_key_is_read_back_as_the_checkpoint_that_wrote_it() -> None:
     [
         pytest.param("imports/user-1/20261123T031749Z-enriched.csv", id="another stage"),
         pytest.param("imports/user-1/20261123T031749Z-raw.json", id="manifest"),
-        pytest.param("backfills/user-1/20261123T031749Z-raw.csv", id="another folder"),
-        pytest.param("imports//20261123T031749Z-raw.csv", id="empty user"),
-        pytest.param("imports/user-1/../user-2/20261123T031749Z-raw.csv", id="climbing"),
-        pytest.param(f"{RAW}\n", id="newline behind"),
-        pytest.param(f"/{RAW}", id="slash before"),
         pytest.param("imports/user１/20261123T031749Z-raw.csv", id="full-width digit"),  # noqa: RUF001
         pytest.param("x" * 10_000, id="10,000 characters"),
     ],
