@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from pipeline.apis.retry import RetryPolicy
 from pipeline.catalogue.files import APPS, NEW, CatalogueFiles
@@ -22,12 +20,11 @@ from pipeline.sandbox.world import World
 from pipeline.storage.keys import raw_checkpoint
 from pipeline.storage.store import Store, open_store_at_url
 from tests.support.enrichments import Setup, enriching, stats
-from tests.support.stores import TIMESTAMP, own
+from tests.support.stores import BUCKET, TIMESTAMP, own, served_s3
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROCESSES, USERS, GAMES, APPIDS = 8, 6, 60, 3_000
-BUCKET = "savepoint-imports"
 PATIENT = RetryPolicy(attempts=5, base_seconds=0.05)
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -63,27 +60,14 @@ def a_directory(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def a_bucket(_folder: Path) -> Iterator[dict[str, str]]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        endpoint_url = f"http://{host}:{port}"
-        client = boto3.client("s3", region_name="eu-central-1", endpoint_url=endpoint_url)
-        client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-        client.close()
-        yield {"url": f"s3://{BUCKET}", "endpoint_url": endpoint_url}
-    finally:
-        server.stop()
+    with served_s3() as url:
+        yield {"url": f"s3://{BUCKET}", "endpoint_url": url}
 
 
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x",
-        "AWS_EC2_METADATA_DISABLED": "1",
-    }.items():
-        monkeypatch.setenv(name, value)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
+        monkeypatch.setenv(name, "true")
     monkeypatch.delenv("AWS_PROFILE", raising=False)
 
 

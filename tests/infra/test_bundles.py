@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
-import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from infra.local_lambda import Function, environment, install_runtime, running, unpack
 from infra.package import FUNCTIONS, MOST_BYTES, find_python, package
@@ -22,7 +20,7 @@ from pipeline.sandbox.world import PRIVATE
 from tests.support.databases import NewDatabase
 from tests.support.lambda_functions import ACCOUNT, RAW, USER
 from tests.support.programs import QUICK_SETTINGS
-from tests.support.stores import BUCKET
+from tests.support.stores import BUCKET, served_s3
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -66,17 +64,9 @@ def settings(sandbox: Sandbox, new_database: NewDatabase, monkeypatch: pytest.Mo
     """What the functions are configured with: local APIs, an S3 of moto's, a database."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    place = {"S3_BUCKET": BUCKET, "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}"}
-    # The server shares moto's state with the tests before it in this process.
-    httpx.post(f"{place['AWS_ENDPOINT_URL_S3']}/moto-api/reset").raise_for_status()
-    client = boto3.client("s3", region_name="eu-central-1", endpoint_url=place["AWS_ENDPOINT_URL_S3"])
-    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-    yield sandbox.environment | QUICK_SETTINGS | place | {"DATABASE_URL": new_database(2026)}
-    client.close()
-    server.stop()
+    with served_s3() as url:
+        place = {"S3_BUCKET": BUCKET, "AWS_ENDPOINT_URL_S3": url, "DATABASE_URL": new_database(2026)}
+        yield sandbox.environment | QUICK_SETTINGS | place
 
 
 def started(

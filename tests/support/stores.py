@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
+import httpx
 import polars as pl
 import pytest
 from moto import mock_aws
+from moto.server import ThreadedMotoServer
 
 from pipeline.errors import Retryable
 from pipeline.frames.raw_library import parse_owned_games
@@ -114,6 +116,24 @@ def local_s3() -> Iterator[None]:
         patch.delenv("AWS_PROFILE", raising=False)
         s3_client().create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         yield
+
+
+@contextlib.contextmanager
+def served_s3() -> Iterator[str]:
+    """The address of an S3 with one empty bucket, served for other processes; any credentials will do."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    try:
+        # The server shares moto's state with the tests before it in this process.
+        httpx.post(f"{url}/moto-api/reset").raise_for_status()
+        client = boto3.session.Session("testing", "testing", region_name=REGION).client("s3", endpoint_url=url)
+        client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        client.close()
+        yield url
+    finally:
+        server.stop()
 
 
 @cache
