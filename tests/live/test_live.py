@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 import structlog
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from dotenv import dotenv_values
 
 from pipeline import clients
 from pipeline.apis.retry import RetryPolicy
@@ -28,28 +28,6 @@ NEEDED = (
 )
 
 
-class _File(BaseSettings):
-    model_config = SettingsConfigDict(extra="allow", env_ignore_empty=True)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes all of its sources
-        init_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The file alone: nothing that this shell happens to have set may lead the check to another database."""
-        return (dotenv_settings,)
-
-
-def read_integration(file: Path) -> dict[str, str]:
-    """Names and values of the file, those that are empty left out."""
-    named = _File(_env_file=file).model_extra or {}
-    return {name.upper(): value for name, value in named.items() if value}
-
-
 @pytest.mark.live
 @pytest.mark.timeout(1800)
 def test_a_library_is_imported_for_real(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -61,7 +39,8 @@ def run_live_check(file: Path, monkeypatch: pytest.MonkeyPatch, empty_folder: Pa
     if not file.exists():
         click.echo(f"\nThere is no {file.name}: nothing was checked. {file.name}.example says what goes into it.")
         return
-    named = read_integration(file)
+    # The file alone: nothing that this shell happens to have set may lead the check to another database.
+    named = {name.upper(): value for name, value in dotenv_values(file).items() if value}
     missing = [name for name in NEEDED if name not in named]
     assert not missing, f"{file.name} lacks {', '.join(missing)}"
     set_only(monkeypatch, named)
