@@ -29,8 +29,7 @@ from pipeline.steam_id import parse_steam_id
 from pipeline.storage.checkpoints import read_checkpoint
 from schemas.events import BackfillEvent, EnrichEvent, FetchEvent, LoadEvent
 from schemas.library import EnrichedLibrary, RawLibrary
-from tests.support.apis import ONCE, open_igdb, open_steam, open_steam_store
-from tests.support.enrichments import LONG
+from tests.support.apis import LONG, ONCE, open_igdb, open_steam, open_steam_store
 from tests.support.stores import ENRICHED, RAW, TIMESTAMP, Memory
 
 ACCOUNT = "76561197960287930"

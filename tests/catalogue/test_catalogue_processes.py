@@ -19,7 +19,7 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.keys import raw_checkpoint
 from pipeline.storage.store import Store, open_store_at_url
-from tests.support.enrichments import Setup, enriching, stats
+from tests.support.apis import Setup, enriching, stats
 from tests.support.stores import BUCKET, TIMESTAMP, own, served_s3
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline.apis.igdb import Token
 from pipeline.apis.igdb_queries import PAGE_SIZE
+from pipeline.catalogue import sync
 from pipeline.catalogue.files import APPS, CatalogueFiles
 from pipeline.catalogue.look_up import OVERRIDES, Progress, no_progress
 from pipeline.catalogue.sync import GAMES, MAX_ROWS, PAIRS, STATE, SyncResult, sync_catalogue
@@ -21,8 +22,7 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import GOG_SOURCE, World
 from pipeline.storage.store import DirectoryStore, Store
-from tests.support.apis import ONCE, open_igdb
-from tests.support.enrichments import enrich, stats
+from tests.support.apis import ONCE, enrich, open_igdb, stats
 from tests.support.stores import OpenedStore, Watched, opened
 
 
@@ -37,10 +37,19 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def large() -> Iterator[Sandbox]:
-    """More than a part of pairs and more than a part of games."""
-    with Sandbox(World.synthetic(6_300, shared_every=9, ambiguous_every=50, bare_every=20), limits=False) as running:
+def shared_sandbox() -> Iterator[Sandbox]:
+    world = World.synthetic(2_700, shared_every=9, ambiguous_every=50, bare_every=20)
+    with Sandbox(world, limits=False) as running:
         yield running
+
+
+@pytest.fixture
+def large(shared_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """More than a part of pairs and more than a part of games; the parts are smaller than usual."""
+    monkeypatch.setattr(sync, "PAGES_PER_PART", 3)
+    monkeypatch.setattr(sync, "GAMES_PER_PART", 2_000)
+    shared_sandbox.requests.clear()
+    return shared_sandbox
 
 
 def synced(
@@ -75,7 +84,6 @@ def verdicts(store: Store) -> dict[int, tuple[str, str, int | None]]:
 
 
 def test_a_sync_knows_all_of_steam_and_an_enrichment_after_it_asks_igdb_nothing(large: Sandbox, tmp_path: Path) -> None:
-    large.requests.clear()
     at = OpenedStore("directory", tmp_path, DirectoryStore(tmp_path))
     done = synced(large, at.store)
     apps = {int(row["uid"]) for row in large.world.external_games.values() if row.get("game")}
@@ -123,8 +131,7 @@ def test_progress_is_told_from_nothing_to_all(sandbox: Sandbox, store: Store) ->
 
 
 def test_a_sync_killed_among_the_pages_is_continued_after_its_last_part(large: Sandbox, store: Store) -> None:
-    large.requests.clear()
-    fault = large.faults.add(Fault(service="igdb", status=503, when=lambda text: "id > 6000;" in text))
+    fault = large.faults.add(Fault(service="igdb", status=503, when=lambda text: "id > 2500;" in text))
     with pytest.raises(Retryable):
         synced(large, store)
     large.faults.remove(fault)
@@ -132,15 +139,14 @@ def test_a_sync_killed_among_the_pages_is_continued_after_its_last_part(large: S
     asked = pages(large)
     large.requests.clear()
     synced(large, store)
-    assert pages(large)[0] == 5000
-    assert set(asked) & set(pages(large)) == {5000, 5500}
+    assert pages(large)[0] == 1500
+    assert set(asked) & set(pages(large)) == {1500, 2000}
     assert store.list("catalogue/").keys() == {APPS, STATE}
 
 
 def test_a_sync_killed_among_the_games_asks_for_no_page_and_no_finished_game_again(
     large: Sandbox, store: Store
 ) -> None:
-    large.requests.clear()
     last = max(large.world.games)
     fault = large.faults.add(Fault(service="igdb", status=400, when=lambda text: f"{last})" in text))
     with pytest.raises(Retryable):

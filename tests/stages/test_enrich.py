@@ -13,8 +13,7 @@ from pipeline.frames.catalogue import Lifetimes
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from tests.support.apis import ONCE
-from tests.support.enrichments import Setup, enrich, fetch, stats
+from tests.support.apis import ONCE, Setup, enrich, fetch, stats
 from tests.support.stores import ENRICHED, RAW, OpenedStore, opened
 
 SOUNDTRACK = 11

@@ -32,7 +32,7 @@ from schemas.catalogue import Catalogue
 from schemas.frames import dtypes
 from schemas.library import RawLibrary
 from schemas.manifest import VERSIONS, FileKind
-from tests.support.enrichments import fetch
+from tests.support.apis import fetch
 from tests.support.libraries import frame
 from tests.support.stores import OWNER, RAW, STARTED, own
 

@@ -1,15 +1,27 @@
-"""Clients of the APIs for tests: few attempts, hardly a wait between them, and no rate to keep to."""
+"""Clients of the APIs for tests, with few attempts and no rate to keep to, and the stages run with them."""
 
+import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import httpx
 
+from pipeline import stages
 from pipeline.apis.http import HttpClient, HttpLimits
 from pipeline.apis.igdb import MAX_OPEN, Igdb, Multiquery, Token, TwitchApplication
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
 from pipeline.apis.steam import Steam
 from pipeline.apis.steam_store import SteamStore
+from pipeline.catalogue.files import CatalogueFiles, Memory
+from pipeline.catalogue.look_up import CatalogueLookup, Progress, no_progress
+from pipeline.frames.catalogue import Lifetimes
+from pipeline.sandbox.server import Sandbox
+from pipeline.settings import Settings
+from pipeline.storage.store import Store
+from schemas.events import EnrichEvent, EnrichResponse, EnrichStats, FetchEvent
+from tests.support.stores import RAW, TIMESTAMP
 
 QUICK = RetryPolicy(attempts=3, base_seconds=0.01)
 ONCE = RetryPolicy(attempts=1, base_seconds=0.01)
@@ -67,3 +79,78 @@ def open_igdb(  # noqa: PLR0913 - those of three constructors
         token=token,
         multiquery=multiquery,
     )
+
+
+LONG = Lifetimes(timedelta(days=30), timedelta(days=7))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How an enrichment is set up; `memory` and `token` are kept by whoever runs several."""
+
+    changed: Mapping[str, str] = field(default_factory=dict)
+    policy: RetryPolicy = QUICK
+    lifetimes: Lifetimes = LONG
+    multiquery: Multiquery = "off"
+    memory: Memory | None = None
+    token: Token | None = None
+    requests_per_second: float = 1_000
+
+
+PLAIN = Setup()
+
+
+async def enriching(
+    settings: Mapping[str, str], store: Store, location: str, progress: Progress, setup: Setup
+) -> EnrichResponse:
+    """The second stage with clients of its own."""
+    user_id = raw_user(location)
+    limiter = RateLimiter(setup.requests_per_second, MAX_OPEN)
+    igdb = open_igdb(settings, setup.policy, token=setup.token, rate_limiter=limiter, multiquery=setup.multiquery)
+    async with igdb, open_steam_store(settings, setup.policy) as steam_store:
+        catalogue = CatalogueFiles(store, setup.memory)
+        knowledge = CatalogueLookup(catalogue, igdb, steam_store, setup.lifetimes)
+        event = EnrichEvent(user_id=user_id, run_id="run-1", s3_location=location)
+        return await stages.enrich(store, knowledge, event, progress)
+
+
+def at_igdbs_rate(sandbox: Sandbox, setup: Setup) -> Setup:
+    """The set-up with the rate that is the default of the setting, where the sandbox limits the rate."""
+    default = Settings.model_fields["igdb_requests_per_second"].default
+    return replace(setup, requests_per_second=default) if sandbox.limits else setup
+
+
+def raw_user(location: str) -> str:
+    """Whom a location says its rows belong to, or user-1."""
+    _, _, rest = location.partition("/imports/")
+    user_id = rest.split("/")[0]
+    return user_id if user_id.startswith("player-") else "user-1"
+
+
+def enrich(
+    sandbox: Sandbox,
+    store: Store,
+    location: str | None = None,
+    progress: Progress = no_progress,
+    setup: Setup = PLAIN,
+) -> EnrichResponse:
+    settings = {**sandbox.environment, **setup.changed}
+    place = store.locate(RAW.key) if location is None else location
+    return asyncio.run(enriching(settings, store, place, progress, at_igdbs_rate(sandbox, setup)))
+
+
+def stats(response: EnrichResponse) -> EnrichStats:
+    assert response.success
+    assert response.stats is not None
+    return response.stats
+
+
+def fetch(sandbox: Sandbox, store: Store, account: str) -> str:
+    """The location of an account's raw CSV, made by the stage before."""
+
+    async def run() -> str | None:
+        async with open_steam(sandbox.environment) as steam:
+            event = FetchEvent(user_id="user-1", timestamp=TIMESTAMP, steam_id64=account)
+            return (await stages.fetch(store, steam, event)).s3_location
+
+    return str(asyncio.run(run()))
