@@ -12,7 +12,6 @@ from pipeline.apis.batching import (
     gather_or_cancel,
     raise_if_all_failed,
     request_in_batches,
-    split,
 )
 from pipeline.apis.retry import CircuitBreaker
 from pipeline.errors import Refused, Retryable
@@ -50,28 +49,18 @@ class Api:
 
 
 @pytest.mark.parametrize(
-    ("ids", "size", "lengths"),
-    [(0, 400, []), (1, 400, [1]), (400, 400, [400]), (401, 400, [400, 1]), (1000, 400, [400, 400, 200])],
+    ("most", "asked"),
+    [
+        pytest.param(400, [200, 400, 400], id="none is too large"),
+        pytest.param(399, [200] * 5 + [400] * 2, id="a full one is"),
+        pytest.param(100, [100] * 10 + [200] * 5 + [400] * 2, id="halves are too"),
+    ],
 )
-def test_ids_are_split_into_batches(ids: int, size: int, lengths: list[int]) -> None:
-    cut = split(range(ids), size)
-    assert [len(batch) for batch in cut] == lengths
-    assert [number for batch in cut for number in batch] == list(range(ids))
-
-
-@pytest.mark.parametrize("most", [399, 200, 100, 50])
-def test_a_batch_that_is_too_large_is_halved_until_it_is_not(most: int) -> None:
+def test_a_batch_that_is_too_large_is_halved_until_it_is_not(most: int, asked: list[int]) -> None:
     api = Api(lambda ids: len(ids) > most, too_large)
     results, told = api.results(range(1000), 400)
     assert (all_rows(results), all_unanswered(results), told) == (list(range(1000)), [], 1000)
-    assert max(len(ids) for ids in api.asked if len(ids) <= most) <= most
-
-
-def test_only_the_half_that_is_too_large_is_halved_again() -> None:
-    api = Api(lambda ids: 399 in ids and len(ids) > 100, too_large)
-    results, _ = api.results(range(400), 400)
-    assert all_rows(results) == list(range(400))
-    assert sorted(len(ids) for ids in api.asked) == [100, 100, 200, 200, 400]
+    assert sorted(len(ids) for ids in api.asked) == asked
 
 
 def test_a_batch_that_fails_however_small_it_is_takes_no_other_ids_with_it() -> None:
@@ -81,13 +70,6 @@ def test_a_batch_that_fails_however_small_it_is_takes_no_other_ids_with_it() -> 
     assert all_rows(results) == list(range(SMALLEST_BATCH, 400))
     assert [result.error.message for result in results if result.error] == [f"{SMALLEST_BATCH} are too many"]
     assert told == 400
-
-
-def test_no_batch_is_smaller_than_half_of_the_smallest() -> None:
-    api = Api(lambda _ids: True, too_large)
-    results, told = api.results(range(SMALLEST_BATCH + 1), 400)
-    assert sorted(len(ids) for ids in api.asked) == [SMALLEST_BATCH // 2, SMALLEST_BATCH // 2 + 1, SMALLEST_BATCH + 1]
-    assert (all_unanswered(results), told) == (list(range(SMALLEST_BATCH + 1)), SMALLEST_BATCH + 1)
 
 
 def test_a_batch_that_fails_for_another_reason_is_not_halved() -> None:

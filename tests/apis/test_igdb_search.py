@@ -14,7 +14,6 @@ from pipeline.apis.igdb_queries import (
     Search,
     group_for_multiquery,
     multiquery_part,
-    quote,
 )
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
@@ -159,10 +158,6 @@ def test_any_name_is_read_as_it_was_meant(name: str) -> None:
     assert query == Query(fields=query.fields, search=meant, limit=SEARCH_LIMIT)
     (asked,) = parse_multiquery(multiquery_part(3, Search(name)))
     assert (asked.endpoint, asked.name, asked.query) == ("games", "3", query)
-
-
-def test_a_quoted_text_is_cut_before_it_is_escaped() -> None:
-    assert quote('"' * 5000) == '"' + '\\"' * MAX_NAME_LENGTH + '"'
 
 
 def test_groups_stay_below_the_size_of_a_request_in_bytes() -> None:

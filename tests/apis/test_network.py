@@ -55,13 +55,10 @@ def heard(proxy: socket.socket) -> bytes:
         return caller.recv(4_000).partition(b"\r\n")[0]
 
 
-def test_an_api_elsewhere_is_reached_by_the_proxy(proxy: socket.socket) -> None:
+def test_hosts_elsewhere_are_reached_by_the_proxy(proxy: socket.socket) -> None:
     with pytest.raises(Retryable):
         asyncio.run(ask_steam("https://api.invalid"))
     assert heard(proxy) == b"CONNECT api.invalid:443 HTTP/1.1"
-
-
-def test_s3_elsewhere_is_reached_by_the_proxy(proxy: socket.socket) -> None:
     with pytest.raises(Retryable) as raised:
         s3("https://s3.invalid").read("overrides.csv")
     assert heard(proxy).startswith(b"CONNECT s3.invalid:443")
@@ -87,7 +84,6 @@ def test_a_host_of_no_proxy_is_reached_directly(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     "proxy",
     [
-        "http://user:canary@127.0.0.1:x",
         "http://user:canary@127.0.0.1:99999",
         "foo://user:canary@127.0.0.1:1",
         "socks5://user:canary@127.0.0.1:1",

@@ -87,16 +87,17 @@ def test_at_the_deadline_calls_and_waits_end(seconds: float) -> None:
     assert time.monotonic() - started < 2
 
 
-def test_waits_double() -> None:
+@pytest.mark.parametrize(
+    ("errors", "waited"),
+    [
+        pytest.param([failure()] * 3, 0.05 + 0.1 + 0.2, id="doubled from one to the next"),
+        pytest.param([failure(retry_after=0.3)], 0.3, id="as the API asks"),
+    ],
+)
+def test_before_a_repetition_it_waits(errors: list[Exception], waited: float) -> None:
     started = time.monotonic()
-    run(Call(failure(), failure(), failure()), RetryPolicy(attempts=4, base_seconds=0.05))
-    assert 0.05 + 0.1 + 0.2 <= time.monotonic() - started < 2
-
-
-def test_the_wait_that_an_api_asks_for_is_kept() -> None:
-    started = time.monotonic()
-    assert run(Call(failure(retry_after=0.3))) == "answer"
-    assert time.monotonic() - started >= 0.3
+    assert run(Call(*errors), RetryPolicy(attempts=4, base_seconds=0.05)) == "answer"
+    assert waited <= time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("seconds", [60.5, 3600.0, float("inf")])

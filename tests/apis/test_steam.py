@@ -88,7 +88,6 @@ def test_an_empty_library_is_no_games_and_a_hidden_one_nothing(
             [{"appid": 1, "new": []}],
             id="everywhere",
         ),
-        pytest.param('{"response":{"game_count":0,"games":[]}}', [], id="empty list"),
         pytest.param('{"response":{"new":true}}', None, id="beside nothing at all"),
         pytest.param('{"response":{"games":[{"appid":1}]}}', [{"appid": 1}], id="no count"),
     ],
@@ -104,17 +103,13 @@ def test_unknown_fields_are_ignored(sandbox: Sandbox, body: str, games: list[Any
         pytest.param('{"response":{"game_count":5}}', id="count without games"),
         pytest.param('{"response":{"game_count":3,"games":[{"appid":1}]}}', id="fewer rows than the count"),
         pytest.param('{"response":{"game_count":1,"games":"The Witcher 3"}}', id="games are text"),
-        pytest.param('{"response":{"game_count":1,"games":{"appid":1}}}', id="games are an object"),
         pytest.param('{"response":{"game_count":0,"games":null}}', id="games are null"),
         pytest.param('{"response":{"game_count":"1","games":[{"appid":1}]}}', id="count is text"),
         pytest.param('{"response":{"game_count":null}}', id="count is null"),
-        pytest.param('{"response":{"game_count":-1}}', id="count below nothing"),
-        pytest.param('{"response":{"game_count":false}}', id="count is no number"),
         pytest.param('{"response":{"games":[]}}', id="no games and no count"),
         pytest.param('{"response":[]}', id="response is a list"),
         pytest.param('{"response":null}', id="response is null"),
         pytest.param("{}", id="no response"),
-        pytest.param("[]", id="list"),
         pytest.param("null", id="null"),
         pytest.param("", id="nothing"),
     ],
@@ -123,11 +118,6 @@ def test_a_short_or_malformed_answer_is_never_a_library(sandbox: Sandbox, body: 
     sandbox.faults.add(Fault(status=200, body=body))
     assert error(sandbox).code == "steam_bad_answer"
     assert len(sandbox.asked("steam")) == QUICK.attempts
-
-
-def test_after_a_short_answer_the_request_is_repeated(sandbox: Sandbox) -> None:
-    sandbox.faults.add(Fault(status=200, body='{"response":{"game_count":5}}', times=1))
-    assert len(owned_games(sandbox) or []) == 129
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -155,8 +145,7 @@ def test_a_refusal_that_does_not_name_the_key_is_a_block(sandbox: Sandbox) -> No
 PASSING = [
     pytest.param(Fault(status=429), "steam_rate_limited", id="429"),
     pytest.param(Fault(status=500), "steam_unavailable", id="500"),
-    pytest.param(Fault(status=502), "steam_unavailable", id="502"),
-    pytest.param(Fault(status=503), "steam_unavailable", id="503"),
+    pytest.param(Fault(status=200, body='{"response":{"game_count":5}}'), "steam_bad_answer", id="short answer"),
     pytest.param(Fault(kind="reset"), "steam_unavailable", id="reset"),
     pytest.param(Fault(kind="html"), "steam_bad_answer", id="page with status 200"),
     pytest.param(Fault(kind="not_json"), "steam_bad_answer", id="half a JSON text"),
@@ -165,18 +154,15 @@ PASSING = [
 
 
 @pytest.mark.parametrize(("fault", "code"), PASSING)
-def test_after_a_passing_fault_the_request_is_repeated(sandbox: Sandbox, fault: Fault, code: ErrorCode) -> None:
-    assert code
+def test_a_request_is_repeated_until_it_is_answered_or_its_attempts_are_used_up(
+    sandbox: Sandbox, fault: Fault, code: ErrorCode
+) -> None:
     fault.times = 2
     sandbox.faults.add(fault)
     assert len(owned_games(sandbox) or []) == 129
     assert len(sandbox.asked("steam")) == 3
-
-
-@pytest.mark.parametrize(("fault", "code"), PASSING)
-def test_a_lasting_fault_ends_after_so_many_attempts(sandbox: Sandbox, fault: Fault, code: ErrorCode) -> None:
     fault.times = None
-    sandbox.faults.add(fault)
+    sandbox.requests.clear()
     raised = error(sandbox)
     assert (type(raised), raised.code) == (Retryable, code)
     assert len(sandbox.asked("steam")) == QUICK.attempts
@@ -227,30 +213,39 @@ def test_an_answer_of_429_halves_the_rate_and_the_next_answer_raises_it_a_little
     assert limiter.requests_per_second == pytest.approx(50.25)
 
 
-def test_a_custom_url_leads_to_its_account(sandbox: Sandbox) -> None:
-    found = asking(sandbox, lambda steam: steam.resolve_vanity("GabeLoganNewell"))
-    assert found == World.RECORDED_ACCOUNT
-    assert sandbox.asked("steam")[0].params == {"vanityurl": "GabeLoganNewell"}
+@pytest.mark.parametrize(("name", "account"), [("GabeLoganNewell", World.RECORDED_ACCOUNT), ("nobody-has-this", None)])
+def test_a_custom_url_leads_to_its_account_or_nowhere(sandbox: Sandbox, name: str, account: str | None) -> None:
+    assert asking(sandbox, lambda steam: steam.resolve_vanity(name)) == account
+    assert sandbox.asked("steam")[0].params == {"vanityurl": name}
 
 
-def test_a_custom_url_that_nobody_has_leads_nowhere(sandbox: Sandbox) -> None:
-    assert asking(sandbox, lambda steam: steam.resolve_vanity("nobody-has-this")) is None
+async def resolve(steam: Steam) -> object:
+    return await steam.resolve_vanity("gabe")
+
+
+async def look_for(steam: Steam) -> object:
+    return await steam.has_account(World.EMPTY_ACCOUNT)
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("call", "response"),
     [
-        pytest.param('{"response":{"success":1}}', id="no id"),
-        pytest.param('{"response":{"success":1,"steamid":76561197960287930}}', id="a number"),
-        pytest.param('{"response":{"success":1,"steamid":"7656119796028793"}}', id="16 digits"),
-        pytest.param('{"response":{"success":1,"steamid":"７６５６１１９７９６０２８７９３０"}}', id="full-width"),  # noqa: RUF001
-        pytest.param('{"response":{}}', id="nothing"),
+        pytest.param(resolve, '{"success":1}', id="no id"),
+        pytest.param(resolve, '{"success":1,"steamid":76561197960287930}', id="a number for an id"),
+        pytest.param(resolve, '{"success":1,"steamid":"7656119796028793"}', id="an id of 16 digits"),
+        pytest.param(resolve, '{"success":1,"steamid":"７６５６１１９７９６０２８７９３０"}', id="full-width"),  # noqa: RUF001
+        pytest.param(resolve, "{}", id="nothing about a custom URL"),
+        pytest.param(look_for, "{}", id="no players"),
+        pytest.param(look_for, '{"players":{}}', id="an object for players"),
+        pytest.param(look_for, '{"players":null}', id="null for players"),
     ],
 )
-def test_an_answer_about_a_custom_url_without_an_id_is_bad(sandbox: Sandbox, body: str) -> None:
-    sandbox.faults.add(Fault(status=200, body=body))
+def test_an_answer_about_an_account_that_lacks_it_is_bad(
+    sandbox: Sandbox, call: Callable[[Steam], Awaitable[object]], response: str
+) -> None:
+    sandbox.faults.add(Fault(status=200, body=f'{{"response":{response}}}'))
     with pytest.raises(Retryable) as raised:
-        asking(sandbox, lambda steam: steam.resolve_vanity("gabe"))
+        asking(sandbox, call)
     assert raised.value.code == "steam_bad_answer"
 
 
@@ -260,14 +255,6 @@ def test_an_answer_about_a_custom_url_without_an_id_is_bad(sandbox: Sandbox, bod
 )
 def test_a_profile_tells_whether_the_account_exists(sandbox: Sandbox, account: str, *, exists: bool) -> None:
     assert asking(sandbox, lambda steam: steam.has_account(account)) is exists
-
-
-@pytest.mark.parametrize("body", ['{"response":{}}', '{"response":{"players":{}}}', '{"response":{"players":null}}'])
-def test_a_profile_without_a_list_of_players_is_a_bad_answer(sandbox: Sandbox, body: str) -> None:
-    sandbox.faults.add(Fault(status=200, body=body))
-    with pytest.raises(Retryable) as raised:
-        asking(sandbox, lambda steam: steam.has_account(World.EMPTY_ACCOUNT))
-    assert raised.value.code == "steam_bad_answer"
 
 
 def test_the_key_travels_in_a_header_and_in_no_address() -> None:

@@ -1,23 +1,13 @@
 import pytest
 
 from pipeline.apis import igdb_queries
-from pipeline.sandbox.apicalypse import (
-    Comparison,
-    NamedQuery,
-    Query,
-    QuerySyntaxError,
-    parse_multiquery,
-    parse_query,
-)
+from pipeline.sandbox.apicalypse import Comparison, NamedQuery, Query, QuerySyntaxError, parse_multiquery, parse_query
 
 STEAM = Comparison(("external_game_source",), "=", frozenset({1}))
 
 
-def test_a_query_without_clauses_asks_for_ten_ids() -> None:
+def test_clauses_are_read_in_any_order_and_all_of_them_may_be_left_out() -> None:
     assert parse_query(" \n") == Query(fields=(("id",),), where=((),), limit=10, offset=0)
-
-
-def test_clauses_are_read_in_any_order() -> None:
     text = "limit 500;offset 20; sort name desc;\nwhere id = 1; fields id,name, genres.slug;"
     assert parse_query(text) == Query(
         fields=(("id",), ("name",), ("genres", "slug")),
@@ -49,13 +39,11 @@ def test_and_binds_tighter_than_or() -> None:
     [
         pytest.param("fields id", id="no semicolon"),
         pytest.param("fields *;", id="a star, which our clients never ask for"),
-        pytest.param("fields id; where id = ;", id="no value"),
         pytest.param("where id = (1,2;", id="open list"),
         pytest.param("where id = 1 &;", id="nothing behind a sign"),
         pytest.param('where uid = "10;', id="open text"),
         pytest.param("where (id = 1);", id="parentheses around a condition"),
         pytest.param('where name ~ *"portal"*;', id="a wildcard"),
-        pytest.param("where uid == 1;", id="unknown operator"),
         pytest.param("selekt id;", id="unknown clause"),
         pytest.param("limit many;", id="limit is no number"),
         pytest.param("search Portal;", id="search without quotes"),
@@ -72,18 +60,9 @@ def test_a_multiquery_names_its_queries() -> None:
         NamedQuery("games/count", "How many", Query()),
         NamedQuery("games", 'Switch "n" {go}', parse_query('fields name; where slug = "}";')),
     ]
-    assert parse_multiquery("") == []
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param('query games "A" { fields name; }', id="no semicolon"),
-        pytest.param("query games { fields name; };", id="no name"),
-        pytest.param('query games "A" { fields name };', id="no semicolon within"),
-        pytest.param("fields name;", id="a plain query"),
-    ],
-)
+@pytest.mark.parametrize("text", ['query games "A" { fields name; }', "query games { fields name; };", "fields name;"])
 def test_other_texts_are_no_multiquery(text: str) -> None:
     with pytest.raises(QuerySyntaxError, match="Unexpected input at"):
         parse_multiquery(text)

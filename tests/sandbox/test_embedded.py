@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from pipeline.database.database import Database
 from pipeline.errors import Refused
 from pipeline.sandbox.embedded import create_tables, data_folder, embedded_database, serve_postgres
 from pipeline.settings import Settings
-from tests.support.databases import fetch
+from tests.support.databases import fetch, hang_up
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
 
@@ -34,26 +35,41 @@ with serve_postgres(Path(sys.argv[1]), Path(sys.argv[2])) as url:
 """
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Short, for the path of a Unix socket must not exceed 107 bytes."""
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder with a short path, for that of a Unix socket must not exceed 107 bytes."""
     made = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     made.chmod(0o755)
     yield made
     shutil.rmtree(made)
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder."""
+    with temporary_folder() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def data() -> Iterator[Path]:
+    """The folder of a database that several tests start and stop, for it takes seconds to make one."""
+    with temporary_folder() as made:
+        yield made / "postgres"
+
+
 def modes(path: Path) -> dict[Path, str]:
     return {parent: stat.filemode(parent.stat().st_mode) for parent in path.parents}
 
 
-def test_it_has_the_tables_of_2026_and_keeps_what_is_written(folder: Path) -> None:
-    with embedded_database(folder / "postgres") as url:
+def test_it_has_the_tables_of_2026_and_keeps_what_is_written(data: Path) -> None:
+    with embedded_database(data) as url:
         schema = Database(url).read_schema()
         assert (schema.missing, schema.left_out) == ([], [])
         Database(url).ensure_users(["76561197960287930"])
 
-    with embedded_database(folder / "postgres") as url:
+    with embedded_database(data) as url:
+        hang_up(url)  # of a server before
         assert fetch(url, 'SELECT id FROM "user"').item() == "76561197960287930"
         assert not create_tables(url)
 
@@ -61,48 +77,35 @@ def test_it_has_the_tables_of_2026_and_keeps_what_is_written(folder: Path) -> No
 def test_a_folder_in_which_its_server_does_not_start_is_refused_by_name(folder: Path) -> None:
     (folder / "postgres").mkdir()
     (folder / "postgres" / "PG_VERSION").write_text(f"{TARGET_POSTGRES_VERSION}\n")
-    with pytest.raises(Refused, match=f"No database can be embedded in {folder}: its PostgreSQL does not start"):
+    with pytest.raises(Refused, match=f"in {folder}: PostgreSQL does not start"):
         with_database(Settings.model_construct(store_url=str(folder))).__enter__()
 
 
-def test_processes_share_it_and_the_last_one_to_leave_stops_it(folder: Path) -> None:
-    with embedded_database(folder) as url:
-        started_at = run_another_process(folder, folder, cwd=Path.cwd(), path=[Path.cwd()])
+def test_uses_in_this_and_other_processes_share_it_and_the_last_one_to_leave_stops_it(data: Path) -> None:
+    with serve_postgres(data) as url:
+        hang_up(url)  # of a server before
+        with serve_postgres(data) as same_url:
+            assert same_url == url
+        started_at = run_another_process(data, data.parent, cwd=Path.cwd(), path=[Path.cwd()])
         assert started_at == fetch(url, "SELECT pg_postmaster_start_time()::text").item()
 
     with pytest.raises(dbapi.OperationalError):
         fetch(url, "SELECT 1")
 
 
-def test_the_inner_of_two_uses_in_one_process_does_not_stop_it(folder: Path) -> None:
-    with serve_postgres(folder) as url:
-        with serve_postgres(folder) as same_url:
-            assert same_url == url
-        assert fetch(url, "SELECT 1 AS one").item() == 1
+def test_a_process_that_was_killed_keeps_it_running_no_longer_than_the_next_use(data: Path) -> None:
+    with serve_postgres(data):
+        (data / ".handle_pids.json").write_text(f"[{os.getpid()}, 99999999]")
 
-
-def test_a_process_that_was_killed_keeps_it_running_no_longer_than_the_next_use(folder: Path) -> None:
-    with serve_postgres(folder):
-        (folder / ".handle_pids.json").write_text(f"[{os.getpid()}, 99999999]")
-
-    with serve_postgres(folder) as url:
+    with serve_postgres(data) as url:
         pass
 
     with pytest.raises(dbapi.OperationalError):
         fetch(url, "SELECT 1")
 
 
-def test_no_folder_above_it_changes_its_mode(folder: Path) -> None:
-    data = folder / "below" / "postgres"
-    data.parent.mkdir(mode=0o755)
-    before = modes(data)
-
-    with serve_postgres(data):
-        assert modes(data) == before
-
-
 @ROOT
-def test_a_private_folder_stays_private_and_empty(folder: Path) -> None:
+def test_no_folder_above_it_changes_its_mode_and_a_private_one_stays_empty(folder: Path) -> None:
     private, elsewhere = folder / "private", folder / "elsewhere"
     private.mkdir(mode=0o700)
     before = modes(private / "data")
@@ -112,13 +115,7 @@ def test_a_private_folder_stays_private_and_empty(folder: Path) -> None:
 
     assert modes(private / "data") == before
     assert list(private.iterdir()) == []
-
-
-@ROOT
-def test_each_private_folder_has_a_place_of_its_own(folder: Path) -> None:
-    folder.chmod(0o700)
-
-    assert data_folder(folder / "a") == data_folder(folder / "a") != data_folder(folder / "b")
+    assert data_folder(private / "data") != data_folder(private / "other"), "each has a place of its own"
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ QUERY = "fields name;"
     [
         ("steam", 429, "text/html", "<title>429 Too Many Requests</title>"),
         ("steam", 403, "text/html", "<pre>key=</pre>"),
-        ("steam", 503, "text/html", "503 Service Unavailable"),
+        ("store", 503, "text/html", "503 Service Unavailable"),
         ("igdb", 429, "application/json", '{"message":"Too Many Requests"}'),
         ("igdb", 408, "application/json", '[{"title":"Request Timeout","status":408}]'),
         ("igdb", 502, "text/plain", "Bad Gateway"),
@@ -38,38 +38,24 @@ def test_a_status_comes_with_the_body_of_its_service(
 
 def test_a_status_may_bring_its_own_body_and_headers(sandbox: Sandbox, steam: Post) -> None:
     sandbox.faults.add(Fault(status=429, headers={"Retry-After": "7"}, times=1))
-    sandbox.faults.add(Fault(status=200, body='{"response":{"game_count":5}}', times=1))
     sandbox.faults.add(Fault(status=403, body=BLOCKED, times=1))
     assert steam(OWNED).headers["retry-after"] == "7"
-    assert steam(OWNED).json() == {"response": {"game_count": 5}}
     assert "key=" not in steam(OWNED).text
 
 
-def test_a_fault_hits_so_many_times_and_is_spent(sandbox: Sandbox, igdb: Post) -> None:
-    fault = sandbox.faults.add(Fault(service="igdb", path="/games", times=2))
-    statuses = [igdb(endpoint, QUERY).status_code for endpoint in ("games", "genres", "games", "games")]
-    assert statuses == [500, 200, 500, 200]
-    assert fault.times == 0
-
-
-def test_a_fault_may_concern_certain_requests_only(sandbox: Sandbox, igdb: Post) -> None:
-    sandbox.faults.add(Fault(when=lambda text: '"440"' in text))
-    for _ in range(2):
-        assert igdb("external_games", 'fields uid; where uid = ("440","570");').status_code == 500
-        assert igdb("external_games", 'fields uid; where uid = ("570");').status_code == 200
-
-
-def test_a_fault_may_be_probable_and_is_the_same_every_time(sandbox: Sandbox, igdb: Post) -> None:
-    sandbox.faults.add(Fault(service="igdb", probability=0.3))
-    statuses = [igdb("genres", QUERY).status_code for _ in range(20)]
-    assert statuses.count(500) == 3
-
-
-def test_faults_can_be_switched_off(sandbox: Sandbox, igdb: Post) -> None:
-    fault = sandbox.faults.add(Fault())
-    sandbox.faults.add(Fault(status=502))
+def test_a_fault_hits_certain_requests_so_many_times_until_it_is_spent_or_removed(sandbox: Sandbox, igdb: Post) -> None:
+    sandbox.faults.add(Fault(service="igdb", path="/games", times=2))
+    fault = sandbox.faults.add(Fault(when=lambda text: "slug" in text, status=502))
+    endpoints = ("games", "genres", "games", "games")
+    assert [igdb(endpoint, QUERY).status_code for endpoint in endpoints] == [500, 200, 500, 200]
+    assert [igdb("genres", f"fields {field};").status_code for field in ("slug", "name", "slug")] == [502, 200, 502]
     sandbox.faults.remove(fault)
-    assert igdb("genres", QUERY).status_code == 502
+    assert igdb("genres", "fields slug;").status_code == 200
+
+
+def test_a_probable_fault_hits_the_same_requests_every_time(sandbox: Sandbox, igdb: Post) -> None:
+    sandbox.faults.add(Fault(service="igdb", probability=0.3))
+    assert [igdb("genres", QUERY).status_code for _ in range(20)].count(500) == 3
     sandbox.faults.clear()
     assert igdb("genres", QUERY).status_code == 200
 
@@ -82,7 +68,7 @@ def test_a_reset_connection_gives_no_answer(sandbox: Sandbox, igdb: Post) -> Non
     assert [record.status for record in sandbox.asked("igdb")] == [None, 200]
 
 
-def test_a_lost_answer_was_worked_out(sandbox: Sandbox, token: Post) -> None:
+def test_a_request_whose_answer_is_lost_was_carried_out(sandbox: Sandbox, token: Post) -> None:
     sandbox.faults.add(Fault(service="twitch", kind="lost", times=1))
     with pytest.raises(httpx.ReadError):
         token()
@@ -90,24 +76,15 @@ def test_a_lost_answer_was_worked_out(sandbox: Sandbox, token: Post) -> None:
 
 
 def test_a_cut_body_ends_before_its_announced_length(sandbox: Sandbox, igdb: Post) -> None:
-    sandbox.faults.add(Fault(kind="cut", times=1))
+    sandbox.faults.add(Fault(kind="cut"))
     with pytest.raises(httpx.RemoteProtocolError, match="received 150 bytes, expected 301"):
         igdb("genres", QUERY)
-    assert igdb("genres", QUERY).status_code == 200
-
-
-def test_a_page_may_come_with_status_200(sandbox: Sandbox, steam: Post) -> None:
-    sandbox.faults.add(Fault(kind="html"))
-    answer = steam(OWNED)
-    assert (answer.status_code, answer.text[:6]) == (200, "<html>")
 
 
 def test_json_may_be_broken(sandbox: Sandbox, steam: Post) -> None:
     sandbox.faults.add(Fault(kind="not_json"))
-    answer = steam(OWNED)
-    assert answer.headers["content-type"].startswith("application/json")
     with pytest.raises(ValueError, match="Expecting value"):
-        answer.json()
+        steam(OWNED).json()
 
 
 def test_a_stalled_request_answers_late(sandbox: Sandbox, steam: Post) -> None:
@@ -124,4 +101,3 @@ def test_a_stalled_request_does_not_delay_the_end() -> None:
             httpx.get(f"{sandbox.url}/steam/x", timeout=0.1)
         started = time.monotonic()
     assert time.monotonic() - started < 2
-    assert [record.status for record in sandbox.requests] == [None]
