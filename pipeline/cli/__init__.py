@@ -19,29 +19,29 @@ from pipeline.errors import PipelineError, Refused
 EXIT_FAILED, EXIT_REFUSED, EXIT_RETRYABLE, EXIT_INTERRUPTED = 1, 2, 75, 130
 
 
-class Listed(NamedTuple):
-    """A command as the program lists it: the module of this package that has it, and the first sentence of its help."""
+class ListedCommand(NamedTuple):
+    """The module of this package that has a command under its own name, and the first sentence of its help."""
 
     module: str
     summary: str
 
 
 COMMANDS = {
-    "run": Listed("imports", "Fetch, enrich and load a library."),
-    "fetch": Listed("imports", "Write what Steam knows of a library into a raw CSV."),
-    "enrich": Listed("imports", "Match the raw CSV at LOCATION to IGDB."),
-    "load": Listed("imports", "Load the enriched CSV at LOCATION into the database."),
-    "demo": Listed("demo", "Import a recorded library of 129 games twice, with nothing configured."),
-    "backfill": Listed("backfill", "Import the libraries of all users in USERS_CSV."),
-    "replay": Listed("backfill", "Enrich and load rejected and PENDING rows of a backfill again."),
-    "catalogue": Listed("catalogue", "Fill, compact or describe the catalogue of Steam apps."),
-    "review": Listed("review", "Match games by hand: export a sheet, fill it in, apply it."),
-    "report": Listed("report", "Write a page about the enriched CSV at ENRICHED_CSV."),
-    "runs": Listed("runs", "List the runs in the store, the newest first."),
-    "doctor": Listed("doctor", "Check keys, store, database, clock and versions, and say what to fix."),
-    "db": Listed("db", "Check SavePoint's database, or make one to try things in."),
+    "run": ListedCommand("imports", "Fetch, enrich and load a library."),
+    "fetch": ListedCommand("imports", "Write what Steam knows of a library into a raw CSV."),
+    "enrich": ListedCommand("imports", "Match the raw CSV at LOCATION to IGDB."),
+    "load": ListedCommand("imports", "Load the enriched CSV at LOCATION into the database."),
+    "demo": ListedCommand("demo", "Import a recorded library of 129 games twice, with nothing configured."),
+    "backfill": ListedCommand("backfill", "Import the libraries of all users in USERS_CSV."),
+    "replay": ListedCommand("backfill", "Enrich and load rejected and PENDING rows of a backfill again."),
+    "catalogue": ListedCommand("catalogue", "Fill, compact or describe the catalogue of Steam apps."),
+    "review": ListedCommand("review", "Match games by hand: export a sheet, fill it in, apply it."),
+    "report": ListedCommand("report", "Write a page about the enriched CSV at ENRICHED_CSV."),
+    "runs": ListedCommand("runs", "List the runs in the store, the newest first."),
+    "doctor": ListedCommand("doctor", "Check keys, store, database, clock and versions, and say what to fix."),
+    "db": ListedCommand("db", "Check SavePoint's database, or make one to try things in."),
 }
-"""All commands, in the order of the help. A summary is repeated from its command so that the help imports none."""
+"""All commands, in the order of the help. Their summaries are repeated here so that the help imports no command."""
 
 
 class _Program(Group):

@@ -37,7 +37,7 @@ class Group(click.Group):
 
 
 def _by_heading(params: Iterable[click.Parameter]) -> dict[str, list[click.Parameter]]:
-    headings: dict[str, list[click.Parameter]] = {"What": [], "Settings": [], "Output": []}
+    headings: dict[str, list[click.Parameter]] = {"Options": [], "Settings": [], "Output": []}
     for param in params:
         if isinstance(param, click.Option):
             headings[_heading(param)].append(param)
@@ -47,7 +47,7 @@ def _by_heading(params: Iterable[click.Parameter]) -> dict[str, list[click.Param
 def _heading(option: click.Option) -> str:
     if option.name in OUTPUT or "--help" in option.opts:
         return "Output"
-    return "Settings" if isinstance(option, SettingOption) else "What"
+    return "Settings" if isinstance(option, SettingOption) else "Options"
 
 
 def _write_example(command: click.Command, formatter: click.HelpFormatter) -> None:

@@ -1,10 +1,9 @@
-"""The command that makes a page of an enriched CSV."""
+"""The command that writes a page about an enriched CSV."""
 
 import json
 from pathlib import Path
 
 import click
-from pandera.typing.polars import DataFrame
 
 from pipeline import clients
 from pipeline.api import read_any_csv
@@ -49,20 +48,20 @@ def report(settings: Settings, enriched_csv: str, output: Path, *, trust: bool, 
     elif as_json:
         raise click.UsageError("--json needs a file to write, for the page would go to stdout too.")
     else:
-        click.echo(_page(settings, enriched_csv, trust=trust).encode(), nl=False)
+        click.echo(_render(settings, enriched_csv, trust=trust).encode(), nl=False)
 
 
 def write_report(settings: Settings, enriched_csv: str, output: Path, *, trust: bool = False) -> Path:
-    """Write the page of an enriched CSV, at once; the absolute path it is at.
+    """Write the page about an enriched CSV into a file, and return the file's absolute path.
 
     Raises:
-        Failed: `checkpoint_invalid`, where the CSV is none that enrich has written.
-        FileError: Of click, where the page cannot be written.
+        Failed: `checkpoint_invalid`, if this is no enriched CSV.
+        FileError: Click's, if the page cannot be written.
     """
     path = output.expanduser().resolve()
     if path == Path(enriched_csv).expanduser().resolve():
         raise click.UsageError(f"{output} is the CSV itself. Name another file with -o.")
-    page = _page(settings, enriched_csv, trust=trust)
+    page = _render(settings, enriched_csv, trust=trust)
     try:
         DirectoryStore(path.parent).write(path.name, page.encode())
     except PipelineError as error:
@@ -70,19 +69,14 @@ def write_report(settings: Settings, enriched_csv: str, output: Path, *, trust: 
     return path
 
 
-def _page(settings: Settings, enriched_csv: str, *, trust: bool) -> str:
-    rows, source = _read(settings, enriched_csv, trust=trust)
-    return render_report(rows, source)
-
-
-def _read(settings: Settings, enriched_csv: str, *, trust: bool) -> tuple[DataFrame[EnrichedLibrary], str]:
-    """Return the rows, and the CSV's key or the copy's name: a page that is passed on names no folder."""
+def _render(settings: Settings, enriched_csv: str, *, trust: bool) -> str:
+    """Return the page; it names the CSV's key or the copy's name, but no folder of this machine."""
     store = clients.open_store(settings)
     try:
         source = parse_checkpoint_key(store.key_of(absolute_location(enriched_csv)), "enriched")
     except Failed:
         if "://" in enriched_csv:
             raise
-        path = Path(enriched_csv).expanduser()
-        return read_any_csv(settings, str(path), EnrichedLibrary, trust=trust), path.name
-    return read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows, source.key
+        copy = Path(enriched_csv).expanduser()
+        return render_report(read_any_csv(settings, str(copy), EnrichedLibrary, trust=trust), copy.name)
+    return render_report(read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows, source.key)
