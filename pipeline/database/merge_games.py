@@ -252,7 +252,7 @@ def _insert(merge: Merge, id_prefix: str) -> Insert:
 def _relink_by_steam_id() -> Update:
     """Take a Game of another IGDB id for a new game, if it alone has the Steam app, and the same slug or title.
 
-    IGDB has then made the entry anew under another id. Not where an override gave the app to the new game: then the
+    IGDB has then made the entry again under another id. Not where an override gave the app to the new game: then the
     other one is another game, and its owners keep it.
     """
     new = STAGED_GAMES.c.foundId.is_(None)

@@ -20,7 +20,7 @@ AFTER = (
     # IGDB made one entry of the two: 102 is no more, and 103 has its slug.
     matched(12, 103, igdb_slug="merged", igdb_name="Merged"),
     matched(13, 103, igdb_slug="merged", igdb_name="Merged"),
-    # The entry was made anew under another id.
+    # IGDB made the entry again under another id.
     matched(14, 204, igdb_slug="gone"),
     # A game that is not in the library any more holds this slug: 15 was returned.
     matched(18, 108, igdb_slug="left"),

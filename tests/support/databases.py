@@ -131,14 +131,14 @@ def fetch(url: str, query: str) -> pl.DataFrame:
 
 
 def hang_up(url: str) -> None:
-    """Close the connections that lie idle, for they would be in the way of what is done with the database itself."""
+    """Close the idle connections, without which no database can be dropped or copied."""
     for connection in _IDLE.pop(url, []):
         connection.close()
 
 
 @contextmanager
 def _cursor(url: str) -> Iterator[dbapi.Cursor]:
-    """Of a connection that nobody else uses; one that met an error is not used again."""
+    """Open a cursor on an idle connection, or on a new one; a connection that met an error is not used again."""
     try:
         connection = _IDLE[url].pop()
     except IndexError:
