@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: the URL, one transaction on one connection, and the driver's errors as the pipeline's.
+"""Connections to PostgreSQL: the URL, one transaction on one connection, and the conversion of the driver's errors.
 
 SQLAlchemy Core composes the statements; ADBC runs them, and takes and returns rows as Polars frames.
 """
@@ -20,7 +20,7 @@ from pipeline.errors import PipelineError, Refused, Retryable
 from pipeline.settings import is_this_machine
 
 ENCRYPTED_MODES = ("require", "verify-ca", "verify-full")
-"""The values of sslmode with which libpq sends nothing unencrypted."""
+"""The values of `sslmode` with which libpq, PostgreSQL's client library, sends nothing unencrypted."""
 
 # A port has to be a number and a database may hold no @: what stands there otherwise may be a part of the password,
 # and host and database are shown in messages.
@@ -34,7 +34,7 @@ _BEFORE_AT = re.compile(r"\S+@")
 
 @dataclass(frozen=True)
 class DatabaseUrl:
-    """The URL of a PostgreSQL database; as text it is the database and the host, without user and password.
+    """The checked URL of a PostgreSQL database; `str()` gives `database at host`, without user and password.
 
     Raises:
         Refused: `configuration`, for a URL that libpq might read otherwise than this class does, or that would let a
@@ -71,7 +71,7 @@ class DatabaseUrl:
 
     @property
     def libpq_url(self) -> str:
-        """The URL for libpq, with a timeout for connecting, and encrypted where the server is another machine.
+        """The URL to connect with: a connect timeout is added, and for another machine an `sslmode` that encrypts.
 
         Of several sslmodes in a URL libpq takes the last, which also wins over PGSSLMODE: so that variable's value is
         repeated here where it is strict.
@@ -85,7 +85,7 @@ class DatabaseUrl:
         return f"{self.url}{separator}{'&'.join(added)}" if added else self.url
 
     def redact(self, text: str) -> str:
-        """Return the text without the password, encoded or decoded, and without anything else that precedes an @."""
+        """Return a text with `***` for the URL's password, also percent-decoded, and for anything else before an @."""
         passwords = {self._part("password"), *re.findall(r"password=([^&]*)", self._part("query") or "")} - {None, ""}
         for secret in passwords | {unquote(secret) for secret in passwords}:
             text = text.replace(secret, "***")
@@ -118,7 +118,7 @@ def _is_local(host: str) -> bool:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """The limits in seconds of one statement and of one wait for a lock; None leaves a limit to the database."""
+    """The time limits, in seconds, of one SQL statement and of one wait for a lock; None keeps the database's limit."""
 
     statement_seconds: float | None = None
     lock_seconds: float | None = None
@@ -130,14 +130,14 @@ DIALECT = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-unt
 
 
 class Session:
-    """One open transaction: runs SQLAlchemy's statements and counts them in `statements`."""
+    """One open database transaction, which runs SQLAlchemy statements; `statements` is the number it has run."""
 
     def __init__(self, cursor: dbapi.Cursor) -> None:
         self._cursor = cursor
         self.statements = 0
 
     def execute(self, statement: Executable) -> int:
-        """Run a statement to its end, and return the number of rows that it wrote."""
+        """Run an SQL statement, and return the number of rows that it inserted, updated or deleted."""
         self.statements += 1
         # Not execute(): with parameters it does not know the number of rows.
         self._cursor.executemany(*_compile(statement))
@@ -145,7 +145,7 @@ class Session:
         return written
 
     def fetch(self, statement: Executable) -> pl.DataFrame:
-        """Run a query, and return its rows."""
+        """Run an SQL query, and return its rows as a Polars frame."""
         self.statements += 1
         rows: pl.DataFrame = self._cursor.execute(*_compile(statement)).fetch_polars()
         return rows
@@ -155,7 +155,7 @@ class Session:
         self.execute(CreateTable(table))
 
     def ingest(self, table: Table, rows: pl.DataFrame) -> None:
-        """Create a temporary table, and COPY rows into it; the rows may lack some of its columns."""
+        """Create a temporary table, and COPY a frame's rows into it; table columns that the frame lacks are null."""
         self.create(table)
         self.statements += 1
         self._cursor.adbc_ingest(table.name, rows, mode="append", temporary=True)
@@ -176,7 +176,9 @@ def _as_plain_text(value: object) -> object:
 
 @contextmanager
 def transaction(url: DatabaseUrl, timeouts: Timeouts = NO_TIMEOUTS, *, commit: bool = True) -> Iterator[Session]:
-    """Open a transaction on a connection of its own; it is rolled back if the block raises, or if not to `commit`.
+    """Open a connection and yield its one transaction as a Session; commit it when the block ends.
+
+    It is rolled back if the block raises, or if `commit` is false.
 
     Raises:
         Refused: `configuration`, where the database refuses the connection, or the role lacks a right.

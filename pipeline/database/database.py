@@ -1,4 +1,4 @@
-"""SavePoint's database: what it has, and the one transaction in which a load writes all seven tables."""
+"""The database of the web application SavePoint: its schema and rights, and the one transaction of each load."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
@@ -13,26 +13,26 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from pipeline.database import staging_tables as tables
 from pipeline.database.connection import NO_TIMEOUTS, DatabaseUrl, Session, Timeouts, transaction
-from pipeline.database.dry_run import copy_rows_before, count_by_table, select_changes
+from pipeline.database.dry_run import changes_query, count_by_table, rows_before_statement
 from pipeline.database.grants import grant_statements, read_grantables, read_missing_rights
 from pipeline.database.live_schema import LiveSchema, read_live_schema
 from pipeline.database.merge_games import (
-    count_unwritten,
-    find_existing_rows,
-    has_pending_changes,
-    lock_pending_changes,
-    merge_games,
-    merge_genres_and_platforms,
-    merge_links,
+    existing_row_statements,
+    game_statements,
+    genre_and_platform_statements,
+    link_statements,
+    pending_changes_lock_query,
+    pending_changes_query,
+    unwritten_rows_query,
 )
 from pipeline.database.merge_libraries import (
     ItemStatuses,
-    compare_with_previous_imports,
-    count_items_to_review,
-    lock_users,
-    merge_imports,
-    move_items,
-    note_previous_imports,
+    imported_game_statements,
+    item_move_statements,
+    items_to_review_query,
+    previous_import_statements,
+    previous_imports_comparison_query,
+    user_lock_query,
 )
 from pipeline.database.statements import NOT_COUNTED, NOW, new_id_prefix
 from pipeline.errors import Failed, Retryable
@@ -45,10 +45,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LoadResult:
-    """The rows that one load wrote, or would write in a dry run: counted by name and by table, and changes in detail.
+    """The report of one load: the numbers of rows that it wrote, or would write in a dry run, and each changed value.
 
-    `changes` is empty unless details were asked for. `statements` is the number of SQL statements, which does not
-    depend on the number of rows.
+    `counts` maps names such as `games_created` to rows, and `tables` has a row per table. `changes` is empty unless
+    details were asked for. `statements` is the number of SQL statements, which does not depend on the number of rows.
     """
 
     counts: dict[str, int]
@@ -58,8 +58,9 @@ class LoadResult:
 
 
 class Database:
-    """One of SavePoint's databases, by its URL; each method is one transaction on a connection of its own.
+    """The PostgreSQL database of SavePoint, or the embedded one, at a URL.
 
+    Each method is one transaction on a connection of its own.
     A transaction is retried as a whole after a deadlock, or when the connection was lost or refused, but not after a
     person cancelled it. All methods raise `configuration` where the URL or the role's rights are wrong, and
     `database_unavailable` after the last attempt.
@@ -84,15 +85,15 @@ class Database:
         )
 
     def __str__(self) -> str:
-        """The database and its host, without user and password."""
+        """Return `database at host` as text, without user and password."""
         return str(self._url)
 
     def read_schema(self) -> LiveSchema:
-        """Return what the database has of SavePoint's tables."""
+        """Return the LiveSchema of the database: its columns, enum values and unique keys of SavePoint's tables."""
         return self._in_transaction(read_live_schema)
 
     def grant_statements(self, role: str) -> list[str]:
-        """Return the GRANT statements that allow a role to load, for the database's owner to run.
+        """Return the GRANT statements, as text, that allow a role to run loads; the database's owner has to run them.
 
         Raises:
             Failed: `schema_mismatch`.
@@ -105,7 +106,7 @@ class Database:
         return self._in_transaction(read)
 
     def missing_rights(self) -> list[str]:
-        """Return the rights that a load needs and our role lacks, such as `INSERT on Game`.
+        """Return the rights that a load needs and the connected role lacks, as texts such as `INSERT on Game`.
 
         Raises:
             Failed: `schema_mismatch`.
@@ -117,15 +118,16 @@ class Database:
         return self._in_transaction(read)
 
     def server_version(self) -> str:
-        """Return the version of the PostgreSQL server."""
+        """Return the version of the PostgreSQL server as text, such as `16.4`."""
         query = select(func.current_setting("server_version"))
         version: str = self._in_transaction(lambda session: session.fetch(query)).item()
         return version
 
     def load(self, staged: StagedRows, users: Iterable[str], options: LoadOptions = DEFAULT_OPTIONS) -> LoadResult:
-        """Write the staged rows, which are of these users and nobody else: all of them, or none.
+        """Write all staged rows, or none, into SavePoint's tables in one transaction, and return the load's report.
 
-        A dry run is the same transaction, rolled back; only LibraryItem's sequence keeps the numbers that it gave.
+        `users` are the ids of the only users whose rows may be written. A dry run is the same
+        transaction, rolled back; only LibraryItem's sequence keeps the numbers that it gave.
 
         Raises:
             Failed: `schema_mismatch`, naming what the database lacks; `user_not_found`, naming the users that it lacks;
@@ -139,7 +141,7 @@ class Database:
         )
 
     def find_missing_users(self, user_ids: Collection[str]) -> list[str]:
-        """Return those of the users that the database has no row of.
+        """Return the ids, out of `user_ids`, for which the database's table of users has no row.
 
         Raises:
             Failed: `schema_mismatch`.
@@ -153,7 +155,9 @@ class Database:
         return self._in_transaction(find)
 
     def ensure_users(self, user_ids: Collection[str]) -> None:
-        """Insert a row for each user that has none; only for a database of our own, such as the embedded one.
+        """Insert a row into the table of users for each id that has none; only for databases of our own.
+
+        The embedded database is such a one: in SavePoint's, users are SavePoint's to create.
 
         Raises:
             Failed: `schema_mismatch`.
@@ -205,12 +209,12 @@ def _load(session: Session, staged: StagedRows, user_rows: pl.DataFrame, options
     )
     _ingest(session, staged, user_rows)
     _require_users(session, users)
-    session.execute(lock_users())
+    session.execute(user_lock_query())
     if options.details:
         session.create(tables.ROWS_BEFORE)
-        session.execute(copy_rows_before(live))
+        session.execute(rows_before_statement(live))
     counts = _merge(session, live, statuses, Counter(staged.counts))
-    changes = session.fetch(select_changes(live)) if options.details else pl.DataFrame(schema=dtypes(Changes))
+    changes = session.fetch(changes_query(live)) if options.details else pl.DataFrame(schema=dtypes(Changes))
     return LoadResult(counts, session.statements, count_by_table(staged, counts), conform(changes, Changes))
 
 
@@ -244,24 +248,24 @@ def _require_users(session: Session, users: Table) -> None:
 
 def _merge(session: Session, live: LiveSchema, statuses: ItemStatuses, counts: Counter[str]) -> dict[str, int]:
     prefix = new_id_prefix()
-    for step in find_existing_rows():
-        session.execute(step.statement)
-    has_changes = bool(session.fetch(has_pending_changes()).item())
+    for counted in existing_row_statements():
+        session.execute(counted.statement)
+    has_changes = bool(session.fetch(pending_changes_query()).item())
     if has_changes:
-        session.fetch(lock_pending_changes())
-    for step in (*merge_genres_and_platforms(prefix), *merge_games(prefix), *merge_links()):
-        counts[step.counted_as] += session.execute(step.statement) if has_changes else 0
-    for step in (*note_previous_imports(live), *move_items(live, statuses)):
-        counts[step.counted_as] += session.execute(step.statement)
-    compared = session.fetch(compare_with_previous_imports()).row(0, named=True)
-    for step in merge_imports(live, statuses, prefix):
-        counts[step.counted_as] += session.execute(step.statement) if compared["has_changes"] else 0
-    if session.fetch(count_unwritten()).item():
+        session.fetch(pending_changes_lock_query())
+    for counted in (*genre_and_platform_statements(prefix), *game_statements(prefix), *link_statements()):
+        counts[counted.counted_as] += session.execute(counted.statement) if has_changes else 0
+    for counted in (*previous_import_statements(live), *item_move_statements(live, statuses)):
+        counts[counted.counted_as] += session.execute(counted.statement)
+    compared = session.fetch(previous_imports_comparison_query()).row(0, named=True)
+    for counted in imported_game_statements(live, statuses, prefix):
+        counts[counted.counted_as] += session.execute(counted.statement) if compared["has_changes"] else 0
+    if session.fetch(unwritten_rows_query()).item():
         raise Retryable(
             "database_unavailable",
             "Another load has just taken a slug or a name that this one needs; nothing was written. Try again.",
         )
     counts["no_longer_owned"] = compared["no_longer_owned"]
-    counts["library_items_to_review"] = session.fetch(count_items_to_review()).item()
+    counts["library_items_to_review"] = session.fetch(items_to_review_query()).item()
     del counts[NOT_COUNTED]
     return dict(counts)

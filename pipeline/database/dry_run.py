@@ -1,4 +1,4 @@
-"""What a load does, for its report: rows by table, and column by column the values before and after."""
+"""The report of what a load writes: rows counted by table, and the values of each changed column before and after."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -47,14 +47,17 @@ from schemas.savepoint import (
 from schemas.staging import StagedRows, WrittenTables
 
 EXCLUDED_COLUMNS = ("id", "createdAt", "updatedAt")
-"""Columns that a report in detail leaves out: they change with every row that is written."""
+"""Columns that a report in detail leaves out, because they change with every row that is written."""
 
 Row = Select[str, str, str, Any]
-"""A select of the columns of ROWS_BEFORE."""
+"""The SQL query for rows of ROWS_BEFORE: table, id, key, and the row's values as JSON."""
 
 
 def count_by_table(staged: StagedRows, counts: Mapping[str, int]) -> DataFrame[WrittenTables]:
-    """Return how many rows of each table a load wrote, from its counts by name."""
+    """Return one row per table of SavePoint's: how many rows a load created, updated, removed and left alone there.
+
+    `counts` are the written rows by the `counted_as` of their statements, as `LoadResult.counts` has them.
+    """
     items = staged.imported_games.filter(pl.col("igdbId").is_not_null()).select("userId", "igdbId").n_unique()
     rows = (
         ("Genre", "genres", staged.genres.height),
@@ -77,13 +80,13 @@ def _count_table(
     return table, created, updated, counts.get(f"{counted_as}_removed", 0), max(in_file - created - updated, 0)
 
 
-def copy_rows_before(live: LiveSchema) -> Insert:
-    """Return the statement that copies the rows which a load may change; it runs before the merge."""
+def rows_before_statement(live: LiveSchema) -> Insert:
+    """Return the SQL INSERT that copies all rows which a load may change into ROWS_BEFORE; it runs before the merge."""
     return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), _select_rows(live))
 
 
-def select_changes(live: LiveSchema) -> Select[Any]:
-    """Return the query for Changes: the copied rows, compared with what they are after the merge."""
+def changes_query(live: LiveSchema) -> Select[Any]:
+    """Return the SQL query for `Changes`: ROWS_BEFORE compared with the live rows; it runs after the merge."""
     before, after = ROWS_BEFORE, _select_rows(live).subquery("rows_after")
     is_same_row = and_(before.c.table == after.c.table, before.c.id == after.c.id)
     both = before.join(after, is_same_row, full=True)
@@ -104,13 +107,16 @@ def _select_rows(live: LiveSchema) -> CompoundSelect[Any]:
 
 
 def _select_games(live: LiveSchema) -> Iterator[Row]:
-    """Select genres and platforms too: all rows that a load finds by their IGDB id."""
+    """Yield the queries for the genres, platforms and games that a load may change."""
     for target, staged in ((GENRE, STAGED_GENRES), (PLATFORM, STAGED_PLATFORMS), (GAME, STAGED_GAMES)):
         yield _select_row(target, cast(target.c.igdbId, Text), target, live).where(_may_change(target, staged))
 
 
 def _may_change(target: Table, staged: Table) -> ColumnElement[bool]:
-    """Return the condition that a row is in the file, or holds what a row of the file needs, now or before the load."""
+    """Return the SQL condition that a row of `target` is staged, or holds a staged row's slug, name or appid.
+
+    A row that did so before the load counts too.
+    """
     keys = [name for name in ("igdbId", "name", "slug") if name in target.c and name in staged.c]
     appids = select(STAGED_IMPORTED_GAMES.c.storefrontGameId)
     return or_(

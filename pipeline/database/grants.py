@@ -1,4 +1,4 @@
-"""The least privileges that a role needs to load: as GRANT statements, and which of them our own role lacks."""
+"""The least privileges that a database role needs for a load: as GRANT statements, and the ones that our role lacks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,10 @@ _quote = PGIdentifierPreparer(DIALECT).quote
 
 @dataclass(frozen=True)
 class Grantables:
-    """The names that GRANT statements need: database, schema of the tables, LibraryItem's sequences (schema, name)."""
+    """The names in GRANT statements: the database, the schema of SavePoint's tables, and LibraryItem's sequences.
+
+    Each sequence is a pair of its schema and its name.
+    """
 
     database: str
     schema: str
@@ -27,13 +30,13 @@ class Grantables:
 
 
 def read_grantables(session: Session) -> Grantables:
-    """Return the names that GRANT statements need, by two queries."""
+    """Return the names that stand in GRANT statements, read from the live database by two queries."""
     database, schema = session.fetch(_select_database_and_schema()).row(0)
     return Grantables(database, schema, [(schema, name) for schema, name in session.fetch(_select_sequences()).rows()])
 
 
 def grant_statements(grantables: Grantables, users: Table, role: str) -> list[str]:
-    """Return the GRANT statements that allow a role to load, and nothing more."""
+    """Return the GRANT statements, as text, that allow a role to run loads and nothing more; runs none of them."""
     to = f"TO {_quote(role)};"
 
     def names(tables: Sequence[Table]) -> str:
@@ -50,7 +53,7 @@ def grant_statements(grantables: Grantables, users: Table, role: str) -> list[st
 
 
 def read_missing_rights(session: Session, users: Table) -> list[str]:
-    """Return the rights that a load needs and our own role lacks, such as `INSERT on Game`; by three queries."""
+    """Return the rights that a load needs and the connected role lacks, as texts such as `INSERT on Game`."""
     grantables = read_grantables(session)
     tables = [(own.name, right) for own in UPDATED_TABLES for right in ("SELECT", "INSERT", "UPDATE")]
     tables += [(own.name, right) for own in LINK_TABLES for right in ("SELECT", "INSERT", "DELETE")]

@@ -1,6 +1,6 @@
-"""What the live database has of SavePoint's tables: columns, enum values, unique keys, and the table of users.
+"""The schema of the live database, compared with what a load needs: columns, enum values, unique keys, users' table.
 
-Read from PostgreSQL's own catalogue, of the tables that the search path finds.
+It is read from PostgreSQL's own catalogue (pg_class and others), for the tables that the search path finds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,9 @@ MIGRATION = "infra/prisma/migration.sql"
 
 @dataclass(frozen=True)
 class LiveSchema:
-    """The columns, enums and unique keys that a database has of SavePoint's tables, by the name of the table or enum.
+    """The columns, enum values and unique keys that a live database has of SavePoint's tables.
+
+    Each mapping is by the name of the table or enum; enum values are in the order of the enum.
 
     `not_null` holds the columns that every new row needs a value for, as `"Table"."column"`. `users` is the table that
     `ImportedGame.userId` refers to, with its key as the column `id`.
@@ -57,7 +59,7 @@ class LiveSchema:
 
     @property
     def missing(self) -> list[str]:
-        """Everything that a load needs and the database lacks, in words; empty where a load can work."""
+        """The list of what a load needs and the database lacks, as texts such as `table "Game"`; empty if nothing."""
         return [
             *self._missing_tables(),
             *self._missing_columns(),
@@ -68,22 +70,22 @@ class LiveSchema:
 
     @property
     def remedy(self) -> str:
-        """The advice to an operator about what is missing, as a sentence."""
+        """The sentence that tells an operator how to add what is missing: a migration to apply, or what to check."""
         if any(MATCH_STATUS in missing for missing in self.missing):
             return f"Apply the migration {MIGRATION}, which adds {MATCH_STATUS}."
         return "Apply SavePoint's migrations, or check whether DATABASE_URL names the right database."
 
     @property
     def left_out(self) -> list[str]:
-        """The optional columns that the database lacks, as `"Table"."column"`: a load does not fill them."""
+        """The list of optional columns that the database lacks, as `"Table"."column"`; a load does not fill them."""
         return [_quoted(own) for own in self._written_columns() if not is_required(own) and not self.has(own)]
 
     def has(self, own: Column[Any]) -> bool:
-        """Return whether the database has this column of SavePoint's tables."""
+        """Return True if the live database has a column of SavePoint's tables."""
         return own.name in self.columns.get(own.table.name, ())
 
     def require_complete(self) -> Table:
-        """Return the table of users, if the database lacks nothing that a load needs.
+        """Return the SQLAlchemy table of users, after checking that the database has all that a load needs.
 
         Raises:
             Failed: `schema_mismatch`, naming all that is missing and what to do about it.
@@ -97,7 +99,7 @@ class LiveSchema:
         return self.users
 
     def item_status(self, setting: str, value: str | None, defaults: Sequence[str]) -> str:
-        """Return the status of new library items: the value of a setting, or else the first default that the enum has.
+        """Return the `LibraryItem.status` for new items: the value of a setting, or else the first default in the enum.
 
         Raises:
             Refused: `configuration`, naming the setting and the values of the enum, where it has none of these.
@@ -155,7 +157,7 @@ def _quoted(own: Column[Any]) -> str:
 
 
 def read_live_schema(session: Session) -> LiveSchema:
-    """Return what the database has of SavePoint's tables, by four queries."""
+    """Return the LiveSchema of the database that a session is connected to, read by four queries."""
     columns = session.fetch(_select_columns())
     enum_values = session.fetch(_select_enum_values())
     unique_keys = session.fetch(_select_unique_keys())
@@ -179,7 +181,7 @@ def _read_users_table(session: Session) -> Table | None:
 
 
 def _as_lists(pairs: pl.DataFrame) -> dict[str, list[Any]]:
-    """Return the second column's values by those of the first."""
+    """Return a mapping of each value in the first column to the list of its values in the second."""
     keys, values = pairs.columns
     lists = pairs.group_by(keys, maintain_order=True).agg(values)
     return dict(zip(lists[keys].to_list(), lists[values].to_list(), strict=True))

@@ -1,7 +1,7 @@
-"""The statements that write what IGDB knows: genres, platforms, games, and the links between them.
+"""The SQL statements that write IGDB's data into SavePoint's tables: genres, platforms, games, and their links.
 
-Their number does not depend on the number of rows, and none writes a row that would stay the same. docs/loading.md has
-the rules. A genre, platform or game is found by its IGDB id.
+The number of statements does not depend on the number of rows, and none writes a row that would stay the same.
+docs/loading.md has the rules. A genre, platform or game is found by its IGDB id.
 
 Loads that write the same games at once meet in every order, because the rows that lose a slug are not known before the
 other load has committed. So a load that changes anything here takes one lock until its commit, and looks again. Most
@@ -43,13 +43,16 @@ from pipeline.database.staging_tables import (
     STAGED_IMPORTED_GAMES,
     STAGED_PLATFORMS,
 )
-from pipeline.database.statements import NOT_COUNTED, NOW, Step, Values, differs, new_id
+from pipeline.database.statements import NOT_COUNTED, NOW, CountedStatement, Values, differs, new_id
 from schemas.savepoint import GAME, GAME_GENRE, GAME_PLATFORM, GENRE, PLATFORM
 from schemas.staging import FALLBACKS
 
 
 class Merge(NamedTuple):
-    """A merge of staged genres, platforms or games into SavePoint's table; its rows are counted by the name."""
+    """A pair of tables: genres, platforms or games in SavePoint's database (`target`), and the staged rows to merge.
+
+    `counted_as` begins the names under which the written rows are counted, such as `games` for `games_created`.
+    """
 
     target: Table
     staged: Table
@@ -57,7 +60,11 @@ class Merge(NamedTuple):
 
 
 class Links(NamedTuple):
-    """A merge of staged links into SavePoint's table of links between games and `other`: genres or platforms."""
+    """A pair of tables: SavePoint's links of games to genres or platforms (`links`), and the staged links to merge.
+
+    `other` is the table of the genres or platforms, `other_id` the column of `links` that refers to it, and
+    `counted_as` begins the names under which the written links are counted.
+    """
 
     links: Table
     staged: Table
@@ -73,16 +80,19 @@ GENRE_LINKS = Links(GAME_GENRE, STAGED_GAME_GENRES, GENRE, "genreId", "game_genr
 PLATFORM_LINKS = Links(GAME_PLATFORM, STAGED_GAME_PLATFORMS, PLATFORM, "platformId", "game_platforms")
 
 LOCK_KEY = (2, 0)
-"""The advisory lock of a load that changes games, genres or platforms; `lock_users` takes locks of class 1."""
+"""The class and number of PostgreSQL's advisory lock for loads that change games, genres or platforms.
+
+Class 1 is the users' locks, of `user_lock_query`.
+"""
 
 
-def find_existing_rows() -> list[Step]:
-    """Return the steps that give each staged genre, platform and game the id of the row that the database has."""
+def existing_row_statements() -> list[CountedStatement]:
+    """Return the SQL UPDATEs that set `foundId` of staged genres, platforms and games to the id of SavePoint's row."""
     return [_find(merge) for merge in (GENRES, PLATFORMS, GAMES)]
 
 
-def has_pending_changes() -> Select[tuple[bool]]:
-    """Return the query that tells whether a load changes any genre, platform, game or link.
+def pending_changes_query() -> Select[tuple[bool]]:
+    """Return the SQL query for one boolean: whether the load would change any genre, platform, game or link.
 
     An override of a match counts as a change, as it may take an appid from a game that is not in the file.
     """
@@ -92,42 +102,45 @@ def has_pending_changes() -> Select[tuple[bool]]:
     return select(or_(overrides, *merges, *links).label("has_pending_changes"))
 
 
-def lock_pending_changes() -> Select[tuple[None]]:
-    """Return the query that waits until no other load changes games, genres or platforms, and then locks them."""
+def pending_changes_lock_query() -> Select[tuple[None]]:
+    """Return the SQL query that waits for, and takes, the lock of loads that change genres, platforms or games."""
     return select(func.pg_advisory_xact_lock(*(literal(number, literal_execute=True) for number in LOCK_KEY)))
 
 
-def merge_genres_and_platforms(id_prefix: str) -> Iterator[Step]:
-    """Return the steps that write genres and platforms."""
+def genre_and_platform_statements(id_prefix: str) -> Iterator[CountedStatement]:
+    """Yield the SQL statements, in the order to run them, that update and insert genres and platforms."""
     for merge in (GENRES, PLATFORMS):
         yield _find(merge)
         yield _lock(merge.target, _select_changed_ids(merge))
         yield from _write(merge, id_prefix)
 
 
-def merge_games(id_prefix: str) -> Iterator[Step]:
-    """Return the steps that write games, and settle which game has which Steam app's id."""
+def game_statements(id_prefix: str) -> Iterator[CountedStatement]:
+    """Yield the SQL statements, in the order to run them, that update and insert games and set their `steamAppId`."""
     yield _find(GAMES)
-    yield Step("games_adopted", _relink_by_steam_id())
-    yield Step(NOT_COUNTED, _note_moved_apps())
+    yield CountedStatement("games_adopted", _relink_by_steam_id())
+    yield CountedStatement(NOT_COUNTED, _note_moved_apps())
     yield _lock(GAME, [*_select_changed_ids(GAMES), *_select_ids_of_moved_apps()])
-    yield Step("steam_app_ids_moved", _clear_moved_steam_app_ids())
-    yield Step(NOT_COUNTED, _stage_moved_steam_app_ids())
-    yield Step("steam_app_id_conflicts", _drop_taken_steam_app_ids())
+    yield CountedStatement("steam_app_ids_moved", _clear_moved_steam_app_ids())
+    yield CountedStatement(NOT_COUNTED, _stage_moved_steam_app_ids())
+    yield CountedStatement("steam_app_id_conflicts", _drop_taken_steam_app_ids())
     yield from _write(GAMES, id_prefix)
 
 
-def merge_links() -> Iterator[Step]:
-    """Return the steps that write the links of each game for which the file has any."""
+def link_statements() -> Iterator[CountedStatement]:
+    """Yield the SQL statements that delete and insert the links of games to genres and platforms, as IGDB lists them.
+
+    A game without any staged genre keeps its genres, and one without any staged platform its platforms.
+    """
     for links in (GENRE_LINKS, PLATFORM_LINKS):
-        yield Step(f"{links.counted_as}_removed", _delete_unlisted_links(links))
-        yield Step(f"{links.counted_as}_created", _insert_links(links))
+        yield CountedStatement(f"{links.counted_as}_removed", _delete_unlisted_links(links))
+        yield CountedStatement(f"{links.counted_as}_created", _insert_links(links))
 
 
-def count_unwritten() -> Select[Any]:
-    """Return the query that counts the staged genres, platforms and games that still have no row after the merge.
+def unwritten_rows_query() -> Select[Any]:
+    """Return the SQL query for the number of staged genres, platforms and games without a row after the merge.
 
-    Another writer has then just committed a row with the same slug or name, and the insert skipped the conflict.
+    Above 0, another writer has just committed a row with the same slug or name, and the insert skipped the conflict.
     """
     unwritten = union_all(
         *(
@@ -141,12 +154,14 @@ def count_unwritten() -> Select[Any]:
 # Genres, platforms and games: find, lock, free the slugs and names that pass from row to row, update, insert.
 
 
-def _find(merge: Merge) -> Step:
+def _find(merge: Merge) -> CountedStatement:
     target, staged, _ = merge
-    return Step(NOT_COUNTED, update(staged).values(foundId=target.c.id).where(target.c.igdbId == staged.c.igdbId))
+    return CountedStatement(
+        NOT_COUNTED, update(staged).values(foundId=target.c.id).where(target.c.igdbId == staged.c.igdbId)
+    )
 
 
-def _lock(target: Table, ids: list[Select[Any]]) -> Step:
+def _lock(target: Table, ids: list[Select[Any]]) -> CountedStatement:
     """Lock rows in the order of their ids, so that loads that share some wait for each other, never in a circle."""
     locked = (
         select(target.c.id)
@@ -155,7 +170,7 @@ def _lock(target: Table, ids: list[Select[Any]]) -> Step:
         .with_for_update(key_share=True)
         .subquery()
     )
-    return Step(NOT_COUNTED, select(func.count()).select_from(locked))
+    return CountedStatement(NOT_COUNTED, select(func.count()).select_from(locked))
 
 
 def _select_changed_ids(merge: Merge) -> list[Select[Any]]:
@@ -169,12 +184,12 @@ def _select_changed_ids(merge: Merge) -> list[Select[Any]]:
     return [changed, *conflicting]
 
 
-def _write(merge: Merge, id_prefix: str) -> Iterator[Step]:
+def _write(merge: Merge, id_prefix: str) -> Iterator[CountedStatement]:
     for key in _unique_keys(merge.staged):
-        yield Step(f"{merge.counted_as}_with_taken_{key}", _resolve_key_conflict(merge, key))
-        yield Step(NOT_COUNTED, _free_key(merge, key))
-    yield Step(f"{merge.counted_as}_updated", _update(merge))
-    yield Step(f"{merge.counted_as}_created", _insert(merge, id_prefix))
+        yield CountedStatement(f"{merge.counted_as}_with_taken_{key}", _resolve_key_conflict(merge, key))
+        yield CountedStatement(NOT_COUNTED, _free_key(merge, key))
+    yield CountedStatement(f"{merge.counted_as}_updated", _update(merge))
+    yield CountedStatement(f"{merge.counted_as}_created", _insert(merge, id_prefix))
 
 
 def _unique_keys(staged: Table) -> list[str]:

@@ -1,4 +1,4 @@
-"""The statements that write what a user owns: imported games and library items.
+"""The SQL statements that write what users own into SavePoint's tables: imported games and library items.
 
 What the user decided stays: removed rows, statuses set by hand, items that are there. docs/loading.md has the rules.
 
@@ -39,7 +39,7 @@ from pipeline.database.staging_tables import (
     STAGED_IMPORTED_GAMES,
     STAGED_USERS,
 )
-from pipeline.database.statements import NOT_COUNTED, NOW, Step, Values, as_enum, differs, is_enum, new_id
+from pipeline.database.statements import NOT_COUNTED, NOW, CountedStatement, Values, as_enum, differs, is_enum, new_id
 from schemas.savepoint import ACQUISITION, GAME, IMPORTED_GAME, LIBRARY_ITEM, LIBRARY_PLATFORM, STORE
 from schemas.staging import MAPPED_COLUMNS
 
@@ -51,36 +51,37 @@ DECIDED = ("MATCHED", "IGNORED")
 
 
 class ItemStatuses(NamedTuple):
-    """`LibraryItem.status` of a new item, for playtime 0 and for a playtime above 0."""
+    """The values of `LibraryItem.status` for new items: one for playtime 0, one for a playtime above 0."""
 
     unplayed: str
     played: str
 
 
-def lock_users() -> Select[Any]:
-    """Return the query that makes loads of one user wait for each other, until the transaction ends.
+def user_lock_query() -> Select[Any]:
+    """Return the SQL query that locks the staged users, so that two loads for one user run one after the other.
 
-    The locks are taken in ascending order, so that loads of many users never wait for each other in a circle.
+    PostgreSQL releases the advisory locks with the transaction. They are taken in ascending order, so that two loads
+    with several users in common never wait for each other in a circle.
     """
     key = func.abs(func.hashtext(STAGED_USERS.c.id) % literal(1024, literal_execute=True)).label("key")
     keys = select(key).distinct().order_by(key).subquery()
     return select(func.pg_advisory_xact_lock(literal(1, literal_execute=True), keys.c.key))
 
 
-def note_previous_imports(live: LiveSchema) -> Iterator[Step]:
-    """Return the steps that lock the rows which the file decides about, and note all rows of the staged users.
+def previous_import_statements(live: LiveSchema) -> Iterator[CountedStatement]:
+    """Yield the SQL statements that fill PREVIOUS_IMPORTS, after locking the rows whose status the load may change.
 
-    A row is compared with the file here, once; what is written later is what differed.
+    Rows are compared with the staged ones here, once; only rows that differ are written later.
     """
-    yield Step(NOT_COUNTED, _lock_open_rows())
-    yield Step(NOT_COUNTED, _insert_previous_imports(live))
+    yield CountedStatement(NOT_COUNTED, _lock_open_rows())
+    yield CountedStatement(NOT_COUNTED, _insert_previous_imports(live))
 
 
-def compare_with_previous_imports() -> Select[int, bool]:
-    """Return the query that compares the staged apps with those that the users had before.
+def previous_imports_comparison_query() -> Select[int, bool]:
+    """Return the SQL query for one row that compares the staged apps with those that the users had before.
 
-    `no_longer_owned` is the number of apps that are not staged, `has_changes` tells whether a staged row is new or
-    differs.
+    Its `no_longer_owned` is the number of apps in PREVIOUS_IMPORTS that are not staged, and `has_changes` is true if a
+    staged row is new or differs.
     """
     found, in_file = func.count(PREVIOUS_IMPORTS.c.number), select(func.count()).select_from(STAGED).scalar_subquery()
     is_gone = ~PREVIOUS_IMPORTS.c.isRemoved & PREVIOUS_IMPORTS.c.number.is_(None)
@@ -90,29 +91,29 @@ def compare_with_previous_imports() -> Select[int, bool]:
     ).select_from(PREVIOUS_IMPORTS)
 
 
-def merge_imports(live: LiveSchema, statuses: ItemStatuses, id_prefix: str) -> Iterator[Step]:
-    """Return the steps that write imported games, and an item for each game that becomes MATCHED.
+def imported_game_statements(live: LiveSchema, statuses: ItemStatuses, id_prefix: str) -> Iterator[CountedStatement]:
+    """Yield the SQL statements that update and insert imported games, and insert an item for each game newly MATCHED.
 
-    They come after those that write games.
+    They run after `game_statements`, as items refer to games.
     """
-    yield Step("imported_games_updated", _update_imports(live))
-    yield Step("imported_games_created", _insert_imports(live, id_prefix))
-    yield Step("library_items_created", _insert_items(live, statuses))
+    yield CountedStatement("imported_games_updated", _update_imports(live))
+    yield CountedStatement("imported_games_created", _insert_imports(live, id_prefix))
+    yield CountedStatement("library_items_created", _insert_items(live, statuses))
 
 
-def move_items(live: LiveSchema, statuses: ItemStatuses) -> Iterator[Step]:
-    """Return the steps that move the users' untouched items to the games that overrides give their apps to.
+def item_move_statements(live: LiveSchema, statuses: ItemStatuses) -> Iterator[CountedStatement]:
+    """Yield the SQL statements that move library items to another game, where an override moved their app there.
 
-    They come before `merge_imports`.
+    Items that a user edited stay. The statements run before `imported_game_statements`.
     """
-    yield Step(NOT_COUNTED, _note_items_to_move(live, statuses))
-    yield Step("library_items_moved", _move_items(live, statuses))
+    yield CountedStatement(NOT_COUNTED, _note_items_to_move(live, statuses))
+    yield CountedStatement("library_items_moved", _move_items(live, statuses))
 
 
-def count_items_to_review() -> Select[Any]:
-    """Return the query that counts the items that stay with a game although an override has moved their app away.
+def items_to_review_query() -> Select[Any]:
+    """Return the SQL query for the number of items that stay with a game although an override moved their app away.
 
-    It comes after `merge_imports`.
+    It runs after `imported_game_statements`.
     """
     left = (
         select(func.count(distinct(LIBRARY_ITEM.c.id)))

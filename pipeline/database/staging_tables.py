@@ -1,4 +1,4 @@
-"""The temporary tables of one load; PostgreSQL drops them when its transaction ends."""
+"""The temporary tables of one load, as SQLAlchemy tables; PostgreSQL drops them when the load's transaction ends."""
 
 import pandera.polars as pa
 from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
@@ -18,7 +18,7 @@ def _columns(model: type[pa.DataFrameModel]) -> list[Column[object]]:
 
 
 def _found_id() -> Column[object]:
-    """The id of the row that the database has already; null for a new one."""
+    """Return the column for the id of the row that SavePoint's database already has; null for a new row."""
     return Column("foundId", Text)
 
 
@@ -42,21 +42,28 @@ PREVIOUS_IMPORTS = _temporary(
     Column("number", Integer),
     Column("isChanged", Boolean),
 )
-"""One row per user and Steam app, as ImportedGame was before the load: the oldest row that its user did not remove.
+"""The temporary table with one row per user and Steam app: the app's row of ImportedGame before the load.
 
-`isRemoved`: the user removed all rows of the app. `isDecided`: any row of the app was MATCHED, IGNORED or removed.
-`number`: of the app's row in the file, null where it has none. `isChanged`: the file changes the row.
+Of several rows of an app it is the oldest that the user did not remove. `isRemoved`: the user removed all rows of the
+app. `isDecided`: any row of the app was MATCHED, IGNORED or removed. `number`: number of the app's row in
+STAGED_IMPORTED_GAMES, null where the app is not staged. `isChanged`: the staged row changes the row.
 """
 
 MOVED_APPS = _temporary(
     "moved_apps", Column("storefrontGameId", Text), Column("igdbId", Integer), Column("gameId", Text)
 )
-"""One row per app that an override gives to the game of `igdbId`, and Game that holds the app's id so far."""
+"""The temporary table with one row per Steam app that an override moves, and Game that holds the app's id so far.
+
+`gameId` is that Game's id, and `igdbId` is IGDB's id of the game to which the override moves the app.
+"""
 
 MOVED_ITEMS = _temporary("moved_items", Column("itemId", Integer), Column("gameId", Text), Column("isMovable", Boolean))
-"""One row per library item of a game that loses an app by an override, and the Game that the app is given to."""
+"""The temporary table with one row per library item of a game that loses an app by an override.
+
+`gameId` is the id of the Game to which the override moves the app, `isMovable` whether the item may move there too.
+"""
 
 ROWS_BEFORE = _temporary(
     "rows_before", Column("table", Text), Column("id", Text), Column("key", Text), Column("row", JSONB)
 )
-"""One row per row that the load may change, as it was before; for a report in detail."""
+"""The temporary table with one row per row that the load may change, as JSON of its values before; for `Changes`."""
