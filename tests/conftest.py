@@ -13,6 +13,7 @@ pytest_plugins = [f"tests.support.{name}" for name in ("databases", "lambda_func
 ONE_GENERATION = {
     "test_dry_run.py",
     "test_game_rules.py",
+    "test_handlers.py",
     "test_library_rules.py",
     "test_whole_import.py",
     "test_load.py",
