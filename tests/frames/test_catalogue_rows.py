@@ -75,39 +75,40 @@ def overriding(*rows: tuple[int, str, int | None]) -> DataFrame[Overrides]:
     return frame(Overrides, rows)
 
 
-def test_the_latest_of_two_look_ups_counts_whichever_comes_first() -> None:
-    old, new = known(miss(10, age=2 * DAY)), known(hit(10, age=DAY))
-    assert_frame_equal(merge_catalogues([old, new]), new)
-    assert_frame_equal(merge_catalogues([new, old]), new)
+@pytest.mark.parametrize(
+    ("old", "new", "merged"),
+    [
+        pytest.param([miss(10, age=2 * DAY)], [hit(10)], [hit(10)], id="a match found since"),
+        pytest.param([hit(10, genres=[GENRE], age=2 * DAY)], [miss(10)], [miss(10)], id="a match gone, with its game"),
+        pytest.param([store(10, "demo", age=2 * DAY)], [store(10, None)], [store(10, None)], id="hidden since"),
+        pytest.param(
+            [store(10, "demo", age=3 * DAY) | hit(10, 1)],
+            [store(10, "game") | hit(10, 2, age=3 * DAY)],
+            [store(10, "game") | hit(10, 1)],
+            id="store and IGDB apart",
+        ),
+        pytest.param(
+            [store(10, "game")],
+            [hit(10, 1), hit(20)],
+            [store(10, "game") | hit(10, 1), hit(20)],
+            id="one of them alone",
+        ),
+        pytest.param([hit(10), miss(20)], [hit(10), miss(20)], [hit(10), miss(20)], id="the same"),
+        pytest.param([], [], [], id="nothing"),
+    ],
+)
+def test_of_two_look_ups_the_latest_counts_whichever_comes_first(
+    old: list[dict[str, Any]], new: list[dict[str, Any]], merged: list[dict[str, Any]]
+) -> None:
+    for parts in ([old, new], [new, old]):
+        assert_frame_equal(merge_catalogues([known(*rows) for rows in parts]), known(*merged))
 
 
 def test_of_two_look_ups_at_the_same_time_the_later_part_counts() -> None:
     one, other = known(hit(10, 1)), known(hit(10, 2))
     assert_frame_equal(merge_catalogues([one, other]), other)
     assert_frame_equal(merge_catalogues([other, one]), one)
-
-
-def test_answers_of_the_store_and_of_igdb_are_merged_apart() -> None:
-    old = known(store(10, "demo", age=3 * DAY) | hit(10, 1, age=DAY))
-    new = known(store(10, "game", age=DAY) | hit(10, 2, age=3 * DAY))
-    expected = known(store(10, "game", age=DAY) | hit(10, 1, age=DAY))
-    assert_frame_equal(merge_catalogues([old, new]), expected)
-    assert_frame_equal(merge_catalogues([new, old]), expected)
-
-
-def test_an_answer_of_one_of_them_alone_is_kept() -> None:
-    merged = merge_catalogues([known(store(10, "game")), known(hit(20)), known(hit(10, 1))])
-    assert_frame_equal(merged, known(store(10, "game") | hit(10, 1), hit(20)))
-
-
-def test_an_app_that_the_store_hides_now_loses_its_type() -> None:
-    merged = merge_catalogues([known(store(10, "demo", age=2 * DAY)), known(store(10, None, age=DAY))])
-    assert_frame_equal(merged, known(store(10, None, age=DAY)))
-
-
-def test_a_match_that_is_gone_leaves_no_columns_of_the_game() -> None:
-    merged = merge_catalogues([known(hit(10, genres=[GENRE], age=2 * DAY)), known(miss(10))])
-    assert_frame_equal(merged, known(miss(10)))
+    assert_frame_equal(merge_catalogues([]), NOTHING)
 
 
 SECOND = timedelta(seconds=1)
@@ -147,9 +148,10 @@ def test_igdb_is_asked_about_missing_and_old_matches(row: dict[str, Any] | None,
     assert needs_igdb_lookup(classified(10), rows, NO_OVERRIDES, NOW, LIVES).to_list() == [10] * is_asked
 
 
-def test_igdb_is_not_asked_about_filtered_and_ignored_apps() -> None:
-    apps = classified((10, "X - Demo"), (20, "X"), (30, "Y"))
-    assert needs_igdb_lookup(apps, NOTHING, overriding((20, "ignore", None)), NOW, LIVES).to_list() == [30]
+def test_each_app_is_asked_about_once_in_order_and_igdb_not_about_filtered_and_ignored_ones() -> None:
+    assert needs_store_type(library(30, 10, 10), NOTHING, NOW, LIVES).to_list() == [10, 30]
+    apps = classified((10, "X - Demo"), (20, "X"), (40, "Y"), (30, "Z"), (30, "Z again"))
+    assert needs_igdb_lookup(apps, NOTHING, overriding((20, "ignore", None)), NOW, LIVES).to_list() == [30, 40]
 
 
 @pytest.mark.parametrize(
@@ -226,16 +228,20 @@ def test_a_joined_library_has_status_reason_and_game_of_every_app() -> None:
     rows = known(
         hit(10, 1, genres=[GENRE]), miss(20, match_reason="ambiguous", candidates=[2, 3]), miss(30), hit(99, 4)
     )
-    joined = join_catalogue(classified((20, "Two"), (99, "Two - Demo"), (10, "One"), (30, "None")), rows, NO_OVERRIDES)
+    apps = classified((20, "Two"), (99, "Two - Demo"), (10, "One"), (30, "None"), (40, "New"), (10, "One again"))
+    joined = join_catalogue(apps, rows, NO_OVERRIDES)
     assert decisions(joined) == [
         (20, "UNMATCHED", "ambiguous", None),
         (99, "IGNORED", "filtered", None),
         (10, "MATCHED", "external_game", 1),
         (30, "UNMATCHED", "not_found", None),
+        (40, "PENDING", "igdb_unavailable", None),
+        (10, "MATCHED", "external_game", 1),
     ]
-    assert joined["igdb_candidates"].to_list() == ["[2,3]", None, None, None]
-    assert [text and json.loads(text) for text in joined["igdb_genres"]] == [None, None, [GENRE], None]
-    assert joined["igdb_platforms"].to_list() == [None, None, "[]", None]
+    assert joined["igdb_candidates"].to_list() == ["[2,3]", *[None] * 5]
+    genres = [text and json.loads(text) for text in joined["igdb_genres"]]
+    assert genres == [None, None, [GENRE], None, None, [GENRE]]
+    assert joined["igdb_platforms"].to_list() == [None, None, "[]", None, None, "[]"]
 
 
 def test_a_platform_is_written_with_every_field_and_null_where_it_has_none() -> None:
@@ -252,11 +258,6 @@ def test_only_a_match_has_columns_of_igdb() -> None:
     joined = join_catalogue(classified(10), known(miss(10) | left_over), NO_OVERRIDES)
     igdb = joined.select(pl.selectors.starts_with("igdb_"))
     assert igdb.null_count().sum_horizontal().to_list() == [igdb.width]
-
-
-def test_an_app_that_the_catalogue_lacks_is_pending() -> None:
-    joined = join_catalogue(classified(10), known(store(10, "game"), hit(20)), NO_OVERRIDES)
-    assert decisions(joined) == [(10, "PENDING", "igdb_unavailable", None)]
 
 
 def test_an_old_row_is_used_as_long_as_there_is_no_newer_one() -> None:
@@ -281,11 +282,6 @@ def test_an_override_decides_status_reason_and_game(
 ) -> None:
     joined = join_catalogue(classified(10), known(hit(10, match_reason="override")), overriding((10, *override)))
     assert decisions(joined) == [(10, *decision)]
-
-
-def test_an_app_that_is_owned_twice_keeps_both_rows() -> None:
-    joined = join_catalogue(classified((10, "One"), (10, "One again")), known(hit(10, 1)), NO_OVERRIDES)
-    assert joined.select("name", "igdb_id").rows() == [("One", 1), ("One again", 1)]
 
 
 def test_an_empty_library_is_joined_too() -> None:

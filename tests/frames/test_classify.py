@@ -62,14 +62,9 @@ def test_a_store_type_other_than_game_wins_over_the_name(store_type: str) -> Non
     assert decision("Half-Life", store_type) == decision("Half-Life - Demo", store_type) == expected
 
 
-def test_every_store_type_stands_for_a_kind() -> None:
-    assert set(KIND_OF_STORE_TYPE.values()) <= set(KINDS)
-
-
 @pytest.mark.parametrize(
     ("name", "kind", "kind_reason"),
     [
-        ("Hunt: Showdown 1896 (Test Server)", "beta", "name:test_server"),
         ("Conan Exiles - Public Beta Client", "beta", "name:beta"),
         ("Call of Duty: Ghosts - Multiplayer", "multiplayer_component", "name:multiplayer"),
         ("A Game - Demo", "game", "store:game"),
@@ -100,13 +95,9 @@ def test_each_app_is_decided_by_its_own_authority() -> None:
 
 
 def test_a_classified_library_is_the_raw_one_with_two_columns_more() -> None:
-    library = conform(pl.concat([named("Half-Life", "A Game - Demo"), named("Owned twice")]), RawLibrary)
-    classified = ClassifiedLibrary.validate(classify(library, known("game"), overriding("game")))
-    assert classified.drop("kind", "kind_reason").equals(library)
-
-
-def test_an_empty_library_is_classified_too() -> None:
-    assert ClassifiedLibrary.validate(classify(named(), known(), overriding())).is_empty()
+    for library in (conform(pl.concat([named("Half-Life", "A Demo"), named("Owned twice")]), RawLibrary), named()):
+        classified = ClassifiedLibrary.validate(classify(library, known("game"), overriding("game")))
+        assert classified.drop("kind", "kind_reason").equals(library)
 
 
 def item(appid: Any, **fields: Any) -> dict[str, Any]:
@@ -144,11 +135,8 @@ def test_a_type_is_believed_only_with_success(row: dict[str, Any], store_type: s
     ],
 )
 def test_an_invalid_row_is_left_out_and_the_others_stay(row: Any) -> None:
-    assert StoreTypes.validate(parse_store_items([row, item(2, type=1)])).rows() == [(2, "demo")]
-
-
-def test_the_last_of_two_rows_of_an_app_counts() -> None:
-    assert parse_store_items([item(1, type=1), item(1, type=4)]).rows() == [(1, "dlc")]
+    rows = [row, item(2, type=4), item(2, type=1)]
+    assert StoreTypes.validate(parse_store_items(rows)).rows() == [(2, "demo")], "the last of two counts"
 
 
 def test_only_games_and_mods_are_looked_up() -> None:

@@ -36,7 +36,6 @@ def decided(
         pytest.param([external(" 620\n", 72)], [(620, 72)], id="blanks around"),
         pytest.param([external("620, 621,,622", 72)], [(620, 72), (621, 72), (622, 72)], id="comma list"),
         pytest.param([external("portal-2", 72)], [], id="word"),
-        pytest.param([external("", 72)], [], id="empty"),
         pytest.param([external("2147483648", 72)], [], id="above int32"),
         pytest.param([external("６２０", 72)], [], id="full-width digits"),  # noqa: RUF001
         pytest.param([external("620", None), external("620", 72)], [(620, 72)], id="one of two without a game"),
@@ -70,15 +69,10 @@ def test_a_game_is_read_with_its_cover_genres_and_platforms() -> None:
     }
 
 
-def test_an_invalid_game_row_is_set_aside_and_the_others_stay() -> None:
-    rows, faults = parse_games([game(1), game(2, name=None), game(3)])
-    assert rows["igdb_id"].to_list() == [1, 3]
+def test_an_invalid_game_row_is_set_aside_and_one_that_comes_twice_is_kept_once() -> None:
+    rows, faults = parse_games([game(1), game(2, name=None), game(3), game(1)])
+    assert Games.validate(rows)["igdb_id"].to_list() == [1, 3]
     assert len(faults) == 1
-
-
-def test_a_game_that_comes_twice_is_kept_once() -> None:
-    rows, _ = parse_games([game(1), game(1)])
-    assert Games.validate(rows).height == 1
 
 
 @pytest.mark.parametrize(
@@ -116,17 +110,8 @@ def test_a_game_that_comes_twice_is_kept_once() -> None:
 def test_of_several_games_the_best_one_is_taken_or_the_match_is_ambiguous(
     rows: list[dict[str, Any]], decision: tuple[Any, ...]
 ) -> None:
-    assert decided(620, [(620, row["id"]) for row in rows], rows) == decision
-
-
-def test_the_order_in_which_igdb_answers_does_not_matter() -> None:
-    rows = [game(1, version_parent=3), game(2, game_type=3), game(3)]
-    pairs = [(620, 1), (620, 2), (620, 3)]
-    assert decided(620, pairs, rows) == decided(620, pairs[::-1], rows[::-1])
-
-
-def test_an_app_without_a_pair_is_not_found() -> None:
-    assert decided(620, [(400, 71)], [game(71)]) == ("UNMATCHED", "not_found", None, None)
+    for answered in (rows, rows[::-1]):
+        assert decided(620, [(620, row["id"]) for row in answered], answered) == decision
 
 
 @pytest.mark.parametrize(
@@ -134,7 +119,6 @@ def test_an_app_without_a_pair_is_not_found() -> None:
     [
         pytest.param([], id="a game IGDB does not return"),
         pytest.param([game(1, name=None)], id="no name"),
-        pytest.param([game(1, slug=None)], id="no slug"),
         pytest.param([game(1, name=["Portal"])], id="wrong type"),
         pytest.param([game(1, summary="a\0b")], id="NUL"),
     ],
@@ -162,15 +146,15 @@ def test_an_app_without_an_answer_is_pending_and_no_miss(
     assert decided(620, pairs, [game(2)], **unanswered) == ("PENDING", "igdb_unavailable", None, None)
 
 
-def test_several_apps_of_one_game_share_it() -> None:
+def test_several_apps_of_one_game_share_it_and_one_without_a_pair_is_not_found() -> None:
     known, _ = parse_games([game(72)])
     pairs = parse_external_games([external("620,621", 72)])
-    assert resolve_matches([620, 621], pairs, known)["igdb_id"].to_list() == [72, 72]
-
-
-def test_no_apps_have_no_matches() -> None:
-    known, _ = parse_games([])
-    assert Matches.validate(resolve_matches([], parse_external_games([]), known)).is_empty()
+    matches = Matches.validate(resolve_matches([620, 621, 400], pairs, known))
+    assert matches.select("match_reason", "igdb_id").rows() == [
+        ("not_found", None),
+        ("external_game", 72),
+        ("external_game", 72),
+    ]
 
 
 def test_a_match_by_override_has_that_reason() -> None:

@@ -49,9 +49,11 @@ def test_a_file_without_decisions_has_no_overrides(body: str | bytes | None) -> 
         pytest.param(f"{HEADER}400,match,71,a\u2028b\x0bc\x85d\n", id="line separators of Unicode in the note"),
         pytest.param(HEADER + "\n" + GOOD + "\n", id="blank lines between"),
         pytest.param("Appid,Action,IGDB_ID,Note\n" + GOOD, id="a header in capitals"),
+        pytest.param(f"{HEADER}400,match,71,Müller\n".encode("latin-1"), id="a note in latin-1"),
+        pytest.param(f"{HEADER}400,match,71,日本語\n".encode("shift-jis"), id="a note in Shift-JIS"),
     ],
 )
-def test_however_a_spreadsheet_saves_it_the_line_counts(body: str) -> None:
+def test_however_a_spreadsheet_saves_it_the_line_counts(body: str | bytes) -> None:
     assert read(body) == ([(400, "match", 71)], [])
 
 
@@ -64,9 +66,7 @@ def test_however_a_spreadsheet_saves_it_the_line_counts(body: str) -> None:
         pytest.param("Portal 2,ignore,,", "appid", id="name for an appid"),
         pytest.param("0,ignore,,", "appid", id="0"),
         pytest.param("620.5,ignore,,", "appid", id="fraction"),
-        pytest.param("2147483648,ignore,,", "appid", id="above int32"),
         pytest.param("620,match,99999999999999999999,", "igdb_id", id="huge game"),
-        pytest.param("620,ignore,x,", "igdb_id", id="a bad game though none is needed"),
         pytest.param('620,ignore,,"never closed', "unexpected end", id="quote never closed"),
         pytest.param("620;ignore;;", "appid", id="semicolons"),
         pytest.param("6\x0020,ignore,,", "appid", id="NUL in an appid"),
@@ -79,10 +79,10 @@ def test_an_invalid_line_is_skipped_with_its_number_and_the_rest_counts(line: st
     assert why in fault
 
 
-def test_every_invalid_line_has_a_sentence() -> None:
-    rows, faults = read(f"{HEADER}x,ignore,,\n{GOOD}\n620,match,,\n")
+def test_every_invalid_line_has_a_sentence_and_undoes_no_good_one_of_its_app() -> None:
+    rows, faults = read(f'{HEADER}x,ignore,,\n{GOOD}400,match,nonsense,\n10,ignore,,"two\nlines"\n')
     assert rows == [(400, "match", 71)]
-    assert [fault.split(":")[0] for fault in faults] == ["line 2", "line 5"]
+    assert [fault.split(":")[0] for fault in faults] == ["line 2", "line 4", "line 5", "line 6"]
 
 
 def test_a_fault_does_not_repeat_what_a_cell_holds() -> None:
@@ -102,33 +102,17 @@ def test_an_invalid_line_does_not_undo_a_valid_one_of_its_app() -> None:
 
 
 @pytest.mark.parametrize(
-    ("note", "encoding"),
-    [pytest.param("Müller", "latin-1", id="latin-1"), pytest.param("日本語", "shift-jis", id="Shift-JIS")],
-)
-def test_a_note_that_is_no_utf8_costs_no_line(note: str, encoding: str) -> None:
-    assert read(f"{HEADER}400,match,71,{note}\n".encode(encoding)) == ([(400, "match", 71)], [])
-
-
-@pytest.mark.parametrize(
     "body",
     [
         pytest.param((HEADER + GOOD).encode("utf-16"), id="UTF-16"),
         pytest.param((HEADER + GOOD).encode("utf-16-be"), id="UTF-16 without its mark"),
-        pytest.param((HEADER + GOOD).encode("utf-32"), id="UTF-32"),
         pytest.param((HEADER + GOOD).replace(",", ";").encode(), id="semicolons"),
-        pytest.param(GOOD.replace(",", ";").encode(), id="semicolons without header"),
         pytest.param(("\ufeff" + HEADER + GOOD).replace(",", "\t").encode(), id="tabs"),
     ],
 )
 def test_a_file_of_another_format_is_refused_as_a_whole(body: bytes) -> None:
     with pytest.raises(Refused, match=r"Save it as CSV UTF-8 \(comma delimited\)"):
         parse_overrides(body)
-
-
-def test_a_line_break_in_a_note_costs_its_own_lines_alone() -> None:
-    rows, faults = read(f'{HEADER}10,ignore,,"two\nlines"\n{GOOD}')
-    assert rows == [(400, "match", 71)]
-    assert [fault.split(":")[0] for fault in faults] == ["line 2", "line 3"]
 
 
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode(errors="replace"))))

@@ -40,33 +40,16 @@ def test_a_whole_row_keeps_steams_names_and_loses_fields_that_the_schema_lacks()
     assert rejected.is_empty()
 
 
-def test_a_field_that_steam_leaves_out_is_null_and_the_playtime_zero() -> None:
-    rows, rejected = parse({"appid": 10})
+def test_a_field_that_steam_leaves_out_is_null_the_playtime_zero_and_the_owner_ours() -> None:
+    rows, rejected = parse({"appid": 10, "user_id": "user-2", "steam_id64": "76561197960265729"})
     assert_frame_equal(rows, frame(RawLibrary, [OWNER | {"appid": 10, "playtime_forever": 0}]))
     assert rejected.is_empty()
-
-
-def test_rows_keep_steams_order() -> None:
-    rows, rejected = parse({"appid": 30}, {"appid": 0}, {"appid": 10}, {"appid": 0}, {"appid": 20})
-    assert (rows["appid"].to_list(), rejected.height) == ([30, 10, 20], 2)
-
-
-def test_a_row_cannot_name_its_owner() -> None:
-    rows, _ = parse({"appid": 10, "user_id": "user-2", "steam_id64": "76561197960265729"})
-    assert rows.select("user_id", "steam_id64").row(0) == ("user-1", "76561197960287930")
-
-
-def test_an_empty_library_has_no_rows_and_all_columns() -> None:
-    rows, rejected = parse()
-    assert_frame_equal(rows, empty_frame(RawLibrary))
-    assert rejected.is_empty()
+    assert_frame_equal(parse()[0], empty_frame(RawLibrary))
 
 
 @pytest.mark.parametrize(
     ("field", "value", "kept"),
     [
-        pytest.param("name", None, None, id="null name"),
-        pytest.param("name", "", "", id="empty name"),
         pytest.param("name", "  x \r\n", "  x \r\n", id="blanks around a name"),
         pytest.param("name", "=1+1", "=1+1", id="formula"),
         pytest.param("name", "Ärger™ 日本語 🎮", "Ärger™ 日本語 🎮", id="beyond ASCII"),
@@ -74,7 +57,6 @@ def test_an_empty_library_has_no_rows_and_all_columns() -> None:
         pytest.param("name", 1942, "1942", id="a number for a name"),
         pytest.param("appid", "10", 10, id="appid as text of digits"),
         pytest.param("appid", 2**31 - 1, 2**31 - 1, id="highest appid"),
-        pytest.param("playtime_2weeks", None, None, id="null two weeks"),
         pytest.param("playtime_forever", None, 0, id="null playtime"),
         pytest.param("rtime_last_played", 0, None, id="never played"),
         pytest.param("rtime_last_played", 86400, None, id="the day Steam gives very old plays"),
@@ -92,35 +74,29 @@ def test_a_value_is_read_as(field: str, value: object, kept: object) -> None:
     ("game", "failed"),
     [
         pytest.param({"name": "Nameless id"}, "appid: not_nullable", id="no appid"),
-        pytest.param({"appid": None}, "appid: not_nullable", id="null appid"),
         pytest.param({"appid": 0}, "appid: greater_than_or_equal_to(1)", id="appid 0"),
-        pytest.param({"appid": -10}, "appid: greater_than_or_equal_to(1)", id="negative appid"),
         pytest.param({"appid": 2**31}, "appid: not Int32", id="appid above int32"),
         pytest.param({"appid": 10**400}, "appid: not Int32", id="appid of 400 digits"),
         pytest.param({"appid": "ten"}, "appid: not Int32", id="appid in letters"),
         pytest.param({"appid": "１０"}, "appid: not Int32", id="appid in full-width digits"),  # noqa: RUF001
-        pytest.param({"appid": 10.5}, "appid: not Int32", id="fraction"),
         pytest.param({"appid": True}, "appid: not Int32", id="truth for an appid"),
         pytest.param({"appid": {"id": 10}}, "appid: not Int32", id="object for an appid"),
         pytest.param({"appid": 10, "name": "a\0b"}, "name: holds_no_nul", id="NUL in a name"),
-        pytest.param({"appid": 10, "img_icon_url": "\0"}, "img_icon_url: holds_no_nul", id="NUL in an icon"),
         pytest.param(
             {"appid": 10, "playtime_forever": 2**31}, "playtime_forever: not Int32", id="playtime above int32"
         ),
         pytest.param({"appid": 10, "playtime_2weeks": -(2**31) - 1}, "playtime_2weeks: not Int32", id="below int32"),
-        pytest.param({"appid": 10, "playtime_mac_forever": "long"}, "playtime_mac_forever: not Int32", id="in letters"),
         pytest.param({"appid": 10, "rtime_last_played": 2**32}, "rtime_last_played: not Datetime", id="above uint32"),
         pytest.param(
             {"appid": 10, "rtime_last_played": "x"}, "rtime_last_played: not Datetime", id="letters for a time"
         ),
         pytest.param("The Witcher 3", "appid: not_nullable", id="text for a row"),
-        pytest.param(None, "appid: not_nullable", id="null for a row"),
         pytest.param([{"appid": 10}], "appid: not_nullable", id="list for a row"),
     ],
 )
 def test_an_unusable_row_is_rejected_alone_with_the_check_that_it_failed(game: object, failed: str) -> None:
-    rows, rejected = parse({"appid": 440}, game, {"appid": 570})
-    assert rows["appid"].to_list() == [440, 570]
+    rows, rejected = parse({"appid": 570}, game, {"appid": 440})
+    assert rows["appid"].to_list() == [570, 440], "in Steam's order"
     assert rejected.columns == [*dtypes(RawLibrary), "rejected_check"]
     assert rejected["rejected_check"][0].startswith(failed)
     assert rejected["user_id"].to_list() == ["user-1"]

@@ -33,18 +33,21 @@ def test_several_apps_of_one_game_are_one_game_with_the_lowest_appid() -> None:
     assert staged.imported_games["igdbId"].to_list() == [100, 50, 100]
 
 
-@pytest.mark.parametrize("lack", [{"igdb_id": None}, {"igdb_name": None}, {"igdb_slug": ""}])
-def test_a_match_that_cannot_become_a_game_is_unmatched(lack: dict[str, object]) -> None:
-    staged = stage_library(library(matched(10, 100) | lack))
+@pytest.mark.parametrize(
+    ("columns", "status"),
+    [
+        ({"igdb_id": None}, "UNMATCHED"),
+        ({"igdb_name": None}, "UNMATCHED"),
+        ({"igdb_slug": ""}, "UNMATCHED"),
+        ({"match_status": "IGNORED", "match_reason": "filtered"}, "IGNORED"),
+    ],
+)
+def test_an_app_that_is_not_matched_or_whose_game_lacks_something_brings_no_game(
+    columns: dict[str, object], status: str
+) -> None:
+    staged = stage_library(library(matched(10, 100) | columns))
 
-    assert staged.imported_games.select("igdbMatchStatus", "igdbId").row(0) == ("UNMATCHED", None)
-    assert staged.games.is_empty()
-
-
-def test_an_app_that_is_not_matched_brings_no_game() -> None:
-    staged = stage_library(library(matched(10, 100, match_status="IGNORED", match_reason="filtered")))
-
-    assert staged.imported_games.select("igdbMatchStatus", "igdbId").row(0) == ("IGNORED", None)
+    assert staged.imported_games.select("igdbMatchStatus", "igdbId").row(0) == (status, None)
     assert staged.games.is_empty()
 
 
@@ -87,18 +90,18 @@ def test_an_app_of_two_games_is_the_overridden_ones() -> None:
     assert stage_library(library(*rows)).games.select("igdbId", "steamAppId").rows() == [(100, 11), (200, 10)]
 
 
-def test_genres_come_once_and_are_linked_to_each_game() -> None:
+@pytest.mark.parametrize("nothing", [None, "", " ", "[]"])
+def test_genres_and_platforms_come_once_and_are_linked_to_each_game_that_has_some(nothing: str | None) -> None:
     staged = stage_library(
-        library(matched(10, 100, igdb_genres=[SHOOTER, FIGHTING]), matched(11, 101, igdb_genres=[SHOOTER, SHOOTER]))
+        library(
+            matched(9, 99, igdb_genres=nothing),
+            matched(10, 100, igdb_genres=[SHOOTER, FIGHTING], igdb_platforms=[{**WINDOWS, "new_field": [1]}]),
+            matched(11, 101, igdb_genres=[SHOOTER, SHOOTER]),
+        )
     )
 
     assert staged.genres.rows() == [(0, *FIGHTING.values()), (1, *SHOOTER.values())]
     assert staged.game_genres.rows() == [(100, 5), (100, 4), (101, 5)]
-
-
-def test_platforms_keep_all_that_igdb_says() -> None:
-    staged = stage_library(library(matched(10, 100, igdb_platforms=[{**WINDOWS, "new_field": [1]}])))
-
     assert staged.platforms.rows() == [(0, *WINDOWS.values())]
     assert staged.game_platforms.rows() == [(100, 6)]
 
@@ -111,15 +114,6 @@ def test_a_genre_that_cannot_become_a_row_is_left_out(lack: dict[str, object]) -
     assert staged.game_genres.rows() == [(100, 5)]
 
 
-@pytest.mark.parametrize("nothing", [None, "", " ", "[]"])
-def test_an_empty_list_moves_no_other_games_genres(nothing: str | None) -> None:
-    others = matched(10, 100, igdb_genres=[FIGHTING]), matched(11, 101, igdb_genres=[SHOOTER])
-
-    staged = stage_library(library(matched(9, 99, igdb_genres=nothing), *others))
-
-    assert staged.game_genres.rows() == [(100, 4), (101, 5)]
-
-
 @pytest.mark.parametrize("text", ["fighting", '{"id": 4}', '[{"id": "four"}]', "[], []"])
 def test_genres_that_are_not_the_json_of_the_schema_are_refused(text: str) -> None:
     with pytest.raises(Failed, match="igdb_genres") as raised:
@@ -128,18 +122,12 @@ def test_genres_that_are_not_the_json_of_the_schema_are_refused(text: str) -> No
     assert raised.value.code == "checkpoint_invalid"
 
 
-def test_an_empty_library_stages_nothing() -> None:
-    staged = stage_library(library())
-
-    frames = {name: rows for name, rows in vars(staged).items() if name != "counts"}
-    assert {name: rows.height for name, rows in frames.items()} == dict.fromkeys(frames, 0)
-
-
 def test_the_order_of_the_file_does_not_matter() -> None:
     rows = [matched(10, 100, igdb_genres=[SHOOTER]), matched(11, 101, igdb_genres=[FIGHTING]), app(3), app(200)]
 
     one, other = stage_library(library(*rows)), stage_library(library(*reversed(rows)))
 
     assert one.counts == other.counts
+    assert stage_library(library()).imported_games.is_empty()
     for name in set(vars(one)) - {"counts"}:
         assert_frame_equal(vars(one)[name], vars(other)[name])

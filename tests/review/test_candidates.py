@@ -162,8 +162,10 @@ def test_an_invalid_row_is_no_candidate(row: Any) -> None:
     assert scored("Doom", row, game(2, "Doom")) == [(2, 100)]
 
 
-def test_a_nameless_app_keeps_the_candidates_it_is_known_to_have() -> None:
-    assert scored(None, game(1, "Doom"), game(2, "Quake")) == [(1, 0), (2, 0)]
+def test_a_nameless_app_is_not_searched_for_and_keeps_the_candidates_it_is_known_to_have() -> None:
+    assert terms(None).is_empty()
+    assert scored(None, game(1, "Doom"), game(2, "Quake"), game(1, "Doom")) == [(1, 0), (2, 0)]
+    assert scored("Doom") == []
 
 
 @given(ours=st.text(), theirs=st.text())

@@ -1,8 +1,7 @@
 import pytest
 
 from pipeline.errors import Refused
-from pipeline.frames.overrides import parse_overrides
-from pipeline.review.decisions import SkippedLine, missing_columns, parse_decisions, update_overrides_csv
+from pipeline.review.decisions import missing_columns, parse_decisions, update_overrides_csv
 from schemas.review import Decision
 
 KEY = "imports/user-1/20261123T031749Z-enriched.csv"
@@ -46,8 +45,6 @@ def test_a_line_counts_however_a_spreadsheet_writes_it() -> None:
         pytest.param("620,Portal 2,match,a game,", "igdb_id: Input should be a valid integer", id="text for a game"),
         pytest.param('620,Portal 2,match,"72,000",', "igdb_id: Input should be a valid integer", id="thousands"),
         pytest.param("6.2E+2,Portal 2,ignore,,", "appid: Input should be a valid integer", id="exponent"),
-        pytest.param(",Portal 2,ignore,,", "appid: Input should be a valid integer", id="no app"),
-        pytest.param("0,Portal 2,ignore,,", "appid: Input should be greater than or equal to 1", id="zero"),
         pytest.param("620,Portal 2,,72,", "it has an igdb_id and no action", id="no action"),
         pytest.param("620,Portal, 2,match,72,,more", "it has 8 cells, not 6", id="a comma without quotes"),
     ],
@@ -57,13 +54,6 @@ def test_an_invalid_line_is_skipped_by_its_number_and_the_others_count(line: str
     assert [one.appid for one in decisions] == [400, 10]
     assert [line.line for line in skipped] == [3]
     assert skipped[0].why.startswith(why)
-
-
-def test_the_last_of_two_decisions_about_an_app_counts_and_the_first_is_skipped() -> None:
-    decisions, skipped = parse_decisions(edited("620,a,match,72,", "400,b,game,,", "620,a,ignore,,"))
-    assert [(one.line, one.appid, one.action) for one in decisions] == [(3, 400, "game"), (4, 620, "ignore")]
-    assert skipped == [SkippedLine(2, "line 4 decides otherwise about appid 620, and counts")]
-    assert parse_decisions(edited("620,a,ignore,,", "620,a,ignore,,"))[1] == []
 
 
 def test_lines_that_agree_with_the_last_one_about_their_app_are_not_skipped() -> None:
@@ -85,45 +75,35 @@ def test_missing_columns_are_named() -> None:
     assert missing_columns(HEADER) == missing_columns(edited("620,a,,,")) == []
 
 
-def test_the_first_decisions_create_the_file() -> None:
-    made = [decision(620, "match", 72, 'a "note", with comma'), decision(400, "ignore")]
-    expected = b'appid,action,igdb_id,note\n620,match,72,"a ""note"", with comma"\n400,ignore,,\n'
-    assert update_overrides_csv(None, made) == update_overrides_csv(b"", made) == expected
-    assert parse_overrides(expected)[0].rows() == [(620, "match", 72), (400, "ignore", None)]
-
-
 OTHERS = b'appid,action,igdb_id,note\r\n  10 , game,,"kept, as it is"\r\nrubbish "\r\n\r\n30,match,5,caf\xe9\r\n'
+BOM = b"\xef\xbb\xbf"
+IGNORE = decision(620, "ignore")
+UPDATES = {
+    "no file": (None, [IGNORE], b"appid,action,igdb_id,note\n620,ignore,,\n"),
+    "no decisions": (OTHERS, [], OTHERS),
+    "lines of other apps stay byte for byte": (OTHERS, [IGNORE], OTHERS + b"620,ignore,,\r\n"),
+    "no line break at the end": (OTHERS.rstrip(b"\r\n"), [IGNORE], OTHERS + b"620,ignore,,\r\n"),
+    "byte order mark": (BOM + OTHERS, [IGNORE], BOM + OTHERS + b"620,ignore,,\r\n"),
+    "no header": (BOM + b"620,game,,x\n", [IGNORE], BOM + b"620,ignore,,x\n"),
+    "in place of the last line of the app": (
+        b"appid,action,igdb_id,note\n620,match,1,first\n400,game,,\n620,match,2,second\n10,ignore,,\n",
+        [decision(620, "match", 72, 'a "third", with comma')],
+        b'appid,action,igdb_id,note\n400,game,,\n620,match,72,"a ""third"", with comma"\n10,ignore,,\n',
+    ),
+    "a blank note keeps the former one": (
+        OTHERS,
+        [decision(30, "ignore")],
+        OTHERS.replace(b"30,match,5,", b"30,ignore,,"),
+    ),
+    "an equal line stays": (OTHERS, [decision(10, "game"), decision(30, "match", 5)], OTHERS),
+}
 
 
-def test_lines_of_other_apps_stay_byte_for_byte() -> None:
-    assert update_overrides_csv(OTHERS, []) == OTHERS
-    assert update_overrides_csv(OTHERS, [decision(620, "ignore")]) == OTHERS + b"620,ignore,,\r\n"
-    assert update_overrides_csv(OTHERS.rstrip(b"\r\n"), [decision(620, "ignore")]) == OTHERS + b"620,ignore,,\r\n"
-    assert (
-        update_overrides_csv(b"\xef\xbb\xbf" + OTHERS, [decision(620, "game")])
-        == b"\xef\xbb\xbf" + OTHERS + b"620,game,,\r\n"
-    )
-
-
-def test_a_decision_takes_the_place_of_the_apps_last_line() -> None:
-    body = b"appid,action,igdb_id,note\n620,match,1,first\n400,game,,\n620,match,2,second\n10,ignore,,\n"
-    assert update_overrides_csv(body, [decision(620, "match", 72, "third")]) == (
-        b"appid,action,igdb_id,note\n400,game,,\n620,match,72,third\n10,ignore,,\n"
-    )
-
-
-def test_a_blank_note_keeps_the_former_one_and_an_equal_line_stays() -> None:
-    assert update_overrides_csv(OTHERS, [decision(30, "ignore")]) == OTHERS.replace(b"30,match,5,", b"30,ignore,,")
-    assert update_overrides_csv(OTHERS, [decision(10, "game"), decision(30, "match", 5)]) == OTHERS
-
-
-def test_decisions_written_again_change_nothing() -> None:
-    made = [decision(30, "ignore", note="=1+1"), decision(620, "match", 72), decision(10, "match", 3)]
-    assert update_overrides_csv(update_overrides_csv(OTHERS, made), made) == update_overrides_csv(OTHERS, made)
-
-
-def test_a_file_without_a_header_is_updated_too() -> None:
-    assert update_overrides_csv(b"\xef\xbb\xbf620,ignore,,x\n", [decision(620, "game")]) == b"\xef\xbb\xbf620,game,,x\n"
+@pytest.mark.parametrize(("before", "made", "after"), UPDATES.values(), ids=UPDATES)
+def test_decisions_are_written_among_the_lines_that_are_there_and_once(
+    before: bytes | None, made: list[Decision], after: bytes
+) -> None:
+    assert update_overrides_csv(before, made) == update_overrides_csv(after, made) == after
 
 
 @pytest.mark.parametrize("body", [OTHERS.decode("latin-1").encode("utf-16"), OTHERS.replace(b",", b";")])

@@ -76,6 +76,12 @@ def test_the_fifth_request_in_a_second_is_refused_and_seen_unless_limits_are_off
             assert len(sandbox.asked("igdb")) == 6
 
 
+def test_faulty_requests_count_for_the_limit() -> None:
+    with Sandbox(World()) as sandbox:
+        sandbox.faults.add(Fault(service="igdb", status=503))
+        assert asyncio.run(ask(sandbox, 5)) == [429] + [503] * 4
+
+
 def test_eight_requests_may_be_open() -> None:
     with Sandbox(World(), latency_seconds=0.6) as sandbox:
         sandbox.gate.per_second = 100
