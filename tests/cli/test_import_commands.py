@@ -9,7 +9,6 @@ import pytest
 
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
-from pipeline.sandbox.world import World
 from tests.support.databases import NewDatabase, execute, rows_of
 from tests.support.lambda_functions import ACCOUNT, USER
 from tests.support.programs import SteamImport
@@ -18,6 +17,9 @@ FETCH_KEYS = {"success", "s3_location", "game_count", "error", "error_code", "re
 ENRICH_KEYS = {"success", "s3_enriched_location", "stats", "error", "error_code", "rejected", "seconds", "requests"}
 LOAD_KEYS = {"success", "stats", "error", "error_code", "rejected", "seconds", "requests"}
 RUN_KEYS = {"user_id", "steam_id64", "raw", "enriched", "fetch", "enrich", "load"}
+
+
+FETCH = ("fetch", ACCOUNT, "--user", USER)
 
 
 class Csvs(NamedTuple):
@@ -44,7 +46,9 @@ def words(out: str) -> list[list[str]]:
     return [line.split() for line in out.splitlines()]
 
 
-def test_run_prints_a_table_a_person_wants_to_read(steam_import: SteamImport, database: str) -> None:
+def test_run_prints_a_table_a_person_wants_to_read_and_a_second_one_changes_nothing(
+    steam_import: SteamImport, database: str
+) -> None:
     ended = steam_import("run", ACCOUNT, "--user", USER)
     assert ended.status == 0
     lines = {" ".join(line.split()) for line in ended.out.splitlines()}
@@ -64,14 +68,8 @@ def test_run_prints_a_table_a_person_wants_to_read(steam_import: SteamImport, da
     csvs = list(Path("data/imports").absolute().rglob("*.csv"))
     assert (len(csvs), [path for path in csvs if str(path) not in ended.out]) == (2, [])
     assert len(rows_of(database, "ImportedGame")) == 4
-
-
-@pytest.mark.usefixtures("database")
-def test_a_second_run_creates_and_updates_nothing(steam_import: SteamImport) -> None:
-    steam_import("run", ACCOUNT, "--user", USER)
-    lines = words(steam_import("run", ACCOUNT, "--user", USER).out)
-    assert ["Rows", "created", "0"] in lines
-    assert ["Rows", "updated", "0"] in lines
+    again = words(steam_import("run", ACCOUNT, "--user", USER).out)
+    assert [line for line in again if line[:1] == ["Rows"]] == [["Rows", "created", "0"], ["Rows", "updated", "0"]]
 
 
 @pytest.mark.usefixtures("database")
@@ -101,14 +99,10 @@ class Failure(NamedTuple):
 IGDB_IS_DOWN = Fault(service="igdb", status=503)
 HIDDEN = Fault(status=200, body='{"response":{}}', path="Owned")
 FAILURES = {
-    "unusable setting": Failure(f"{ACCOUNT} --store-url s3://", None, "fetch", "configuration", 2),
     "no personal account": Failure("10000000000000000", None, "fetch", "bad_steam_id", 2),
-    "no such custom URL": Failure("nobody-has-this", None, "fetch", "account_not_found", 1),
-    "bad user id": Failure(f"{ACCOUNT} --user ../user-2", None, "fetch", "bad_event", 2),
-    "refused key": Failure(ACCOUNT, Fault(status=403), "fetch", "bad_steam_key", 2),
+    "bad user id": Failure(f"{ACCOUNT} --user ../x", None, "fetch", "bad_event", 2),
     "private library": Failure(ACCOUNT, HIDDEN, "fetch", "private_library", 1),
     "IGDB is down": Failure(ACCOUNT, IGDB_IS_DOWN, "enrich", "igdb_unavailable", 75),
-    "refused credentials": Failure(ACCOUNT, Fault(service="twitch", status=403), "enrich", "bad_igdb_credentials", 2),
     "unknown user": Failure(f"{ACCOUNT} --user stranger", None, "load", "user_not_found", 1),
 }
 
@@ -131,7 +125,7 @@ def test_run_as_json_says_which_stage_failed_and_why(
     assert ended.err.endswith(f"More: docs/errors.md#{failure.code}\n")
 
 
-def test_each_stage_prints_the_location_the_next_one_takes(
+def test_each_stage_prints_the_location_that_the_next_one_takes_or_the_handlers_response(
     steam_import: SteamImport, csvs: Csvs, database: str
 ) -> None:
     assert csvs.raw.endswith("-raw.csv")
@@ -140,14 +134,8 @@ def test_each_stage_prints_the_location_the_next_one_takes(
     loaded = steam_import("load", csvs.enriched)
     assert (loaded.status, "4 ImportedGame" in loaded.out) == (0, True)
     assert len(rows_of(database, "ImportedGame")) == 4
-
-
-@pytest.mark.usefixtures("database")
-def test_a_stage_as_json_prints_the_handlers_response(steam_import: SteamImport) -> None:
-    raw = json.loads(steam_import("fetch", ACCOUNT, "--user", USER, "--json").out)
-    enriched = json.loads(steam_import("enrich", raw["s3_location"], "--json").out)
-    loaded = json.loads(steam_import("load", enriched["s3_enriched_location"], "--json").out)
-    assert (raw.keys(), enriched.keys(), loaded.keys()) == (FETCH_KEYS, ENRICH_KEYS, LOAD_KEYS)
+    as_json = [steam_import(*call, "--json") for call in (FETCH, ("enrich", csvs.raw), ("load", csvs.enriched))]
+    assert [json.loads(ended.out).keys() for ended in as_json] == [FETCH_KEYS, ENRICH_KEYS, LOAD_KEYS]
 
 
 @pytest.mark.usefixtures("database")
@@ -159,12 +147,9 @@ def test_a_location_may_be_relative_to_the_current_folder(steam_import: SteamImp
     assert steam_import("load", f"./{enriched}").status == 0
 
 
-@pytest.mark.parametrize(
-    "location", ["/etc/passwd", "imports/user-1/x-raw.csv", "s3://bucket/imports/user-1/x-raw.csv"]
-)
-@pytest.mark.parametrize("stage", ["enrich", "load"])
-def test_a_location_outside_the_store_is_refused(steam_import: SteamImport, stage: str, location: str) -> None:
-    ended = steam_import(stage, location)
+@pytest.mark.parametrize("location", ["imports/user-1/x-raw.csv", "s3://bucket/imports/user-1/x-raw.csv"])
+def test_a_location_outside_the_store_is_refused(steam_import: SteamImport, location: str) -> None:
+    ended = steam_import("load", location)
     assert (ended.status, ended.out) == (1, "")
     assert ended.err.startswith("location_refused: ")
 
@@ -175,17 +160,6 @@ def test_the_user_is_the_steam_id_in_whatever_form_unless_another_is_given(
 ) -> None:
     assert f"/imports/{ACCOUNT}/" in steam_import("fetch", steam_id).out
     assert "/imports/somebody/" in steam_import("fetch", steam_id, "--user", "somebody").out
-
-
-@pytest.mark.parametrize("user_id", ["../user-2", "", "two words", "ü"])
-@pytest.mark.parametrize("command", ["run", "fetch"])
-def test_a_user_id_that_could_leave_its_folder_is_refused_before_steam_is_asked(
-    steam_import: SteamImport, sandbox: Sandbox, command: str, user_id: str
-) -> None:
-    ended = steam_import(command, "four-apps", "--user", user_id)
-    assert (ended.status, list(Path().iterdir()), sandbox.requests) == (2, [], [])
-    assert ended.err.startswith("bad_event: ")
-    assert "user_id" in ended.err
 
 
 def test_run_without_keys_names_all_that_is_missing_and_where_to_get_it(
@@ -265,23 +239,14 @@ def test_of_many_unmatched_games_the_most_played_are_listed(steam_import: SteamI
     assert lines[start + 13] == "  and 9 more, in the enriched CSV"
 
 
-@pytest.mark.usefixtures("database")
-def test_an_empty_library_is_a_result(steam_import: SteamImport, sandbox: Sandbox) -> None:
-    sandbox.world.accounts[World.EMPTY_ACCOUNT] = World.recorded().accounts[World.EMPTY_ACCOUNT]
-    ended = steam_import("run", World.EMPTY_ACCOUNT, "--user", USER)
-    assert (ended.status, ["Games", "found", "0"] in words(ended.out)) == (0, True)
-
-
-def test_a_dry_run_prints_what_it_would_write_and_writes_nothing(steam_import: SteamImport, database: str) -> None:
+def test_a_dry_run_prints_what_it_would_write_by_row_and_column_and_writes_nothing(
+    steam_import: SteamImport, csvs: Csvs, database: str
+) -> None:
     ended = steam_import("run", ACCOUNT, "--user", USER, "--dry-run")
     assert (ended.status, "Nothing was written" in ended.out) == (0, True)
     assert ["ImportedGame", "4", "0", "0", "0"] in words(ended.out)
     assert rows_of(database, "ImportedGame") == []
 
-
-def test_the_details_of_a_dry_run_name_each_row_and_column(
-    steam_import: SteamImport, csvs: Csvs, database: str
-) -> None:
     assert steam_import("load", csvs.enriched).status == 0
     execute(database, """UPDATE "ImportedGame" SET name = '[red]x[/]' WHERE "storefrontGameId" = '999010'""")
     changes = json.loads(steam_import("load", csvs.enriched, "--dry-run", "--details", "--json").out)["dry_run"]

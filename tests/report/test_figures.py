@@ -1,26 +1,24 @@
-import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import polars as pl
 import pytest
+from pandera.typing.polars import DataFrame
 
-from pipeline.errors import Failed
 from pipeline.report.figures import (
     GENRES_SHOWN,
+    Chart,
     Figures,
     count_figures,
     filtered_kinds,
-    format_hours,
     games_by_year,
     match_results,
     playtime_by_genre,
     report_games,
 )
-from schemas.frames import empty_frame
 from schemas.library import EnrichedLibrary
 from tests.support.libraries import FIGHTING, SHOOTER, app, library, matched
 
-NOTHING = empty_frame(EnrichedLibrary)
 IGNORED = {"match_status": "IGNORED", "match_reason": "filtered", "kind": "demo", "kind_reason": "name:demo"}
 
 
@@ -136,30 +134,25 @@ def test_the_table_has_every_app_the_most_played_first() -> None:
     ]
 
 
+UNKNOWN_PLAYTIME = "No playtime is known: the owner hides it, or never played"
+
+
 @pytest.mark.parametrize(
-    ("chart", "title"),
+    ("chart", "enriched", "title"),
     [
-        pytest.param(playtime_by_genre, "No playtime is known: the owner hides it, or never played", id="playtime"),
-        pytest.param(games_by_year, "No year of release is known", id="years"),
-        pytest.param(match_results, "No games", id="matches"),
-        pytest.param(filtered_kinds, "No app is filtered", id="filtered"),
+        pytest.param(playtime_by_genre, library(), UNKNOWN_PLAYTIME, id="no playtime"),
+        pytest.param(
+            playtime_by_genre,
+            library(app(1, playtime_forever=90)),
+            "No genre is known of the 1.5 h played",
+            id="no genre",
+        ),
+        pytest.param(games_by_year, library(app(1)), "No year of release is known", id="no year"),
+        pytest.param(match_results, library(), "No games", id="no games"),
+        pytest.param(filtered_kinds, library(app(1)), "No app is filtered", id="nothing filtered"),
     ],
 )
-def test_a_chart_without_bars_has_a_title_that_says_so(chart: object, title: str) -> None:
-    assert callable(chart)
-    drawn = chart(NOTHING)
-    assert (drawn.title, drawn.bars.height) == (title, 0)
-
-
-def test_time_played_without_any_genre_has_a_title_of_its_own() -> None:
-    assert playtime_by_genre(library(app(1, playtime_forever=90))).title == "No genre is known of the 1.5 h played"
-
-
-def test_genres_that_are_no_json_are_refused() -> None:
-    with pytest.raises(Failed, match="igdb_genres"):
-        report_games(library(app(1, igdb_genres=json.dumps([SHOOTER])[:-1])))
-
-
-@pytest.mark.parametrize(("minutes", "said"), [(0, "0 h"), (90, "1.5 h"), (600, "10 h"), (61_800, "1,030 h")])
-def test_hours_have_a_tenth_below_ten(minutes: int, said: str) -> None:
-    assert format_hours(minutes) == said
+def test_a_chart_that_has_nothing_to_show_has_a_title_that_says_so(
+    chart: Callable[[DataFrame[EnrichedLibrary]], Chart], enriched: DataFrame[EnrichedLibrary], title: str
+) -> None:
+    assert chart(enriched).title == title

@@ -9,7 +9,6 @@ from pandera.typing.polars import DataFrame
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipeline.report.page import render_report
-from schemas.frames import empty_frame
 from schemas.library import EnrichedLibrary
 from tests.support.libraries import FIGHTING, SHOOTER, app, library, matched
 
@@ -132,7 +131,7 @@ def test_the_most_played_come_first_with_links_to_steam_and_igdb(open_report: Op
     assert "apple on IGDB" not in links
 
 
-def test_search_finds_names_without_accents_genres_and_appids(open_report: Open) -> None:
+def test_search_finds_names_without_accents_genres_and_appids_and_the_choice_a_match_status(open_report: Open) -> None:
     page = open_report(few())
     for text, found in {
         "POKEMON arena": ["Pokémon Arena"],
@@ -146,10 +145,6 @@ def test_search_finds_names_without_accents_genres_and_appids(open_report: Open)
     expect(page.get_by_text("No app is like that.")).to_be_visible()
     search(page, "")
     assert count(page) == "4 of 4 apps"
-
-
-def test_the_choice_shows_apps_of_one_match_status(open_report: Open) -> None:
-    page = open_report(few())
     page.get_by_label("Show").select_option("UNMATCHED")
     assert names(page) == ["apple"]
     expect(page.locator("#games td.match")).to_have_text("Several games on IGDB: 7, 8")
@@ -157,7 +152,7 @@ def test_the_choice_shows_apps_of_one_match_status(open_report: Open) -> None:
     expect(page.locator("#games td.match")).to_have_text("Filtered: demo")
 
 
-def test_columns_sort_by_keyboard_and_say_so(open_report: Open) -> None:
+def test_columns_sort_by_keyboard_and_mouse_and_say_so(open_report: Open) -> None:
     page = open_report(few())
     assert heading(page, "Hours") == "descending"
     page.get_by_label("Show").focus()
@@ -168,13 +163,9 @@ def test_columns_sort_by_keyboard_and_say_so(open_report: Open) -> None:
     page.keyboard.press("Space")
     assert names(page) == ["Zebra", "Pokémon Arena", "Never Demo", "apple"]
     assert heading(page, "Name") == "descending"
-
-
-def test_blank_cells_sort_last_in_both_directions(open_report: Open) -> None:
-    page = open_report(few())
     for genres in (["Pokémon Arena", "Zebra"], ["Zebra", "Pokémon Arena"]):
         page.get_by_role("button", name="Genres").click()
-        assert names(page)[:2] == genres
+        assert names(page)[:2] == genres, "blank cells come last in both directions"
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
@@ -249,9 +240,3 @@ def test_paper_has_every_row_and_no_controls(open_report: Open) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     for control in ("#filter", "#games .links >> nth=0"):
         expect(page.locator(control)).to_be_hidden()
-
-
-def test_a_library_of_nothing_says_so(open_report: Open) -> None:
-    page = open_report(empty_frame(EnrichedLibrary))
-    expect(page.get_by_role("heading", name="An empty Steam library")).to_be_visible()
-    expect(page.get_by_role("heading", name="All apps")).to_be_hidden()

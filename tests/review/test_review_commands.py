@@ -110,13 +110,13 @@ def test_an_unmatched_game_is_matched_and_loaded_by_three_commands(
     assert (row["candidate_1_score"], row["action"], row["igdb_id"]) == ("99", "", "")
 
     ended = steam_import("review", "apply", str(SHEET))
-    assert ended == (0, "Decisions taken into overrides.csv: 0. Lines skipped: 0.\n", ""), "nobody filled it in"
+    assert ended == (0, "Decisions put into overrides.csv: 0. Lines skipped: 0.\n", ""), "nobody filled it in"
     assert not Path("data/overrides.csv").exists()
 
     fill_in(";", action={UNKNOWN: "Match"}, igdb_id={UNKNOWN: f"{GAME}.0"}, note={UNKNOWN: "'=surely"})
     ended = steam_import("review", "apply", str(SHEET))
     assert ended.status == 0, ended.err
-    assert "Decisions taken into overrides.csv: 1." in ended.out
+    assert "Decisions put into overrides.csv: 1." in ended.out
     assert overridden() == f"appid,action,igdb_id,note\n{UNKNOWN},match,{GAME},=surely\n"
     assert verdicts(enriched)[UNKNOWN] == ("MATCHED", "override", GAME)
     assert GAME in library_items(database)
