@@ -1,4 +1,4 @@
-"""Ask an API about many ids, several in a request; a request that fails is split, or leaves its ids unanswered."""
+"""Requests to an API about many ids, several ids in each; a failing request is split, or leaves its ids unanswered."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -11,13 +11,13 @@ from pipeline.apis.retry import CircuitBreaker
 from pipeline.errors import Retryable
 
 SMALLEST_BATCH = 50
-"""Batches of up to so many ids are not split any more."""
+"""The number of ids up to which a failing batch is not split any more."""
 
 RequestBatch = Callable[[Sequence[int]], Awaitable[list[Any]]]
-"""Returns the rows that an API has for some ids; raises `Retryable` where it gives no answer."""
+"""The type of a function that returns an API's rows for some ids; it raises `Retryable` if there is no answer."""
 
 OnBatch = Callable[[int], None]
-"""Is told how many ids were answered or given up, batch by batch."""
+"""The type of a function called after each batch with the number of its ids, answered or not; for progress bars."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ class BatchResult:
 
 
 def ignore_count(_ids: int) -> None:
-    """Do nothing with the number of ids that were answered: an `OnBatch` for callers without a progress bar."""
+    """Do nothing: the `OnBatch` function of callers that show no progress bar."""
 
 
 async def request_in_batches(
@@ -43,7 +43,7 @@ async def request_in_batches(
     on_batch: OnBatch = ignore_count,
     breaker: CircuitBreaker | None = None,
 ) -> list[BatchResult]:
-    """Request the rows of all ids concurrently, `size` ids at a time, and return the outcome of each batch.
+    """Request the rows of all ids, `size` ids in each of several concurrent requests; return a BatchResult per batch.
 
     A batch whose error says that it may be too large is split into halves, unless the API counts as down. Errors that
     are not `Retryable` end all batches, and are raised.
@@ -66,12 +66,12 @@ async def request_in_batches(
 
 
 def all_rows(results: Iterable[BatchResult]) -> list[Any]:
-    """Return the rows of all batches."""
+    """Return one list of the rows of all batches, in their order."""
     return [row for result in results for row in result.rows]
 
 
 def all_unanswered(results: Iterable[BatchResult]) -> list[int]:
-    """Return the ids of all batches that were not answered."""
+    """Return one list of the ids that no batch got an answer for, in their order."""
     return [number for result in results for number in result.unanswered]
 
 
@@ -83,7 +83,7 @@ def raise_if_all_failed(results: Sequence[BatchResult]) -> None:
 
 
 async def gather_or_cancel(awaitables: Sequence[Awaitable[T]]) -> list[T]:
-    """Run awaitables concurrently and return their results; if one raises, cancel the others and raise its error."""
+    """Run awaitables concurrently, and return the list of their results in order; if one raises, cancel the others."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         return await asyncio.gather(*tasks)
@@ -94,5 +94,5 @@ async def gather_or_cancel(awaitables: Sequence[Awaitable[T]]) -> list[T]:
 
 
 def split(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """Return consecutive slices of `size` items; the last one may be shorter."""
+    """Return a list of consecutive slices of `size` items; the last slice may be shorter."""
     return [items[start : start + size] for start in range(0, len(items), size)]

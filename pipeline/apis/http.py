@@ -23,23 +23,23 @@ _UNFINISHED = (httpx.TimeoutException, httpx.ReadError, httpx.RemoteProtocolErro
 
 @dataclass(frozen=True)
 class HttpLimits:
-    """How long and how large one answer may be."""
+    """The limits of one HTTP answer: its seconds and its bytes."""
 
     timeout_seconds: float = 20.0
-    """For each step: connecting, sending, and every read."""
+    """The time limit, in seconds, for connecting, for sending, and for each read."""
 
     answer_seconds: float = 120.0
-    """For the whole answer: one that trickles has no last step."""
+    """The time limit, in seconds, for a whole answer: one that trickles stays below the limit of each read."""
 
     max_bytes: int = 2**25
-    """For the unpacked body."""
+    """The size limit, in bytes, of the body after it was unpacked."""
 
 
 DEFAULT_LIMITS = HttpLimits()
 
 
 class HttpClient:
-    """Sends requests to one API and returns whole answers; follows no redirect."""
+    """The HTTP client of one API: sends requests, returns whole answers, and follows no redirect."""
 
     def __init__(
         self, base_url: str, limits: HttpLimits = DEFAULT_LIMITS, transport: httpx.AsyncBaseTransport | None = None
@@ -65,7 +65,7 @@ class HttpClient:
     async def send(
         self, request: httpx.Request, code: ErrorCode, code_if_too_large: ErrorCode | None = None
     ) -> httpx.Response:
-        """Return the answer to one request, whatever its status.
+        """Send one request, and return its answer with the whole body, whatever the status.
 
         Raises:
             Retryable: There is no answer within the limits; of `code_if_too_large` (or else `code`) for one of too many
@@ -113,7 +113,7 @@ async def _read_body(answer: httpx.Response, max_bytes: int) -> bytes:
 
 
 class Network(httpx.AsyncBaseTransport):
-    """Sends each request straight to its server, or by the proxy that the environment names for that server.
+    """The httpx transport that sends a request to its server, or through the proxy that the environment names for it.
 
     Raises:
         Refused: `configuration`, for a proxy or certificate authorities that cannot be used.
@@ -123,21 +123,21 @@ class Network(httpx.AsyncBaseTransport):
         self._transports: dict[str | None, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request."""
+        """Send one request, and return its answer."""
         proxy = proxy_for(request.url.scheme, request.url.host)
         if proxy not in self._transports:
             self._transports[proxy] = httpx.AsyncHTTPTransport(verify=certificate_authorities(), proxy=proxy)
         return await self._transports[proxy].handle_async_request(request)
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections to all servers and proxies."""
         for transport in self._transports.values():
             await transport.aclose()
 
 
 @cache
 def certificate_authorities() -> ssl.SSLContext:
-    """Return the TLS settings that all clients of a process share: reading the authorities takes some 20 ms."""
+    """Return the TLS settings with the trusted authorities, made once per process, as reading them takes some 20 ms."""
     try:
         return httpx.create_ssl_context()
     except OSError as error:
@@ -149,7 +149,7 @@ def certificate_authorities() -> ssl.SSLContext:
 
 
 async def fetch_server_time(url: str, code: ErrorCode, policy: RetryPolicy, limits: HttpLimits) -> datetime | None:
-    """Return the time at a server, to the second, or None if its answer is not dated (RFC 9110, 6.6.1)."""
+    """Return a server's time, to the second, from its Date header (RFC 9110, 6.6.1), or None without that header."""
     async with HttpClient(url, limits) as http:
         answer = await call_with_retries(
             lambda: http.send(http.build_request("GET", url), code), policy, code, Retries()
@@ -161,7 +161,7 @@ async def fetch_server_time(url: str, code: ErrorCode, policy: RetryPolicy, limi
 
 
 def decode_json(answer: httpx.Response) -> object:
-    """Return the JSON of an answer; raises ValueError where there is none, or it is nested too deeply for Python."""
+    """Return the decoded JSON of an answer; raises ValueError if it is not JSON, or too deeply nested."""
     try:
         decoded: object = json.loads(answer.content)
     except RecursionError:
@@ -170,12 +170,15 @@ def decode_json(answer: httpx.Response) -> object:
 
 
 def read_text(answer: httpx.Response) -> str:
-    """Return the body of an answer as UTF-8, whatever encoding it claims: some that Python knows are not of text."""
+    """Return the body of an answer as text, decoded as UTF-8 whatever encoding its header claims.
+
+    Some encodings that Python knows, and a header may name, do not decode to text.
+    """
     return answer.content.decode(errors="replace")
 
 
 def retry_after(answer: httpx.Response) -> float | None:
-    """Return the seconds that an answer asks to wait, given as seconds or as a date (RFC 9110, 10.2.3)."""
+    """Return the seconds to wait that an answer's Retry-After asks for, or None without one (RFC 9110, 10.2.3)."""
     text = answer.headers.get("Retry-After", "")
     if text.isdecimal():
         return float(text)
@@ -186,7 +189,7 @@ def retry_after(answer: httpx.Response) -> float | None:
 
 
 def describe_refusal(answer: httpx.Response) -> str:
-    """Return IGDB's own words for an error (a list of `{title, cause}`), or else the status's standard reason.
+    """Return the text of an error answer: IGDB's titles and causes, or else the standard reason of the status.
 
     Other bodies are not quoted: a gateway's may repeat the Authorization header, as those of AWS do.
     """

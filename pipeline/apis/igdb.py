@@ -26,8 +26,8 @@ from pipeline.apis.igdb_queries import (
     AnyQuery,
     Query,
     Search,
-    external_games_of,
-    games_by_id,
+    external_games_query,
+    games_query,
     group_for_multiquery,
     multiquery_part,
 )
@@ -37,31 +37,31 @@ from pipeline.errors import PipelineError, Refused, Retryable
 from schemas.apis import INT32_MAX
 
 MAX_OPEN = 8
-"""Requests that IGDB lets wait for their answers at once."""
+"""The number of open requests that IGDB allows at once."""
 
 Multiquery = Literal["off", "each", "one"]
 """Whether several queries go into one request, and whether IGDB counts each of them or all as one (undocumented)."""
 
 MULTIQUERY_SIZE = {"each": 4, "one": 10}
-"""Queries in a multiquery: IGDB allows ten, and four a second if it counts each."""
+"""The number of queries in a multiquery, by mode: IGDB allows ten, and four a second if it counts each."""
 
 SEARCHES = 10
-"""Names in a multiquery of searches: as many as IGDB allows. If it counts each, the request waits for all of them."""
+"""The number of names in a multiquery of searches, IGDB's limit; if it counts each, the rate limiter waits for all."""
 
 MAX_PAGES = 20
-"""Pages of one query, after which its list counts as endless."""
+"""The number of pages of one query after which IGDB's list counts as endless."""
 
 ATTEMPTS_BEFORE_SPLIT = 2
-"""How often a request that may be too large is sent before its ids are asked for in halves."""
+"""The number of times that a request which may be too large is sent, before its ids are requested in halves."""
 
 RATE_LIMIT_FACTOR = 4
 """How many times longer a rate limit is waited out than a failure: it always ends, and other processes may share it."""
 
 MAX_FAILURES = 20
-"""Failed requests in a row, after which IGDB counts as down: no request is repeated and none is split any more."""
+"""The number of failed requests in a row after which IGDB counts as down: none is repeated or split any more."""
 
 TOKEN_MARGIN_SECONDS = 60.0
-"""A token that expires sooner is not used any more."""
+"""The remaining lifetime, in seconds, below which a token is not used any more."""
 
 MAX_TOKEN_SECONDS = 2**31
 
@@ -79,19 +79,19 @@ Json = TypeVar("Json", list[Any], dict[str, Any])
 
 @dataclass
 class Token:
-    """An app token of Twitch; whoever keeps it can use it for longer than one client lives."""
+    """An access token of Twitch and its expiry (Unix time); one Token can be shared by several clients in turn."""
 
     value: str = field(default="", repr=False)
     expires_at: float = 0.0
 
     def is_fresh(self) -> bool:
-        """Return whether it can be used for another minute."""
+        """Return True if the token does not expire within the next minute."""
         return time.time() < self.expires_at - TOKEN_MARGIN_SECONDS
 
 
 @dataclass(frozen=True)
 class TwitchApplication:
-    """The application on whose behalf IGDB is asked, and the address that mints its tokens."""
+    """The id and secret of a Twitch application, and the URL that issues access tokens for it."""
 
     client_id: str
     client_secret: str = field(repr=False)
@@ -99,7 +99,7 @@ class TwitchApplication:
 
 
 class Twitch:
-    """Fetches tokens for one application from Twitch, and keeps each until IGDB refuses it or it is about to expire.
+    """The Twitch client of one application: fetches access tokens, and keeps each until it is refused or expires.
 
     Raises:
         Refused: `bad_igdb_credentials`.
@@ -114,7 +114,10 @@ class Twitch:
         self._minting = asyncio.Lock()
 
     async def fetch_token(self, refused: str | None = None) -> str:
-        """Return the token in use, or a new one if that is the token which IGDB refused."""
+        """Return the current access token as text; fetch a new one if there is none, it expires, or it is `refused`.
+
+        `refused` is the token that IGDB has just refused, None if it has refused none.
+        """
         async with self._minting:
             if self._token.value == refused:
                 self._token.expires_at = 0.0  # it must not be used again, even if no new one can be had now
@@ -149,7 +152,7 @@ class Twitch:
 
 
 class Igdb:
-    """Asks IGDB on behalf of one Twitch application; `retries` counts the requests that repeated another.
+    """The IGDB client of one Twitch application; `retries` counts the requests that repeated another.
 
     A batch of ids that fails for good is `igdb_unavailable` in its `BatchResult`, and not raised.
 
@@ -191,30 +194,37 @@ class Igdb:
         return self._sent + self._twitch.requests
 
     async def fetch_external_games(self, appids: Iterable[int], on_batch: OnBatch = ignore_count) -> list[BatchResult]:
-        """Return the `external_games` rows of Steam apps: `id, uid, game`; an app may have several rows, or none."""
-        return await self._fetch(sorted(appids), APPS_PER_REQUEST, external_games_of, on_batch)
+        """Return the `external_games` rows (`id, uid, game`) of Steam apps, in one BatchResult per batch.
+
+        An app may have several rows, or none.
+        """
+        return await self._fetch(sorted(appids), APPS_PER_REQUEST, external_games_query, on_batch)
 
     async def fetch_games(self, ids: Iterable[int], on_batch: OnBatch = ignore_count) -> list[BatchResult]:
-        """Return the `games` rows of IGDB ids, with cover, genres and platforms expanded."""
-        return await self._fetch(sorted(ids), PAGE_SIZE, games_by_id, on_batch)
+        """Return the `games` rows of IGDB ids, with cover, genres and platforms, in one BatchResult per batch."""
+        return await self._fetch(sorted(ids), PAGE_SIZE, games_query, on_batch)
 
     async def search_games(self, names: Iterable[str], on_batch: OnBatch = ignore_count) -> dict[str, list[Any]]:
-        """Return the best `games` rows that IGDB finds for each name; a name without an answer is missing."""
+        """Return a mapping of names to the `games` rows that IGDB finds; a name without an answer is missing."""
         searches = [Search(name) for name in dict.fromkeys(names)]
         groups = [group for group in group_for_multiquery(searches, SEARCHES) if group]
         parts = await gather_or_cancel([self._search(group, on_batch) for group in groups])
         return {search.name: rows for part in parts for search, rows in part.items()}
 
     async def count(self, query: Query) -> int:
-        """Return how many rows a query has; raises `igdb_unavailable` as `Retryable`."""
+        """Return the number of rows that a query has at IGDB; raises `Retryable` (`igdb_unavailable`)."""
         answered = await self._request(f"{query.endpoint}/count", f"where {query.where};", dict)
         rows = answered.get("count")
         if type(rows) is not int or not 0 <= rows <= INT32_MAX:
             raise Retryable("igdb_unavailable", "IGDB's count is no number. Try again later.")
         return rows
 
-    async def fetch_after(self, query: Query, after: int) -> list[Any]:
-        """Return the first page of a query's rows above an id; raises `igdb_unavailable` as `Retryable`."""
+    async def fetch_page_after(self, query: Query, after: int) -> list[Any]:
+        """Return the next page of a query's rows: up to 500 with an id above `after`, sorted by id.
+
+        Raises:
+            Retryable: `igdb_unavailable`.
+        """
         text = f"fields {query.fields}; where {query.where} & id > {after}; sort id asc; limit {PAGE_SIZE};"
         return await self._request(query.endpoint, text, list)
 
@@ -359,7 +369,7 @@ class Igdb:
 
 
 def raise_for_status(answer: httpx.Response) -> None:
-    """Raise `igdb_unavailable` as `Retryable` unless IGDB or Twitch answered the request."""
+    """Raise `Retryable` (`igdb_unavailable`) unless an answer of IGDB or Twitch has a status of success (2xx)."""
     status = answer.status_code
     if answer.is_success:
         return

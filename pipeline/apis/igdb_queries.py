@@ -9,13 +9,16 @@ STEAM_SOURCE = 1
 """Steam's `external_game_source`. `category`, its forerunner, silently finds nothing."""
 
 PAGE_SIZE = 500
-"""IGDB's highest `limit`."""
+"""The number of rows in a full page: IGDB's highest `limit`."""
 
 APPS_PER_REQUEST = 400
-"""Steam ids in a query: below a page, as an id may have several rows, and a full page costs one request more."""
+"""The number of Steam appids in a query: below a page, as an appid may have several rows.
+
+A full page would cost one request more.
+"""
 
 MAX_REQUEST_BYTES = 32_000
-"""IGDB refuses a larger request with 413."""
+"""The largest request in bytes: IGDB refuses a larger one with 413."""
 
 GAME_FIELDS = ",".join(
     (
@@ -24,19 +27,19 @@ GAME_FIELDS = ",".join(
         *(f"platforms.{name}" for name in Platform.model_fields if name != "id"),
     )
 )
-"""Of genres and platforms every field that their rows in schemas/apis.py declare; IGDB gives the id unasked."""
+"""The fields of a query for games; of genres and platforms, all that schemas/apis.py declares (ids come unasked)."""
 
 SEARCH_FIELDS = "name,alternative_names.name,first_release_date,game_type,version_parent,platforms"
 
 SEARCH_LIMIT = 50
-"""Games that a search returns: IGDB's ranking is poor, so the right one may be far down."""
+"""The number of games that a search returns: IGDB's ranking is poor, so the right one may be far down."""
 
 MAX_NAME_LENGTH = 200
-"""Characters of a name that are searched for."""
+"""The number of a name's characters that a search uses."""
 
 
 class Query(NamedTuple):
-    """A query for rows by a condition; it may have several pages, or one row for each id at most."""
+    """An IGDB query: the endpoint, its fields and a condition; `has_pages` if the rows may fill several pages."""
 
     endpoint: str
     fields: str
@@ -44,61 +47,61 @@ class Query(NamedTuple):
     has_pages: bool = False
 
     def text(self, page: int = 0) -> str:
-        """Return the query for one page, the first of which is 0, in Apicalypse."""
+        """Return the text of the query for one page, counted from 0, in IGDB's language Apicalypse."""
         return f"fields {self.fields}; where {self.where}; sort id asc; limit {PAGE_SIZE}; offset {page * PAGE_SIZE};"
 
 
 class Search(NamedTuple):
-    """A search for games by name; IGDB ranks its rows, which can be neither sorted nor paged."""
+    """An IGDB search for games by name; IGDB ranks the rows, which can be neither sorted nor paged."""
 
     name: str
     endpoint: str = "games"
 
     def text(self) -> str:
-        """Return the search in Apicalypse."""
+        """Return the text of the search in IGDB's language Apicalypse."""
         return f"search {quote(self.name)}; fields {SEARCH_FIELDS}; limit {SEARCH_LIMIT};"
 
 
 AnyQuery = TypeVar("AnyQuery", Query, Search)
 
 
-def external_games_of(appids: Sequence[int]) -> Query:
+def external_games_query(appids: Sequence[int]) -> Query:
     """Return the query for the `external_games` rows of Steam apps; their `uid` is text in IGDB."""
     uids = ",".join(f'"{appid}"' for appid in appids)
     where = f"external_game_source = {STEAM_SOURCE} & uid = ({uids})"
     return Query("external_games", "uid,game", where, has_pages=True)
 
 
-def games_by_id(ids: Sequence[int]) -> Query:
+def games_query(ids: Sequence[int]) -> Query:
     """Return the query for games with their cover, genres and platforms expanded."""
     return Query("games", GAME_FIELDS, f"id = ({','.join(map(str, ids))})")
 
 
-def all_external_games(since: int | None = None) -> Query:
+def all_external_games_query(since: int | None = None) -> Query:
     """Return the query for the `external_games` rows of all Steam apps, or of those changed since a Unix time."""
     changed = "" if since is None else f" & updated_at > {since}"
     return Query("external_games", "uid,game", f"external_game_source = {STEAM_SOURCE}{changed}")
 
 
-def changed_games(since: int) -> Query:
+def changed_games_query(since: int) -> Query:
     """Return the query for the ids of the games that IGDB changed since a Unix time."""
     return Query("games", "id", f"updated_at > {since}")
 
 
 def quote(text: str) -> str:
-    """Return a text as a string of Apicalypse: cut to a name's length, with blanks for what cannot be printed."""
+    """Return a text as a quoted string of Apicalypse, cut to 200 characters, with blanks for unprintable ones."""
     printable = "".join(character if character.isprintable() else " " for character in text[:MAX_NAME_LENGTH])
     escaped = printable.replace("\\", r"\\").replace('"', r"\"")
     return f'"{escaped}"'
 
 
 def multiquery_part(number: int, query: Query | Search) -> str:
-    """Return a query as one part of a multiquery, with its number as its name."""
+    """Return the text of a query as one part of an IGDB multiquery, named by its number."""
     return f'query {query.endpoint} "{number}" {{ {query.text()} }};\n'
 
 
 def group_for_multiquery(queries: Sequence[AnyQuery], max_queries: int) -> list[list[AnyQuery]]:
-    """Return the queries in groups, each of which fits into one multiquery by its number and its size in bytes."""
+    """Return the queries in groups, in order: at most `max_queries` and 32,000 bytes each, to fit one multiquery."""
     groups: list[list[AnyQuery]] = [[]]
     for query in queries:
         size = sum(len(multiquery_part(0, each).encode()) for each in groups[-1])

@@ -7,14 +7,14 @@ from math import inf
 from weakref import WeakKeyDictionary
 
 MAX_INTERVAL_SECONDS = 4.0
-"""The slowest rate, one request in four seconds: with it, sixteen processes share what IGDB allows one account."""
+"""The longest time between requests, in seconds: at it, sixteen processes share what IGDB allows one account."""
 
 RECOVERY_PER_ANSWER = 0.25
-"""Requests a second that each answer adds to a rate that was lowered."""
+"""The requests a second that each answer adds to a lowered rate."""
 
 
 class RateLimiter:
-    """Spaces requests evenly, `requests_per_second` at most, and `max_open` of them waiting for their answers at once.
+    """The rate limiter of one API: at most `requests_per_second`, evenly spaced, and `max_open` open requests at once.
 
     A refusal halves the rate, and an answer adds a quarter of a request a second (additive increase, multiplicative
     decrease), so that processes which share one account find their shares. Clients of one process share the limiter
@@ -33,7 +33,7 @@ class RateLimiter:
 
     @property
     def requests_per_second(self) -> float:
-        """The rate as it is now."""
+        """The current rate, in requests a second, up to the rate that the limiter was made with."""
         return 1 / self._interval
 
     @asynccontextmanager
@@ -61,7 +61,7 @@ class RateLimiter:
             self._interval = min(self._interval * 2, max(MAX_INTERVAL_SECONDS, self._shortest))
 
     def speed_up(self) -> None:
-        """Raise the rate by a step, after an answer, up to the rate that the limiter began with."""
+        """Raise the rate by 0.25 requests a second, after an answer, up to the rate that the limiter was made with."""
         self._interval = max(self._shortest, 1 / (self.requests_per_second + RECOVERY_PER_ANSWER))
 
     def _of_this_loop(self) -> tuple[asyncio.Semaphore, asyncio.Lock]:

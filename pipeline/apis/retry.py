@@ -15,25 +15,28 @@ from pipeline.errors import Retryable
 from schemas.events import ErrorCode
 
 MAX_WAIT_SECONDS = 60.0
-"""The longest wait between two calls. Where an API asks for more, the stage ends, to be run again later."""
+"""The longest wait between two calls, in seconds; if an API asks for a longer one, the call fails at once."""
 
 T = TypeVar("T")
 ShouldRetry = Callable[[Retryable, int], bool]
-"""Decides whether a call is repeated after an error, given how often the call has failed so far."""
+"""The type of a function that returns True if a call is to be repeated.
+
+It takes the error, and how often the call has failed so far, 429s not counted.
+"""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a call is made, and how long to wait before it is repeated."""
+    """The retry policy of a call: the number of attempts, the waits between them, and a deadline."""
 
     attempts: int = 5
     base_seconds: float = 1.0
-    """The first wait. Each further one doubles, and up to `base_seconds` are added at random."""
+    """The first wait, in seconds. Each further one doubles, and up to `base_seconds` are added at random."""
 
     rate_limit_factor: int = 1
-    """How many times more often a call is made that is refused with 429 than one that fails otherwise."""
+    """The factor by which answers with status 429 may take more attempts than other failures."""
 
     deadline: float | None = None
     """The time of `time.monotonic` at which calling and waiting stop."""
@@ -41,14 +44,14 @@ class RetryPolicy:
 
 @dataclass
 class Retries:
-    """The number of requests to one API that repeated another one; `rate_limited` of them because it answered 429."""
+    """A counter of the repeated requests to one API; `rate_limited` counts the ones repeated after a 429."""
 
     api: str = ""
     count: int = 0
     rate_limited: int = 0
 
     def note(self, error: Retryable, attempt: int, wait_seconds: float) -> None:
-        """Count and log one repetition, before its wait."""
+        """Count and log one repeated request, before its wait."""
         self.count += 1
         self.rate_limited += error.status == HTTPStatus.TOO_MANY_REQUESTS
         log.warning(
@@ -67,14 +70,14 @@ class Retries:
 
 @dataclass
 class CircuitBreaker:
-    """Counts the failures of an API in a row. From `limit` failures on it is open: the API counts as down."""
+    """A counter of an API's failures in a row; from `limit` failures on it is open, and the API counts as down."""
 
     limit: int
     failures: int = 0
 
     @property
     def is_open(self) -> bool:
-        """Whether the API counts as down."""
+        """True if the API counts as down: it has failed `limit` times in a row."""
         return self.failures >= self.limit
 
     def note_failure(self) -> None:
@@ -82,7 +85,7 @@ class CircuitBreaker:
         self.failures += 1
 
     def note_success(self) -> None:
-        """Close the circuit, and begin to count anew."""
+        """Set the count of failures to 0, after an answer; an open breaker closes."""
         self.failures = 0
 
 
@@ -93,12 +96,12 @@ async def call_with_retries(
     retries: Retries,
     should_retry: ShouldRetry = lambda _error, _failures: True,
 ) -> T:
-    """Return what a call returns, after repeating it while it raises `Retryable`.
+    """Make a call, repeat it while it raises `Retryable` and the policy allows, and return the call's result.
 
     The wait before a repetition is what the API asked for, or what the policy says if that is longer.
 
     Raises:
-        Retryable: What the last call raised; of the given code, if the policy's deadline came first.
+        Retryable: The error of the last call; or one with the given `code`, if the policy's deadline came first.
     """
 
     async def attempt() -> T:

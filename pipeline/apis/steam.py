@@ -24,13 +24,13 @@ OWNED_GAMES = {
 }
 
 MAX_SUMMARIES = 100
-"""Accounts that one GetPlayerSummaries takes."""
+"""The number of accounts that one request to GetPlayerSummaries takes."""
 
 _NO_MATCH = 42  # EResult
 
 
 class Steam:
-    """Asks Steam on behalf of one key; `requests` counts the requests sent, `retries` those that repeated another.
+    """The client of Steam's Web API, with one key; `requests` counts the requests sent, `retries` the repeated ones.
 
     Raises:
         Refused: `bad_steam_key`.
@@ -54,7 +54,7 @@ class Steam:
         await self._http.__aexit__(*exc_info)
 
     async def fetch_owned_games(self, steam_id64: str) -> list[Any] | None:
-        """Return the rows of IPlayerService/GetOwnedGames, or None for a private library or an unknown account.
+        """Return the list of an account's games (IPlayerService/GetOwnedGames), None if private or unknown to Steam.
 
         A list shorter than its `game_count` is `steam_bad_answer`: it would look like games that were removed.
         """
@@ -63,11 +63,11 @@ class Steam:
         )
 
     async def has_account(self, steam_id64: str) -> bool:
-        """Return whether the account exists."""
-        return bool(await self.fetch_existing([steam_id64]))
+        """Return True if Steam has an account with a SteamID64."""
+        return bool(await self.fetch_existing_accounts([steam_id64]))
 
-    async def fetch_existing(self, steam_id64s: Sequence[str]) -> set[str]:
-        """Return which of the accounts exist: ISteamUser/GetPlayerSummaries leaves unknown ids out."""
+    async def fetch_existing_accounts(self, steam_id64s: Sequence[str]) -> set[str]:
+        """Return the SteamID64s that have an account: ISteamUser/GetPlayerSummaries leaves unknown ids out."""
         existing: set[str] = set()
         for asked in split(steam_id64s, MAX_SUMMARIES):
             response = await self._fetch("ISteamUser/GetPlayerSummaries/v2/", {"steamids": ",".join(asked)})

@@ -1,4 +1,4 @@
-"""Steam's store: IStoreBrowseService/GetItems, which needs no key (SteamDatabase/Protobufs)."""
+"""The client of Steam's store: IStoreBrowseService/GetItems, which needs no key (SteamDatabase/Protobufs)."""
 
 import asyncio
 import json
@@ -15,26 +15,28 @@ from pipeline.apis.retry import CircuitBreaker, Retries, RetryPolicy, call_with_
 from pipeline.errors import Retryable
 
 BATCH_SIZE = 200
-"""Apps in a request: an address of over 8 KB is refused, which is 250 ids of seven digits."""
+"""The number of apps in a request: an address of over 8 KB is refused, which is 250 ids of seven digits."""
 
 MAX_ATTEMPTS = 3
-"""Nobody waits long for store types: where they are missing, names decide."""
+"""The number of attempts for a batch: few, as apps without a store type are classified by their names."""
 
 MAX_OPEN = 4
-"""Requests that wait for an answer at once."""
+"""The number of open requests at once."""
 
 MAX_FAILED_BATCHES = 8
-"""Batches in a row that failed after all their attempts, and after which the store is asked no more: each may take as
-long as an answer may, and where types are missing, names decide."""
+"""The number of batches failing in a row, after all their attempts, at which the store is asked no more.
+
+Each may take as long as an answer may, and apps without a store type are classified by their names.
+"""
 
 CONTEXT = {"language": "english", "country_code": "US"}
-"""Without a country the answer is empty."""
+"""The language and country of a request: without a country the answer is empty."""
 
 
 class SteamStore:
-    """Asks Steam's store about apps; `requests` counts the requests sent, `retries` those that repeated another.
+    """The client of Steam's store; `requests` counts the requests sent, `retries` the repeated ones.
 
-    A batch that fails for good is `steam_unavailable` in its `BatchResult`, and never raised: names decide then.
+    A batch that fails after its retries has the error `steam_unavailable` in its `BatchResult`, and nothing is raised.
     """
 
     def __init__(self, http: HttpClient, retry_policy: RetryPolicy) -> None:
@@ -53,7 +55,10 @@ class SteamStore:
         await self._http.__aexit__(*exc_info)
 
     async def fetch_items(self, appids: Iterable[int], on_batch: OnBatch = ignore_count) -> list[BatchResult]:
-        """Return the `store_items` rows of apps: `id, success, type, name, …`; a hidden app's `success` is not 1."""
+        """Return the `store_items` rows (`id, success, type, name, …`) of apps, in one BatchResult per batch.
+
+        The `success` of a hidden app is not 1.
+        """
         return await request_in_batches(sorted(appids), BATCH_SIZE, self._request_with_retries, on_batch)
 
     async def _request_with_retries(self, appids: Sequence[int]) -> list[Any]:

@@ -15,14 +15,14 @@ from schemas.frames import conform
 LIST_COLUMNS = ("user_id", "steam_id64")
 
 NOT_LISTS = ("imports/", "catalogue/")
-"""Folders of the store that hold no list: the users' libraries, and what all users share."""
+"""Key prefixes of the store under which no list of users may lie: the users' libraries, and the catalogue."""
 
 MAX_CHARS = 500
 """Characters of a rejected line's cell that are kept: enough to recognise a line, where a cell may be a whole file."""
 
 
 def read_list(store: Store, location: str) -> bytes:
-    """Return the bytes of a list of users at a location of the store.
+    """Return the bytes of the list of users, a CSV, at a location in the store.
 
     Raises:
         Refused: `bad_event`, where nothing is there.
@@ -38,7 +38,7 @@ def read_list(store: Store, location: str) -> bytes:
 
 
 def parse_list(body: bytes) -> tuple[DataFrame[ListedUsers], DataFrame[RejectedLines]]:
-    """Split the lines of a CSV with the columns `user_id` and `steam_id64` into users and rejected lines.
+    """Return the users of a list, and the lines that cannot be used; the list is a CSV with `user_id` and `steam_id64`.
 
     The Steam id may have any form, and other columns are ignored. Of several lines for one user the first one that can
     be used counts, and the others are rejected.
@@ -54,12 +54,12 @@ def parse_list(body: bytes) -> tuple[DataFrame[ListedUsers], DataFrame[RejectedL
 
 
 def write_rejected_lines(store: Store, run_id: str, lines: DataFrame[RejectedLines]) -> None:
-    """Write the rejected lines of a backfill's list, for people, as `users.rejected.csv`."""
+    """Write the rejected lines of a backfill's list into `users.rejected.csv`, which a spreadsheet can open."""
     store.write(_rejected_key(run_id), to_spreadsheet(lines))
 
 
 def read_rejected_lines(store: Store, run_id: str) -> DataFrame[RejectedLines]:
-    """Return the rejected lines of a backfill's list.
+    """Return the rejected lines of a backfill's list, read from its `users.rejected.csv`.
 
     Raises:
         Failed: `checkpoint_invalid`, where the file was changed into one that cannot be read.

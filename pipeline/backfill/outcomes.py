@@ -1,4 +1,4 @@
-"""Pure functions of outcomes: what became of each user of a backfill, and of each row that Steam gave."""
+"""Pure functions that compute the outcome of each user of a backfill, and the counts of the rows that Steam gave."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ ROW_COUNTS = (*STATUS_COUNTS, "rejected")
 def outcomes_of_fetch(
     users: DataFrame[FetchedUsers], library: DataFrame[RawLibrary], rejected: pl.DataFrame
 ) -> DataFrame[ShardOutcomes]:
-    """Return the outcomes of fetched users, with the number of rows that Steam gave and that were set aside."""
+    """Return the outcomes of a shard's users after the fetch: one row per user, with its rows counted."""
     return _shard_outcomes(
         users.join(_rows_by_user(library, "accepted"), on="user_id", how="left", validate="1:1", maintain_order="left")
         .join(_rows_by_user(rejected, "rejected"), on="user_id", how="left", validate="1:1", maintain_order="left")
@@ -40,7 +40,7 @@ def outcomes_of_enrich(
     rejected: pl.DataFrame,
     last_loaded: DataFrame[ShardUsers],
 ) -> DataFrame[ShardOutcomes]:
-    """Return the outcomes of a shard's users after the enrichment, with their rows counted by match status.
+    """Return the outcomes of a shard's users after the enrichment: one row per user, with rows counted by match status.
 
     A user is unchanged if the rows are those that were last loaded, none is PENDING, and none was set aside just now.
     """
@@ -70,7 +70,7 @@ def outcomes_of_enrich(
 
 
 def mark_failed(outcomes: DataFrame[ShardOutcomes], user_ids: Sequence[str], error: str) -> DataFrame[ShardOutcomes]:
-    """Return the outcomes in which some of the users failed with an error."""
+    """Return the outcomes with the users of `user_ids` changed to `failed`, each with the text of the error."""
     is_failed = pl.col("user_id").is_in(user_ids)
     marked = outcomes.with_columns(
         outcome=pl.when(is_failed).then(pl.lit("failed", pl.Enum(OUTCOMES))).otherwise("outcome"),
@@ -80,14 +80,14 @@ def mark_failed(outcomes: DataFrame[ShardOutcomes], user_ids: Sequence[str], err
 
 
 def outcomes_of_unfetched(users: DataFrame[ShardUsers], error: str) -> DataFrame[ShardOutcomes]:
-    """Return the outcomes of users whose shard could not be fetched: all of them failed."""
+    """Return an outcome `failed`, with the text of the error, for each user of a shard that could not be fetched."""
     return _shard_outcomes(
         users.select("user_id", steam_id64="steam_id", outcome=pl.lit("failed"), error=pl.lit(error))
     )
 
 
 def outcomes_of_rejected_lines(lines: DataFrame[RejectedLines]) -> DataFrame[Outcomes]:
-    """Return the outcomes of the lines of a list that cannot be used."""
+    """Return an outcome `rejected`, with the number and the error of the line, for each rejected line of a list."""
     error = pl.format("line {}: {}", "line", "error")
     return without_shard_columns(
         _shard_outcomes(lines.select("user_id", "steam_id64", outcome=pl.lit("rejected"), error=error))
@@ -95,12 +95,12 @@ def outcomes_of_rejected_lines(lines: DataFrame[RejectedLines]) -> DataFrame[Out
 
 
 def without_shard_columns(outcomes: DataFrame[ShardOutcomes]) -> DataFrame[Outcomes]:
-    """Return the outcomes of a shard's users with the columns of `outcomes.csv` only."""
+    """Return the outcomes of a shard's users without `digest` and `is_unchanged`, as `outcomes.csv` has them."""
     return conform(outcomes.select(dtypes(Outcomes).names()), Outcomes)
 
 
 def users_with_lost_rows(outcomes: DataFrame[Outcomes]) -> list[str]:
-    """Return the ids of users whose counts do not add up to their rows; there are none unless the code has a bug."""
+    """Return the ids of `done` users whose five row counts do not sum to `rows`; none, unless the code has a bug."""
     is_lost = (pl.col("outcome") == "done") & (pl.col("rows") != pl.sum_horizontal(ROW_COUNTS))
     return outcomes.filter(is_lost)["user_id"].to_list()
 
@@ -120,7 +120,7 @@ def _rows_by_user(rows: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def loaded_users(outcomes: DataFrame[ShardOutcomes], load: ShardManifest) -> DataFrame[LastLoaded]:
-    """Return the users whose rows a load put into the database, with the digest of the rows.
+    """Return one row per user whose rows a load put into the database, with their digest and the time of the load.
 
     Users with PENDING rows are left out, to be loaded again; so are users without a digest, whose rows were all set
     aside.

@@ -1,4 +1,4 @@
-"""The plan of a backfill: which users it imports, in which shards, and what it will cost; written before it begins."""
+"""The plan of a backfill: its users, its shards and its estimated cost; written before the backfill begins."""
 
 import json
 import re
@@ -24,16 +24,16 @@ from schemas.events import DEFAULT_SHARD_SIZE, MAX_SHARDS, RUN_ID
 from schemas.frames import conform, empty_frame
 
 SHARDS = "shards.json"
-"""The file that names the shards to Step Functions, which maps over them."""
+"""The file with the list of shard numbers, from which Step Functions starts one execution per shard."""
 
 MAX_APPS = 170_000
-"""More distinct apps than have been seen in libraries: no backfill looks up more."""
+"""The highest number of distinct apps that an estimate assumes: more than have been seen in libraries."""
 
 APPS_PER_USER = 200
 
 
 class Draft(NamedTuple):
-    """A plan that is not written yet, with the users and the rejected lines of its list."""
+    """A plan that is not written to the store yet, with the users and the rejected lines of its list."""
 
     plan: Plan
     users: DataFrame[ListedUsers]
@@ -49,10 +49,11 @@ def draft_plan(
     shard_size: int = DEFAULT_SHARD_SIZE,
     is_full: bool = False,
 ) -> Draft:
-    """Check a list of users, and return the plan for it with the users and the rejected lines; nothing is written.
+    """Return the plan for a list of users (`body`, a CSV), with its users and rejected lines; nothing is written.
 
-    Without a `run_id` it is the backfill of this list that is not complete, or the next one: a function of the list and
-    the store, so that workers who begin at the same time share it. A full one ignores what was loaded before.
+    Without a `run_id` the plan continues the backfill of the list that is not complete, or begins a new one. The id
+    depends on the arguments and the store alone, so that workers who begin at the same time share a backfill. With
+    `is_full` users are loaded even if their rows are those of their last load.
 
     Raises:
         Refused: `bad_event`, where the list cannot be used, or makes too many shards.
@@ -79,17 +80,17 @@ def draft_plan(
 
 
 def next_run_id(store: Store, digest: str, shard_size: int, *, is_full: bool = False) -> str:
-    """Return the id of the backfill of a list that is not complete yet: one that was begun, or a new one."""
+    """Return the id of the incomplete backfill of a list, found by the list's SHA-256, or the id for a new backfill."""
     name = sha256(f"{digest} {shard_size} {is_full}".encode()).hexdigest()[:12]
     run_ids = (f"{name}-{number}" for number in count(1))
     return next(run_id for run_id in run_ids if not (report := read_report(store, run_id)) or not report.is_complete)
 
 
 def write_plan(store: Store, draft: Draft) -> Plan:
-    """Write a plan with its shards and its rejected lines; return the one that stands, if it was written before.
+    """Write a plan, its shards and its rejected lines, and return it; or return the stored plan, if there is one.
 
     Raises:
-        Refused: `bad_event`, where the plan that stands is of another list or another size of shards.
+        Refused: `bad_event`, where the stored plan is of another list or another size of shards.
     """
     plan = draft.plan
     standing = find_plan(store, plan.run_id)
@@ -110,14 +111,14 @@ def write_plan(store: Store, draft: Draft) -> Plan:
 def cut_into_shards(
     users: DataFrame[ListedUsers], last_loaded: DataFrame[LastLoaded], size: int
 ) -> list[DataFrame[ShardUsers]]:
-    """Return the users in shards of a size, in the order of the list, with what was last loaded for each of them."""
+    """Return the users, in order, as a list of shards of `size` users, each user with the digest of the last load."""
     last = last_loaded.select("user_id", "seen_digest", "seen_database")
     known = users.join(last, on="user_id", how="left", validate="1:1", maintain_order="left")
     return [conform(known.slice(start, size), ShardUsers) for start in range(0, known.height, size)]
 
 
 def find_plan(store: Store, run_id: str) -> Plan | None:
-    """Return the plan of a backfill, None where there is none.
+    """Return the stored plan of a backfill, or None if the store has none.
 
     Raises:
         Failed: `checkpoint_invalid`, for one of a version that this program does not read.
@@ -126,7 +127,7 @@ def find_plan(store: Store, run_id: str) -> Plan | None:
 
 
 def require_plan(store: Store, run_id: str) -> Plan:
-    """Return the plan of a backfill, which has to be there.
+    """Return the stored plan of a backfill, or raise an error if the store has none.
 
     Raises:
         Refused: `bad_event`, where there is none, or the id is none that a backfill can have.
@@ -140,7 +141,7 @@ def require_plan(store: Store, run_id: str) -> Plan:
 
 
 class Estimate(NamedTuple):
-    """The requests that a backfill will send, and the seconds they take: to Steam at least, to IGDB at most."""
+    """The estimated numbers of requests of a backfill and their seconds: at least for Steam, at most for IGDB."""
 
     steam_requests: int
     steam_seconds: float
@@ -149,9 +150,9 @@ class Estimate(NamedTuple):
 
 
 def estimate_cost(settings: Settings, users: int, known_apps: int) -> Estimate:
-    """Return the requests of a backfill of so many users, and the seconds they take at the settings' rates.
+    """Return the estimated requests and seconds of a backfill of `users` users, at the rates of the settings.
 
-    `known_apps` is how many apps the catalogue knows already. A vanity name costs a request more.
+    `known_apps` is the number of apps in the catalogue. A user listed by a vanity name costs a request more to Steam.
     """
     days = max(users - 1, 0) // settings.steam_requests_per_day
     on_last_day = users - days * settings.steam_requests_per_day

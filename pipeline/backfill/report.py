@@ -1,4 +1,4 @@
-"""The report of a backfill: each user has an outcome, each row is accounted for, and what was loaded is remembered."""
+"""The report of a backfill: the outcome of each user, the sums of all rows, and the memory of the last loaded rows."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,7 +58,7 @@ class _ShardSummary:
 
 
 def read_report(store: Store, run_id: str) -> Report | None:
-    """Return the report of a backfill, None where it has not written one.
+    """Return the stored report of a backfill, or None if it has not written one.
 
     Raises:
         Failed: `checkpoint_invalid`, for one of a version that this program does not read.
@@ -67,9 +67,9 @@ def read_report(store: Store, run_id: str) -> Report | None:
 
 
 def write_report(store: Store, plan: Plan) -> Report:
-    """Add up what the shards' manifests say, and write `outcomes.csv`, `rejected.csv`, and `report.json` last.
+    """Write `outcomes.csv`, `rejected.csv` and, last, `report.json` of a backfill, and return the report.
 
-    What was loaded is remembered for the next backfill.
+    It is summed from the shards' manifests. The digests of the loaded rows are stored for the next backfill.
 
     Raises:
         Failed: `checkpoint_invalid`, where users or rows are lost, after the report was written; or before, where there
@@ -212,7 +212,9 @@ def _require_all_accounted_for(plan: Plan, report: Report, outcomes: DataFrame[O
 
 
 def read_last_loaded(store: Store) -> DataFrame[LastLoaded]:
-    """Return what backfills of a store loaded last; no rows, if the file is corrupt: then all are loaded again.
+    """Return one row per user whom backfills have loaded, with the digest of the user's last loaded rows.
+
+    Without the file, or if it is corrupt, there are no rows: then all users are loaded again.
 
     Raises:
         Failed: `checkpoint_invalid`, for a file of a version that this program does not read.

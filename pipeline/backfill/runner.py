@@ -37,10 +37,10 @@ from schemas.library import RawLibrary
 from schemas.staging import LoadOptions
 
 ROUNDS = 3
-"""How often a shard is tried whose error may pass: again after all the others."""
+"""How many times a step goes over the shards; each time after the first, only over those with a retryable error."""
 
 MAX_FAILURES_IN_A_ROW = 3
-"""So many shards that fail one after another, in the first round, have one cause: the backfill stops."""
+"""The number of shards failing in a row, in the first round, at which the backfill stops: they have one cause."""
 
 PROGRESS_LABELS: dict[ShardStep, str] = {
     "fetch": "Libraries fetched",
@@ -50,7 +50,7 @@ PROGRESS_LABELS: dict[ShardStep, str] = {
 NEEDED_SETTINGS = {"fetch": clients.NEEDED_BY_FETCH, "enrich": ("store",), "load": clients.NEEDED_BY_LOAD}
 
 StepFunction = Callable[[ShardFiles], Awaitable[ShardManifest]]
-"""Does a step of the shard that it is given."""
+"""The type of a function that does one step (fetch, enrich or load) of a shard, and returns the step's manifest."""
 
 log = structlog.get_logger()
 
@@ -62,11 +62,13 @@ async def run_backfill(
     steps: Sequence[ShardStep] = SHARD_STEPS,
     store: Store | None = None,
 ) -> Report:
-    """Do all steps of all shards that are not done yet, and write the report; without a store, in the settings' own.
+    """Run a planned backfill: do all unfinished steps of all shards, write the report, and return it.
+
+    Without a `store` the one of the settings is used. `steps` limits the work to some of fetch, enrich and load.
 
     Raises:
-        PipelineError: What stopped it, after the report was written; all that was done stands, and the same backfill
-            goes on from there.
+        PipelineError: The error that stopped the backfill, after the report was written; finished steps stay, and the
+            next run of the same backfill continues after them.
     """
     needed = [name for step in steps for name in NEEDED_SETTINGS[step]]
     settings.require(*dict.fromkeys([*needed, *clients.NEEDED_BY_ENRICH]))
@@ -89,14 +91,14 @@ async def run_backfill(
 async def run_step_on_shards(
     shards: Sequence[ShardFiles], users: int, step: ShardStep, function: StepFunction, progress: Progress = no_progress
 ) -> None:
-    """Do a step of every shard for which it is not done; write down why a shard failed, and go on with the next.
+    """Do one step (fetch, enrich or load) of every shard that lacks it; store a shard's failure, and go on.
 
     Workers who share a backfill begin to fetch at different shards. They load in the same order, because of several
     apps of one game the first that is loaded gives the game its `steamAppId`. `progress` is told how many of the
     `users` are done.
 
     Raises:
-        PipelineError: What stops the whole backfill: an error that every shard would meet, or the third in a row.
+        PipelineError: The error that stops the whole backfill: one that every shard would meet, or the third in a row.
     """
     first = randbelow(len(shards)) if step == "fetch" and shards else 0
     remaining, users_done = [*shards[first:], *shards[:first]], 0
@@ -139,7 +141,7 @@ async def _run_round(
 
 
 async def run_step(files: ShardFiles, step: ShardStep, function: StepFunction) -> ShardManifest | None:
-    """Do a step of a shard unless it is done, and return its manifest; None where the step before it is not done."""
+    """Do one step of a shard unless it is done, and return its manifest; None if the previous step is not done."""
     files = files.with_cache()
     finished = files.finished_steps()
     if step in finished:
@@ -154,7 +156,10 @@ async def run_step(files: ShardFiles, step: ShardStep, function: StepFunction) -
 async def open_step(
     settings: Settings, step: ShardStep, deadline: float | None = None, store: Store | None = None
 ) -> AsyncIterator[StepFunction]:
-    """Open the clients that a step needs, and yield the function that does the step of a shard."""
+    """Open the clients of a step (fetch, enrich or load), and yield the function that does the step of one shard.
+
+    `deadline` is a time of `time.monotonic`, after which a fetch asks Steam no more.
+    """
     settings.require(*NEEDED_SETTINGS[step])
     if step == "fetch":
         async with clients.open_steam(settings) as steam:
@@ -183,7 +188,7 @@ async def run_look_up(
     deadline: float | None = None,
     store: Store | None = None,
 ) -> dict[str, int]:
-    """Look up the apps of all fetched shards, and return how many there are, and how many are PENDING.
+    """Look up the apps of all fetched shards at Steam's store and IGDB, and return the numbers `apps` and `pending`.
 
     Apps without an answer by the deadline, a time of `time.monotonic`, are PENDING.
 
@@ -226,10 +231,12 @@ def _requests_today(files: ShardFiles) -> int:
 
 
 async def run_event(settings: Settings, event: BackfillEvent, deadline: float | None = None) -> BackfillResponse:
-    """Do the one step that an event of the state machine asks for; outside APIs are asked up to the deadline.
+    """Do the step of a Step Functions event (plan, fetch, catalogue, enrich, load, report) and return its response.
+
+    `deadline` is a time of `time.monotonic`, after which no outside API is asked.
 
     Raises:
-        PipelineError: What the step met.
+        PipelineError: Any error of the step.
     """
     store = clients.open_store(settings)
     response = BackfillResponse(success=True, step=event.step, run_id=event.run_id, shard=event.shard)
@@ -276,7 +283,7 @@ async def _run_shard_step(
 
 
 def reset_for_replay(store: Store, plan: Plan, *, everything: bool = False) -> int:
-    """Reset shards with rejected or PENDING rows, or all shards, to what was fetched; return how many were reset.
+    """Undo the steps after the fetch, for shards with rejected or PENDING rows or for all; return their number.
 
     Rows that were set aside and conform today are put into the raw CSVs. The backfill has to be run again afterwards,
     from the look-up on.
@@ -322,4 +329,4 @@ def _accept_rejected_rows(files: ShardFiles, fetched: ShardManifest) -> None:
         requests=fetched.requests,
         rate_limited=fetched.rate_limited,
     )
-    files.commit(files.begin("fetch"), result)
+    files.commit(files.start_step("fetch"), result)

@@ -1,4 +1,4 @@
-"""The shards of a backfill in the store: the users of each, and for each step a CSV and the manifest that proves it."""
+"""The files of a backfill's shards in the store: the users of each, and per step a CSV and its manifest."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,10 +33,10 @@ from schemas.frames import Model, conform, dtypes, empty_frame
 from schemas.library import RawLibrary
 
 PREVIOUS_STEP: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"}
-"""The step whose CSV a step is made from; a fetch is made from the shard's users."""
+"""The mapping of a step to the step whose CSV it reads; a fetch reads the shard's users instead."""
 
 APP_COLUMNS = pl.Schema({name: dtypes(RawLibrary)[name] for name in ("appid", "name")})
-"""The columns of a library that the look-up of its apps needs."""
+"""The names and dtypes of the raw CSV's columns that the look-up of apps needs."""
 
 START_AGAIN = "start a new backfill: `steam-import backfill USERS_CSV --resume ANOTHER_ID`"
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class StartedStep:
-    """A step of a shard that has begun: what it is made from, when it began, and which manifest it will replace."""
+    """A step of a shard that was started: its input's SHA-256, its start, and the ETag of the manifest to replace."""
 
     step: ShardStep
     input: str
@@ -54,7 +54,7 @@ class StartedStep:
 
 @dataclass(frozen=True)
 class StepResult:
-    """The result of a step of a shard, and its cost; a load has no rows for a CSV."""
+    """The result of a step of one shard: the users' outcomes, the CSV's rows (None of a load), counts, requests."""
 
     outcomes: DataFrame[ShardOutcomes]
     rows: pl.DataFrame | None = None
@@ -67,10 +67,10 @@ class StepResult:
 
 @dataclass(frozen=True)
 class ShardFiles:
-    """One shard in a store: reads its files, and writes what a step makes of it.
+    """The files of one shard in a store: its users, and the CSV and manifest of each step; reads and writes them.
 
-    Several workers may do a step of the same shard at once: their CSVs have keys of their own, and of the manifests the
-    first one stands.
+    Several workers may do a step of the same shard at once: each CSV has a key of its own, and only the first manifest
+    is kept.
     """
 
     store: Store
@@ -78,11 +78,11 @@ class ShardFiles:
     _cache: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
 
     def with_cache(self) -> "ShardFiles":
-        """Return the same shard with a cache: each object is read once, and later changes are not seen."""
+        """Return the same shard with a cache: each object is read once, and later changes to it are not seen."""
         return replace(self, _cache={})
 
     def users(self) -> DataFrame[ShardUsers]:
-        """Return the users of the shard.
+        """Return one row per user of the shard.
 
         Raises:
             Failed: `checkpoint_invalid`, where their file is missing or corrupt.
@@ -90,10 +90,12 @@ class ShardFiles:
         return read_rows(self._users_body(), self.shard.users_key, ShardUsers)
 
     def finished_steps(self) -> dict[ShardStep, ShardManifest]:
-        """Return the manifests of the steps that need not be done again: made from what is there, and still whole.
+        """Return the finished steps of the shard, mapped to their manifests, in order: fetch, enrich, load.
+
+        A step is finished if its manifest names the SHA-256 of the current input; the last CSV must be intact.
 
         Raises:
-            Failed: `checkpoint_invalid`, where the shard's users are lost, or a manifest has another version.
+            Failed: `checkpoint_invalid`, where the users' file is missing, or a manifest has another version.
         """
         finished: dict[ShardStep, ShardManifest] = {}
         input_digest = sha256(self._users_body()).hexdigest()
@@ -110,7 +112,7 @@ class ShardFiles:
         return finished
 
     def find_manifest(self, step: ShardStep) -> ShardManifest | None:
-        """Return the manifest of a step; None where there is none that can be read, so that the step is done again.
+        """Return the manifest of a step, or None if it is missing or corrupt, so that the step is done again.
 
         Raises:
             Failed: `checkpoint_invalid`, for one of a version that this program does not read.
@@ -119,7 +121,7 @@ class ShardFiles:
         return _parse_json(self._read(key), key, ShardManifest)
 
     def require_manifest(self, step: ShardStep) -> ShardManifest:
-        """Return the manifest of a step, which has to be done.
+        """Return the manifest of a step, or raise an error if the step is not done.
 
         Raises:
             Failed: `checkpoint_invalid`, where the step is not done.
@@ -130,7 +132,7 @@ class ShardFiles:
         return manifest
 
     def outcomes(self, manifest: ShardManifest) -> DataFrame[ShardOutcomes]:
-        """Return the outcomes that a manifest of this shard holds.
+        """Return the outcomes of the users, one row each, that a manifest of the shard holds.
 
         Raises:
             Failed: `location_refused`, for one of a user who is not the shard's.
@@ -140,7 +142,7 @@ class ShardFiles:
         return conform(outcomes, ShardOutcomes)
 
     def rows(self, manifest: ShardManifest, model: type[Model]) -> DataFrame[Model]:
-        """Return the rows of the CSV that a manifest of this shard describes; none, where it describes no CSV.
+        """Return the rows of the CSV that a manifest of the shard describes, as a frame of `model`; none without a CSV.
 
         Raises:
             Failed: `checkpoint_invalid`, if the CSV is not there, or not the one that the manifest describes;
@@ -153,7 +155,7 @@ class ShardFiles:
         return rows
 
     def apps(self, fetched: ShardManifest) -> pl.DataFrame:
-        """Return `appid` and `name` of each row of a shard's raw CSV; its digest proves them, so they are not checked.
+        """Return a frame of `appid` and `name`, one row per row of the raw CSV; only its SHA-256 is checked.
 
         Raises:
             Failed: `checkpoint_invalid`, if the CSV is not there, or not the one that the manifest describes.
@@ -163,10 +165,11 @@ class ShardFiles:
         return self._read_csv(fetched, fetched.file).select(APP_COLUMNS.names()).cast(APP_COLUMNS)
 
     def rejected_rows(self, manifest: ShardManifest) -> pl.DataFrame:
-        """Return the rows that a step set aside: every column as text, and the check that each one failed.
+        """Return the rows that a step set aside: every column as text, with the check that failed in `rejected_check`.
 
         Raises:
-            Failed: As `rows`.
+            Failed: `checkpoint_invalid`, if the CSV is missing or differs from its manifest; `location_refused`, for a
+                row of a user who is not the shard's.
         """
         if manifest.rejected is None:
             return pl.DataFrame()
@@ -185,10 +188,10 @@ class ShardFiles:
             rows = migration.rows(rows)
         return rows
 
-    def begin(self, step: ShardStep) -> StartedStep:
-        """Begin a step, and return what `commit` needs to finish it.
+    def start_step(self, step: ShardStep) -> StartedStep:
+        """Return the input, start time and current manifest's ETag of a step, as `commit` needs them; writes nothing.
 
-        If another worker finishes the step from now on, that worker's manifest will stand.
+        If another worker commits the step after this call, `commit` keeps that worker's manifest.
 
         Raises:
             Failed: `checkpoint_invalid`, where the step before it is not done.
@@ -202,9 +205,9 @@ class ShardFiles:
         return StartedStep(step, input_digest, datetime.now(UTC), self.store.list(key).get(key))
 
     def commit(self, started: StartedStep, result: StepResult) -> ShardManifest:
-        """Write the result of a step, its manifest last, and return the manifest that stands.
+        """Write the CSVs of a step and, last, its manifest; return the manifest that is in the store then.
 
-        If another worker has finished the step since it began, that worker's manifest stands.
+        If another worker has committed the step since `start_step`, that worker's manifest stays and is returned.
         """
         step, rejected = started.step, result.rejected
         manifest = ShardManifest(
@@ -229,7 +232,7 @@ class ShardFiles:
 
     @contextmanager
     def recording_failure(self, step: ShardStep) -> Iterator[None]:
-        """Write down why a step failed, for the report, and raise the error; delete that once the step succeeds."""
+        """Store an error of the block as the shard's failure, and raise it; a success deletes the failure."""
         try:
             yield
         except PipelineError as error:
@@ -248,7 +251,7 @@ class ShardFiles:
         return False
 
     def find_failure(self) -> ShardFailure | None:
-        """Return why the last step of the shard failed; None if it did not."""
+        """Return the stored failure (step, code, message) of the shard's last attempted step, or None without one."""
         return read_json(self.store, self.shard.failure_key, ShardFailure)
 
     def _write_csv(self, step: ShardStep, rows: pl.DataFrame, *, is_rejected: bool = False) -> ShardCsv:
@@ -305,21 +308,21 @@ def _log_finished(manifest: ShardManifest) -> None:
 
 
 def list_shards(store: Store, plan: Plan) -> list[ShardFiles]:
-    """Return the shards of a plan, in the order of their numbers."""
+    """Return the list of the shards of a plan, as their files, in the order of their numbers from 0."""
     return [ShardFiles(store, Shard(plan.run_id, number)) for number in range(plan.shards)]
 
 
 READERS = 8
-"""Objects that are read or written at a time where there may be thousands; boto keeps ten connections open."""
+"""The number of threads that read or write objects at a time, below the ten connections that boto keeps open."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def map_concurrently(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield the result of a function for each item, in their order; eight calls run at a time.
+    """Yield the results of a function for each item, in the items' order; eight calls run at a time, in threads.
 
-    No more results than that are in memory: those of thousands of shards would not fit.
+    At most eight results are in memory at a time, as those of thousands of shards would not fit.
     """
     with ThreadPoolExecutor(READERS) as readers:
         for batch in split(list(items), READERS):
@@ -331,7 +334,7 @@ REMEDY = f"Use the program's version that wrote it, or {START_AGAIN}."
 
 
 def read_json(store: Store, key: str, model: type[FileModel]) -> FileModel | None:
-    """Return a JSON file of a backfill; None where there is none that can be read.
+    """Return a backfill's JSON file at a key, parsed as `model`, or None if it is missing or corrupt.
 
     Raises:
         Failed: `checkpoint_invalid`, for one of a version that this program does not read.
@@ -350,10 +353,10 @@ def _parse_json(body: bytes | None, key: str, model: type[FileModel]) -> FileMod
 
 
 def write_json(store: Store, key: str, file: BackfillFile) -> None:
-    """Write a JSON file of a backfill."""
+    """Write a backfill's plan, manifest, failure or report to the store as a JSON file at a key."""
     store.write(key, to_json(file))
 
 
 def to_json(file: BackfillFile) -> bytes:
-    """Return the bytes of a JSON file of a backfill."""
+    """Return a backfill's plan, manifest, failure or report as the bytes of its JSON file."""
     return file.model_dump_json(indent=1).encode()

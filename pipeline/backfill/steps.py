@@ -34,16 +34,16 @@ from schemas.staging import DEFAULT_OPTIONS, LoadOptions
 log = structlog.get_logger()
 
 OUTCOME_OF_ERROR: dict[ErrorCode, str] = {"account_not_found": "not_found", "private_library": "private"}
-"""The outcome of a user by the error that Steam's answer ended in; all other errors make it `failed`."""
+"""The mapping of an error code of a user's fetch to the user's outcome; any other code gives `failed`."""
 
 STOPPING_CODES: frozenset[ErrorCode] = frozenset(
     {"steam_blocked", "steam_rate_limited", "store_unavailable", "schema_mismatch"}
 )
-"""Errors that each shard would meet, beside all that are `Refused`."""
+"""The error codes that stop a whole backfill, beside all `Refused` errors, because each shard would meet them."""
 
 
 def stops_backfill(error: PipelineError) -> bool:
-    """Return whether an error stops a whole backfill, because every other shard or user would meet it too."""
+    """Return True if an error stops a whole backfill, because every other shard or user would meet it too."""
     if isinstance(error, Refused):
         return error.code != "bad_steam_id"
     return error.is_cancelled or error.code in STOPPING_CODES
@@ -61,7 +61,9 @@ class _Answer:
 
 
 async def fetch_shard(files: ShardFiles, steam: Steam, deadline: float | None = None) -> ShardManifest:
-    """Fetch the libraries of a shard's users into one raw CSV; a user whose library cannot be had fails alone.
+    """Fetch the libraries of a shard's users from Steam into one raw CSV, and return the manifest of the step.
+
+    A user whose library cannot be fetched gets an outcome with the error, and the others are fetched all the same.
 
     Raises:
         Refused: `bad_steam_key`.
@@ -69,7 +71,7 @@ async def fetch_shard(files: ShardFiles, steam: Steam, deadline: float | None = 
         Retryable: `steam_rate_limited`; the first user's error, if Steam answered for none of them; `steam_unavailable`
             if the deadline, a time of `time.monotonic`, comes first.
     """
-    started = files.begin("fetch")
+    started = files.start_step("fetch")
     before = steam.requests, steam.retries.rate_limited
     listed = files.users().select("user_id", "steam_id").rows()
     try:
@@ -111,7 +113,7 @@ async def _fetched_users(steam: Steam, answers: Sequence[_Answer]) -> DataFrame[
     if errors and len(errors) == len(answers):
         raise errors[0]
     hidden = [one.steam_id64 for one in answers if one.steam_id64 and not one.error and one.rows is None]
-    existing = await steam.fetch_existing(hidden)
+    existing = await steam.fetch_existing_accounts(hidden)
     users = [(one.user_id, one.steam_id64 or one.steam_id, *_outcome(one, existing)) for one in answers]
     return conform(pl.DataFrame(users, schema=dtypes(FetchedUsers), orient="row"), FetchedUsers)
 
@@ -128,11 +130,11 @@ def _outcome(answer: _Answer, existing: set[str]) -> tuple[str, str | None]:
 
 
 def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles) -> ShardManifest:
-    """Join a shard's libraries with the catalogue and the overrides into one enriched CSV, without any request.
+    """Join a shard's raw CSV with catalogue and overrides into one enriched CSV, and return the step's manifest.
 
-    Users whose rows are exactly those that were last loaded have no rows in it.
+    No API is asked. Users whose rows are exactly those that were last loaded have no rows in the CSV.
     """
-    started, fetched = files.begin("enrich"), files.require_manifest("fetch")
+    started, fetched = files.start_step("enrich"), files.require_manifest("fetch")
     library, users = files.rows(fetched, RawLibrary), files.users()
     # After a replay the database has what this run loaded before it, and no longer what was loaded before the run.
     last_loaded = users if files.find_manifest("load") is None else empty_frame(ShardUsers)
@@ -146,13 +148,15 @@ def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles) -> ShardManifest:
 
 
 def load_shard(files: ShardFiles, database: Database, options: LoadOptions = DEFAULT_OPTIONS) -> ShardManifest:
-    """Load the rows of a shard into SavePoint's tables in one transaction; a user that is not there fails alone.
+    """Load a shard's enriched CSV into SavePoint's tables in one transaction, and return the manifest of the step.
+
+    A user without a row in the table of users fails, and the others are loaded all the same.
 
     Raises:
         Refused: `configuration`, where rows were left out because another database has them.
         Failed: `schema_mismatch`.
     """
-    started, enriched = files.begin("load"), files.require_manifest("enrich")
+    started, enriched = files.start_step("load"), files.require_manifest("enrich")
     outcomes = files.outcomes(enriched)
     _require_same_database(files, outcomes, database)
     rows = files.rows(enriched, EnrichedLibrary)
@@ -197,7 +201,7 @@ def _require_same_database(files: ShardFiles, outcomes: DataFrame[ShardOutcomes]
 
 
 LOOK_UP = "catalogue"
-"""What the look-up is called in `report.json` and in the name of its manifest."""
+"""The name of the look-up in `report.json` and in the file name of its manifest."""
 
 
 async def look_up(
@@ -207,9 +211,10 @@ async def look_up(
     lookup: CatalogueLookup,
     progress: Progress = no_progress,
 ) -> StepManifest:
-    """Ask Steam's store and IGDB about the distinct apps of all fetched shards, and remember the answers.
+    """Ask Steam's store and IGDB about the distinct apps of all fetched shards; return the manifest of the look-up.
 
-    It is done once for the same libraries and overrides, unless some apps were left without an answer.
+    The answers go into the catalogue. The look-up is not repeated for the same libraries and overrides, unless some
+    apps were left without an answer.
 
     Raises:
         Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups.
@@ -238,7 +243,7 @@ async def look_up(
 
 
 def find_look_up(store: Store, plan: Plan) -> StepManifest | None:
-    """Return the manifest of a backfill's look-up, None where it was not done.
+    """Return the stored manifest of a backfill's look-up, or None if the look-up was not done.
 
     Raises:
         Failed: `checkpoint_invalid`, for one of a version that this program does not read.

@@ -14,7 +14,7 @@ import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline.apis.batching import OnBatch, ignore_count, split
-from pipeline.apis.igdb_queries import PAGE_SIZE, Query, all_external_games, changed_games
+from pipeline.apis.igdb_queries import PAGE_SIZE, Query, all_external_games_query, changed_games_query
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import Progress, add_up, look_up_matches, no_progress, parse_fetched_games
 from pipeline.errors import Retryable
@@ -92,7 +92,7 @@ async def _read_pairs(
     parts: "_Parts[ExternalGames]", igdb: "Igdb", progress: Progress, max_pages: int
 ) -> DataFrame[ExternalGames]:
     """Return the games that IGDB has for each Steam app; what the parts hold is not read again."""
-    query = all_external_games()
+    query = all_external_games_query()
     on_page = add_up(progress, "Steam apps on IGDB", await igdb.count(query))
     last_id, is_complete = parts.position()
     on_page(len(parts.keys()) * PAGES_PER_PART * PAGE_SIZE)
@@ -123,8 +123,8 @@ async def _read_changes(
     known: DataFrame[Catalogue], igdb: "Igdb", since: int, progress: Progress, max_pages: int
 ) -> DataFrame[Catalogue]:
     """Return new rows for the apps whose ids, or whose games, IGDB changed since a Unix time."""
-    pairs = await _read_all_pages(igdb, all_external_games(since), max_pages)
-    changed = await _read_all_pages(igdb, changed_games(since), max_pages)
+    pairs = await _read_all_pages(igdb, all_external_games_query(since), max_pages)
+    changed = await _read_all_pages(igdb, changed_games_query(since), max_pages)
     about_games = rows_about_games(known, _ids_of(changed))
     appids = pl.concat([parse_external_games(pairs)["appid"], about_games["appid"]]).unique().sort()
     rows = await look_up_matches(igdb, appids, empty_frame(Overrides), datetime.now(UTC), progress)
@@ -146,7 +146,7 @@ async def _read_pages(
     """Return the rows of a query above an id, from up to so many pages."""
     rows: list[Any] = []
     for _ in range(max_pages):
-        page = await igdb.fetch_after(query, last_id)
+        page = await igdb.fetch_page_after(query, last_id)
         on_page(len(page))
         rows += page
         if len(page) < PAGE_SIZE:

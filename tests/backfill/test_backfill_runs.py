@@ -248,7 +248,7 @@ def test_a_row_of_any_other_user_is_refused_and_stops_no_other_shard(
     operator.run(plan, ["fetch"])
     one, other = list_shards(operator.store, plan)
     rows = other.rows(other.require_manifest("fetch"), RawLibrary)
-    one.commit(one.begin("fetch"), StepResult(one.outcomes(one.require_manifest("fetch")), rows))
+    one.commit(one.start_step("fetch"), StepResult(one.outcomes(one.require_manifest("fetch")), rows))
     report = operator.run(plan)
     assert [failure.partition(":")[0] for failure in report.failures] == ["shard 0"]
     assert "location_refused" in report.failures[0]
@@ -352,7 +352,7 @@ def test_a_replay_loads_rejected_rows_that_conform_today(operator: Operator, acc
     users = conform(files.outcomes(manifest).select(dtypes(FetchedUsers).names()), FetchedUsers)
     accepted = conform(rows.slice(2), RawLibrary)
     result = StepResult(outcomes_of_fetch(users, accepted, rejected), accepted, rejected)
-    files.commit(files.begin("fetch"), result)
+    files.commit(files.start_step("fetch"), result)
     assert operator.run(plan).stages["fetch"]["rejected"] == 2
     assert reset_for_replay(operator.store, plan) == 1
     report = operator.run(plan, ["enrich", "load"])

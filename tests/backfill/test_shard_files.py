@@ -47,7 +47,7 @@ def store() -> Memory:
     now = datetime.now(UTC)
     write_json(store, LOOK_UP, StepManifest(run_id="run", input="", started_at=now, finished_at=now))
     enriched = enrich_shard(files, CatalogueFiles(store))
-    files.commit(files.begin("load"), StepResult(files.outcomes(enriched), database="postgresql://host/db"))
+    files.commit(files.start_step("load"), StepResult(files.outcomes(enriched), database="postgresql://host/db"))
     write_report(store, plan)
     return store
 
@@ -61,7 +61,7 @@ def fetch(files: ShardFiles, users: list[str], owners: list[str], rejected_owner
         "user_id", steam_id64=pl.lit(ACCOUNT), outcome=pl.lit("done", dtypes(FetchedUsers)["outcome"]), error=None
     )
     users_frame = conform(fetched.cast({"error": pl.String}), FetchedUsers)
-    files.commit(files.begin("fetch"), StepResult(outcomes_of_fetch(users_frame, rows, rejected), rows, rejected))
+    files.commit(files.start_step("fetch"), StepResult(outcomes_of_fetch(users_frame, rows, rejected), rows, rejected))
 
 
 def shard(store: Memory) -> ShardFiles:
@@ -161,7 +161,7 @@ def test_rows_of_users_who_are_not_the_shards_are_refused(store: Memory, read: s
 def test_the_first_of_two_manifests_of_one_step_stands(store: Memory) -> None:
     files = shard(store)
     store.delete(RAW)
-    started = [files.begin("fetch"), files.begin("fetch")]
+    started = [files.start_step("fetch"), files.start_step("fetch")]
     outcomes = conform(pl.DataFrame(schema=dtypes(ShardOutcomes)), ShardOutcomes)
     stands, second = (files.commit(step, StepResult(outcomes, requests=n)) for n, step in enumerate(started, start=1))
     assert (stands.requests, second) == (1, stands)

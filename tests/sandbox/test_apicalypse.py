@@ -20,10 +20,10 @@ def test_clauses_are_read_in_any_order_and_all_of_them_may_be_left_out() -> None
 
 
 def test_the_queries_of_our_clients_are_read() -> None:
-    apps = parse_query(igdb_queries.external_games_of([620, 440]).text(page=2))
+    apps = parse_query(igdb_queries.external_games_query([620, 440]).text(page=2))
     assert apps.where == ((STEAM, Comparison(("uid",), "=", frozenset({"620", "440"}))),)
     assert (apps.limit, apps.offset) == (500, 1000)
-    games = parse_query(igdb_queries.games_by_id([72]).text())
+    games = parse_query(igdb_queries.games_query([72]).text())
     assert ("cover", "image_id") in games.fields
     search = parse_query(igdb_queries.Search('a "b"; }\\').text())
     assert search.search == 'a "b"; }\\'
