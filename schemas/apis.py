@@ -26,7 +26,7 @@ Row = TypeVar("Row", bound=BaseModel)
 
 
 def parse_rows(rows: Sequence[Any], model: type[Row]) -> tuple[list[Row], list[str]]:
-    """Return the rows that conform to the model, and for each of the others a line that says why it does not."""
+    """Return a list of the rows that conform to a Pydantic model, and a list of messages about the others."""
     adapter = TypeAdapter(model)
     good: list[Row] = []
     faults: list[str] = []
@@ -41,7 +41,7 @@ def parse_rows(rows: Sequence[Any], model: type[Row]) -> tuple[list[Row], list[s
 
 
 class StoreItem(_Row):
-    """An app in Steam's `store_items`. Where `success` is not 1 the app is hidden, and its `type` is 0, as a game's."""
+    """A row of Steam's `store_items`: an app and its type; if `success` is not 1, it is hidden and `type` is 0."""
 
     id: Id
     success: int = 0
@@ -63,13 +63,16 @@ def _only_valid(model: type[Row]) -> Callable[[Any], Any]:
 
 
 class RowId(_Row):
-    """A row of any of IGDB's endpoints, of which only the id is used."""
+    """A row of any of IGDB's endpoints, of which only the `id` is used."""
 
     id: Id
 
 
 class ExternalGame(_Row):
-    """A row of IGDB's `external_games`: some have no game, and a uid may be any text."""
+    """A row of IGDB's `external_games`: an IGDB game, and its id in a store (`uid`, for Steam the appid).
+
+    A `uid` may be any text, and a row without a game does not conform.
+    """
 
     uid: Text
     game: Annotated[Id, BeforeValidator(_id_of)]

@@ -24,14 +24,14 @@ STATUS_COUNTS: Mapping[str, str] = {
 
 
 class ListedUsers(StrictFrame):
-    """One row per user of a list whose line can be used."""
+    """One row per user on a backfill's list, from the lines of the list that can be used."""
 
     user_id: str = pa.Field(unique=True, str_matches=USER_ID, description="SavePoint's id of the user")
     steam_id: str = pa.Field(description="A SteamID64, or the name in a custom profile URL, which Steam has to resolve")
 
 
 class RejectedLines(StrictFrame):
-    """One row per line of a list that cannot be used."""
+    """One row per line of a backfill's list that cannot be used, with the reason."""
 
     line: pl.Int64 = pa.Field(ge=1, description="The number of the line in the list; the header is line 1")
     user_id: str = pa.Field(description="The user's id as the list has it")
@@ -40,14 +40,14 @@ class RejectedLines(StrictFrame):
 
 
 class ShardUsers(ListedUsers):
-    """One row per user of a shard, with the digest and the database of the user's last load."""
+    """One row per user of a shard, with the digest of the rows last loaded, and the database that has them."""
 
     seen_digest: str = pa.Field(nullable=True, description="Digest of the rows that were last loaded, if any were")
     seen_database: str = pa.Field(nullable=True, description="The database that they were loaded into")
 
 
 class LastLoaded(StrictFrame):
-    """One row per user whom a backfill has loaded: the digest of the rows, the database, and the time of the load."""
+    """One row per user whom a backfill has loaded: digest of the rows last loaded, the database, and the time."""
 
     user_id: str = pa.Field(unique=True, description="SavePoint's id of the user")
     seen_digest: str = pa.Field(description="Digest of the rows that were last loaded")
@@ -56,7 +56,7 @@ class LastLoaded(StrictFrame):
 
 
 class Outcomes(StrictFrame):
-    """One row per line of a list: what became of the user, and of each row that Steam gave.
+    """One row per line of a backfill's list: the outcome of the user, and the rows counted by match status.
 
     `rows` is the sum of the five counts after it.
     """
@@ -74,7 +74,7 @@ class Outcomes(StrictFrame):
 
 
 class FetchedUsers(StrictFrame):
-    """One row per user of a shard after Steam was asked: whether there is a library, and why there is none."""
+    """One row per user of a shard after its fetch: the outcome, and the error if Steam gave no library."""
 
     user_id: str = pa.Field(description="SavePoint's id of the user")
     steam_id64: str = pa.Field(description="The SteamID64, or the name in a custom URL that could not be resolved")
@@ -83,7 +83,7 @@ class FetchedUsers(StrictFrame):
 
 
 class ShardOutcomes(Outcomes):
-    """One row per user of a shard: what became of the user so far, and whether the rows differ from the last load."""
+    """One row per user of a shard: the outcome so far, and whether the rows equal the last loaded ones."""
 
     digest: str = pa.Field(nullable=True, description="Digest of the user's enriched rows")
     is_unchanged: bool = pa.Field(description="Whether these rows are what was last loaded, so that nothing was done")
@@ -102,7 +102,7 @@ class StepEfforts(StrictFrame):
 
 
 class BackfillFile(BaseModel):
-    """The base of each JSON file of a backfill."""
+    """The base model of each JSON file of a backfill, with the version number of its format."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -110,7 +110,7 @@ class BackfillFile(BaseModel):
 
 
 class Plan(BackfillFile):
-    """The plan of a backfill: the list of users (`input` is its SHA-256), and how it is cut into shards."""
+    """The plan of a backfill: its id, the list (`input` is its SHA-256), and the numbers of users and shards."""
 
     run_id: RunId
     source: str
@@ -124,7 +124,7 @@ class Plan(BackfillFile):
 
 
 class ShardCsv(BaseModel):
-    """The CSV that a step made of a shard: its key, its rows, and the SHA-256 that proves its bytes."""
+    """The description of a CSV that a step wrote for a shard: key, numbers of rows and bytes, and SHA-256."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -135,9 +135,10 @@ class ShardCsv(BaseModel):
 
 
 class StepManifest(BackfillFile):
-    """The manifest of a finished step: what it was made from (`input` is a SHA-256), its counts, requests and time.
+    """The manifest of a finished step: the SHA-256 of its input, its counts, its requests and its times.
 
-    The look-up of all shards leaves this one. `rate_limited` counts the answers with status 429.
+    The look-up of all shards writes one of these, and a step of a shard a ShardManifest.
+    `rate_limited` counts the answers with status 429.
     """
 
     run_id: str
@@ -150,7 +151,7 @@ class StepManifest(BackfillFile):
 
     @property
     def seconds(self) -> float:
-        """Return how long the step took."""
+        """Return the duration of the step in seconds, to the millisecond."""
         return round((self.finished_at - self.started_at).total_seconds(), 3)
 
 
@@ -162,12 +163,12 @@ class ShardManifest(StepManifest):
     file: ShardCsv | None = None
     rejected: ShardCsv | None = None
     database: str | None = None
-    """What the rows were loaded into, without user or password."""
+    """The database that a load wrote to, as `database at host`, without user or password."""
     users: list[dict[str, Any]]
 
 
 class ShardFailure(BackfillFile):
-    """The error with which the last step of a shard failed."""
+    """The error of a shard's last attempted step: its code and message, and whether a retry may help."""
 
     step: ShardStep
     error_code: ErrorCode
@@ -176,7 +177,7 @@ class ShardFailure(BackfillFile):
 
 
 class Effort(BaseModel):
-    """The seconds and the requests of one step, summed over all shards."""
+    """The seconds and the numbers of requests of one step of a backfill, summed over all shards."""
 
     seconds: float
     requests: int
@@ -187,7 +188,7 @@ class Effort(BaseModel):
 class Report(BackfillFile):
     """The report of a backfill: users by outcome, shards and rows by step, failures, and the effort of each step.
 
-    All but `effort` and `written` is the same however often the backfill was interrupted.
+    All fields but `effort` and `written` are the same however often the backfill was interrupted.
     """
 
     run_id: str

@@ -1,4 +1,6 @@
-"""The part of SavePoint's database that a load touches, both generations of it; SavePoint's migrations own the tables.
+"""The tables of the web application SavePoint that a load reads or writes, in both generations of its database.
+
+SavePoint's migrations own the tables.
 
 A column is *required* (a database that lacks it is refused), *optional* (filled where the live database has it), or
 *read only* (never written: it is listed because it tells whether a user has edited a LibraryItem, and so that a column
@@ -22,7 +24,7 @@ STATUSES_UNPLAYED = ("CURIOUS_ABOUT", "SHELF")
 """`LibraryItem.status` for playtime 0 when no setting names one: the first of these that the database's enum has."""
 
 STATUSES_PLAYED = ("EXPERIENCED", "PLAYED")
-"""`LibraryItem.status` for a playtime above 0 when no setting names one, by the same rule."""
+"""`LibraryItem.status` for a playtime above 0 when no setting names one: the first of these that the enum has."""
 
 _TIME = TIMESTAMP(precision=3)
 _STOREFRONT = ENUM(name="Storefront", create_type=False)
@@ -40,16 +42,16 @@ SQL_TYPES: dict[pl.DataType, TypeEngine[Any]] = {
     pl.Boolean(): Boolean(),
     pl.Datetime("ms"): _TIME,
 }
-"""The type of a column that holds the values of a Polars dtype."""
+"""The mapping of a Polars dtype to the PostgreSQL type of a column that holds its values."""
 
 
 def is_required(column: Column[Any]) -> bool:
-    """Return whether a database that lacks the column cannot take a load."""
+    """Return True if a load is refused by a database that lacks the column."""
     return not column.info
 
 
 def is_read_only(column: Column[Any]) -> bool:
-    """Return whether a load never writes the column."""
+    """Return True if a load never writes the column."""
     return "read_only" in column.info
 
 
@@ -151,7 +153,7 @@ USED_ENUM_VALUES = {
     "AcquisitionType": (ACQUISITION,),
     "LibraryItemStatus": (),
 }
-"""The enums of the columns above, with the values that a load writes whatever the settings are."""
+"""The mapping of each enum of SavePoint's database that a load uses to the values that the load always needs."""
 
 UNIQUE_KEYS = {
     "Game": ("igdbId",),
@@ -160,4 +162,4 @@ UNIQUE_KEYS = {
     "GameGenre": ("gameId", "genreId"),
     "GamePlatform": ("gameId", "platformId"),
 }
-"""The unique keys without which loads that run at the same time would insert rows twice."""
+"""The mapping of a table to the columns of its unique key, without which concurrent loads would insert rows twice."""

@@ -1,4 +1,4 @@
-"""What a load takes and what it reports: rows keyed as SavePoint's tables are, and the options of a load.
+"""The rows that a load writes to SavePoint's database, named as its columns are; the load's options and its report.
 
 Times are in UTC without a zone and enums are text. `number` counts a frame's rows from 0 in the order in which they are
 inserted; the ids of new rows are made from it.
@@ -20,7 +20,7 @@ NaiveTime = Annotated[pl.Datetime, "ms", None]
 
 @dataclass(frozen=True)
 class MappedColumn:
-    """A column of the raw CSV, and the column of SavePoint's ImportedGame that a load fills from it.
+    """A pair of columns: one of the raw CSV, and the one of SavePoint's table ImportedGame that a load fills from it.
 
     `only_grows`: a smaller value never replaces a larger one, because Steam says 0 when the owner hides playtimes; a
     number that Steam leaves out is 0 then. Any other column takes each new value that is not null.
@@ -34,13 +34,13 @@ class MappedColumn:
 
     @property
     def dtype(self) -> pl.DataType:
-        """The dtype in RawLibrary; a time loses its zone, as SavePoint's times have none."""
+        """The Polars dtype of the column in RawLibrary; of a time, without its zone, as SavePoint's times have none."""
         dtype = dtypes(RawLibrary)[self.raw]
         return pl.Datetime(dtype.time_unit) if isinstance(dtype, pl.Datetime) else dtype
 
     @property
     def starts_at_zero(self) -> bool:
-        """Whether a null counts as 0, because Steam leaves a playtime of 0 out of its answer."""
+        """True if a null of the column counts as 0, because Steam leaves a playtime of 0 out of its answer."""
         return self.only_grows and self.dtype.is_integer()
 
 
@@ -52,14 +52,17 @@ MAPPED_COLUMNS = (
     MappedColumn("playtime_linux_forever", "playtimeLinux", only_grows=True),
     MappedColumn("rtime_last_played", "lastPlayedAt", only_grows=True),
 )
-"""The columns that go from Steam to ImportedGame as they are; staging, insert and update read them here."""
+"""The raw columns that go unchanged to SavePoint's ImportedGame; staging, insert and update all read this list."""
 
 FALLBACKS = {"name": (" (IGDB ", ")"), "slug": ("-igdb-", "")}
 """The texts before and after the IGDB id in the fallback of a name or a slug that another row has taken."""
 
 
 class StagedImportedGames(StrictFrame):
-    """One row per user and Steam app: the columns below, and then those of MAPPED_COLUMNS."""
+    """One row per user and Steam app that a load writes to SavePoint's ImportedGame.
+
+    Its columns are those below and then those of MAPPED_COLUMNS.
+    """
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by user and appid")
     user_id: str = pa.Field(alias="userId", description="SavePoint's id of the owner")
@@ -80,7 +83,7 @@ class StagedImportedGames(StrictFrame):
 
     @classmethod
     def to_schema(cls) -> pa.DataFrameSchema:
-        """Return the columns above and those of MAPPED_COLUMNS."""
+        """Return the Pandera schema: the columns of the class, and then those of MAPPED_COLUMNS."""
         raw = RawLibrary.to_schema().columns
         return (
             super()
@@ -99,7 +102,7 @@ class StagedImportedGames(StrictFrame):
 
 
 class StagedGames(StrictFrame):
-    """One row per IGDB game that a load writes to `Game`."""
+    """One row per IGDB game that a load writes to SavePoint's table `Game`."""
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the game")
@@ -114,7 +117,7 @@ class StagedGames(StrictFrame):
 
 
 class StagedGenres(StrictFrame):
-    """One row per IGDB genre that a load writes to `Genre`."""
+    """One row per IGDB genre that a load writes to SavePoint's table `Genre`."""
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the genre")
@@ -124,7 +127,7 @@ class StagedGenres(StrictFrame):
 
 
 class StagedPlatforms(StrictFrame):
-    """One row per IGDB platform that a load writes to `Platform`."""
+    """One row per IGDB platform that a load writes to SavePoint's table `Platform`."""
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the platform")
@@ -139,7 +142,7 @@ class StagedPlatforms(StrictFrame):
 
 
 class StagedLinks(StrictFrame):
-    """One row per game and genre, or per game and platform."""
+    """One row per link of a game to a genre, or of a game to a platform, by their IGDB ids."""
 
     game_igdb_id: pl.Int32 = pa.Field(alias="gameIgdbId", description="IGDB's id of the game")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", description="IGDB's id of the genre or platform")
@@ -152,7 +155,7 @@ class StagedLinks(StrictFrame):
 
 @dataclass(frozen=True)
 class StagedRows:
-    """All rows that one load writes or compares; `counts` holds what its report says of the file alone."""
+    """The frames that one load writes to SavePoint's tables, and the counts of its report that need no database."""
 
     imported_games: DataFrame[StagedImportedGames]
     games: DataFrame[StagedGames]
@@ -165,7 +168,7 @@ class StagedRows:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """The options of a load: the statuses of new library items, whether it is a dry run, and what it reports.
+    """The options of a load: the statuses of new library items, whether it is a dry run, and how detailed it reports.
 
     A status of None leaves the choice to the values that the database's enum has. `dry_run` rolls everything back in
     the end, `details` lists every column that changes, `trust` reads an enriched CSV that its manifest does not prove.
@@ -182,7 +185,7 @@ DEFAULT_OPTIONS = LoadOptions()
 
 
 class WrittenTables(StrictFrame):
-    """One row per table of SavePoint's, with the number of rows that one load writes there."""
+    """One row per table of SavePoint's, with the numbers of rows that one load creates, updates and removes there."""
 
     table: str = pa.Field(unique=True, description="Name of SavePoint's table")
     created: pl.Int64 = pa.Field(description="Rows that are new")
@@ -192,7 +195,10 @@ class WrittenTables(StrictFrame):
 
 
 class Changes(StrictFrame):
-    """One row per column that one load changes; of a new row every column that is set, of a removed one its keys."""
+    """One row per value that one load changes in SavePoint's tables, with the old and the new value as text.
+
+    A new row has one for every column that is set, a removed row one for each of its keys.
+    """
 
     table: str = pa.Field(description="Name of SavePoint's table")
     key: str = pa.Field(description="What names the row: user and appid, IGDB ids, or user, IGDB id and item's id")
