@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import click
 
-from pipeline.cli.echo import echo_always
-from pipeline.cli.help import Group
+from pipeline.cli.terminal import Group, echo_always
 from pipeline.errors import PipelineError, Refused
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_RETRYABLE, EXIT_INTERRUPTED = 1, 2, 75, 130

@@ -15,12 +15,11 @@ from pipeline.backfill.plan import Draft, Estimate, draft_plan, estimate_cost, f
 from pipeline.backfill.report import OUTCOMES_CSV
 from pipeline.backfill.runner import reset_for_replay, run_backfill
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
-from pipeline.cli.echo import echo
-from pipeline.cli.help import Command
 from pipeline.cli.imports import interruptible
 from pipeline.cli.local import with_database
 from pipeline.cli.options import DATABASE, IGDB, STEAM, TIMEOUTS, json_option, with_settings
 from pipeline.cli.output import console, figures_table, progress_bars
+from pipeline.cli.terminal import Command, echo
 from pipeline.errors import Failed, PipelineError, Retryable
 from pipeline.settings import Settings
 from pipeline.storage.csv import read_local_file

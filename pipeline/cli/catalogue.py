@@ -11,10 +11,9 @@ import polars as pl
 from pipeline import clients
 from pipeline.catalogue.look_up import Progress
 from pipeline.catalogue.sync import SyncResult, sync_catalogue
-from pipeline.cli.echo import echo, echo_always
-from pipeline.cli.help import Group
 from pipeline.cli.options import IGDB, STORE, json_option, with_settings
 from pipeline.cli.output import progress_bars
+from pipeline.cli.terminal import Group, echo, echo_always
 from pipeline.settings import Settings
 
 

@@ -6,10 +6,9 @@ import sys
 import click
 
 from pipeline import clients
-from pipeline.cli.echo import echo, echo_always
-from pipeline.cli.help import Group
 from pipeline.cli.local import make_tables, with_database
 from pipeline.cli.options import DATABASE, json_option, with_settings
+from pipeline.cli.terminal import Group, echo, echo_always
 from pipeline.settings import Settings
 
 

@@ -14,10 +14,9 @@ import click
 
 from pipeline import clients
 from pipeline.apis.igdb_queries import Query
-from pipeline.cli.echo import echo_always, is_quiet
-from pipeline.cli.help import Command
 from pipeline.cli.local import with_database
 from pipeline.cli.options import IGDB, STEAM, json_option, with_settings
+from pipeline.cli.terminal import Command, echo_always, is_quiet
 from pipeline.errors import Failed, PipelineError, Refused
 from pipeline.settings import WHERE_TO_GET, Settings
 

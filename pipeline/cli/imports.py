@@ -12,9 +12,7 @@ from uuid import uuid4
 import click
 
 from pipeline import clients, stages
-from pipeline.cli.echo import echo, echo_always, is_quiet
-from pipeline.cli.help import Command
-from pipeline.cli.local import absolute_location, with_database
+from pipeline.cli.local import absolute_location, with_database, with_sandbox
 from pipeline.cli.options import (
     DATABASE,
     IGDB,
@@ -37,8 +35,10 @@ from pipeline.cli.output import (
     response_json,
     summary_table,
 )
+from pipeline.cli.report import write_report
+from pipeline.cli.terminal import Command, echo, echo_always, is_quiet
 from pipeline.errors import PipelineError, Retryable
-from pipeline.settings import Settings
+from pipeline.settings import DATA, Settings
 from pipeline.stages import parse_event
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import CsvStage, parse_checkpoint_key
@@ -55,6 +55,8 @@ from schemas.events import (
 )
 from schemas.library import EnrichedLibrary
 from schemas.staging import DEFAULT_OPTIONS, LoadOptions
+
+DEMO_REPORT = DATA / "demo" / "report.html"
 
 
 @click.command(cls=Command, epilog="steam-import run gabelogannewell --dry-run")
@@ -259,3 +261,25 @@ def _print_tables(report: ImportReport) -> None:
     out.print(summary_table(report))
     if report.load and report.load.dry_run:
         out.print(*dry_run_tables(report.load.dry_run))
+
+
+@click.command(cls=Command, epilog="steam-import demo --json")
+@json_option
+@with_settings()
+def demo(settings: Settings, *, as_json: bool) -> None:
+    """Import a recorded library of 129 games twice, with nothing configured.
+
+    The APIs of Steam and IGDB are played by a server of this process, and the rows go into an embedded PostgreSQL.
+    """
+    first, again = ImportReport(), ImportReport()
+    with with_sandbox(settings) as (apis, account), with_database(apis, account) as local:
+        import_library(local, account, first)
+        import_library(local, account, again)
+        if as_json:
+            click.echo(json.dumps([first.as_json(), again.as_json()]))
+        else:
+            print_import(local, first)
+            echo("\nThe same library once more:")
+            console().print(summary_table(again))
+        page = write_report(local, str(again.enrich and again.enrich.s3_enriched_location), DEMO_REPORT)
+        click.echo(f"\nReport, for a browser: {page}", err=as_json)

@@ -8,8 +8,7 @@ from typing import Any
 import click
 import polars as pl
 
-from pipeline.cli.echo import QUIET
-from pipeline.cli.help import SettingOption
+from pipeline.cli.terminal import QUIET, SettingOption
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings
 from pipeline.steam_id import HINT

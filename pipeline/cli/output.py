@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.catalogue.look_up import Progress, no_progress
-from pipeline.cli.echo import is_quiet, strip_control_characters
+from pipeline.cli.terminal import is_quiet, strip_control_characters
 from schemas.events import DryRun, EnrichResponse, FetchResponse, LoadResponse, StageResponse
 from schemas.library import ENRICHED_KINDS, EnrichedLibrary
 

@@ -7,9 +7,9 @@ import click
 
 from pipeline import clients
 from pipeline.api import read_any_csv
-from pipeline.cli.help import Command
 from pipeline.cli.local import absolute_location
 from pipeline.cli.options import STORE, json_option, trust_option, with_settings
+from pipeline.cli.terminal import Command
 from pipeline.errors import Failed, PipelineError
 from pipeline.report.page import render_report
 from pipeline.settings import Settings

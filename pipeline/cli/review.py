@@ -7,12 +7,11 @@ from pathlib import Path
 import click
 
 from pipeline import clients
-from pipeline.cli.echo import echo, echo_always
-from pipeline.cli.help import Group
 from pipeline.cli.imports import enrich_csv, load_csv
 from pipeline.cli.local import absolute_location
 from pipeline.cli.options import DATABASE, IGDB, json_option, trust_option, with_settings
 from pipeline.cli.output import ImportReport, console, progress_bars, summary_table
+from pipeline.cli.terminal import Group, echo, echo_always
 from pipeline.review.decisions import AppliedReview, apply_review
 from pipeline.review.sheet import ReviewExport, export_review
 from pipeline.settings import Settings

@@ -10,10 +10,9 @@ from rich.table import Table
 from pipeline import clients
 from pipeline.api import runs_in
 from pipeline.backfill.report import OUTCOMES_CSV
-from pipeline.cli.echo import echo
-from pipeline.cli.help import Command
 from pipeline.cli.options import STORE, json_option, with_settings
 from pipeline.cli.output import console
+from pipeline.cli.terminal import Command, echo
 from pipeline.settings import Settings
 from pipeline.storage.keys import backfill_key
 from schemas.frames import as_text

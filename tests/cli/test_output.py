@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from pipeline.cli.echo import echo, echo_always, strip_control_characters
 from pipeline.cli.output import console, dry_run_tables, format_unmatched_games
+from pipeline.cli.terminal import echo, echo_always, strip_control_characters
 from schemas.events import DryRun
 from schemas.frames import conform
 from schemas.library import EnrichedLibrary
