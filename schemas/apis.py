@@ -58,7 +58,7 @@ def _first_valid(model: type[Row]) -> Callable[[Any], Any]:
 
 
 def _only_valid(model: type[Row]) -> Callable[[Any], Any]:
-    """Return a validator that drops references which are not expanded, or not valid: one bad genre spoils no game."""
+    """Return a validator that drops references which are not expanded or invalid: one bad genre costs no game."""
     return lambda rows: parse_rows(rows or [], model)[0] if rows is None or isinstance(rows, list) else rows
 
 
@@ -102,7 +102,7 @@ class Platform(_Row):
 
 
 class Cover(_Row):
-    """A row of IGDB's `covers`; its `image_id` becomes a part of a URL."""
+    """A row of IGDB's `covers`; its `image_id` becomes a part of the cover's URL."""
 
     image_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 

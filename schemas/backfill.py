@@ -20,7 +20,7 @@ STATUS_COUNTS: Mapping[str, str] = {
     "filtered": "IGNORED",
     "pending": "PENDING",
 }
-"""The columns of `Outcomes` that count rows by their match status, and the status that each one counts."""
+"""The mapping of each column of `Outcomes` that counts rows to the match status that the column counts."""
 
 
 class ListedUsers(StrictFrame):

@@ -55,7 +55,7 @@ MAPPED_COLUMNS = (
 """The raw columns that go unchanged to SavePoint's ImportedGame; staging, insert and update all read this list."""
 
 FALLBACKS = {"name": (" (IGDB ", ")"), "slug": ("-igdb-", "")}
-"""The texts before and after the IGDB id in the fallback of a name or a slug that another row has taken."""
+"""The mapping of a unique column to the texts around the IGDB id, which follow a value that another row has."""
 
 
 class StagedImportedGames(StrictFrame):

@@ -1,4 +1,4 @@
-"""IGDB v4 (https://api-docs.igdb.com), and Twitch's tokens for it (https://dev.twitch.tv/docs/authentication)."""
+"""The clients of IGDB v4 (https://api-docs.igdb.com) and of Twitch's tokens for it (https://dev.twitch.tv/docs/authentication)."""
 
 import asyncio
 import time
@@ -40,7 +40,10 @@ MAX_OPEN = 8
 """The number of open requests that IGDB allows at once."""
 
 Multiquery = Literal["off", "each", "one"]
-"""Whether several queries go into one request, and whether IGDB counts each of them or all as one (undocumented)."""
+"""The mode of IGDB's multiqueries: none, or several queries in a request that IGDB counts each, or all as one.
+
+Which of the two IGDB does is undocumented.
+"""
 
 MULTIQUERY_SIZE = {"each": 4, "one": 10}
 """The number of queries in a multiquery, by mode: IGDB allows ten, and four a second if it counts each."""
@@ -55,7 +58,7 @@ ATTEMPTS_BEFORE_SPLIT = 2
 """The number of times that a request which may be too large is sent, before its ids are requested in halves."""
 
 RATE_LIMIT_FACTOR = 4
-"""How many times longer a rate limit is waited out than a failure: it always ends, and other processes may share it."""
+"""The RetryPolicy's `rate_limit_factor` at IGDB: a rate limit always ends, and other processes may share it."""
 
 MAX_FAILURES = 20
 """The number of failed requests in a row after which IGDB counts as down: none is repeated or split any more."""

@@ -66,25 +66,25 @@ AnyQuery = TypeVar("AnyQuery", Query, Search)
 
 
 def external_games_query(appids: Sequence[int]) -> Query:
-    """Return the query for the `external_games` rows of Steam apps; their `uid` is text in IGDB."""
+    """Return the Query for the `external_games` rows of some Steam apps, whose appid IGDB holds as text in `uid`."""
     uids = ",".join(f'"{appid}"' for appid in appids)
     where = f"external_game_source = {STEAM_SOURCE} & uid = ({uids})"
     return Query("external_games", "uid,game", where, has_pages=True)
 
 
 def games_query(ids: Sequence[int]) -> Query:
-    """Return the query for games with their cover, genres and platforms expanded."""
+    """Return the Query for the `games` rows of some IGDB ids, with cover, genres and platforms expanded."""
     return Query("games", GAME_FIELDS, f"id = ({','.join(map(str, ids))})")
 
 
 def all_external_games_query(since: int | None = None) -> Query:
-    """Return the query for the `external_games` rows of all Steam apps, or of those changed since a Unix time."""
+    """Return the Query for the `external_games` rows of all Steam apps, or of those changed since a Unix time."""
     changed = "" if since is None else f" & updated_at > {since}"
     return Query("external_games", "uid,game", f"external_game_source = {STEAM_SOURCE}{changed}")
 
 
 def changed_games_query(since: int) -> Query:
-    """Return the query for the ids of the games that IGDB changed since a Unix time."""
+    """Return the Query for the ids of the games that IGDB changed since a Unix time."""
     return Query("games", "id", f"updated_at > {since}")
 
 

@@ -38,7 +38,7 @@ class RateLimiter:
 
     @asynccontextmanager
     async def acquire(self, cost: int = 1) -> AsyncIterator[None]:
-        """Wait until a request may be sent, and count it as open until the context ends.
+        """Wait until a request may be sent, then run the block, during which the request counts as open.
 
         A request that the API counts as several has a `cost` above 1: it waits so many intervals after the request
         before it, and the next one waits as long after it.

@@ -81,7 +81,7 @@ class CircuitBreaker:
         return self.failures >= self.limit
 
     def note_failure(self) -> None:
-        """Count one failure."""
+        """Add one to the count of failures in a row."""
         self.failures += 1
 
     def note_success(self) -> None:

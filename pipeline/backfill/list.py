@@ -18,7 +18,7 @@ NOT_LISTS = ("imports/", "catalogue/")
 """Key prefixes of the store under which no list of users may lie: the users' libraries, and the catalogue."""
 
 MAX_CHARS = 500
-"""Characters of a rejected line's cell that are kept: enough to recognise a line, where a cell may be a whole file."""
+"""The number of characters of a rejected line's cell that are kept: a cell may be a whole file."""
 
 
 def read_list(store: Store, location: str) -> bytes:

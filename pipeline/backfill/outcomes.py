@@ -20,7 +20,7 @@ from schemas.frames import TIME_FORMAT, conform, dtypes
 from schemas.library import EnrichedLibrary, RawLibrary
 
 ROW_COUNTS = (*STATUS_COUNTS, "rejected")
-"""The columns of `Outcomes` that say what became of a user's rows; their sum is `rows`."""
+"""The five columns of `Outcomes` that count a user's rows by their match status or rejection; their sum is `rows`."""
 
 
 def outcomes_of_fetch(
