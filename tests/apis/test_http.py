@@ -3,20 +3,12 @@
 import asyncio
 import gzip
 import ssl
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from ipaddress import ip_address
-from pathlib import Path
-from typing import ClassVar
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from pipeline.apis.http import (
     HttpClient,
@@ -198,52 +190,12 @@ def test_a_page_that_claims_an_encoding_of_no_text_can_be_read() -> None:
     assert read_text(page) == "\ufffdzz"
 
 
-class Greeting(BaseHTTPRequestHandler):
-    """Answers every client that trusts it; `trusted` holds what they asked for."""
-
-    trusted: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        self.trusted.append(self.path)
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def impostor(tmp_path: Path) -> Iterator[str]:
-    """A server of this machine with a certificate that no authority has signed."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    both = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain) + certificate.public_bytes(pem)
-    (tmp_path / "both.pem").write_bytes(both)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "both.pem")
-    server = HTTPServer(("127.0.0.1", 0), Greeting)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield f"https://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_certificates_are_verified_and_no_setting_switches_that_off(
-    impostor: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_certificates_are_verified_and_no_setting_switches_that_off(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PYTHONHTTPSVERIFY", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_NO_VERIFY", "HTTPX_VERIFY"):
         monkeypatch.setenv(name, "0")
-    Greeting.trusted.clear()
-    assert "did not answer: ConnectError" in error_of(None, impostor).message
-    assert Greeting.trusted == []
+    certificate_authorities.cache_clear()
+    trusted = certificate_authorities()
+    assert (trusted.verify_mode, trusted.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert [name for name in Settings.model_fields if "verif" in name or "tls" in name or "ssl" in name] == []
 
 

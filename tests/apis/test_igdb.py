@@ -80,16 +80,6 @@ def test_apps_are_asked_for_by_steams_uid(sandbox: Sandbox) -> None:
     )
 
 
-def test_games_come_with_cover_genres_and_platforms() -> None:
-    world = World.recorded()
-    with Sandbox(world) as sandbox:
-        (answer,) = asking(sandbox, lambda igdb: igdb.fetch_games([16]))
-    (row,) = answer.rows
-    assert (row["id"], row["name"], row["cover"]) == (16, "Fallout: New Vegas", {"id": 85752, "image_id": "co1u60"})
-    assert {"id", "name", "slug", "checksum"} == row["genres"][0].keys()
-    assert {"id", "name", "slug", "checksum", "platform_type"} <= row["platforms"][0].keys()
-
-
 @pytest.mark.parametrize(("apps", "requests"), [(0, 0), (400, 1), (901, 3)])
 def test_many_apps_are_asked_for_by_the_hundred_and_progress_is_told(
     sandbox: Sandbox, apps: int, requests: int
@@ -131,12 +121,6 @@ def test_a_refused_token_is_not_sent_again_where_no_new_one_can_be_had(sandbox: 
     (answer,) = asking(sandbox, ask)
     assert len(answer.rows) == 1
     assert [record.status for record in sandbox.asked("igdb")] == [200, 401, 200]
-
-
-def test_rate_limits_do_not_use_up_the_attempts_for_failures(sandbox: Sandbox) -> None:
-    for status in (429, 500, 429, 500, 429):
-        sandbox.faults.add(Fault(service="igdb", status=status, times=1))
-    assert len(portal(sandbox).rows) == 1
 
 
 def test_a_rate_limit_of_twitch_does_not_slow_igdb_down(sandbox: Sandbox) -> None:
@@ -286,14 +270,6 @@ def test_an_answer_without_token_and_lifetime_is_no_token(sandbox: Sandbox, body
     assert error is not None
     assert error.code == "igdb_unavailable"
     assert (len(sandbox.asked("twitch")), sandbox.asked("igdb")) == (QUICK.attempts, [])
-
-
-def test_an_absurd_retry_after_ends_the_batch_at_once(sandbox: Sandbox) -> None:
-    sandbox.faults.add(Fault(service="igdb", status=429, headers={"Retry-After": "86400"}))
-    started = time.monotonic()
-    assert portal(sandbox).error is not None
-    assert time.monotonic() - started < 1
-    assert len(sandbox.asked("igdb")) == 1
 
 
 def test_a_page_of_more_rows_than_asked_for_is_no_answer() -> None:

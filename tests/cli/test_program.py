@@ -191,19 +191,13 @@ def test_ctrl_c_interrupts_what_never_waits_for_an_event_loop() -> None:
 
 
 @pytest.mark.slow
-def test_no_color_is_honoured_on_a_terminal(sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path) -> None:
-    settings = environment(sandbox, DATABASE_URL=new_database(2026))
-    status, shown = on_terminal(tmp_path, settings | {"NO_COLOR": "1"}, "run", ACCOUNT, "--user", USER)
-    assert status == 0, shown
-    assert not re.search(r"\x1b\[(\d+;)*(3|4|9|10)\d[;m]", shown)
-
-
-@pytest.mark.slow
-def test_quiet_shows_no_bars_on_a_terminal_and_the_location_alone(
+def test_a_terminal_shows_no_colour_with_no_color_and_the_location_alone_with_quiet(
     sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     settings = environment(sandbox, DATABASE_URL=new_database(2026))
     status, shown = on_terminal(tmp_path, settings, "run", ACCOUNT, "--user", USER, "--quiet")
-    assert status == 0
     (enriched,) = (tmp_path / "data" / "imports" / USER).glob("*-enriched.csv")
-    assert shown.split() == [str(enriched)]
+    assert (status, shown.split()) == (0, [str(enriched)])
+    status, shown = on_terminal(tmp_path, settings | {"NO_COLOR": "1"}, "run", ACCOUNT, "--user", USER)
+    assert status == 0, shown
+    assert not re.search(r"\x1b\[(\d+;)*(3|4|9|10)\d[;m]", shown)

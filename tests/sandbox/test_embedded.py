@@ -5,9 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from pipeline.errors import Refused
 from pipeline.sandbox.embedded import create_tables, data_folder, embedded_database, serve_postgres
 from pipeline.settings import Settings
 from tests.support.databases import fetch, hang_up
+from tests.support.programs import open_folder
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
 
@@ -35,26 +34,10 @@ with serve_postgres(Path(sys.argv[1]), Path(sys.argv[2])) as url:
 """
 
 
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder with a short path, for that of a Unix socket must not exceed 107 bytes."""
-    made = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """An empty folder."""
-    with temporary_folder() as made:
-        yield made
-
-
 @pytest.fixture(scope="module")
 def data() -> Iterator[Path]:
     """The folder of a database that several tests start and stop, for it takes seconds to make one."""
-    with temporary_folder() as made:
+    with open_folder() as made:
         yield made / "postgres"
 
 
