@@ -8,7 +8,7 @@ from schemas.events import BackfillEvent, BackfillResponse
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
-    """Do the step that `{step, run_id, …}` asks for, and return what came of it."""
+    """AWS Lambda entry point: do the step of a backfill that the event names and return the response as JSON types."""
     deadline = deadline_of(context)
     return respond(
         event,

@@ -8,5 +8,5 @@ from schemas.events import LoadEvent, LoadResponse
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
-    """Load an enriched CSV."""
+    """AWS Lambda entry point: load an enriched CSV into SavePoint's database and return the response as JSON types."""
     return respond(event, LoadEvent, LoadResponse, load_with_settings, context)

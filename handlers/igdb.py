@@ -9,7 +9,10 @@ from handlers import igdb_enrichment
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
-    """Do the step of a backfill if the event names one, else enrich an import."""
+    """AWS Lambda entry point: enrich a raw CSV, or do the step of a backfill that the event names; return the response.
+
+    A backfill's events have the key `step`; those of an import have not.
+    """
     if isinstance(event, dict) and "step" in event:
         from handlers import backfill
 

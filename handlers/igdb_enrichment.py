@@ -10,7 +10,10 @@ from schemas.events import EnrichEvent, EnrichResponse
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
-    """Enrich a raw CSV; apps about which IGDB does not answer before the function's time is up are PENDING."""
+    """AWS Lambda entry point: write an enriched CSV from a raw one and return the response as JSON types.
+
+    Apps that IGDB does not answer about before the function's time is up are PENDING.
+    """
 
     def stage(settings: Settings, event: EnrichEvent) -> EnrichResponse:
         return run_async(enrich_with_settings(settings, event, deadline=deadline_of(context)))

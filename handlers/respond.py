@@ -1,4 +1,4 @@
-"""What the Lambda functions share: an event becomes a response, a line of the log and a line of metrics."""
+"""The code that all Lambda functions share: run a stage for an event, and report it in response, log and metrics."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
@@ -36,10 +36,10 @@ T = TypeVar("T")
 METRICS_NAMESPACE = "SteamLibraryImport"
 
 SPARE_SECONDS = 30.0
-"""Kept back from a function's time: to write what is known, and to end."""
+"""Seconds of a Lambda function's time that are kept for writing the results and ending."""
 
 MAY_BE_ROTATED: set[ErrorCode] = {"bad_steam_key", "bad_igdb_credentials", "configuration"}
-"""Errors that an outdated secret causes; PostgreSQL's "authentication failed" is one of `configuration`."""
+"""Error codes that an outdated secret may cause; PostgreSQL's "authentication failed" has the code `configuration`."""
 
 log = structlog.get_logger()
 
@@ -51,12 +51,13 @@ def respond(
     stage: Callable[[Settings, Event], Response],
     context: object = None,
 ) -> dict[str, Any]:
-    """Return the response of a stage to an event: of its success, or of an error that a retry cannot fix.
+    """Run a stage for a Lambda event and return the response as JSON types, also for an error that no retry can fix.
 
-    Every line that is logged meanwhile names the stage, Lambda's request, the user and the run.
+    The event is validated first, and metrics are printed at the end. Every line that is logged meanwhile
+    names the stage, Lambda's request, the user and the run.
 
     Raises:
-        Retryable: Step Functions may send the same event again.
+        Retryable: The error may pass by itself; Step Functions may send the same event again.
     """
     started_at = monotonic()
     request_id = getattr(context, "aws_request_id", None)
@@ -75,7 +76,7 @@ def respond(
 
 
 def deadline_of(context: object) -> float | None:
-    """Return when a function should stop asking, in seconds of `time.monotonic`; None for a context without a limit."""
+    """Return when a Lambda function should stop calling APIs, on the clock `time.monotonic`; None without a limit."""
     remaining = getattr(context, "get_remaining_time_in_millis", None)
     return monotonic() + remaining() / 1000 - SPARE_SECONDS if remaining else None
 

@@ -10,7 +10,7 @@ from schemas.events import FetchEvent, FetchResponse
 
 
 def handler(event: object, context: object) -> dict[str, Any]:
-    """Fetch a library from Steam."""
+    """AWS Lambda entry point: write a user's Steam library into a raw CSV and return the response as JSON types."""
 
     def stage(settings: Settings, event: FetchEvent) -> FetchResponse:
         return run_async(fetch_with_settings(settings, event))

@@ -1,4 +1,4 @@
-"""What notebooks and scripts read the pipeline's files with; `from pipeline import …` leads here."""
+"""Functions with which notebooks and scripts read the pipeline's files; `from pipeline import …` gives them."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 def read_raw(location: str | os.PathLike[str], *, trust: bool = False) -> DataFrame[RawLibrary]:
-    """Return the rows of the raw CSV at a path or `s3://bucket/key`, under whatever name.
+    """Return the rows of the raw CSV at a path or `s3://bucket/key`, whatever the file's name.
 
     The CSV has to be the one that the manifest beside it describes. Without a manifest, or with `trust`, which is for a
     file that was edited on purpose, it only has to conform to its schema.
@@ -48,19 +48,19 @@ def read_raw(location: str | os.PathLike[str], *, trust: bool = False) -> DataFr
 
 
 def read_enriched(location: str | os.PathLike[str], *, trust: bool = False) -> DataFrame[DecodedLibrary]:
-    """Return the rows of the enriched CSV at a path or `s3://bucket/key`, under whatever name.
+    """Return the rows of the enriched CSV at a path or `s3://bucket/key`, whatever the file's name.
 
-    Genres and platforms are lists of structs, candidates are lists of IGDB ids. Manifest, `trust` and errors are those
-    of `read_raw`.
+    Genres and platforms are lists of structs, candidates are lists of IGDB ids. The manifest is checked, and errors
+    are raised, as by `read_raw`.
     """
     rows = read_any_csv(Settings.read(), os.fspath(location), EnrichedLibrary, trust=trust)
     return decode_lists(rows)
 
 
 def list_runs(store_url: str | None = None) -> DataFrame[Runs]:
-    """Return the imports and backfills in a store, the newest first.
+    """Return a row for each import and backfill in a store, the newest first.
 
-    Without a `store_url` it is the store of the settings, or `./data`.
+    Without a `store_url`, the store that the settings name is read, or `./data`.
 
     Raises:
         PipelineError: `configuration` or `store_unavailable`.
@@ -68,15 +68,17 @@ def list_runs(store_url: str | None = None) -> DataFrame[Runs]:
     return runs_in(_open_store(store_url))
 
 
-class Backfill(NamedTuple):
-    """The results of a backfill: a row for each of its users, and one for the work of each step."""
+class BackfillResults(NamedTuple):
+    """The results of a backfill: a frame with a row per user, and a frame with a row per shard and step."""
 
     outcomes: DataFrame[Outcomes]
     efforts: DataFrame[StepEfforts]
 
 
-def read_backfill(run_id: str, store_url: str | None = None) -> Backfill:
-    """Return the results of the backfill with this id (`list_runs` has it), in a store given as to `list_runs`.
+def read_backfill(run_id: str, store_url: str | None = None) -> BackfillResults:
+    """Return the outcomes and efforts of the backfill with a run id, which `list_runs` shows.
+
+    Without a `store_url`, the store that the settings name is read, or `./data`.
 
     Raises:
         PipelineError: `bad_event` if there is no such backfill; `checkpoint_invalid` if it has no report yet, or its
@@ -86,7 +88,7 @@ def read_backfill(run_id: str, store_url: str | None = None) -> Backfill:
 
 
 def read_any_csv(settings: Settings, location: str, model: type[Model], *, trust: bool = False) -> DataFrame[Model]:
-    """Return the rows of a CSV of this model at any path or `s3://bucket/key`; raises the errors of `read_raw`."""
+    """Return the rows of the CSV at a path or `s3://bucket/key` as a frame of a model; raises what `read_raw` raises."""
     if "://" in location:
         bucket, _, key = location.removeprefix("s3://").partition("/")
         if not (location.startswith("s3://") and bucket and key):
@@ -99,7 +101,7 @@ def read_any_csv(settings: Settings, location: str, model: type[Model], *, trust
 
 
 def runs_in(store: Store, limit: int | None = None) -> DataFrame[Runs]:
-    """Return the newest imports and backfills in a store, the newest first.
+    """Return a row for each of the newest imports and backfills in a store, at most `limit`, the newest first.
 
     A manifest, plan or report that cannot be read is logged, and its run is left out.
     """
@@ -107,8 +109,8 @@ def runs_in(store: Store, limit: int | None = None) -> DataFrame[Runs]:
     return conform(runs.sort("timestamp", "user_id", descending=[True, False])[:limit], Runs)
 
 
-def backfill_in(store: Store, run_id: str) -> Backfill:
-    """Return the results of a backfill in a store; raises the errors of `read_backfill`."""
+def backfill_in(store: Store, run_id: str) -> BackfillResults:
+    """Return the outcomes and efforts of a backfill in a store; raises the errors of `read_backfill`."""
     plan = require_plan(store, run_id)
     if read_report(store, run_id) is None:
         raise Failed(
@@ -122,7 +124,7 @@ def backfill_in(store: Store, run_id: str) -> Backfill:
     for of_shard in map_concurrently(_shard_manifests, list_shards(store, plan)):
         manifests += of_shard
     efforts = pl.DataFrame([_effort_row(manifest) for manifest in manifests], schema=dtypes(StepEfforts))
-    return Backfill(conform(outcomes, Outcomes), conform(efforts, StepEfforts))
+    return BackfillResults(conform(outcomes, Outcomes), conform(efforts, StepEfforts))
 
 
 def _open_store(store_url: str | None) -> Store:
@@ -138,7 +140,7 @@ _MANIFEST_ROW = pl.Schema(
 
 
 def _list_imports(store: Store, limit: int | None) -> DataFrame[Runs]:
-    """Return a row for each of the newest imports: the manifests of one user and one time are of one import."""
+    """Return a row for each of the newest imports; manifests of one user and one time belong to one import."""
     checkpoints = [checkpoint for key in store.list("imports/") if (checkpoint := parse_manifest_key(key))]
     newest = set(sorted({(of.stem, of.user_id) for of in checkpoints}, reverse=True)[:limit])
     of_newest = [checkpoint for checkpoint in checkpoints if (checkpoint.stem, checkpoint.user_id) in newest]
@@ -199,7 +201,7 @@ def _list_backfills(store: Store, limit: int | None) -> DataFrame[Runs]:
 
 
 def _find(store: Store, find: Callable[[Store, str], Record | None], run_id: str) -> Record | None:
-    """Return a plan or a report of a backfill; None if there is none, or it cannot be read."""
+    """Return the plan or the report of a backfill; None if there is none, or if it cannot be read, which is logged."""
     try:
         return find(store, run_id)
     except Failed as error:
@@ -220,7 +222,7 @@ def _plan_row(plan: Plan) -> dict[str, object]:
 
 
 def _report_row(report: Report) -> dict[str, object]:
-    """Return what a report says beyond the plan; its rows are those of the fetch until some are enriched."""
+    """Return the columns of Runs that a report gives; `rows` are those of the fetch until some rows are enriched."""
     fetched, enriched = report.stages["fetch"], report.stages["enrich"]
     statuses = {count: enriched.get(count, 0) for count in STATUS_COUNTS if enriched}
     return statuses | {
@@ -238,7 +240,7 @@ def _shard_manifests(files: ShardFiles) -> Iterable[StepManifest]:
 
 
 def _effort_row(manifest: StepManifest) -> dict[str, object]:
-    """Return a step as a row; the look-up, which all shards share, has no shard."""
+    """Return the row of StepEfforts for a step's manifest; the look-up, which all shards share, has no shard."""
     of_shard: dict[str, object] = {"step": "catalogue", "shard": None, "users": 0, "rows": 0}
     if isinstance(manifest, ShardManifest):
         rows = sum(user["rows"] for user in manifest.users)

@@ -1,4 +1,4 @@
-"""Settings to open clients, the secrets among them read from AWS, and what the clients of one process share.
+"""Clients opened from the settings, secrets read from AWS, and the state that the clients of one process share.
 
 A client's module is imported by the function that opens it: a Lambda function imports only what its own stage needs.
 """
@@ -38,17 +38,19 @@ NEEDED_BY_ENRICH = ("igdb_client_id", "igdb_client_secret", "store")
 NEEDED_BY_LOAD = ("database_url", "store")
 
 STEAM_RETRY_SECONDS = 5.0
-"""Steam answers even a first call with 429 at times, and recovers in seconds (Playnite tries 5 times, 5 s apart)."""
+"""Seconds before the first retry of a call of Steam, which answers even a first call with 429 at times.
+
+It recovers in seconds; Playnite tries 5 times, 5 s apart."""
 
 
 def open_store(settings: Settings) -> Store:
-    """Return the configured store of checkpoints, catalogue and backfills."""
+    """Return the store that the settings name: the directory or bucket of checkpoints, catalogue and backfills."""
     settings.require("store")
     return open_store_at(settings, str(settings.store))
 
 
 def open_store_at(settings: Settings, url: str) -> Store:
-    """Return the store at a directory or `s3://bucket[/prefix]`, with the AWS settings of the configured one."""
+    """Return the store in a directory or at `s3://bucket[/prefix]`, opened with the AWS settings in `settings`."""
     return open_store_at_url(
         url,
         region=settings.aws_region,
@@ -59,7 +61,7 @@ def open_store_at(settings: Settings, url: str) -> Store:
 
 
 def open_catalogue(settings: Settings, store: Store | None = None) -> CatalogueFiles:
-    """Return the catalogue in the given store, or in the configured one, with what this process has read of it."""
+    """Return the catalogue files of a store (default: the configured one), with the rows that this process has cached."""
     store = store or open_store(settings)
     return CatalogueFiles(store, catalogue_memory(store.locate("")))
 
@@ -68,7 +70,7 @@ def open_catalogue(settings: Settings, store: Store | None = None) -> CatalogueF
 async def open_catalogue_lookup(
     settings: Settings, deadline: float | None = None, store: Store | None = None
 ) -> AsyncIterator[CatalogueLookup]:
-    """Open the catalogue and the APIs that fill it, which are asked until the deadline (`time.monotonic`)."""
+    """Yield a look-up over the catalogue, IGDB and Steam's store, which asks until the deadline (`time.monotonic`)."""
     settings.require(*NEEDED_BY_ENRICH)
     lifetimes = Lifetimes(timedelta(days=settings.catalogue_ttl_days), timedelta(days=settings.catalogue_miss_ttl_days))
     async with open_igdb(settings, deadline) as igdb, open_steam_store(settings, deadline) as steam_store:
@@ -76,7 +78,7 @@ async def open_catalogue_lookup(
 
 
 def open_database(settings: Settings) -> "Database":
-    """Return SavePoint's database; it is connected to by each of its methods."""
+    """Return a client of SavePoint's PostgreSQL database; each of its methods opens a connection of its own."""
     from pipeline.database.connection import Timeouts
     from pipeline.database.database import Database
 
@@ -131,7 +133,7 @@ def open_igdb(settings: Settings, deadline: float | None = None) -> "Igdb":
 
 
 async def fetch_steam_time(settings: Settings) -> datetime | None:
-    """Return the time on the clock of Steam's API, to the second; None if its answer has no date."""
+    """Return the time on the clock of Steam's API server, to the second; None if its answer has no date."""
     from pipeline.apis.http import fetch_server_time
 
     return await fetch_server_time(
@@ -159,13 +161,13 @@ def _aws_limits(settings: Settings) -> AwsLimits:
 
 @cache
 def catalogue_memory(_store: str) -> Memory:
-    """Return what this process has read of the catalogue in a store."""
+    """Return this process's cache of the catalogue rows read from a store, which is empty at first."""
     return Memory()
 
 
 @cache
 def igdb_rate_limiter(_client_id: str, requests_per_second: float) -> RateLimiter:
-    """Return the rate limiter of a Twitch application: IGDB counts the requests of all its clients together."""
+    """Return the rate limiter of a Twitch application; IGDB counts the requests of all its clients together."""
     from pipeline.apis.igdb import MAX_OPEN
 
     return RateLimiter(requests_per_second, MAX_OPEN)
@@ -173,7 +175,10 @@ def igdb_rate_limiter(_client_id: str, requests_per_second: float) -> RateLimite
 
 @cache
 def igdb_token(_client_id: str, _secret_sha256: str, _token_url: str) -> "Token":
-    """Return the token of a Twitch application: Twitch keeps 25 alive for one, and a warm process needs one."""
+    """Return the holder of a Twitch application's access token, which all IGDB clients of this process share.
+
+    Twitch keeps 25 tokens of an application alive, and a warm process needs one.
+    """
     from pipeline.apis.igdb import Token
 
     return Token()
@@ -183,7 +188,7 @@ def igdb_token(_client_id: str, _secret_sha256: str, _token_url: str) -> "Token"
 def secret_provider(
     setting: str, arn: str, service: str, region: str, limits: AwsLimits
 ) -> "SecretsProvider | SSMProvider":
-    """Return Powertools' reader of one secret, which caches its value for five minutes."""
+    """Return the Powertools provider that reads one secret of AWS and caches its value for five minutes."""
     from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
 
     from pipeline.storage.s3 import open_aws
@@ -193,8 +198,11 @@ def secret_provider(
 
 
 @cache
-def secrets_read() -> dict[tuple[str, str, AwsLimits], str]:
-    """Return the secrets that clients of this process were opened with, by setting, ARN and limits."""
+def cached_secrets() -> dict[tuple[str, str, AwsLimits], str]:
+    """Return the values of all secrets that this process has read from AWS, by setting, ARN and request limits.
+
+    `reread_secrets` compares them with today's values, to find out whether a secret was rotated.
+    """
     return {}
 
 
@@ -209,7 +217,7 @@ THROTTLED = {"ThrottlingException", "TooManyRequestsException"}
 
 
 def secret_value(settings: Settings, name: str) -> str:
-    """Return the value of a setting, read from AWS if only its ARN is set; AWS's value is cached for five minutes.
+    """Return the value of a secret setting: its own, or the one that AWS keeps under its ARN, cached for five minutes.
 
     Raises:
         Refused: `configuration`, if AWS has no such secret or does not let us read it, or if it cannot be a key.
@@ -219,15 +227,15 @@ def secret_value(settings: Settings, name: str) -> str:
     if own:
         return own.get_secret_value() if isinstance(own, SecretStr) else str(own)
     secret = f"{name}_secret_arn".upper(), str(getattr(settings, f"{name}_secret_arn")), _aws_limits(settings)
-    secrets_read()[secret] = _read_secret(*secret)
-    return secrets_read()[secret]
+    cached_secrets()[secret] = _read_secret(*secret)
+    return cached_secrets()[secret]
 
 
 def reread_secrets() -> bool:
-    """Read every secret that this process took from AWS again, and return whether one has another value now."""
-    before = dict(secrets_read())
-    secrets_read().update({secret: _read_secret(*secret, force_fetch=True) for secret in before})
-    return secrets_read() != before
+    """Read again every secret that this process has read from AWS, and return True if any value changed."""
+    before = dict(cached_secrets())
+    cached_secrets().update({secret: _read_secret(*secret, force_fetch=True) for secret in before})
+    return cached_secrets() != before
 
 
 def _read_secret(setting: str, arn: str, limits: AwsLimits, *, force_fetch: bool = False) -> str:

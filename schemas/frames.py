@@ -1,4 +1,4 @@
-"""The base of every frame's model, and the ways to get a frame of a model: `empty_frame`, `conform`, `set_aside`."""
+"""The base class of every frame's model, and the functions that return a frame of a model."""
 
 from functools import cache
 from typing import TypeVar, cast
@@ -12,10 +12,10 @@ Model = TypeVar("Model", bound=pa.DataFrameModel)
 
 
 class StrictFrame(pa.DataFrameModel):
-    """A model whose frames have exactly its columns, in its order, with its dtypes."""
+    """The base class of all frame models: a frame has exactly the model's columns, in its order, with its dtypes."""
 
     class Config:
-        """Pandera's options: no other columns, and none in another place."""
+        """Pandera's options: no other columns, and none in another order."""
 
         strict = True
         ordered = True
@@ -23,22 +23,22 @@ class StrictFrame(pa.DataFrameModel):
 
 @cache
 def dtypes(model: type[pa.DataFrameModel]) -> pl.Schema:
-    """Return the Polars dtype of each column of a model, in the model's order."""
+    """Return the Polars schema of a model: the dtype of each column by name, in the model's order."""
     return pl.Schema({name: column.dtype.type for name, column in model.to_schema().columns.items()})
 
 
 def empty_frame(model: type[Model]) -> DataFrame[Model]:
-    """Return a frame of the model without rows."""
+    """Return a frame without rows that has the columns and dtypes of a model."""
     return cast("DataFrame[Model]", pl.DataFrame(schema=dtypes(model)))
 
 
 def conform(rows: pl.DataFrame, model: type[Model]) -> DataFrame[Model]:
-    """Return the rows as a frame of the model, after a check that they have its columns and dtypes.
+    """Return the same rows typed as a frame of the model, after a check that they have its columns and dtypes.
 
     The values are not checked: rows that come from outside go through `set_aside` instead.
 
     Raises:
-        TypeError: A column is missing, unknown, in another place or of another dtype: a bug in the caller.
+        TypeError: A column is missing, unknown, out of order or of another dtype: a bug in the caller.
     """
     if rows.schema != dtypes(model):
         raise TypeError(f"These rows are no {model.__name__}: {rows.schema} differs from {dtypes(model)}.")
@@ -46,14 +46,14 @@ def conform(rows: pl.DataFrame, model: type[Model]) -> DataFrame[Model]:
 
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-"""Times in CSVs: UTC, whole seconds."""
+"""The format of times in CSVs: UTC, in whole seconds."""
 
 
 def set_aside(rows: pl.DataFrame, model: type[Model]) -> tuple[DataFrame[Model], pl.DataFrame]:
-    """Split rows into those that conform to the model and those that do not.
+    """Split rows into two frames: the valid ones as a frame of the model, and the rejected ones.
 
-    Columns of text are read as the model's types. The rejected rows are text again, with the first check that each one
-    failed in `rejected_check`.
+    Columns of text are cast to the model's dtypes. The rejected rows have all their columns as text, and in
+    `rejected_check` the first check that each one failed.
 
     Raises:
         SchemaErrors: The columns are not the model's: a bug in the caller.
@@ -65,7 +65,9 @@ def set_aside(rows: pl.DataFrame, model: type[Model]) -> tuple[DataFrame[Model],
 
 
 def check_rows(rows: pl.DataFrame, model: type[pa.DataFrameModel]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the rows in the model's types, and the first check that each bad row fails: `index, rejected_check`.
+    """Return all rows cast to the model's dtypes, and a frame `index, rejected_check` with a row per invalid row.
+
+    `rejected_check` names the first check that the row with that index fails.
 
     Raises:
         SchemaErrors: The columns are not the model's: a bug in the caller.
@@ -75,7 +77,7 @@ def check_rows(rows: pl.DataFrame, model: type[pa.DataFrameModel]) -> tuple[pl.D
 
 
 def as_text(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows as a CSV spells them: every column a String, times in `TIME_FORMAT`."""
+    """Return the rows with every column as text, as a CSV spells it: times in `TIME_FORMAT`."""
     times = pl.selectors.datetime()
     return rows.with_columns(times.dt.strftime(TIME_FORMAT)).cast(pl.String)
 
@@ -95,7 +97,7 @@ def _read_as(name: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def _failures(rows: pl.DataFrame, typed: pl.DataFrame, model: type[pa.DataFrameModel]) -> pl.DataFrame:
-    """Return the first check that each bad row fails: `index, rejected_check`."""
+    """Return a frame `index, rejected_check`: each invalid row and the first check that it fails."""
     unreadable = [
         rows.with_row_index()
         .filter(rows[name].is_not_null() & typed[name].is_null())

@@ -15,7 +15,7 @@ import pytest
 
 from handlers import database_import, igdb_enrichment, steam_import
 from pipeline.cli import main
-from pipeline.clients import secret_provider, secrets_read
+from pipeline.clients import cached_secrets, secret_provider
 from pipeline.errors import PipelineError
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
@@ -113,7 +113,7 @@ def listener(
             monkeypatch.setenv(name, value)
         yield Listener(sandbox, monkeypatch)
     secret_provider.cache_clear()
-    secrets_read.cache_clear()
+    cached_secrets.cache_clear()
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
 

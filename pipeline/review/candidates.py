@@ -1,4 +1,4 @@
-"""Which IGDB games an app may be, by its name: for people to choose from, never matched without them."""
+"""Find IGDB games with names like an app's, for people to choose from; no app is matched by its name alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,19 +13,22 @@ from schemas.frames import conform, dtypes
 from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, FoundGames, NameScores, SearchTerms
 
 COMPUTERS = {3, 6, 14}
-"""IGDB's platforms Linux, PC (Microsoft Windows) and Mac: where Steam is."""
+"""IGDB's ids of the platforms on which Steam runs: Linux, PC (Microsoft Windows) and Mac."""
 
 GAME_TYPES = (
     *("main game", "DLC", "expansion", "bundle", "standalone expansion", "mod", "episode", "season", "remake"),
     *("remaster", "expanded game", "port", "fork", "pack", "update"),
 )
-"""IGDB's game_type, by number."""
+"""The names of IGDB's game types, at the index that is the type's number (`game_type`)."""
 
 LEAST_SCORE = 50
-"""Of the right games among five, one in 2,700 is less similar than this, and one in 40 of all that are shown."""
+"""The lowest similarity, from 0 to 100, with which a game is shown as a candidate.
+
+Of the right games among five, one in 2,700 is less similar than this; of all that are shown, one in 40.
+"""
 
 _LIKENESS_WEIGHTS = {"text": 0.1, "key": 0.6, "base": 0.3}
-"""The likeness of two names is that of their texts, of their normalised names, and of these without editions."""
+"""How much each form of a name counts: its text, its normalised name (key), and that without the edition (base)."""
 
 _TITLE_WEIGHT = 0.8
 """How much it counts that one name is the other's main title: of the real pairs of `python -m benchmarks.candidates`
@@ -53,7 +56,7 @@ _NOT_SEARCHED = r"[^\pL\pM\pN'\x{2019}&+.!]+"
 
 
 def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:
-    """Return the words to search IGDB for, for each app of a frame with `appid` and `name` that has a name."""
+    """Return a row per named app with the words to search IGDB for; `apps` is any frame with `appid` and `name`."""
     name = pl.col("name")
     searched = name.str.replace_all("[™®©℠]", "").str.replace_all(_NOT_SEARCHED, " ").str.strip_chars()
     shortened = searched.str.replace(_EDITION, "$1")
@@ -63,7 +66,7 @@ def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:
 
 
 def parse_found_games(rows: Mapping[int, Sequence[Any]]) -> DataFrame[FoundGames]:
-    """Return rows of IGDB's `games`, keyed by the appid they were found for, as a frame; invalid rows are left out."""
+    """Return a row per app and IGDB game found for it, from lists of IGDB's `games` by appid; drop invalid ones."""
     games = [(appid, game) for appid, found in rows.items() for game in parse_rows(list(found), FoundGame)[0]]
     released = pl.from_epoch(pl.Series([game.first_release_date for _, game in games], dtype=pl.Int64))
     columns = pl.DataFrame(
@@ -85,10 +88,10 @@ def parse_found_games(rows: Mapping[int, Sequence[Any]]) -> DataFrame[FoundGames
 def rank_candidates(
     terms: DataFrame[SearchTerms], found: DataFrame[FoundGames], least_score: int = LEAST_SCORE
 ) -> DataFrame[Candidates]:
-    """Return for each app up to five found games of at least the least score, the most similar name first.
+    """Return up to five candidates for each app: found games of `least_score` or more, the most similar name first.
 
-    Of equally similar ones those that are out for a computer come first, then those that are no editions, then those of
-    a type that Steam sells as a game of its own.
+    Of equally similar games, those that are out for a computer come first, then those that are no editions, then those
+    of a type that Steam sells as a game of its own.
     """
     is_minor = ~pl.col("game_type").fill_null(0).is_in(MAIN_GAME_TYPES)
     likeness = pl.col("likeness").fill_null(0)
@@ -111,7 +114,10 @@ def _label() -> pl.Expr:
 
 
 def score_names(terms: DataFrame[SearchTerms], found: DataFrame[FoundGames]) -> DataFrame[NameScores]:
-    """Return how similar the names of each app and found game are; of a game's names the most similar one counts."""
+    """Return a row per app and found IGDB game with the similarity of their names, from 0 to 100.
+
+    Of a game's name and alternative names, the one most similar to the app's name counts.
+    """
     names = pl.concat_list("igdb_name", "other_names").list.drop_nulls()
     pairs = (
         found.select("appid", "igdb_id", igdb_name=names)
@@ -146,7 +152,7 @@ def _ratios(ours: pl.Series, theirs: pl.Series) -> pl.Series:
 
 
 def normalise_name(name: pl.Expr) -> pl.Expr:
-    """Return names without what does not tell them apart: case, accents, ™®©, punctuation; Roman numerals as Arabic.
+    """Return an expression that normalises names: no case, accents, ™®© or punctuation; Roman numerals as Arabic.
 
     A name of punctuation alone stays as it is.
     """
@@ -165,5 +171,5 @@ def normalise_name(name: pl.Expr) -> pl.Expr:
 
 
 def strip_edition(key: pl.Expr) -> pl.Expr:
-    """Return normalised names without the edition at their end."""
+    """Return an expression that strips the edition from the end of normalised names, such as "deluxe edition"."""
     return key.str.replace(_EDITION, "$1")

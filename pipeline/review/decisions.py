@@ -1,4 +1,4 @@
-"""What people decided in a review: read from the sheet that they filled in, and written into overrides.csv."""
+"""Read people's decisions from the review sheet that they filled in, and write them into overrides.csv."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +23,11 @@ WRITE_ATTEMPTS = 10
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _ENCODING_ERRORS = "surrogateescape"
-"""Bytes that are no UTF-8 are written back as they were read."""
+"""The error handler with which bytes that are not UTF-8 are written back as they were read."""
 
 
 class SkippedLine(NamedTuple):
-    """A line of a review sheet that does not count, and why."""
+    """A line of a review sheet that is not applied: its number and the reason."""
 
     line: int
     why: str
@@ -35,7 +35,7 @@ class SkippedLine(NamedTuple):
 
 @dataclass(frozen=True)
 class AppliedReview:
-    """What became of a review sheet: apps decided, lines skipped, and the raw CSVs of the runs to enrich again."""
+    """The result of applying a review sheet: the number of apps decided, lines skipped, raw CSVs to enrich again."""
 
     taken: int
     skipped: Sequence[SkippedLine]
@@ -43,10 +43,15 @@ class AppliedReview:
 
 
 def apply_review(store: Store, body: bytes, location: str | None = None, *, trust: bool = False) -> AppliedReview:
-    """Write the decisions of a filled-in review sheet into overrides.csv; a line that cannot be used is skipped.
+    """Write the decisions of a filled-in review sheet into overrides.csv and return which apps and runs they concern.
 
-    Each decision is about the run that its line names, or all are about the run of the raw or enriched CSV at the
-    location. With `trust`, raw CSVs that were edited on purpose are read too.
+    A line that cannot be used is skipped, and is part of the result.
+
+    Args:
+        store: The store that has the runs and overrides.csv.
+        body: The bytes of the sheet, a CSV.
+        location: The raw or enriched CSV of the one run that all lines are about; None if each line names its own run.
+        trust: Whether to read raw CSVs that were edited on purpose, so that their manifests do not prove them.
 
     Raises:
         Failed: `checkpoint_invalid`, `location_refused`; nothing is written.
@@ -69,15 +74,15 @@ def apply_review(store: Store, body: bytes, location: str | None = None, *, trus
 
 
 def missing_columns(body: bytes) -> list[str]:
-    """Return which columns of a review sheet the CSV in `body` lacks; all of them where `body` is no CSV."""
+    """Return the names of the columns that a review sheet needs and `body` lacks; all if `body` is not a CSV."""
     header = parse_header(body)
     return [name for name in OVERRIDES_HEADER if name not in header]
 
 
 def parse_decisions(body: bytes) -> tuple[list[Decision], list[SkippedLine]]:
-    """Return the decisions of a review sheet in the order of its lines, and the lines that do not count.
+    """Return the decisions in a review sheet, in the order of its lines, and the lines that were skipped.
 
-    Where lines about one app differ, the last of them counts; the others are among the skipped lines, but their runs
+    If lines about one app differ, the last of them counts; the others are among the skipped lines, but their runs
     are enriched again too.
     """
     decisions: list[Decision] = []
@@ -101,7 +106,7 @@ def parse_decisions(body: bytes) -> tuple[list[Decision], list[SkippedLine]]:
 
 
 def _parse_decision(record: CsvRecord) -> Decision | None:
-    """Return what a record decides, None where it decides nothing; raise ValueError where it is invalid."""
+    """Return the decision in a record, None if it has none; raise ValueError if it is invalid."""
     if record.fault:
         raise ValueError(record.fault)
     cells = {name: record.cells.get(name, "").strip() for name in (*OVERRIDES_HEADER, "checkpoint")}
@@ -163,9 +168,10 @@ def _write_overrides(store: Store, decisions: Sequence[Decision]) -> None:
 
 
 def update_overrides_csv(body: bytes | None, decisions: Sequence[Decision]) -> bytes:
-    """Return overrides.csv with the decisions written into it: in place of the app's last line, or at the end.
+    """Return the bytes of overrides.csv with the decisions written in, each over its app's last line or at the end.
 
-    Other lines about the app go; all lines about other apps stay byte for byte. A blank note keeps the former one.
+    Further lines about the app are removed; lines about other apps stay byte for byte. A decision without a note keeps
+    the note that the line has.
 
     Raises:
         Refused: `configuration`, from `check_overrides_format`.
@@ -203,7 +209,7 @@ def _override_cells(decision: Decision, former_note: str = "") -> list[str]:
 
 
 def _to_cells(line: bytes) -> list[str]:
-    """Return the four cells of a line, blank where it has fewer; four blank ones where it is no CSV."""
+    """Return the four cells of a line of overrides.csv: blank where it has fewer, all blank if it is not a CSV."""
     try:
         cells = next(csv.reader([line.decode(errors=_ENCODING_ERRORS)]), [])
     except csv.Error:

@@ -15,7 +15,7 @@ from moto import mock_aws
 
 from pipeline.api import list_runs
 from pipeline.cli.local import with_sandbox
-from pipeline.clients import reread_secrets, secret_provider, secret_value, secrets_read
+from pipeline.clients import cached_secrets, reread_secrets, secret_provider, secret_value
 from pipeline.errors import Refused, Retryable
 from pipeline.settings import Settings
 from tests.support.programs import set_only
@@ -32,7 +32,7 @@ def _aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     with mock_aws():
         yield
     secret_provider.cache_clear()
-    secrets_read.cache_clear()
+    cached_secrets.cache_clear()
 
 
 def secret(value: str) -> str:

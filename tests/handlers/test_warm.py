@@ -7,7 +7,7 @@ import boto3
 import pytest
 
 from handlers import database_import, igdb_enrichment, steam_import
-from pipeline.clients import secret_provider, secrets_read
+from pipeline.clients import cached_secrets, secret_provider
 from pipeline.errors import Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
@@ -80,7 +80,7 @@ def secrets(deployed: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict
     for arn in arns.values():
         manager.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
     secret_provider.cache_clear()
-    secrets_read.cache_clear()
+    cached_secrets.cache_clear()
 
 
 def rotate(arn: str, value: str) -> None:

@@ -18,7 +18,7 @@ from botocore.handlers import BUILTIN_HANDLERS
 from moto import mock_aws
 from moto.core.config import DefaultConfig
 
-from pipeline.clients import secret_provider, secrets_read
+from pipeline.clients import cached_secrets, secret_provider
 from pipeline.sandbox.server import Sandbox
 from tests.support.databases import NewDatabase
 from tests.support.deployment import FUNCTIONS, translated
@@ -103,7 +103,7 @@ def stack(
         yield made
         BUILTIN_HANDLERS.remove(noting)
     secret_provider.cache_clear()
-    secrets_read.cache_clear()
+    cached_secrets.cache_clear()
     structlog.reset_defaults()
 
 
