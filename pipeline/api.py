@@ -88,7 +88,7 @@ def read_backfill(run_id: str, store_url: str | None = None) -> BackfillResults:
 
 
 def read_any_csv(settings: Settings, location: str, model: type[Model], *, trust: bool = False) -> DataFrame[Model]:
-    """Return the rows of the CSV at a path or `s3://bucket/key` as a frame of a model; raises what `read_raw` raises."""
+    """Return the rows of the CSV at a path or `s3://bucket/key` as the model; raises what `read_raw` raises."""
     if "://" in location:
         bucket, _, key = location.removeprefix("s3://").partition("/")
         if not (location.startswith("s3://") and bucket and key):

@@ -61,7 +61,7 @@ def open_store_at(settings: Settings, url: str) -> Store:
 
 
 def open_catalogue(settings: Settings, store: Store | None = None) -> CatalogueFiles:
-    """Return the catalogue files of a store (default: the configured one), with the rows that this process has cached."""
+    """Return the catalogue of a store (default: the configured one), with the rows cached by this process."""
     store = store or open_store(settings)
     return CatalogueFiles(store, catalogue_memory(store.locate("")))
 
