@@ -11,17 +11,20 @@ pytest.register_assert_rewrite("tests.support")
 pytest_plugins = [f"tests.support.{name}" for name in ("databases", "lambda_functions", "programs", "stores")]
 
 ONE_GENERATION = {
+    "test_connection.py",
     "test_dry_run.py",
     "test_game_rules.py",
+    "test_grants.py",
     "test_handlers.py",
     "test_library_rules.py",
+    "test_live_schema.py",
     "test_whole_import.py",
     "test_load.py",
     "test_load_overrides.py",
     "test_other_writers.py",
     "test_pgbouncer.py",
 }
-"""What these test hardly depends on the generation of the tables: the older one is for `make test-slow`."""
+"""Whose tests hardly depend on the generation of the tables: `make test-slow` runs them on the older one."""
 
 
 SEED = os.environ.get("CRASH_SEED") or datetime.now(UTC).date().isoformat()

@@ -16,9 +16,6 @@ from pipeline.database.database import Database
 from pipeline.errors import PipelineError, Refused, Retryable
 from tests.support.databases import execute, fetch
 
-PASSWORDS = ("hunter2", "hunter%32", "hun:ter2")
-"""The second is the first, percent-encoded."""
-
 
 def error_of(url: str) -> PipelineError:
     with pytest.raises(PipelineError) as raised:
@@ -54,35 +51,15 @@ def test_a_url_of_another_form_is_refused_and_not_quoted(url: str) -> None:
     assert "hunter2" not in text_of(raised.value)
 
 
-@pytest.mark.parametrize("password", PASSWORDS)
-@pytest.mark.parametrize(
-    "tail",
-    [
-        "localhost:1/savepoint",
-        "/savepoint?host=/nowhere",
-        "localhost:1/savepoint?schema=public",
-        "/savepoint?host=/nowhere&password=hunter2",
-        "/savepoint?host=/nowhere&application_name=%zz",
-    ],
-)
-def test_a_password_is_in_no_error(password: str, tail: str) -> None:
-    error = error_of(f"postgresql://user:{password}@{tail}")
-
-    assert "savepoint at" in error.message
-    for secret in (*PASSWORDS, "ter2@"):
-        assert secret not in text_of(error)
-
-
-def test_a_malformed_password_is_refused_and_not_quoted() -> None:
-    error = error_of("postgresql://user:hun%zzter@localhost:1/savepoint")
-
-    assert isinstance(error, Refused)
-    assert "hun%zzter" not in text_of(error)
-
-
 @pytest.mark.parametrize(
     "url",
     [
+        "postgresql://user:hunter2@localhost:1/savepoint",
+        "postgresql://user:hunter%32@localhost:1/savepoint?schema=public",
+        "postgresql://user:hun:ter2@/savepoint?host=/nowhere",
+        "postgresql://user:hunter2@/savepoint?host=/nowhere&password=hunter2",
+        "postgresql://user:hunter2@/savepoint?host=/nowhere&application_name=%zz",
+        "postgresql://user:hun%zzter2@localhost:1/savepoint",
         "postgresql://user:/hunter2@127.0.0.1",
         "postgresql://user:20/hunter2@db.example?sslmode=require",
         "postgresql://user/hunter2@db.example",
@@ -91,8 +68,10 @@ def test_a_malformed_password_is_refused_and_not_quoted() -> None:
         "postgresql:///?hostaddr=127.0.0.1&port=1&dbname=user:hunter2@db.example",
     ],
 )
-def test_what_may_be_a_password_is_not_shown_as_a_database_or_a_host(url: str) -> None:
-    assert "hunter2" not in text_of(error_of(url))
+def test_what_may_be_a_password_is_in_no_error(url: str) -> None:
+    shown = text_of(error_of(url))
+
+    assert not [secret for secret in ("hunter2", "hunter%32", "ter2@", "hun:ter2", "hun%zz") if secret in shown]
 
 
 def test_a_url_as_text_is_the_database_and_the_host() -> None:
@@ -102,16 +81,10 @@ def test_a_url_as_text_is_the_database_and_the_host() -> None:
     assert "hunter2" not in repr(url)
 
 
-@pytest.mark.parametrize(
-    ("url", "libpq_url"),
-    [
-        ("postgresql:///database", "postgresql:///database?connect_timeout=10"),
-        ("postgresql:///database?a=b", "postgresql:///database?a=b&connect_timeout=10"),
-        ("postgresql:///database?connect_timeout=3", "postgresql:///database?connect_timeout=3"),
-    ],
-)
-def test_connecting_has_a_timeout(url: str, libpq_url: str) -> None:
-    assert DatabaseUrl(url).libpq_url == libpq_url
+def test_connecting_has_a_timeout_which_the_url_may_set() -> None:
+    urls = ("postgresql:///database?a=b", "postgresql:///database?connect_timeout=3")
+
+    assert [DatabaseUrl(url).libpq_url for url in urls] == [f"{urls[0]}&connect_timeout=10", urls[1]]
 
 
 LOCAL = (
@@ -168,15 +141,19 @@ def test_on_this_machine_encryption_is_not_required(tail: str) -> None:
     assert modes(with_mode(tail, "disable")) == ["disable"]
 
 
-@pytest.mark.parametrize("name", ["PGHOST", "PGHOSTADDR"])
-def test_a_host_of_the_environment_counts_too(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(name, "10.0.0.1")
-    assert modes("postgresql:///savepoint") == ["require"]
-
-
-def test_a_strict_mode_of_the_environment_is_not_weakened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGSSLMODE", "verify-full")
-    assert modes("postgresql://db.example/savepoint") == ["verify-full"]
+@pytest.mark.parametrize(
+    ("name", "value", "url", "mode"),
+    [
+        ("PGHOST", "10.0.0.1", "postgresql:///savepoint", "require"),
+        ("PGHOSTADDR", "10.0.0.1", "postgresql:///savepoint", "require"),
+        ("PGSSLMODE", "verify-full", "postgresql://db.example/savepoint", "verify-full"),
+    ],
+)
+def test_a_host_and_a_strict_mode_of_the_environment_count_too(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, url: str, mode: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert modes(url) == [mode]
 
 
 def test_a_url_with_a_service_needs_an_sslmode(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,24 +221,17 @@ def end_other_sessions(url: str) -> None:
     execute(url, f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")  # noqa: S608
 
 
-@pytest.mark.parametrize("use", [Session.execute, Session.fetch])
-def test_a_connection_that_is_lost_in_a_transaction_can_be_tried_again(
-    database_url: str, use: Callable[[Session, Executable], object]
-) -> None:
-    def lose_connection() -> None:
+def test_a_connection_that_is_lost_in_a_transaction_can_be_tried_again(database_url: str) -> None:
+    def use_a_lost_connection(use: Callable[[Session, Executable], object]) -> None:
         with transaction(DatabaseUrl(database_url)) as session:
             end_other_sessions(database_url)
             use(session, select(1))
 
-    with pytest.raises(Retryable, match="at /tmp/pg-"):
-        lose_connection()
-
-
-def test_a_connection_that_is_lost_while_rows_arrive_can_be_tried_again(database_url: str) -> None:
-    end = text("SELECT pg_terminate_backend(pg_backend_pid())")
-
+    for use in (Session.execute, Session.fetch):
+        with pytest.raises(Retryable, match="at /tmp/pg-"):
+            use_a_lost_connection(use)
     with pytest.raises(Retryable, match="terminating connection"), transaction(DatabaseUrl(database_url)) as session:
-        session.fetch(end)
+        session.fetch(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
 
 def test_an_error_that_is_a_bug_propagates_unchanged(database_url: str) -> None:

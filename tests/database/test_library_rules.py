@@ -25,9 +25,7 @@ NEXT_STATUS = {
 }
 """The status after a load, by the status in the database, then by the status in the file."""
 
-DECISIONS = pytest.mark.parametrize(
-    "decision", [{"igdbMatchStatus": "MATCHED"}, {"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"}]
-)
+DECISIONS = ({"igdbMatchStatus": "MATCHED"}, {"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"})
 """The columns of a row that its user decided about."""
 
 
@@ -156,39 +154,25 @@ def test_several_apps_of_one_game_make_one_item_with_their_total_playtime(new_da
     assert rows_of(url, "Game", '"steamAppId"') == [(10,)]
 
 
-@DECISIONS
-def test_no_item_is_inserted_for_a_game_of_which_the_user_decided_about_another_app(
-    database_url: str, decision: dict[str, str]
-) -> None:
-    insert_import(database_url, 10, **decision)
-
-    load(database_url, matched(10, 100), matched(11, 100))
-
-    assert rows_of(database_url, "LibraryItem") == []
-
-
-@DECISIONS
-def test_an_app_that_is_no_longer_owned_counts_as_decided_about_too(
-    database_url: str, decision: dict[str, str]
+@pytest.mark.parametrize("decision", DECISIONS, ids=["matched", "ignored", "removed"])
+@pytest.mark.parametrize(
+    ("rows", "apps"),
+    [
+        pytest.param([{}], (10, 11), id="another app of the game"),
+        pytest.param([{}], (11,), id="an app that is no longer owned"),
+        pytest.param([{"createdAt": "2021-01-01", "id": "second"}, {"id": "first"}], (10,), id="a second row"),
+    ],
+)
+def test_no_item_is_inserted_for_a_game_that_the_user_decided_about(
+    database_url: str, decision: dict[str, str], rows: list[dict[str, str]], apps: tuple[int, ...]
 ) -> None:
     insert_game(database_url, 100, steamAppId="10")
-    insert_import(database_url, 10, **decision)
+    insert_import(database_url, 10, **rows[0], **decision)
+    for row in rows[1:]:
+        insert_import(database_url, 10, **row)
 
-    load(database_url, matched(11, 100))
+    load(database_url, *(matched(appid, 100) for appid in apps))
 
-    assert rows_of(database_url, "LibraryItem") == []
-
-
-@DECISIONS
-def test_no_item_is_inserted_for_an_app_of_which_the_user_decided_about_a_second_row(
-    database_url: str, decision: dict[str, str]
-) -> None:
-    insert_import(database_url, 10, id="first")
-    insert_import(database_url, 10, id="second", createdAt="2021-01-01", **decision)
-
-    load(database_url, matched(10, 100))
-
-    assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text', "id")[0] == ("MATCHED",)
     assert rows_of(database_url, "LibraryItem") == []
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.sandbox.embedded import Generation
 from tests.support.databases import (
+    EMPTY,
     NewDatabase,
     add_user,
     execute,
@@ -25,17 +25,17 @@ OVERRIDDEN = matched(10, 200, match_reason="override")
 
 STATUSES = ("PENDING", "UNMATCHED", "MATCHED", "IGNORED")
 
-EDITS: dict[str, tuple[Generation, str]] = {
-    "status": (2025, "status = 'WISHLIST'"),
-    "platform": (2025, "platform = 'Linux'"),
-    "no platform": (2025, "platform = NULL"),
-    "acquisition": (2025, "\"acquisitionType\" = 'PHYSICAL'"),
-    "updated": (2025, '"updatedAt" = "updatedAt" + interval \'1 ms\''),
-    "started": (2025, "\"startedAt\" = '2026-01-01'"),
-    "completed": (2025, "\"completedAt\" = '2026-01-01'"),
-    "rated": (2026, "rating = 7"),
-    "by hand": (2026, '"statusIsManual" = true'),
-}
+EDITS = (
+    "status = 'WISHLIST'",
+    "platform = 'Linux'",
+    "platform = NULL",
+    "\"acquisitionType\" = 'PHYSICAL'",
+    '"updatedAt" = "updatedAt" + interval \'1 ms\'',
+    "\"startedAt\" = '2026-01-01'",
+    "\"completedAt\" = '2026-01-01'",
+    "rating = 7",
+    '"statusIsManual" = true',
+)
 
 
 def items(url: str) -> list[tuple[Any, ...]]:
@@ -130,17 +130,17 @@ def test_a_game_of_the_same_title_is_not_adopted_against_an_override(database_ur
     assert items(database_url) == [("user-1", 200)]
 
 
-@pytest.mark.parametrize("edit", EDITS)
-def test_an_item_that_the_user_edited_is_left_and_counted(new_database: NewDatabase, edit: str) -> None:
-    generation, change = EDITS[edit]
-    url = new_database(generation)
-    load(url, matched(10, 100))
-    execute(url, f'UPDATE "LibraryItem" SET {change}')  # noqa: S608 - the tests' own words
+def test_an_item_that_the_user_edited_is_left_and_counted(new_database: NewDatabase) -> None:
+    url = new_database(2026)
+    for edit in EDITS:
+        load(url, matched(10, 100))
+        execute(url, f'UPDATE "LibraryItem" SET {edit}')  # noqa: S608 - the tests' own words
 
-    loaded = load(url, OVERRIDDEN)
+        loaded = load(url, OVERRIDDEN)
 
-    assert items(url) == [("user-1", 100)]
-    assert (loaded.counts["library_items_moved"], loaded.counts["library_items_to_review"]) == (0, 1)
+        assert items(url) == [("user-1", 100)], edit
+        assert (loaded.counts["library_items_moved"], loaded.counts["library_items_to_review"]) == (0, 1), edit
+        execute(url, EMPTY)
 
 
 def test_an_item_is_left_and_counted_where_the_user_has_one_of_the_other_game(database_url: str) -> None:
@@ -148,40 +148,36 @@ def test_an_item_is_left_and_counted_where_the_user_has_one_of_the_other_game(da
     insert_game(database_url, 200)
     insert_item(database_url, 200)
 
-    loaded = load(database_url, OVERRIDDEN)
-
+    assert load(database_url, OVERRIDDEN).counts["library_items_to_review"] == 1
     assert items(database_url) == [("user-1", 100), ("user-1", 200)]
-    assert loaded.counts["library_items_to_review"] == 1
 
 
-def test_two_items_of_one_game_are_left_and_counted(database_url: str) -> None:
-    load(database_url, matched(10, 100))
-    columns = '"status", "createdAt", "updatedAt", platform, "userId", "acquisitionType", "gameId"'
-    execute(database_url, f'INSERT INTO "LibraryItem" ({columns}) SELECT {columns} FROM "LibraryItem"')  # noqa: S608
+@pytest.mark.parametrize(
+    ("before", "after", "left", "to_review"),
+    [
+        pytest.param((), (), [100, 100], 2, id="two items of one game"),
+        pytest.param((matched(15, 100),), (matched(15, 100),), [100], 1, id="another app is still the game"),
+        pytest.param(
+            (matched(11, 101),),
+            (matched(11, 200, match_reason="override"),),
+            [100, 101],
+            2,
+            id="two apps move to one game",
+        ),
+    ],
+)
+def test_items_that_no_single_app_decides_about_are_left_and_counted(
+    database_url: str, before: tuple[Any, ...], after: tuple[Any, ...], left: list[int], to_review: int
+) -> None:
+    load(database_url, matched(10, 100), *before)
+    if not before:
+        columns = '"status", "createdAt", "updatedAt", platform, "userId", "acquisitionType", "gameId"'
+        execute(database_url, f'INSERT INTO "LibraryItem" ({columns}) SELECT {columns} FROM "LibraryItem"')  # noqa: S608
 
-    loaded = load(database_url, OVERRIDDEN)
+    loaded = load(database_url, OVERRIDDEN, *after)
 
-    assert items(database_url) == [("user-1", 100), ("user-1", 100)]
-    assert loaded.counts["library_items_to_review"] == 2
-
-
-def test_an_item_is_left_and_counted_where_another_app_is_still_the_game(database_url: str) -> None:
-    load(database_url, matched(10, 100), matched(15, 100))
-
-    loaded = load(database_url, OVERRIDDEN, matched(15, 100))
-
-    assert items(database_url) == [("user-1", 100)]
-    assert loaded.counts["library_items_to_review"] == 1
-
-
-def test_items_of_two_apps_that_move_to_one_game_are_left_and_counted(database_url: str) -> None:
-    load(database_url, matched(10, 100), matched(11, 101))
-
-    loaded = load(database_url, OVERRIDDEN, matched(11, 200, match_reason="override"))
-
-    assert items(database_url) == [("user-1", 100), ("user-1", 101)]
-    assert loaded.counts["library_items_to_review"] == 2
-    assert games(database_url) == [(100, None), (101, None), (200, 10)]
+    assert items(database_url) == [("user-1", igdb_id) for igdb_id in left]
+    assert loaded.counts["library_items_to_review"] == to_review
 
 
 def test_an_item_is_left_and_counted_where_an_earlier_load_has_moved_the_appid(database_url: str) -> None:

@@ -39,16 +39,11 @@ logfile = {folder}/pgbouncer.log
 """
 
 
-@pytest.fixture
-def one_connection(postgres_server: str, folder: Path) -> Iterator[str]:
-    with pool(postgres_server, folder, 1) as url:
-        yield url
-
-
-@pytest.fixture
-def two_connections(postgres_server: str, folder: Path) -> Iterator[str]:
-    with pool(postgres_server, folder, 2) as url:
-        yield url
+@pytest.fixture(params=[1])
+def pooled(postgres_server: str, folder: Path, generation: Generation, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The test's database behind PgBouncer, which has one connection to it unless the test asks for more."""
+    with pool(postgres_server, folder, request.param) as url:
+        yield f"{url}/savepoint_{generation}"
 
 
 @contextmanager
@@ -100,10 +95,7 @@ def backend(url: str) -> tuple[object, ...]:
         return found
 
 
-def test_loads_share_connections_and_leave_nothing_on_them(
-    database_url: str, generation: Generation, one_connection: str
-) -> None:
-    pooled = f"{one_connection}/savepoint_{generation}"
+def test_loads_share_connections_and_leave_nothing_on_them(database_url: str, pooled: str) -> None:
     before = backend(pooled)
     database = Database(pooled, attempts=1, timeouts=Timeouts(statement_seconds=60, lock_seconds=30))
     rows = stage_library(library(matched(10, 100, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS])))
@@ -118,16 +110,15 @@ def test_loads_share_connections_and_leave_nothing_on_them(
     assert before[1:] == ("0", "0", 0, 0, 0)
 
 
-def test_more_loads_than_connections_run_side_by_side(
-    database_url: str, generation: Generation, two_connections: str
-) -> None:
+@pytest.mark.parametrize("pooled", [2], indirect=True)
+def test_more_loads_than_connections_run_side_by_side(database_url: str, pooled: str) -> None:
     users = [f"user-{number}" for number in range(1, 7)]
     for user in users:
         add_user(database_url, user)
 
     def load(user: str) -> None:
         rows = library(*(matched(n, n, user_id=user, igdb_genres=[FIGHTING]) for n in range(1, 100)))
-        Database(f"{two_connections}/savepoint_{generation}", retry_base_seconds=0).load(stage_library(rows), [user])
+        Database(pooled, retry_base_seconds=0).load(stage_library(rows), [user])
 
     with ThreadPoolExecutor(len(users)) as threads:
         list(threads.map(load, users))
@@ -135,10 +126,7 @@ def test_more_loads_than_connections_run_side_by_side(
     assert len(rows_of(database_url, "LibraryItem")) == 99 * len(users)
 
 
-def test_a_load_that_fails_leaves_nothing_to_the_next(
-    database_url: str, generation: Generation, one_connection: str
-) -> None:
-    pooled = f"{one_connection}/savepoint_{generation}"
+def test_a_load_that_fails_leaves_nothing_to_the_next(database_url: str, pooled: str) -> None:
     with dbapi.connect(pooled) as broken, broken.cursor() as cursor:
         cursor.executemany("CREATE TEMPORARY TABLE staged_users (id text) ON COMMIT DROP", None)
 

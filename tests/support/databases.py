@@ -28,6 +28,8 @@ DO $$ BEGIN
 END $$
 """
 
+TABLES = ("Genre", "Platform", "Game", "GameGenre", "GamePlatform", "ImportedGame", "LibraryItem")
+
 LOADER = "loader"
 """The role with the least privileges, as which tests load."""
 
@@ -155,6 +157,11 @@ def _cursor(url: str) -> Iterator[dbapi.Cursor]:
 def rows_of(url: str, table: str, columns: str = "t::text", order: str = "1") -> list[tuple[Any, ...]]:
     """The rows of one of SavePoint's tables, by default as text."""
     return fetch(url, f'SELECT {columns} FROM "{table}" t ORDER BY {order}').rows()  # noqa: S608 - the tests' own words
+
+
+def contents(url: str) -> dict[str, list[tuple[str, str]]]:
+    """Every row of the seven tables, with the transaction that wrote it."""
+    return {name: rows_of(url, name, "xmin::text, t::text", "2") for name in TABLES}
 
 
 def load(url: str, *apps: dict[str, Any]) -> LoadResult:

@@ -15,7 +15,17 @@ from urllib.parse import parse_qs, urlsplit
 
 from pipeline.database.database import Database
 from pipeline.frames.staging import stage_library
-from tests.support.databases import EMPTY, as_role, execute, fetch, insert_game, insert_import, insert_item, load
+from tests.support.databases import (
+    EMPTY,
+    TABLES,
+    as_role,
+    execute,
+    fetch,
+    insert_game,
+    insert_import,
+    insert_item,
+    load,
+)
 from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -43,7 +53,6 @@ AFTER = (
 )
 """A second library of the same user, with something in it of everything that a load does."""
 
-TABLES = ("Genre", "Platform", "Game", "GameGenre", "GamePlatform", "ImportedGame", "LibraryItem")
 EXACTLY = " UNION ALL ".join(
     f"""SELECT '{table}' AS in_table, to_jsonb(t)::text AS content FROM "{table}" t"""  # noqa: S608 - our own names
     for table in TABLES
