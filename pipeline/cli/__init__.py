@@ -30,7 +30,7 @@ COMMANDS = {
     "fetch": ListedCommand("imports", "Write what Steam knows of a library into a raw CSV."),
     "enrich": ListedCommand("imports", "Match the raw CSV at LOCATION to IGDB."),
     "load": ListedCommand("imports", "Load the enriched CSV at LOCATION into the database."),
-    "demo": ListedCommand("demo", "Import a recorded library of 129 games twice, with nothing configured."),
+    "demo": ListedCommand("imports", "Import a recorded library of 129 games twice, with nothing configured."),
     "backfill": ListedCommand("backfill", "Import the libraries of all users in USERS_CSV."),
     "replay": ListedCommand("backfill", "Enrich and load rejected and PENDING rows of a backfill again."),
     "catalogue": ListedCommand("catalogue", "Fill, compact or describe the catalogue of Steam apps."),
