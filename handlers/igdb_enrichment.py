@@ -3,7 +3,7 @@
 from typing import Any
 
 from handlers.respond import deadline_of, respond, run_async
-from pipeline.apis import igdb, steam_store  # noqa: F401 - imported while Lambda initialises, not while a user waits
+from pipeline.apis import igdb, steam  # noqa: F401 - imported while Lambda initialises, not while a user waits
 from pipeline.settings import Settings
 from pipeline.stages import enrich_with_settings
 from schemas.events import EnrichEvent, EnrichResponse

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     from pipeline.apis.http import HttpLimits
     from pipeline.apis.igdb import Igdb, Token
-    from pipeline.apis.steam import Steam
-    from pipeline.apis.steam_store import SteamStore
+    from pipeline.apis.steam import Steam, SteamStore
     from pipeline.database.database import Database
 
 NEEDED_BY_FETCH = ("steam_api_key", "store")
@@ -109,7 +108,7 @@ def open_steam(settings: Settings) -> "Steam":
 def open_steam_store(settings: Settings, deadline: float | None = None) -> "SteamStore":
     """Return a client of Steam's store, which is asked until the deadline (`time.monotonic`) and needs no key."""
     from pipeline.apis.http import HttpClient
-    from pipeline.apis.steam_store import SteamStore
+    from pipeline.apis.steam import SteamStore
 
     http = HttpClient(settings.steam_store_api_url, _http_limits(settings))
     return SteamStore(http, replace(_retry_policy(settings), deadline=deadline))

@@ -20,12 +20,6 @@ STORE = "STEAM"
 LIBRARY_PLATFORM = "PC (Microsoft Windows)"
 ACQUISITION = "DIGITAL"
 
-STATUSES_UNPLAYED = ("CURIOUS_ABOUT", "SHELF")
-"""`LibraryItem.status` for playtime 0 when no setting names one: the first of these that the database's enum has."""
-
-STATUSES_PLAYED = ("EXPERIENCED", "PLAYED")
-"""`LibraryItem.status` for a playtime above 0 when no setting names one: the first of these that the enum has."""
-
 _TIME = TIMESTAMP(precision=3)
 _STOREFRONT = ENUM(name="Storefront", create_type=False)
 _MATCH_STATUS = ENUM(name="IgdbMatchStatus", create_type=False)

@@ -37,7 +37,7 @@ from schemas.library import ClassifiedLibrary, RawLibrary
 
 if TYPE_CHECKING:
     from pipeline.apis.igdb import Igdb
-    from pipeline.apis.steam_store import SteamStore
+    from pipeline.apis.steam import SteamStore
 
 OVERRIDES = "overrides.csv"
 """The key of the decisions that people made about apps."""

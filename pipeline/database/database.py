@@ -27,6 +27,7 @@ from pipeline.database.merge_games import (
 )
 from pipeline.database.merge_libraries import (
     ItemStatuses,
+    choose_item_statuses,
     imported_game_statements,
     item_move_statements,
     items_to_review_query,
@@ -34,10 +35,9 @@ from pipeline.database.merge_libraries import (
     previous_imports_comparison_query,
     user_lock_query,
 )
-from pipeline.database.statements import NOT_COUNTED, NOW, new_id_prefix
+from pipeline.database.staging_tables import NOT_COUNTED, NOW, new_id_prefix
 from pipeline.errors import Failed, Retryable
 from schemas.frames import conform, dtypes
-from schemas.savepoint import STATUSES_PLAYED, STATUSES_UNPLAYED
 from schemas.staging import DEFAULT_OPTIONS, Changes, LoadOptions, StagedRows, WrittenTables
 
 T = TypeVar("T")
@@ -203,10 +203,7 @@ def _select_missing_users(users: Table) -> Select[str]:
 def _load(session: Session, staged: StagedRows, user_rows: pl.DataFrame, options: LoadOptions) -> LoadResult:
     live = read_live_schema(session)
     users = live.require_complete()
-    statuses = ItemStatuses(
-        unplayed=live.item_status("STATUS_UNPLAYED", options.status_unplayed, STATUSES_UNPLAYED),
-        played=live.item_status("STATUS_PLAYED", options.status_played, STATUSES_PLAYED),
-    )
+    statuses = choose_item_statuses(live, options)
     _ingest(session, staged, user_rows)
     _require_users(session, users)
     session.execute(user_lock_query())

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from pipeline.database.connection import Session
-from pipeline.errors import Failed, Refused
+from pipeline.errors import Failed
 from schemas.savepoint import (
     IMPORTED_GAME,
     SAVEPOINT,
@@ -97,23 +97,6 @@ class LiveSchema:
                 f"{self.remedy}",
             )
         return self.users
-
-    def item_status(self, setting: str, value: str | None, defaults: Sequence[str]) -> str:
-        """Return the `LibraryItem.status` for new items: the value of a setting, or else the first default in the enum.
-
-        Raises:
-            Refused: `configuration`, naming the setting and the values of the enum, where it has none of these.
-        """
-        values = self.enums["LibraryItemStatus"]
-        candidates = defaults if value is None else (value,)
-        found = [status for status in candidates if status in values]
-        if not found:
-            raise Refused(
-                "configuration",
-                f"LibraryItemStatus of this database has no {' and no '.join(candidates)}: "
-                f"set {setting} to one of {', '.join(values)}.",
-            )
-        return found[0]
 
     def _written_columns(self) -> list[Column[Any]]:
         return [own for known in SAVEPOINT.sorted_tables for own in known.columns if not is_read_only(own)]

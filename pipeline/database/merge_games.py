@@ -36,14 +36,19 @@ from sqlalchemy.dialects.postgresql import insert
 
 from pipeline.database.staging_tables import (
     MOVED_APPS,
+    NOT_COUNTED,
+    NOW,
     STAGED_GAME_GENRES,
     STAGED_GAME_PLATFORMS,
     STAGED_GAMES,
     STAGED_GENRES,
     STAGED_IMPORTED_GAMES,
     STAGED_PLATFORMS,
+    CountedStatement,
+    Values,
+    differs,
+    new_id,
 )
-from pipeline.database.statements import NOT_COUNTED, NOW, CountedStatement, Values, differs, new_id
 from schemas.savepoint import GAME, GAME_GENRE, GAME_PLATFORM, GENRE, PLATFORM
 from schemas.staging import FALLBACKS
 

@@ -7,7 +7,7 @@ was matched to: it is the Game that holds the appid when this load takes it away
 load has moved it, the item is counted for review.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -35,13 +35,21 @@ from pipeline.database.live_schema import LiveSchema
 from pipeline.database.staging_tables import (
     MOVED_APPS,
     MOVED_ITEMS,
+    NOT_COUNTED,
+    NOW,
     PREVIOUS_IMPORTS,
     STAGED_IMPORTED_GAMES,
     STAGED_USERS,
+    CountedStatement,
+    Values,
+    as_enum,
+    differs,
+    is_enum,
+    new_id,
 )
-from pipeline.database.statements import NOT_COUNTED, NOW, CountedStatement, Values, as_enum, differs, is_enum, new_id
+from pipeline.errors import Refused
 from schemas.savepoint import ACQUISITION, GAME, IMPORTED_GAME, LIBRARY_ITEM, LIBRARY_PLATFORM, STORE
-from schemas.staging import MAPPED_COLUMNS
+from schemas.staging import MAPPED_COLUMNS, LoadOptions
 
 STAGED = STAGED_IMPORTED_GAMES
 IS_SAME_APP = PREVIOUS_IMPORTS.c.number == STAGED.c.number
@@ -50,11 +58,43 @@ OPEN = ("PENDING", "UNMATCHED")
 DECIDED = ("MATCHED", "IGNORED")
 
 
+STATUSES_UNPLAYED = ("CURIOUS_ABOUT", "SHELF")
+"""`LibraryItem.status` for playtime 0 when no setting names one: the first of these that the database's enum has."""
+
+STATUSES_PLAYED = ("EXPERIENCED", "PLAYED")
+"""`LibraryItem.status` for a playtime above 0 when no setting names one: the first of these that the enum has."""
+
+
 class ItemStatuses(NamedTuple):
     """The values of `LibraryItem.status` for new items: one for playtime 0, one for a playtime above 0."""
 
     unplayed: str
     played: str
+
+
+def choose_item_statuses(live: LiveSchema, options: LoadOptions) -> ItemStatuses:
+    """Return the `LibraryItem.status` for new items: the settings' values, or else the first defaults in the enum.
+
+    Raises:
+        Refused: `configuration`, naming the setting and the values of the enum, where the enum has none of these.
+    """
+    return ItemStatuses(
+        unplayed=_choose_status(live, "STATUS_UNPLAYED", options.status_unplayed, STATUSES_UNPLAYED),
+        played=_choose_status(live, "STATUS_PLAYED", options.status_played, STATUSES_PLAYED),
+    )
+
+
+def _choose_status(live: LiveSchema, setting: str, value: str | None, defaults: Sequence[str]) -> str:
+    values = live.enums["LibraryItemStatus"]
+    candidates = defaults if value is None else (value,)
+    found = [status for status in candidates if status in values]
+    if not found:
+        raise Refused(
+            "configuration",
+            f"LibraryItemStatus of this database has no {' and no '.join(candidates)}: "
+            f"set {setting} to one of {', '.join(values)}.",
+        )
+    return found[0]
 
 
 def user_lock_query() -> Select[Any]:

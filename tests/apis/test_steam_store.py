@@ -10,7 +10,7 @@ import pytest
 from pipeline.apis.batching import BatchResult, all_rows, all_unanswered
 from pipeline.apis.http import HttpLimits
 from pipeline.apis.retry import RetryPolicy
-from pipeline.apis.steam_store import MAX_FAILED_BATCHES, MAX_OPEN, SteamStore
+from pipeline.apis.steam import MAX_FAILED_STORE_BATCHES, MAX_OPEN_STORE_REQUESTS, SteamStore
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
@@ -128,7 +128,7 @@ def test_a_store_whose_answers_trickle_is_given_up_after_some_batches() -> None:
     began = time.monotonic()
     answers = through(answer, range(1, 20_001), HttpLimits(answer_seconds=0.05))
     assert sum(len(one.unanswered) for one in answers) == 20_000
-    assert 3 * MAX_FAILED_BATCHES <= asked <= 3 * (MAX_FAILED_BATCHES + MAX_OPEN - 1)
+    assert 3 * MAX_FAILED_STORE_BATCHES <= asked <= 3 * (MAX_FAILED_STORE_BATCHES + MAX_OPEN_STORE_REQUESTS - 1)
     assert time.monotonic() - began < 5
 
 
@@ -139,7 +139,11 @@ def test_a_store_that_fails_for_a_moment_is_still_asked() -> None:
         nonlocal asked
         asked += 1
         limited = httpx.Response(429, headers={"Retry-After": "0"})
-        return limited if asked <= MAX_FAILED_BATCHES else httpx.Response(200, json={"response": {"store_items": []}})
+        return (
+            limited
+            if asked <= MAX_FAILED_STORE_BATCHES
+            else httpx.Response(200, json={"response": {"store_items": []}})
+        )
 
     answers = through(answer, range(1, 20_001))
     assert [one.error for one in answers if one.error] == []

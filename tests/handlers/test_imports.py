@@ -13,12 +13,12 @@ HTTP = {"httpx", "httpcore", "anyio"}
 SQL = {"sqlalchemy", "adbc_driver_manager", "adbc_driver_postgresql", "schemas.savepoint"}
 NEEDED = {
     "steam_import": {"pipeline.apis.steam"},
-    "igdb_enrichment": {"pipeline.apis.igdb", "pipeline.apis.steam_store"},
+    "igdb_enrichment": {"pipeline.apis.igdb", "pipeline.apis.steam"},
     "database_import": {"pipeline.storage.s3"},
 }
 FOREIGN = {
-    "steam_import": SQL | {"pipeline.apis.igdb", "pipeline.apis.steam_store"},
-    "igdb_enrichment": SQL | {"pipeline.apis.steam"},
+    "steam_import": SQL | {"pipeline.apis.igdb"},
+    "igdb_enrichment": SQL,
     "database_import": HTTP | {"pipeline.apis.http"},
 }
 NOBODYS = {"aiohttp", "rapidfuzz", "pipeline.cli", "pipeline.sandbox", "pipeline.review"}

@@ -14,8 +14,7 @@ from pipeline.apis.http import HttpClient, HttpLimits
 from pipeline.apis.igdb import MAX_OPEN, Igdb, Token, TwitchApplication
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
-from pipeline.apis.steam import Steam
-from pipeline.apis.steam_store import SteamStore
+from pipeline.apis.steam import Steam, SteamStore
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import CatalogueLookup
 from pipeline.cli.output import ImportReport, summary_table

@@ -12,8 +12,7 @@ from pipeline.apis.http import HttpClient, HttpLimits
 from pipeline.apis.igdb import MAX_OPEN, Igdb, Multiquery, Token, TwitchApplication
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
-from pipeline.apis.steam import Steam
-from pipeline.apis.steam_store import SteamStore
+from pipeline.apis.steam import Steam, SteamStore
 from pipeline.catalogue.files import CatalogueFiles, Memory
 from pipeline.catalogue.look_up import CatalogueLookup, Progress, no_progress
 from pipeline.frames.catalogue import Lifetimes

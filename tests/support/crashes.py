@@ -36,7 +36,7 @@ from tests.support.interruptions import CONTENT, FORKS, Proxy, rows
 from tests.support.lambda_functions import ACCOUNT, small_world
 from tests.support.stores import Watched
 
-PRELOADED = ("pipeline.apis.igdb", "pipeline.apis.steam_store", "anyio._backends._asyncio", "httpcore")
+PRELOADED = ("pipeline.apis.igdb", "pipeline.apis.steam", "anyio._backends._asyncio", "httpcore")
 """What a process otherwise imports when it first needs it: a tenth of the time of each that is killed."""
 
 FORKS.set_forkserver_preload(["tests.support.interruptions", __name__, *PRELOADED])
