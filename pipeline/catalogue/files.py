@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Compaction:
-    """The result of a compaction: rows of the large file, files merged into it, corrupt files put in quarantine."""
+    """The result of a compaction: numbers of rows in the large file, files merged, and files in quarantine."""
 
     apps: int
     merged: int
@@ -42,14 +42,14 @@ class Compaction:
 
 @dataclass
 class Memory:
-    """The rows that were read of a catalogue, and the ETags of the files that they came from, by key."""
+    """A cache of a catalogue's rows, with the ETags of the files that they were read from, by key."""
 
     etags: dict[str, str] = field(default_factory=dict)
     known: DataFrame[Catalogue] = field(default_factory=partial(empty_frame, Catalogue), repr=False)
 
 
 class CatalogueFiles:
-    """The catalogue of one store, of which only the files with another ETag than in the memory are read again.
+    """The catalogue files of one store; files whose ETags are those in the cache are not read again.
 
     Raises:
         Failed: `checkpoint_invalid`, if a file is of a version that this program does not read.
@@ -61,7 +61,7 @@ class CatalogueFiles:
         self._memory = memory or Memory()
 
     def read(self) -> DataFrame[Catalogue]:
-        """Return all rows of the catalogue; if nothing changed, this takes two listings and no read."""
+        """Return all rows of the catalogue; if no file changed since the last call, none is read."""
         for _ in range(TRIES):
             etags = self._list()
             memory = self._memory
@@ -77,17 +77,17 @@ class CatalogueFiles:
         raise Retryable("store_unavailable", f"{ROOT} changes faster than it can be read. Try again later.")
 
     def sizes(self) -> dict[str, int]:
-        """Return the number of bytes of each file, by key."""
+        """Return a mapping of key to number of bytes for the catalogue's files."""
         return {key: len(self._store.read(key) or b"") for key in self._list()}
 
     def remember(self, rows: DataFrame[Catalogue]) -> None:
-        """Add rows to the catalogue, as a file of their own; raises SchemaErrors for rows that do not conform."""
+        """Write rows into the catalogue, as a small file of their own; raises SchemaErrors if they do not conform."""
         if rows.height:
             valid = Catalogue.validate(rows, lazy=True)
             self._store.write(f"{NEW}{uuid4().hex}.parquet", to_parquet(valid, "catalogue"))
 
     def compact(self) -> Compaction:
-        """Merge all files into the large one, delete the small ones, and put corrupt files in quarantine."""
+        """Merge all files into the large one, move corrupt ones into quarantine, and return how many there were."""
         for _ in range(TRIES):
             etags = self._list()
             files = {key: file for key in etags if (file := self._read_file(key))}

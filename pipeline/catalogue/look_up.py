@@ -1,4 +1,4 @@
-"""Look up what the catalogue lacks about the apps of a library: their types in Steam's store, their games on IGDB."""
+"""Look up what the catalogue lacks about a library's apps: their types in Steam's store and their games on IGDB."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,20 +40,20 @@ if TYPE_CHECKING:
     from pipeline.apis.steam import SteamStore
 
 OVERRIDES = "overrides.csv"
-"""The key of the decisions that people made about apps."""
+"""The key of the CSV with the decisions that people made about apps."""
 
 MAX_LOGGED_FAULTS = 20
-"""Lines of overrides.csv that are logged one by one when they cannot be used; further ones are counted."""
+"""How many invalid lines of overrides.csv are logged one by one; further ones are counted."""
 
 Progress = Callable[[str, int, int], None]
-"""Is told what is being done, how many of it are done, and how many there are."""
+"""A callback that reports progress: the task in words, how many of its items are done, and how many there are."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class CatalogueLookup:
-    """The catalogue, the APIs that are asked for what it lacks, and how long their answers are used."""
+    """Looks up a library's apps in the catalogue, and asks Steam's store and IGDB about those that it lacks."""
 
     catalogue: CatalogueFiles
     igdb: "Igdb"
@@ -67,7 +67,7 @@ class CatalogueLookup:
 
     @property
     def retries(self) -> Retries:
-        """The number of these requests that repeated another one."""
+        """The retries among the requests to Steam's store, IGDB and Twitch."""
         return self.igdb.retries + self.steam_store.retries
 
     async def look_up(
@@ -95,13 +95,16 @@ class CatalogueLookup:
 
 
 def no_progress(_what: str, _done: int, _total: int) -> None:
-    """Report no progress: a `Progress` for callers without a progress bar."""
+    """Do nothing: the `Progress` of callers without a progress bar."""
 
 
 async def look_up_store_types(
     steam_store: "SteamStore", appids: pl.Series, now: datetime, progress: Progress = no_progress
 ) -> DataFrame[Catalogue]:
-    """Return the types of apps in Steam's store; apps that it gives no answer for are missing."""
+    """Return catalogue rows with the type of each app in Steam's store (game, dlc, …), as the store answers now.
+
+    Apps that the store gives no answer for have no row.
+    """
     on_batch = add_up(progress, "Types asked of Steam's store", appids.len())
     results = await steam_store.fetch_items(appids, on_batch)
     return store_types_as_catalogue(parse_store_items(all_rows(results)), now)
@@ -114,7 +117,9 @@ async def look_up_matches(
     now: datetime,
     progress: Progress = no_progress,
 ) -> DataFrame[Catalogue]:
-    """Return which IGDB games apps are, with what IGDB has about each; apps without an answer are missing.
+    """Return catalogue rows with the IGDB game that each app is matched to, if any, as IGDB answers now.
+
+    Apps that IGDB gives no answer for have no row.
 
     IGDB is asked for the ids of the games of all apps that no override matches, and then once for each game.
 
@@ -143,14 +148,14 @@ async def look_up_matches(
 
 
 def parse_fetched_games(results: list[BatchResult]) -> DataFrame[Games]:
-    """Return the games that IGDB answered with; rows that do not conform are left out and logged."""
+    """Return the games in answers of IGDB as a frame with a row per game; invalid rows are logged and left out."""
     games, faults = parse_games(all_rows(results))
     _log_faults(faults)
     return games
 
 
 def read_overrides(store: Store) -> DataFrame[Overrides]:
-    """Return the overrides of a store; lines that cannot be used are skipped and logged."""
+    """Return the overrides in a store's overrides.csv, a row per app; invalid lines are skipped and logged."""
     overrides, faults = parse_overrides(store.read(OVERRIDES))
     for fault in faults[:MAX_LOGGED_FAULTS]:
         log.warning("override skipped", key=OVERRIDES, fault=fault)
@@ -160,7 +165,7 @@ def read_overrides(store: Store) -> DataFrame[Overrides]:
 
 
 def add_up(progress: Progress, what: str, total: int) -> OnBatch:
-    """Return an `OnBatch` that adds the batches up and tells a `Progress` how many of the total are done."""
+    """Return a callback for batches that adds up their sizes and reports the sum to a `Progress`, out of a total."""
     done = 0
 
     def on_batch(ids: int) -> None:

@@ -1,4 +1,4 @@
-"""Bring the catalogue up to all that IGDB has for Steam: everything the first time, and what has changed from then on.
+"""Fill the catalogue with all that IGDB has for Steam: everything the first time, what has changed from then on.
 
 A first sync takes minutes, so what it has read is kept in the store, part by part. A sync that was interrupted is
 continued by the next one.
@@ -35,10 +35,10 @@ PAGES_PER_PART = 10
 GAMES_PER_PART = 5_000
 
 MAX_ROWS = 1_000_000
-"""Rows of a list of IGDB's, after which it counts as endless: IGDB has some 400,000 games, and fewer rows for Steam."""
+"""The number of rows after which a list of IGDB counts as endless: IGDB has some 400,000 games, fewer for Steam."""
 
 OVERLAP_SECONDS = 3_600
-"""An incremental sync asks for changes from an hour before the last one: IGDB's clock is not ours."""
+"""The seconds before the last sync from which the next asks for changes: IGDB's clock is not ours."""
 
 REMEDY = "Use the version of the program that wrote it, or delete it: the next sync reads everything."
 
@@ -47,7 +47,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class SyncResult:
-    """The outcome of a sync: apps that it looked up, apps in the catalogue after it, and requests sent."""
+    """The result of a sync: whether it was full, and the numbers of apps looked up, apps now known, and requests."""
 
     is_full: bool
     apps: int
@@ -62,7 +62,9 @@ async def sync_catalogue(
     progress: Progress = no_progress,
     max_rows: int = MAX_ROWS,
 ) -> SyncResult:
-    """Add all that IGDB has for Steam to the catalogue, or what changed since the last sync, and compact it.
+    """Add IGDB's games for all Steam apps to the catalogue, or those changed since the last sync; return the counts.
+
+    The catalogue is compacted after that.
 
     Raises:
         Failed: `checkpoint_invalid`, if an earlier sync left a file of a version that this program does not read.
@@ -91,7 +93,7 @@ async def sync_catalogue(
 async def _read_pairs(
     parts: "_Parts[ExternalGames]", igdb: "Igdb", progress: Progress, max_pages: int
 ) -> DataFrame[ExternalGames]:
-    """Return the games that IGDB has for each Steam app; what the parts hold is not read again."""
+    """Return the pairs of Steam app and IGDB game that IGDB lists; pairs that the parts hold are not read again."""
     query = all_external_games_query()
     on_page = add_up(progress, "Steam apps on IGDB", await igdb.count(query))
     last_id, is_complete = parts.position()
@@ -106,7 +108,7 @@ async def _read_pairs(
 
 
 async def _read_games(parts: "_Parts[Games]", igdb: "Igdb", ids: pl.Series, progress: Progress) -> DataFrame[Games]:
-    """Return the games of these ids, which are sorted; what the parts hold is not read again."""
+    """Return the IGDB games with the given sorted ids; games that the parts hold are not read again."""
     last_id, _ = parts.position()
     on_batch = add_up(progress, "Games on IGDB", ids.len())
     on_batch(ids.filter(ids <= last_id).len())
@@ -122,7 +124,7 @@ async def _read_games(parts: "_Parts[Games]", igdb: "Igdb", ids: pl.Series, prog
 async def _read_changes(
     known: DataFrame[Catalogue], igdb: "Igdb", since: int, progress: Progress, max_pages: int
 ) -> DataFrame[Catalogue]:
-    """Return new rows for the apps whose ids, or whose games, IGDB changed since a Unix time."""
+    """Return new catalogue rows for the apps whose ids, or whose games, IGDB changed since a Unix time."""
     pairs = await _read_all_pages(igdb, all_external_games_query(since), max_pages)
     changed = await _read_all_pages(igdb, changed_games_query(since), max_pages)
     about_games = rows_about_games(known, _ids_of(changed))
@@ -143,7 +145,7 @@ class _Pages(NamedTuple):
 async def _read_pages(
     igdb: "Igdb", query: Query, last_id: int, max_pages: int, on_page: OnBatch = ignore_count
 ) -> _Pages:
-    """Return the rows of a query above an id, from up to so many pages."""
+    """Return the rows of an IGDB query with ids above `last_id`, from at most `max_pages` pages."""
     rows: list[Any] = []
     for _ in range(max_pages):
         page = await igdb.fetch_page_after(query, last_id)

@@ -1,4 +1,4 @@
-"""The catalogue's rows: merged, checked for their age, made of answers, and joined to a library."""
+"""Merge the catalogue's rows, check their age, make them from API answers, and join them to a library."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -29,16 +29,16 @@ _JSON_COLUMNS = {"igdb_genres": GENRES, "igdb_platforms": PLATFORMS, "igdb_candi
 
 
 class Lifetimes(NamedTuple):
-    """How long an answer about an app is used before it is asked for again; a miss less long, because IGDB grows."""
+    """How long an API's answer about an app is used before it is asked again; a miss less long, because IGDB grows."""
 
     hit: timedelta
     miss: timedelta
 
 
 def merge_catalogues(parts: Sequence[DataFrame[Catalogue]]) -> DataFrame[Catalogue]:
-    """Return several catalogues as one: of each app the latest answer of the store, and the latest of IGDB.
+    """Return several catalogues as one with a row per app: the latest answer of the store, and the latest of IGDB.
 
-    Of two answers of the same time, the later part's is taken.
+    Of two answers with the same time, the one in the later part is taken.
     """
     rows = pl.concat([empty_frame(Catalogue), *parts])
     store = _latest(rows.select("appid", *_STORE_COLUMNS), "store_asked_at")
@@ -68,10 +68,10 @@ def needs_igdb_lookup(
     now: datetime,
     lifetimes: Lifetimes,
 ) -> pl.Series:
-    """Return the appids of the library, sorted, that IGDB has to be asked about.
+    """Return the sorted appids of the library that IGDB has to be asked about.
 
-    These are the games and mods whose match is missing from the catalogue, is too old, or does not follow the override
-    that there is now. An app that an override ignores is not asked about.
+    These are the games and mods whose match is missing from the catalogue, is too old, or does not follow today's
+    override. An app that an override ignores is not asked about.
     """
     apps = library.filter(is_looked_up()).select("appid").unique()
     joined = apps.join(known, on="appid", how="left", validate="1:1").join(
@@ -92,7 +92,7 @@ def _is_ignored() -> pl.Expr:
 
 
 def _follows_overrides() -> pl.Expr:
-    """Return whether the known match is what today's override asks for, or no override's where there is none today."""
+    """Return an expression that is true if the known match follows today's override, or the lack of one."""
     is_lacking_game = (pl.col("match_reason") == "igdb_incomplete") & pl.col("candidates").is_not_null()
     is_by_override = (pl.col("match_reason") == "override") | is_lacking_game
     overridden_id = pl.coalesce("igdb_id", pl.col("candidates").list.first())
@@ -105,14 +105,14 @@ def _follows_overrides() -> pl.Expr:
 
 
 def store_types_as_catalogue(types: DataFrame[StoreTypes], asked_at: datetime) -> DataFrame[Catalogue]:
-    """Return the store types of apps as rows of the catalogue, with the time when the store was asked."""
+    """Return catalogue rows with the store types of apps and the time at which the store was asked."""
     return _as_catalogue(types.with_columns(store_asked_at=_time(asked_at)))
 
 
 def matches_as_catalogue(
     matches: DataFrame[Matches], games: DataFrame[Games], looked_up_at: datetime
 ) -> DataFrame[Catalogue]:
-    """Return matches, with the games that they name, as rows of the catalogue; PENDING apps have no row."""
+    """Return catalogue rows with the matches of apps and the games that they name; PENDING apps have no row."""
     answered = matches.filter(pl.col("match_status") != "PENDING")
     rows = answered.join(games, on="igdb_id", how="left", validate="m:1", maintain_order="left")
     return _as_catalogue(rows.with_columns(looked_up_at=_time(looked_up_at)))
@@ -125,19 +125,19 @@ def _as_catalogue(rows: pl.DataFrame) -> DataFrame[Catalogue]:
 
 
 def rows_about_apps(known: DataFrame[Catalogue], library: pl.DataFrame) -> DataFrame[Catalogue]:
-    """Return the rows of the catalogue about the apps of a library, or of any frame with an `appid`."""
+    """Return the rows of the catalogue whose apps are in a library, or in any frame with an `appid`."""
     return conform(known.join(library, on="appid", how="semi"), Catalogue)
 
 
 def rows_about_games(known: DataFrame[Catalogue], igdb_ids: Sequence[int]) -> DataFrame[Catalogue]:
-    """Return the rows of the catalogue whose game, or one of whose candidates, has one of these ids."""
+    """Return the rows of the catalogue whose game, or one of whose candidates, is among some ids of IGDB."""
     ids = pl.Series(igdb_ids, dtype=pl.Int32).implode()
     is_candidate = pl.col("candidates").list.eval(pl.element().is_in(ids)).list.any()
     return conform(known.filter(pl.col("igdb_id").is_in(ids) | is_candidate), Catalogue)
 
 
 def drop_overridden(rows: DataFrame[Catalogue], known: DataFrame[Catalogue]) -> DataFrame[Catalogue]:
-    """Return rows of the catalogue without those of apps that the known catalogue has matched by override."""
+    """Return new catalogue rows without those of apps that the known catalogue has matched by an override."""
     overridden = known.filter(pl.col("match_reason") == "override")
     return conform(rows.join(overridden, on="appid", how="anti", maintain_order="left"), Catalogue)
 
@@ -145,10 +145,10 @@ def drop_overridden(rows: DataFrame[Catalogue], known: DataFrame[Catalogue]) -> 
 def join_catalogue(
     library: DataFrame[ClassifiedLibrary], known: DataFrame[Catalogue], overrides: DataFrame[Overrides]
 ) -> DataFrame[EnrichedLibrary]:
-    """Return the library with the match and the IGDB game of each app, by the catalogue and the overrides.
+    """Return the library with the match and the IGDB game of each app, from the catalogue and the overrides.
 
-    An app of a kind that is not looked up is IGNORED, whatever the catalogue has of it. An app that the catalogue
-    lacks, or whose match there does not follow the override of today, is PENDING.
+    An app of a kind that is not looked up is IGNORED, whatever the catalogue has about it. An app that the catalogue
+    lacks, or whose match in the catalogue does not follow today's override, is PENDING.
     """
     # Decided, and written as JSON, once an app and not once a row.
     decided = _decided(known.join(library, on="appid", how="semi"), overrides)
@@ -168,7 +168,7 @@ def join_catalogue(
 
 
 def _decided(known: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
-    """Return what the catalogue and the overrides say of each app that either knows, in the enriched CSV's columns."""
+    """Return a row per app in the catalogue or the overrides with its match and game, in the enriched CSV's columns."""
     rows = known.join(overrides, on="appid", how="full", coalesce=True, validate="1:1")
     candidates = pl.format("[{}]", pl.col("candidates").cast(pl.List(pl.String)).list.join(","))
     of_game = (*dtypes(IgdbGame), "igdb_genres", "igdb_platforms")
@@ -194,7 +194,7 @@ def _unless_overridden(known: str, if_ignored: pl.Expr, if_outdated: pl.Expr) ->
 
 
 def _with_json(rows: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Add a column of structs as JSON arrays; each distinct list is written once.
+    """Return the rows with a column of lists of structs added as JSON arrays; each distinct list is encoded once.
 
     42,698 real games have 848 lists of platforms and 1,383 of genres.
     """
@@ -216,7 +216,7 @@ def _reason(reason: str) -> pl.Expr:
 
 
 def decode_lists(library: DataFrame[EnrichedLibrary]) -> DataFrame[DecodedLibrary]:
-    """Return the library with genres, platforms and candidates as lists; an empty cell is null.
+    """Return the library with genres, platforms and candidates as lists instead of JSON; an empty cell is null.
 
     Raises:
         Failed: `checkpoint_invalid`, where a list is not the JSON that the schema describes.

@@ -1,4 +1,4 @@
-"""The kind of each app: by override, else by its type in Steam's store, else by its name, else a game."""
+"""Classify apps into kinds: by override, else by their type in Steam's store, else by their name, else as games."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary, RawLibrary
 def classify(
     library: DataFrame[RawLibrary], known: DataFrame[Catalogue], overrides: DataFrame[Overrides]
 ) -> DataFrame[ClassifiedLibrary]:
-    """Return the library with the kind of each app, and what decided it.
+    """Return the library with the kind of each app (game, dlc, …) and the reason for it.
 
     The authorities, in their order: an override to `match` or `game`; a store type other than game; the name; the store
     type game. Test servers and public betas are games to the store, so some name rules hold against that type too.
@@ -52,7 +52,7 @@ def is_looked_up() -> pl.Expr:
 
 
 def parse_store_items(items: Sequence[Any]) -> DataFrame[StoreTypes]:
-    """Return the store type of each app in an answer of Steam's store; of an app that comes twice the last row counts.
+    """Return a row per app with its type in Steam's store, from `store_items` rows; of duplicates the last counts.
 
     A type is believed only where `success` is 1, for the type of a hidden app reads as game.
     """
@@ -69,7 +69,7 @@ def parse_store_items(items: Sequence[Any]) -> DataFrame[StoreTypes]:
 
 
 def _decide(*, override: pl.Expr, store: pl.Expr, name: pl.Expr, default: pl.Expr) -> pl.Expr:
-    """Return the value of the first authority that decides."""
+    """Return an expression for the value of the first authority that decides about an app."""
     is_game_by_override = pl.col("action").cast(pl.String).is_in(["match", "game"]).fill_null(value=False)
     is_no_game_in_store = (pl.col("store_type") != "game").fill_null(value=False)
     return (
@@ -82,7 +82,7 @@ def _decide(*, override: pl.Expr, store: pl.Expr, name: pl.Expr, default: pl.Exp
 
 
 def _from_name(field: str) -> pl.Expr:
-    """Return a field of the rule that matches the name: of all rules, or of fewer where the store says game."""
+    """Return an expression for a field of the rule that matches the name; fewer rules hold if the store says game."""
     by_all_rules, by_store_game_rules = (
         pl.col(column).struct.field(field) for column in ("by_all_rules", "by_store_game_rules")
     )

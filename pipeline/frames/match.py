@@ -1,4 +1,4 @@
-"""Which IGDB game an app is: by IGDB's own list of Steam ids, never by a guess.
+"""Match apps to IGDB games by IGDB's own list of Steam ids, never by a guess.
 
 Of several games, those that are not an edition of another one (`version_parent`) come first, and of these those of a
 main game type. If that leaves more than one, the match is ambiguous: UNMATCHED, with the candidates named.
@@ -16,7 +16,10 @@ from schemas.frames import conform, dtypes
 from schemas.library import MATCH_REASONS, MATCH_STATUSES
 
 MAIN_GAME_TYPES = (0, 4, 8, 9, 10, 11)
-"""main_game, standalone_expansion, remake, remaster, expanded_game, port: what Steam sells as a game of its own."""
+"""The numbers of IGDB's game types that Steam sells as games of their own.
+
+main_game, standalone_expansion, remake, remaster, expanded_game and port.
+"""
 
 _COVER_URL = "https://images.igdb.com/igdb/image/upload/t_cover_big/{}.jpg"
 _STATUS, _REASON = pl.Enum(MATCH_STATUSES), pl.Enum(MATCH_REASONS)
@@ -24,7 +27,7 @@ _STATUS_OF_REASON = {"external_game": "MATCHED", "igdb_unavailable": "PENDING"}
 
 
 def parse_external_games(rows: Sequence[Any]) -> DataFrame[ExternalGames]:
-    """Return the pairs of app and game in rows of IGDB's `external_games`, sorted.
+    """Return the sorted pairs of Steam app and IGDB game in rows of IGDB's `external_games`.
 
     A uid may list several appids, with commas between. A uid that is no appid, and a row without a game, is left out.
     """
@@ -45,9 +48,9 @@ def parse_external_games(rows: Sequence[Any]) -> DataFrame[ExternalGames]:
 
 
 def unusable_external_games(rows: Sequence[Any]) -> tuple[list[int], list[str]]:
-    """Return the appids of `external_games` rows whose game is no valid id, and a line with the reason for each.
+    """Return the list of appids whose `external_games` row has an invalid game id, and a list of lines that say why.
 
-    A row without a game is no fault: IGDB lists ids that it has no game for yet.
+    A row without a game is not invalid: IGDB lists ids that it has no game for yet.
     """
     linked = [row for row in rows if isinstance(row, dict) and row.get("game") is not None]
     _, faults = parse_rows(linked, ExternalGame)
@@ -57,7 +60,7 @@ def unusable_external_games(rows: Sequence[Any]) -> tuple[list[int], list[str]]:
 
 
 def parse_games(rows: Sequence[Any]) -> tuple[DataFrame[Games], list[str]]:
-    """Return the games in rows of IGDB's `games`, each once, and for each invalid row a line with the reason."""
+    """Return a frame of the games in rows of IGDB's `games`, each once, and a list of lines about invalid rows."""
     games, faults = parse_rows(list(rows), Game)
     distinct = {game.id: game for game in games}.values()
     schema = dtypes(Games)
@@ -75,12 +78,12 @@ def resolve_matches(
     unanswered_games: Collection[int] = (),
     unusable_appids: Collection[int] = (),
 ) -> DataFrame[Matches]:
-    """Return for each app which IGDB game it is, if any, and why; an app that IGDB gave no answer for is PENDING.
+    """Return a row per app with the IGDB game that it is, if any, and why; apps without IGDB's answer are PENDING.
 
     Args:
         appids: The apps to decide about.
         pairs: The games that each app is, by IGDB or by an override.
-        games: The games of these pairs that IGDB has whole.
+        games: The games of these pairs of which IGDB gave a complete row.
         unanswered_appids: The apps that IGDB gave no answer for.
         unanswered_games: The ids of games that IGDB gave no answer for.
         unusable_appids: The apps that IGDB lists with a game that is no valid id.
@@ -104,7 +107,7 @@ def resolve_matches(
 
 
 def mark_overrides(matches: DataFrame[Matches], overridden: DataFrame[ExternalGames]) -> DataFrame[Matches]:
-    """Return the matches with the reason `override` for apps whose game an override gave.
+    """Return the matches with `override` as the reason for apps whose IGDB game an override gave.
 
     A game that an override gave and IGDB lacks becomes the only candidate of its app.
     """
@@ -122,7 +125,7 @@ def mark_overrides(matches: DataFrame[Matches], overridden: DataFrame[ExternalGa
 
 
 def _best_games(pairs: pl.DataFrame, games: pl.DataFrame, unanswered_games: Collection[int]) -> pl.DataFrame:
-    """Return for each app the ids of its games of the best rank, and whether any of its games was not answered."""
+    """Return a row per app with the ids of its games of the best rank, and whether any game has no answer."""
     ranked = pairs.join(games.select("igdb_id", rank=_rank()), on="igdb_id", how="left", validate="m:1").with_columns(
         is_unanswered=pl.col("igdb_id").is_in(list(unanswered_games)),
         is_best=pl.col("rank") == pl.col("rank").min().over("appid"),
@@ -133,7 +136,7 @@ def _best_games(pairs: pl.DataFrame, games: pl.DataFrame, unanswered_games: Coll
 
 
 def _rank() -> pl.Expr:
-    """Return 0 for a game of its own and of a main type, and more for what is less likely meant."""
+    """Return an expression for a game's rank: 0 for no edition and a main type, more for a less likely game."""
     is_edition = pl.col("version_parent").is_not_null()
     is_minor = ~pl.col("igdb_game_type").fill_null(0).is_in(MAIN_GAME_TYPES)
     return 2 * is_edition.cast(pl.Int8) + is_minor.cast(pl.Int8)

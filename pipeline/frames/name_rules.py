@@ -170,10 +170,10 @@ RULES = (
         "15 hardware, 4 config; no game",
     ),
 )
-"""The first rule that matches decides."""
+"""All rules about names, in their order: the first rule that matches a name decides."""
 
 STORE_GAME_RULES = tuple(rule for rule in RULES if rule.beats_store)
-"""The rules that hold although the store says game."""
+"""The rules that decide even for apps whose type in Steam's store is game."""
 
 _KEYWORDS = (
     *("demo", "体験", "體驗", "试", "試", "test", " ost", "(ost", "-ost", "o.s.t", "original", "原声", "原聲", "音乐"),
@@ -190,7 +190,7 @@ _KEYWORDS = (
 
 
 def first_matching_rule(names: pl.Expr, rules: Sequence[Rule] = RULES) -> pl.Expr:
-    """Return the `kind` and the `rule` name of the first rule that matches each name, as a struct; else null."""
+    """Return an expression for the first rule that matches each name: a struct of `kind` and `rule`, or null."""
     # A struct computes each of its fields once, however often it is used.
     name, has_keyword = pl.field("name"), pl.field("has_keyword")
     outcomes = pl.Series("outcomes", [{"kind": rule.kind, "rule": rule.name} for rule in rules])
@@ -203,7 +203,7 @@ def first_matching_rule(names: pl.Expr, rules: Sequence[Rule] = RULES) -> pl.Exp
 
 
 def _first_number(names: pl.Expr, rules: Sequence[tuple[int, Rule]], at_once: int = 1) -> pl.Expr:
-    """Return the number of the first rule that matches; each is tried on names that no rule before it matched.
+    """Return an expression for the number of the first rule that matches; a rule is tried on names still unmatched.
 
     Three rules decide nine in ten of the names that any decides: to try 1, 2, 4, 8 … rules at once is faster than all.
     """
@@ -222,5 +222,5 @@ def _matches(names: pl.Expr, rule: Rule) -> pl.Expr:
 
 
 def _spread(outcomes: pl.Expr, is_chosen: pl.Expr) -> pl.Expr:
-    """Return the outcomes of the chosen rows on all rows, null on the others."""
+    """Return an expression that puts the outcomes of the chosen rows on all rows, null on the others."""
     return outcomes.gather(pl.when(is_chosen).then(is_chosen.cum_sum() - 1))

@@ -1,4 +1,4 @@
-"""The lines of `overrides.csv`, in which people decide what an app is; they win over the store, IGDB and all rules."""
+"""Parse overrides.csv, in which people decide what an app is; it wins over the store, IGDB and all rules."""
 
 import csv
 import re
@@ -15,14 +15,14 @@ from schemas.frames import conform, dtypes
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 _OTHER_FORMAT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\"?(?:appid|[0-9]+)\"?\s*[;\t]|.?\0", re.IGNORECASE)
-"""A first line with other separators than commas, or half of it NUL, as UTF-16 is without its byte order mark."""
+"""A first line with separators other than commas, or with NULs, as UTF-16 without its byte order mark has."""
 
 
 def parse_overrides(body: bytes | None) -> tuple[DataFrame[Overrides], list[str]]:
-    """Return the overrides in the bytes of overrides.csv, and a sentence for each line that was skipped.
+    """Return a frame of the overrides in overrides.csv, a row per app, and a list with a sentence per skipped line.
 
-    Of several lines of one app the last counts. Each line is a record of its own, so that a quote that is never closed
-    costs its own line and no other.
+    `body` is the file's bytes, or None without a file. Of several lines about one app, the last counts. Each line is
+    parsed alone, so a quote that is never closed makes only its own line invalid.
 
     Raises:
         Refused: `configuration`, from `check_overrides_format`.
@@ -49,10 +49,10 @@ def parse_overrides(body: bytes | None) -> tuple[DataFrame[Overrides], list[str]
 
 
 def check_overrides_format(body: bytes) -> None:
-    """Raise unless the bytes of overrides.csv are UTF-8 with commas: in another format no line of it would count.
+    """Check that the bytes of overrides.csv are a CSV in UTF-8 with commas, because no line could be read otherwise.
 
     Raises:
-        Refused: `configuration`.
+        Refused: `configuration`, if they are in another format.
     """
     if body.startswith(_UTF16) or _OTHER_FORMAT.match(body):
         raise Refused(
@@ -63,13 +63,13 @@ def check_overrides_format(body: bytes) -> None:
 
 
 def override_pairs(overrides: DataFrame[Overrides]) -> DataFrame[ExternalGames]:
-    """Return the app and the IGDB game of each override that matches an app to a game."""
+    """Return a row with the app and the IGDB game of each override whose action is `match`."""
     rows = overrides.filter(pl.col("action") == "match").select("appid", igdb_id="override_igdb_id")
     return conform(rows, ExternalGames)
 
 
 def describe_fault(error: Exception) -> str:
-    """Return in a few words why a line is invalid; of a validation error, the first field at fault and the reason."""
+    """Return a text that says why a line is invalid: of a validation error, the first invalid field and the reason."""
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False, include_input=False)[0]

@@ -1,4 +1,4 @@
-"""Steam's answer about an account's games, as rows of a raw library."""
+"""Turn Steam's answer about an account's games into rows of a raw library."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from schemas.frames import TIME_FORMAT, dtypes, set_aside
 from schemas.library import RawLibrary
 
 _YEAR_2004 = 1072915200
-"""A play before 2004 is an artefact: Steam gives very old ones as 86400, 1970-01-02 (Playnite: "unknown")."""
+"""2004 in Unix seconds: an earlier last play is an artefact, often 86400, 1970-01-02 (Playnite: "unknown")."""
 
 _UINT32 = 2**32
 
@@ -19,7 +19,7 @@ _UINT32 = 2**32
 def parse_owned_games(
     games: Sequence[Any], user_id: str, steam_id64: str
 ) -> tuple[DataFrame[RawLibrary], pl.DataFrame]:
-    """Return the rows of a GetOwnedGames answer that are valid, and the rejected ones with the check each failed.
+    """Return the valid rows of a GetOwnedGames answer, and a frame of the rejected ones with the check each failed.
 
     A row is rejected only if it has no usable appid, or a value that PostgreSQL cannot hold. Fields that RawLibrary
     does not have are left out.
@@ -28,7 +28,7 @@ def parse_owned_games(
 
 
 def owned_games_as_text(games: Sequence[Any], user_id: str, steam_id64: str) -> pl.DataFrame:
-    """Return the rows of a GetOwnedGames answer in the columns of RawLibrary, all as text and none of them checked."""
+    """Return the rows of a GetOwnedGames answer in the columns of RawLibrary, all as text and unchecked."""
     owner = {"user_id": user_id, "steam_id64": steam_id64}
     columns = [
         pl.Series(name, [owner.get(name) or _to_text(game, name) for game in games], pl.String)
@@ -50,7 +50,7 @@ def _to_text(game: object, field: str) -> str | None:
 
 
 def _last_played() -> pl.Expr:
-    """Return Unix seconds as a time in text; what is no uint32 stays as it is, to be rejected by the schema."""
+    """Return an expression for the last play as text; anything but Unix seconds stays, for the schema to reject."""
     text = pl.col("rtime_last_played")
     seconds = text.cast(pl.Int64, strict=False)
     return (

@@ -1,4 +1,4 @@
-"""An enriched library as the rows that a load writes, keyed as SavePoint's tables are."""
+"""Turn an enriched library into the rows that a load writes, keyed as SavePoint's tables are."""
 
 from collections import Counter
 
@@ -21,9 +21,9 @@ from schemas.staging import (
 
 
 def stage_library(library: DataFrame[EnrichedLibrary]) -> StagedRows:
-    """Return the rows that a load of an enriched library writes, whether it is of one user or of many.
+    """Return the frames of rows that a load writes to SavePoint's tables, from a library of one or more users.
 
-    An app that comes twice counts once, by its highest playtime. A match without IGDB's id, name or slug cannot become
+    A duplicate app counts once, with its highest playtime. A match without IGDB's id, name or slug cannot become
     a Game, so the app is staged as UNMATCHED. Of several games, genres or platforms with one slug or name, the lowest
     IGDB id keeps it. Of several games of one app, as a file of many users may hold old and new matches, the game of an
     override has the app, or else the lowest IGDB id.
@@ -96,12 +96,12 @@ def _mapped_value(mapped: MappedColumn) -> pl.Expr:
 
 
 def _count_users_with_hidden_playtimes(apps: pl.DataFrame) -> int:
-    """Return how many users have a playtime of 0 in every app, as Steam says when the owner hides playtimes."""
+    """Return the number of users with a playtime of 0 in every app, which Steam gives if the owner hides playtimes."""
     return apps.group_by("user_id").agg(pl.col("playtime_forever").max()).filter(pl.col("playtime_forever") == 0).height
 
 
 def _steam_app_ids(apps: pl.DataFrame) -> pl.DataFrame:
-    """Return the lowest appid of each game, out of the appids that are no other game's."""
+    """Return a row per game with its lowest appid, out of the appids that belong to no other game."""
     return (
         apps.filter("has_game")
         .sort(pl.col("is_match_override").not_(), "igdb_id")
@@ -165,7 +165,7 @@ def _links(entries: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_unique_keys(rows: pl.DataFrame, counted_as: str, counts: Counter[str]) -> pl.DataFrame:
-    """Return the rows with each name and slug once: a later row takes the fallback, and is counted."""
+    """Return the rows with unique names and slugs: a later row takes the fallback, and is counted in `counts`."""
     for key, (before, after) in FALLBACKS.items():
         # More than one round only where IGDB's own slug looks like a fallback.
         while key in rows.columns and rows[key].is_duplicated().any():

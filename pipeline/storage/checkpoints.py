@@ -1,4 +1,4 @@
-"""Checkpoints: the CSVs between the stages, and the manifests that prove them."""
+"""Read and write checkpoints: the CSVs between the stages, and the manifests that hold their digests."""
 
 import shlex
 from collections.abc import Collection, Iterable, Mapping
@@ -32,7 +32,7 @@ class CheckpointData(Generic[Model]):
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a checkpoint was made, as its manifest tells: the run, its start, its requests, its counts and its input."""
+    """How a checkpoint was made, for its manifest: run id, start, requests sent, counts, and its source."""
 
     run_id: str
     started_at: datetime
@@ -44,9 +44,9 @@ class Provenance:
 def read_checkpoint(
     store: Store, checkpoint: Checkpoint, model: type[Model], *, trust: bool = False
 ) -> CheckpointData[Model]:
-    """Return the rows of a user's checkpoint, proven by its manifest if there is one.
+    """Return the rows of a user's checkpoint with its key and digest, which has to be the one in its manifest, if any.
 
-    With `trust`, a CSV that was edited on purpose, so that its manifest does not prove it, is read all the same.
+    With `trust`, a CSV that was edited on purpose, and so has another digest than its manifest says, is read too.
 
     Raises:
         Failed: `checkpoint_invalid`, naming the file, the row and the column; `location_refused`, if a row is of
@@ -58,7 +58,7 @@ def read_checkpoint(
 
 
 def read_csv(store: Store, key: str, model: type[Model], *, trust: bool = False) -> DataFrame[Model]:
-    """Return the rows of a CSV with any name, of any users, proven by the manifest beside it if there is one.
+    """Return the rows of a CSV with any name and of any users, whose digest has to be the one in its manifest, if any.
 
     Raises:
         Failed: `checkpoint_invalid`, naming the file, the row and the column.
@@ -67,17 +67,17 @@ def read_csv(store: Store, key: str, model: type[Model], *, trust: bool = False)
 
 
 def read_manifest(store: Store, key: str) -> Manifest | None:
-    """Return the manifest of the CSV with this key, None if there is none.
+    """Return the manifest beside the CSV with a key, None if there is none.
 
     Raises:
-        Failed: `checkpoint_invalid`.
+        Failed: `checkpoint_invalid`, if it cannot be read.
     """
     body = store.read(manifest_key(key))
     return None if body is None else _parse_manifest(body, key)
 
 
 def require_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:
-    """Raise `location_refused` for a file with rows of anybody but these users."""
+    """Raise `location_refused` if any row belongs to a user who is not among `users`; `key` names the file."""
     others = rows.filter(~pl.col("user_id").is_in(users))
     if others.height:
         raise Failed(
@@ -90,7 +90,7 @@ def require_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None
 def write_checkpoint(
     store: Store, checkpoint: Checkpoint, rows: pl.DataFrame, rejected: pl.DataFrame, provenance: Provenance
 ) -> Manifest:
-    """Write a CSV, the rows that were set aside, and last the manifest; return the manifest.
+    """Write a checkpoint's CSV, the CSV of its rejected rows, and last its manifest; return the manifest.
 
     The old manifest is deleted first: a process that is killed in between leaves a CSV without a manifest, which is
     accepted, and never one that disagrees with its manifest, which would be refused.
@@ -147,7 +147,7 @@ def _read(store: Store, key: str, model: type[Model], *, trust: bool) -> Checkpo
 
 
 def _proves(manifest: bytes, source: Source, *, trust: bool) -> bool:
-    """Return whether a manifest has the digest of a CSV; if not, warn if the CSV is trusted, else refuse it."""
+    """Return True if a manifest has the digest of a CSV; if not, log a warning with `trust`, else raise."""
     try:
         if _parse_manifest(manifest, source.key).sha256 == source.sha256:
             return True
@@ -170,7 +170,7 @@ def _parse_manifest(body: bytes, key: str) -> Manifest:
 
 
 def _how_to_make_again(store: Store, key: str) -> str:
-    """Return the command that makes a CSV again, as far as its key tells."""
+    """Return the text of the command that makes a CSV again, as far as its key tells."""
     checkpoint = parse_manifest_key(manifest_key(key))
     if checkpoint is None:
         return "Make it again with the stage that made it."

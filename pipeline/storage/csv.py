@@ -1,4 +1,4 @@
-"""CSV files: those that the program writes and reads, and those that people edit in a spreadsheet."""
+"""Read and write CSV files: the program's own, and those that people edit in a spreadsheet."""
 
 import csv
 import re
@@ -24,12 +24,12 @@ def to_csv(rows: pl.DataFrame) -> bytes:
 
 
 def read_rows(body: bytes, name: str, model: type[Model]) -> DataFrame[Model]:
-    """Return the rows of a CSV as its model; raises what `parse_csv` and `require_model` raise."""
+    """Return the rows in the bytes of a CSV as a frame of the model; raises `checkpoint_invalid`, naming the file."""
     return require_model(parse_csv(body, name), name, model)
 
 
 def parse_csv(body: bytes, name: str) -> pl.DataFrame:
-    """Return the rows of a CSV as text; raises `checkpoint_invalid`, with the file's name, if it cannot be read."""
+    """Return the rows in the bytes of a CSV, every column as text; raises `checkpoint_invalid` if it cannot be read."""
     try:
         return pl.read_csv(body, infer_schema=False)
     except pl.exceptions.PolarsError as error:
@@ -37,7 +37,7 @@ def parse_csv(body: bytes, name: str) -> pl.DataFrame:
 
 
 def require_model(text: pl.DataFrame, name: str, model: type[Model]) -> DataFrame[Model]:
-    """Return rows of text in the model's dtypes, or raise an error for the first row that does not conform.
+    """Return rows of text as a frame of the model, or raise an error for the first row that does not conform.
 
     Raises:
         Failed: `checkpoint_invalid`, with the file's name, the column that is missing or unknown, or the first row
@@ -78,7 +78,7 @@ def invalid_file(name: str, why: str) -> Failed:
 
 
 def read_local_file(path: Path, max_bytes: int) -> bytes:
-    """Return the bytes of a file on this machine, if it has no more than `max_bytes`.
+    """Return the bytes of a file on this machine, of at most `max_bytes`.
 
     Raises:
         Refused: `bad_event`, if the file cannot be read.
@@ -94,10 +94,10 @@ def read_local_file(path: Path, max_bytes: int) -> bytes:
 
 
 _BYTE_ORDER_MARK = "\ufeff"
-"""Without it Excel takes UTF-8 for the code page of its machine."""
+"""The first character of CSVs for spreadsheets: without it Excel takes UTF-8 for the code page of its machine."""
 
 _SEPARATORS = ",;\t"
-"""Excel writes the list separator of its region, and tabs in Unicode text."""
+"""The separators that are recognized: Excel writes the list separator of its region, and tabs in Unicode text."""
 
 _DECLARED_SEPARATOR = re.compile(f"sep=([{_SEPARATORS}])[\r\n]", re.IGNORECASE)
 """A first line that Excel understands, and that some programs write: it says how the other lines are separated."""
@@ -115,7 +115,7 @@ _ID = re.compile(r"\s*([0-9]+)(?:[.,]0{0,2})?\s*")
 
 
 def to_spreadsheet(rows: pl.DataFrame) -> bytes:
-    """Return rows as the bytes of a CSV in which a spreadsheet takes no text for a formula."""
+    """Return rows as the bytes of a CSV for a spreadsheet, with texts escaped that it would take for formulas."""
     return (_BYTE_ORDER_MARK + escape_formulas(rows).write_csv()).encode()
 
 
@@ -130,18 +130,18 @@ def escape_formulas(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def unescape_formulas(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows with each text as it was before `escape_formulas`."""
+    """Return the rows with the apostrophes that `escape_formulas` added removed from each text."""
     text = pl.col(pl.String).str
     return rows.with_columns(text.replace_all(_ESCAPED_INNER_FORMULA, "$1$2").str.replace(_ESCAPED_FORMULA, "$1"))
 
 
 def unescape_cell(cell: str) -> str:
-    """Return the text of one cell as it was before `escape_formulas`."""
+    """Return the text of one cell without the apostrophes that `escape_formulas` added."""
     return re.sub(_ESCAPED_FORMULA, r"\1", re.sub(_ESCAPED_INNER_FORMULA, r"\1\2", cell))
 
 
 def strip_decimals(cell: str) -> str:
-    """Return an id that a spreadsheet wrote with decimals, as in 620.0 or 620,00, as digits; other text unchanged."""
+    """Return digits for an id that a spreadsheet wrote with decimals, as in 620.0 or 620,00; other text unchanged."""
     found = _ID.fullmatch(cell)
     return found[1] if found else cell.strip()
 
@@ -174,7 +174,7 @@ def parse_records(body: bytes) -> Iterator[CsvRecord]:
 
 
 def parse_header(body: bytes) -> Sequence[str]:
-    """Return the column names of a CSV as any spreadsheet saves it, in lower case; none if it is not a CSV."""
+    """Return the column names of a CSV as any spreadsheet saves it, in lower case; an empty list if it is not a CSV."""
     _, header, _ = next(_lines(body), (1, [], ""))
     return _names(header)
 
@@ -203,7 +203,7 @@ def _lines(body: bytes) -> Iterator[tuple[int, list[str], str]]:
 
 
 def _decode(body: bytes) -> str:
-    """Return text from UTF-8, from UTF-16 if it begins with a mark, else from the code page of Western Europe."""
+    """Return bytes as text: UTF-8, UTF-16 if a byte order mark is first, else the code page of Western Europe."""
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):
         return body.decode("utf-16", errors="replace")
     try:

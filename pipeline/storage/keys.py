@@ -1,4 +1,4 @@
-"""Keys in a store: where each file lies, and which keys and locations are refused."""
+"""The keys of all files in a store, and the checks that refuse other keys and locations."""
 
 import re
 from collections.abc import Mapping
@@ -15,20 +15,20 @@ _CHECKPOINT = re.compile(
     r"imports/(?P<user_id>[A-Za-z0-9_-]{1,64})/(?P<stem>[A-Za-z0-9][A-Za-z0-9_.-]{0,127})-(?P<stage>raw|enriched)\.csv",
     re.ASCII,
 )
-"""A user id, a time and a stage. No character of them can lead to another folder."""
+"""The key of a checkpoint: a user id, a time and a stage. No character of them can lead to another folder."""
 
 BACKFILLS, PLAN = "backfills/", "plan.json"
 
 LAST_LOADED = "backfills/seen.parquet"
-"""The key of what was last loaded for each user, by any backfill."""
+"""The key of the Parquet file with the digest of the rows last loaded for each user, by any backfill."""
 
 STEP_FILES: Mapping[ShardStep, str] = {"fetch": "raw", "enrich": "enriched", "load": "loaded"}
-"""The part of a shard's file names that says which step made them."""
+"""The part of a shard's file names that names the step that wrote them, by step."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The CSV that a stage made for one user, and the keys of the files beside it."""
+    """The keys of a user's raw or enriched CSV, of its manifest and of its rejected rows; it holds no contents."""
 
     user_id: str
     stem: str
@@ -41,17 +41,17 @@ class Checkpoint:
 
     @property
     def manifest_key(self) -> str:
-        """The key of the manifest."""
+        """The key of the CSV's manifest."""
         return manifest_key(self.key)
 
     @property
     def rejected_key(self) -> str:
-        """The key of the rows that were set aside when the CSV was made."""
+        """The key of the CSV with the rows that were rejected when this one was made."""
         return self.key.removesuffix(".csv") + ".rejected.csv"
 
     @property
     def enriched(self) -> "Checkpoint":
-        """The enriched checkpoint that is made from this raw one, with the same time in its key."""
+        """The checkpoint of the enriched CSV that is made from this raw one, with the same time in its key."""
         return Checkpoint(self.user_id, self.stem, "enriched")
 
 
@@ -68,20 +68,20 @@ class Shard:
 
     @property
     def users_key(self) -> str:
-        """The key of the shard's users."""
+        """The key of the CSV with the shard's users."""
         return f"{self._stem}-users.csv"
 
     @property
     def failure_key(self) -> str:
-        """The key of the reason why the last step failed."""
+        """The key of the JSON file that says why the shard's last step failed."""
         return f"{self._stem}-failed.json"
 
     def manifest_key(self, step: ShardStep) -> str:
-        """Return the key of a step's manifest."""
+        """Return the key of the manifest that a step of the shard writes."""
         return f"{self._stem}-{STEP_FILES[step]}.json"
 
     def csv_key(self, step: ShardStep, sha256: str, *, is_rejected: bool = False) -> str:
-        """Return the key of a step's CSV whose bytes have this digest, or of its CSV of rejected rows."""
+        """Return the key of the CSV that a step writes, by the digest of its bytes, or of its CSV of rejected rows."""
         return f"{self._stem}-{STEP_FILES[step]}-{sha256[:16]}{'.rejected' if is_rejected else ''}.csv"
 
     @property
@@ -90,7 +90,7 @@ class Shard:
 
 
 def raw_checkpoint(user_id: str, timestamp: str | None = None) -> Checkpoint:
-    """Return the checkpoint that a fetch writes, with this time in its key, or the present time."""
+    """Return the keys of the raw checkpoint that a fetch writes, with `timestamp` (default: now) in them."""
     return Checkpoint(user_id, timestamp or datetime.now(UTC).strftime(KEY_TIME), "raw")
 
 
@@ -100,15 +100,15 @@ def manifest_key(key: str) -> str:
 
 
 def backfill_key(run_id: str, name: str) -> str:
-    """Return the key of a backfill's file."""
+    """Return the key of the file with a name in the folder of a backfill."""
     return f"{BACKFILLS}{run_id}/{name}"
 
 
 def parse_checkpoint_key(key: str, stage: CsvStage, user_id: str | None = None) -> Checkpoint:
-    """Return the checkpoint whose CSV has this key.
+    """Return the checkpoint that the key of a CSV belongs to; reads nothing.
 
     Raises:
-        Failed: `location_refused`, if the key is not of that stage, or is of another user than `user_id`.
+        Failed: `location_refused`, if it is no key of a CSV of `stage`, or is one of another user than `user_id`.
     """
     found = _CHECKPOINT.fullmatch(key)
     if found is None or found["stage"] != stage:
@@ -126,27 +126,27 @@ def parse_checkpoint_key(key: str, stage: CsvStage, user_id: str | None = None) 
 
 
 def parse_manifest_key(key: str) -> Checkpoint | None:
-    """Return the checkpoint whose manifest has this key; None for any other key."""
+    """Return the checkpoint that the key of a manifest belongs to; None for any other key."""
     csv, dot, _ = key.rpartition(".json")
     found = _CHECKPOINT.fullmatch(f"{csv}.csv") if dot else None
     return Checkpoint(found["user_id"], found["stem"], cast("CsvStage", found["stage"])) if found else None
 
 
 def parse_plan_key(key: str) -> str | None:
-    """Return the id of the backfill whose plan has this key; None for any other key."""
+    """Return the run id of the backfill that the key of a plan belongs to; None for any other key."""
     run_id = key.removeprefix(BACKFILLS).removesuffix(f"/{PLAN}")
     return run_id if key == backfill_key(run_id, PLAN) and "/" not in run_id else None
 
 
 def require_key_inside(key: str) -> str:
-    """Return the key, or raise `location_refused` if a file system or S3 could take it to lead out of the store."""
+    """Return the key unchanged, or raise `location_refused` if it could lead out of the store."""
     if key.startswith("/") or ".." in key.split("/") or "\\" in key or not key.isprintable():
         raise Failed("location_refused", f"{key!r:.200} is not a key of a store.")
     return key
 
 
 def outside_store_error(location: str, root: str) -> Failed:
-    """Return the error for a location that is not in the store with that root: `location_refused`."""
+    """Return a Failed error, `location_refused`, for a location that is not in the store whose root is `root`."""
     return Failed(
         "location_refused",
         f"{location!r:.200} is not in the store {root}. Give a location as fetch or enrich printed it, or set "

@@ -1,4 +1,4 @@
-"""The store in a bucket of S3, and how to make a client of any AWS service."""
+"""The store in a bucket of S3, and the function that makes a client of any AWS service."""
 
 import contextlib
 from functools import cache
@@ -54,7 +54,7 @@ class S3Store:
         self.file_max_bytes = file_max_bytes
 
     def read(self, key: str, *, max_bytes: int | None = None) -> bytes | None:
-        """Return the bytes of an object, None if there is no such object."""
+        """Return the bytes of the object with a key, None if there is none."""
         with self._s3_errors(key):
             try:
                 found = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
@@ -65,12 +65,12 @@ class S3Store:
                 return body.read()
 
     def write(self, key: str, body: bytes) -> None:
-        """Put an object; S3 shows it whole or not at all."""
+        """Put an object under a key; S3 shows it whole or not at all."""
         with self._s3_errors(key):
             self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=body)
 
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
-        """Put an object with If-Match, or with If-None-Match if there must be none; return whether S3 took it."""
+        """Put an object if its ETag is still `etag` (None: if there is still none); return True if S3 took it."""
         condition: dict[str, str] = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         with self._s3_errors(key):
             try:
@@ -82,7 +82,7 @@ class S3Store:
         return True
 
     def list(self, prefix: str) -> dict[str, str]:
-        """Return the ETag of each object whose key begins with the prefix, by key."""
+        """Return a mapping of key to ETag for the objects whose keys begin with the prefix."""
         with self._s3_errors(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._key(prefix)
@@ -94,16 +94,16 @@ class S3Store:
             }
 
     def delete(self, key: str) -> None:
-        """Delete an object, if there is one."""
+        """Delete the object with a key, if there is one."""
         with self._s3_errors(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
 
     def locate(self, key: str) -> str:
-        """Return `s3://bucket/key`, with the store's prefix."""
+        """Return the location of a key: `s3://bucket/key`, with the store's prefix."""
         return f"s3://{self._bucket}/{self._prefix}{key}"
 
     def key_of(self, location: str) -> str:
-        """Return the key of a location in this bucket and below this prefix, from its spelling alone."""
+        """Return the key of a location in the store's bucket and below its prefix, without asking S3."""
         root = self.locate("")
         if not location.startswith(root) or ".." in location.split("/"):
             raise outside_store_error(location, root)
@@ -142,10 +142,10 @@ def _answered(error: ClientError, where: str) -> PipelineError:
 def open_aws(
     service: str, purpose: str, limits: AwsLimits, *, region: str | None = None, endpoint_url: str | None = None
 ) -> Any:  # noqa: ANN401 - botocore generates its clients' classes at run time
-    """Return a client of an AWS service; error messages name the purpose that it is for.
+    """Return a boto3 client of an AWS service; error messages name its `purpose`, such as a setting.
 
     Raises:
-        Refused: `configuration`, if AWS's own settings cannot be used, or would send credentials unencrypted.
+        Refused: `configuration`, if AWS's profile or environment variables are invalid, or credentials would be unencrypted.
     """
     quiet_library_logs()
     config = Config(

@@ -1,4 +1,4 @@
-"""The interface of a store, the store in a directory, and how to open a store by its URL."""
+"""The interface of a store, the store in a directory, and the function that opens a store by its URL."""
 
 import errno
 import fcntl
@@ -27,18 +27,18 @@ class Store(Protocol):
 
     @property
     def file_max_bytes(self) -> int:
-        """The largest size of a file that people bring, as the setting FILE_MAX_BYTES."""
+        """The largest size in bytes of a file that people bring: the setting FILE_MAX_BYTES."""
         ...
 
     def read(self, key: str, *, max_bytes: int | None = None) -> bytes | None:
-        """Return the bytes of a file, None if there is no such file.
+        """Return the bytes of the file with a key, None if there is no such file.
 
         A file with more than `max_bytes` is refused by `checkpoint_invalid` before it is read.
         """
         ...
 
     def write(self, key: str, body: bytes) -> None:
-        """Write a whole file at once: no reader ever sees half of it."""
+        """Write the file with a key as a whole: no reader ever sees half of it."""
         ...
 
     def delete(self, key: str) -> None:
@@ -46,11 +46,11 @@ class Store(Protocol):
         ...
 
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
-        """Write a file if its ETag is still this one (None: if there is still no file); return whether it was."""
+        """Write a file if its ETag is still `etag` (None: if there is still no file); return True if it was written."""
         ...
 
     def list(self, prefix: str) -> dict[str, str]:
-        """Return the ETag of each file whose key begins with the prefix, by key; other bytes have another ETag."""
+        """Return a mapping of key to ETag for the files with a prefix in their keys; other bytes have another ETag."""
         ...
 
     def locate(self, key: str) -> str:
@@ -58,12 +58,12 @@ class Store(Protocol):
         ...
 
     def key_of(self, location: str) -> str:
-        """Return the key of a location in this store, from its spelling alone; raises `location_refused`."""
+        """Return the key of a location in this store, without reading; raises `location_refused` for any other."""
         ...
 
 
 class AwsLimits(NamedTuple):
-    """The time that each request to AWS may take, and how often it is tried."""
+    """The seconds that each request to AWS may take, and the number of times that it is tried."""
 
     timeout_seconds: float = 20.0
     attempts: int = 5
@@ -80,7 +80,7 @@ def open_store_at_url(
     aws_limits: AwsLimits = DEFAULT_AWS_LIMITS,
     file_max_bytes: int = FILE_MAX_BYTES,
 ) -> Store:
-    """Return the store at `s3://bucket[/prefix]` or in a directory, which is made at the first write.
+    """Return the store at `s3://bucket[/prefix]` or in a directory, which is created by the first write.
 
     Raises:
         Refused: `configuration`, if the URL, or a setting of AWS, cannot be used.
@@ -98,7 +98,7 @@ def open_store_at_url(
 
 
 def require_size(name: str, size: int, max_bytes: int | None) -> None:
-    """Raise `checkpoint_invalid` for a file of `size` bytes that is larger than `max_bytes`; None is no limit."""
+    """Raise `checkpoint_invalid` if `size`, in bytes, exceeds `max_bytes` (None: no limit); `name` is the file's."""
     if max_bytes is not None and size > max_bytes:
         raise Failed(
             "checkpoint_invalid",
@@ -108,10 +108,10 @@ def require_size(name: str, size: int, max_bytes: int | None) -> None:
 
 
 DRAFT = re.compile(r"\..+\.[0-9a-f]{16}\.draft")
-"""The name of a file that is being written; it gets the name of its key when it is complete."""
+"""The name of a draft: a file that is being written, and that gets its final name when it is complete."""
 
 ABANDONED_SECONDS = 3_600
-"""A draft that is older belongs to a process that was killed: no write takes so long."""
+"""The age in seconds from which a draft is that of a killed process: no write takes so long."""
 
 
 class DirectoryStore:
@@ -140,7 +140,7 @@ class DirectoryStore:
                 return None
 
     def write(self, key: str, body: bytes) -> None:
-        """Write a draft beside the file, flush it to the disk, then rename it over the file."""
+        """Write the file with a key: a draft beside it, flushed to the disk, is renamed over it."""
         path = self._path(key)
         with _os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,10 @@ class DirectoryStore:
                 draft.unlink(missing_ok=True)
 
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
-        """Write a file under a lock of this machine, if its ETag is still this one (None: no file); return whether."""
+        """Write a file if its ETag is still `etag` (None: if there is still no file); return True if it was written.
+
+        A lock holds off other processes of this machine only.
+        """
         path = self._path(key)
         with _os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +171,7 @@ class DirectoryStore:
                 return is_same
 
     def list(self, prefix: str) -> dict[str, str]:
-        """Return the ETag of each file whose key begins with the prefix, by key; links and drafts are left out."""
+        """Return a mapping of key to ETag for the files whose keys begin with the prefix, without links and drafts."""
         above, _, begin = require_key_inside(prefix).rpartition("/")
         top = self._path(above)
         found: dict[str, str] = {}
@@ -193,7 +196,7 @@ class DirectoryStore:
         return str(self._root / key)
 
     def key_of(self, location: str) -> str:
-        """Return the key of an absolute path below the root, from its spelling alone."""
+        """Return the key of an absolute path below the store's root, without reading."""
         path = PurePosixPath(location)
         if not path.is_relative_to(self._root) or ".." in path.parts:
             raise outside_store_error(location, str(self._root))
@@ -218,7 +221,10 @@ class DirectoryStore:
 
 
 def _etag(path: Path) -> str | None:
-    """Return inode, size and time of a file, for each write makes a new inode; None if it is not a file."""
+    """Return the ETag of a file: its inode, size and time; None if it is not a file.
+
+    Each write makes a new inode.
+    """
     with suppress(FileNotFoundError):
         status = path.lstat()
         if stat.S_ISREG(status.st_mode):

@@ -1,4 +1,4 @@
-"""JSON and Parquet files that say their version: how they are written, read, and migrated from older versions."""
+"""Write and read JSON and Parquet files that say their version, and migrate those of older versions."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def _unchanged(content: T) -> T:
 
 @dataclass(frozen=True)
 class Migration:
-    """The functions that turn a file of one version into one of the next: of its JSON object, of its rows, or both.
+    """The functions that migrate a file to the next version: one for its JSON object, one for its rows, or both.
 
     The rows of a CSV are text, those of a Parquet file have their dtypes.
     """
@@ -34,19 +34,19 @@ class Migration:
 
 
 MIGRATIONS: dict[tuple[FileKind, int], Migration] = {}
-"""The migration of each kind of file from an older version, by kind and older version. Without one it is refused."""
+"""The migration of each kind of file from an older version, by both. Files without one are refused."""
 
 
 class WrongVersion(Failed):
-    """A file is of a version of its format that this program does not read, and would be misread."""
+    """The error for a file in a version of its format that this program cannot read."""
 
 
 class CorruptFile(ValueError):
-    """The bytes of a file do not hold what its model says."""
+    """The error for a file whose bytes cannot be parsed as its model."""
 
 
 def parse_json(body: bytes, kind: FileKind, model: type[Record], name: str, remedy: str = "") -> Record:
-    """Return a JSON object as its model, after migrating it from an older version.
+    """Return the JSON object in the bytes of a file as its model, migrated if it is of an older version.
 
     Raises:
         WrongVersion: The file cannot be migrated; the message names it and ends with the remedy.
@@ -67,7 +67,7 @@ def json_version(body: bytes) -> int:
 
 
 def read_parquet(body: bytes, kind: FileKind, model: type[Model], name: str, remedy: str = "") -> DataFrame[Model]:
-    """Return the rows of a Parquet file as its model, after migrating them from an older version.
+    """Return the rows in the bytes of a Parquet file as its model, migrated if they are of an older version.
 
     Raises:
         WrongVersion: The file cannot be migrated; the message names it and ends with the remedy.
@@ -93,14 +93,14 @@ def read_parquet(body: bytes, kind: FileKind, model: type[Model], name: str, rem
 
 
 def to_parquet(rows: pl.DataFrame, kind: FileKind) -> bytes:
-    """Return rows as the bytes of a Parquet file that says its version."""
+    """Return rows as the bytes of a Parquet file whose metadata say its kind's version."""
     body = BytesIO()
     rows.write_parquet(body, metadata={"schema_version": str(VERSIONS[kind])})
     return body.getvalue()
 
 
 def find_migrations(kind: FileKind, version: int, name: str, remedy: str = "") -> Iterator[Migration]:
-    """Yield the migrations that lead from a version of a kind of file to the current one, in their order.
+    """Yield the migrations from a version of a kind of file to the current version, in the order to apply them.
 
     Raises:
         WrongVersion: The version is newer than the current one, or a migration is missing.
