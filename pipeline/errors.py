@@ -24,20 +24,20 @@ class PipelineError(Exception):
         self.message = message
 
     def __reduce__(self) -> tuple[type["PipelineError"], tuple["ErrorCode", str]]:
-        """Return what pickle needs to make the same error in another process."""
+        """Return the class and arguments from which pickle makes the same error in another process."""
         return type(self), (self.code, self.message)
 
 
 class Refused(PipelineError):
-    """An error that the caller can fix in the event, the Steam id, the settings or the credentials."""
+    """A final error that the caller can fix in the event, the Steam id, the settings or the credentials."""
 
 
 class Failed(PipelineError):
-    """An error that neither a retry nor other settings fix: an answer or a file that a stage cannot use."""
+    """A final error that neither a retry nor other settings fix: an answer or a file that a stage cannot use."""
 
 
 class Retryable(PipelineError):
-    """An error that may pass by itself: the stage has used up its own retries, and may be run again later."""
+    """An error that may pass by itself: the same call may succeed later, although all its own retries failed."""
 
     retryable = True
 
@@ -51,12 +51,12 @@ class Retryable(PipelineError):
         is_cancelled: bool = False,
         status: int | None = None,
     ) -> None:
-        """Keep facts about the failure, for the code that decides whether to repeat the call.
+        """Keep facts about the failure, for the retry policy that decides whether to repeat the call.
 
         Args:
             code: The error's code.
             message: What is wrong, where, and what to do next.
-            retry_after: Seconds that the other side asks to wait.
+            retry_after: Seconds that the server asks to wait.
             is_too_large: Whether a smaller request may succeed.
             is_cancelled: Whether a person stopped the call, which should not be repeated then.
             status: The HTTP status of the answer, if there was one.

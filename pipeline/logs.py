@@ -11,7 +11,7 @@ LIBRARIES = ("botocore", "httpcore", "httpx", "urllib3")
 
 
 def configure_logging(settings: Settings, default_format: str = "json") -> None:
-    """Log one line per event on standard error: JSON for machines, or columns for people (`console`)."""
+    """Set up structlog to write a line per event to standard error: JSON, or columns for people (`console`)."""
     log_format = settings.log_format or default_format
     renderer = (
         structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
@@ -31,7 +31,7 @@ def configure_logging(settings: Settings, default_format: str = "json") -> None:
 
 
 def quiet_library_logs() -> None:
-    """Let the HTTP and AWS libraries log warnings only: their debug lines quote headers, which hold keys and tokens."""
+    """Let HTTP and AWS libraries log warnings only: their debug lines quote headers, which hold keys and tokens."""
     for name in LIBRARIES:
         log = logging.getLogger(name)
         log.setLevel(max(log.getEffectiveLevel(), logging.WARNING))

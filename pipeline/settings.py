@@ -23,17 +23,17 @@ WHERE_TO_GET = {
 }
 
 DATA = Path("data")
-"""The folder of the CSVs and of the embedded database, unless STORE_URL names another one."""
+"""The default folder of the CSVs and of the embedded database, where STORE_URL names no other."""
 
 FILE_MAX_BYTES = 2**28
-"""The limit of a file that people bring, such as a list of users: 256 MiB, some five million users."""
+"""The default limit of a file that people bring, such as a list of users: 256 MiB, some five million users."""
 
 LONGEST_LABEL = 63
-"""Characters between two dots of a host name; Python raises UnicodeError for more (RFC 1035, 2.3.4)."""
+"""The most characters between two dots of a host name; Python raises UnicodeError for more (RFC 1035, 2.3.4)."""
 
 
 def is_this_machine(host: str) -> bool:
-    """Return whether a host name or address is this machine's own."""
+    """Return True if a host name or IP address is this machine's own."""
     try:
         return host.lower() == "localhost" or ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -41,10 +41,10 @@ def is_this_machine(host: str) -> bool:
 
 
 def require_encrypted(address: str) -> str:
-    """Return the normalised address if keys may be sent there: by https, or by http to this machine.
+    """Return a URL, normalised, if keys may be sent to it: it is https, or http to this machine.
 
     Raises:
-        ValueError: They may not. The message does not quote the address, which may hold a password.
+        ValueError: Keys may not be sent to it. The message does not quote the address, which may hold a password.
     """
     url = _parse_address(address)
     if url is None or url.username or (url.scheme == "http" and not is_this_machine(str(url.host))):
@@ -53,12 +53,12 @@ def require_encrypted(address: str) -> str:
 
 
 def is_key(text: str) -> bool:
-    """Return whether a text can be sent as a key in HTTP headers and URLs: printable ASCII without blanks."""
+    """Return True if a text can be sent as a key in HTTP headers and URLs: printable ASCII without blanks."""
     return re.fullmatch(r"[!-~]+", text) is not None
 
 
 def _parse_address(address: str) -> HttpUrl | None:
-    """Return the http or https address of a host that can be looked up, or None."""
+    """Return an http or https URL whose host name can be looked up, parsed; None for any other text."""
     try:
         url = HttpUrl(address)
     except ValidationError:
@@ -78,7 +78,10 @@ Address = Annotated[str, AfterValidator(require_encrypted)]
 
 
 class Settings(BaseSettings):
-    """One field per setting: the environment variable of its name in capitals; an empty one counts as unset."""
+    """The settings of the pipeline: each field is read from the environment variable of its name in capitals.
+
+    An empty variable counts as unset.
+    """
 
     model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
 
@@ -124,7 +127,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, **overrides: object) -> Self:
-        """Return the settings of this process; an override that is None or empty does not count.
+        """Return the settings from overrides, the environment and `.env`; an empty or None override is ignored.
 
         Raises:
             Refused: `configuration`, naming every setting whose value is invalid, without the value.
@@ -143,14 +146,14 @@ class Settings(BaseSettings):
             ) from None
 
     def has(self, name: str) -> bool:
-        """Return whether a setting has a value, or an ARN under which AWS keeps it."""
+        """Return True if a setting has a value, or an ARN under which AWS keeps its value."""
         return bool(getattr(self, name) or getattr(self, f"{name}_secret_arn", None))
 
     def require(self, *names: str) -> None:
-        """Raise an error that names all of these settings that are missing, and where to get each.
+        """Check that settings have values, given their field names.
 
         Raises:
-            Refused: `configuration`.
+            Refused: `configuration`, naming every missing setting and where to get its value.
         """
         missing = [name for name in names if not self.has(name)]
         if missing:
@@ -159,16 +162,16 @@ class Settings(BaseSettings):
 
     @property
     def store(self) -> str | None:
-        """The URL or directory of the store: STORE_URL, else the bucket S3_BUCKET."""
+        """The URL or directory of the store: STORE_URL, else the bucket S3_BUCKET; None if both are unset."""
         return self.store_url or (f"s3://{self.s3_bucket}" if self.s3_bucket else None)
 
     def with_default_store(self) -> Self:
-        """Return these settings, with the directory `DATA` as the store if they name none."""
+        """Return a copy of the settings that has the folder `./data` as the store if they name none."""
         return self if self.store else self.model_copy(update={"store_url": str(DATA)})
 
 
 def proxy_for(scheme: str, host: str) -> str | None:
-    """Return the address of the proxy for a server, or None; http leads to this machine, and never to a proxy.
+    """Return the URL of the proxy to use for a server, or None; http is for this machine only, and has no proxy.
 
     Raises:
         Refused: `configuration`, if the proxy cannot be used; it is not quoted, as it may hold a password.

@@ -61,7 +61,7 @@ log = structlog.get_logger()
 
 
 def parse_event(event: object, event_type: type[Event]) -> Event:
-    """Return the event as its model.
+    """Return a Lambda event, any JSON value, as an object of its model.
 
     Raises:
         Refused: `bad_event`, naming every invalid field.
@@ -75,7 +75,7 @@ def parse_event(event: object, event_type: type[Event]) -> Event:
 
 
 async def fetch(store: Store, steam: "Steam", event: FetchEvent) -> FetchResponse:
-    """Write the games that a Steam account owns into a raw CSV.
+    """Write the games that a Steam account owns into a raw CSV, and return its location and counts.
 
     Raises:
         Failed: `private_library`, `account_not_found`, `steam_blocked`; nothing is written then.
@@ -111,7 +111,7 @@ async def enrich(
     *,
     trust: bool = False,
 ) -> EnrichResponse:
-    """Write what each app of a raw CSV is, and which IGDB game it is, into an enriched CSV.
+    """Write the kind and the IGDB game of each app of a raw CSV into an enriched CSV; return its location and counts.
 
     Raises:
         Retryable: `igdb_unavailable`, if no look-up succeeded. If some did, the apps of the others are PENDING.
@@ -142,11 +142,13 @@ async def enrich(
 
 
 def load(store: Store, database: "Database", event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
-    """Write the rows of an enriched CSV into SavePoint's tables: all of them or none; in a dry run, none.
+    """Write all rows of an enriched CSV, or none, into SavePoint's database, and return the numbers of rows written.
+
+    A dry run writes none, and returns what it would write.
 
     Raises:
         Failed: `schema_mismatch`, `user_not_found`.
-        Refused: `configuration`, if the database does not know one of the statuses.
+        Refused: `configuration`, if the database has no such status for library items as `options` name.
     """
     run = _StageRun(event)
     library = read_checkpoint(store, _enriched_checkpoint(store, event), EnrichedLibrary, trust=options.trust).rows
@@ -161,11 +163,11 @@ def load(store: Store, database: "Database", event: LoadEvent, options: LoadOpti
 
 
 async def find_account(steam: "Steam", steam_id: str) -> str:
-    """Return the SteamID64 for any form of Steam id; Steam is asked only for the owner of a custom URL.
+    """Return the SteamID64 for any form of Steam id; Steam is asked only about a custom URL.
 
     Raises:
-        Refused: `bad_steam_id`.
-        Failed: `account_not_found`.
+        Refused: `bad_steam_id`, if the text has none of the forms.
+        Failed: `account_not_found`, if no account has the custom URL.
     """
     account = parse_steam_id(steam_id)
     if not isinstance(account, Vanity):
@@ -180,7 +182,7 @@ async def find_account(steam: "Steam", steam_id: str) -> str:
 
 
 async def fetch_with_settings(settings: Settings, event: FetchEvent) -> FetchResponse:
-    """Run `fetch` with the clients of these settings."""
+    """Fetch a library into a raw CSV, with the store and the Steam client that the settings configure."""
     store = _open_store(settings, event, NEEDED_BY_FETCH)
     async with open_steam(settings) as steam:
         return await fetch(store, steam, event)
@@ -194,28 +196,31 @@ async def enrich_with_settings(
     trust: bool = False,
     deadline: float | None = None,
 ) -> EnrichResponse:
-    """Run `enrich` with the clients of these settings; apps without an answer before the deadline are PENDING."""
+    """Enrich a raw CSV with the store and the clients that the settings configure, and return its response.
+
+    Apps that IGDB does not answer about before the deadline, in seconds of `time.monotonic`, are PENDING.
+    """
     store = _open_store(settings, event, NEEDED_BY_ENRICH)
     async with open_catalogue_lookup(settings, deadline, store) as lookup:
         return await enrich(store, lookup, event, progress, trust=trust)
 
 
 def load_with_settings(settings: Settings, event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
-    """Run `load` with the database of these settings, and their statuses for new library items."""
+    """Load an enriched CSV into the database that the settings configure, with their statuses for new library items."""
     store = _open_store(settings, event, NEEDED_BY_LOAD)
     options = replace(options, status_unplayed=settings.status_unplayed, status_played=settings.status_played)
     return load(store, open_database(settings), event, options)
 
 
 async def find_account_with_settings(settings: Settings, steam_id: str) -> str:
-    """Run `find_account` with the Steam client of these settings."""
+    """Return the SteamID64 for any form of Steam id, with the Steam client that the settings configure."""
     settings.require("steam_api_key")
     async with open_steam(settings) as steam:
         return await find_account(steam, steam_id)
 
 
 class _StageRun:
-    """The bookkeeping of one stage of an import: who and which run it is for, and when it started."""
+    """The user, the run and the start of one stage of an import, for its manifest and its line of the log."""
 
     def __init__(self, event: StageEvent) -> None:
         self._stage = event.stage
@@ -225,11 +230,11 @@ class _StageRun:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the stage started."""
+        """The seconds since the stage started."""
         return round((datetime.now(UTC) - self._started_at).total_seconds(), 3)
 
     def provenance(self, requests: int, counts: dict[str, int], source: Source | None = None) -> Provenance:
-        """Return what the manifest of this stage's CSV says about its making."""
+        """Return how the stage made its CSV, for the CSV's manifest."""
         return Provenance(self._run_id, self._started_at, requests, counts, source)
 
     def log(
@@ -255,7 +260,7 @@ class _StageRun:
 
 
 def _open_store(settings: Settings, event: StageEvent, needed: tuple[str, ...]) -> Store:
-    """Return the store, if settings and event are valid: they are refused before a client is opened or imported."""
+    """Return the configured store, after a check of settings and event, before any client is imported or opened."""
     settings.require(*needed)
     store = open_store(settings)
     match event:
@@ -277,7 +282,10 @@ def _enriched_checkpoint(store: Store, event: LoadEvent) -> Checkpoint:
 
 
 async def _hidden_library_error(steam: "Steam", steam_id64: str) -> Failed:
-    """Return why Steam shows no library: it gives the same empty answer for private games and for no account."""
+    """Return the error for an account whose library Steam does not show: it is private, or there is no account.
+
+    Steam gives the same empty answer for both.
+    """
     if await steam.has_account(steam_id64):
         return Failed(
             "private_library",

@@ -1,4 +1,4 @@
-"""The forms in which people write a Steam account.
+"""Parse the forms in which people write a Steam account.
 
 A SteamID64 is made of universe (8 bits), type (4), instance (20) and account id (32). Personal accounts, the only ones
 accepted here, have universe 1, type 1 and instance 1 (Valve's developer wiki, "SteamID").
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pipeline.errors import Refused
 
 _PERSONAL = 0x0110000100000000
-"""Universe, type and instance of a personal account; its SteamID64 is this plus its account id."""
+"""The universe, type and instance of a personal account as bits; its SteamID64 is this plus its account id."""
 
 _FORMS = (
     re.compile(r"(?P<steam_id64>\d{17})", re.ASCII),
@@ -31,16 +31,16 @@ HINT = "Give a SteamID64 (17 digits from 76561197960265729), a profile link, or 
 
 @dataclass(frozen=True)
 class Vanity:
-    """The name in a custom profile URL, whose owner only Steam knows."""
+    """The name in a custom profile URL, which only Steam can resolve to an account."""
 
     name: str
 
 
 def parse_steam_id(text: str) -> str | Vanity:
-    """Return the SteamID64 that a text stands for, or the name of a custom URL that Steam has to resolve.
+    """Return the SteamID64 in any form of Steam id, or the Vanity name of a custom URL that Steam has to resolve.
 
     Raises:
-        Refused: `bad_steam_id`, with the forms that are accepted.
+        Refused: `bad_steam_id`, if the text has no accepted form; the message lists them.
     """
     text = text.strip()
     profile = _PROFILE.fullmatch(text)

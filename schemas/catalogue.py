@@ -1,4 +1,4 @@
-"""What is known of Steam apps, whoever owns them: answers of Steam's store and of IGDB, and people's overrides."""
+"""Frame models of what is known about Steam apps: answers of Steam's store and of IGDB, and people's overrides."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -28,7 +28,7 @@ KIND_OF_STORE_TYPE = {
     "tool": "tool",
     "advertising": "bonus_content",
 }
-"""Steam's EStoreAppType, in the order of its numbers (SteamDatabase/Protobufs), and the kind of app each stands for."""
+"""The kind of app by type in Steam's store: EStoreAppType in the order of its numbers (SteamDatabase/Protobufs)."""
 
 STORE_TYPES = tuple(KIND_OF_STORE_TYPE)
 ACTIONS = ("match", "ignore", "game")
@@ -37,21 +37,21 @@ Action = Annotated[pl.Enum, ACTIONS]
 
 
 class StoreTypes(StrictFrame):
-    """One row per app that Steam's store was asked about, and its type there."""
+    """One row per app that Steam's store was asked about, with its type in the store (game, dlc, …)."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     store_type: StoreType = pa.Field(nullable=True, description="Its type; null when the store hides it")
 
 
 class ExternalGames(StrictFrame):
-    """One row per Steam app and IGDB game that IGDB says it is."""
+    """One row per pair of a Steam app and an IGDB game that IGDB says the app is."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
     igdb_id: pl.Int32 = pa.Field(ge=1, description="IGDB's id of a game")
 
 
 class CatalogueGame(IgdbGame):
-    """The columns about an IGDB game that the catalogue keeps: a library's, and those that libraries do without."""
+    """The columns about an IGDB game in the catalogue: those of a library, and more."""
 
     version_parent: pl.Int32 = pa.Field(nullable=True, description="The game it is an edition of")
     genres: Annotated[pl.List, GENRE] = pa.Field(nullable=True, description="The game's genres")
@@ -65,7 +65,7 @@ class Games(CatalogueGame):
 
 
 class Matches(StrictFrame):
-    """One row per app that IGDB was asked about, and which game it is, if any."""
+    """One row per app that IGDB was asked about, with the IGDB game that it is, if any, and the reason."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     match_status: MatchStatus = pa.Field(description="MATCHED, UNMATCHED or PENDING")
@@ -77,7 +77,7 @@ class Matches(StrictFrame):
 
 
 class CatalogueStatus(StrictFrame):
-    """The columns of the catalogue that say what an app is in the store, and whether IGDB has it."""
+    """The columns of the catalogue with an app's type in Steam's store, and its match on IGDB."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     store_type: StoreType = pa.Field(nullable=True, description="Its type in the store; null when hidden or not asked")
@@ -90,7 +90,7 @@ class CatalogueStatus(StrictFrame):
 
 # Pandera puts the columns of the last base first.
 class Catalogue(CatalogueGame, CatalogueStatus):
-    """One row per app, and what Steam's store and IGDB know of it, whoever owns it."""
+    """One row per app, with what Steam's store and IGDB know about it, whoever owns it."""
 
     candidates: Annotated[pl.List, pl.Int32] = pa.Field(
         nullable=True, description="The games, when ambiguous; an override's game, if IGDB lacks it"
@@ -99,7 +99,7 @@ class Catalogue(CatalogueGame, CatalogueStatus):
 
 
 class Overrides(StrictFrame):
-    """One row per app that people decided about; honoured in every run."""
+    """One row per app about which people decided in overrides.csv; every run obeys it."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     action: Action = pa.Field(description="match (to igdb_id), ignore, or game (whatever store and name say)")
@@ -115,7 +115,7 @@ def _blank_is_none(cell: object) -> object:
 
 
 class Override(BaseModel):
-    """A line of overrides.csv: `match` an app to an IGDB game, `ignore` it, or take it for a `game`."""
+    """A line of overrides.csv: `match` an app to an IGDB game, `ignore` the app, or treat it as a `game`."""
 
     appid: _Id
     action: Literal["match", "ignore", "game"]
@@ -129,12 +129,12 @@ class Override(BaseModel):
         return self
 
     def to_row(self) -> dict[str, Any]:
-        """Return the line as a row of Overrides."""
+        """Return the line as a row of Overrides, a mapping of column to value."""
         return {"appid": self.appid, "action": self.action, "override_igdb_id": self.igdb_id}
 
 
 class SyncState(BaseModel):
-    """The file `catalogue/sync.json`: when the unfinished sync and the last finished one began, in Unix seconds."""
+    """The JSON file `catalogue/sync.json`: the starts of the unfinished and the last finished sync, in Unix seconds."""
 
     schema_version: int = Field(default_factory=lambda: VERSIONS["sync"])
     started_at: int | None = None

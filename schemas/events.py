@@ -1,4 +1,4 @@
-"""Events and responses of the Lambda functions; their keys are the contract with SavePoint and the state machines."""
+"""Events and responses of the Lambda functions, whose keys are the contract with SavePoint and the state machines."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -33,12 +33,12 @@ KEY_TIME = "%Y%m%dT%H%M%SZ"
 
 
 def to_key_time(text: object) -> object:
-    """Return a time in the form of the store's keys, `YYYYMMDDTHHMMSSZ` in UTC.
+    """Return a time in the form that keys in the store have: `YYYYMMDDTHHMMSSZ` in UTC.
 
-    Takes that form or ISO 8601; a time without a zone is in UTC. What is not a text is returned as it is.
+    `text` has that form or ISO 8601; without a zone it is in UTC. Anything but a text is returned unchanged.
 
     Raises:
-        ValueError: The text is not a time, or one before Steam began.
+        ValueError: The text is not a time, or is a time before Steam began (2003).
     """
     if not isinstance(text, str):
         return text
@@ -58,11 +58,11 @@ KeyTime = Annotated[str, BeforeValidator(to_key_time)]
 
 
 class HandlerEvent(BaseModel):
-    """The keys that events of all functions may have; unknown keys are ignored."""
+    """The keys that events of all Lambda functions may have; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True)
     stage: ClassVar[Stage]
-    """What log lines and metrics call the work that the event starts."""
+    """The name of the work that the event starts, for log lines and metrics."""
 
     run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,256}$")] | None = None
 
@@ -75,30 +75,30 @@ class StageEvent(HandlerEvent):
 
 
 class FetchEvent(StageEvent):
-    """The event of a fetch; `steam_id64` may be any form of Steam id."""
+    """The event of a fetch: the user, and in `steam_id64` any form of Steam id."""
 
     stage = "fetch"
     steam_id64: str
 
 
 class EnrichEvent(StageEvent):
-    """The event of an enrichment; `s3_location` is the location of a raw CSV."""
+    """The event of an enrichment: the user, and in `s3_location` the location of a raw CSV."""
 
     stage = "enrich"
     s3_location: str
 
 
 class LoadEvent(StageEvent):
-    """The event of a load; `s3_enriched_location` is the location of an enriched CSV."""
+    """The event of a load: the user, and in `s3_enriched_location` the location of an enriched CSV."""
 
     stage = "load"
     s3_enriched_location: str
 
 
 class EnrichStats(BaseModel):
-    """Numbers of rows of the enriched CSV, by match status.
+    """The numbers of rows of an enriched CSV, by match status.
 
-    `igdb_incomplete` counts those of the unmatched whose row at IGDB cannot be used.
+    `igdb_incomplete` counts the unmatched rows whose game IGDB has with invalid values.
     """
 
     processed: int
@@ -110,9 +110,9 @@ class EnrichStats(BaseModel):
 
 
 class StageResponse(BaseModel):
-    """The keys that the responses of all functions have, and figures for people and metrics.
+    """The keys that the responses of all Lambda functions have, and figures for the command line and for metrics.
 
-    `seconds` and `requests` (to all APIs) are shown on the command line, and are no part of a function's response.
+    `seconds` and `requests` (to all APIs) are shown on the command line, and left out of a function's response.
     """
 
     success: bool
@@ -125,23 +125,23 @@ class StageResponse(BaseModel):
 
     @classmethod
     def failed(cls, code: ErrorCode, message: str) -> Self:
-        """Return the response of a stage that ended with this error."""
+        """Return the response of a stage that ended with an error, from the error's code and message."""
         return cls(success=False, error=message, error_code=code)
 
     def to_lambda_response(self) -> dict[str, Any]:
-        """Return the response as a Lambda function gives it: JSON types, every key present."""
+        """Return the response as a dict of JSON types with every key, as a Lambda function returns it."""
         return self.model_dump(mode="json", exclude={"seconds", "requests"})
 
 
 class FetchResponse(StageResponse):
-    """The response of a fetch; `game_count` is the number of rows of the raw CSV."""
+    """The response of a fetch: the location of the raw CSV, and in `game_count` its number of rows."""
 
     s3_location: str | None = None
     game_count: int | None = None
 
 
 class EnrichResponse(StageResponse):
-    """The response of an enrichment; `stats.processed` is the number of rows of the enriched CSV."""
+    """The response of an enrichment: the location of the enriched CSV, and the numbers of its rows by match status."""
 
     s3_enriched_location: str | None = None
     stats: EnrichStats | None = None
@@ -149,27 +149,27 @@ class EnrichResponse(StageResponse):
 
 
 class DryRun(BaseModel):
-    """What a load would write: rows of WrittenTables, and of Changes if they were asked for."""
+    """The result of a dry run: rows of WrittenTables that a load would write, and of Changes if asked for."""
 
     tables: list[dict[str, str | int]]
     changes: list[dict[str, str | None]]
 
 
 class LoadResponse(StageResponse):
-    """The response of a load; `stats` counts the rows written, and may hold more than the contract's five counts."""
+    """The response of a load: in `stats` the numbers of rows written, which may be more than the contract's five."""
 
     stats: dict[str, int] | None = None
     dry_run: DryRun | None = Field(default=None, exclude=True, description="What a dry run would write")
 
 
 RUN_ID = r"^[A-Za-z0-9_-]{1,80}$"
-"""A name that Step Functions allow for an execution, and that can be a folder."""
+"""The pattern of a backfill's run id: valid as the name of a Step Functions execution, and of a folder."""
 
 DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE = 200, 1_000
-"""Users in a shard."""
+"""Numbers of users in a shard: the default, and the most that are allowed."""
 
 MAX_SHARDS = 100_000
-"""The keys number the shards with five digits."""
+"""The most shards of a backfill: their keys have numbers of five digits."""
 
 ShardStep = Literal["fetch", "enrich", "load"]
 SHARD_STEPS: tuple[ShardStep, ...] = ("fetch", "enrich", "load")
@@ -180,9 +180,9 @@ Step = Literal["plan", "fetch", "catalogue", "enrich", "load", "report"]
 
 
 class BackfillEvent(HandlerEvent):
-    """The event that asks for one step of a backfill; the steps of a shard name it by its number.
+    """The event that asks for one step of a backfill; steps of one shard have the shard's number.
 
-    The plan takes the location of the list of users, or none where an earlier run is to go on; and the size of a shard.
+    The step `plan` takes the location of the list of users, or none to continue a run; and the size of a shard.
     """
 
     stage = "backfill"
@@ -201,7 +201,7 @@ class BackfillEvent(HandlerEvent):
 
 
 class BackfillResponse(StageResponse):
-    """What one step of a backfill did; after the plan, where Step Functions find the shards to map over."""
+    """The response of one step of a backfill; after the plan, with the key of the shards for Step Functions to map."""
 
     step: Step | None = None
     run_id: str | None = None

@@ -1,4 +1,4 @@
-"""A Steam library in its four states: as Steam lists it, classified, matched to IGDB, and enriched."""
+"""Frame models of a Steam library in its four states: as Steam lists it, classified, matched to IGDB, enriched."""
 
 from typing import Annotated, get_type_hints
 
@@ -27,7 +27,7 @@ KINDS = (
 )
 
 ENRICHED_KINDS = ("game", "mod")
-"""The kinds that are looked up on IGDB; every other one is filtered."""
+"""The kinds of apps that are looked up on IGDB; apps of other kinds are filtered."""
 
 MATCH_STATUSES = ("PENDING", "UNMATCHED", "MATCHED", "IGNORED")
 
@@ -48,7 +48,7 @@ MatchReason = Annotated[pl.Enum, MATCH_REASONS]
 
 
 def _struct_of(row: type[BaseModel]) -> pl.Struct:
-    """Return the Polars struct of a row of IGDB: its numbers as Int32, its texts as String."""
+    """Return the Polars dtype for an object of IGDB, a struct of its fields: numbers as Int32, texts as String."""
     types = get_type_hints(row)
     return pl.Struct({name: pl.Int32 if types[name] in (int, int | None) else pl.String for name in row.model_fields})
 
@@ -77,12 +77,12 @@ class RawLibrary(StrictFrame):
     @pa.check("^(name|img_icon_url|kind_reason|igdb_(name|slug|summary|cover_url))$", regex=True)
     @classmethod
     def holds_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
-        """Check that no text holds U+0000, which PostgreSQL's text type cannot store."""
+        """Return for each text whether it is free of U+0000, which PostgreSQL's text type cannot store."""
         return column.lazyframe.select(~pl.col(column.key).str.contains("\0", literal=True))
 
 
 class ClassifiedLibrary(RawLibrary):
-    """One row per app of the raw library, and what the app is."""
+    """One row per app of a user's library, with the kind of the app (game, dlc, …) and the reason for it."""
 
     kind: Kind = pa.Field(description="What the app is; only game and mod are looked up on IGDB")
     kind_reason: str = pa.Field(description="What decided the kind: override, store:<type>, name:<rule> or default")
@@ -101,7 +101,7 @@ class IgdbGame(StrictFrame):
 
 
 class LibraryWithStatus(ClassifiedLibrary):
-    """One row per app of the classified library, and whether it is matched to IGDB, and why."""
+    """One row per app of the classified library, with whether it is matched to IGDB and why."""
 
     match_status: MatchStatus = pa.Field(description="MATCHED, UNMATCHED, IGNORED (filtered) or PENDING (ask again)")
     match_reason: MatchReason = pa.Field(description=f"Why: {', '.join(MATCH_REASONS)}")
@@ -109,11 +109,11 @@ class LibraryWithStatus(ClassifiedLibrary):
 
 # Pandera puts the columns of the last base first.
 class MatchedLibrary(IgdbGame, LibraryWithStatus):
-    """One row per app of the classified library, and the IGDB game that it is, without the game's lists."""
+    """One row per app of the classified library, with the IGDB game that it is, without genres and platforms."""
 
 
 class EnrichedLibrary(MatchedLibrary):
-    """One row per app of the matched library, with the game's lists as JSON, as the enriched CSV holds them."""
+    """One row per app of the matched library, with genres, platforms and candidates as JSON: the enriched CSV."""
 
     igdb_genres: str = pa.Field(nullable=True, description=f"JSON array of {{{', '.join(Genre.model_fields)}}}")
     igdb_platforms: str = pa.Field(nullable=True, description=f"JSON array of {{{', '.join(Platform.model_fields)}}}")
@@ -122,12 +122,15 @@ class EnrichedLibrary(MatchedLibrary):
     @pa.check("igdb_genres", "igdb_platforms")
     @classmethod
     def escapes_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
-        """Check that no JSON spells U+0000, as it is or escaped: six characters after an even number of backslashes."""
+        """Return for each JSON text whether it is free of U+0000, as it is or escaped.
+
+        The escape is six characters after an even number of backslashes.
+        """
         return column.lazyframe.select(~pl.col(column.key).str.contains(r"\x00|(^|[^\\])(\\\\)*\\u0000"))
 
 
 class DecodedLibrary(MatchedLibrary):
-    """One row per app of the matched library, with the game's lists as lists, as notebooks analyse them."""
+    """One row per app of the matched library, with genres, platforms and candidates as Polars lists, for notebooks."""
 
     igdb_genres: Annotated[pl.List, GENRE] = pa.Field(nullable=True, description="The game's genres")
     igdb_platforms: Annotated[pl.List, PLATFORM] = pa.Field(nullable=True, description="The game's platforms")

@@ -1,4 +1,4 @@
-"""The version of each kind of file in a store, the manifest beside each CSV, and the runs that manifests tell of."""
+"""The version of each kind of file in a store, the manifest beside each CSV, and the model of the list of runs."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,17 +17,17 @@ VERSIONS: Mapping[FileKind, int] = {"checkpoint": 1, "catalogue": 1, "sync": 1, 
 """The version in which this program writes each kind of file; `docs/extending.md` says when to raise one."""
 
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
-"""A number of things. Programs that read JSON numbers as floats, and sums in 64 bits, are exact up to 2**53."""
+"""A count from 0 to 2**53: up to there programs that read JSON numbers as floats, and sums in 64 bits, are exact."""
 
 AwareTime = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
-"""A time with its zone; in every zone its year is one that Python can represent."""
+"""A time with its zone, of a year that Python can represent in every zone."""
 
 Seconds = Annotated[float, Field(allow_inf_nan=False, ge=-1e18, le=1e18)]
-"""A duration, or a sum of durations."""
+"""A duration, or a sum of durations, in seconds."""
 
 
 class Source(BaseModel):
-    """The checkpoint that another one was made from."""
+    """The checkpoint from which another one was made: the key of its CSV and the SHA-256 of the bytes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,9 +36,9 @@ class Source(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The JSON file beside a checkpoint's CSV: how the CSV was made, and the digest that proves it.
+    """The JSON file beside a checkpoint's CSV: how the CSV was made, and the digest of its bytes.
 
-    `rows` are data rows, `bytes` and `sha256` are those of the CSV, `requests` those that the stage sent to any API.
+    `rows` counts the data rows, `bytes` and `sha256` are the CSV's, `requests` counts what the stage sent to any API.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,7 +66,7 @@ STAGES = ("fetch", "enrich", "load")
 
 
 class Runs(StrictFrame):
-    """One row per run, the newest first: an import that left a manifest, or a backfill that left a plan."""
+    """One row per run in a store, the newest first: an import that has a manifest, or a backfill that has a plan."""
 
     kind: Annotated[pl.Enum, RUN_KINDS] = pa.Field(description="import: of one user; backfill: of many")
     run_id: str = pa.Field(description="The run's id; the last stage's, if the stages were started separately")

@@ -1,4 +1,4 @@
-"""The frames behind the HTML report: the bars of its charts and the rows of its table."""
+"""Frame models of the HTML report: the bars of its charts and the rows of its table."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ TONES = ("main", "warn", "muted")
 
 
 class Bars(StrictFrame):
-    """One row per bar of a chart, in the order they are drawn."""
+    """One row per bar of a chart, in the order in which the bars are drawn."""
 
     label: str = pa.Field(description="What is counted")
     value: pl.Int64 = pa.Field(description="Length of the bar, in the chart's unit")

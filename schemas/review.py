@@ -1,4 +1,4 @@
-"""What a review is made of: unmatched games, the IGDB games with similar names, the sheet, and people's decisions."""
+"""Models of a review: search terms, IGDB games with similar names, the sheet, and people's decisions."""
 
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ MOST_CANDIDATES = 5
 
 
 class SearchTerms(StrictFrame):
-    """One row per app that IGDB is searched for, and the words to search for."""
+    """One row per app to search IGDB for, with its name and the words to search for."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     name: str = pa.Field(description="Its name on Steam")
@@ -23,7 +23,7 @@ class SearchTerms(StrictFrame):
 
 
 class FoundGames(StrictFrame):
-    """One row per app and IGDB game that may be it: what IGDB's search or its list of Steam ids gave."""
+    """One row per pair of an app and an IGDB game that may be the app, found by IGDB's search or list of Steam ids."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
     igdb_id: pl.Int32 = pa.Field(ge=1, description="IGDB's id of a game")
@@ -44,7 +44,7 @@ class NameScores(StrictFrame):
 
 
 class Candidates(StrictFrame):
-    """One row per app and IGDB game that it may be, the most similar name first; up to five games per app."""
+    """One row per pair of an app and an IGDB game that may be it: up to five per app, the most similar name first."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
     igdb_id: pl.Int32 = pa.Field(ge=1, description="IGDB's id of a game")
@@ -53,7 +53,7 @@ class Candidates(StrictFrame):
 
 
 class ReviewSheet(StrictFrame):
-    """One row per app that a person has to decide about: unmatched, or filtered though today's rules would not."""
+    """One row per app about which a person has to decide: unmatched, or filtered although today's rules would not."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     name: str = pa.Field(nullable=True, description="Its name on Steam")
@@ -90,20 +90,20 @@ class ReviewSheet(StrictFrame):
 
 
 def _names(rows: object) -> object:
-    """Return the names of the references that were expanded to objects."""
+    """Return the names in a list of IGDB's references, of those that IGDB expanded to objects."""
     found = (row.get("name") for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
     # Half a surrogate pair is in no UTF-8.
     return [name.encode(errors="replace").decode() for name in found if isinstance(name, str)]
 
 
 def _ids(rows: object) -> object:
-    """Return the ids of the references, whether they were expanded to objects or not."""
+    """Return the ids in a list of IGDB's references, whether IGDB expanded them to objects or not."""
     found = (row.get("id") if isinstance(row, dict) else row for row in rows) if isinstance(rows, list) else ()
     return [number for number in found if isinstance(number, int)]
 
 
 class FoundGame(BaseModel):
-    """A row of IGDB's `games`, from a search or a look-up by id; its references may be bare ids or objects."""
+    """An object of IGDB's `games`, from a search or a look-up by id; its references may be ids or objects."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -117,7 +117,7 @@ class FoundGame(BaseModel):
 
 
 class Decision(Override):
-    """A line of the filled-in sheet that decides something, and the run that it is about."""
+    """A decision in a filled-in review sheet: the override, its line, and the key of the run's CSV."""
 
     line: int
     checkpoint: str

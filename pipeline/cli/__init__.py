@@ -19,7 +19,7 @@ EXIT_FAILED, EXIT_REFUSED, EXIT_RETRYABLE, EXIT_INTERRUPTED = 1, 2, 75, 130
 
 
 class ListedCommand(NamedTuple):
-    """The module of this package that has a command under its own name, and the first sentence of its help."""
+    """The name of the module that has a command, and the first sentence of the command's help."""
 
     module: str
     summary: str
@@ -71,7 +71,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the program and exit; an error is printed as its sentence, with where to read more about it."""
+    """Run `steam-import` and exit; an error is printed as a sentence, with the page that says more about it."""
     # The libraries make half a million objects, none of which is garbage. To look for some while they are imported, and
     # again when Python ends, took a quarter of a short command's time.
     gc.set_threshold(100_000)
@@ -92,13 +92,13 @@ def main() -> None:
 
 
 def exit_status(error: PipelineError) -> int:
-    """Return 2 for what the user has to fix, 75 (EX_TEMPFAIL) for what may succeed later, and 1 for what is final."""
+    """Return the exit status for an error: 2 if the user has to fix it, 75 (EX_TEMPFAIL) if it may pass, else 1."""
     if error.retryable:
         return EXIT_RETRYABLE
     return EXIT_REFUSED if isinstance(error, Refused) else EXIT_FAILED
 
 
 def _notes(error: BaseException) -> Sequence[str]:
-    """Return what a command added to an error: how to continue from there."""
+    """Return the notes that a command added to an error: how to continue."""
     notes: Sequence[str] = getattr(error, "__notes__", ())
     return notes

@@ -33,7 +33,7 @@ REJECTED_SHOWN = FAILURES_SHOWN = 20
 STEPS = ("fetch", "catalogue", "enrich", "load")
 
 NO_RESULTS = ("rows", "unchanged")
-"""Counts of a step that do not say what became of its rows: how many there were, and how many were not loaded again."""
+"""Names of a step's counts that are not outcomes of rows: all rows, and rows that were not loaded again."""
 
 
 @click.command(cls=Command, epilog="steam-import backfill users.csv --dry-run")
@@ -100,7 +100,7 @@ def replay(settings: Settings, run_id: str, *, everything: bool, as_json: bool) 
 
 
 def _read_list(store: Store, users_csv: str) -> bytes:
-    """Return the list of users, from a file of this machine or from the store."""
+    """Return the bytes of the list of users, from a file of this machine or from the store."""
     if "://" in users_csv:
         return read_list(store, users_csv)
     return read_local_file(Path(users_csv), store.file_max_bytes)
@@ -124,7 +124,7 @@ def _print_plan(settings: Settings, store: Store, plan: Plan, *, as_json: bool) 
 
 
 def _count_done(store: Store, plan: Plan) -> dict[str, int]:
-    """Return how many shards are done with each step, and as `users_fetched` how many users were fetched."""
+    """Return the number of shards that are done by step, and the number of users fetched as `users_fetched`."""
     counts: Counter[str] = Counter()
     for done in map_concurrently(
         ShardFiles.finished_steps, list_shards(store, plan) if find_plan(store, plan.run_id) else []
@@ -153,7 +153,7 @@ def _duration(seconds: float) -> str:
 
 
 def _run(settings: Settings, plan: Plan, steps: Sequence[ShardStep], *, as_json: bool) -> None:
-    """Run these steps of a backfill with progress bars, print its report, and raise an error if a shard failed."""
+    """Run steps of a backfill with progress bars, print its report, and raise an error if a shard failed."""
     echo(f"Backfill {plan.run_id}", err=True)
     store = clients.open_store(settings)
     try:
@@ -181,7 +181,7 @@ def _run_steps(settings: Settings, store: Store, plan: Plan, steps: Sequence[Sha
 
 
 def _shards_failed(store: Store, plan: Plan, report: Report) -> PipelineError:
-    """Return the error of a backfill some of whose shards failed; it is retryable if that of any shard is."""
+    """Return the error for a backfill with failed shards; it is retryable if the error of any shard is."""
     failures = [failure for failure in map_concurrently(ShardFiles.find_failure, list_shards(store, plan)) if failure]
     kind = Retryable if any(failure.retryable for failure in failures) else Failed
     message = f"{len(report.failures)} shards failed, the first: {report.failures[0]}"

@@ -21,10 +21,13 @@ from pipeline.errors import Failed, PipelineError, Refused
 from pipeline.settings import WHERE_TO_GET, Settings
 
 QUICK_SETTINGS = {"http_timeout_seconds": 5.0, "retry_attempts": 2, "retry_base_seconds": 0.5}
-"""Each check is to end within seconds, also where nothing answers."""
+"""Settings with which each check ends within seconds, even if no server answers."""
 
 MOST_SECONDS_OFF = 120
-"""S3 refuses requests that are signed 15 minutes off; a synchronised clock is never two minutes off."""
+"""The seconds that this machine's clock may be off; a synchronised one never is.
+
+S3 refuses requests that are signed 15 minutes off.
+"""
 
 ANY_ACCOUNT = "76561197960287930"
 ONE_GAME = Query("games", "id", "id = 1")
@@ -32,7 +35,7 @@ EXIT_FAILED, EXIT_SKIPPED = 1, 2
 
 
 class Check(NamedTuple):
-    """A check: a function that returns what it found or raises one of our errors, and the settings it needs."""
+    """A check of `doctor`: a function that returns a finding as text or raises an error, and its settings."""
 
     name: str
     run: Callable[[Settings], str]
@@ -40,7 +43,7 @@ class Check(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """The result of a check; it is skipped where a setting that it needs is missing."""
+    """The result of a check of `doctor`, which is skipped if a setting that it needs is missing."""
 
     check: str
     status: Literal["ok", "failed", "skipped"]

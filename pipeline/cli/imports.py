@@ -137,7 +137,7 @@ def load(settings: Settings, location: str, *, dry_run: bool, details: bool, tru
 def import_library(
     settings: Settings, steam_id: str, report: ImportReport, options: LoadOptions = DEFAULT_OPTIONS
 ) -> None:
-    """Run all three stages, and put their responses into the report, also that of a stage which fails.
+    """Run all three stages for an account, and put their responses into `report`, also that of a stage that fails.
 
     An error or an interruption gets a note that names the command which continues from the last CSV written.
     """
@@ -171,7 +171,7 @@ def _run_stages(settings: Settings, steam_id: str, report: ImportReport, options
 
 @contextmanager
 def recording_failure(report: ImportReport, stage: str, response: type[StageResponse]) -> Iterator[None]:
-    """Put an error of the pipeline into the report, as the response of this stage, and raise it again."""
+    """Put an error that the body raises into the report as the response of a stage, and raise it again."""
     try:
         yield
     except PipelineError as error:
@@ -180,7 +180,7 @@ def recording_failure(report: ImportReport, stage: str, response: type[StageResp
 
 
 def _next_command(report: ImportReport) -> str | None:
-    """Return the command that continues an import from the last CSV it wrote, or None if it wrote none."""
+    """Return the text of the command that continues an import from the last CSV it wrote; None if it wrote none."""
     for command, location in (("load", report.locations["enriched"]), ("enrich", report.locations["raw"])):
         if location:
             return shlex.join(["steam-import", command, location])
@@ -201,7 +201,7 @@ def _parse_location(settings: Settings, location: str, stage: CsvStage) -> tuple
 
 
 def enrich_csv(settings: Settings, event: EnrichEvent, *, trust: bool = False) -> EnrichResponse:
-    """Run the second stage with progress bars; warns of games for which IGDB did not answer."""
+    """Enrich a raw CSV with progress bars, print a warning about PENDING games, and return the stage's response."""
     with progress_bars() as progress:
         response = asyncio.run(stages.enrich_with_settings(settings, event, progress, trust=trust))
     if response.stats and response.stats.pending:
@@ -210,16 +210,16 @@ def enrich_csv(settings: Settings, event: EnrichEvent, *, trust: bool = False) -
 
 
 def load_csv(settings: Settings, event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
-    """Run the third stage, with the embedded database if none is configured; Ctrl-C interrupts it."""
+    """Load an enriched CSV and return the stage's response; the database is embedded if none is configured."""
     with with_database(settings, event.user_id) as local, interruptible():
         return stages.load_with_settings(local, event, options)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Have Ctrl-C raise KeyboardInterrupt at once, in an event loop and in a statement of the database too.
+    """Make Ctrl-C raise KeyboardInterrupt at once in the body, even in an event loop or an SQL statement.
 
-    An event loop would put the interruption off until it waits for something, which a load never does. While a
+    An event loop would put the interruption off until it waits for something, which a load never does. While an SQL
     statement runs, Ctrl-C reaches the driver instead of Python: it cancels the statement, and that error is converted.
     """
     # An event loop replaces no handler but Python's own.
@@ -239,9 +239,9 @@ def _interrupt(*_: object) -> None:
 
 
 def print_import(settings: Settings, report: ImportReport) -> None:
-    """Print the tables of an import that is done, the games without a match, and where its CSVs are.
+    """Print the results of an import that is done: tables, games without a match, and locations of its CSVs.
 
-    If the command is to be quiet, print the location of the enriched CSV alone.
+    With `--quiet`, only the location of the enriched CSV is printed.
     """
     if is_quiet():
         click.echo(report.locations["enriched"])

@@ -1,4 +1,4 @@
-"""What the command line uses where nothing is configured: an embedded PostgreSQL, and the demo's APIs."""
+"""Start what the command line uses without configuration: an embedded PostgreSQL, and the demo's APIs."""
 
 import os
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from pipeline.errors import Refused
 from pipeline.settings import DATA, Settings
 
 DEMO_LATENCY_SECONDS = 0.08
-"""How long each answer of the demo's APIs takes, so that it looks like an import over a network."""
+"""The seconds that each answer of the demo's APIs takes, so that it looks like an import over a network."""
 
 _INSTALL = 'Set DATABASE_URL, or install the embedded database: pip install "steam-library-import[sandbox]"'
 
 
 @contextmanager
 def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Settings]:
-    """Yield these settings, with the URL of an embedded PostgreSQL if they name no database.
+    """Yield the settings, with the URL of an embedded PostgreSQL that runs meanwhile if they name no database.
 
-    The embedded one has SavePoint's tables, and gets a row for the user if it has none.
+    The embedded database has SavePoint's tables, and gets a row for the user if it has none.
     """
     if settings.has("database_url"):
         yield settings
@@ -40,7 +40,7 @@ def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Se
 
 
 def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
-    """Create SavePoint's tables of a generation in a database without tables; return whether they were created."""
+    """Create SavePoint's tables of a generation (2025 or 2026) in an empty database; return False if it has tables."""
     with _refusing_missing_extra():
         from pipeline.sandbox.embedded import create_tables, serve_postgres
     if settings.has("database_url"):
@@ -55,7 +55,7 @@ def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
 
 @contextmanager
 def with_sandbox(settings: Settings) -> Iterator[tuple[Settings, str]]:
-    """Yield settings for the sandbox's APIs and the demo's own store and database, and the account to import."""
+    """Yield settings for the sandbox's APIs and the demo's store and database, and the SteamID64 to import."""
     with _refusing_missing_extra():
         from pipeline.sandbox.server import Sandbox
         from pipeline.sandbox.world import World
@@ -69,7 +69,7 @@ def with_sandbox(settings: Settings) -> Iterator[tuple[Settings, str]]:
 
 
 def absolute_location(location: str) -> str:
-    """Return a location as the store has it: a path that is relative to the current folder becomes absolute."""
+    """Return a location unchanged if it is a URL; a path becomes absolute, from the current folder."""
     return location if "://" in location else os.path.normpath(Path(location).expanduser().absolute())
 
 

@@ -41,7 +41,7 @@ quiet_option = click.option(
 
 
 def with_settings(*names: str) -> Callable[[CommandFunction], CommandFunction]:
-    """Decorate a command that takes `settings` with an option for each of these settings, and with `--quiet`."""
+    """Return a decorator that adds options to a command that takes `settings`: one per setting named, and `--quiet`."""
     names = (*names, "log_level", "log_format")
 
     def decorate(command: CommandFunction) -> CommandFunction:
@@ -62,7 +62,7 @@ def with_settings(*names: str) -> Callable[[CommandFunction], CommandFunction]:
 
 
 def _prepare(overrides: dict[str, str | None]) -> Settings:
-    """Return the settings with these overrides, and set up Polars and the log for a command."""
+    """Return the settings with overrides from a command's options, and set up Polars and the log for the command."""
     settings = Settings.read(**overrides).with_default_store()
     if sys.stderr.isatty() and "log_level" not in settings.model_fields_set:
         # Log lines would run through the progress bars.

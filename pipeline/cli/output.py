@@ -1,4 +1,4 @@
-"""What people see of an import: progress bars on a terminal, tables, and the same figures as JSON."""
+"""Print an import for people: progress bars on a terminal, tables, and the same figures as JSON."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from schemas.library import ENRICHED_KINDS, EnrichedLibrary
 UNMATCHED_SHOWN = 12
 
 PIPE_WIDTH = 140
-"""Columns of a table where stdout is no terminal: lines need not break there."""
+"""The width of a table in characters if stdout is not a terminal: lines need not break there."""
 
 TABLES = {
     "imported_games": "ImportedGame",
@@ -40,11 +40,11 @@ REMARKS = {
     "playtimes_hidden": "owner hides all playtimes; the known playtimes were kept",
     "library_items_to_review": "library items may belong to another game since an override: check them by hand",
 }
-"""Counts of a load that the summary explains where they are not 0."""
+"""Sentences with which the summary explains counts of a load that are not 0, by the count's name."""
 
 
 class SafeConsole(Console):
-    """A console that prints control characters, which names of apps may contain, as replacement characters."""
+    """A rich console that prints control characters, which names of apps may contain, as replacement characters."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return the text as rich renders it, without control characters."""
@@ -52,14 +52,14 @@ class SafeConsole(Console):
 
 
 def console() -> Console:
-    """Return a console for stdout, which prints nothing if the command is to be quiet."""
+    """Return a rich console for stdout, which prints nothing if the command was called with `--quiet`."""
     out = SafeConsole(quiet=is_quiet())
     return out if out.is_terminal else SafeConsole(quiet=is_quiet(), width=PIPE_WIDTH)
 
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Yield a function that shows progress as a bar per task; it shows none if quiet, or if stderr is no terminal."""
+    """Yield a callback that shows progress as a bar per task; with `--quiet` or without a terminal, none is shown."""
     out = Console(stderr=True)
     if is_quiet() or not out.file.isatty():  # not is_terminal, which FORCE_COLOR makes of any pipe
         yield no_progress
@@ -78,7 +78,7 @@ def progress_bars() -> Iterator[Progress]:
 
 @dataclass
 class ImportReport:
-    """The responses of an import's stages; that of a stage which has not run is None."""
+    """The responses of the three stages of an import; that of a stage that has not run is None."""
 
     user_id: str | None = None
     steam_id64: str | None = None
@@ -88,12 +88,12 @@ class ImportReport:
 
     @property
     def stages(self) -> dict[str, StageResponse | None]:
-        """The stages' responses, by name."""
+        """The stages' responses, by name of stage."""
         return {"fetch": self.fetch, "enrich": self.enrich, "load": self.load}
 
     @property
     def locations(self) -> dict[str, str | None]:
-        """The locations of the two CSVs, by name; None for one that was not written."""
+        """The locations of the two CSVs, by `raw` and `enriched`; None for one that was not written."""
         return {
             "raw": self.fetch.s3_location if self.fetch else None,
             "enriched": self.enrich.s3_enriched_location if self.enrich else None,
@@ -104,7 +104,7 @@ class ImportReport:
         return float(sum(getattr(response, figure) for response in self.stages.values() if response))
 
     def as_json(self) -> dict[str, Any]:
-        """Return `{user_id, steam_id64, raw, enriched, fetch, enrich, load}`, the last three as `response_json`."""
+        """Return the import as a dict of JSON types: `{user_id, steam_id64, raw, enriched, fetch, enrich, load}`."""
         return {
             "user_id": self.user_id,
             "steam_id64": self.steam_id64,
@@ -114,13 +114,13 @@ class ImportReport:
 
 
 def response_json(response: StageResponse) -> dict[str, Any]:
-    """Return a handler's response with `seconds` and `requests`, and after a dry run with `dry_run`."""
+    """Return a stage's response as a dict of JSON types, with `seconds`, `requests`, and after a dry run `dry_run`."""
     dry_run = response.dry_run if isinstance(response, LoadResponse) else None
     return response.model_dump(mode="json") | ({"dry_run": dry_run.model_dump(mode="json")} if dry_run else {})
 
 
 def summary_table(report: ImportReport) -> Table:
-    """Return a table of an import: games found and matched, rows written, seconds and requests."""
+    """Return a table for the terminal about an import: games found and matched, rows written, seconds and requests."""
     table = figures_table()
     if report.fetch:
         rejected = report.fetch.rejected
@@ -136,7 +136,7 @@ def summary_table(report: ImportReport) -> Table:
 
 
 def figures_table() -> Table:
-    """Return an empty table for lines of a name, a number and a remark."""
+    """Return an empty table for the terminal, whose lines have a name, a number and a remark."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(justify="right")
@@ -169,7 +169,7 @@ def _add_rows_written(table: Table, load: LoadResponse) -> None:
 
 
 def dry_run_tables(dry_run: DryRun) -> list[Table]:
-    """Return a table of what a load would write to each table, and one of the changes if these were asked for."""
+    """Return the tables for the terminal about a dry run: rows to write by database table, and changes if asked for."""
     tables = Table("Table", "created", "updated", "removed", "left alone", title="Nothing was written", box=None)
     for row in dry_run.tables:
         tables.add_row(*(str(row[name]) for name in ("table", "created", "updated", "removed", "left_alone")))
@@ -180,7 +180,7 @@ def dry_run_tables(dry_run: DryRun) -> list[Table]:
 
 
 def format_unmatched_games(enriched: DataFrame[EnrichedLibrary]) -> str:
-    """Return a line for each of the most played games without a match, under a title; "" if every game has one."""
+    """Return a text with a title and a line for each of the most played unmatched games; "" if all are matched."""
     games = enriched.filter(pl.col("match_status").is_in(["UNMATCHED", "PENDING"])).sort(
         "playtime_forever", descending=True
     )

@@ -52,11 +52,11 @@ def report(settings: Settings, enriched_csv: str, output: Path, *, trust: bool, 
 
 
 def write_report(settings: Settings, enriched_csv: str, output: Path, *, trust: bool = False) -> Path:
-    """Write the page about an enriched CSV into a file, and return the file's absolute path.
+    """Write the HTML report of an enriched CSV into a file, and return the file's absolute path.
 
     Raises:
-        Failed: `checkpoint_invalid`, if this is no enriched CSV.
-        FileError: Click's, if the page cannot be written.
+        Failed: `checkpoint_invalid`, if the file is no enriched CSV.
+        click.FileError: The page cannot be written.
     """
     path = output.expanduser().resolve()
     if path == Path(enriched_csv).expanduser().resolve():
@@ -70,7 +70,7 @@ def write_report(settings: Settings, enriched_csv: str, output: Path, *, trust: 
 
 
 def _render(settings: Settings, enriched_csv: str, *, trust: bool) -> str:
-    """Return the page; it names the CSV's key or the copy's name, but no folder of this machine."""
+    """Return the HTML report of a CSV; it names the CSV's key or file name, but no folder of this machine."""
     store = clients.open_store(settings)
     try:
         source = parse_checkpoint_key(store.key_of(absolute_location(enriched_csv)), "enriched")

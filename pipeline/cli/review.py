@@ -104,7 +104,7 @@ def _import(settings: Settings, store: Store, raw: Checkpoint, report: ImportRep
 
 
 def _counts(exported: ReviewExport) -> dict[str, int]:
-    """Return the counts under the keys that `--json` has always had."""
+    """Return the numbers in a review sheet by their keys in the output of `--json`."""
     return {
         "unmatched": exported.unmatched,
         "freed": exported.no_longer_filtered,

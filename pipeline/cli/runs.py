@@ -61,7 +61,7 @@ def _runs_table(found: DataFrame[Runs]) -> Table:
 
 
 def _stages_done() -> pl.Expr:
-    """Return an expression for the stages that are done, and "not ended" for a backfill that has not ended."""
+    """Return an expression for the text of the stages that are done, with "not ended" for an unfinished backfill."""
     stages = pl.col("stages").cast(pl.List(pl.String)).list.join(", ")
     not_ended = pl.concat_str(stages.replace("", None), pl.lit("not ended"), separator="; ", ignore_nulls=True)
     return pl.when(pl.col("is_ended").not_()).then(not_ended).otherwise(stages)

@@ -9,26 +9,26 @@ from collections.abc import Iterable
 import click
 
 QUIET = "pipeline.quiet"
-"""The key under which the running command's context keeps `--quiet`."""
+"""The key of `--quiet` in the click context of the running command."""
 
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""All of them but tabs and line feeds: a terminal obeys them instead of showing them."""
+"""All control characters but tabs and line feeds: a terminal obeys them instead of showing them."""
 
 
 def is_quiet() -> bool:
-    """Return whether the running command was called with `--quiet`."""
+    """Return True if the running command was called with `--quiet`."""
     context = click.get_current_context(silent=True)
     return context is not None and QUIET in context.meta
 
 
 def echo(line: str, *, err: bool = False) -> None:
-    """Print a line for people, on stdout or stderr, unless the command is to be quiet."""
+    """Print a line for people on stdout, or on stderr with `err`, unless the command was called with `--quiet`."""
     if not is_quiet():
         echo_always(line, err=err)
 
 
 def echo_always(line: str, *, err: bool = False) -> None:
-    """Print a line for people, on stdout or stderr, also if the command is to be quiet."""
+    """Print a line for people on stdout, or on stderr with `err`, even if the command was called with `--quiet`."""
     click.echo(strip_control_characters(line), err=err)
 
 
@@ -38,18 +38,18 @@ def strip_control_characters(text: str) -> str:
 
 
 OUTPUT = frozenset({"output", "as_json", "quiet", "log_level", "log_format"})
-"""Options that are about what is printed, and where."""
+"""The names of the parameters about what is printed, and where: one heading of the help."""
 
 
 class SettingOption(click.Option):
-    """An option that overrides a setting."""
+    """A click option that overrides a setting."""
 
 
 class Command(click.Command):
-    """A command whose help lists its options under headings, and ends with an example of a call."""
+    """A click command whose help lists its options under headings, and ends with an example of a call."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write each heading that has options."""
+        """Write the command's options into its help, under headings; a heading without options is left out."""
         for heading, options in _by_heading(self.get_params(ctx)).items():
             with formatter.section(heading):
                 formatter.write_dl([record for option in options if (record := option.get_help_record(ctx))])
@@ -60,7 +60,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands, whose help ends with an example of a call too."""
+    """A click group of commands, whose help ends with an example of a call."""
 
     command_class = Command
 

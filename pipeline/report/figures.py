@@ -1,4 +1,4 @@
-"""What the report says of an enriched library: its figures, its charts with their findings, and its table."""
+"""Compute the contents of the HTML report of a library: its figures, its charts with titles, and its table."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ GENRES_SHOWN = 12
 NO_GENRE = "No genre known"
 
 YEARS = (1950, 2049)
-"""A year outside these is a slip on IGDB, and would stretch the axis."""
+"""The first and last year of the chart: a year outside is a mistake on IGDB, and would stretch the axis."""
 
 MATCH_WORDS = {
     "external_game": "By IGDB's list of Steam ids",
@@ -32,7 +32,7 @@ _IS_GAME = pl.col("match_status") != "IGNORED"
 
 
 class Figures(NamedTuple):
-    """Counts of apps, and the minutes played of those that are not filtered."""
+    """Numbers of apps in a library by match status, and the minutes played of apps that are not filtered."""
 
     apps: int
     games: int
@@ -54,7 +54,7 @@ class Chart(NamedTuple):
 
 
 def count_figures(enriched: DataFrame[EnrichedLibrary]) -> Figures:
-    """Return the figures of a library."""
+    """Return the numbers of apps in a library by match status, and the minutes played."""
     status = pl.col("match_status")
     counts = enriched.select(
         apps=pl.len(),
@@ -70,7 +70,7 @@ def count_figures(enriched: DataFrame[EnrichedLibrary]) -> Figures:
 
 
 def playtime_by_genre(enriched: DataFrame[EnrichedLibrary]) -> Chart:
-    """Return the minutes played by genre: the most played genres, and last the games without one.
+    """Return a chart of the minutes played by genre: the most played genres first, games without a genre last.
 
     Raises:
         Failed: `checkpoint_invalid`, where genres are not the JSON that the schema describes.
@@ -105,7 +105,7 @@ def _genre_note(known: pl.DataFrame) -> str:
 
 
 def games_by_year(enriched: DataFrame[EnrichedLibrary]) -> Chart:
-    """Return the number of games by the year of their first release, for every year from the first to the last."""
+    """Return a chart of the numbers of games by year of first release, with every year from the first to the last."""
     released = enriched.filter(_IS_GAME).select(year=pl.col("igdb_first_release_date").dt.year())
     counts = released.filter(pl.col("year").is_between(*YEARS)).group_by("year").agg(value=pl.len().cast(pl.Int64))
     every = counts.select(year=pl.int_ranges(pl.col("year").min(), pl.col("year").max() + 1, dtype=pl.Int32))
@@ -119,7 +119,7 @@ def games_by_year(enriched: DataFrame[EnrichedLibrary]) -> Chart:
 
 
 def match_results(enriched: DataFrame[EnrichedLibrary]) -> Chart:
-    """Return the number of games by the reason why they are matched or not, the matched ones first."""
+    """Return a chart of the numbers of games by the reason why they are matched or not, matched games first."""
     games = enriched.filter(_IS_GAME)
     is_matched = pl.col("match_status") == "MATCHED"
     counts = games.group_by("match_status", "match_reason").agg(value=pl.len().cast(pl.Int64))
@@ -134,7 +134,7 @@ def match_results(enriched: DataFrame[EnrichedLibrary]) -> Chart:
 
 
 def filtered_kinds(enriched: DataFrame[EnrichedLibrary]) -> Chart:
-    """Return the number of filtered apps by their kind and what decided it, the most frequent first."""
+    """Return a chart of the numbers of filtered apps by kind and the reason for it, the most frequent first."""
     kind = pl.col("kind").cast(pl.String).str.replace_all("_", " ")
     label = (
         pl.when(pl.col("match_reason") == "override")
@@ -168,7 +168,7 @@ def _to_bars(rows: pl.DataFrame, tone: str) -> DataFrame[Bars]:
 
 
 def report_games(enriched: DataFrame[EnrichedLibrary]) -> DataFrame[ReportGames]:
-    """Return the rows of the report's table: every app of the library, the most played first.
+    """Return the rows of the report's table: one per app of the library, the most played first.
 
     Raises:
         Failed: `checkpoint_invalid`, where genres or candidates are not the JSON that the schema describes.
@@ -187,6 +187,6 @@ def report_games(enriched: DataFrame[EnrichedLibrary]) -> DataFrame[ReportGames]
 
 
 def format_hours(minutes: int) -> str:
-    """Return minutes as hours with their unit, to a tenth where they are few."""
+    """Return minutes as a text in hours, such as "1,234 h", or "2.5 h" below ten hours."""
     hours = minutes / 60
     return f"{hours:.1f} h" if 0 < hours < _TENTHS_BELOW_HOURS else f"{hours:,.0f} h"

@@ -1,4 +1,4 @@
-"""The HTML report of an enriched library: one file that loads nothing and runs no script but its own."""
+"""Render the HTML report of an enriched library: one file that loads nothing and runs no script but its own."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ FEW_YEARS, MANY_YEARS = 8, 30
 
 
 def render_report(enriched: DataFrame[EnrichedLibrary], source: str) -> str:
-    """Return the HTML page about a library that came from `source`; equal rows make equal pages.
+    """Return the report of a library as the text of an HTML page; `source` names the CSV; equal rows make equal pages.
 
     Raises:
         Failed: `checkpoint_invalid`, where genres or candidates are not the JSON that the schema describes.
@@ -86,7 +86,7 @@ def _title(enriched: DataFrame[EnrichedLibrary]) -> str:
 
 
 def _chart(chart: Chart) -> dict[str, Any]:
-    """Return a chart as the template draws it: each bar with its `share` of the longest one."""
+    """Return a chart as variables of the template: each bar with its `share` of the longest bar, 0 to 1."""
     share = pl.col("value") / pl.col("value").max()
     return chart._asdict() | {"bars": chart.bars.with_columns(share=share.fill_nan(0)).to_dicts()}
 

@@ -1,4 +1,4 @@
-"""The review sheet: the apps of a run that a person has to decide about, with the IGDB games that they may be."""
+"""Make the review sheet: the apps of a run about which a person has to decide, with candidates from IGDB."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,10 @@ from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, ReviewSheet, 
 
 @dataclass(frozen=True)
 class ReviewExport:
-    """The bytes of a review sheet, and counts of its apps; `unanswered` are those that IGDB gave no answer for."""
+    """The bytes of a review sheet as CSV, the numbers of its apps, and the requests that it took.
+
+    `unanswered` counts the apps that IGDB gave no answer for.
+    """
 
     body: bytes
     unmatched: int
@@ -45,13 +48,13 @@ async def export_review(
     *,
     trust: bool = False,
 ) -> ReviewExport:
-    """Return the review sheet of the enriched CSV at a location, with candidates from IGDB.
+    """Return the review sheet of the enriched CSV at a location, as the bytes of a CSV, with candidates from IGDB.
 
     The sheet has the unmatched games, and the filtered apps that would not be filtered today. An app that IGDB gives no
     answer for has no candidates, and is counted.
 
     Raises:
-        Failed: `location_refused`, `checkpoint_invalid`.
+        Failed: `location_refused`, `checkpoint_invalid`, if there is no such CSV or it cannot be read.
     """
     source = parse_checkpoint_key(store.key_of(location), "enriched")
     enriched = read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows
@@ -70,14 +73,14 @@ async def export_review(
 
 
 def unmatched_games(enriched: DataFrame[EnrichedLibrary]) -> DataFrame[EnrichedLibrary]:
-    """Return the UNMATCHED apps of a library, each once, the most played first."""
+    """Return the rows of the UNMATCHED apps of a library, each app once, the most played first."""
     return _by_playtime(enriched.filter(pl.col("match_status") == "UNMATCHED"))
 
 
 def no_longer_filtered(
     enriched: DataFrame[EnrichedLibrary], known: DataFrame[Catalogue], overrides: DataFrame[Overrides]
 ) -> DataFrame[EnrichedLibrary]:
-    """Return the filtered apps that are games by today's rules, store types and overrides, the most played first."""
+    """Return the rows of filtered apps that are games by today's rules and overrides, the most played first."""
     filtered = _by_playtime(enriched.filter(pl.col("match_reason") == "filtered"))
     today = classify(conform(filtered.select(dtypes(RawLibrary).keys()), RawLibrary), known, overrides)
     rows = filtered.join(today.filter(is_looked_up()), on="appid", how="semi", maintain_order="left")
@@ -96,9 +99,10 @@ def build_review_sheet(
     overrides: DataFrame[Overrides],
     key: str,
 ) -> DataFrame[ReviewSheet]:
-    """Return the review sheet of the enriched CSV of a key; the columns that a person fills in are blank.
+    """Return a review sheet, a row per app to decide about; the columns that a person fills in are blank.
 
-    Each unmatched app has its candidates side by side; each app that is no longer filtered is proposed as a game.
+    Each unmatched app has its candidates side by side; each app that is no longer filtered is proposed as a game. `key`
+    is that of the enriched CSV.
     """
     nothing, game = (pl.lit(action, pl.Enum(ACTIONS)) for action in (None, "game"))
     apps = pl.concat([unmatched.with_columns(proposed=nothing), unfiltered.with_columns(proposed=game)])
@@ -129,7 +133,7 @@ def _side_by_side(candidates: DataFrame[Candidates]) -> pl.DataFrame:
 async def _find_candidates(
     igdb: Igdb, unmatched: DataFrame[EnrichedLibrary], progress: Progress
 ) -> tuple[DataFrame[Candidates], set[int]]:
-    """Return the candidates of unmatched apps, and the apps that IGDB gave no answer for.
+    """Return the candidates of unmatched apps, and the appids that IGDB gave no answer for.
 
     An ambiguous app is not searched for: IGDB's list of Steam ids names its games.
     """
@@ -147,13 +151,13 @@ async def _find_candidates(
 
 
 def _ambiguous_games(unmatched: DataFrame[EnrichedLibrary]) -> dict[int, list[int]]:
-    """Return the ids of the IGDB games that each ambiguous app may be, by appid."""
+    """Return a mapping of appid to the ids of the IGDB games that the app may be, of ambiguous apps."""
     ambiguous = decode_column(unmatched.filter(pl.col("match_reason") == "ambiguous"), "igdb_candidates")
     return dict(ambiguous.select("appid", "igdb_candidates").drop_nulls().rows())
 
 
 class _Answers(NamedTuple):
-    """Rows of IGDB's `games` by appid, and the apps that IGDB gave no answer for."""
+    """Rows of IGDB's `games` by appid, and the appids that IGDB gave no answer for."""
 
     rows: dict[int, list[Any]]
     unanswered: set[int]

@@ -145,7 +145,7 @@ def open_aws(
     """Return a boto3 client of an AWS service; error messages name its `purpose`, such as a setting.
 
     Raises:
-        Refused: `configuration`, if AWS's profile or environment variables are invalid, or credentials would be unencrypted.
+        Refused: `configuration`, if AWS's profile or environment variables are invalid, or would send keys unencrypted.
     """
     quiet_library_logs()
     config = Config(
