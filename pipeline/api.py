@@ -1,7 +1,7 @@
 """Functions with which notebooks and scripts read the pipeline's files; `from pipeline import …` gives them."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -14,7 +14,7 @@ from pandera.typing.polars import DataFrame
 from pipeline import clients
 from pipeline.backfill.plan import find_plan, require_plan
 from pipeline.backfill.report import OUTCOMES_CSV, read_report
-from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
+from pipeline.backfill.shards import list_shards, map_concurrently
 from pipeline.backfill.steps import find_look_up
 from pipeline.errors import Failed
 from pipeline.frames.catalogue import decode_lists
@@ -121,8 +121,8 @@ def backfill_in(store: Store, run_id: str) -> BackfillResults:
     outcomes = unescape_formulas(read_rows(store.read(key) or b"", key, Outcomes))
     look_up = find_look_up(store, plan)
     manifests: list[StepManifest] = [look_up] if look_up else []
-    for of_shard in map_concurrently(_shard_manifests, list_shards(store, plan)):
-        manifests += of_shard
+    for of_shard in map_concurrently(lambda files: map(files.find_manifest, SHARD_STEPS), list_shards(store, plan)):
+        manifests += filter(None, of_shard)
     efforts = pl.DataFrame([_effort_row(manifest) for manifest in manifests], schema=dtypes(StepEfforts))
     return BackfillResults(conform(outcomes, Outcomes), conform(efforts, StepEfforts))
 
@@ -233,10 +233,6 @@ def _report_row(report: Report) -> dict[str, object]:
         "requests": sum(effort.requests for effort in report.effort.values()),
         "seconds": round(sum(effort.seconds for effort in report.effort.values()), 3),
     }
-
-
-def _shard_manifests(files: ShardFiles) -> Iterable[StepManifest]:
-    return [manifest for step in SHARD_STEPS if (manifest := files.find_manifest(step))]
 
 
 def _effort_row(manifest: StepManifest) -> dict[str, object]:

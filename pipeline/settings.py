@@ -28,9 +28,6 @@ DATA = Path("data")
 FILE_MAX_BYTES = 2**28
 """The default limit of a file that people bring, such as a list of users: 256 MiB, some five million users."""
 
-LONGEST_LABEL = 63
-"""The most characters between two dots of a host name; Python raises UnicodeError for more (RFC 1035, 2.3.4)."""
-
 
 def is_this_machine(host: str) -> bool:
     """Return True if a host name or IP address is this machine's own."""
@@ -58,13 +55,11 @@ def is_key(text: str) -> bool:
 
 
 def _parse_address(address: str) -> HttpUrl | None:
-    """Return an http or https URL whose host name can be looked up, parsed; None for any other text."""
+    """Return an http or https URL without blanks, parsed; None for any other text."""
     try:
-        url = HttpUrl(address)
+        return HttpUrl(address) if is_key(address) else None
     except ValidationError:
         return None
-    labels = str(url.host).removesuffix(".").split(".")
-    return url if is_key(address) and all(0 < len(label) <= LONGEST_LABEL for label in labels) else None
 
 
 def _require_key(secret: SecretStr) -> SecretStr:
@@ -119,7 +114,6 @@ class Settings(BaseSettings):
     http_answer_seconds: float = Field(default=120, gt=0, description="Limit of one whole answer")
     http_max_bytes: int = Field(default=2**25, gt=0, description="Limit of one answer, unpacked")
     file_max_bytes: int = Field(default=FILE_MAX_BYTES, gt=0, description="Limit of a file that people bring")
-    sync_max_rows: int = Field(default=1_000_000, ge=5_000, description="Of each list of IGDB's that a sync reads")
     retry_attempts: int = Field(default=5, ge=1)
     retry_base_seconds: float | None = Field(default=None, ge=0, description="Unset: 5 for Steam, 1 for all others")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

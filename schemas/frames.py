@@ -72,7 +72,11 @@ def check_rows(rows: pl.DataFrame, model: type[pa.DataFrameModel]) -> tuple[pl.D
     Raises:
         SchemaErrors: The columns are not the model's: a bug in the caller.
     """
-    typed = _typed(rows, model)
+    typed = rows.with_columns(
+        _read_as(name, dtype)
+        for name, dtype in dtypes(model).items()
+        if rows.schema.get(name) == pl.String and dtype != pl.String
+    )
     return typed, _failures(rows, typed, model).sort("index")
 
 
@@ -80,14 +84,6 @@ def as_text(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the rows with every column as text, as a CSV spells it: times in `TIME_FORMAT`."""
     times = pl.selectors.datetime()
     return rows.with_columns(times.dt.strftime(TIME_FORMAT)).cast(pl.String)
-
-
-def _typed(rows: pl.DataFrame, model: type[pa.DataFrameModel]) -> pl.DataFrame:
-    return rows.with_columns(
-        _read_as(name, column.dtype.type)
-        for name, column in model.to_schema().columns.items()
-        if rows.schema.get(name) == pl.String and column.dtype.type != pl.String
-    )
 
 
 def _read_as(name: str, dtype: pl.DataType) -> pl.Expr:

@@ -1,7 +1,6 @@
 """The version of each kind of file in a store, the manifest beside each CSV, and the model of the list of runs."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import pandera.polars as pa
@@ -15,15 +14,6 @@ FileKind = Literal["checkpoint", "catalogue", "sync", "backfill", "last_loaded"]
 
 VERSIONS: Mapping[FileKind, int] = {"checkpoint": 1, "catalogue": 1, "sync": 1, "backfill": 1, "last_loaded": 1}
 """The version in which this program writes each kind of file; `docs/extending.md` says when to raise one."""
-
-Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
-"""A count from 0 to 2**53: up to there programs that read JSON numbers as floats, and sums in 64 bits, are exact."""
-
-AwareTime = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
-"""A time with its zone, of a year that Python can represent in every zone."""
-
-Seconds = Annotated[float, Field(allow_inf_nan=False, ge=-1e18, le=1e18)]
-"""A duration, or a sum of durations, in seconds."""
 
 
 class Source(BaseModel):
@@ -48,18 +38,16 @@ class Manifest(BaseModel):
     user_id: str
     run_id: str
     key: str
-    rows: Count
-    bytes: Count
+    rows: int
+    bytes: int
     sha256: str
     input: Source | None
-    counts: dict[str, Count]
-    requests: Count
-    started_at: AwareTime
-    finished_at: AwareTime
-    seconds: Seconds
+    counts: dict[str, int]
+    requests: int
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+    seconds: float
 
-
-RUN_KINDS = ("import", "backfill")
 
 STAGES = ("fetch", "enrich", "load")
 """The stages of a run, in their order. The load of an import leaves no manifest, so it shows up in backfills only."""
@@ -68,7 +56,7 @@ STAGES = ("fetch", "enrich", "load")
 class Runs(StrictFrame):
     """One row per run in a store, the newest first: an import that has a manifest, or a backfill that has a plan."""
 
-    kind: Annotated[pl.Enum, RUN_KINDS] = pa.Field(description="import: of one user; backfill: of many")
+    kind: Annotated[pl.Enum, ("import", "backfill")] = pa.Field(description="import: of one user; backfill: of many")
     run_id: str = pa.Field(description="The run's id; the last stage's, if the stages were started separately")
     user_id: str = pa.Field(nullable=True, description="SavePoint's id of the owner; null where there are many")
     users: pl.Int64 = pa.Field(description="Number of users, without the lines of the list that were rejected")

@@ -14,7 +14,8 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, MetaData, T
 from sqlalchemy.dialects.postgresql import ENUM, TIMESTAMP
 from sqlalchemy.types import TypeEngine
 
-from schemas.staging import MAPPED_COLUMNS
+from schemas.frames import StrictFrame, dtypes
+from schemas.staging import MAPPED_COLUMNS, StagedGames, StagedGenres, StagedPlatforms
 
 STORE = "STEAM"
 LIBRARY_PLATFORM = "PC (Microsoft Windows)"
@@ -49,6 +50,11 @@ def is_read_only(column: Column[Any]) -> bool:
     return "read_only" in column.info
 
 
+def _staged_columns(model: type[StrictFrame]) -> list[Column[Any]]:
+    """Return the columns that a load fills from a staged frame: all of it but the number of the row."""
+    return [Column(name, SQL_TYPES[dtype]) for name, dtype in dtypes(model).items() if name != "number"]
+
+
 SAVEPOINT = MetaData()
 
 IMPORTED_GAME = Table(
@@ -74,15 +80,9 @@ GAME = Table(
     "Game",
     SAVEPOINT,
     Column("id", Text),
-    Column("igdbId", Integer),
-    Column("title", Text),
-    Column("description", Text),
-    Column("coverImage", Text),
-    Column("releaseDate", _TIME),
+    *_staged_columns(StagedGames),
     Column("createdAt", _TIME),
     Column("updatedAt", _TIME),
-    Column("steamAppId", Integer),
-    Column("slug", Text),
     Column("hltbId", Text, info=_READ_ONLY),
     Column("mainStory", Integer, info=_READ_ONLY),
     Column("mainExtra", Integer, info=_READ_ONLY),
@@ -113,10 +113,7 @@ GENRE = Table(
     "Genre",
     SAVEPOINT,
     Column("id", Text),
-    Column("igdbId", Integer),
-    Column("name", Text),
-    Column("slug", Text),
-    Column("checksum", Text),
+    *_staged_columns(StagedGenres),
     Column("createdAt", _TIME),
     Column("updatedAt", _TIME),
 )
@@ -125,15 +122,7 @@ PLATFORM = Table(
     "Platform",
     SAVEPOINT,
     Column("id", Text),
-    Column("igdbId", Integer),
-    Column("name", Text),
-    Column("slug", Text),
-    Column("abbreviation", Text),
-    Column("alternativeName", Text),
-    Column("generation", Integer),
-    Column("platformFamily", Integer),
-    Column("platformType", Integer),
-    Column("checksum", Text),
+    *_staged_columns(StagedPlatforms),
     Column("createdAt", _TIME),
     Column("updatedAt", _TIME),
 )

@@ -116,29 +116,28 @@ class StagedGames(StrictFrame):
     slug: str = pa.Field(unique=True, description="IGDB's slug, or its fallback `{slug}-igdb-{igdbId}`")
 
 
-class StagedGenres(StrictFrame):
-    """One row per IGDB genre that a load writes to SavePoint's table `Genre`."""
+class StagedEntries(StrictFrame):
+    """The columns that IGDB's genres and platforms share."""
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
-    igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the genre")
+    igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the genre or platform")
     name: str = pa.Field(unique=True, description="IGDB's name, or its fallback `{name} (IGDB {igdbId})`")
     slug: str = pa.Field(unique=True, description="IGDB's slug, or its fallback `{slug}-igdb-{igdbId}`")
     checksum: str = pa.Field(nullable=True, description="IGDB's checksum of the object")
 
 
-class StagedPlatforms(StrictFrame):
+class StagedGenres(StagedEntries):
+    """One row per IGDB genre that a load writes to SavePoint's table `Genre`."""
+
+
+class StagedPlatforms(StagedEntries):
     """One row per IGDB platform that a load writes to SavePoint's table `Platform`."""
 
-    number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by IGDB id")
-    igdb_id: pl.Int32 = pa.Field(alias="igdbId", unique=True, description="IGDB's id of the platform")
-    name: str = pa.Field(unique=True, description="IGDB's name, or its fallback `{name} (IGDB {igdbId})`")
-    slug: str = pa.Field(unique=True, description="IGDB's slug, or its fallback `{slug}-igdb-{igdbId}`")
     abbreviation: str = pa.Field(nullable=True, description="IGDB's abbreviation")
     alternative_name: str = pa.Field(alias="alternativeName", nullable=True, description="IGDB's alternative name")
     generation: pl.Int32 = pa.Field(nullable=True, description="IGDB's generation")
     platform_family: pl.Int32 = pa.Field(alias="platformFamily", nullable=True, description="IGDB's platform_family")
     platform_type: pl.Int32 = pa.Field(alias="platformType", nullable=True, description="IGDB's platform_type")
-    checksum: str = pa.Field(nullable=True, description="IGDB's checksum of the object")
 
 
 class StagedLinks(StrictFrame):

@@ -34,8 +34,8 @@ PAIRS, GAMES = "catalogue/sync/pairs/", "catalogue/sync/games/"
 PAGES_PER_PART = 10
 GAMES_PER_PART = 5_000
 
-MAX_ROWS = 1_000_000
-"""The number of rows after which a list of IGDB counts as endless: IGDB has some 400,000 games, fewer for Steam."""
+MAX_PAGES = 2_000
+"""The number of pages of 500 rows after which a list of IGDB counts as endless: it has some 400,000 games."""
 
 OVERLAP_SECONDS = 3_600
 """The seconds before the last sync from which the next asks for changes: IGDB's clock is not ours."""
@@ -60,7 +60,7 @@ async def sync_catalogue(
     catalogue: CatalogueFiles,
     igdb: "Igdb",
     progress: Progress = no_progress,
-    max_rows: int = MAX_ROWS,
+    max_pages: int = MAX_PAGES,
 ) -> SyncResult:
     """Add IGDB's games for all Steam apps to the catalogue, or those changed since the last sync; return the counts.
 
@@ -75,13 +75,13 @@ async def sync_catalogue(
     _write_state(store, SyncState(started_at=started_at, synced_at=state.synced_at))
     pairs, games = _Parts(store, PAIRS, ExternalGames), _Parts(store, GAMES, Games)
     if state.synced_at is None:
-        known = await _read_pairs(pairs, igdb, progress, max_rows // PAGE_SIZE)
+        known = await _read_pairs(pairs, igdb, progress, max_pages)
         matched = await _read_games(games, igdb, known["igdb_id"].unique().sort(), progress)
         matches = resolve_matches(known["appid"].unique(), known, matched)
         rows = matches_as_catalogue(matches, matched, datetime.fromtimestamp(started_at, UTC))
     else:
         since = state.synced_at - OVERLAP_SECONDS
-        rows = await _read_changes(catalogue.read(), igdb, since, progress, max_rows // PAGE_SIZE)
+        rows = await _read_changes(catalogue.read(), igdb, since, progress, max_pages)
     catalogue.remember(drop_overridden(rows, catalogue.read()))
     compaction = catalogue.compact()
     _write_state(store, SyncState(synced_at=started_at))
@@ -173,10 +173,7 @@ def _ids_of(rows: Sequence[Any]) -> list[int]:
 
 
 def _endless(query: Query) -> Retryable:
-    return Retryable(
-        "igdb_unavailable",
-        f"IGDB's pages of {query.endpoint} do not end. Try again later; if that is right, set SYNC_MAX_ROWS higher.",
-    )
+    return Retryable("igdb_unavailable", f"IGDB's pages of {query.endpoint} do not end. Try again later.")
 
 
 class _Parts(Generic[Model]):

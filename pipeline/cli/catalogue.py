@@ -46,9 +46,7 @@ async def _sync(settings: Settings, progress: Progress) -> SyncResult:
     settings.require(*clients.NEEDED_BY_ENRICH)
     store = clients.open_store(settings)
     async with clients.open_igdb(settings) as igdb:
-        return await sync_catalogue(
-            store, clients.open_catalogue(settings, store), igdb, progress, settings.sync_max_rows
-        )
+        return await sync_catalogue(store, clients.open_catalogue(settings, store), igdb, progress)
 
 
 @catalogue.command(epilog="steam-import catalogue compact --store-url s3://bucket")

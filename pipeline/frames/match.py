@@ -126,20 +126,18 @@ def mark_overrides(matches: DataFrame[Matches], overridden: DataFrame[ExternalGa
 
 def _best_games(pairs: pl.DataFrame, games: pl.DataFrame, unanswered_games: Collection[int]) -> pl.DataFrame:
     """Return a row per app with the ids of its games of the best rank, and whether any game has no answer."""
-    ranked = pairs.join(games.select("igdb_id", rank=_rank()), on="igdb_id", how="left", validate="m:1").with_columns(
+    # 0 is a game of its own and of a main type; a higher rank is less likely meant.
+    is_edition = pl.col("version_parent").is_not_null().cast(pl.Int8)
+    is_minor = (~pl.col("igdb_game_type").fill_null(0).is_in(MAIN_GAME_TYPES)).cast(pl.Int8)
+    ranked = pairs.join(
+        games.select("igdb_id", rank=2 * is_edition + is_minor), on="igdb_id", how="left", validate="m:1"
+    ).with_columns(
         is_unanswered=pl.col("igdb_id").is_in(list(unanswered_games)),
         is_best=pl.col("rank") == pl.col("rank").min().over("appid"),
     )
     return ranked.group_by("appid").agg(
         best=pl.col("igdb_id").filter("is_best").sort(), is_unanswered=pl.col("is_unanswered").any()
     )
-
-
-def _rank() -> pl.Expr:
-    """Return an expression for a game's rank: 0 for no edition and a main type, more for a less likely game."""
-    is_edition = pl.col("version_parent").is_not_null()
-    is_minor = ~pl.col("igdb_game_type").fill_null(0).is_in(MAIN_GAME_TYPES)
-    return 2 * is_edition.cast(pl.Int8) + is_minor.cast(pl.Int8)
 
 
 def _reason(unanswered_appids: Collection[int], unusable_appids: Collection[int]) -> pl.Expr:

@@ -19,6 +19,14 @@ from schemas.staging import (
     StagedRows,
 )
 
+_OF_PLATFORMS = {
+    "abbreviation": "abbreviation",
+    "alternativeName": "alternative_name",
+    "generation": "generation",
+    "platformFamily": "platform_family",
+    "platformType": "platform_type",
+}
+
 
 def stage_library(library: DataFrame[EnrichedLibrary]) -> StagedRows:
     """Return the frames of rows that a load writes to SavePoint's tables, from a library of one or more users.
@@ -33,16 +41,15 @@ def stage_library(library: DataFrame[EnrichedLibrary]) -> StagedRows:
     """
     apps = _distinct_apps(library)
     games = apps.filter("has_game").sort("igdb_id", "appid").unique("igdb_id", keep="first", maintain_order=True)
-    genres, platforms = (
-        _listed_entries(games, "igdb_genres"),
-        _listed_entries(games, "igdb_platforms"),
-    )
+    genres, platforms = _listed_entries(games, "igdb_genres"), _listed_entries(games, "igdb_platforms")
     counts = Counter({"playtimes_hidden": _count_users_with_hidden_playtimes(apps)})
     return StagedRows(
         imported_games=StagedImportedGames.validate(_imported_games(apps)),
         games=StagedGames.validate(_with_unique_keys(_games(games, _steam_app_ids(apps)), "games", counts)),
-        genres=StagedGenres.validate(_with_unique_keys(_genres(genres), "genres", counts)),
-        platforms=StagedPlatforms.validate(_with_unique_keys(_platforms(platforms), "platforms", counts)),
+        genres=StagedGenres.validate(_with_unique_keys(_distinct_entries(genres), "genres", counts)),
+        platforms=StagedPlatforms.validate(
+            _with_unique_keys(_distinct_entries(platforms, **_OF_PLATFORMS), "platforms", counts)
+        ),
         game_genres=StagedLinks.validate(_links(genres)),
         game_platforms=StagedLinks.validate(_links(platforms)),
         counts=counts,
@@ -137,27 +144,10 @@ def _listed_entries(games: pl.DataFrame, column: str) -> pl.DataFrame:
     )
 
 
-def _genres(entries: pl.DataFrame) -> pl.DataFrame:
-    return _first_of_each(entries).select(_row_number(), "igdbId", "name", "slug", "checksum")
-
-
-def _platforms(entries: pl.DataFrame) -> pl.DataFrame:
-    return _first_of_each(entries).select(
-        _row_number(),
-        "igdbId",
-        "name",
-        "slug",
-        "abbreviation",
-        pl.col("alternative_name").alias("alternativeName"),
-        "generation",
-        pl.col("platform_family").alias("platformFamily"),
-        pl.col("platform_type").alias("platformType"),
-        "checksum",
-    )
-
-
-def _first_of_each(entries: pl.DataFrame) -> pl.DataFrame:
-    return entries.unique("igdbId", keep="first", maintain_order=True).sort("igdbId")
+def _distinct_entries(entries: pl.DataFrame, **others: str) -> pl.DataFrame:
+    """Return each genre or platform once, with the columns that both have and the others."""
+    distinct = entries.unique("igdbId", keep="first", maintain_order=True).sort("igdbId")
+    return distinct.select(_row_number(), "igdbId", "name", "slug", "checksum", **others)
 
 
 def _links(entries: pl.DataFrame) -> pl.DataFrame:

@@ -53,7 +53,7 @@ def parse_json(body: bytes, kind: FileKind, model: type[Record], name: str, reme
         CorruptFile: The bytes are not a JSON object of the model.
     """
     record = _parse_object(body)
-    for migration in find_migrations(kind, _version_of(record), name, remedy):
+    for migration in find_migrations(kind, record.get("schema_version", 1), name, remedy):
         record = migration.record(record)
     try:
         return model.model_validate(record | {"schema_version": VERSIONS[kind]})
@@ -63,7 +63,7 @@ def parse_json(body: bytes, kind: FileKind, model: type[Record], name: str, reme
 
 def json_version(body: bytes) -> int:
     """Return the version that a JSON object says it has, 1 if it says none; raises `CorruptFile`."""
-    return _version_of(_parse_object(body))
+    return int(_parse_object(body).get("schema_version", 1))
 
 
 def read_parquet(body: bytes, kind: FileKind, model: type[Model], name: str, remedy: str = "") -> DataFrame[Model]:
@@ -123,10 +123,3 @@ def _parse_object(body: bytes) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise CorruptFile("it is not a JSON object")
     return record
-
-
-def _version_of(record: dict[str, Any]) -> int:
-    version = record.get("schema_version", 1)
-    if type(version) is not int:
-        raise CorruptFile("its schema_version is not a number")
-    return version

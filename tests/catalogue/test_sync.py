@@ -16,7 +16,7 @@ from pipeline.apis.igdb_queries import PAGE_SIZE
 from pipeline.catalogue import sync
 from pipeline.catalogue.files import APPS, CatalogueFiles
 from pipeline.catalogue.look_up import OVERRIDES, Progress, no_progress
-from pipeline.catalogue.sync import GAMES, MAX_ROWS, PAIRS, STATE, SyncResult, sync_catalogue
+from pipeline.catalogue.sync import GAMES, PAIRS, STATE, SyncResult, sync_catalogue
 from pipeline.errors import Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
@@ -56,11 +56,10 @@ def synced(
     sandbox: Sandbox,
     store: Store,
     progress: Progress = no_progress,
-    max_rows: int = MAX_ROWS,
 ) -> SyncResult:
     async def run() -> SyncResult:
         async with open_igdb(sandbox.environment, ONCE) as igdb:
-            return await sync_catalogue(store, CatalogueFiles(store), igdb, progress, max_rows)
+            return await sync_catalogue(store, CatalogueFiles(store), igdb, progress)
 
     return asyncio.run(run())
 
@@ -293,7 +292,7 @@ def test_a_list_without_end_is_given_up(store: Store, state: bytes | None, step:
     async def run() -> None:
         token = Token("token", time.time() + 3_600)
         async with open_igdb(policy=ONCE, transport=endless, token=token) as igdb:
-            await sync_catalogue(store, CatalogueFiles(store), igdb, max_rows=10 * PAGE_SIZE)
+            await sync_catalogue(store, CatalogueFiles(store), igdb, max_pages=10)
 
     with pytest.raises(Retryable, match=says):
         asyncio.run(run())

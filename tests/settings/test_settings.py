@@ -145,7 +145,7 @@ def test_an_encrypted_address_or_one_of_this_machine_is_normalised(url: str, nor
     assert require_encrypted(url) == normalised
 
 
-@pytest.mark.parametrize("name", ["http_answer_seconds", "http_max_bytes", "file_max_bytes", "sync_max_rows"])
+@pytest.mark.parametrize("name", ["http_answer_seconds", "http_max_bytes", "file_max_bytes"])
 def test_there_is_no_way_to_have_no_limit(name: str) -> None:
     with pytest.raises(Refused, match=name.upper()):
         Settings.read(**{name: 0})
