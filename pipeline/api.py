@@ -166,7 +166,7 @@ def _list_imports(store: Store, limit: int | None) -> DataFrame[Runs]:
 
 
 def _manifest_row(store: Store, checkpoint: Checkpoint) -> dict[str, object] | None:
-    """Return what the manifest of a checkpoint says of its stage, as a row; None if it cannot be read."""
+    """Return a row about a stage of an import from its manifest; None if there is none, or it cannot be read."""
     try:
         manifest = read_manifest(store, checkpoint.key)
     except Failed as error:

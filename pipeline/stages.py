@@ -182,7 +182,7 @@ async def find_account(steam: "Steam", steam_id: str) -> str:
 
 
 async def fetch_with_settings(settings: Settings, event: FetchEvent) -> FetchResponse:
-    """Fetch a library into a raw CSV, with the store and the Steam client that the settings configure."""
+    """Fetch a library into a raw CSV, with the configured store and Steam client, and return the stage's response."""
     store = _open_store(settings, event, NEEDED_BY_FETCH)
     async with open_steam(settings) as steam:
         return await fetch(store, steam, event)
@@ -206,7 +206,10 @@ async def enrich_with_settings(
 
 
 def load_with_settings(settings: Settings, event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
-    """Load an enriched CSV into the database that the settings configure, with their statuses for new library items."""
+    """Load an enriched CSV into the configured database, and return the stage's response.
+
+    New library items get the statuses that the settings name.
+    """
     store = _open_store(settings, event, NEEDED_BY_LOAD)
     options = replace(options, status_unplayed=settings.status_unplayed, status_played=settings.status_played)
     return load(store, open_database(settings), event, options)

@@ -46,7 +46,7 @@ class Checkpoint:
 
     @property
     def rejected_key(self) -> str:
-        """The key of the CSV with the rows that were rejected when this one was made."""
+        """The key of the CSV with the rows that the stage rejected."""
         return self.key.removesuffix(".csv") + ".rejected.csv"
 
     @property
