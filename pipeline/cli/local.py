@@ -40,7 +40,7 @@ def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Se
 
 
 def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
-    """Create SavePoint's tables of a generation (2025 or 2026) in an empty database; return True if they were created."""
+    """Create SavePoint's tables of a generation (2025 or 2026) in an empty database; return True if it was empty."""
     with _refusing_missing_extra():
         from pipeline.sandbox.embedded import create_tables, serve_postgres
     if settings.has("database_url"):
