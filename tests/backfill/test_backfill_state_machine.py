@@ -18,7 +18,7 @@ from tests.support.stores import BUCKET
 FUNCTIONS = ("BackfillFunction", "BackfillCatalogueFunction")
 STEPS = ["plan", "fetch", "catalogue", "enrich", "load", "report"]
 SHARDS_KEY = "backfills/run-1/shards.json"
-FEW, MANY = 3, 20
+FEW = 3
 INPUT = {"users": f"s3://{BUCKET}/users.csv"}
 ANSWER = dict.fromkeys(("error", "error_code", "shard", "shards", "bucket", "shards_key", "report", "stats"))
 PLANNED = {"bucket": BUCKET, "shards_key": SHARDS_KEY}
@@ -103,7 +103,7 @@ def test_a_shard_that_fails_for_good_stops_neither_the_others_nor_the_report(buc
             raise Retryable("store_unavailable", "Later.")
         return REFUSED if shard == 7 else {}
 
-    standing_in = StandIn(misfortune, shards=MANY)
+    standing_in = StandIn(misfortune, shards=20)
     with deployed_functions(dict.fromkeys(FUNCTIONS, standing_in)) as functions:
         ended = execute("backfill", INPUT, run_id="run-1", retries=2)
         runs = map_runs(ended)
@@ -118,6 +118,13 @@ def test_a_shard_that_fails_for_good_stops_neither_the_others_nor_the_report(buc
     assert standing_in.most_at_once["catalogue"] == 1
 
 
+def test_an_empty_list_is_reported_at_once(bucket: str) -> None:
+    assert bucket
+    with deployed_functions(dict.fromkeys(FUNCTIONS, StandIn(shards=0))) as functions:
+        assert execute("backfill", INPUT).status == "SUCCEEDED"
+    assert steps_of(functions.asked) == ["plan", "report"]
+
+
 def test_the_input_says_which_run_goes_on_and_how_fast(bucket: str) -> None:
     assert bucket
     given = {"run_id": "run-1", "shard_size": 500, "fetch_concurrency": 1, "load_concurrency": 3}
@@ -130,20 +137,14 @@ def test_the_input_says_which_run_goes_on_and_how_fast(bucket: str) -> None:
     assert [(run["maxConcurrency"], run["toleratedFailurePercentage"]) for run in runs] == [(1, 25), (20, 25), (3, 25)]
 
 
-def test_an_empty_list_is_reported_at_once(bucket: str) -> None:
-    assert bucket
-    with deployed_functions(dict.fromkeys(FUNCTIONS, StandIn(at("plan", {"shards": 0})))) as functions:
-        ended = execute("backfill", INPUT)
-    assert ended.status == "SUCCEEDED"
-    assert steps_of(functions.asked) == ["plan", "report"]
-
-
 @pytest.mark.parametrize(
     ("misfortune", "steps", "error"),
     [
         pytest.param(at("plan", REFUSED), STEPS[:1], "configuration", id="no plan"),
         pytest.param(at("plan", {"shards_key": "gone"}), ["plan", "report"], None, id="a map that cannot run"),
-        pytest.param(at("catalogue", REFUSED), [*STEPS[:3], "report"], "configuration", id="no catalogue"),
+        pytest.param(
+            at("catalogue", REFUSED), [*STEPS[:3], "report"], "configuration", id="no catalogue", marks=pytest.mark.slow
+        ),
         pytest.param(
             at("catalogue", Retryable("igdb_unavailable", "Why.")), [*STEPS[:3], "report"], "Retryable", id="no IGDB"
         ),

@@ -3,11 +3,8 @@
 import json
 import random
 import time
-from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from pipeline.sandbox.server import Sandbox
@@ -16,6 +13,7 @@ from pipeline.storage.keys import Shard
 from pipeline.storage.store import Store
 from schemas.events import SHARD_STEPS
 from tests.support.backfills import Program, add_accounts, new_program, user_list
+from tests.support.crashes import half_written
 from tests.support.databases import NewDatabase
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -49,7 +47,7 @@ def test_a_backfill_killed_ten_times_ends_as_one_that_never_was(
     for files in sorted(chance.sample(range(1, FILES + 1), KILLS)):
         is_killed = kill(broken, files, chance.uniform(0, LONGEST_DELAY_SECONDS))
         assert is_killed or files > NEAR_THE_END
-        assert_nothing_is_half_written(broken.store)
+        assert half_written(broken.store) == []
         through.append((len(sandbox.requests), fetched(broken.store)))
     broken.run(SHARD_SIZE)
 
@@ -81,20 +79,6 @@ def count(broken: Program) -> int:
     shards = [Shard("run", number) for number in range(SHARDS)]
     keys = {key for shard in shards for key in (shard.users_key, *map(shard.manifest_key, SHARD_STEPS))}
     return len(keys & broken.store.list("backfills/").keys())
-
-
-def assert_nothing_is_half_written(store: Store) -> None:
-    for key in store.list(""):
-        body, path = store.read(key) or b"", Path(key)
-        match path.suffix:
-            case ".json":
-                assert json.loads(body), key
-            case ".parquet":
-                assert pl.read_parquet(BytesIO(body)).width, key
-            case _:
-                assert body.endswith(b"\n"), key
-        digest = path.name.partition(".")[0].rpartition("-")[2]
-        assert len(digest) != 16 or sha256(body).hexdigest().startswith(digest), key
 
 
 def fetched(store: Store) -> set[str]:
