@@ -1,6 +1,7 @@
 import json
 import re
 from base64 import b64encode
+from datetime import UTC, datetime
 from hashlib import sha256
 from html.parser import HTMLParser
 
@@ -45,8 +46,9 @@ class Elements(HTMLParser):
 
 
 def hostile() -> DataFrame[EnrichedLibrary]:
-    genre = {**SHOOTER, "name": HOSTILE}
+    genre, released = {**SHOOTER, "name": HOSTILE}, datetime(2011, 4, 18, tzinfo=UTC)
     return library(
+        matched(5, 11, igdb_first_release_date=released),
         matched(1, 10, name=HOSTILE, igdb_name=HOSTILE, igdb_slug=HOSTILE, playtime_forever=90, igdb_genres=[genre]),
         app(2, name=HOSTILE, kind_reason=HOSTILE),
         app(3, match_status="IGNORED", match_reason="filtered", kind="demo", kind_reason=HOSTILE),
@@ -66,7 +68,7 @@ def test_the_data_is_json_that_cannot_end_its_element() -> None:
     page = render_report(hostile(), "enriched.csv")
     text = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
     assert "<" not in text
-    assert json.loads(text)["rows"]["name"] == [HOSTILE, HOSTILE, "Name 3", "{{ title }} {% raw %} $title"]
+    assert json.loads(text)["rows"]["name"] == [HOSTILE, HOSTILE, "Name 3", "{{ title }} {% raw %} $title", "Name 5"]
 
 
 def test_the_page_loads_nothing() -> None:

@@ -1,9 +1,6 @@
 import pytest
 
-from pipeline.apis import igdb_queries
 from pipeline.sandbox.apicalypse import Comparison, NamedQuery, Query, QuerySyntaxError, parse_multiquery, parse_query
-
-STEAM = Comparison(("external_game_source",), "=", frozenset({1}))
 
 
 def test_clauses_are_read_in_any_order_and_all_of_them_may_be_left_out() -> None:
@@ -17,16 +14,6 @@ def test_clauses_are_read_in_any_order_and_all_of_them_may_be_left_out() -> None
         limit=500,
         offset=20,
     )
-
-
-def test_the_queries_of_our_clients_are_read() -> None:
-    apps = parse_query(igdb_queries.external_games_query([620, 440]).text(page=2))
-    assert apps.where == ((STEAM, Comparison(("uid",), "=", frozenset({"620", "440"}))),)
-    assert (apps.limit, apps.offset) == (500, 1000)
-    games = parse_query(igdb_queries.games_query([72]).text())
-    assert ("cover", "image_id") in games.fields
-    search = parse_query(igdb_queries.Search('a "b"; }\\').text())
-    assert search.search == 'a "b"; }\\'
 
 
 def test_and_binds_tighter_than_or() -> None:

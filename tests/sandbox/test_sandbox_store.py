@@ -29,8 +29,12 @@ def items(answer: httpx.Response) -> dict[int, dict[str, Any]]:
     return {item["id"]: item for item in answer.json()["response"]["store_items"]}
 
 
-def test_an_item_tells_name_and_type_without_a_key(get_items: GetItems) -> None:
-    assert items(get_items(550))[550] == {
+def test_an_item_has_name_and_type_without_a_key_at_both_base_urls(sandbox: Sandbox, get_items: GetItems) -> None:
+    answer = get_items(440, 550, 440)
+    assert get_items(440, 550, base="STEAM_API_URL").json() == answer.json()
+    assert [record.service for record in sandbox.requests] == ["store", "steam"]
+    assert list(items(answer)) == [550, 440], "each once, and not in the order asked for"
+    assert items(answer)[550] == {
         "item_type": 0,
         "id": 550,
         "success": 1,
@@ -40,15 +44,6 @@ def test_an_item_tells_name_and_type_without_a_key(get_items: GetItems) -> None:
         "appid": 550,
         "type": 0,
     }
-
-
-def test_every_app_is_answered_once_and_not_in_the_order_asked_for(get_items: GetItems) -> None:
-    assert list(items(get_items(440, 550, 999_999, 440))) == [999_999, 550, 440]
-
-
-def test_both_base_urls_have_it_and_records_tell_them_apart(sandbox: Sandbox, get_items: GetItems) -> None:
-    assert get_items(440).json() == get_items(440, base="STEAM_API_URL").json()
-    assert [record.service for record in sandbox.requests] == ["store", "steam"]
 
 
 def test_what_is_hidden_or_unknown_has_no_name_and_no_type_to_trust(sandbox: Sandbox, get_items: GetItems) -> None:
