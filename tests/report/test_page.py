@@ -68,7 +68,7 @@ def test_the_data_is_json_that_cannot_end_its_element() -> None:
     page = render_report(hostile(), "enriched.csv")
     text = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
     assert "<" not in text
-    assert json.loads(text)["rows"]["name"] == [HOSTILE, HOSTILE, "Name 3", "{{ title }} {% raw %} $title", "Name 5"]
+    assert json.loads(text)["rows"]["name"] == [HOSTILE, HOSTILE, "Name 3", "Name 5", "{{ title }} {% raw %} $title"]
 
 
 def test_the_page_loads_nothing() -> None:
