@@ -136,10 +136,10 @@ def test_loads_that_rename_the_same_games_meet_no_deadlock(own_database_url: str
     users = [f"user-{number}" for number in range(1, 5)]
     for user in users:
         add_user(own_database_url, user)
-    load(own_database_url, *(matched(n, n) for n in range(1, 400)))
+    load(own_database_url, *(matched(n, n) for n in range(1, 200)))
 
     def rename(user: str) -> None:
-        games = [matched(n, n, user_id=user, igdb_name=f"{user} {n}") for n in range(1, 400)]
+        games = [matched(n, n, user_id=user, igdb_name=f"{user} {n}") for n in range(1, 200)]
         Database(own_database_url, attempts=1).load(stage_library(library(*games)), [user])
 
     with ThreadPoolExecutor(len(users)) as pool:
@@ -149,27 +149,27 @@ def test_loads_that_rename_the_same_games_meet_no_deadlock(own_database_url: str
 
 
 def test_users_who_share_games_can_be_loaded_at_the_same_time(database_url: str) -> None:
-    users = [f"user-{number}" for number in range(1, 7)]
+    users = [f"user-{number}" for number in range(1, 5)]
     for user in users:
         add_user(database_url, user)
 
     def load_shared(user: str) -> None:
-        shared = [matched(n, n, user_id=user, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS]) for n in range(1, 300)]
+        shared = [matched(n, n, user_id=user, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS]) for n in range(1, 200)]
         rows = library(*shared) if user in users[::2] else library(*reversed(shared))
         Database(database_url, retry_base_seconds=0).load(stage_library(rows), [user])
 
     with ThreadPoolExecutor(len(users)) as pool:
         list(pool.map(load_shared, users))
 
-    assert len(rows_of(database_url, "Game")) == 299
-    assert len(rows_of(database_url, "LibraryItem")) == 299 * len(users)
+    assert len(rows_of(database_url, "Game")) == 199
+    assert len(rows_of(database_url, "LibraryItem")) == 199 * len(users)
 
 
 def test_loads_of_one_user_wait_for_each_other(database_url: str) -> None:
-    staged = stage_library(library(*(matched(n, n) for n in range(1, 300))))
+    staged = stage_library(library(*(matched(n, n) for n in range(1, 100))))
 
     with ThreadPoolExecutor(4) as pool:
         loads = list(pool.map(lambda _: Database(database_url).load(staged, ["user-1"]), range(4)))
 
-    assert sorted(load.counts["imported_games_created"] for load in loads) == [0, 0, 0, 299]
-    assert len(rows_of(database_url, "ImportedGame")) == len(rows_of(database_url, "LibraryItem")) == 299
+    assert sorted(load.counts["imported_games_created"] for load in loads) == [0, 0, 0, 99]
+    assert len(rows_of(database_url, "ImportedGame")) == len(rows_of(database_url, "LibraryItem")) == 99
