@@ -41,7 +41,7 @@ def test_run_without_a_database_makes_one_and_the_user_in_it(sandbox: Sandbox, f
     ("status", "changed", "arguments"),
     [
         pytest.param(1, {}, ("fetch", "nobody-has-this"), id="final"),
-        pytest.param(2, {"STEAM_API_KEY": ""}, ("run", ACCOUNT), id="missing key"),
+        pytest.param(2, {"STEAM_API_KEY": ""}, ("run", ACCOUNT), marks=pytest.mark.slow, id="missing key"),
         pytest.param(2, {}, ("fetch",), marks=pytest.mark.slow, id="usage"),
         pytest.param(75, {"STEAM_API_URL": NOWHERE}, ("fetch", ACCOUNT), id="later"),
     ],
@@ -124,6 +124,7 @@ def locked(url: str) -> Iterator[Callable[[], bool]]:
         yield lambda: fetch(url, waiting).height > 0
 
 
+@pytest.mark.slow
 def test_an_interruption_is_one_sentence_and_no_traceback(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.faults.add(Fault(service="steam", kind="stall", seconds=30))
     settings = environment(sandbox, HTTP_TIMEOUT_SECONDS="30")

@@ -87,6 +87,7 @@ def test_a_process_that_was_killed_keeps_it_running_no_longer_than_the_next_use(
         fetch(url, "SELECT 1")
 
 
+@pytest.mark.slow
 @ROOT
 def test_no_folder_above_it_changes_its_mode_and_a_private_one_stays_empty(folder: Path) -> None:
     private, elsewhere = folder / "private", folder / "elsewhere"
