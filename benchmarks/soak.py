@@ -27,7 +27,7 @@ from pipeline.settings import Settings
 from pipeline.storage.keys import raw_checkpoint
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent
 from tests.support.backfills import add_accounts, imported_games, new_operator
-from tests.support.crashes import half_written
+from tests.support.crashes import find_damaged_objects
 from tests.support.databases import execute, rows_of
 from tests.support.programs import open_folder
 
@@ -97,7 +97,7 @@ def lost_or_twice(settings: Settings, url: str, world: World, accounts: Sequence
         "LibraryItem": len(rows_of(url, "LibraryItem")) == len(owned),
         "Game": len(rows_of(url, "Game")) == len({appid for _, appid, _, _ in owned}),
         "checkpoints": sorted(place.list("imports/")) == sorted(written),
-        "half written": half_written(place) == [],
+        "half written": find_damaged_objects(place) == [],
         "catalogue": sorted(known["appid"]) == sorted({appid for _, appid, _, _ in owned}),
         "matches": known.filter(pl.col("match_status").cast(pl.String) != "MATCHED").height == 0,
     }

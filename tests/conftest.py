@@ -26,7 +26,6 @@ ONE_GENERATION = {
 }
 """Whose tests hardly depend on the generation of the tables: `make test-slow` runs them on the older one."""
 
-
 SEED = os.environ.get("CRASH_SEED") or datetime.now(UTC).date().isoformat()
 """The seed by which `make test` draws crash points: the day, or that of another day to repeat its run."""
 
@@ -37,21 +36,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_report_header() -> str:
-    return f"crash points: one in five, drawn by the seed {SEED} (CRASH_SEED)"
+    return f"crash points are drawn by the seed {SEED} (CRASH_SEED)"
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         if item.path.name in ONE_GENERATION and params.get("generation") == 2025:
             item.add_marker(pytest.mark.slow)
-    _spread([item for item in items if item.path.name == "test_crashes.py"], items)
-
-
-def _spread(longest: list[pytest.Item], items: list[pytest.Item]) -> None:
-    """Each worker gets a stretch of the tests: none shall have all of the longest in its own."""
-    others = [item for item in items if item not in longest]
-    for number, item in enumerate(longest):
-        others.insert(number * len(items) // len(longest), item)
-    items[:] = others

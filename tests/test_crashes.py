@@ -1,27 +1,34 @@
-"""A fifth of the crash points, others every day; `make test-slow` visits all."""
+"""An import and a backfill in which one outside operation fails; the same command, run again, completes the work."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.support.crashes import COMMANDS, KINDS, UP_TO_SQL, Kind, crashing, drawn
+from tests.support.crashes import COMMANDS, KINDS, MODES, UP_TO_SQL, Kind, Mode, draw, open_crashes
 from tests.support.databases import NewDatabase
 
-SHARE = 0.2
-
-PARTS = {("backfill", "store"): 2, ("backfill", "sql"): 4}
-"""So that no test takes many times as long as another."""
+DRAWN = 5
+"""Crash points of each kind in `make test`, others every day; `make test-slow` visits all."""
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("command", "kind", "part"),
-    [(command, kind, part) for command in COMMANDS for kind in KINDS for part in range(PARTS.get((command, kind), 1))],
-)
-def test_a_command_whose_operation_failed_is_made_good_by_the_same_again(
-    command: str, kind: Kind, part: int, crash_seed: str, new_database: NewDatabase, tmp_path: Path
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_crashed_is_completed_by_the_same_command(
+    command: str, kind: Kind, crash_seed: str, new_database: NewDatabase, tmp_path: Path
 ) -> None:
-    with crashing(COMMANDS[command], new_database(2026), tmp_path, UP_TO_SQL.get(command)) as crashes:
-        points = [point for point in drawn(crashes, crash_seed, SHARE) if point.kind == kind]
-        points = points[part :: PARTS.get((command, kind), 1)]
-        assert {str(point): faults for point in points if (faults := crashes.faults(point))} == {}
+    with open_crashes(COMMANDS[command], new_database(2026), tmp_path, UP_TO_SQL.get(command)) as crashes:
+        points = draw([point for point in crashes.points if point.kind == kind], DRAWN, crash_seed)
+        assert {str(point): found for point in points if (found := crashes.differences(point))} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_wherever_a_command_crashed_it_is_completed_by_the_same_command(
+    command: str, kind: Kind, mode: Mode, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    with open_crashes(COMMANDS[command], new_database(2026), tmp_path) as crashes:
+        points = [point for point in crashes.points if (point.kind, point.mode) == (kind, mode)]
+        assert {str(point): found for point in points if (found := crashes.differences(point))} == {}

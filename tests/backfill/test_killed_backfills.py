@@ -13,7 +13,7 @@ from pipeline.storage.keys import Shard
 from pipeline.storage.store import Store
 from schemas.events import SHARD_STEPS
 from tests.support.backfills import Program, add_accounts, new_program, user_list
-from tests.support.crashes import half_written
+from tests.support.crashes import find_damaged_objects
 from tests.support.databases import NewDatabase
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -47,7 +47,7 @@ def test_a_backfill_killed_ten_times_ends_as_one_that_never_was(
     for files in sorted(chance.sample(range(1, FILES + 1), KILLS)):
         is_killed = kill(broken, files, chance.uniform(0, LONGEST_DELAY_SECONDS))
         assert is_killed or files > NEAR_THE_END
-        assert half_written(broken.store) == []
+        assert find_damaged_objects(broken.store) == []
         through.append((len(sandbox.requests), fetched(broken.store)))
     broken.run(SHARD_SIZE)
 

@@ -1,4 +1,4 @@
-"""Whole commands of which one outside operation fails; then the same command again, and what there is in the end."""
+"""Commands in which one outside operation fails: they are run again, and what they leave is compared."""
 
 import asyncio
 import json
@@ -37,22 +37,34 @@ from tests.support.lambda_functions import ACCOUNT, small_world
 from tests.support.stores import Watched
 
 PRELOADED = ("pipeline.apis.igdb", "pipeline.apis.steam", "anyio._backends._asyncio", "httpcore")
-"""What a process otherwise imports when it first needs it: a tenth of the time of each that is killed."""
+"""Modules that a process otherwise imports when it first needs them, in a tenth of its time."""
 
 FORKS.set_forkserver_preload(["tests.support.interruptions", __name__, *PRELOADED])
 
-OWN_EVERY_TIME = {"requests", "rate_limited", "started_at", "finished_at", "created_at", "seconds", "effort", "written"}
-OF_REPORT = ("input", "is_complete", "users", "shards", "failures")
+DIFFERS_EVERY_TIME = {
+    "requests",
+    "rate_limited",
+    "started_at",
+    "finished_at",
+    "created_at",
+    "seconds",
+    "effort",
+    "written",
+}
+REPORT_KEYS = ("input", "is_complete", "users", "shards", "failures")
 IS_UPDATED = re.compile('"isUpdated": (true|false)')
-TIMES = ("store_asked_at", "looked_up_at")
+CATALOGUE_TIMES = ("store_asked_at", "looked_up_at")
 
-Left = dict[str, Any]
+EndState = dict[str, Any]
 
 Kind = Literal["http", "store", "sql"]
 Mode = Literal["error", "lost", "kill"]
 KINDS: tuple[Kind, ...] = ("http", "store", "sql")
 MODES: tuple[Mode, ...] = ("error", "lost", "kill")
-"""The operation is refused; it is carried out, and nobody hears of it; the process that asks for it is killed."""
+"""The operation fails; it is done, but its answer is lost; the process that asks for it is killed."""
+
+SQL_MODES: tuple[Mode, ...] = ("error", "kill")
+"""How statements fail, in turns: the server rolls back in both. In a commit every mode is tried."""
 
 USERS = 2
 USER, EARLIER = "user-1", "76561197960400000"
@@ -94,12 +106,12 @@ Command = Callable[[Settings, Store], None]
 
 
 def import_library(settings: Settings, place: Store) -> None:
-    """All three stages of one library."""
+    """Run the three stages for a library."""
     asyncio.run(_import(settings, place, ACCOUNT, "20261123T031749Z"))
 
 
 def import_earlier(settings: Settings, place: Store) -> None:
-    """Those of what the same user owned once."""
+    """Run the three stages for what the same user owned once."""
     place.write("overrides.csv", OVERRIDES_CSV)
     asyncio.run(_import(settings, place, EARLIER, "20260101T000000Z"))
 
@@ -115,7 +127,7 @@ async def _import(settings: Settings, place: Store, account: str, timestamp: str
 
 
 def backfill(settings: Settings, place: Store, steps: Sequence[ShardStep] = SHARD_STEPS) -> None:
-    """Two users in two shards, and a line of the list that is nobody."""
+    """Import two users in two shards; a line of their list is nobody."""
     users = user_list([str(FIRST_ACCOUNT + number) for number in range(USERS)], "user-9,nobody at all")
     plan = write_plan(place, draft_plan(place, "users.csv", users, shard_size=1))
     asyncio.run(run_backfill(settings, plan, store=place, steps=steps))
@@ -123,23 +135,23 @@ def backfill(settings: Settings, place: Store, steps: Sequence[ShardStep] = SHAR
 
 COMMANDS: dict[str, Command] = {"import": import_library, "backfill": backfill}
 UP_TO_SQL: dict[str, Command] = {"backfill": partial(backfill, steps=("fetch", "enrich"))}
-"""What such a command does before its first statement, where the same command goes on from there."""
+"""The part of a command before its first statement, where the whole command continues from there."""
 
 
 def run(command: Command, settings: Settings, place: Store) -> None:
-    """Run a command as every other time: which shard a backfill begins with is otherwise up to chance."""
+    """Run a command. A seed fixes the shard with which a backfill begins."""
     random.seed(0)
     command(settings.model_copy(update={"igdb_requests_per_second": 1_000.0}), place)
 
 
 def attempt(command: Command, settings: Settings, place: Store) -> None:
-    """Run a command, to its end or to an error of ours."""
+    """Run a command until it ends or raises an error of ours."""
     with suppress(PipelineError):
         run(command, settings, place)
 
 
 def attempt_alone(command: Command, settings: Settings, place: Store) -> None:
-    """The same, in a process of its own."""
+    """Run a command in a process of its own until it ends or raises an error of ours."""
     configure_logging(settings)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it: a write that is cut short is an OSError
     attempt(command, settings, place)
@@ -147,9 +159,9 @@ def attempt_alone(command: Command, settings: Settings, place: Store) -> None:
 
 @dataclass
 class Crashes:
-    """A command in a deployment of its own, and what it leaves when nothing fails.
+    """A command in a deployment of its own, and the state it leaves when nothing fails.
 
-    Points of SQL begin where `up_to_sql` ends, if it is given: until then there is no statement.
+    With `up_to_sql`, the part of the command before its first statement, SQL points begin after that part.
     """
 
     command: Command
@@ -161,7 +173,7 @@ class Crashes:
     operations: dict[Kind, int] = field(init=False)
     _numbers: Iterator[int] = field(default_factory=count, init=False)
     _commits: list[int] = field(init=False)
-    _done: Left = field(init=False)
+    _expected: EndState = field(init=False)
     _begun: dict[Kind, Store] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -177,26 +189,29 @@ class Crashes:
         run(self.command, settings, place)
         self.operations = {"http": len(self.sandbox.requests), "store": len(place.calls), "sql": self.wire.seen}
         self._commits = list(self.wire.commits)
-        self._done = left(self.url, clients.open_store(settings))
+        self._expected = read_end_state(self.url, clients.open_store(settings))
 
     @property
     def points(self) -> list[Point]:
-        """Every operation, with every way for it to go wrong; of statements, only a commit is carried out unheard."""
+        """Every operation, with every mode of failing."""
         every = [Point(kind, n + 1, mode) for kind in KINDS for n in range(self.operations[kind]) for mode in MODES]
-        return [at for at in every if (at.kind, at.mode) != ("sql", "lost") or at.number in self._commits]
+        return [point for point in every if point.kind != "sql" or point.mode in self._sql_modes(point.number)]
 
-    def faults(self, point: Point) -> list[str]:
-        """What is wrong after the operation has failed, and after the same command has been run again."""
+    def _sql_modes(self, number: int) -> Sequence[Mode]:
+        return MODES if number in self._commits else (SQL_MODES[number % len(SQL_MODES)],)
+
+    def differences(self, point: Point) -> list[str]:
+        """Run the command with its failure and again without; return what is not as if nothing had failed."""
         settings = self._begin(point.kind)
-        is_met = self._fail(settings, point)
+        is_met = self._run_failing(settings, point)
         found = [] if is_met else ["the operation was never reached"]
-        found += [f"half written: {key}" for key in half_written(clients.open_store(settings))]
+        found += [f"damaged: {key}" for key in find_damaged_objects(clients.open_store(settings))]
         run(self.command, settings, clients.open_store(settings))
-        there = left(self.url, clients.open_store(settings))
+        there = read_end_state(self.url, clients.open_store(settings))
         if point.kind == "http" and point.mode != "kill":
-            # What nobody answered is PENDING, and of another backfill, which has files of its own.
-            there["backfill"] = self._done["backfill"]
-        return found + [f"another {name} than without a fault" for name in there if there[name] != self._done[name]]
+            # An app without an answer is PENDING, and completed by another backfill, with files of its own.
+            there["backfill"] = self._expected["backfill"]
+        return found + [f"another {name} than without a fault" for name in there if there[name] != self._expected[name]]
 
     def _begin(self, kind: Kind | None = None) -> Settings:
         execute(self.url, EMPTY)
@@ -215,8 +230,8 @@ class Crashes:
             place.write(key, begun.read(key) or b"")
         return settings
 
-    def _fail(self, settings: Settings, point: Point) -> bool:
-        """Run the command with its fault; whether it was met."""
+    def _run_failing(self, settings: Settings, point: Point) -> bool:
+        """Run the command with its failure; return whether the operation was reached."""
         at = {kind: point.number if kind == point.kind else 0 for kind in KINDS}
         place = Watched(clients.open_store(settings), at["store"], point.mode == "lost", point.mode == "kill")
         process = FORKS.Process(target=attempt_alone, args=(self.command, settings, place))
@@ -247,8 +262,8 @@ class Crashes:
 
 
 @contextmanager
-def crashing(command: Command, url: str, folder: Path, up_to_sql: Command | None = None) -> Iterator[Crashes]:
-    """A command, with a sandbox and a wire to an empty database that has SavePoint's tables."""
+def open_crashes(command: Command, url: str, folder: Path, up_to_sql: Command | None = None) -> Iterator[Crashes]:
+    """Open a deployment for a command: a sandbox, and a proxy to an empty database with SavePoint's tables."""
     world = small_world()
     world.add_game(999_060, 73, "Of an override")
     world.accounts[EARLIER] = Account()
@@ -263,16 +278,14 @@ def crashing(command: Command, url: str, folder: Path, up_to_sql: Command | None
         yield Crashes(command, up_to_sql, sandbox, wire, url, settings)
 
 
-def drawn(crashes: Crashes, seed: str, share: float) -> list[Point]:
-    """That share of the points of each kind, at least one, and others with another seed."""
-    chance = random.Random(seed)
-    by_kind = [[point for point in crashes.points if point.kind == kind] for kind in KINDS]
-    return [point for points in by_kind for point in chance.sample(points, max(1, round(share * len(points))))]
+def draw(points: Sequence[Point], number: int, seed: str) -> list[Point]:
+    """Return so many of the points, others for another seed."""
+    return random.Random(seed).sample(points, min(number, len(points)))
 
 
-def left(url: str, place: Store) -> Left:
-    """By what it is: rows, the catalogue, the imports' objects, and those of the backfills."""
-    known = CatalogueFiles(place).read().drop(TIMES).sort("appid")
+def read_end_state(url: str, place: Store) -> EndState:
+    """Return what a command has left, by kind: rows, the catalogue, and the objects of imports and backfills."""
+    known = CatalogueFiles(place).read().drop(CATALOGUE_TIMES).sort("appid")
     runs = sorted({key.split("/")[1] for key in place.list("backfills/") if key.endswith("/report.json")})
     return {
         "row": sorted((table, IS_UPDATED.sub("", row)) for table, row in rows(url, CONTENT)),
@@ -280,20 +293,20 @@ def left(url: str, place: Store) -> Left:
         "import": {key: _content(place, key) for key in place.list("imports/")},
         "backfill": {key: _content(place, key) for run in runs[:1] for key in place.list(backfill_key(run, ""))},
         "outcome": _outcomes(place, runs[-1]) if runs else {},
-        "half written": half_written(place),
+        "damaged": find_damaged_objects(place),
     }
 
 
-def half_written(place: Store) -> list[str]:
-    """The objects that cannot be read whole, or are not what their manifest or their name says."""
+def find_damaged_objects(place: Store) -> list[str]:
+    """Return the keys of objects that cannot be read whole, or are not what their manifest or name says."""
     return [key for key in place.list("") if not _is_whole(place, key)]
 
 
 def _outcomes(place: Store, run_id: str) -> dict[str, object]:
-    """What a backfill says to people, and to the next one."""
+    """Return what a backfill tells people, and the next backfill."""
     report = json.loads(_body(place, backfill_key(run_id, "report.json")))
     return {
-        "report": {name: report[name] for name in OF_REPORT},
+        "report": {name: report[name] for name in REPORT_KEYS},
         "outcomes": _body(place, backfill_key(run_id, "outcomes.csv")),
         "seen": pl.read_parquet(_body(place, LAST_LOADED)).drop("seen_at").rows(),
     }
@@ -306,8 +319,8 @@ def _content(place: Store, key: str) -> object:
     found = json.loads(body)
     if not isinstance(found, dict):
         return found
-    # A load whose commit nobody heard of finds its rows there when it is done again.
-    own = OWN_EVERY_TIME | ({"counts"} if found.get("step") == "load" else set())
+    # A load whose commit was not heard of finds its rows there when it is repeated.
+    own = DIFFERS_EVERY_TIME | ({"counts"} if found.get("step") == "load" else set())
     return {name: value for name, value in found.items() if name not in own}
 
 
