@@ -11,7 +11,7 @@ LIBRARIES = ("botocore", "httpcore", "httpx", "urllib3")
 
 
 def configure_logging(settings: Settings, default_format: str = "json") -> None:
-    """Set up structlog to write a line per event to standard error: JSON, or columns for people (`console`)."""
+    """Set up structlog by the settings: a line per event on standard error, JSON or columns (`console`)."""
     log_format = settings.log_format or default_format
     renderer = (
         structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)

@@ -51,7 +51,7 @@ class ExternalGames(StrictFrame):
 
 
 class CatalogueGame(IgdbGame):
-    """The columns about an IGDB game in the catalogue: those of a library, and more."""
+    """The columns about an IGDB game in the catalogue: a library's, the game it is an edition of, and its lists."""
 
     version_parent: pl.Int32 = pa.Field(nullable=True, description="The game it is an edition of")
     genres: Annotated[pl.List, GENRE] = pa.Field(nullable=True, description="The game's genres")

@@ -110,9 +110,10 @@ class EnrichStats(BaseModel):
 
 
 class StageResponse(BaseModel):
-    """The keys that the responses of all Lambda functions have, and figures for the command line and for metrics.
+    """What all Lambda functions respond with: success, an error and its code, and the number of rejected rows.
 
-    `seconds` and `requests` (to all APIs) are shown on the command line, and left out of a function's response.
+    `seconds` and `requests` (to all APIs) are shown on the command line, and left out of a function's response;
+    `retries` is for metrics alone.
     """
 
     success: bool

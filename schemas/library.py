@@ -109,7 +109,7 @@ class LibraryWithStatus(ClassifiedLibrary):
 
 # Pandera puts the columns of the last base first.
 class MatchedLibrary(IgdbGame, LibraryWithStatus):
-    """One row per app of the classified library, with the IGDB game that it is, without genres and platforms."""
+    """One row per app of the classified library, with its IGDB game (null where it has none), without lists."""
 
 
 class EnrichedLibrary(MatchedLibrary):

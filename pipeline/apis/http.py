@@ -23,7 +23,7 @@ _UNFINISHED = (httpx.TimeoutException, httpx.ReadError, httpx.RemoteProtocolErro
 
 @dataclass(frozen=True)
 class HttpLimits:
-    """The limits of one HTTP answer: its seconds and its bytes."""
+    """The limits of one HTTP answer: seconds to connect and for each read, seconds for all of it, bytes of its body."""
 
     timeout_seconds: float = 20.0
     """The time limit, in seconds, for connecting, for sending, and for each read."""
@@ -113,17 +113,17 @@ async def _read_body(answer: httpx.Response, max_bytes: int) -> bytes:
 
 
 class Network(httpx.AsyncBaseTransport):
-    """The httpx transport that sends a request to its server, or through the proxy that the environment names for it.
-
-    Raises:
-        Refused: `configuration`, for a proxy or certificate authorities that cannot be used.
-    """
+    """The httpx transport that sends a request to its server, or through the proxy that the environment names."""
 
     def __init__(self) -> None:
         self._transports: dict[str | None, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request, and return its answer."""
+        """Send one request, and return its answer.
+
+        Raises:
+            Refused: `configuration`, for a proxy or certificate authorities that cannot be used.
+        """
         proxy = proxy_for(request.url.scheme, request.url.host)
         if proxy not in self._transports:
             self._transports[proxy] = httpx.AsyncHTTPTransport(verify=certificate_authorities(), proxy=proxy)

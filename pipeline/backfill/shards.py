@@ -165,7 +165,7 @@ class ShardFiles:
         return self._read_csv(fetched, fetched.file).select(APP_COLUMNS.names()).cast(APP_COLUMNS)
 
     def rejected_rows(self, manifest: ShardManifest) -> pl.DataFrame:
-        """Return the rows that a step set aside: every column as text, with the check that failed in `rejected_check`.
+        """Return the rows that a manifest's step set aside, as text with the failed check in `rejected_check`; or none.
 
         Raises:
             Failed: `checkpoint_invalid`, if the CSV is missing or differs from its manifest; `location_refused`, for a
@@ -205,7 +205,7 @@ class ShardFiles:
         return StartedStep(step, input_digest, datetime.now(UTC), self.store.list(key).get(key))
 
     def commit(self, started: StartedStep, result: StepResult) -> ShardManifest:
-        """Write the CSVs of a step and, last, its manifest; return the manifest that is in the store then.
+        """Write the CSVs of a step's result and, last, the manifest; return the manifest that is in the store then.
 
         If another worker has committed the step since `start_step`, that worker's manifest stays and is returned.
         """

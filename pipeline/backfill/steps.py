@@ -132,7 +132,8 @@ def _outcome(answer: _Answer, existing: set[str]) -> tuple[str, str | None]:
 def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles) -> ShardManifest:
     """Join a shard's raw CSV with catalogue and overrides into one enriched CSV, and return the step's manifest.
 
-    No API is asked. Users whose rows are exactly those that were last loaded have no rows in the CSV.
+    No API is asked. A user whose rows are those last loaded, none of them PENDING or just set aside, has none in
+    the CSV, except in a replay.
     """
     started, fetched = files.start_step("enrich"), files.require_manifest("fetch")
     library, users = files.rows(fetched, RawLibrary), files.users()

@@ -87,7 +87,7 @@ class CatalogueFiles:
             self._store.write(f"{NEW}{uuid4().hex}.parquet", to_parquet(valid, "catalogue"))
 
     def compact(self) -> Compaction:
-        """Merge all files into the large one, move corrupt ones into quarantine, and return how many there were."""
+        """Merge all files into the large one, quarantine corrupt ones; return the numbers of rows and of both."""
         for _ in range(TRIES):
             etags = self._list()
             files = {key: file for key in etags if (file := self._read_file(key))}

@@ -35,7 +35,7 @@ EXIT_FAILED, EXIT_SKIPPED = 1, 2
 
 
 class Check(NamedTuple):
-    """A check of `doctor`: a function that returns a finding as text or raises an error, and its settings."""
+    """A check of `doctor`: a function that returns its finding or raises an error; skipped without its settings."""
 
     name: str
     run: Callable[[Settings], str]

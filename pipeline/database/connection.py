@@ -145,7 +145,7 @@ class Session:
         return written
 
     def fetch(self, statement: Executable) -> pl.DataFrame:
-        """Run an SQL query, and return its rows as a Polars frame."""
+        """Run a SQLAlchemy query, and return its rows as a Polars frame."""
         self.statements += 1
         rows: pl.DataFrame = self._cursor.execute(*_compile(statement)).fetch_polars()
         return rows

@@ -98,7 +98,9 @@ def _choose_status(live: LiveSchema, setting: str, value: str | None, defaults: 
 
 
 def user_lock_query() -> Select[Any]:
-    """Return the SQL query that locks the staged users, so that two loads for one user run one after the other.
+    """Return the SQL query that locks each staged user, so that loads for one user run one after the other.
+
+    A lock is an advisory one on a hash of the user's id; users who share a hash wait for each other too.
 
     PostgreSQL releases the advisory locks with the transaction. They are taken in ascending order, so that two loads
     with several users in common never wait for each other in a circle.

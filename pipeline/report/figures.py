@@ -32,7 +32,7 @@ _IS_GAME = pl.col("match_status") != "IGNORED"
 
 
 class Figures(NamedTuple):
-    """Numbers of apps in a library by match status, and the minutes played of apps that are not filtered."""
+    """The figures of a library: its apps, its games (not filtered) by match status and unplayed, and minutes played."""
 
     apps: int
     games: int

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Store(Protocol):
-    """A place for files, each with a key: a directory or a bucket.
+    """A place for files, each with a key: a directory or a bucket, with writes that depend on a file's ETag.
 
     Every method that reads or writes may raise `store_unavailable` or `configuration`.
     """
