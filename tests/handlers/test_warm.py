@@ -33,7 +33,10 @@ def enrich_one_more(appid: int) -> dict[str, object]:
     return invoke(igdb_enrichment.handler, EVENT)
 
 
-def test_invocations_share_the_four_requests_a_second_and_one_token(deployed: Sandbox) -> None:
+def test_invocations_share_the_four_requests_a_second_and_one_token(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IGDB_REQUESTS_PER_SECOND", "4")
     for appid in range(999_100, 999_106):
         assert enrich_one_more(appid)["success"] is True
     assert len(deployed.asked("igdb")) == 6
