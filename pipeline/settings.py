@@ -29,6 +29,11 @@ FILE_MAX_BYTES = 2**28
 """The default limit of a file that people bring, such as a list of users: 256 MiB, some five million users."""
 
 
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*|\[[0-9a-f:.]+\]")
+"""A host that DNS and all HTTP libraries take: pydantic also takes `a..b`, which no retry would ever reach."""
+
+
 def is_this_machine(host: str) -> bool:
     """Return True if a host name or IP address is this machine's own."""
     try:
@@ -44,7 +49,7 @@ def require_encrypted(address: str) -> str:
         ValueError: Keys may not be sent to it. The message does not quote the address, which may hold a password.
     """
     url = _parse_address(address)
-    if url is None or url.username or (url.scheme == "http" and not is_this_machine(str(url.host))):
+    if url is None or url.username or url.password or (url.scheme == "http" and not is_this_machine(str(url.host))):
         raise ValueError("give an address that begins with https:// (http:// only leads to this machine, 127.0.0.1)")
     return str(url).removesuffix("/") if url.path == "/" else str(url)
 
@@ -57,9 +62,10 @@ def is_key(text: str) -> bool:
 def _parse_address(address: str) -> HttpUrl | None:
     """Return an http or https URL without blanks, parsed; None for any other text."""
     try:
-        return HttpUrl(address) if is_key(address) else None
+        url = HttpUrl(address) if is_key(address) else None
     except ValidationError:
         return None
+    return url if url and _HOST.fullmatch(url.host or "") else None
 
 
 def _require_key(secret: SecretStr) -> SecretStr:
