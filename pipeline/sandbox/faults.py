@@ -1,4 +1,4 @@
-"""Switchable faults: what goes wrong between a request and its answer."""
+"""Faults that a test switches on: error statuses, resets, cut bodies, stalls and answers that are not JSON."""
 
 import asyncio
 import random
@@ -21,9 +21,9 @@ def _any_text(_text: str) -> bool:
 
 @dataclass(kw_only=True)
 class Fault:
-    """What goes wrong, with which requests, how often.
+    """One kind of failure, the requests it applies to, and how often it happens.
 
-    status: answers `status` with `body`, by default the one the service documents, and `headers`.
+    status: answers `status` with `headers` and `body`, by default the body that the service documents.
     reset: resets the connection, unanswered. lost: the same after the request was carried out.
     cut: closes in the middle of the body. stall: says nothing for `seconds`, then answers.
     html: 200 with a page. not_json: 200 with half a JSON text.
@@ -32,8 +32,8 @@ class Fault:
         service: one service; None is all of them.
         path: only paths that contain this.
         when: only requests whose text (body, or query string without secrets) it accepts.
-        times: how many requests it hits before it is spent; None is without end.
-        probability: of hitting a request it could hit.
+        times: number of requests that fail before the fault switches itself off; None means no end.
+        probability: chance that a request it applies to fails.
         kind: see above.
         status: for kind status.
         body: for kind status.
@@ -53,7 +53,7 @@ class Fault:
     seconds: float = 60.0
 
     def concerns(self, record: Record) -> bool:
-        """Whether it could hit this request."""
+        """Return whether the fault applies to this request."""
         return (
             self.times != 0
             and self.service in {None, record.service}
@@ -62,7 +62,7 @@ class Fault:
         )
 
     def answer(self, error: Callable[[int], web.Response]) -> web.Response:
-        """The answer of the kinds status, html and not_json."""
+        """Return the HTTP answer of the kinds status, html and not_json."""
         if self.kind == "html":
             return html_answer("Please come back later")
         if self.kind == "not_json":
@@ -73,14 +73,14 @@ class Fault:
 
 
 class Faults:
-    """The faults that are switched on, in the order in which they are tried; the seed decides the probable ones."""
+    """The faults that are switched on, tried in order; `seed` makes their probabilities repeatable."""
 
     def __init__(self, seed: int = 0) -> None:
         self._faults: list[Fault] = []
         self._random = random.Random(seed)
 
     def add(self, fault: Fault) -> Fault:
-        """Switch a fault on and give it back, to be looked at or removed later."""
+        """Switch a fault on and return it, so that a test can remove it later."""
         self._faults.append(fault)
         return fault
 
@@ -93,7 +93,7 @@ class Faults:
         self._faults.clear()
 
     def take(self, record: Record) -> Fault | None:
-        """The fault that hits this request, counted down."""
+        """Return the first fault that applies to this request and count it down, or None."""
         for fault in list(self._faults):
             if fault.concerns(record) and self._random.random() < fault.probability:
                 if fault.times is not None:
@@ -108,7 +108,7 @@ async def suffer(
     answer: Callable[[], web.Response],
     error: Callable[[int], web.Response],
 ) -> web.StreamResponse:
-    """What the client gets instead of `answer`."""
+    """Let a request fail in the way of `fault` and return what the client receives instead of `answer`."""
     match fault.kind:
         case "stall":
             await asyncio.sleep(fault.seconds)
@@ -124,7 +124,7 @@ async def suffer(
 
 
 def _reset(request: web.BaseRequest, unheard: web.Response) -> web.Response:
-    """Close with RST instead of FIN: lingering for zero seconds does that."""
+    """Close the connection with RST instead of FIN, by a linger time of zero seconds."""
     if request.transport is not None:
         request.transport.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
@@ -134,7 +134,7 @@ def _reset(request: web.BaseRequest, unheard: web.Response) -> web.Response:
 
 
 async def _cut(request: web.BaseRequest, whole: web.Response) -> web.StreamResponse:
-    """Announce the whole body, send half of it and close."""
+    """Announce the length of the whole body, send half of it and close the connection."""
     body = (whole.text or "").encode()
     half = web.StreamResponse(status=whole.status, headers={"Content-Type": whole.headers["Content-Type"]})
     half.content_length = len(body)
@@ -146,6 +146,6 @@ async def _cut(request: web.BaseRequest, whole: web.Response) -> web.StreamRespo
 
 
 def _sniffed(status: int, body: str) -> web.Response:
-    """An answer whose content type is guessed from how its body begins."""
+    """Return an answer whose content type is guessed from the first character of its body."""
     kinds = {"<": "text/html", "{": "application/json", "[": "application/json"}
     return web.Response(text=body, status=status, content_type=kinds.get(body[:1], "text/plain"))

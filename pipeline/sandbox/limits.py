@@ -1,4 +1,4 @@
-"""Limits as IGDB has them: requests in any sliding second, and requests open at once."""
+"""IGDB's rate limits: requests in any sliding second, and requests open at once."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 class Gate:
     """Admits 4 requests in any second and 8 at once (IGDB documentation, "Rate Limits").
 
-    One that is refused counts for nothing; one exactly a second after another is not in the same second. One that
-    counts as several may pass as soon as one could, and what is then too much for this second counts in the next ones.
+    A refused request does not count, and a request exactly one second after another is not in the same second. A
+    request that counts as several is admitted as soon as one would be; its surplus counts in the following seconds.
     """
 
     per_second: int = 4
@@ -21,7 +21,7 @@ class Gate:
 
     @contextmanager
     def passing(self, at: float, slots: int = 1) -> Iterator[bool]:
-        """Whether a request that arrived `at` (seconds) may pass; it stays open until the block ends."""
+        """Yield whether a request that arrived `at` (seconds) is admitted; it counts as open until the block ends."""
         while self._admitted and at - self._admitted[0] >= 1:
             self._admitted.popleft()
         if len(self._admitted) >= self.per_second or self._open >= self.open_at_once:
@@ -38,7 +38,7 @@ class Gate:
 
 
 def busiest_second(times: Sequence[float]) -> int:
-    """The largest number of arrivals (seconds, any order) less than one second apart."""
+    """Return the largest number of arrivals (seconds, any order) within any window of less than one second."""
     busiest, window = 0, deque[float]()
     for at in sorted(times):
         window.append(at)

@@ -25,21 +25,23 @@ TWITCH_TOKEN_SECONDS = 5_587_808
 """The lifetime in Twitch's documentation: 65 days."""
 
 SECRET_PARAMS = frozenset({"key", "access_token", "client_secret"})
-"""Parameters that no record holds."""
+"""Query parameters that are left out of the recorded requests."""
 
 LONGEST_LINE = 65_536
-"""aiohttp's own limit, out of the way of Steam's."""
+"""aiohttp's limit of a request line in bytes, set far above Steam's own so that Steam's applies."""
 
 
 class Sandbox:
-    """A context manager: the server runs inside the block, and `environment` has the settings that lead to it.
+    """A local HTTP server for Steam, Twitch and IGDB that runs inside a `with` block.
+
+    `environment` holds the settings that make our clients talk to it.
 
     Args:
-        world: what it knows; may be changed while it runs.
-        latency_seconds: how long each answer takes.
+        world: the data it serves; may be changed while it runs.
+        latency_seconds: delay of each answer.
         limits: whether IGDB's limits hold: 4 requests in any second, 8 open at once.
-        bad_key_status: what a wrong Steam key gets: 403 or 401, both were seen.
-        token_seconds: how long an IGDB token lives.
+        bad_key_status: the status of a wrong Steam key: 403 or 401, both were seen.
+        token_seconds: how long an IGDB token is valid.
         store_per_second: how many requests to the store may come in any second.
         multiquery_slots: what IGDB counts a multiquery as: one request, or each of its queries; nobody knows.
     """
@@ -104,7 +106,7 @@ class Sandbox:
 
     @property
     def tokens_minted(self) -> int:
-        """How many IGDB tokens were minted so far."""
+        """The number of IGDB tokens minted so far."""
         return self.twitch.minted
 
     def revoke_tokens(self) -> None:
@@ -112,11 +114,11 @@ class Sandbox:
         self.twitch.revoke()
 
     def asked(self, service: Service) -> list[Record]:
-        """The requests to one service, in the order of their arrival."""
+        """Return the requests to one service, in the order of their arrival."""
         return [record for record in self.requests if record.service == service]
 
     def busiest_second(self, service: Service) -> int:
-        """The largest number of requests that arrived at a service in any sliding second, refused ones too."""
+        """Return the largest number of requests that arrived at a service in any sliding second, refused or not."""
         return busiest_second([record.at for record in self.asked(service)])
 
     async def _start(self) -> str:

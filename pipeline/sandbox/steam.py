@@ -1,4 +1,4 @@
-"""The Steam Web API and the Steam store, as far as an import asks them (https://steamapi.xpaw.me, their protobufs)."""
+"""The methods of the Steam Web API and its store that an import calls (https://steamapi.xpaw.me, Valve's protobufs)."""
 
 import json
 import re
@@ -15,7 +15,7 @@ SUMMARIES_AT_ONCE = 100
 
 HOST = "https://api.steampowered.com"
 URL_BYTES = 8_192
-"""The longest URL: GetItems answered one of 8,186 bytes, and one half as long again got a 400."""
+"""The longest URL, in bytes: GetItems answered one of 8,186 bytes; longer ones were answered with 400."""
 
 GET_ITEMS = "IStoreBrowseService/GetItems/v1"
 KEYLESS = frozenset({GET_ITEMS})
@@ -32,7 +32,7 @@ FLAGS = {
 
 BAD_KEY = "Access is denied. Retrying will not help. Please verify your <pre>key=</pre> parameter."
 BLOCKED = "<html><head><title>Access Denied</title></head><body><h1>Access Denied</h1></body></html>"
-"""A 403 that does not name the key: what an address gets that ignored its 429s."""
+"""The page of a 403 that does not name the key, sent to an IP address that ignored its 429s."""
 
 
 class Steam:
@@ -54,7 +54,7 @@ class Steam:
         return self.error(400) if found is None else json_answer({"response": found})
 
     def _refused(self, asked: Asked, name: str) -> int:
-        """The status of a request that no method gets to see, or 0."""
+        """Return the status of a request that is refused before a method answers it, or 0 for an accepted request."""
         if len(HOST + asked.target) > URL_BYTES:
             return 400
         if name not in METHODS:
@@ -65,14 +65,14 @@ class Steam:
         return 0 if name in KEYLESS or key == self.key else self.bad_key_status
 
     def error(self, status: int) -> web.Response:
-        """The HTML page Steam sends with a status; 401 and 403 blame the key."""
+        """Return the HTML page that Steam sends with a status; 401 and 403 name the key."""
         if status in {401, 403}:
             return html_answer(HTTPStatus(status).phrase, BAD_KEY, status)
         return html_answer(phrase(status), status=status)
 
 
 def owned_games(world: World, params: dict[str, str]) -> Row | None:
-    """IPlayerService/GetOwnedGames: a private, hidden or unknown library is an empty object."""
+    """Answer IPlayerService/GetOwnedGames: {} for a private, hidden or unknown library, None for a bad id."""
     if not params.get("steamid", "").isdecimal():
         return None
     account = world.accounts.get(params["steamid"])
@@ -83,7 +83,7 @@ def owned_games(world: World, params: dict[str, str]) -> Row | None:
 
 
 def is_shown(row: Row, account: Account, params: dict[str, str]) -> bool:
-    """Whether the flags of the request let this row through."""
+    """Return whether the flags of a GetOwnedGames request include this row."""
     appid = row["appid"]
     played_free = flag(params, "include_played_free_games") and row["playtime_forever"] > 0
     return (
@@ -94,21 +94,21 @@ def is_shown(row: Row, account: Account, params: dict[str, str]) -> bool:
 
 
 def owned_game(row: Row, params: dict[str, str]) -> Row:
-    """A row without what was not asked for, and without the two weeks in which nothing was played."""
+    """Return a GetOwnedGames row without the fields not asked for, and without `playtime_2weeks` when it is 0."""
     unasked = frozenset() if flag(params, "include_appinfo") else APPINFO_FIELDS
     idle = frozenset() if row.get("playtime_2weeks") else {"playtime_2weeks"}
     return {name: value for name, value in row.items() if name not in unasked | idle}
 
 
 def resolve_vanity(world: World, params: dict[str, str]) -> Row:
-    """ISteamUser/ResolveVanityURL: 42 is Steam's EResult NoMatch."""
+    """Answer ISteamUser/ResolveVanityURL; an unknown name gets `success` 42, Steam's EResult NoMatch."""
     wanted = params.get("vanityurl", "").casefold()
     found = [steam_id64 for steam_id64, account in world.accounts.items() if account.vanity.casefold() == wanted != ""]
     return {"steamid": found[0], "success": 1} if found else {"success": 42, "message": "No match"}
 
 
 def player_summaries(world: World, params: dict[str, str]) -> Row | None:
-    """ISteamUser/GetPlayerSummaries: unknown ids are missing, and the order is not the request's."""
+    """Answer ISteamUser/GetPlayerSummaries: unknown ids are left out, and rows are not in the request's order."""
     steam_ids = params.get("steamids", "").split(",")
     known = sorted(set(steam_ids) & world.accounts.keys())
     if len(steam_ids) > SUMMARIES_AT_ONCE:
@@ -129,9 +129,9 @@ def _player(steam_id64: str, account: Account) -> Row:
 
 
 def store_items(world: World, params: dict[str, str]) -> Row | None:
-    """Every app asked for, once, to be told apart by `id`: their order is not the request's.
+    """Answer IStoreBrowseService/GetItems: one item per distinct appid, not in the request's order.
 
-    Without a country the answer is empty, as was measured; None is a request that cannot be read.
+    Without a `country_code` the answer is empty, as measured on the real service; None means a malformed request.
     """
     try:
         asked = json.loads(params.get("input_json", ""))
@@ -146,7 +146,7 @@ def store_items(world: World, params: dict[str, str]) -> Row | None:
 
 
 def store_item(world: World, appid: int, flags: set[str]) -> Row:
-    """One StoreItem; of one that is hidden or unknown nothing can be learned, least of all by its `type`."""
+    """Return one StoreItem; a hidden or unknown app has no name, and its `type` says nothing."""
     row = world.store.get(appid, {"success": 15})
     if row["success"] != SHOWN or not row.get("visible", True):
         lost = {"item_type": 0, "id": appid, "success": row["success"], "visible": False, "name": ""}
@@ -157,7 +157,7 @@ def store_item(world: World, appid: int, flags: set[str]) -> Row:
 
 
 def flag(params: dict[str, str], name: str, default: str = "0") -> bool:
-    """A boolean parameter: Steam takes 1 and true."""
+    """Return a boolean parameter of a request: Steam accepts `1` and `true`."""
     return params.get(name, default).casefold() in {"1", "true"}
 
 

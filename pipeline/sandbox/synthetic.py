@@ -1,4 +1,4 @@
-"""Made-up games, as many as wanted, the same ones every time."""
+"""Made-up games for tests of size: any number of them, the same ones on every call."""
 
 import random
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ FIRST_APPID, FIRST_IGDB_ID, FIRST_SECOND_IGDB_ID = 1_000_000, 500_000, 5_000_000
 
 @dataclass(frozen=True)
 class Oddities:
-    """How often an app of IGDB is not simply one game: each so-manieth, never if 0.
+    """How often an app is something else than exactly one IGDB game: every n-th app, never if 0.
 
     Args:
-        shared_every: is one more app of the game before it.
-        ambiguous_every: leads to a second game, too.
-        bare_every: has a row of external_games without a game.
+        shared_every: every n-th app belongs to the same game as the app before it.
+        ambiguous_every: every n-th app is listed for a second game as well.
+        bare_every: every n-th app has a row of external_games without a game.
     """
 
     shared_every: int = 0
@@ -31,7 +31,7 @@ class Oddities:
 
 
 def fill(world: "World", size: int, owned: int, oddities: Oddities) -> None:
-    """Put so many games in the store and on IGDB, and the first of them into the synthetic account's library."""
+    """Add `size` games to Steam's store and IGDB, and the first `owned` of them to the synthetic account's library."""
     chance = random.Random(size)
     game = FIRST_IGDB_ID
     for number in range(size):
@@ -53,7 +53,7 @@ def fill(world: "World", size: int, owned: int, oddities: Oddities) -> None:
 
 
 def _facts(world: "World", name: str, chance: random.Random) -> Row:
-    """Return the fields of a games row that go with a name; its genres are neighbours, and so are its platforms."""
+    """Return made-up fields of a games row for a name, with genres and platforms that are neighbours by id."""
 
     def below(limit: int) -> int:
         # randrange takes ten times as long, which tells in a world of 200,000 games.

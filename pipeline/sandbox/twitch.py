@@ -10,15 +10,15 @@ from aiohttp import web
 from pipeline.sandbox.wire import Asked, json_answer, phrase
 
 LIVE_TOKENS = 25
-"""Twitch keeps so many tokens of one application; the oldest gives way."""
+"""Number of valid tokens Twitch keeps for one application; a new one invalidates the oldest."""
 
 MESSAGES = {400: "invalid client", 403: "invalid client secret"}
-"""Twitch's words for a wrong id and a wrong secret, as client libraries rely on them."""
+"""Twitch's messages for a wrong client id and a wrong secret, as client libraries rely on them."""
 
 
 @dataclass
 class Twitch:
-    """Mints app tokens that live for `token_seconds`."""
+    """The token endpoint: mints app tokens that are valid for `token_seconds`."""
 
     client_id: str
     client_secret: str
@@ -39,15 +39,15 @@ class Twitch:
         return json_answer({"access_token": self._mint(), "expires_in": self.token_seconds, "token_type": "bearer"})
 
     def error(self, status: int) -> web.Response:
-        """Twitch's error object."""
+        """Return Twitch's error object with this status."""
         return json_answer({"status": status, "message": MESSAGES.get(status, phrase(status))}, status)
 
     def accepts(self, token: str) -> bool:
-        """Whether the token was minted here, and neither expired nor revoked."""
+        """Return whether the token was minted here and is neither expired nor revoked."""
         return any(token == live and time.monotonic() < expiry for live, expiry in self._expiry_of)
 
     def revoke(self) -> None:
-        """End the life of every token minted so far."""
+        """Revoke every token minted so far."""
         self._expiry_of.clear()
 
     def _mint(self) -> str:

@@ -1,4 +1,4 @@
-"""What goes over the wire: a request as the services see it, as tests see it, and answers."""
+"""HTTP requests as the local services and the tests see them, and helpers that make their answers."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """One request, whole; `path` is what follows the service's base URL, `target` the same with its query string."""
+    """One HTTP request; `path` is what follows the service's base URL, `target` is the path with its query string."""
 
     method: str
     path: str
@@ -27,9 +27,9 @@ class Asked:
 
 @dataclass
 class Record:
-    """One request as tests may look at it: no secrets; `status` is None until answered, and if it never was.
+    """One request as tests see it, without secrets; `status` is None until it is answered.
 
-    `at` is the arrival in seconds of `time.monotonic()`, `slots` how many requests it counts as where there is a limit.
+    `at` is the arrival in seconds of `time.monotonic()`; `slots` is how many requests it counts as for a rate limit.
     """
 
     at: float
@@ -43,12 +43,12 @@ class Record:
 
     @property
     def text(self) -> str:
-        """The body, or the query string where there is none."""
+        """The body, or the query string of a request without a body."""
         return self.body or urlencode(self.params)
 
 
 class Answers(Protocol):
-    """One of the services."""
+    """A local service: Steam, Steam's store, Twitch or IGDB."""
 
     def answer(self, asked: Asked) -> web.Response:
         """Answer as the real service would."""
@@ -66,11 +66,11 @@ def json_answer(value: object, status: int = 200) -> web.Response:
 
 
 def html_answer(title: str, says: str = "", status: int = 200) -> web.Response:
-    """Return a page with a title, the same as its heading, and a sentence."""
+    """Return an HTML page with a title, the title as its heading, and a sentence."""
     text = f"<html><head><title>{title}</title></head><body><h1>{title}</h1>{says}</body></html>"
     return web.Response(text=text, status=status, content_type="text/html")
 
 
 def phrase(status: int) -> str:
-    """Return a status with its standard reason, as gateways title their pages."""
+    """Return a status with its standard reason phrase, such as "502 Bad Gateway"."""
     return f"{status} {HTTPStatus(status).phrase}"

@@ -1,4 +1,4 @@
-"""What the sandbox knows: Steam accounts and the Steam store, and IGDB's tables with references as bare ids."""
+"""The data the sandbox serves: Steam accounts, Steam's store, and IGDB's tables with references as bare ids."""
 
 import json
 import sys
@@ -25,22 +25,22 @@ GAME, MOD, SOFTWARE = 0, 2, 6
 """EStoreAppType (SteamDatabase/Protobufs, webui/common.proto), as far as the recorded library needs it."""
 
 FREE = frozenset({440, 570, 730, 230410, 248570, 304930, 444090, 1172470, 1240440, 2357570, 2767030})
-"""Free games of the recorded library that were played."""
+"""Appids of free games in the recorded library that were played."""
 
 FREE_SUB = frozenset({427460, 596350, 770720, 1083500})
-"""Its test branches, never played, that came with a free package; to the store they are games."""
+"""Appids of test branches in the recorded library: never played, added by a free package, games to Steam's store."""
 
 UNVETTED = frozenset({1131720})
-"""An app of it whose profile features Steam limits."""
+"""Appids in the recorded library whose profile features Steam limits (`skip_unvetted_apps` hides them)."""
 
 STORE_TYPES = {268850: SOFTWARE, 363890: SOFTWARE, 365720: MOD}
-"""Its apps that are no games in the store: EVGA Precision X1, RPG Maker MV, Skyrim Script Extender."""
+"""Store types of the recorded apps that are no games: EVGA Precision X1, RPG Maker MV, Skyrim Script Extender."""
 
 DELISTED = frozenset({208090, 560380})
-"""Its apps that the store no longer shows: Loadout, MapleStory 2."""
+"""Appids in the recorded library that Steam's store no longer shows: Loadout, MapleStory 2."""
 
 RECORDED_AT = 1_735_689_600
-"""created_at and updated_at of every row of IGDB: 2025-01-01."""
+"""`created_at` and `updated_at` of every IGDB row until it is touched: 2025-01-01."""
 
 
 @dataclass
