@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 from rapidfuzz import fuzz, process
 
-from pipeline.review.candidates import normalise_name, score_names
+from pipeline.frames.match import normalise_name
+from pipeline.review.candidates import score_names
 from schemas.review import MOST_CANDIDATES
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

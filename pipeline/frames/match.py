@@ -21,6 +21,14 @@ MAIN_GAME_TYPES = (0, 4, 8, 9, 10, 11)
 main_game, standalone_expansion, remake, remaster, expanded_game and port.
 """
 
+_ROMAN_NUMERALS = (
+    *("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"),
+    *("xi", "xii", "xiii", "xiv", "xv", "xvi", "xvii", "xviii", "xix", "xx"),
+)
+_ARABIC = {roman: str(number) for number, roman in enumerate(_ROMAN_NUMERALS, start=1)}
+
+_MARKS = r"[™®©℠'`\x{b4}\x{2018}\x{2019}]"
+
 _COVER_URL = "https://images.igdb.com/igdb/image/upload/t_cover_big/{}.jpg"
 _STATUS, _REASON = pl.Enum(MATCH_STATUSES), pl.Enum(MATCH_REASONS)
 _STATUS_OF_REASON = {"external_game": "MATCHED", "igdb_unavailable": "PENDING"}
@@ -122,6 +130,25 @@ def mark_overrides(matches: DataFrame[Matches], overridden: DataFrame[ExternalGa
         .otherwise("candidates"),
     )
     return conform(marked.drop("given"), Matches)
+
+
+def normalise_name(name: pl.Expr) -> pl.Expr:
+    """Return an expression that normalises names: no case, accents, ™®© or punctuation; Roman numerals as Arabic.
+
+    A name of punctuation alone stays as it is.
+    """
+    plain = (
+        name.str.replace_all(_MARKS, "")
+        .str.normalize("NFKD")
+        .str.replace_all(r"[\x{300}-\x{36f}]", "")
+        .str.normalize("NFKC")
+        .str.to_lowercase()
+        .str.replace_all("&", " and ", literal=True)
+        .str.replace_all(r"(\D)\.", "$1")
+    )
+    words = plain.str.replace_all(r"[^\pL\pM\pN]+", " ").str.strip_chars().str.split(" ")
+    key = words.list.eval(pl.element().replace(_ARABIC)).list.join(" ")
+    return pl.when(key == "").then(name).otherwise(key)
 
 
 def _best_games(pairs: pl.DataFrame, games: pl.DataFrame, unanswered_games: Collection[int]) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 from rapidfuzz import fuzz, process
 
-from pipeline.frames.match import MAIN_GAME_TYPES
+from pipeline.frames.match import MAIN_GAME_TYPES, normalise_name
 from schemas.apis import parse_rows
 from schemas.frames import conform, dtypes
 from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, FoundGames, NameScores, SearchTerms
@@ -34,19 +34,11 @@ _TITLE_WEIGHT = 0.8
 """How much it counts that one name is the other's main title: of the real pairs of `python -m benchmarks.candidates`
 that is what sets names apart most often (Castan: The Beginning, Castan)."""
 
-_ROMAN_NUMERALS = (
-    *("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"),
-    *("xi", "xii", "xiii", "xiv", "xv", "xvi", "xvii", "xviii", "xix", "xx"),
-)
-_ARABIC = {roman: str(number) for number, roman in enumerate(_ROMAN_NUMERALS, start=1)}
-
 _EDITIONS = "game of the year|goty|remastered|director'?s cut|redux|hd|deluxe|definitive|enhanced"
 _BEFORE_EDITION = rf"{_EDITIONS}|complete|gold|ultimate|special|anniversary|collector'?s|digital|[0-9]+(?:th|st|nd|rd)"
 
 _EDITION = rf"(?i)^(.*?\S)(?: the)?(?: (?:{_BEFORE_EDITION}))*(?: (?:{_EDITIONS})| (?:{_BEFORE_EDITION}|\S+) edition)$"
 """Before the word edition anything may stand; without that word only what hardly ends a name (not Black Gold)."""
-
-_MARKS = r"[™®©℠'`\x{b4}\x{2018}\x{2019}]"
 
 _SUBTITLE = r"^(.+?)(?:\s*[:\x{ff1a}(\[~\x{ff5e}|/]|\s+[-\x{2013}\x{2014}]\s).*$"
 """A subtitle follows a colon, a bracket, a tilde or a dash, the full-width ones too."""
@@ -149,25 +141,6 @@ def _comparable(names: pl.Series) -> pl.DataFrame:
 
 def _ratios(ours: pl.Series, theirs: pl.Series) -> pl.Series:
     return pl.Series(process.cpdist(ours.to_list(), theirs.to_list(), scorer=fuzz.ratio))
-
-
-def normalise_name(name: pl.Expr) -> pl.Expr:
-    """Return an expression that normalises names: no case, accents, ™®© or punctuation; Roman numerals as Arabic.
-
-    A name of punctuation alone stays as it is.
-    """
-    plain = (
-        name.str.replace_all(_MARKS, "")
-        .str.normalize("NFKD")
-        .str.replace_all(r"[\x{300}-\x{36f}]", "")
-        .str.normalize("NFKC")
-        .str.to_lowercase()
-        .str.replace_all("&", " and ", literal=True)
-        .str.replace_all(r"(\D)\.", "$1")
-    )
-    words = plain.str.replace_all(r"[^\pL\pM\pN]+", " ").str.strip_chars().str.split(" ")
-    key = words.list.eval(pl.element().replace(_ARABIC)).list.join(" ")
-    return pl.when(key == "").then(name).otherwise(key)
 
 
 def strip_edition(key: pl.Expr) -> pl.Expr:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pandera.typing.polars import DataFrame
 
-from pipeline.review.candidates import normalise_name, parse_found_games, rank_candidates, search_terms, strip_edition
+from pipeline.frames.match import normalise_name
+from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms, strip_edition
 from schemas.review import Candidates, SearchTerms
 
 APP = 10
