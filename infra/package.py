@@ -26,6 +26,9 @@ MOST_BYTES = 250 * MEGABYTE
 IN_THE_RUNTIME = ("boto3",)
 """Dependencies that Lambda's Python brings along."""
 
+COMMAND_LINE = ("click", "jinja2", "rapidfuzz", "rich")
+"""Dependencies that only the command line uses."""
+
 SQL = ("sqlalchemy", "adbc-driver-postgresql")
 HTTP = ("httpx",)
 UNUSED = {"steam_import": SQL, "igdb_enrichment": SQL, "database_import": HTTP, "backfill": ()}
@@ -83,24 +86,24 @@ def package(function: str, architecture: str, zips: Path = ZIPS) -> Bundle:
         return Bundle(function, architecture, path, sum(file.stat().st_size for file in files))
 
 
-def find_python() -> str | None:
-    """Return the path of an interpreter of Lambda's Python version, or None if this machine has none."""
+def find_python(version: str = PYTHON) -> str | None:
+    """Return the path of an interpreter of a Python version (3.13), or None if this machine has none."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    pyenv = sorted(map(str, versions.glob(f"{PYTHON}*/bin/python")), reverse=True)
-    for python in [*pyenv, shutil.which(f"python{PYTHON}")]:
-        if python and _has_lambdas_version(python):
+    pyenv = sorted(map(str, versions.glob(f"{version}*/bin/python")), reverse=True)
+    for python in [*pyenv, shutil.which(f"python{version}")]:
+        if python and _has_version(python, version):
             return python
     return None
 
 
-def _has_lambdas_version(python: str) -> bool:
-    """Return whether it runs and has the version; a shim of pyenv may lead to nothing."""
-    version = subprocess.run([python, "--version"], capture_output=True, text=True, check=False).stdout
-    return version.startswith(f"Python {PYTHON}.")
+def _has_version(python: str, version: str) -> bool:
+    """Return whether an interpreter runs and has the version; a shim of pyenv may lead to nothing."""
+    printed = subprocess.run([python, "--version"], capture_output=True, text=True, check=False).stdout
+    return printed.startswith(f"Python {version}.")
 
 
 def _install(function: str, architecture: str, bundle: Path) -> None:
-    pruned = [option for name in (*IN_THE_RUNTIME, *UNUSED[function]) for option in ("--prune", name)]
+    pruned = [option for name in (*IN_THE_RUNTIME, *COMMAND_LINE, *UNUSED[function]) for option in ("--prune", name)]
     export = ["export", "--locked", "--no-dev", "--no-emit-project", "--extra", "lambda", *pruned]
     locked = _uv(*export, "--no-annotate", "--no-header")
     where = ["--python-platform", PLATFORMS[architecture], "--python-version", PYTHON, "--target", str(bundle)]

@@ -37,7 +37,7 @@ def try_demo(built: Path, folder: Path) -> str:
     """Install a wheel or an sdist into an empty environment, run `steam-import demo` there, and return its output."""
     environment = folder / "environment"
     _uv("venv", "--quiet", "--clear", "--python", str(PYTHON), str(environment))
-    with_extras = f"steam-library-import[terminal,sandbox] @ {built.as_uri()}"
+    with_extras = f"steam-library-import[embedded] @ {built.as_uri()}"
     _uv("pip", "install", "--quiet", "--python", str(environment / "bin" / "python"), with_extras)
     command = [str(environment / "bin" / "steam-import"), "demo"]
     return subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True).stdout

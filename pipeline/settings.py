@@ -86,44 +86,77 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore")
 
-    steam_api_key: Key | None = None
-    igdb_client_id: Annotated[str, Field(pattern=r"^[!-~]*$")] | None = None  # sent in a header
-    igdb_client_secret: Key | None = None
-    database_url: Key | None = None
-    # The ARNs of these four in AWS; a secret is read when a client needs it, and only if its value is not set here.
-    steam_api_key_secret_arn: str | None = None
-    igdb_client_id_secret_arn: str | None = None
-    igdb_client_secret_secret_arn: str | None = None
-    database_url_secret_arn: str | None = None
-    s3_bucket: str | None = None
-    store_url: str | None = None
-    aws_region: str | None = None
-    aws_endpoint_url_s3: Address | None = None
-    steam_api_url: Address = "https://api.steampowered.com"
-    steam_store_api_url: Address = "https://api.steampowered.com"
-    igdb_api_url: Address = "https://api.igdb.com/v4"
-    twitch_token_url: Address = "https://id.twitch.tv/oauth2/token"
-    igdb_multiquery: Literal["off", "each", "one"] = "off"
+    steam_api_key: Key | None = Field(None, description="Key of the Steam Web API")
+    igdb_client_id: str | None = Field(  # sent in a header
+        None, pattern=r"^[!-~]*$", description="Client id of a Twitch application, for IGDB"
+    )
+    igdb_client_secret: Key | None = Field(None, description="Client secret of that Twitch application")
+    database_url: Key | None = Field(
+        None, description="URL of SavePoint's database; on the command line an embedded PostgreSQL if unset"
+    )
+    # A secret is read from AWS when a client needs it, and only if its value is not set here.
+    steam_api_key_secret_arn: str | None = Field(None, description="ARN in AWS of STEAM_API_KEY")
+    igdb_client_id_secret_arn: str | None = Field(None, description="ARN in AWS of IGDB_CLIENT_ID")
+    igdb_client_secret_secret_arn: str | None = Field(None, description="ARN in AWS of IGDB_CLIENT_SECRET")
+    database_url_secret_arn: str | None = Field(None, description="ARN in AWS of DATABASE_URL")
+    s3_bucket: str | None = Field(None, description="Bucket of the CSVs and the catalogue")
+    store_url: str | None = Field(
+        None,
+        description="Store of the CSVs and the catalogue, s3://bucket[/prefix] or a directory; before S3_BUCKET",
+    )
+    aws_region: str | None = Field(None, description="AWS region of the bucket and the secrets")
+    aws_endpoint_url_s3: Address | None = Field(None, description="URL of an S3 other than AWS's own")
+    steam_api_url: Address = Field("https://api.steampowered.com", description="Base URL of the Steam Web API")
+    steam_store_api_url: Address = Field("https://api.steampowered.com", description="Base URL of Steam's store")
+    igdb_api_url: Address = Field("https://api.igdb.com/v4", description="Base URL of IGDB's API")
+    twitch_token_url: Address = Field("https://id.twitch.tv/oauth2/token", description="URL of Twitch's token endpoint")
+    igdb_multiquery: Literal["off", "each", "one"] = Field(
+        "off", description="Whether several queries go in one request to IGDB"
+    )
     # IGDB counts 4 requests in any sliding second. A bucket of four that refills lets seven through at first. At 3.6 a
     # second, evenly spaced, a fifth never falls into the same second, with 0.11 s to spare for a slow connection.
-    igdb_requests_per_second: float = Field(default=3.6, gt=0, le=1_000)
-    steam_requests_per_second: float = Field(default=10, gt=0, le=1_000)
-    steam_concurrency: int = Field(default=8, ge=1, le=1_000)
-    steam_requests_per_day: int = Field(default=100_000, ge=1, description="Steam's terms allow one key 100,000")
-    catalogue_ttl_days: float = Field(default=30, gt=0, le=36_500)
-    catalogue_miss_ttl_days: float = Field(default=7, gt=0, le=36_500)
-    status_unplayed: str | None = None
-    status_played: str | None = None
-    statement_timeout_seconds: float | None = Field(default=None, gt=0, le=86_400)
-    lock_timeout_seconds: float | None = Field(default=None, gt=0, le=86_400)
-    http_timeout_seconds: float = Field(default=20, gt=0, description="Limit of each step of a request")
-    http_answer_seconds: float = Field(default=120, gt=0, description="Limit of one whole answer")
-    http_max_bytes: int = Field(default=2**25, gt=0, description="Limit of one answer, unpacked")
-    file_max_bytes: int = Field(default=FILE_MAX_BYTES, gt=0, description="Limit of a file that people bring")
-    retry_attempts: int = Field(default=5, ge=1)
-    retry_base_seconds: float | None = Field(default=None, ge=0, description="Unset: 5 for Steam, 1 for all others")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
-    log_format: Literal["json", "console"] | None = None
+    igdb_requests_per_second: float = Field(3.6, gt=0, le=1_000, description="Most requests a second to IGDB")
+    steam_requests_per_second: float = Field(10, gt=0, le=1_000, description="Most requests a second to Steam")
+    steam_concurrency: int = Field(8, ge=1, le=1_000, description="Most libraries that are fetched at once")
+    steam_requests_per_day: int = Field(
+        100_000, ge=1, description="Most requests a day that a backfill plans; Steam's terms allow one key 100,000"
+    )
+    catalogue_ttl_days: float = Field(
+        30, gt=0, le=36_500, description="Days after which a known app is looked up again"
+    )
+    catalogue_miss_ttl_days: float = Field(
+        7, gt=0, le=36_500, description="Days after which an app that IGDB did not list is looked up again"
+    )
+    status_unplayed: str | None = Field(
+        None, description="LibraryItem.status of a game without playtime; by the database's enum if unset"
+    )
+    status_played: str | None = Field(
+        None, description="LibraryItem.status of a game with playtime; by the database's enum if unset"
+    )
+    statement_timeout_seconds: float | None = Field(
+        None, gt=0, le=86_400, description="Most seconds of one SQL statement; the database's own limit if unset"
+    )
+    lock_timeout_seconds: float | None = Field(
+        None, gt=0, le=86_400, description="Most seconds of waiting for a lock; the database's own limit if unset"
+    )
+    http_timeout_seconds: float = Field(20, gt=0, description="Most seconds of each step of an HTTP request")
+    http_answer_seconds: float = Field(120, gt=0, description="Most seconds of one whole HTTP answer")
+    http_max_bytes: int = Field(2**25, gt=0, description="Most bytes of one HTTP answer, unpacked")
+    file_max_bytes: int = Field(
+        FILE_MAX_BYTES, gt=0, description="Most bytes of a file that people bring, such as a list of users"
+    )
+    retry_attempts: int = Field(5, ge=1, description="Most attempts of each request")
+    retry_base_seconds: float | None = Field(
+        None,
+        ge=0,
+        description="Seconds before the first retry, later ones wait longer; 5 for Steam, 1 else if unset",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "INFO", description="Least severe log lines to print; WARNING on a terminal if unset"
+    )
+    log_format: Literal["json", "console"] | None = Field(
+        None, description="Format of the log; json in Lambda and console on the command line if unset"
+    )
 
     @classmethod
     def read(cls, **overrides: object) -> Self:

@@ -26,21 +26,23 @@ class ListedCommand(NamedTuple):
 
 
 COMMANDS = {
+    "demo": ListedCommand("imports", "Import a recorded library twice, with nothing configured."),
+    "doctor": ListedCommand("doctor", "Check what an import needs, and say what to fix."),
+    "settings": ListedCommand("settings", "Print all settings with their values, and where each value comes from."),
     "run": ListedCommand("imports", "Fetch, enrich and load a library."),
     "fetch": ListedCommand("imports", "Write what Steam knows of a library into a raw CSV."),
     "enrich": ListedCommand("imports", "Match the raw CSV at LOCATION to IGDB."),
     "load": ListedCommand("imports", "Load the enriched CSV at LOCATION into the database."),
-    "demo": ListedCommand("imports", "Import a recorded library of 129 games twice, with nothing configured."),
-    "backfill": ListedCommand("backfill", "Import the libraries of all users in USERS_CSV."),
-    "replay": ListedCommand("backfill", "Enrich and load rejected and PENDING rows of a backfill again."),
-    "catalogue": ListedCommand("catalogue", "Fill, compact or describe the catalogue of Steam apps."),
-    "review": ListedCommand("review", "Match games by hand: export a sheet, fill it in, apply it."),
-    "report": ListedCommand("report", "Write a page about the enriched CSV at ENRICHED_CSV."),
     "runs": ListedCommand("runs", "List the runs in the store, the newest first."),
-    "doctor": ListedCommand("doctor", "Check keys, store, database, clock and versions, and say what to fix."),
+    "report": ListedCommand("report", "Write a page about the enriched CSV at ENRICHED_CSV."),
+    "review": ListedCommand("review", "Match games by hand: export a sheet, fill it in, apply it."),
+    "backfill": ListedCommand("backfill", "Import the libraries of all users in USERS_CSV."),
+    "replay": ListedCommand("backfill", "Load rejected and PENDING rows of a backfill again."),
+    "catalogue": ListedCommand("catalogue", "Fill, compact or describe the catalogue of Steam apps."),
     "db": ListedCommand("db", "Check SavePoint's database, or make one to try things in."),
+    "docs": ListedCommand("docs", "Print a page of the documentation, or the names of all pages."),
 }
-"""All commands, in the order of the help. Their summaries are repeated here so that the help imports no command."""
+"""All commands, in the order of work. Their summaries are repeated here so that the help imports no command."""
 
 
 class _Program(Group):
@@ -55,15 +57,14 @@ class _Program(Group):
         command: click.Command = getattr(import_module(f"{__name__}.{COMMANDS[name].module}"), name)
         return command
 
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+    def summary(self, _ctx: click.Context, name: str) -> str:
+        return COMMANDS[name].summary
 
 
 @click.group(
     cls=_Program,
     epilog="steam-import run gabelogannewell",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 @click.version_option(package_name="steam-library-import")
 def cli() -> None:
@@ -79,7 +80,11 @@ def main() -> None:
     try:
         sys.exit(cli(standalone_mode=False))
     except PipelineError as error:
-        lines = [f"{error.code}: {error.message}", *_notes(error), f"More: docs/errors.md#{error.code}"]
+        lines = [
+            f"{error.code}: {error.message}",
+            *_notes(error),
+            f"More: steam-import docs errors {error.code} (docs/errors.md#{error.code})",
+        ]
         echo_always("\n".join(lines), err=True)
         sys.exit(exit_status(error))
     except click.ClickException as error:

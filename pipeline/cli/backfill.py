@@ -87,10 +87,10 @@ def backfill(  # noqa: PLR0913 - the command's options
 @json_option
 @with_settings(*dict.fromkeys(IGDB + DATABASE + TIMEOUTS))
 def replay(settings: Settings, run_id: str, *, everything: bool, as_json: bool) -> None:
-    """Enrich and load rejected and PENDING rows of a backfill again.
+    """Load rejected and PENDING rows of a backfill again.
 
-    Use it after a rule, an override or a schema was fixed, or when IGDB did not answer. It starts from the raw CSVs:
-    Steam is not asked again.
+    Use it after a rule, an override or a schema was fixed, or when IGDB did not answer. They are enriched again
+    from the raw CSVs; Steam is not asked.
     """
     store = clients.open_store(settings)
     plan = require_plan(store, run_id)

@@ -54,7 +54,9 @@ class Finding(NamedTuple):
 @json_option
 @with_settings(*dict.fromkeys((*STEAM, *IGDB, "database_url")))
 def doctor(settings: Settings, *, as_json: bool) -> None:
-    """Check keys, store, database, clock and versions, and say what to fix.
+    """Check what an import needs, and say what to fix.
+
+    Checked are the keys, the store, the database, the clock and the versions of the libraries.
 
     The exit status is 0 if every check is ok, 1 if one failed, and 2 if none failed but settings are missing.
     """

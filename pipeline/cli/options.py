@@ -27,11 +27,26 @@ class _SteamId(click.types.StringParamType):
         return HINT
 
 
+def _require_dry_run(context: click.Context, _option: click.Parameter, details: bool) -> bool:  # noqa: FBT001 - click's own
+    if details and not context.params["dry_run"]:
+        raise click.UsageError("--details lists what a load would change: give --dry-run with it.", context)
+    return details
+
+
 steam_id_argument = click.argument("steam_id", type=_SteamId())
 user_option = click.option("--user", "user_id", help="Whose library it is in SavePoint; the SteamID64 unless given.")
-dry_run_option = click.option("--dry-run", is_flag=True, help="Print what a load would write, and write nothing.")
+dry_run_option = click.option(
+    # Eager: it is parsed before --details, which looks at it.
+    "--dry-run",
+    is_flag=True,
+    is_eager=True,
+    help="Print what a load would write, and write nothing.",
+)
 details_option = click.option(
-    "--details", is_flag=True, help="With --dry-run: list each row and column that would change."
+    "--details",
+    is_flag=True,
+    callback=_require_dry_run,
+    help="With --dry-run: list each row and column that would change.",
 )
 trust_option = click.option("--trust", is_flag=True, help="Read a file that was edited after its manifest was written.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -40,8 +55,11 @@ quiet_option = click.option(
 )
 
 
-def with_settings(*names: str) -> Callable[[CommandFunction], CommandFunction]:
-    """Return a decorator that adds options to a command that takes `settings`: one per setting named, and `--quiet`."""
+def with_settings(*names: str, log_level: str | None = None) -> Callable[[CommandFunction], CommandFunction]:
+    """Return a decorator that adds options to a command that takes `settings`: one per setting named, and `--quiet`.
+
+    `log_level` is the least severe level that the command logs if no setting says another.
+    """
     names = (*names, "log_level", "log_format")
 
     def decorate(command: CommandFunction) -> CommandFunction:
@@ -51,22 +69,30 @@ def with_settings(*names: str) -> Callable[[CommandFunction], CommandFunction]:
             if quiet:
                 click.get_current_context().meta[QUIET] = True
                 overrides["log_level"] = overrides["log_level"] or "ERROR"
-            command(settings=_prepare(overrides), **arguments)
+            command(settings=_prepare(overrides, log_level), **arguments)
 
         for name in reversed(names):
-            flag, instead = f"--{name.replace('_', '-')}", f"Instead of {name.upper()}."
-            with_options = click.option(flag, name, help=instead, cls=SettingOption)(with_options)
+            flag = f"--{name.replace('_', '-')}"
+            with_options = click.option(flag, name, help=_setting_help(name), cls=SettingOption)(with_options)
         return quiet_option(with_options)
 
     return decorate
 
 
-def _prepare(overrides: dict[str, str | None]) -> Settings:
+def _setting_help(name: str) -> str:
+    """Return the meaning of a setting and its default, as the help of the option that overrides it."""
+    setting = Settings.model_fields[name]
+    default = "" if setting.default is None else f" [default: {setting.default}]"
+    return f"{setting.description}.{default}"
+
+
+def _prepare(overrides: dict[str, str | None], log_level: str | None) -> Settings:
     """Return the settings with overrides from a command's options, and set up Polars and the log for the command."""
     settings = Settings.read(**overrides).with_default_store()
-    if sys.stderr.isatty() and "log_level" not in settings.model_fields_set:
-        # Log lines would run through the progress bars.
-        settings = settings.model_copy(update={"log_level": "WARNING"})
+    # On a terminal, log lines would run through the progress bars.
+    log_level = "WARNING" if sys.stderr.isatty() else log_level
+    if log_level and "log_level" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"log_level": log_level})
     configure_logging(settings, "console")
     # The default, the streaming engine, takes ten times as long to check a library's few rows.
     pl.Config.set_engine_affinity("in-memory")

@@ -21,9 +21,7 @@ from schemas.library import EnrichedLibrary
 STDOUT = Path("-")
 
 
-@click.command(
-    cls=Command, epilog="steam-import report data/imports/user-1/20261123T031749Z-enriched.csv -o report.html"
-)
+@click.command(cls=Command, epilog="steam-import report data/imports/me/20261123T031749Z-enriched.csv -o me.html")
 @click.argument("enriched_csv")
 @click.option(
     "-o",

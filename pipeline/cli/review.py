@@ -28,7 +28,7 @@ def review() -> None:
     """Match games by hand: export a sheet, fill it in, apply it."""
 
 
-@review.command(epilog="steam-import review export data/imports/user-1/20261123T031749Z-enriched.csv -o games.csv")
+@review.command(epilog="steam-import review export data/imports/me/20261123T031749Z-enriched.csv")
 @click.argument("enriched_location")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file, instead of stdout.")
 @trust_option

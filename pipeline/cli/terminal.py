@@ -64,6 +64,16 @@ class Group(click.Group):
 
     command_class = Command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names of the commands with the first sentence of each one's help, which click would cut."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.summary(ctx, name)) for name in self.list_commands(ctx)])
+
+    def summary(self, ctx: click.Context, name: str) -> str:
+        """Return the first paragraph of a command's help, one sentence."""
+        command = self.get_command(ctx, name)
+        return ((command and command.help) or "").split("\n\n")[0].strip()
+
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the example."""
         _write_example(self, formatter)

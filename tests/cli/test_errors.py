@@ -93,7 +93,7 @@ def test_every_error_says_what_to_do_and_where_to_read_on(
     assert (ended.status, ended.out) == (case.status, "")
     assert ended.err.startswith(f"{code}: ")
     assert case.next_step in ended.err
-    assert ended.err.endswith(f"\nMore: docs/errors.md#{code}\n")
+    assert ended.err.endswith(f"\nMore: steam-import docs errors {code} (docs/errors.md#{code})\n")
 
 
 def test_every_error_code_is_provoked_and_has_a_section_with_its_exit_status() -> None:

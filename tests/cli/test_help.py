@@ -92,3 +92,16 @@ def test_every_option_has_a_help_text_and_a_heading(name: str) -> None:
     assert [o.name for o in ONES[name].params if isinstance(o, click.Option) and not o.help] == []
     shown = help_of(name)
     assert shown.index("\nSettings:") < shown.index("\nOutput:") if "\nSettings:" in shown else "\nOutput:" in shown
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_every_help_fits_80_columns_and_cuts_no_sentence(name: str) -> None:
+    shown = help_of(name)
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+    assert "..." not in shown.replace("[ARGS]...", "")
+
+
+def test_the_option_of_a_setting_says_what_it_means_and_its_default() -> None:
+    shown = " ".join(help_of("fetch").split())
+    assert "Key of the Steam Web API." in shown
+    assert "Least severe log lines to print; WARNING on a terminal if unset. [default: INFO]" in shown

