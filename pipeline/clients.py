@@ -71,9 +71,13 @@ async def open_catalogue_lookup(
 ) -> AsyncIterator[CatalogueLookup]:
     """Yield a look-up over the catalogue, IGDB and Steam's store, which asks until the deadline (`time.monotonic`)."""
     settings.require(*NEEDED_BY_ENRICH)
-    lifetimes = Lifetimes(timedelta(days=settings.catalogue_ttl_days), timedelta(days=settings.catalogue_miss_ttl_days))
     async with open_igdb(settings, deadline) as igdb, open_steam_store(settings, deadline) as steam_store:
-        yield CatalogueLookup(open_catalogue(settings, store), igdb, steam_store, lifetimes)
+        yield CatalogueLookup(open_catalogue(settings, store), igdb, steam_store, lifetimes_of(settings))
+
+
+def lifetimes_of(settings: Settings) -> Lifetimes:
+    """Return how long the settings let an answer of Steam's store or IGDB be believed."""
+    return Lifetimes(timedelta(days=settings.catalogue_ttl_days), timedelta(days=settings.catalogue_miss_ttl_days))
 
 
 def open_database(settings: Settings) -> "Database":

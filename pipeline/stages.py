@@ -15,18 +15,29 @@ from pandera.typing.polars import DataFrame
 from pydantic import ValidationError
 
 from pipeline.apis.retry import Retries
+from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import CatalogueLookup, Progress, no_progress, read_overrides
+from pipeline.catalogue.wanted import want_apps
 from pipeline.clients import (
     NEEDED_BY_ENRICH,
     NEEDED_BY_FETCH,
     NEEDED_BY_LOAD,
+    lifetimes_of,
+    open_catalogue,
     open_catalogue_lookup,
     open_database,
     open_steam,
     open_store,
 )
 from pipeline.errors import Failed, Refused
-from pipeline.frames.catalogue import join_catalogue
+from pipeline.frames.catalogue import (
+    Lifetimes,
+    join_catalogue,
+    mark_not_looked_up,
+    not_looked_up,
+    rows_about_apps,
+)
+from pipeline.frames.classify import classify
 from pipeline.frames.raw_library import parse_owned_games
 from pipeline.frames.staging import stage_library
 from pipeline.settings import Settings
@@ -117,28 +128,33 @@ async def enrich(
         Retryable: `igdb_unavailable`, if no look-up succeeded. If some did, the apps of the others are PENDING.
     """
     run = _StageRun(event)
-    raw = _raw_checkpoint(store, event)
-    source = read_checkpoint(store, raw, RawLibrary, trust=trust)
+    raw = read_checkpoint(store, _raw_checkpoint(store, event), RawLibrary, trust=trust)
     overrides = read_overrides(store)
-    apps, known = await lookup.look_up(source.rows, overrides, progress)
+    apps, known = await lookup.look_up(raw.rows, overrides, progress)
 
-    enriched, rejected = set_aside(join_catalogue(apps, known, overrides), EnrichedLibrary)
+    library = join_catalogue(apps, known, overrides)
 
-    stats = _count_statuses(enriched)
-    counts = stats.model_dump() | {"rejected": rejected.height}
-    provenance = run.provenance(lookup.requests, counts, source.source)
-    manifest = write_checkpoint(store, raw.enriched, enriched, rejected, provenance)
-    run.log(manifest.seconds, lookup.requests, counts, lookup.retries)
-    return EnrichResponse(
-        success=True,
-        s3_enriched_location=store.locate(raw.enriched.key),
-        stats=stats,
-        kinds=dict(Counter(enriched["kind"].cast(pl.String))),
-        rejected=rejected.height,
-        seconds=manifest.seconds,
-        requests=lookup.requests,
-        retries=lookup.retries.count,
-    )
+    return _write_enriched(store, run, raw.source, library, lookup)
+
+
+def join(
+    store: Store, catalogue: CatalogueFiles, lifetimes: Lifetimes, event: EnrichEvent, *, trust: bool = False
+) -> EnrichResponse:
+    """Write an enriched CSV from a raw one and the catalogue alone; return its location and counts.
+
+    Apps that the catalogue has no fresh answer about are PENDING, and wanted from the next look-up.
+    """
+    run = _StageRun(event)
+    raw = read_checkpoint(store, _raw_checkpoint(store, event), RawLibrary, trust=trust)
+    overrides = read_overrides(store)
+    known = rows_about_apps(catalogue.read(), raw.rows)
+
+    apps = classify(raw.rows, known, overrides)
+    missed = not_looked_up(raw.rows, known, overrides, datetime.now(UTC), lifetimes)
+    library = mark_not_looked_up(join_catalogue(apps, known, overrides), missed)
+
+    want_apps(store, run.run_id, missed)
+    return _write_enriched(store, run, raw.source, library)
 
 
 def load(store: Store, database: "Database", event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
@@ -198,9 +214,12 @@ async def enrich_with_settings(
 ) -> EnrichResponse:
     """Enrich a raw CSV with the store and the clients that the settings configure, and return its response.
 
-    Apps that IGDB does not answer about before the deadline, in seconds of `time.monotonic`, are PENDING.
+    Apps that IGDB does not answer about before the deadline, in seconds of `time.monotonic`, are PENDING. For an event
+    without `look_up` no client is opened, and no secret is needed.
     """
-    store = _open_store(settings, event, NEEDED_BY_ENRICH)
+    store = _open_store(settings, event, NEEDED_BY_ENRICH if event.look_up else ("store",))
+    if not event.look_up:
+        return join(store, open_catalogue(settings, store), lifetimes_of(settings), event, trust=trust)
     async with open_catalogue_lookup(settings, deadline, store) as lookup:
         return await enrich(store, lookup, event, progress, trust=trust)
 
@@ -226,9 +245,8 @@ class _StageRun:
     """The user, the run and the start of one stage of an import, for its manifest and its line of the log."""
 
     def __init__(self, event: StageEvent) -> None:
-        self._stage = event.stage
-        self._user_id = event.user_id
-        self._run_id = event.run_id or uuid4().hex
+        self.event = event
+        self.run_id = event.run_id or uuid4().hex
         self._started_at = datetime.now(UTC)
 
     @property
@@ -238,7 +256,7 @@ class _StageRun:
 
     def provenance(self, requests: int, counts: dict[str, int], source: Source | None = None) -> Provenance:
         """Return how the stage made its CSV, for the CSV's manifest."""
-        return Provenance(self._run_id, self._started_at, requests, counts, source)
+        return Provenance(self.run_id, self._started_at, requests, counts, source)
 
     def log(
         self,
@@ -252,9 +270,9 @@ class _StageRun:
         """Log the one line that a stage writes when it is done."""
         repeated = {"retries": retries.count, "rate_limited": retries.rate_limited} if retries else {}
         log.info(
-            "dry run" if is_dry else self._stage,
-            user_id=self._user_id,
-            run_id=self._run_id,
+            "dry run" if is_dry else self.event.stage,
+            user_id=self.event.user_id,
+            run_id=self.run_id,
             seconds=seconds,
             requests=requests,
             **repeated,
@@ -282,6 +300,33 @@ def _raw_checkpoint(store: Store, event: EnrichEvent) -> Checkpoint:
 
 def _enriched_checkpoint(store: Store, event: LoadEvent) -> Checkpoint:
     return parse_checkpoint_key(store.key_of(event.s3_enriched_location), "enriched", event.user_id)
+
+
+def _write_enriched(
+    store: Store,
+    run: _StageRun,
+    source: Source,
+    library: DataFrame[EnrichedLibrary],
+    lookup: CatalogueLookup | None = None,
+) -> EnrichResponse:
+    """Write an enriched checkpoint, and return the response with its location, its counts and the look-up's."""
+    enriched, rejected = set_aside(library, EnrichedLibrary)
+    checkpoint = parse_checkpoint_key(source.key, "raw").enriched
+    stats = _count_statuses(enriched)
+    counts = stats.model_dump() | {"rejected": rejected.height}
+    requests, retries = (lookup.requests, lookup.retries) if lookup else (0, Retries())
+    manifest = write_checkpoint(store, checkpoint, enriched, rejected, run.provenance(requests, counts, source))
+    run.log(manifest.seconds, requests, counts, retries)
+    return EnrichResponse(
+        success=True,
+        s3_enriched_location=store.locate(checkpoint.key),
+        stats=stats,
+        kinds=dict(Counter(enriched["kind"].cast(pl.String))),
+        rejected=rejected.height,
+        seconds=manifest.seconds,
+        requests=requests,
+        retries=retries.count,
+    )
 
 
 async def _hidden_library_error(steam: "Steam", steam_id64: str) -> Failed:

@@ -43,6 +43,12 @@ class StoreTypes(StrictFrame):
     store_type: StoreType = pa.Field(nullable=True, description="Its type; null when the store hides it")
 
 
+class WantedApps(StrictFrame):
+    """One row per app that a join missed in the catalogue, for the next look-up."""
+
+    appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
+
+
 class ExternalGames(StrictFrame):
     """One row per pair of a Steam app and an IGDB game that IGDB says the app is."""
 

@@ -26,7 +26,7 @@ ErrorCode = Literal[
     "database_unavailable",
 ]
 
-Stage = Literal["fetch", "enrich", "load", "backfill"]
+Stage = Literal["fetch", "enrich", "load", "backfill", "catalogue"]
 USER_ID = r"^[A-Za-z0-9_-]{1,64}$"
 STEAM_BEGAN = 2003
 KEY_TIME = "%Y%m%dT%H%M%SZ"
@@ -82,10 +82,14 @@ class FetchEvent(StageEvent):
 
 
 class EnrichEvent(StageEvent):
-    """The event of an enrichment: the user, and in `s3_location` the location of a raw CSV."""
+    """The event of an enrichment: the user, and in `s3_location` the location of a raw CSV.
+
+    Without `look_up` nobody is asked: apps that the catalogue lacks are PENDING, and wanted from the next look-up.
+    """
 
     stage = "enrich"
     s3_location: str
+    look_up: bool = True
 
 
 class LoadEvent(StageEvent):
@@ -211,4 +215,21 @@ class BackfillResponse(StageResponse):
     bucket: str | None = None
     shards_key: str | None = None
     report: str | None = None
+    stats: dict[str, int] | None = None
+
+
+CatalogueStep = Literal["look_up", "sync", "compact"]
+
+
+class CatalogueEvent(HandlerEvent):
+    """The event that asks for one step of the catalogue: look up all wanted apps, sync with IGDB, or compact."""
+
+    stage = "catalogue"
+    step: CatalogueStep
+
+
+class CatalogueResponse(StageResponse):
+    """The response of one step of the catalogue, with counts: of a look-up `files`, `apps` and `unanswered`."""
+
+    step: CatalogueStep | None = None
     stats: dict[str, int] | None = None

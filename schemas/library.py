@@ -39,6 +39,7 @@ MATCH_REASONS = (
     "igdb_incomplete",
     "filtered",
     "igdb_unavailable",
+    "not_looked_up",
 )
 
 Time = Annotated[pl.Datetime, "ms", "UTC"]

@@ -20,7 +20,7 @@ from pipeline.database.database import Database
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.frames.catalogue import join_catalogue, rows_about_apps
 from pipeline.frames.classify import classify
-from pipeline.frames.raw_library import owned_games_as_text
+from pipeline.frames.raw_library import library_of_nobody, owned_games_as_text
 from pipeline.frames.staging import stage_library
 from pipeline.stages import find_account
 from pipeline.storage.keys import backfill_key
@@ -291,10 +291,7 @@ def _distinct_apps(libraries: Iterable[pl.DataFrame]) -> DataFrame[RawLibrary]:
     apps = pl.DataFrame(schema=APP_COLUMNS)
     for library in libraries:
         apps = pl.concat([apps, library]).unique(maintain_order=True)
-    of_nobody = {"user_id": pl.lit("nobody"), "steam_id64": pl.lit("0" * 17), "playtime_forever": pl.lit(0)}
-    absent = {name: pl.lit(None) for name in dtypes(RawLibrary) if name not in apps.columns}
-    columns = apps.with_columns(**absent | of_nobody)
-    return conform(columns.select(pl.col(name).cast(dtype) for name, dtype in dtypes(RawLibrary).items()), RawLibrary)
+    return library_of_nobody(apps)
 
 
 def _digest(store: Store, fetched: Sequence[ShardManifest]) -> str:

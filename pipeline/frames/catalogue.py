@@ -8,11 +8,12 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed
-from pipeline.frames.classify import is_looked_up
+from pipeline.frames.classify import classify, is_looked_up
 from schemas.catalogue import Catalogue, Games, Matches, Overrides, StoreTypes
 from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import (
     GENRES,
+    KINDS,
     MATCH_REASONS,
     MATCH_STATUSES,
     PLATFORMS,
@@ -25,7 +26,14 @@ from schemas.library import (
 
 _STORE_COLUMNS = ("store_type", "store_asked_at")
 _IGDB_COLUMNS = tuple(name for name in dtypes(Catalogue) if name not in ("appid", *_STORE_COLUMNS))
+_RAW_COLUMNS = frozenset(dtypes(RawLibrary))
 _JSON_COLUMNS = {"igdb_genres": GENRES, "igdb_platforms": PLATFORMS, "igdb_candidates": pl.List(pl.Int32)}
+
+
+POSTPONED = timedelta(hours=1)
+"""How long an app about which Steam's store does not answer is decided without a fresh type from there."""
+
+_TIME = pl.Datetime("ms", "UTC")
 
 
 class Lifetimes(NamedTuple):
@@ -101,6 +109,38 @@ def _follows_overrides() -> pl.Expr:
         pl.when(has_override)
         .then(is_by_override & (overridden_id == pl.col("override_igdb_id")))
         .otherwise(~is_by_override)
+    )
+
+
+def not_looked_up(
+    library: DataFrame[RawLibrary],
+    known: DataFrame[Catalogue],
+    overrides: DataFrame[Overrides],
+    now: datetime,
+    lifetimes: Lifetimes,
+) -> pl.Series:
+    """Return the sorted appids of the library that a join cannot decide about, because the catalogue is not enough.
+
+    These are the apps without a fresh store type, unless an override says what they are, and the games without a fresh
+    match.
+    """
+    without_type = needs_store_type(library, known, now, lifetimes)
+    without_type = without_type.filter(~without_type.is_in(overrides["appid"].implode()))
+    without_match = needs_igdb_lookup(classify(library, known, overrides), known, overrides, now, lifetimes)
+    return pl.concat([without_type, without_match]).unique().sort()
+
+
+def postpone_store_types(
+    appids: pl.Series, known: DataFrame[Catalogue], now: datetime, lifetimes: Lifetimes
+) -> DataFrame[Catalogue]:
+    """Return catalogue rows that make the known types of apps fresh for an hour, also those that have none.
+
+    For apps about which the store does not answer: without a type IGDB and the name decide, as long as that lasts.
+    """
+    types = appids.to_frame("appid").join(known.select("appid", "store_type"), on="appid", how="left", validate="1:1")
+    hit, miss = (_time(now - max(lifetime - POSTPONED, timedelta())) for lifetime in lifetimes)
+    return _as_catalogue(
+        types.with_columns(store_asked_at=pl.when(pl.col("store_type").is_not_null()).then(hit).otherwise(miss))
     )
 
 
@@ -204,7 +244,7 @@ def _with_json(rows: pl.DataFrame, column: str) -> pl.DataFrame:
 
 
 def _time(time: datetime) -> pl.Expr:
-    return pl.lit(time).cast(pl.Datetime("ms", "UTC"))
+    return pl.lit(time).cast(_TIME)
 
 
 def _status(status: str) -> pl.Expr:
@@ -213,6 +253,24 @@ def _status(status: str) -> pl.Expr:
 
 def _reason(reason: str) -> pl.Expr:
     return pl.lit(reason, pl.Enum(MATCH_REASONS))
+
+
+def mark_not_looked_up(library: DataFrame[EnrichedLibrary], appids: pl.Series) -> DataFrame[EnrichedLibrary]:
+    """Return the library with some apps PENDING `not_looked_up`, of no game, and of a kind that is not decided."""
+    undecided = {
+        "kind": pl.lit("game", pl.Enum(KINDS)),
+        "kind_reason": pl.lit("default"),
+        "match_status": _status("PENDING"),
+        "match_reason": _reason("not_looked_up"),
+    }
+    of_match = {name: undecided.get(name, pl.lit(None)) for name in dtypes(EnrichedLibrary) if name not in _RAW_COLUMNS}
+    is_marked = pl.col("appid").is_in(appids.implode())
+    return conform(
+        library.with_columns(
+            pl.when(is_marked).then(value).otherwise(name).alias(name) for name, value in of_match.items()
+        ),
+        EnrichedLibrary,
+    )
 
 
 def decode_lists(library: DataFrame[EnrichedLibrary]) -> DataFrame[DecodedLibrary]:

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 from pandera.typing.polars import DataFrame
 
-from schemas.frames import TIME_FORMAT, dtypes, set_aside
+from schemas.frames import TIME_FORMAT, conform, dtypes, set_aside
 from schemas.library import RawLibrary
 
 _YEAR_2004 = 1072915200
@@ -37,6 +37,14 @@ def owned_games_as_text(games: Sequence[Any], user_id: str, steam_id64: str) -> 
     # Steam's protocol buffers leave a zero out.
     playtime = pl.col("playtime_forever").fill_null("0")
     return pl.DataFrame(columns).with_columns(playtime, rtime_last_played=_last_played())
+
+
+def library_of_nobody(apps: pl.DataFrame) -> DataFrame[RawLibrary]:
+    """Return apps (`appid`, and other columns of RawLibrary if there are any) as a library that nobody owns."""
+    of_nobody = {"user_id": pl.lit("nobody"), "steam_id64": pl.lit("0" * 17), "playtime_forever": pl.lit(0)}
+    absent = {name: pl.lit(None) for name in dtypes(RawLibrary) if name not in apps.columns}
+    columns = apps.with_columns(**absent | of_nobody)
+    return conform(columns.select(pl.col(name).cast(dtype) for name, dtype in dtypes(RawLibrary).items()), RawLibrary)
 
 
 def _to_text(game: object, field: str) -> str | None:

@@ -23,6 +23,7 @@ MATCH_WORDS = {
     "ambiguous": "Several games on IGDB",
     "igdb_incomplete": "Incomplete on IGDB",
     "igdb_unavailable": "IGDB did not answer",
+    "not_looked_up": "Not looked up yet",
     "filtered": "Filtered",
 }
 

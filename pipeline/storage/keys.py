@@ -22,6 +22,9 @@ BACKFILLS, PLAN = "backfills/", "plan.json"
 LAST_LOADED = "backfills/seen.parquet"
 """The key of the Parquet file with the digest of the rows last loaded for each user, by any backfill."""
 
+WANTED = "catalogue/wanted/"
+"""The folder of the CSVs with apps that a join missed in the catalogue, for the next look-up."""
+
 STEP_FILES: Mapping[ShardStep, str] = {"fetch": "raw", "enrich": "enriched", "load": "loaded"}
 """The part of a shard's file names that names the step that wrote them, by step."""
 
@@ -102,6 +105,14 @@ def manifest_key(key: str) -> str:
 def backfill_key(run_id: str, name: str) -> str:
     """Return the key of the file with a name in the folder of a backfill."""
     return f"{BACKFILLS}{run_id}/{name}"
+
+
+def wanted_key(run_id: str, suffix: str = "") -> str:
+    """Return the key of the CSV with the apps that a run's join missed; a second one of the run has a suffix.
+
+    A run id may be longer than a file's name, and have characters that lead to another folder.
+    """
+    return f"{WANTED}{re.sub(r'[^A-Za-z0-9_-]', '-', run_id)[:200]}{suffix}.csv"
 
 
 def parse_checkpoint_key(key: str, stage: CsvStage, user_id: str | None = None) -> Checkpoint:
