@@ -131,7 +131,7 @@ def open_igdb(settings: Settings, deadline: float | None = None) -> "Igdb":
         replace(_retry_policy(settings), deadline=deadline),
         igdb_rate_limiter(client_id, settings.igdb_requests_per_second),
         token=igdb_token(client_id, sha256(client_secret.encode()).hexdigest(), settings.twitch_token_url),
-        multiquery=settings.igdb_multiquery,
+        multiquery=settings.igdb_multiquery == "on",
     )
 
 

@@ -110,9 +110,7 @@ class Settings(BaseSettings):
     steam_store_api_url: Address = Field("https://api.steampowered.com", description="Base URL of Steam's store")
     igdb_api_url: Address = Field("https://api.igdb.com/v4", description="Base URL of IGDB's API")
     twitch_token_url: Address = Field("https://id.twitch.tv/oauth2/token", description="URL of Twitch's token endpoint")
-    igdb_multiquery: Literal["off", "each", "one"] = Field(
-        "off", description="Whether several queries go in one request to IGDB"
-    )
+    igdb_multiquery: Literal["on", "off"] = Field("on", description="Whether several queries go in one request to IGDB")
     # IGDB counts 4 requests in any sliding second. A bucket of four that refills lets seven through at first. At 3.6 a
     # second, evenly spaced, a fifth never falls into the same second, with 0.11 s to spare for a slow connection.
     igdb_requests_per_second: float = Field(3.6, gt=0, le=1_000, description="Most requests a second to IGDB")

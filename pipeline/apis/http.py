@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,9 +80,9 @@ class HttpClient:
             most = f"{self._limits.max_bytes:,}"
             says = f"{host} answers with more than {most} bytes. If that is right, set HTTP_MAX_BYTES higher."
             raise Retryable(code_if_too_large or code, says, is_too_large=True) from None
-        except TimeoutError:
+        except TimeoutError as error:
             says = f"{host} did not finish its answer in {self._limits.answer_seconds:g} seconds. Try again later."
-            raise Retryable(code, says, is_too_large=True) from None
+            raise Retryable(code, says, is_too_large=True) from error
         except httpx.RequestError as error:
             says = f"{host} did not answer: {type(error).__name__}. Check the network, and try again later."
             raise Retryable(code, says, is_too_large=isinstance(error, _UNFINISHED)) from error
@@ -188,16 +189,24 @@ def retry_after(answer: httpx.Response) -> float | None:
         return None
 
 
+_UNKNOWN_ENDPOINT = re.compile(r"Endpoint [A-Z]+ /[\w/]+ not found")
+"""IGDB's answer to a request of an endpoint that it does not have, in plain text."""
+
+
 def describe_refusal(answer: httpx.Response) -> str:
-    """Return the text of an error answer: IGDB's titles and causes, or else the standard reason of the status.
+    """Return the text of an error answer: IGDB's titles, causes and details, or else the status's standard reason.
 
     Other bodies are not quoted: a gateway's may repeat the Authorization header, as those of AWS do.
     """
-    standard = answer.reason_phrase or "no reason given"
+    standard, text = answer.reason_phrase or "no reason given", read_text(answer)
     try:
         body = decode_json(answer)
     except ValueError:
-        return standard
-    error = body[0] if isinstance(body, list) and body else None
-    said = [error.get("title"), error.get("cause")] if isinstance(error, dict) else []
-    return ", ".join(text[:200] for text in said if isinstance(text, str) and text) or standard
+        return text if _UNKNOWN_ENDPOINT.fullmatch(text) else standard
+    error = body[0] if isinstance(body, list) and body else body
+    said = [error.get(name) for name in ("title", "cause", "details", "Message")] if isinstance(error, dict) else []
+    return ", ".join(text[:200] for text in said if isinstance(text, str) and _is_quotable(text)) or standard
+
+
+def _is_quotable(text: str) -> bool:
+    return bool(text) and text.isprintable() and not re.search("authorization|bearer", text, re.IGNORECASE)

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Literal, Self, TypeVar
+from importlib.metadata import version
+from typing import Any, Self, TypeVar
 
 import httpx
 import structlog
@@ -32,24 +33,24 @@ from pipeline.apis.igdb_queries import (
     multiquery_part,
 )
 from pipeline.apis.rate_limit import RateLimiter
-from pipeline.apis.retry import CircuitBreaker, Retries, RetryPolicy, call_with_retries
+from pipeline.apis.retry import CircuitBreaker, Retries, RetryPolicy, ShouldRetry, call_with_retries
 from pipeline.errors import PipelineError, Refused, Retryable
 from schemas.apis import INT32_MAX
 
 MAX_OPEN = 8
 """The number of open requests that IGDB allows at once."""
 
-Multiquery = Literal["off", "each", "one"]
-"""The mode of IGDB's multiqueries: none, or several queries in a request that IGDB counts each, or all as one.
+MULTIQUERY = "multiquery"
+"""The endpoint that takes several queries in one request, which counts once towards the four a second."""
 
-Which of the two IGDB does is undocumented.
-"""
+MAX_QUERIES = 10
+"""The number of queries that IGDB allows in a multiquery."""
 
-MULTIQUERY_SIZE = {"each": 4, "one": 10}
-"""The number of queries in a multiquery, by mode: IGDB allows ten, and four a second if it counts each."""
+MAX_LIMITED = 2
+"""The number of 429s in a run after which IGDB seems to count each query of a multiquery: no more are sent."""
 
 SEARCHES = 10
-"""The number of names in a multiquery of searches, IGDB's limit; if it counts each, the rate limiter waits for all."""
+"""The number of names in a multiquery of searches."""
 
 MAX_PAGES = 20
 """The number of pages of one query after which IGDB's list counts as endless."""
@@ -74,7 +75,10 @@ _TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _TOO_LARGE = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_TIMEOUT}
 """Of the statuses below 500, those that a smaller request may not get: too many bytes, or too slow."""
 
-_TWITCH_REASONS = {"invalid client", "invalid client secret"}
+_TOO_SLOW = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT}
+"""The statuses of a query that took too long."""
+
+_TWITCH_REASONS = {"invalid client", "invalid client secret", "invalid grant type"}
 
 log = structlog.get_logger()
 Json = TypeVar("Json", list[Any], dict[str, Any])
@@ -99,6 +103,10 @@ class TwitchApplication:
     client_id: str
     client_secret: str = field(repr=False)
     token_url: str
+
+
+class RefusedQuery(Refused):
+    """IGDB's final answer to a request: it would refuse the same request again."""
 
 
 class Twitch:
@@ -144,7 +152,7 @@ class Twitch:
                 f"Twitch refuses IGDB_CLIENT_ID and IGDB_CLIENT_SECRET: {_twitch_reason(answer)}. Compare them with "
                 "the application on https://dev.twitch.tv/console/apps.",
             )
-        raise_for_status(answer)
+        raise_for_status(answer, "TWITCH_TOKEN_URL")
         match _decode(answer, dict):
             case {"access_token": str(token), "expires_in": int(seconds)} if (
                 token.isascii() and token.isprintable() and seconds < MAX_TOKEN_SECONDS
@@ -157,10 +165,12 @@ class Twitch:
 class Igdb:
     """The IGDB client of one Twitch application; `retries` counts the requests that repeated another.
 
+    Several queries go out in one multiquery where there are several. What a multiquery does not answer is asked for in
+    single queries; if IGDB refuses multiqueries, or limits their rate, all further queries of this client are single.
     A batch of ids that fails for good is `igdb_unavailable` in its `BatchResult`, and not raised.
 
     Raises:
-        Refused: `bad_igdb_credentials`.
+        Refused: `bad_igdb_credentials`, or `configuration` for a query that IGDB does not know.
     """
 
     def __init__(
@@ -171,7 +181,7 @@ class Igdb:
         rate_limiter: RateLimiter,
         *,
         token: Token | None = None,
-        multiquery: Multiquery = "off",
+        multiquery: bool = True,
     ) -> None:
         self.retries = Retries("igdb")
         self._http = http
@@ -179,7 +189,8 @@ class Igdb:
         self._twitch = Twitch(http, application, token or Token())
         self._retry_policy = replace(retry_policy, rate_limit_factor=RATE_LIMIT_FACTOR)
         self._rate_limiter = rate_limiter
-        self._multiquery = multiquery
+        self.queries_at_once = MAX_QUERIES if multiquery else 1
+        self._limited = 0
         self._breaker = CircuitBreaker(MAX_FAILURES)
         self._has_answered = False
         self._sent = 0
@@ -222,14 +233,17 @@ class Igdb:
             raise Retryable("igdb_unavailable", "IGDB's count is no number. Try again later.")
         return rows
 
-    async def fetch_page_after(self, query: Query, after: int) -> list[Any]:
-        """Return the next page of a query's rows: up to 500 with an id above `after`, sorted by id.
+    async def fetch_pages(self, queries: Sequence[Query]) -> list[list[Any]]:
+        """Return the first page of each query, in their order: up to 500 rows, sorted by id.
 
         Raises:
-            Retryable: `igdb_unavailable`.
+            Retryable: `igdb_unavailable`, if one of them has no answer.
         """
-        text = f"fields {query.fields}; where {query.where} & id > {after}; sort id asc; limit {PAGE_SIZE};"
-        return await self._request(query.endpoint, text, list)
+        first_pages = await self._fetch_first_pages(queries)
+        single = [query for query in queries if query not in first_pages]
+        pages = await gather_or_cancel([self._request(query.endpoint, query.text(), list) for query in single])
+        first_pages.update(zip(single, pages, strict=True))
+        return [first_pages[query] for query in queries]
 
     async def _fetch(
         self, ids: Sequence[int], size: int, query_of: Callable[[Sequence[int]], Query], on_batch: OnBatch
@@ -243,19 +257,34 @@ class Igdb:
         return await request_in_batches(ids, size, request, on_batch, self._breaker)
 
     async def _fetch_first_pages(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
-        """Return the first page of each query, by multiqueries; queries whose multiquery fails are missing."""
-        if self._multiquery == "off" or len(queries) <= 1:
+        """Return the first page of each query, by multiqueries; queries that these do not answer are missing."""
+        if self.queries_at_once == 1 or len(queries) <= 1:
             return {}
-        groups = group_for_multiquery(queries, MULTIQUERY_SIZE[self._multiquery])
+        groups = group_for_multiquery(queries, self.queries_at_once)
         parts = await gather_or_cancel([self._fetch_group(group) for group in groups])
         return {query: rows for part in parts for query, rows in part.items()}
 
     async def _fetch_group(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
         try:
-            return await self._request_multiquery(queries)
-        except Retryable as error:
+            return await self._request_multiquery(queries, self._should_repeat_multiquery)
+        except (Retryable, RefusedQuery) as error:
+            if isinstance(error, RefusedQuery):
+                self._limit_multiqueries(1, error.message)
+            elif _asks_too_much(error):
+                self._limit_multiqueries(max(1, len(queries) // 2), error.message)
             log.warning("multiquery failed", queries=len(queries), error=error.message)
             return {}
+
+    def _should_repeat_multiquery(self, error: Retryable, failures: int) -> bool:
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            return self.queries_at_once > 1
+        return _is_transient(error) and not _asks_too_much(error) and failures < ATTEMPTS_BEFORE_SPLIT
+
+    def _limit_multiqueries(self, most: int, why: str) -> None:
+        """Send fewer queries in a multiquery from now on; with one, none are sent any more."""
+        if most < self.queries_at_once:
+            self.queries_at_once = most
+            log.warning("fewer queries in a request", at_most=most, why=why)
 
     async def _fetch_pages(self, query: Query, first: list[Any] | None, *, may_split: bool) -> list[Any]:
         """Return the rows of all pages: IGDB cuts an answer off at its limit without a word."""
@@ -263,7 +292,8 @@ class Igdb:
         page = first
         for number in range(MAX_PAGES):
             if page is None:
-                page = await self._request(query.endpoint, query.text(number), list, may_split=may_split)
+                should_repeat = _should_repeat_before_split if may_split else None
+                page = await self._request(query.endpoint, query.text(number), list, should_repeat)
             rows += page
             if len(page) < PAGE_SIZE or not query.has_pages:
                 return rows
@@ -280,8 +310,8 @@ class Igdb:
         """
         is_single, found = len(searches) == 1, dict[Search, list[Any]]()
         try:
-            found = await self._request_multiquery(searches, attempts=None if is_single else 1)
-        except Retryable as error:
+            found = await self._request_multiquery(searches, lambda error, _: is_single and _is_transient(error))
+        except (Retryable, RefusedQuery) as error:
             if not is_single and not self._breaker.is_open:
                 middle = len(searches) // 2
                 first = await self._search(searches[:middle], on_batch)
@@ -291,50 +321,41 @@ class Igdb:
         return found
 
     async def _request_multiquery(
-        self, queries: Sequence[AnyQuery], attempts: int | None = None
+        self, queries: Sequence[AnyQuery], should_repeat: ShouldRetry
     ) -> dict[AnyQuery, list[Any]]:
         """Return the rows of several queries, asked by one request; queries without an answer are missing."""
         text = "".join(multiquery_part(number, query) for number, query in enumerate(queries))
-        cost = 1 if self._multiquery == "one" else len(queries)
-        results = await self._request("multiquery", text, list, cost=cost, attempts=attempts)
+        results = await self._request(MULTIQUERY, text, list, should_repeat)
         rows = {str(result.get("name")): result.get("result") for result in results if isinstance(result, dict)}
         answered = ((query, rows.get(str(number))) for number, query in enumerate(queries))
         return {query: page for query, page in answered if isinstance(page, list) and len(page) <= PAGE_SIZE}
 
     async def _request(
-        self,
-        endpoint: str,
-        text: str,
-        kind: type[Json],
-        *,
-        cost: int = 1,
-        attempts: int | None = None,
-        may_split: bool = False,
+        self, endpoint: str, text: str, kind: type[Json], should_repeat: ShouldRetry | None = None
     ) -> Json:
-        """Return the JSON that IGDB answers, after retries; `attempts` overrides those of the retry policy."""
-        policy = replace(self._retry_policy, attempts=attempts) if attempts else self._retry_policy
+        """Return the JSON that IGDB answers, after retries, by default of all errors that may pass."""
 
         def should_retry(error: Retryable, failures: int) -> bool:
-            is_to_be_split = may_split and error.is_too_large and failures >= ATTEMPTS_BEFORE_SPLIT
-            return _is_transient(error) and not self._breaker.is_open and not is_to_be_split
+            may_pass = should_repeat(error, failures) if should_repeat else _is_transient(error)
+            return may_pass and not self._breaker.is_open
 
         return await call_with_retries(
-            lambda: self._request_once(endpoint, text, kind, cost),
-            policy,
+            lambda: self._request_once(endpoint, text, kind),
+            self._retry_policy,
             "igdb_unavailable",
             self.retries,
             should_retry,
         )
 
-    async def _request_once(self, endpoint: str, text: str, kind: type[Json], cost: int) -> Json:
+    async def _request_once(self, endpoint: str, text: str, kind: type[Json]) -> Json:
         """Return the JSON of one request, which is sent again with a new token if IGDB refuses the token."""
         try:
-            answer, token = await self._send(endpoint, text, cost)
+            answer, token = await self._send(endpoint, text)
             if answer.status_code == HTTPStatus.UNAUTHORIZED:
-                answer, _ = await self._send(endpoint, text, cost, refused=token)
+                answer, _ = await self._send(endpoint, text, refused=token)
             if answer.status_code == HTTPStatus.UNAUTHORIZED:
                 raise self._refused_twice()
-            raise_for_status(answer)
+            raise_for_status(answer, "IGDB_API_URL")
             decoded = _decode(answer, kind)
         except Retryable as error:
             if error.status != HTTPStatus.TOO_MANY_REQUESTS:
@@ -345,19 +366,32 @@ class Igdb:
         self._rate_limiter.speed_up()
         return decoded
 
-    async def _send(
-        self, endpoint: str, text: str, cost: int, refused: str | None = None
-    ) -> tuple[httpx.Response, str]:
+    async def _send(self, endpoint: str, text: str, refused: str | None = None) -> tuple[httpx.Response, str]:
         """Return the answer, and the token that was sent: the one in use when the request's turn came."""
-        async with self._rate_limiter.acquire(cost):
+        token = ""
+
+        async def prepare() -> None:
+            # Within the turn: requests that wait for a token must not leave together when it is there.
+            nonlocal token
             token = await self._twitch.fetch_token(refused)
+
+        async with self._rate_limiter.acquire(prepare):
+            if endpoint == MULTIQUERY and self.queries_at_once == 1:
+                says = "IGDB refused multiqueries, or limited their rate, while this one waited."
+                raise Retryable("igdb_unavailable", says, status=HTTPStatus.TOO_MANY_REQUESTS)
             headers = {"Client-ID": self._client_id, "Authorization": f"Bearer {token}"}
             self._sent += 1
             request = self._http.build_request("POST", endpoint, headers=headers, content=text)
             answer = await self._http.send(request, "igdb_unavailable")
             if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-                self._rate_limiter.slow_down()
+                self._note_rate_limit()
             return answer, token
+
+    def _note_rate_limit(self) -> None:
+        self._rate_limiter.slow_down()
+        self._limited += 1
+        if self._limited >= MAX_LIMITED:
+            self._limit_multiqueries(1, "IGDB answers 429, as if it counted each query.")
 
     def _refused_twice(self) -> PipelineError:
         """Return the error for two refused tokens in a row.
@@ -371,23 +405,50 @@ class Igdb:
         return Retryable("igdb_unavailable", says) if self._has_answered else Refused("bad_igdb_credentials", says)
 
 
-def raise_for_status(answer: httpx.Response) -> None:
-    """Raise `Retryable` (`igdb_unavailable`) unless an answer of IGDB or Twitch has a status of success (2xx)."""
-    status = answer.status_code
+def raise_for_status(answer: httpx.Response, url_setting: str) -> None:
+    """Raise our error unless an answer of IGDB or Twitch has a status of success (2xx).
+
+    `url_setting` is the setting that holds the address of the service.
+
+    Raises:
+        RefusedQuery: `configuration` or `bad_igdb_credentials`, for a status that the same request would meet again.
+        Retryable: `igdb_unavailable`.
+    """
+    status, said = answer.status_code, describe_refusal(answer)
     if answer.is_success:
         return
-    raise Retryable(
-        "igdb_unavailable",
-        f"{answer.url.host} answers {status}: {describe_refusal(answer)}. Try again later.",
-        retry_after=retry_after(answer),
-        is_too_large=answer.is_server_error or status in _TOO_LARGE,
-        status=status,
-    )
+    says = f"{answer.url.host} answers {status}: {said}."
+    if answer.is_server_error or status in _TRANSIENT | _TOO_LARGE | {HTTPStatus.UNAUTHORIZED}:
+        raise Retryable(
+            "igdb_unavailable",
+            f"{says} Try again later.",
+            retry_after=retry_after(answer),
+            is_too_large=answer.is_server_error or status in _TOO_LARGE,
+            status=status,
+        )
+    if status == HTTPStatus.FORBIDDEN and "limit" not in said.casefold():
+        where = "on https://dev.twitch.tv/console/apps, or use another"
+        raise RefusedQuery("bad_igdb_credentials", f"{says} Look at the application of IGDB_CLIENT_ID {where}.")
+    if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN):
+        ours = f"This version of the program, {version('steam-library-import')}, asks what IGDB does not answer"
+        raise RefusedQuery("configuration", f"{says} {ours}: install a newer one.")
+    raise RefusedQuery("configuration", f"{says} Check {url_setting}: it may not be the address of this API.")
 
 
 def _is_transient(error: Retryable) -> bool:
     """Return whether the same request may succeed: IGDB refused it by a passing status, or did not answer."""
     return error.status is None or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status in _TRANSIENT
+
+
+def _should_repeat_before_split(error: Retryable, failures: int) -> bool:
+    """Return whether a request about many ids is to be repeated, rather than its ids requested in halves."""
+    return _is_transient(error) and not (error.is_too_large and failures >= ATTEMPTS_BEFORE_SPLIT)
+
+
+def _asks_too_much(error: Retryable) -> bool:
+    """Return whether a request failed by its size or its time, which fewer queries in one request may not."""
+    is_timeout = isinstance(error.__cause__, httpx.TimeoutException | TimeoutError)
+    return is_timeout or error.status in _TOO_LARGE | _TOO_SLOW
 
 
 def _decode(answer: httpx.Response, kind: type[Json]) -> Json:

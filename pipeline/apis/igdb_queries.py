@@ -50,6 +50,11 @@ class Query(NamedTuple):
         """Return the text of the query for one page, counted from 0, in IGDB's language Apicalypse."""
         return f"fields {self.fields}; where {self.where}; sort id asc; limit {PAGE_SIZE}; offset {page * PAGE_SIZE};"
 
+    def within(self, after: int, last: int | None) -> "Query":
+        """Return this query for the rows with ids above `after`, up to `last` unless that is None."""
+        up_to = "" if last is None else f" & id <= {last}"
+        return self._replace(where=f"{self.where} & id > {after}{up_to}")
+
 
 class Search(NamedTuple):
     """An IGDB search for games by name; IGDB ranks the rows, which can be neither sorted nor paged."""

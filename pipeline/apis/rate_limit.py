@@ -1,7 +1,7 @@
 """Limit the rate of requests to an API: slow down when it refuses, and speed up again while it answers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from math import inf
 from weakref import WeakKeyDictionary
@@ -26,7 +26,6 @@ class RateLimiter:
         self._interval = self._shortest
         self._max_open = max_open
         self._last_at = -inf
-        self._last_cost = 0
         self._slowed_at = -inf
         # Locks and semaphores of asyncio belong to one event loop; a warm Lambda function has one an invocation.
         self._by_loop = WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Semaphore, asyncio.Lock]]()
@@ -37,20 +36,21 @@ class RateLimiter:
         return 1 / self._interval
 
     @asynccontextmanager
-    async def acquire(self, cost: int = 1) -> AsyncIterator[None]:
+    async def acquire(self, prepare: Callable[[], Awaitable[object]] | None = None) -> AsyncIterator[None]:
         """Wait until a request may be sent, then run the block, during which the request counts as open.
 
-        A request that the API counts as several has a `cost` above 1: it waits so many intervals after the request
-        before it, and the next one waits as long after it.
+        `prepare` is awaited when the request's turn has come; the next request is spaced from when it is done.
         """
         may_open, in_turn = self._of_this_loop()
         async with may_open:
             async with in_turn:
-                wait = self._seconds_until(cost)
+                wait = self._seconds_until_turn()
                 while wait > 0:
                     await asyncio.sleep(wait)
-                    wait = self._seconds_until(cost)  # a refusal may have lowered the rate meanwhile
-                self._last_at, self._last_cost = _now(), cost
+                    wait = self._seconds_until_turn()  # a refusal may have lowered the rate meanwhile
+                if prepare:
+                    await prepare()
+                self._last_at = _now()
             yield
 
     def slow_down(self) -> None:
@@ -70,8 +70,8 @@ class RateLimiter:
             self._by_loop[loop] = asyncio.Semaphore(self._max_open), asyncio.Lock()
         return self._by_loop[loop]
 
-    def _seconds_until(self, cost: int) -> float:
-        return self._last_at + max(cost, self._last_cost) * self._interval - _now()
+    def _seconds_until_turn(self) -> float:
+        return self._last_at + self._interval - _now()
 
 
 def _now() -> float:

@@ -34,12 +34,15 @@ MAX_SUMMARIES = 100
 
 _NO_MATCH = 42  # EResult
 
+_KEY = re.compile(r"\bkey\b")
+"""What the page of a 400 about the key names: "Required parameter 'key' is missing"."""
+
 
 class Steam:
     """The client of Steam's Web API, with one key; `requests` counts the requests sent, `retries` the repeated ones.
 
     Raises:
-        Refused: `bad_steam_key`.
+        Refused: `bad_steam_key`, `bad_steam_id`, or `configuration` for an address without Steam's methods.
         Failed: `steam_blocked`.
         Retryable: `steam_rate_limited`, `steam_unavailable` or `steam_bad_answer`, after the retries.
     """
@@ -127,16 +130,25 @@ class Steam:
 def _raise_for_status(answer: httpx.Response) -> None:
     """Raise our error for any status but 200.
 
-    As seen live, a refused key is 401, or 403 with `key=` in the page; any other 403 is a block after many 429s.
+    As seen live, a refused key is 401, or 403 with `key=` in the page; any other 403 is a block after many 429s. A 400
+    is a malformed Steam id, unless its page says that the key is missing, as where something drops the header.
     """
-    status = answer.status_code
+    status, page = answer.status_code, read_text(answer)
     if status == HTTPStatus.OK:
         return
-    if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and "key=" in read_text(answer)):
+    if status == HTTPStatus.BAD_REQUEST and _KEY.search(page):
+        says = f"Steam sees no key: the header {KEY_HEADER} did not arrive. Check STEAM_API_KEY, and any proxy between."
+        raise Refused("bad_steam_key", says)
+    if status == HTTPStatus.BAD_REQUEST:
+        raise Refused("bad_steam_id", "Steam answers 400, Bad Request: it knows no such Steam id. Check its digits.")
+    if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and "key=" in page):
         raise Refused(
             "bad_steam_key",
             "Steam refuses the key in STEAM_API_KEY. Compare it with https://steamcommunity.com/dev/apikey.",
         )
+    if status == HTTPStatus.NOT_FOUND:
+        says = "Steam answers 404: there is no such method. Check STEAM_API_URL, or install a newer version."
+        raise Refused("configuration", says)
     if status == HTTPStatus.FORBIDDEN:
         raise Failed(
             "steam_blocked", "Steam blocks this address, as it does after too many requests. Wait a day or two."

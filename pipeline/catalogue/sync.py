@@ -7,15 +7,16 @@ continued by the next one.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic
 
 import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
 
-from pipeline.apis.batching import OnBatch, ignore_count, split
-from pipeline.apis.igdb_queries import PAGE_SIZE, Query, all_external_games_query, changed_games_query
+from pipeline.apis.batching import split
+from pipeline.apis.igdb_queries import Query, all_external_games_query, changed_games_query
 from pipeline.catalogue.files import CatalogueFiles
+from pipeline.catalogue.id_ranges import read_in_order
 from pipeline.catalogue.look_up import Progress, add_up, look_up_matches, no_progress, parse_fetched_games
 from pipeline.errors import Retryable
 from pipeline.frames.catalogue import drop_overridden, matches_as_catalogue, rows_about_games
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 
 STATE = "catalogue/sync.json"
 PAIRS, GAMES = "catalogue/sync/pairs/", "catalogue/sync/games/"
-PAGES_PER_PART = 10
-GAMES_PER_PART = 5_000
+PAIRS_PER_PART = 10_000
+GAMES_PER_PART = 20_000
 
-MAX_PAGES = 2_000
-"""The number of pages of 500 rows after which a list of IGDB counts as endless: it has some 400,000 games."""
+MAX_ROWS = 1_000_000
+"""The number of rows after which a list of IGDB counts as endless: it has some 400,000 games."""
 
 OVERLAP_SECONDS = 3_600
 """The seconds before the last sync from which the next asks for changes: IGDB's clock is not ours."""
@@ -60,7 +61,7 @@ async def sync_catalogue(
     catalogue: CatalogueFiles,
     igdb: "Igdb",
     progress: Progress = no_progress,
-    max_pages: int = MAX_PAGES,
+    max_rows: int = MAX_ROWS,
 ) -> SyncResult:
     """Add IGDB's games for all Steam apps to the catalogue, or those changed since the last sync; return the counts.
 
@@ -75,13 +76,13 @@ async def sync_catalogue(
     _write_state(store, SyncState(started_at=started_at, synced_at=state.synced_at))
     pairs, games = _Parts(store, PAIRS, ExternalGames), _Parts(store, GAMES, Games)
     if state.synced_at is None:
-        known = await _read_pairs(pairs, igdb, progress, max_pages)
+        known = await _read_pairs(pairs, igdb, progress, max_rows)
         matched = await _read_games(games, igdb, known["igdb_id"].unique().sort(), progress)
         matches = resolve_matches(known["appid"].unique(), known, matched)
         rows = matches_as_catalogue(matches, matched, datetime.fromtimestamp(started_at, UTC))
     else:
         since = state.synced_at - OVERLAP_SECONDS
-        rows = await _read_changes(catalogue.read(), igdb, since, progress, max_pages)
+        rows = await _read_changes(catalogue.read(), igdb, since, progress, max_rows)
     catalogue.remember(drop_overridden(rows, catalogue.read()))
     compaction = catalogue.compact()
     _write_state(store, SyncState(synced_at=started_at))
@@ -91,19 +92,23 @@ async def sync_catalogue(
 
 
 async def _read_pairs(
-    parts: "_Parts[ExternalGames]", igdb: "Igdb", progress: Progress, max_pages: int
+    parts: "_Parts[ExternalGames]", igdb: "Igdb", progress: Progress, max_rows: int
 ) -> DataFrame[ExternalGames]:
     """Return the pairs of Steam app and IGDB game that IGDB lists; pairs that the parts hold are not read again."""
     query = all_external_games_query()
     on_page = add_up(progress, "Steam apps on IGDB", await igdb.count(query))
     last_id, is_complete = parts.position()
-    on_page(len(parts.keys()) * PAGES_PER_PART * PAGE_SIZE)
-    while not is_complete:
-        if len(parts.keys()) * PAGES_PER_PART >= max_pages:
-            parts.clear()
-            raise _endless(query)
-        rows, last_id, is_complete = await _read_pages(igdb, query, last_id, PAGES_PER_PART, on_page)
-        parts.write(parse_external_games(rows), last_id, is_last=is_complete)
+    on_page(len(parts.keys()) * PAIRS_PER_PART)
+    rows: list[Any] = []
+    if not is_complete:
+        async for read in read_in_order(igdb, query, last_id, on_page):
+            rows += read.rows
+            if len(rows) >= PAIRS_PER_PART or read.is_complete:
+                parts.write(parse_external_games(rows), read.last_id, is_last=read.is_complete)
+                rows = []
+            if len(parts.keys()) * PAIRS_PER_PART >= max_rows and not read.is_complete:
+                parts.clear()
+                raise _endless(query)
     return conform(parts.read().unique().sort("appid", "igdb_id"), ExternalGames)
 
 
@@ -122,11 +127,11 @@ async def _read_games(parts: "_Parts[Games]", igdb: "Igdb", ids: pl.Series, prog
 
 
 async def _read_changes(
-    known: DataFrame[Catalogue], igdb: "Igdb", since: int, progress: Progress, max_pages: int
+    known: DataFrame[Catalogue], igdb: "Igdb", since: int, progress: Progress, max_rows: int
 ) -> DataFrame[Catalogue]:
     """Return new catalogue rows for the apps whose ids, or whose games, IGDB changed since a Unix time."""
-    pairs = await _read_all_pages(igdb, all_external_games_query(since), max_pages)
-    changed = await _read_all_pages(igdb, changed_games_query(since), max_pages)
+    pairs = await _read_all(igdb, all_external_games_query(since), max_rows)
+    changed = await _read_all(igdb, changed_games_query(since), max_rows)
     about_games = rows_about_games(known, _ids_of(changed))
     appids = pl.concat([parse_external_games(pairs)["appid"], about_games["appid"]]).unique().sort()
     rows = await look_up_matches(igdb, appids, empty_frame(Overrides), datetime.now(UTC), progress)
@@ -136,36 +141,13 @@ async def _read_changes(
     return rows
 
 
-class _Pages(NamedTuple):
-    rows: list[Any]
-    last_id: int
-    is_complete: bool
-
-
-async def _read_pages(
-    igdb: "Igdb", query: Query, last_id: int, max_pages: int, on_page: OnBatch = ignore_count
-) -> _Pages:
-    """Return the rows of an IGDB query with ids above `last_id`, from at most `max_pages` pages."""
+async def _read_all(igdb: "Igdb", query: Query, max_rows: int) -> list[Any]:
     rows: list[Any] = []
-    for _ in range(max_pages):
-        page = await igdb.fetch_page_after(query, last_id)
-        on_page(len(page))
-        rows += page
-        if len(page) < PAGE_SIZE:
-            return _Pages(rows, last_id, is_complete=True)
-        highest = max(_ids_of(page), default=0)
-        if highest <= last_id:
-            says = f"IGDB's pages of {query.endpoint} repeat the same ids. Try again later."
-            raise Retryable("igdb_unavailable", says)
-        last_id = highest
-    return _Pages(rows, last_id, is_complete=False)
-
-
-async def _read_all_pages(igdb: "Igdb", query: Query, max_pages: int) -> list[Any]:
-    pages = await _read_pages(igdb, query, 0, max_pages)
-    if not pages.is_complete:
-        raise _endless(query)
-    return pages.rows
+    async for read in read_in_order(igdb, query, after=0):
+        rows += read.rows
+        if len(rows) >= max_rows and not read.is_complete:
+            raise _endless(query)
+    return rows
 
 
 def _ids_of(rows: Sequence[Any]) -> list[int]:

@@ -86,15 +86,7 @@ class Igdb:
         except Refusal as refusal:
             return json_answer(refusal.body, refusal.status)
         answer = json_answer(found)
-        return self.error(413) if len(answer.text or "") > RESPONSE_BYTES else answer
-
-    def queries_in(self, asked: Asked) -> int:
-        """Return how many queries a request holds: a multiquery has up to ten, every other request is one."""
-        try:
-            queries = parse_multiquery(asked.body.decode(errors="replace")) if asked.path == "/v4/multiquery" else []
-        except QuerySyntaxError:
-            queries = []
-        return min(max(1, len(queries)), QUERIES_AT_ONCE)
+        return self.error(413) if len((answer.text or "").encode()) > RESPONSE_BYTES else answer
 
     def error(self, status: int) -> web.Response:
         """Return the answer that was seen with a status; gateways answer in plain text."""
@@ -123,7 +115,7 @@ class Igdb:
     def _found(self, endpoint: str, query: Query) -> list[Row] | Row:
         table, _, count = endpoint.partition("/")
         _check(table, query)
-        return {"count": len(find_rows(self.world, table, query))} if count else page(self.world, table, query)
+        return {"count": len(list(find_rows(self.world, table, query)))} if count else page(self.world, table, query)
 
 
 def _is_endpoint(name: str) -> bool:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 class Gate:
     """Admits 4 requests in any second and 8 at once (IGDB documentation, "Rate Limits").
 
-    A refused request does not count, and a request exactly one second after another is not in the same second. A
-    request that counts as several is admitted as soon as one would be; its surplus counts in the following seconds.
+    A refused request does not count, and a request exactly one second after another is not in the same second.
+    A multiquery is one request.
     """
 
     per_second: int = 4
@@ -20,16 +20,14 @@ class Gate:
     _open: int = 0
 
     @contextmanager
-    def passing(self, at: float, slots: int = 1) -> Iterator[bool]:
+    def passing(self, at: float) -> Iterator[bool]:
         """Yield whether a request that arrived `at` (seconds) is admitted; it counts as open until the block ends."""
         while self._admitted and at - self._admitted[0] >= 1:
             self._admitted.popleft()
         if len(self._admitted) >= self.per_second or self._open >= self.open_at_once:
             yield False
             return
-        for _ in range(slots):
-            full = len(self._admitted) >= self.per_second
-            self._admitted.append(self._admitted[-self.per_second] + 1 if full else at)
+        self._admitted.append(at)
         self._open += 1
         try:
             yield True

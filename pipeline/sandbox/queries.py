@@ -2,8 +2,10 @@
 
 import operator
 import re
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from pipeline.sandbox.apicalypse import Comparison, Path, Query
@@ -60,30 +62,35 @@ def page(world: World, table: str, query: Query) -> list[Row]:
         branch = shape
         for name in path:
             branch = branch.setdefault(name, {})
-    rows = find_rows(world, table, query)[query.offset : query.offset + query.limit]
+    rows = islice(find_rows(world, table, query), query.offset, query.offset + query.limit)
     return [_selected(world, table, row, shape) for row in rows]
 
 
-def find_rows(world: World, table: str, query: Query) -> list[Row]:
+def find_rows(world: World, table: str, query: Query) -> Iterable[Row]:
     """Return the rows that meet the condition: ranked if searched for, else in the order asked for."""
     rows = _ranked(world, query.search) if query.search else _candidates(world, table, query)
-    found = [row for row in rows if any(_meets(world, table, row, comparisons) for comparisons in query.where)]
-    if query.search:
+    found = (row for row in rows if any(_meets(world, table, row, comparisons) for comparisons in query.where))
+    if query.search or (query.sort == ("id",) and not query.is_descending):
         return found
     keyed = [(_values(world, table, row, query.sort), row) for row in found]
     with_value = sorted((pair for pair in keyed if pair[0]), key=lambda pair: pair[0], reverse=query.is_descending)
     return [row for _, row in with_value] + [row for key, row in keyed if not key]
 
 
-def _candidates(world: World, table: str, query: Query) -> Iterable[Row]:
-    """Return the rows that can meet the condition: looked up by id or uid where it names some, else all."""
-    needed = query.where[0] if len(query.where) == 1 else ()
+def _candidates(world: World, table: str, query: Query) -> Iterator[Row]:
+    """Yield the rows that can meet the condition, in the order of their ids: of the ids or uids it names, else all."""
+    needed, rows = query.where[0] if len(query.where) == 1 else (), world.table(table)
+    ids: Collection[int] = rows.keys()
     for comparison in needed:
         if comparison.operator == "=" and comparison.path == ("id",):
-            return [row for value in comparison.values if (row := world.table(table).get(value))]
-        if comparison.operator == "=" and comparison.path == ("uid",):
-            return [row for value in comparison.values for row in world.rows_of_uid.get(str(value), ())]
-    return world.table(table).values()
+            ids = {number for number in comparison.values if isinstance(number, int)} & rows.keys()
+        elif comparison.operator == "=" and comparison.path == ("uid",):
+            ids = {row["id"] for value in comparison.values for row in world.rows_of_uid.get(str(value), ())}
+    ordered, limits = sorted(ids), [0]
+    for comparison in needed:
+        if comparison.operator in {">", ">="} and comparison.path == ("id",):
+            limits += [value for value in comparison.values if isinstance(value, int)]
+    return (rows[number] for number in islice(ordered, bisect_left(ordered, min(limits[1:], default=0)), None))
 
 
 def _meets(world: World, table: str, row: Row, comparisons: tuple[Comparison, ...]) -> bool:

@@ -8,7 +8,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import TracebackType
-from typing import Literal, Self, cast
+from typing import Self, cast
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -43,10 +43,9 @@ class Sandbox:
         bad_key_status: the status of a wrong Steam key: 403 or 401, both were seen.
         token_seconds: how long an IGDB token is valid.
         store_per_second: how many requests to the store may come in any second.
-        multiquery_slots: what IGDB counts a multiquery as: one request, or each of its queries; nobody knows.
     """
 
-    def __init__(  # noqa: PLR0913 - each is something that services may do differently
+    def __init__(
         self,
         world: World,
         *,
@@ -55,7 +54,6 @@ class Sandbox:
         bad_key_status: int = 403,
         token_seconds: int = TWITCH_TOKEN_SECONDS,
         store_per_second: int = sys.maxsize,
-        multiquery_slots: Literal["one", "each"] = "each",
     ) -> None:
         self.world = world
         self.latency_seconds = latency_seconds
@@ -65,7 +63,6 @@ class Sandbox:
         self.url = ""
         self.twitch = Twitch(secrets.token_hex(15), secrets.token_hex(15), token_seconds)
         self.steam = Steam(world, secrets.token_hex(16), bad_key_status)
-        self.multiquery_slots = multiquery_slots
         self._igdb = Igdb(world, self.twitch)
         self._services: dict[str, Answers] = {
             "steam": self.steam,
@@ -151,8 +148,7 @@ class Sandbox:
     def _record(self, at: float, service: Service, asked: Asked) -> Record:
         params = {name: value for name, value in asked.params.items() if name not in SECRET_PARAMS}
         body = asked.body.decode(errors="replace") if service == "igdb" else ""
-        slots = self._igdb.queries_in(asked) if service == "igdb" and self.multiquery_slots == "each" else 1
-        record = Record(at, service, asked.method, asked.path, params, body, slots)
+        record = Record(at, service, asked.method, asked.path, params, body)
         self.requests.append(record)
         return record
 
@@ -160,7 +156,7 @@ class Sandbox:
         if record.service == "store":
             return self.store_gate.passing(record.at)
         limited = self.limits and record.service == "igdb"
-        return self.gate.passing(record.at, record.slots) if limited else nullcontext(enter_result=True)
+        return self.gate.passing(record.at) if limited else nullcontext(enter_result=True)
 
     async def _answer(self, request: web.BaseRequest, asked: Asked, record: Record) -> web.StreamResponse:
         await asyncio.sleep(self.latency_seconds)

@@ -29,7 +29,7 @@ class Asked:
 class Record:
     """One request as tests see it, without secrets; `status` is None until it is answered.
 
-    `at` is the arrival in seconds of `time.monotonic()`; `slots` is how many requests it counts as for a rate limit.
+    `at` is the arrival in seconds of `time.monotonic()`.
     """
 
     at: float
@@ -38,7 +38,6 @@ class Record:
     path: str
     params: dict[str, str]
     body: str
-    slots: int = 1
     status: int | None = None
 
     @property

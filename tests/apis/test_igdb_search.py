@@ -1,12 +1,12 @@
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.apis.igdb import MAX_FAILURES, MAX_OPEN, Multiquery
+from pipeline.apis.igdb import MAX_FAILURES, MAX_OPEN
 from pipeline.apis.igdb_queries import (
     MAX_NAME_LENGTH,
     MAX_REQUEST_BYTES,
@@ -41,7 +41,6 @@ def world() -> World:
 def search(
     sandbox: Sandbox,
     names: Iterable[str],
-    multiquery: Multiquery = "one",
     per_second: float = 1_000,
     **changed: str,
 ) -> dict[str, list[Any]]:
@@ -49,7 +48,7 @@ def search(
 
     async def ask() -> dict[str, list[Any]]:
         limiter = RateLimiter(per_second, MAX_OPEN)
-        async with open_igdb(settings, TWICE, rate_limiter=limiter, multiquery=multiquery) as igdb:
+        async with open_igdb(settings, TWICE, rate_limiter=limiter) as igdb:
             return await igdb.search_games(names)
 
     return asyncio.run(ask())
@@ -85,20 +84,6 @@ def test_a_game_comes_with_what_tells_it_from_others(sandbox: Sandbox) -> None:
         "game_type": 0,
         "platforms": [6],
     }
-
-
-@pytest.mark.parametrize(
-    ("multiquery", "slots", "seconds"),
-    [("off", "each", 2.0), pytest.param("each", "each", 2.0, marks=pytest.mark.slow), ("one", "one", 0.1)],
-)
-def test_each_name_counts_as_a_request_unless_a_setting_says_otherwise(
-    world: World, multiquery: Multiquery, slots: Literal["one", "each"], seconds: float
-) -> None:
-    with Sandbox(world, multiquery_slots=slots) as sandbox:
-        search(sandbox, NAMES, multiquery, RATE)
-        first, second = sandbox.asked("igdb")
-        assert (first.status, second.status) == (200, 200)
-        assert seconds <= second.at - first.at < seconds + 2
 
 
 def test_names_whose_search_fails_are_searched_for_in_halves_until_the_bad_one_is_alone(sandbox: Sandbox) -> None:

@@ -3,12 +3,11 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.apis.igdb import Multiquery, Token
+from pipeline.apis.igdb import Token
 from pipeline.apis.retry import RetryPolicy
 from pipeline.catalogue.files import Memory
 from pipeline.catalogue.look_up import OVERRIDES
@@ -58,47 +57,26 @@ def test_the_same_library_again_asks_nothing_and_gives_the_same_csv(tmp_path: Pa
         assert first.requests > 0
 
 
-@pytest.mark.parametrize(
-    ("multiquery", "slots"),
-    [*(pytest.param("each", slots, marks=pytest.mark.slow) for slots in ("each", "one")), ("one", "one")],
-)
-def test_two_thousand_new_games_take_at_most_three_requests_to_igdb_with_multiquery(
-    here: OpenedStore, multiquery: Multiquery, slots: Literal["each", "one"]
+@pytest.mark.parametrize(("multiquery", "requests"), [(True, 2), (False, 9)])
+def test_two_thousand_new_games_take_two_requests_to_igdb_with_multiquery_and_nine_without(
+    here: OpenedStore, requests: int, *, multiquery: bool
 ) -> None:
-    with Sandbox(World.synthetic(2000), multiquery_slots=slots) as sandbox:
+    with Sandbox(World.synthetic(2000), limits=False) as sandbox:
         location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)
         response = enrich(sandbox, here.store, location, setup=Setup(multiquery=multiquery))
-        asked = sandbox.asked("igdb")
-        assert len(asked) <= 3
-        assert {record.status for record in asked} == {200}
-        assert len(sandbox.asked("store")) <= 10
+        assert [record.status for record in sandbox.asked("igdb")] == [200] * requests
+        assert len(sandbox.asked("store")) == 10
     assert stats(response).matched == 2000
-
-
-@pytest.mark.slow
-def test_a_multiquery_that_counts_as_more_than_the_setting_says_is_refused_and_repeated(here: OpenedStore) -> None:
-    with Sandbox(World.synthetic(2000), multiquery_slots="each") as sandbox:
-        location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)
-        assert stats(enrich(sandbox, here.store, location, setup=Setup(multiquery="one"))).matched == 2000
-        assert [record.status for record in sandbox.asked("igdb") if record.status != 429] == [200, 200]
 
 
 def test_with_and_without_multiquery_the_rows_are_the_same(tmp_path: Path) -> None:
     csvs = set()
     with Sandbox(World.synthetic(600, ambiguous_every=11, shared_every=5, bare_every=9), limits=False) as sandbox:
-        settings: tuple[Multiquery, ...] = ("off", "one")
-        for multiquery in settings:
-            store = DirectoryStore(tmp_path / multiquery)
+        for multiquery in (True, False):
+            store = DirectoryStore(tmp_path / str(multiquery))
             enrich(sandbox, store, fetch(sandbox, store, World.SYNTHETIC_ACCOUNT), setup=Setup(multiquery=multiquery))
             csvs.add(store.read(ENRICHED.key))
     assert len(csvs) == 1
-
-
-def test_a_multiquery_that_fails_is_asked_for_in_single_queries(here: OpenedStore) -> None:
-    with Sandbox(World.synthetic(900), limits=False) as sandbox:
-        sandbox.faults.add(Fault(service="igdb", path="multiquery", status=413))
-        location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)
-        assert stats(enrich(sandbox, here.store, location, setup=Setup(multiquery="one"))).matched == 900
 
 
 def import_many(sandbox: Sandbox, store: DirectoryStore, users: int, games: int, apps: int) -> None:
@@ -243,7 +221,7 @@ def test_where_igdb_does_not_answer_for_a_stale_app_its_old_row_stands(sandbox: 
     sandbox.world.add_game(10, 1, "One")
     enrich(sandbox, here.store)
     here.own({"appid": 10, "name": "One"}, *({"appid": appid, "name": "New"} for appid in range(11, 451)))
-    sandbox.faults.add(Fault(service="igdb", status=400, when=lambda text: '"10"' in text))
+    sandbox.faults.add(Fault(service="igdb", status=503, when=lambda text: '"10"' in text))
     enrich(sandbox, here.store, setup=Setup(lifetimes=Lifetimes(timedelta(0), timedelta(0)), policy=ONCE))
     verdicts = here.verdicts()
     assert verdicts[10] == ("MATCHED", "external_game", 1)
@@ -279,15 +257,15 @@ PATIENT = RetryPolicy(attempts=5, base_seconds=0.05)
 @pytest.mark.parametrize(
     ("apps", "seed", "multiquery"),
     [
-        (500, 5, "off"),
+        (500, 5, True),
         *(
             pytest.param(2000, seed, multiquery, marks=[pytest.mark.slow, pytest.mark.timeout(600)])
-            for seed, multiquery in enumerate(("off", "each", "one"), start=2)
+            for seed, multiquery in enumerate((False, True), start=2)
         ),
     ],
 )
 def test_in_a_storm_of_faults_every_game_is_matched_at_no_more_than_four_requests_a_second(
-    here: OpenedStore, apps: int, seed: int, multiquery: Multiquery
+    here: OpenedStore, apps: int, seed: int, *, multiquery: bool
 ) -> None:
     with Sandbox(World.synthetic(apps, bare_every=20)) as sandbox:
         location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)

@@ -40,7 +40,6 @@ def steam_import(
     assert database
     sandbox.world.add_game(1, GAME, "Nobody Knows Me!", platforms=[6], first_release_date=1303084800, genres=[9])
     monkeypatch.setenv("LOG_LEVEL", "WARNING")
-    monkeypatch.setenv("IGDB_MULTIQUERY", "one")
     return steam_import
 
 

@@ -260,7 +260,7 @@ def test_rows_are_found_by_a_condition(condition: str, rows: list[int]) -> None:
 def test_of_a_list_one_value_must_be_equal() -> None:
     world = World.synthetic(50, owned=0)
     found = find_rows(world, "games", parse_query("where genres = (5,7);"))
-    assert found == [row for row in world.games.values() if {5, 7} & set(row["genres"])]
+    assert list(found) == [row for row in world.games.values() if {5, 7} & set(row["genres"])]
 
 
 def test_the_recorded_world_holds_together() -> None:

@@ -1,6 +1,5 @@
 import asyncio
 import time
-from typing import Literal
 
 import httpx
 import pytest
@@ -19,8 +18,8 @@ async def ask(sandbox: Sandbox, times: int) -> list[int]:
     return sorted(answer.status_code for answer in answers)
 
 
-def passes(gate: Gate, at: float, slots: int = 1) -> bool:
-    with gate.passing(at, slots) as admitted:
+def passes(gate: Gate, at: float) -> bool:
+    with gate.passing(at) as admitted:
         return admitted
 
 
@@ -38,13 +37,6 @@ def test_four_requests_pass_in_any_second(times: list[float], passed: list[bool]
     assert [passes(gate, at) for at in times] == passed
 
 
-def test_a_request_of_many_slots_passes_and_takes_its_time() -> None:
-    gate = Gate()
-    assert passes(gate, 0, slots=10)
-    later = (0.5, 1.0, 1.9, 2.0, 2.5, 2.9, 3.0)
-    assert [passes(gate, at) for at in later] == [False, False, False, True, True, False, True]
-
-
 @pytest.mark.parametrize(
     ("times", "busiest"), [([], 0), ([0, 1, 2], 1), ([0, 0.5, 0.99, 1.0, 1.4], 4), ([3.0, 1.0, 2.5, 2.9], 3)]
 )
@@ -52,15 +44,12 @@ def test_the_busiest_second_slides(times: list[float], busiest: int) -> None:
     assert busiest_second(times) == busiest
 
 
-@pytest.mark.parametrize(("slots", "statuses"), [("each", [401, 429]), ("one", [401, 401])])
-def test_a_multiquery_is_one_request_or_each_of_its_queries(slots: Literal["one", "each"], statuses: list[int]) -> None:
-    query = "".join(f'query games "{number}" {{ }};' for number in range(4))
-    with Sandbox(World(), multiquery_slots=slots) as sandbox:
-        url = sandbox.environment["IGDB_API_URL"]
-        answers = [httpx.post(f"{url}/multiquery", content=query), httpx.post(f"{url}/games")]
-        assert [answer.status_code for answer in answers] == statuses
-        httpx.post(f"{url}/multiquery", content="fields name;")
-        assert [record.slots for record in sandbox.asked("igdb")] == [4 if slots == "each" else 1, 1, 1]
+def test_a_multiquery_is_one_request() -> None:
+    query = "".join(f'query games "{number}" {{ }};' for number in range(10))
+    with Sandbox(World()) as sandbox:
+        url = f"{sandbox.environment['IGDB_API_URL']}/multiquery"
+        answers = [httpx.post(url, content=query) for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [401] * 4 + [429]
 
 
 def test_the_store_has_a_limit_of_its_own() -> None:

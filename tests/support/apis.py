@@ -9,7 +9,7 @@ import httpx
 
 from pipeline import stages
 from pipeline.apis.http import HttpClient, HttpLimits
-from pipeline.apis.igdb import MAX_OPEN, Igdb, Multiquery, Token, TwitchApplication
+from pipeline.apis.igdb import MAX_OPEN, Igdb, Token, TwitchApplication
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
 from pipeline.apis.steam import Steam, SteamStore
@@ -68,7 +68,7 @@ def open_igdb(  # noqa: PLR0913 - those of three constructors
     *,
     token: Token | None = None,
     rate_limiter: RateLimiter | None = None,
-    multiquery: Multiquery = "off",
+    multiquery: bool = True,
 ) -> Igdb:
     return Igdb(
         HttpClient(settings["IGDB_API_URL"], limits, transport),
@@ -90,7 +90,7 @@ class Setup:
     changed: Mapping[str, str] = field(default_factory=dict)
     policy: RetryPolicy = QUICK
     lifetimes: Lifetimes = LONG
-    multiquery: Multiquery = "off"
+    multiquery: bool = True
     memory: Memory | None = None
     token: Token | None = None
     requests_per_second: float = 1_000
