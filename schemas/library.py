@@ -27,7 +27,7 @@ KINDS = (
 )
 
 ENRICHED_KINDS = ("game", "mod")
-"""The kinds of apps that are looked up on IGDB; apps of other kinds are filtered."""
+"""The kinds of apps that are matched to IGDB games; apps of other kinds are filtered."""
 
 MATCH_STATUSES = ("PENDING", "UNMATCHED", "MATCHED", "IGNORED")
 
@@ -85,8 +85,10 @@ class RawLibrary(StrictFrame):
 class ClassifiedLibrary(RawLibrary):
     """One row per app of a user's library, with the kind of the app (game, dlc, …) and the reason for it."""
 
-    kind: Kind = pa.Field(description="What the app is; only game and mod are looked up on IGDB")
-    kind_reason: str = pa.Field(description="What decided the kind: override, store:<type>, name:<rule> or default")
+    kind: Kind = pa.Field(description="What the app is; all but game and mod are filtered")
+    kind_reason: str = pa.Field(
+        description="What decided the kind: override, store:<type>, igdb (against a rule), name:<rule> or default"
+    )
 
 
 class IgdbGame(StrictFrame):

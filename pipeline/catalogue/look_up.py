@@ -84,14 +84,15 @@ class CatalogueLookup:
         known = rows_about_apps(self.catalogue.read(), library)
         without_type = needs_store_type(library, known, now, self.lifetimes)
         learnt = await look_up_store_types(self.steam_store, without_type, now, progress)
-        apps = classify(library, merge_catalogues([known, learnt]), overrides)
-        without_match = needs_igdb_lookup(apps, known, overrides, now, self.lifetimes)
+        known = merge_catalogues([known, learnt])
+        without_match = needs_igdb_lookup(library, known, overrides, now, self.lifetimes)
         try:
             matches = await look_up_matches(self.igdb, without_match, overrides, now, progress)
             learnt = merge_catalogues([learnt, matches])
         finally:
             self.catalogue.remember(learnt)
-        return apps, merge_catalogues([known, learnt])
+        known = merge_catalogues([known, learnt])
+        return classify(library, known, overrides), known
 
 
 def no_progress(_what: str, _done: int, _total: int) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed
-from pipeline.frames.classify import classify, is_looked_up
+from pipeline.frames.classify import is_game, is_game_unless_named_otherwise
 from schemas.catalogue import Catalogue, Games, Matches, Overrides, StoreTypes
 from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import (
@@ -70,7 +70,7 @@ def needs_store_type(
 
 
 def needs_igdb_lookup(
-    library: DataFrame[ClassifiedLibrary],
+    library: DataFrame[RawLibrary],
     known: DataFrame[Catalogue],
     overrides: DataFrame[Overrides],
     now: datetime,
@@ -78,15 +78,19 @@ def needs_igdb_lookup(
 ) -> pl.Series:
     """Return the sorted appids of the library that IGDB has to be asked about.
 
-    These are the games and mods whose match is missing from the catalogue, is too old, or does not follow today's
-    override. An app that an override ignores is not asked about.
+    These are the apps whose match is missing from the catalogue, is too old, or does not follow today's override; also
+    those that a rule about their name would filter, because IGDB may list them as games. An app that is no game in
+    Steam's store, or that an override ignores, is not asked about.
     """
-    apps = library.filter(is_looked_up()).select("appid").unique()
-    joined = apps.join(known, on="appid", how="left", validate="1:1").join(
-        overrides, on="appid", how="left", validate="1:1"
+    apps = (
+        library.select("appid")
+        .unique()
+        .join(known, on="appid", how="left", validate="1:1")
+        .join(overrides, on="appid", how="left", validate="1:1")
     )
     is_fresh = _is_fresh("looked_up_at", pl.col("match_status") == "MATCHED", now, lifetimes)
-    return joined.filter(~_is_ignored() & ~(is_fresh & _follows_overrides()))["appid"].sort()
+    is_asked = is_game_unless_named_otherwise() & ~_is_ignored() & ~(is_fresh & _follows_overrides())
+    return apps.filter(is_asked)["appid"].sort()
 
 
 def _is_fresh(time: str, is_hit: pl.Expr, now: datetime, lifetimes: Lifetimes) -> pl.Expr:
@@ -121,12 +125,12 @@ def not_looked_up(
 ) -> pl.Series:
     """Return the sorted appids of the library that a join cannot decide about, because the catalogue is not enough.
 
-    These are the apps without a fresh store type, unless an override says what they are, and the games without a fresh
-    match.
+    These are the apps without a fresh store type, unless an override says what they are, and those that IGDB has to be
+    asked about.
     """
     without_type = needs_store_type(library, known, now, lifetimes)
     without_type = without_type.filter(~without_type.is_in(overrides["appid"].implode()))
-    without_match = needs_igdb_lookup(classify(library, known, overrides), known, overrides, now, lifetimes)
+    without_match = needs_igdb_lookup(library, known, overrides, now, lifetimes)
     return pl.concat([without_type, without_match]).unique().sort()
 
 
@@ -187,13 +191,13 @@ def join_catalogue(
 ) -> DataFrame[EnrichedLibrary]:
     """Return the library with the match and the IGDB game of each app, from the catalogue and the overrides.
 
-    An app of a kind that is not looked up is IGNORED, whatever the catalogue has about it. An app that the catalogue
+    An app of a kind that is no game is IGNORED, whatever the catalogue has about it. An app that the catalogue
     lacks, or whose match in the catalogue does not follow today's override, is PENDING.
     """
     # Decided, and written as JSON, once an app and not once a row.
     decided = _decided(known.join(library, on="appid", how="semi"), overrides)
     ignored = overrides.filter(pl.col("action") == "ignore")["appid"]
-    is_filtered = ~(is_looked_up() | pl.col("appid").is_in(ignored.implode()))
+    is_filtered = ~(is_game() | pl.col("appid").is_in(ignored.implode()))
     status_without_match = pl.when(is_filtered).then(_status("IGNORED")).otherwise(_status("PENDING"))
     reason_without_match = pl.when(is_filtered).then(_reason("filtered")).otherwise(_reason("igdb_unavailable"))
     rows = (

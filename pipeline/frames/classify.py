@@ -1,4 +1,4 @@
-"""Classify apps into kinds: by override, else by their type in Steam's store, else by their name, else as games."""
+"""Classify apps into kinds: by override, store type, IGDB's list of games, name, or else as games."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,11 +6,14 @@ from typing import Any
 import polars as pl
 from pandera.typing.polars import DataFrame
 
-from pipeline.frames.name_rules import STORE_GAME_RULES, first_matching_rule
+from pipeline.frames.match import NO_GAME_TYPES, normalise_name
+from pipeline.frames.name_rules import STORE_GAME_RULES, first_matching_rule, without_words_of_rule
 from schemas.apis import StoreItem, parse_rows
 from schemas.catalogue import KIND_OF_STORE_TYPE, STORE_TYPES, Catalogue, Overrides, StoreTypes
 from schemas.frames import conform, dtypes
 from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary, RawLibrary
+
+_CATALOGUE_COLUMNS = ("appid", "store_type", "match_reason", "igdb_name", "igdb_game_type")
 
 
 def classify(
@@ -18,37 +21,49 @@ def classify(
 ) -> DataFrame[ClassifiedLibrary]:
     """Return the library with the kind of each app (game, dlc, …) and the reason for it.
 
-    The authorities, in their order: an override to `match` or `game`; a store type other than game; the name; the store
-    type game. Test servers and public betas are games to the store, so some name rules hold against that type too.
+    The authorities, in their order: an override to `match` or `game`; a store type other than game; IGDB, where it
+    lists as a game what a rule would filter; the rules about names; the store type game. Test servers and public betas
+    are games to the store, so some rules hold against that type too.
     """
-    kind = _decide(
-        override=pl.lit("game"),
-        store=pl.col("store_type").replace_strict(KIND_OF_STORE_TYPE),
-        name=_from_name("kind"),
-        default=pl.lit("game"),
-    )
-    kind_reason = _decide(
-        override=pl.lit("override"),
-        store=pl.format("store:{}", "store_type"),
-        name=pl.format("name:{}", _from_name("rule")),
-        default=pl.lit("default"),
-    )
+    rule = pl.when(pl.col("store_type") == "game").then("store_game_rule").otherwise("any_rule")
     rows = (
-        library.join(known.select("appid", "store_type"), on="appid", how="left", validate="m:1", maintain_order="left")
+        library.join(known.select(_CATALOGUE_COLUMNS), on="appid", how="left", validate="m:1", maintain_order="left")
         .join(overrides.select("appid", "action"), on="appid", how="left", validate="m:1", maintain_order="left")
         .with_columns(
             pl.col("store_type").cast(pl.String),
-            by_all_rules=first_matching_rule(pl.col("name")),
-            by_store_game_rules=first_matching_rule(pl.col("name"), STORE_GAME_RULES),
+            any_rule=first_matching_rule(pl.col("name")),
+            store_game_rule=first_matching_rule(pl.col("name"), STORE_GAME_RULES),
         )
-        .with_columns(kind=kind.cast(pl.Enum(KINDS)), kind_reason=kind_reason)
+        .with_columns(rule.struct.field("kind").alias("kind_by_name"), rule.struct.field("rule"))
     )
-    return conform(rows.select(dtypes(ClassifiedLibrary).keys()), ClassifiedLibrary)
+    decided = _mark_contradicted_rules(rows).with_columns(
+        kind=_decide(
+            override=pl.lit("game"),
+            store=pl.col("store_type").replace_strict(KIND_OF_STORE_TYPE),
+            igdb=pl.lit("game"),
+            name=pl.col("kind_by_name"),
+            default=pl.lit("game"),
+        ).cast(pl.Enum(KINDS)),
+        kind_reason=_decide(
+            override=pl.lit("override"),
+            store=pl.format("store:{}", "store_type"),
+            igdb=pl.lit("igdb"),
+            name=pl.format("name:{}", "rule"),
+            default=pl.lit("default"),
+        ),
+    )
+    return conform(decided.select(dtypes(ClassifiedLibrary).keys()), ClassifiedLibrary)
 
 
-def is_looked_up() -> pl.Expr:
-    """Return an expression that is true for apps of a kind that is looked up on IGDB; other kinds are filtered."""
+def is_game() -> pl.Expr:
+    """Return an expression that is true for apps of a kind that is matched to IGDB; other kinds are filtered."""
     return pl.col("kind").cast(pl.String).is_in(ENRICHED_KINDS)
+
+
+def is_game_unless_named_otherwise() -> pl.Expr:
+    """Return an expression that is true where override and store leave it to IGDB or the name what an app is."""
+    kind_in_store = pl.col("store_type").cast(pl.String).replace_strict(KIND_OF_STORE_TYPE)
+    return _is_game_by_override() | kind_in_store.is_in(ENRICHED_KINDS).fill_null(value=True)
 
 
 def parse_store_items(items: Sequence[Any]) -> DataFrame[StoreTypes]:
@@ -68,22 +83,35 @@ def parse_store_items(items: Sequence[Any]) -> DataFrame[StoreTypes]:
     return conform(rows, StoreTypes)
 
 
-def _decide(*, override: pl.Expr, store: pl.Expr, name: pl.Expr, default: pl.Expr) -> pl.Expr:
+def _mark_contradicted_rules(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows with `is_contradicted`: whether IGDB lists the app as a game, against the rule about its name.
+
+    IGDB lists some demos and tests under the game that they belong to: what is left of their names without the words
+    of the rule is that game's name, and the rule stands.
+    """
+    # A match that an override gave is no word of IGDB's.
+    is_listed = pl.col("match_reason").cast(pl.String).is_in(["external_game", "ambiguous"])
+    is_no_game = pl.col("igdb_game_type").is_in(NO_GAME_TYPES).fill_null(value=False)
+    rest = normalise_name(without_words_of_rule(pl.col("name"), pl.col("rule")))
+    is_under_parent = (rest == normalise_name(pl.col("igdb_name"))).fill_null(value=False)
+    rows = rows.with_row_index()
+    listed = rows.filter(pl.col("rule").is_not_null() & is_listed & ~is_no_game)
+    contradicted = listed.filter(~is_under_parent).select("index", is_contradicted=True)
+    return rows.join(contradicted, on="index", how="left", validate="1:1", maintain_order="left")
+
+
+def _is_game_by_override() -> pl.Expr:
+    return pl.col("action").cast(pl.String).is_in(["match", "game"]).fill_null(value=False)
+
+
+def _decide(*, override: pl.Expr, store: pl.Expr, igdb: pl.Expr, name: pl.Expr, default: pl.Expr) -> pl.Expr:
     """Return an expression for the value of the first authority that decides about an app."""
-    is_game_by_override = pl.col("action").cast(pl.String).is_in(["match", "game"]).fill_null(value=False)
-    is_no_game_in_store = (pl.col("store_type") != "game").fill_null(value=False)
     return (
-        pl.when(is_game_by_override)
+        pl.when(_is_game_by_override())
         .then(override)
-        .when(is_no_game_in_store)
+        .when(pl.col("store_type") != "game")
         .then(store)
+        .when("is_contradicted")
+        .then(igdb)
         .otherwise(pl.coalesce(name, store, default))
     )
-
-
-def _from_name(field: str) -> pl.Expr:
-    """Return an expression for a field of the rule that matches the name; fewer rules hold if the store says game."""
-    by_all_rules, by_store_game_rules = (
-        pl.col(column).struct.field(field) for column in ("by_all_rules", "by_store_game_rules")
-    )
-    return pl.when(pl.col("store_type") == "game").then(by_store_game_rules).otherwise(by_all_rules)

@@ -21,6 +21,9 @@ MAIN_GAME_TYPES = (0, 4, 8, 9, 10, 11)
 main_game, standalone_expansion, remake, remaster, expanded_game and port.
 """
 
+NO_GAME_TYPES = (1, 3, 13, 14)
+"""The numbers of IGDB's game types that are no games: dlc_addon, bundle, pack and update."""
+
 _ROMAN_NUMERALS = (
     *("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"),
     *("xi", "xii", "xiii", "xiv", "xv", "xvi", "xvii", "xviii", "xix", "xx"),

@@ -209,7 +209,7 @@ def _first_number(names: pl.Expr, rules: Sequence[tuple[int, Rule]], at_once: in
     """
     name, first = pl.field("name"), pl.field("first")
     numbers = (
-        pl.when(name.str.contains(rule.pattern.replace(r"\b", r"(?-u:\b)"))).then(pl.lit(number, pl.UInt8))
+        pl.when(name.str.contains(_with_ascii_borders(rule.pattern))).then(pl.lit(number, pl.UInt8))
         for number, rule in rules[:at_once]
     )
     rows = pl.struct(name=names).struct.with_fields(first=pl.coalesce(numbers))
@@ -218,6 +218,19 @@ def _first_number(names: pl.Expr, rules: Sequence[tuple[int, Rule]], at_once: in
         later = _first_number(name.filter(is_undecided), rules[at_once:], 2 * at_once)
         rows = rows.struct.with_fields(first=pl.coalesce(first, _spread(later, is_undecided)))
     return rows.struct.field("first")
+
+
+def without_words_of_rule(names: pl.Expr, rule_names: pl.Expr) -> pl.Expr:
+    """Return an expression for the names in lower case without the words that the rule of each one looks for."""
+    lower = names.str.to_lowercase()
+    return pl.coalesce(
+        pl.when(rule_names == rule.name).then(lower.str.replace_all(_with_ascii_borders(rule.pattern), " "))
+        for rule in RULES
+    )
+
+
+def _with_ascii_borders(pattern: str) -> str:
+    return pattern.replace(r"\b", r"(?-u:\b)")
 
 
 def _spread(outcomes: pl.Expr, is_chosen: pl.Expr) -> pl.Expr:

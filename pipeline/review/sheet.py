@@ -11,7 +11,7 @@ from pipeline.apis.batching import all_rows, all_unanswered
 from pipeline.apis.igdb import Igdb
 from pipeline.catalogue.look_up import Progress, add_up, no_progress, read_overrides
 from pipeline.frames.catalogue import decode_column
-from pipeline.frames.classify import classify, is_looked_up
+from pipeline.frames.classify import classify, is_game
 from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.csv import to_spreadsheet
@@ -83,7 +83,7 @@ def no_longer_filtered(
     """Return the rows of filtered apps that are games by today's rules and overrides, the most played first."""
     filtered = _by_playtime(enriched.filter(pl.col("match_reason") == "filtered"))
     today = classify(conform(filtered.select(dtypes(RawLibrary).keys()), RawLibrary), known, overrides)
-    rows = filtered.join(today.filter(is_looked_up()), on="appid", how="semi", maintain_order="left")
+    rows = filtered.join(today.filter(is_game()), on="appid", how="semi", maintain_order="left")
     return conform(rows, EnrichedLibrary)
 
 

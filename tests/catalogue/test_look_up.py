@@ -11,6 +11,7 @@ from pipeline.apis.igdb import Token
 from pipeline.apis.retry import RetryPolicy
 from pipeline.catalogue.files import Memory
 from pipeline.catalogue.look_up import OVERRIDES
+from pipeline.errors import Retryable
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.sandbox.faults import Fault, Faults
 from pipeline.sandbox.server import Sandbox
@@ -136,6 +137,31 @@ def test_the_store_says_what_an_app_is_but_for_tests_that_it_calls_games(sandbox
     ]
 
 
+def test_a_game_that_igdb_lists_is_none_that_its_name_filters_unless_it_stands_under_its_parent(
+    sandbox: Sandbox, here: OpenedStore
+) -> None:
+    names = {10: "Trailer: The Game Trailer", 20: "X - Playtest", 30: "X Soundtrack", 40: "Y - Season Pass"}
+    here.own({"appid": 1, "name": "X"}, *({"appid": appid, "name": name} for appid, name in names.items()))
+    sandbox.faults.add(Fault(service="igdb", path="external_games", status=400, times=1))
+    with pytest.raises(Retryable):
+        enrich(sandbox, here.store, setup=Setup(policy=ONCE))
+    for appid, igdb_id, name in ((1, 1, "X"), (10, 2, "Trailer: The Game Trailer"), (20, 1, "X"), (30, 1, "X")):
+        sandbox.world.add_game(appid, igdb_id, name)
+    sandbox.world.add_game(40, 3, "Y: Season Pass", game_type=1)
+    response = enrich(sandbox, here.store)
+    assert here.rows().select("kind_reason", "match_status", "igdb_id").rows() == [
+        ("default", "MATCHED", 1),
+        ("igdb", "MATCHED", 2),
+        ("name:playtest", "IGNORED", None),
+        ("name:soundtrack", "IGNORED", None),
+        ("name:season_pass", "IGNORED", None),
+    ]
+    assert (stats(response).matched, stats(response).filtered, len(sandbox.asked("igdb"))) == (2, 3, 3)
+    sandbox.requests.clear()
+    enrich(sandbox, here.store)
+    assert sandbox.requests == []
+
+
 def override(here: OpenedStore, *lines: str) -> None:
     here.store.write(OVERRIDES, (HEADER + "".join(f"{line}\n" for line in lines)).encode())
 
@@ -144,8 +170,8 @@ def test_overrides_are_honoured_in_every_run_and_taken_back_when_they_are_gone(
     sandbox: Sandbox, here: OpenedStore
 ) -> None:
     here.own(*({"appid": appid, "name": f"App {appid}"} for appid in (10, 20, 30)), {"appid": 40, "name": "X - Demo"})
-    for number, appid in enumerate((10, 20, 40), start=1):
-        sandbox.world.add_game(appid, number, f"Game {number}")
+    for appid, igdb_id, name in ((10, 1, "Game 1"), (20, 2, "Game 2"), (40, 3, "X")):
+        sandbox.world.add_game(appid, igdb_id, name)
     plain = {
         10: ("MATCHED", "external_game", 1),
         20: ("MATCHED", "external_game", 2),

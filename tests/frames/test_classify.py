@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from pandera.typing.polars import DataFrame
 
-from pipeline.frames.classify import classify, is_looked_up, parse_store_items
+from pipeline.frames.classify import classify, is_game, parse_store_items
 from schemas.catalogue import KIND_OF_STORE_TYPE, STORE_TYPES, Catalogue, Overrides, StoreTypes
 from schemas.frames import conform
 from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary, RawLibrary
@@ -78,6 +78,48 @@ def test_against_the_store_type_game_the_name_only_tells_tests_and_components(
     assert decision(name, "game") == (kind, kind_reason)
 
 
+@pytest.mark.parametrize(
+    ("name", "igdb_name", "columns", "kind_reason"),
+    [
+        pytest.param("The Trailer", "The Trailer", {}, "igdb", id="a game that is called so"),
+        pytest.param("The Trailer", "Another name", {}, "igdb", id="a game of another name"),
+        pytest.param("X Demo", "X", {}, "name:demo", id="under its parent"),
+        pytest.param("X™ II (Demo)", "x 2", {}, "name:demo", id="under its parent, folded"),
+        pytest.param("X - Playtest", "X", {}, "name:playtest", id="a test under its parent"),
+        pytest.param("X Soundtrack", "X", {}, "name:soundtrack", id="a soundtrack under its parent"),
+        pytest.param(
+            "X Soundtrack Demo", "X Soundtrack", {}, "name:demo", id="only the words of the rule are taken off"
+        ),
+        pytest.param("X Soundtrack Demo", "X", {}, "igdb", id="not the words of other rules"),
+        pytest.param("X Season Pass", "Any", {"igdb_game_type": 1}, "name:season_pass", id="DLC"),
+        pytest.param("X Map Pack", "Any", {"igdb_game_type": 13}, "name:pack", id="a pack"),
+        pytest.param("X Server", "Any", {"igdb_game_type": 14}, "name:server", id="an update"),
+        pytest.param("X Server", "Any", {"igdb_game_type": 3}, "name:server", id="a bundle"),
+        pytest.param("X Server", "Any", {"igdb_game_type": 5}, "igdb", id="a mod"),
+        pytest.param("X Demo", None, {"match_reason": "ambiguous", "igdb_id": None}, "igdb", id="one of several games"),
+        pytest.param("X Demo", None, {"match_reason": "igdb_incomplete", "igdb_id": None}, "name:demo", id="no game"),
+        pytest.param("X Demo", None, {"match_reason": "not_found", "igdb_id": None}, "name:demo", id="not listed"),
+        pytest.param("X Demo", "Y", {"match_reason": "override"}, "name:demo", id="by an override of the past"),
+        pytest.param("X", "X", {}, "default", id="no rule"),
+    ],
+)
+def test_igdbs_list_of_games_wins_over_a_rule_about_the_name(
+    name: str, igdb_name: str | None, columns: dict[str, Any], kind_reason: str
+) -> None:
+    listed = {"appid": 1, "match_reason": "external_game", "igdb_id": 7, "igdb_name": igdb_name} | columns
+    library = conform(pl.concat([named(name), named("First", name).tail(1)]), RawLibrary)
+    classified = classify(library, frame(Catalogue, [listed, listed | {"appid": 2}]), overriding())
+    assert classified["kind_reason"].to_list() == [kind_reason] * 2
+    assert classified["kind"].is_in(["game"]).to_list() == [not kind_reason.startswith("name:")] * 2
+
+
+def test_a_store_type_wins_over_igdb_and_igdb_over_the_rules_that_hold_against_the_store_type_game() -> None:
+    listed = {"match_reason": "external_game", "igdb_id": 7, "igdb_name": "Y"}
+    types = [{"appid": n, "store_type": type_, **listed} for n, type_ in enumerate(("game", "beta"), start=1)]
+    classified = classify(named("X Playtest", "X Playtest"), frame(Catalogue, types), overriding())
+    assert classified["kind_reason"].to_list() == ["igdb", "store:beta"]
+
+
 @pytest.mark.parametrize("action", ["match", "game"])
 @pytest.mark.parametrize("store_type", [None, "game", "demo"])
 def test_an_override_wins_over_store_type_and_name(action: str, store_type: str | None) -> None:
@@ -141,4 +183,4 @@ def test_an_invalid_row_is_left_out_and_the_others_stay(row: Any) -> None:
 
 def test_only_games_and_mods_are_looked_up() -> None:
     kinds = pl.DataFrame({"kind": KINDS}, schema={"kind": pl.Enum(KINDS)})
-    assert tuple(kinds.filter(is_looked_up())["kind"]) == ENRICHED_KINDS == ("game", "mod")
+    assert tuple(kinds.filter(is_game())["kind"]) == ENRICHED_KINDS == ("game", "mod")
