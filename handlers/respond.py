@@ -69,7 +69,8 @@ def respond(
             log.warning("failed", error_code=error.code, error=error.message, seconds=seconds)
             _emit(event_type.stage, {"failures": 1, "seconds": seconds}, error.code)
             if isinstance(error, Retryable):
-                raise
+                # Lambda puts the stack trace into the cause, and a state of Step Functions holds 256 KB of causes.
+                raise error.with_traceback(None) from None
             return response_type.failed(error.code, error.message).to_lambda_response()
         _emit(event_type.stage, {"failures": 0} | _figures(response))
         return response.to_lambda_response()

@@ -4,6 +4,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import polars as pl
 import pytest
 
 from handlers import backfill, igdb
@@ -16,7 +17,7 @@ from pipeline.storage.keys import backfill_key
 from schemas.backfill import Report
 from tests.support.backfills import add_accounts, imported_games, new_operator, user_list, without_effort
 from tests.support.databases import NewDatabase
-from tests.support.deployment import deployed_functions, execute
+from tests.support.deployment import deployed_functions, execute, map_runs
 from tests.support.lambda_functions import Handler, Remaining, invoke, put, written
 from tests.support.stores import BUCKET
 
@@ -81,6 +82,36 @@ def test_the_state_machine_and_the_command_line_give_one_report(
     by_hand = other.run(other.plan(users, 2, run_id="run-1"))
     assert without_effort(by_hand) == without_effort(by_machine)
     assert imported_games(url).equals(imported_games(str(other.settings.database_url.get_secret_value())))  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_backfill_of_200_shards_of_which_60_fail_ends_with_a_report_that_names_them(
+    deployed: Sandbox, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards, failing = 200, 60
+    accounts = add_accounts(deployed.world, shards, 2)
+    bad = set(accounts[:failing])
+    deployed.faults.add(Fault(service="steam", when=lambda query: any(one in query for one in bad), status=500))
+    put(LIST, user_list(accounts))
+    monkeypatch.setenv("DATABASE_URL", new_database(2026))
+    monkeypatch.setenv("STEAM_REQUESTS_PER_SECOND", "1000")
+    clients.open_database(Settings.read()).ensure_users([f"user-{number}" for number in range(shards)])
+    handler = one_at_a_time(igdb.handler)
+    with deployed_functions({"BackfillFunction": handler, "BackfillCatalogueFunction": handler}):
+        ended = execute("backfill", {"users": LIST, "shard_size": 1}, run_id="run-1", retries=0, seconds=500)
+        failed = [run["itemCounts"]["failed"] for run in map_runs(ended)]
+    assert (ended.status, failed) == ("SUCCEEDED", [failing] * 3), ended
+    store = clients.open_store(Settings.read())
+    report = Report.model_validate_json(store.read(backfill_key("run-1", "report.json")) or b"")
+    assert (report.users["done"], report.users["failed"]) == (shards - failing, failing)
+    outcomes = pl.read_csv(store.read(backfill_key("run-1", "outcomes.csv")) or b"", infer_schema=False)
+    named = outcomes.filter(pl.col("outcome") == "failed")
+    assert set(named["steam_id64"]) == bad
+    assert named["error"].str.contains("steam_unavailable").all()
+    # moto's interpreter writes only the manifest of each map; AWS lists the shards in files beside it.
+    manifests = [key for key in written("backfills/run-1/map/") if key.endswith("/manifest.json")]
+    assert len(manifests) == 3
 
 
 def test_an_event_that_cannot_be_carried_out_gets_an_error_and_every_key(deployed: Sandbox) -> None:

@@ -4,7 +4,9 @@ User ids and locations that are refused have a table in tests/test_isolation.py.
 """
 
 import json
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -113,6 +115,9 @@ def assert_raises_retryable(handler: Handler, event: object, code: str) -> None:
         invoke(handler, event)
     assert type(raised.value).__name__ == "Retryable"
     assert str(raised.value).startswith(f"{code}: ")
+    # Lambda sends the trace along: it ends where the handlers raise the error, however deep it came from.
+    *_, module, last = traceback.extract_tb(raised.value.__traceback__)
+    assert (Path(module.filename).parent.name, last.name) == ("handlers", "respond")
     assert written() == before
 
 

@@ -1,6 +1,7 @@
 """The bundles under AWS's runtime client and Python, with nothing else to import from."""
 
 import contextlib
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ FETCH = {"user_id": USER, "steam_id64": ACCOUNT, "timestamp": "20261123T031749Z"
 ENRICH = {"user_id": USER, "s3_location": RAW}
 LOAD = {"user_id": USER, "s3_enriched_location": RAW.replace("-raw", "-enriched")}
 LIST = f"user_id,steam_id64\n{USER},{ACCOUNT}\n".encode()
+SHORT_CAUSE_BYTES = 1_000
 FAILED = {"success": False, "s3_location": None, "game_count": None, "rejected": None}
 
 
@@ -53,7 +55,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
         pytest.skip(f"uv cannot install here, without a network perhaps: {error}")
     for function in FUNCTIONS:
         bundle = package(function, "x86_64", folder / "zips")
-        assert bundle.unzipped < MOST_BYTES
+        assert bundle.unzipped <= MOST_BYTES
         unpack(bundle, folder / function)
     yield Installed(PYTHON, folder)
     shutil.rmtree(folder)
@@ -107,6 +109,7 @@ def test_a_failure_that_is_final_is_an_answer_and_one_that_is_not_an_error_of_la
     assert private.body.items() >= (FAILED | {"error_code": "private_library"}).items()
     assert (down.is_error, down.body["errorType"]) == (True, "Retryable")
     assert down.body["errorMessage"].startswith("steam_unavailable: ")
+    assert len(json.dumps(down.body)) < SHORT_CAUSE_BYTES
     assert (again.is_error, again.body["error_code"]) == (False, "private_library")
 
 

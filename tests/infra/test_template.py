@@ -155,6 +155,16 @@ def test_a_distributed_map_may_start_its_own_executions_and_read_their_list() ->
     assert "${Bucket.Arn}/backfills/*" in policies
 
 
+def test_a_distributed_map_writes_its_results_where_the_state_machine_may(resources: dict[str, Any]) -> None:
+    maps = [state for state in definition("backfill")["States"].values() if state["Type"] == "Map"]
+    prefixes = {state["ResultWriter"]["Parameters"]["Prefix.$"] for state in maps}
+    assert (len(maps), prefixes) == (3, {"States.Format('backfills/{}/map', $.run_id)"})
+    statements = resources["BackfillStateMachineRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    (writing,) = [statement for statement in statements if "s3:PutObject" in statement["Action"]]
+    assert writing["Resource"] == {"Fn::Sub": "${Bucket.Arn}/backfills/*/map/*"}
+    assert {"s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"} < set(writing["Action"])
+
+
 def test_the_document_describes_every_parameter_and_alarm_and_no_other() -> None:
     text = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
     alarms = {name for name, made in template()["Resources"].items() if made["Type"] == "AWS::CloudWatch::Alarm"}

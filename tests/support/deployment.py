@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import boto3
+import pytest
 from cfnlint.decode.cfn_yaml import load
 from moto import mock_aws
 from moto.awslambda_simple.models import LambdaSimpleBackend, lambda_simple_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.result_writer_decl import ResultWriter
 from samtranslator.translator.transform import transform
 
 from tests.support.lambda_functions import Handler, invoke
@@ -103,7 +105,11 @@ class Functions(LambdaSimpleBackend):
 @contextlib.contextmanager
 def deployed_functions(handlers: Mapping[str, Handler]) -> Iterator[Functions]:
     """A Lambda with these functions, named as the definitions name them, beside the S3 of the fixture `bucket`."""
-    with mock_aws(config={"stepfunctions": {"execute_state_machine": True}, "lambda": {"use_docker": False}}):
+    with (
+        mock_aws(config={"stepfunctions": {"execute_state_machine": True}, "lambda": {"use_docker": False}}),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(ResultWriter, "_eval_body", _write_results)
         functions = Functions(handlers)
         backends = lambda_simple_backends[DEFAULT_ACCOUNT_ID]
         backends[REGION] = functions
@@ -111,6 +117,15 @@ def deployed_functions(handlers: Mapping[str, Handler]) -> Iterator[Functions]:
             yield functions
         finally:
             del backends[REGION]
+
+
+def _write_results(writer: ResultWriter, env: Any) -> None:
+    """Write a Map's results as moto does, but find the parameters in the state's input; moto looks into the results."""
+    env.stack.append(env.states.get_input())
+    writer.parargs.eval(env=env)
+    parameters = env.stack.pop()
+    env.stack[-1] = parameters
+    writer.resource_eval.eval_resource(env=env)
 
 
 class Ended(NamedTuple):
