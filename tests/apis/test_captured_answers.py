@@ -1,0 +1,260 @@
+"""The kinds of answers that were captured of the real APIs, as bodies of our own, and what our clients make of each."""
+
+import asyncio
+import time
+from importlib.metadata import version
+from typing import Any
+
+import httpx
+import pytest
+
+from pipeline.apis.batching import BatchResult
+from pipeline.apis.igdb import Token
+from pipeline.errors import Failed, PipelineError, Refused, Retryable
+from pipeline.frames.match import parse_games
+from pipeline.frames.raw_library import parse_owned_games
+from tests.support.apis import ONCE, open_igdb, open_steam, open_steam_store
+
+ACCOUNT = "76561197960265729"
+DENIED = {"x-amzn-errortype": "AccessDeniedException"}
+UNAUTHORIZED = {"message": "Authorization Failure. Have you tried:", "Tip 1": "…", "Docs": "…", "Discord": "…"}
+IGDB_ANSWERS = {
+    "400 invalid field": (400, [{"title": "Invalid Field", "status": 400, "cause": "Invalid field name: 'hue'"}]),
+    "400 syntax": (400, [{"title": "Syntax Error", "status": 400, "cause": "Expecting a STRING as input"}]),
+    "400 without a cause": (400, [{"title": "Syntax Error", "status": 400}]),
+    "400 of too many queries": (400, {"title": "Too Many Concurrent queries", "details": "The maximum is at 10"}),
+    "403 limit": (403, [{"title": "Request limit to high", "status": 403, "cause": "501, but your maximum is 500"}]),
+    "403 tier": (403, [{"title": "Forbidden", "status": 403, "cause": "not available in your API tier"}]),
+    "403 explicit deny": (403, {"Message": "User is not authorized to access this with an explicit deny"}),
+    "404": (404, "Endpoint POST /hues not found"),
+    "404 of somebody else": (404, "<html><body>Bearer token was here</body></html>"),
+    "408": (408, [{"title": "Request Timeout", "status": 408}]),
+    "413 response": (413, [{"title": "Payload Too Large", "status": 413, "cause": "Response exceeds 10MB limit."}]),
+    "413 request": (413, {"title": "Content Too Large", "status": 413, "type": "about:blank", "details": {}}),
+    "429": (429, {"message": "Too Many Requests"}),
+    "502": (502, "Bad Gateway"),
+    "504": (504, {"message": "Endpoint request timed out"}),
+}
+
+
+def response(status: int, body: object, **headers: str) -> httpx.Response:
+    """An answer; a body that is no text is JSON."""
+    if isinstance(body, str):
+        return httpx.Response(status, text=body, headers={"Content-Type": "text/plain", **headers})
+    return httpx.Response(status, json=body, headers=headers)
+
+
+class Network:
+    """Answers each request with a copy of the one answer, and counts them."""
+
+    def __init__(self, status: int, body: object, **headers: str) -> None:
+        self._answer = status, body, headers
+        self.requests = 0
+
+    def __call__(self, _request: httpx.Request) -> httpx.Response:
+        self.requests += 1
+        status, body, headers = self._answer
+        return response(status, body, **headers)
+
+
+def games(network: Network) -> BatchResult:
+    async def run() -> BatchResult:
+        token = Token("token", time.time() + 3_600)
+        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(network), token=token) as igdb:
+            (result,) = await igdb.fetch_games([72])
+            return result
+
+    return asyncio.run(run())
+
+
+FINAL = [
+    ("400 invalid field", "configuration", "Invalid Field, Invalid field name: 'hue'", version("steam-library-import")),
+    ("400 syntax", "configuration", "Syntax Error, Expecting a STRING as input", "install a newer one"),
+    ("400 without a cause", "configuration", "400: Syntax Error.", "install a newer one"),
+    ("400 of too many queries", "configuration", "Too Many Concurrent queries, The maximum is at 10", "a newer one"),
+    ("403 limit", "configuration", "Request limit to high, 501, but your maximum is 500", "install a newer one"),
+    ("403 tier", "bad_igdb_credentials", "Forbidden, not available in your API tier", "IGDB_CLIENT_ID"),
+    ("403 explicit deny", "bad_igdb_credentials", "User is not authorized to access this", "IGDB_CLIENT_ID"),
+    ("404", "configuration", "404: Endpoint POST /hues not found", "IGDB_API_URL"),
+    ("404 of somebody else", "configuration", "404: Not Found", "IGDB_API_URL"),
+]
+
+
+@pytest.mark.parametrize(("kind", "code", "says", "at_fault"), FINAL, ids=[kind for kind, *_ in FINAL])
+def test_a_final_refusal_of_igdb_says_what_igdb_said_and_what_is_at_fault(
+    kind: str, code: str, says: str, at_fault: str
+) -> None:
+    status, body = IGDB_ANSWERS[kind]
+    network = Network(status, body, **(DENIED if status == 403 else {}))
+    with pytest.raises(Refused) as raised:
+        games(network)
+    assert (raised.value.code, network.requests) == (code, 1)
+    assert says in raised.value.message
+    assert at_fault in raised.value.message
+    assert "ry again" not in raised.value.message
+    assert "Bearer" not in raised.value.message
+
+
+@pytest.mark.parametrize("kind", ["408", "413 response", "413 request", "429", "502", "504"])
+def test_what_may_pass_leaves_its_batch_unanswered(kind: str) -> None:
+    status, body = IGDB_ANSWERS[kind]
+    result = games(Network(status, body))
+    assert result.unanswered == [72]
+    assert result.error is not None
+    assert (result.error.code, result.error.status) == ("igdb_unavailable", status)
+
+
+def test_a_token_that_igdb_refuses_twice_is_a_matter_of_the_credentials() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "twitch.example":
+            return response(200, {"access_token": "a-token", "expires_in": 4_930_334, "token_type": "bearer"})
+        return response(401, UNAUTHORIZED, **DENIED)
+
+    async def run() -> None:
+        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(answer)) as igdb:
+            await igdb.fetch_games([72])
+
+    with pytest.raises(Refused, match="bad_igdb_credentials"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(400, "invalid client"), (400, "invalid grant type"), (403, "invalid client secret")],
+)
+def test_twitchs_own_words_are_quoted(status: int, message: str) -> None:
+    async def run() -> None:
+        network = Network(status, {"status": status, "message": message})
+        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(network)) as igdb:
+            await igdb.fetch_games([72])
+
+    with pytest.raises(Refused, match=f"IGDB_CLIENT_SECRET: {message}") as raised:
+        asyncio.run(run())
+    assert raised.value.code == "bad_igdb_credentials"
+
+
+def test_a_twitch_address_without_tokens_is_named() -> None:
+    async def run() -> None:
+        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(Network(404, "nothing here"))) as igdb:
+            await igdb.fetch_games([72])
+
+    with pytest.raises(Refused, match="TWITCH_TOKEN_URL"):
+        asyncio.run(run())
+
+
+def test_games_may_lack_fields_and_hold_bare_ids() -> None:
+    rows = [
+        {"id": 1, "name": "Bare", "slug": "bare"},
+        {"id": 2, "name": "Mixed", "slug": "mixed", "genres": [{"id": 5, "name": "Shooter"}, 31], "platforms": [6]},
+        {"id": 3, "name": "Covered", "slug": "covered", "cover": {"id": 8, "image_id": "co1abc"}, "extra": {"a": 1}},
+        {"id": 4, "name": "Old", "slug": "old", "first_release_date": -86_400, "url": "//x", "cover": 7},
+    ]
+    read, faults = parse_games(games(Network(200, rows)).rows)
+    assert (read["igdb_id"].to_list(), faults) == ([1, 2, 3, 4], [])
+
+
+STEAM_PAGES = {
+    "400 of a bad id": (400, "<h1>Bad Request</h1>Please verify that all required parameters are being sent"),
+    "400 of a missing key": (400, "<h1>Bad Request</h1>Please verify.<pre>Required parameter 'key' is missing</pre>"),
+    "401": (401, "<h1>Unauthorized</h1>Access is denied. Please verify your <pre>key=</pre> parameter."),
+    "403": (403, "<h1>Forbidden</h1>Access is denied. Please verify your <pre>key=</pre> parameter."),
+    "403 at the edge": (403, "<H1>Access Denied</H1>You don't have permission.<P>Reference&#32;&#35;18&#46;0"),
+    "404": (404, "<h1>Not Found</h1>Method 'GetGames' not found in interface 'IPlayerService'"),
+    "429": (429, "<h1>Too Many Requests</h1>Access Denied. Rate limiting is enforced for your IP. Please slow down."),
+    "502": (502, "<h1>Bad Gateway</h1>"),
+    "503": (503, "<h1>Service Unavailable</h1>"),
+}
+STEAM_ERRORS: list[tuple[str, type[PipelineError], str, str]] = [
+    ("400 of a bad id", Refused, "bad_steam_id", "Check its digits"),
+    ("400 of a missing key", Refused, "bad_steam_key", "STEAM_API_KEY"),
+    ("401", Refused, "bad_steam_key", "STEAM_API_KEY"),
+    ("403", Refused, "bad_steam_key", "STEAM_API_KEY"),
+    ("403 at the edge", Failed, "steam_blocked", "Wait"),
+    ("404", Refused, "configuration", "STEAM_API_URL"),
+    ("429", Retryable, "steam_rate_limited", "Try again later"),
+    ("502", Retryable, "steam_unavailable", "502"),
+    ("503", Retryable, "steam_unavailable", "503"),
+]
+
+
+def owned(body: object, status: int = 200) -> list[Any] | None:
+    async def run() -> list[Any] | None:
+        network = httpx.MockTransport(Network(status, body))
+        async with open_steam(policy=ONCE, transport=network) as steam:
+            return await steam.fetch_owned_games(ACCOUNT)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(("kind", "error", "code", "says"), STEAM_ERRORS, ids=[kind for kind, *_ in STEAM_ERRORS])
+def test_each_page_of_steam_has_its_error(kind: str, error: type[PipelineError], code: str, says: str) -> None:
+    status, page = STEAM_PAGES[kind]
+    with pytest.raises(error) as raised:
+        owned(f"<html><head><title>{status}</title></head><body>{page}</body></html>", status)
+    assert raised.value.code == code
+    assert says in raised.value.message
+
+
+def test_a_library_of_ones_own_has_times_by_platform_and_zero_is_never_played() -> None:
+    minutes = {f"playtime_{system}_forever": 0 for system in ("windows", "mac", "linux", "deck")}
+    row = {"appid": 10, "name": "Ten", "playtime_forever": 0, **minutes, "rtime_last_played": 0}
+    game = row | {"content_descriptorids": [2, 5], "playtime_disconnected": 0, "img_icon_url": "ab"}
+    rows, _ = parse_owned_games(owned({"response": {"game_count": 1, "games": [game]}}) or [], "user", ACCOUNT)
+    assert rows.select(*minutes).row(0) == (0, 0, 0, 0)
+    assert rows["rtime_last_played"].to_list() == [None]
+
+
+def test_of_somebody_elses_library_the_times_that_steam_leaves_out_are_null_and_not_0() -> None:
+    played = {"appid": 20, "name": "Twenty", "playtime_forever": 29_520, "playtime_2weeks": 3_540}
+    bare = {"appid": 30, "playtime_forever": 0, "playtime_disconnected": 0}
+    answer = owned({"response": {"game_count": 2, "games": [played, bare]}})
+    rows, rejected = parse_owned_games(answer or [], "user", ACCOUNT)
+    absent = rows.select("^playtime_(windows|mac|linux|deck)_forever$", "rtime_last_played")
+    assert (absent.null_count().sum_horizontal().item(), absent.width) == (10, 5)
+    assert rows.select("name", "playtime_2weeks", "playtime_forever").rows() == [
+        ("Twenty", 3_540, 29_520),
+        (None, None, 0),
+    ]
+    assert rejected.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("body", "library"),
+    [({"response": {}}, None), ({"response": {"game_count": 0}}, [])],
+    ids=["private", "empty"],
+)
+def test_a_private_library_is_no_empty_one(body: object, library: list[Any] | None) -> None:
+    assert owned(body) == library
+
+
+def test_profiles_and_custom_urls_are_read() -> None:
+    player = {"steamid": ACCOUNT, "communityvisibilitystate": 3, "profilestate": 1, "personaname": "A", "gameid": "1"}
+    bodies = {
+        "/ISteamUser/GetPlayerSummaries/v2/": {"response": {"players": [player]}},
+        "/ISteamUser/ResolveVanityURL/v1/?vanityurl=found": {"response": {"steamid": ACCOUNT, "success": 1}},
+        "/ISteamUser/ResolveVanityURL/v1/?vanityurl=nobody": {"response": {"success": 42, "message": "No match"}},
+    }
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        (body,) = (body for path, body in bodies.items() if request.url.raw_path.decode().startswith(path))
+        return response(200, body)
+
+    async def run() -> tuple[bool, str | None, str | None]:
+        async with open_steam(transport=httpx.MockTransport(answer)) as steam:
+            found, nobody = await steam.resolve_vanity("found"), await steam.resolve_vanity("nobody")
+            return await steam.has_account(ACCOUNT), found, nobody
+
+    assert asyncio.run(run()) == (True, ACCOUNT, None)
+
+
+def test_the_stores_page_of_an_error_leaves_its_apps_unanswered() -> None:
+    page = "<HTML><HEAD><TITLE>Error</TITLE></HEAD><BODY>An error occurred.<p>Reference&#32;&#35;30&#46;0</BODY></HTML>"
+
+    async def run() -> list[BatchResult]:
+        network = httpx.MockTransport(Network(503, page))
+        async with open_steam_store(policy=ONCE, transport=network) as store:
+            return await store.fetch_items([620])
+
+    (result,) = asyncio.run(run())
+    assert result.error is not None
+    assert (result.unanswered, result.error.code) == ([620], "steam_unavailable")
