@@ -33,7 +33,14 @@ class Refused(PipelineError):
 
 
 class Failed(PipelineError):
-    """A final error that neither a retry nor other settings fix: an answer or a file that a stage cannot use."""
+    """A final error that neither a retry nor other settings fix: an answer or a file that a stage cannot use.
+
+    `is_about_rows`: it is about some of the rows of one file, so that others may be loaded all the same.
+    """
+
+    def __init__(self, code: "ErrorCode", message: str, *, is_about_rows: bool = False) -> None:
+        super().__init__(code, message)
+        self.is_about_rows = is_about_rows
 
 
 class Retryable(PipelineError):

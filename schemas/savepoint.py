@@ -27,6 +27,7 @@ _MATCH_STATUS = ENUM(name="IgdbMatchStatus", create_type=False)
 _ACQUISITION_TYPE = ENUM(name="AcquisitionType", create_type=False)
 _LIBRARY_ITEM_STATUS = ENUM(name="LibraryItemStatus", create_type=False)
 _OPTIONAL = {"optional": True}
+_NULLS = {"takes_null": True}
 _READ_ONLY = {"read_only": True}
 
 SQL_TYPES: dict[pl.DataType, TypeEngine[Any]] = {
@@ -42,7 +43,7 @@ SQL_TYPES: dict[pl.DataType, TypeEngine[Any]] = {
 
 def is_required(column: Column[Any]) -> bool:
     """Return True if a load is refused by a database that lacks the column."""
-    return not column.info
+    return not {"optional", "read_only"} & column.info.keys()
 
 
 def is_read_only(column: Column[Any]) -> bool:
@@ -50,9 +51,19 @@ def is_read_only(column: Column[Any]) -> bool:
     return "read_only" in column.info
 
 
+def takes_null(column: Column[Any]) -> bool:
+    """Return True if a load writes nulls into the column."""
+    return "takes_null" in column.info
+
+
 def _staged_columns(model: type[StrictFrame]) -> list[Column[Any]]:
     """Return the columns that a load fills from a staged frame: all of it but the number of the row."""
-    return [Column(name, SQL_TYPES[dtype]) for name, dtype in dtypes(model).items() if name != "number"]
+    nullable = {name for name, field in model.to_schema().columns.items() if field.nullable}
+    return [
+        Column(name, SQL_TYPES[dtype], info=_NULLS if name in nullable else None)
+        for name, dtype in dtypes(model).items()
+        if name != "number"
+    ]
 
 
 SAVEPOINT = MetaData()
@@ -70,7 +81,11 @@ IMPORTED_GAME = Table(
     Column("userId", Text),
     Column("igdbMatchStatus", _MATCH_STATUS),
     *(
-        Column(mapped.database, SQL_TYPES[mapped.dtype], info=None if mapped.is_required else _OPTIONAL)
+        Column(
+            mapped.database,
+            SQL_TYPES[mapped.dtype],
+            info=({} if mapped.is_required else _OPTIONAL) | ({} if mapped.starts_at_zero else _NULLS),
+        )
         for mapped in MAPPED_COLUMNS
     ),
     Column("img_logo_url", Text, info=_READ_ONLY),

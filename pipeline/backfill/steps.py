@@ -46,6 +46,8 @@ def stops_backfill(error: PipelineError) -> bool:
     """Return True if an error stops a whole backfill, because every other shard or user would meet it too."""
     if isinstance(error, Refused):
         return error.code != "bad_steam_id"
+    if isinstance(error, Failed) and error.is_about_rows:
+        return False
     return error.is_cancelled or error.code in STOPPING_CODES
 
 

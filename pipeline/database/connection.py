@@ -8,19 +8,43 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from urllib.parse import parse_qs, unquote
 
 import polars as pl
+import structlog
 from adbc_driver_postgresql import dbapi
-from sqlalchemy import Executable, Table, func, literal, select
+from sqlalchemy import ColumnElement, Delete, Executable, Insert, Table, Update, func, literal, select
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateTable, ExecutableDDLElement
+from sqlalchemy.dialects.postgresql.base import PGIdentifierPreparer
+from sqlalchemy.schema import CreateSchema, CreateTable, ExecutableDDLElement
 
-from pipeline.errors import PipelineError, Refused, Retryable
+from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.settings import is_this_machine
+
+log = structlog.get_logger()
 
 ENCRYPTED_MODES = ("require", "verify-ca", "verify-full")
 """The values of `sslmode` with which libpq, PostgreSQL's client library, sends nothing unencrypted."""
+
+IGNORED_PARAMETERS = {
+    "pgbouncer",
+    "connection_limit",
+    "pool_timeout",
+    "socket_timeout",
+    "statement_cache_size",
+    "max_connection_lifetime",
+    "max_idle_connection_lifetime",
+    "single_use_connections",
+    "sslidentity",
+    "sslaccept",
+}
+"""Parameters of Prisma's URLs that a load does without: its pool, its prepared statements, a PKCS 12 file.
+
+https://www.prisma.io/docs/orm/overview/databases/postgresql#arguments; `schema`, and `sslaccept=strict`, are honoured.
+"""
+
+_NOT_LIBPQS = IGNORED_PARAMETERS | {"schema", "client_encoding"}
 
 # A port has to be a number and a database may hold no @: what stands there otherwise may be a part of the password,
 # and host and database are shown in messages.
@@ -29,12 +53,16 @@ _URL = re.compile(
     r"postgres(?:ql)?://(?:[^:@/]*(?::(?P<password>[^@/]*))?@)?"
     rf"(?P<host>{_HOST}(?:,{_HOST})*)(?:/(?P<database>[^/?@]*))?(?:\?(?P<query>.*))?"
 )
+_DRIVER = re.compile(r"^(postgres(?:ql)?)\+\w+(?=://)")
 _BEFORE_AT = re.compile(r"\S+@")
 
 
 @dataclass(frozen=True)
 class DatabaseUrl:
     """The checked URL of a PostgreSQL database; `str()` gives `database at host`, without user and password.
+
+    It is taken as people have it: in quotes, with the name of SQLAlchemy's driver (`postgresql+psycopg2://`), or with
+    the parameters of Prisma, of which `schema` names the schema of all tables.
 
     Raises:
         Refused: `configuration`, for a URL that libpq might read otherwise than this class does, or that would let a
@@ -45,6 +73,10 @@ class DatabaseUrl:
     connect_timeout_seconds: int = 10
 
     def __post_init__(self) -> None:
+        bare = self.url.strip()
+        for quote in ("'", '"'):
+            bare = bare[1:-1] if len(bare) > 1 and bare[0] == bare[-1] == quote else bare
+        object.__setattr__(self, "url", _DRIVER.sub(r"\1", bare))
         if not _URL.fullmatch(self.url):
             raise Refused(
                 "configuration",
@@ -67,22 +99,45 @@ class DatabaseUrl:
     def __str__(self) -> str:
         host = self._part("host") or self._option("host") or "localhost"
         database = self._part("database") or self._option("dbname") or "the default database"
-        return _BEFORE_AT.sub("***@", f"{database} at {host}")
+        schema = f", schema {self.schema}" if self.schema not in (None, "public") else ""
+        return _BEFORE_AT.sub("***@", f"{database} at {host}{schema}")
+
+    @property
+    def schema(self) -> str | None:
+        """The schema of all tables and enums that `schema` names, as in Prisma's URLs; None leaves the search path."""
+        return self._option("schema") or None
+
+    @property
+    def ignored(self) -> list[str]:
+        """The names of the URL's parameters that are Prisma's alone and have no effect here."""
+        given = IGNORED_PARAMETERS & self._options().keys()
+        return sorted(given - {"sslaccept"} if self._verifies() else given)
 
     @property
     def libpq_url(self) -> str:
-        """The URL to connect with: a connect timeout is added, and for another machine an `sslmode` that encrypts.
+        """The URL to connect with: in UTF-8, with a connect timeout, and to another machine encrypted.
 
         Of several sslmodes in a URL libpq takes the last, which also wins over PGSSLMODE: so that variable's value is
         repeated here where it is strict.
         """
-        added = [] if self._option("connect_timeout") else [f"connect_timeout={self.connect_timeout_seconds}"]
-        if self._is_remote():
+        dropped = _NOT_LIBPQS | ({"sslcert"} if self._is_root_certificate() else set())
+        pairs = [pair for pair in (self._part("query") or "").split("&") if pair]
+        kept = [pair for pair in pairs if unquote(pair.partition("=")[0]) not in dropped]
+        # In the startup packet it wins over PGCLIENTENCODING, and over the role's and the database's own setting.
+        kept.append("client_encoding=UTF8")
+        if not self._option("connect_timeout"):
+            kept.append(f"connect_timeout={self.connect_timeout_seconds}")
+        if self._verifies():
+            kept.append("sslmode=verify-full")
+        elif self._is_remote():
             environment = os.environ.get("PGSSLMODE", "")
             default = environment if environment in ENCRYPTED_MODES else "require"
-            added.append(f"sslmode={self._option('sslmode', default)}")
-        separator = "?" if self._part("query") is None else "&"
-        return f"{self.url}{separator}{'&'.join(added)}" if added else self.url
+            kept.append(f"sslmode={self._option('sslmode', default)}")
+        if self._is_root_certificate():
+            kept.append(f"sslrootcert={self._option('sslcert')}")
+        elif self._verifies() and not (self._option("sslrootcert") or "PGSSLROOTCERT" in os.environ):
+            kept.append("sslrootcert=system")
+        return f"{self.url.partition('?')[0]}?{'&'.join(kept)}"
 
     def redact(self, text: str) -> str:
         """Return a text with `***` for the URL's password, also percent-decoded, and for anything else before an @."""
@@ -90,6 +145,15 @@ class DatabaseUrl:
         for secret in passwords | {unquote(secret) for secret in passwords}:
             text = text.replace(secret, "***")
         return _BEFORE_AT.sub("***@", text)
+
+    def _verifies(self) -> bool:
+        """Return whether `sslaccept=strict` asks for a certificate of a known authority, with the host's name."""
+        is_encrypted = self._is_remote() or self._option("sslmode") in ENCRYPTED_MODES
+        return self._option("sslaccept") == "strict" and is_encrypted
+
+    def _is_root_certificate(self) -> bool:
+        """Return whether `sslcert` is Prisma's, the authority's certificate; libpq's is the client's, with a key."""
+        return bool(self._option("sslcert")) and not self._option("sslkey")
 
     def _is_remote(self) -> bool:
         """Return whether any of the hosts is another machine; libpq takes hosts from its environment, too."""
@@ -107,8 +171,18 @@ class DatabaseUrl:
         found = _URL.fullmatch(self.url)
         return found and found[name]
 
+    def _options(self) -> dict[str, list[str]]:
+        return parse_qs(self._part("query") or "", keep_blank_values=True)
+
     def _option(self, name: str, default: str | None = None) -> str | None:
-        return parse_qs(self._part("query") or "", keep_blank_values=True).get(name, [default])[-1]
+        return self._options().get(name, [default])[-1]
+
+
+@cache
+def log_ignored_parameters(names: tuple[str, ...]) -> None:
+    """Log, once per process, the parameters of DATABASE_URL that have no effect here."""
+    if names:
+        log.info("parameters of DATABASE_URL ignored", parameters=", ".join(names))
 
 
 def _is_local(host: str) -> bool:
@@ -127,18 +201,24 @@ class Timeouts:
 NO_TIMEOUTS = Timeouts()
 
 DIALECT = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+quote_identifier = PGIdentifierPreparer(DIALECT).quote
 
 
 class Session:
-    """One open database transaction, which runs SQLAlchemy statements; `statements` is the number it has run."""
+    """One open database transaction, which runs SQLAlchemy statements; `statements` is the number it has run.
+
+    `written` is the name of the table that the last of them wrote to, for the message of an error.
+    """
 
     def __init__(self, cursor: dbapi.Cursor) -> None:
         self._cursor = cursor
         self.statements = 0
+        self.written: str | None = None
 
     def execute(self, statement: Executable) -> int:
         """Run an SQL statement, and return the number of rows that it inserted, updated or deleted."""
         self.statements += 1
+        self.written = statement.table.description if isinstance(statement, Insert | Update | Delete) else None
         # Not execute(): with parameters it does not know the number of rows.
         self._cursor.executemany(*_compile(statement))
         written: int = self._cursor.rowcount
@@ -175,31 +255,37 @@ def _as_plain_text(value: object) -> object:
 
 
 @contextmanager
-def transaction(url: DatabaseUrl, timeouts: Timeouts = NO_TIMEOUTS, *, commit: bool = True) -> Iterator[Session]:
+def transaction(
+    url: DatabaseUrl, timeouts: Timeouts = NO_TIMEOUTS, *, commit: bool = True, create_schema: bool = False
+) -> Iterator[Session]:
     """Open a connection and yield its one transaction as a Session; commit it when the block ends.
 
-    It is rolled back if the block raises, or if `commit` is false.
+    It is rolled back if the block raises, or if `commit` is false. With `create_schema`, the URL's schema is created if
+    it is missing.
 
     Raises:
         Refused: `configuration`, where the database refuses the connection, or the role lacks a right.
+        Failed: `schema_mismatch`, where a rule of the database, or its schema, refuses a statement.
         Retryable: `database_unavailable`, where the same transaction may succeed later.
     """
-    with _connection(url) as connection, _converted_errors(url):
-        with connection.cursor() as cursor:
-            session = Session(cursor)
+    with _connection(url) as connection, connection.cursor() as cursor:
+        session = Session(cursor)
+        with _converted_errors(url, session):
             _set_timeouts(session, timeouts)
+            _set_schema(session, url, create=create_schema)
             yield session
-        if not commit:
-            connection.rollback()
-        # Commits like commit(), but begins no other transaction, in which a pool would then find the connection.
-        connection.adbc_connection.set_autocommit(True)
+            if not commit:
+                connection.rollback()
+            session.written = None  # from here on, rules that wait for the commit refuse
+            # Commits like commit(), but begins no other transaction, in which a pool would then find the connection.
+            connection.adbc_connection.set_autocommit(True)
 
 
 @contextmanager
 def _connection(url: DatabaseUrl) -> Iterator[dbapi.Connection]:
     try:
         connection = dbapi.connect(url.libpq_url)
-    except dbapi.OperationalError as error:
+    except dbapi.Error as error:
         # Not chained: libpq may quote the URL.
         raise _connection_error(url, str(error)) from None
     with connection:
@@ -207,64 +293,136 @@ def _connection(url: DatabaseUrl) -> Iterator[dbapi.Connection]:
 
 
 def _set_timeouts(session: Session, timeouts: Timeouts) -> None:
-    # For the transaction only: behind a pool the next transaction on this connection is somebody else's.
     for name, seconds in (("statement_timeout", timeouts.statement_seconds), ("lock_timeout", timeouts.lock_seconds)):
         if seconds is not None:
-            is_local = literal(value=True, literal_execute=True)
-            session.fetch(select(func.set_config(name, f"{round(seconds * 1000)}ms", is_local)))
+            session.fetch(select(_set_locally(name, f"{round(seconds * 1000)}ms")))
 
 
-# libpq reports a failed connection as text only, without an SQLSTATE.
-_WRONG_SETTINGS = re.compile(
-    r"authentication failed|no password supplied|pg_hba\.conf|does not exist|permission denied|"
-    r"not permitted|does not support SSL|"
-    r"invalid URI|IPv6 host address|invalid percent|invalid connection option|invalid \S+ value"
+def _set_schema(session: Session, url: DatabaseUrl, *, create: bool) -> None:
+    """Search for tables and enums in the URL's schema alone, as Prisma does."""
+    if url.schema is None:
+        return
+    quoted = quote_identifier(url.schema)
+    is_there = session.fetch(select(_set_locally("search_path", quoted), func.current_schema())).row(0)[1] is not None
+    if not is_there and create:
+        session.execute(CreateSchema(url.schema))
+    elif not is_there:
+        raise Refused(
+            "configuration",
+            f"{url}: there is no such schema, or this role may not use it. Correct schema= in DATABASE_URL, or have "
+            f"the owner GRANT USAGE ON SCHEMA {quoted}.",
+        )
+
+
+def _set_locally(name: str, value: str) -> ColumnElement[str]:
+    # For the transaction only: behind a pool the next transaction on this connection is somebody else's, and a pool
+    # may refuse the same in the startup packet (`options`).
+    return func.set_config(name, value, literal(value=True, literal_execute=True))
+
+
+# libpq reports a failed connection as text only, without an SQLSTATE: these are the failures that pass by themselves.
+_PASSING = re.compile(
+    # libpq and the network
+    r"Connection refused|timeout expired|timed out|could not translate host name|server closed the connection|"
+    r"Connection reset|SSL SYSCALL error|Broken pipe|unreachable|No route to host|Cannot assign requested address|"
+    r"unexpected eof|socket .* failed: No such file or directory|"
+    # PostgreSQL
+    r"starting up|shutting down|in recovery|not (?:yet )?accepting connections|too many (?:clients|connections)|"
+    r"connection slots|session is read-only|hot standby mode|No space left|out of memory|could not fork|"
+    r"terminating connection|"
+    # pools
+    r"no more connections allowed|query_wait_timeout|client_login_timeout|cannot connect to server|server conn crashed|"
+    r"server_login_retry|max clients reached|max client connections|"
+    # the driver, whose connection is closed before it said anything
+    r"no connection to the server",
+    re.IGNORECASE,
 )
 
+_REMEDIES = (
+    (
+        r"certificate|root\.crt",
+        "Set sslrootcert in DATABASE_URL to the file of the authority, or correct the host",
+    ),
+    (r"key file|sslkey|sslcert", "Correct sslcert and sslkey in DATABASE_URL"),
+    (r"SSL|TLS", "Check sslmode, host and port of DATABASE_URL"),
+    (r"statement pooling", "Set pool_mode = transaction or session for the pool that DATABASE_URL leads to"),
+    (r'database "|no such database', "Correct the name of the database in DATABASE_URL"),
+    (r"authentication|password|role \"|no such user", "Correct user and password in DATABASE_URL"),
+    (r"pg_hba", "Have the server's pg_hba.conf allow this machine, or correct DATABASE_URL"),
+    (r"parameter|option|invalid \S+ value", "Correct or remove that parameter of DATABASE_URL"),
+    (r"port|first received character", "Correct the port in DATABASE_URL"),
+)
+"""What to change after a failed connection, by the words of its reason; the first that fits."""
+
 # SQLSTATEs after which the same transaction may succeed: lost connection (08), deadlock and serialization (40), out of
-# resources (53), lock timeout (55P03), cancelled or shut down (57). A unique or foreign key violation (23505, 23503) is
+# resources (53), lock timeout (55P03), cancelled or shut down (57), a database that is read-only, as one in recovery
+# (25006), and transactions that took too long (25P03, 25P04). A unique or foreign key violation (23505, 23503) is
 # another writer that has just inserted or deleted a row: the next attempt sees what it did.
-_TRANSIENT = re.compile(r"08|40|53|55P03|57|2350[35]")
+_TRANSIENT = re.compile(r"08|40|53|55P03|57|25006|25P0[34]|2350[35]")
 _INSUFFICIENT_PRIVILEGE = "42501"
+
+# SQLSTATEs whose message names table and rule, and quotes nothing of a row.
+_QUOTABLE = re.compile(r"23514|23502|23P01|22001|22003|42|428C9|44|55000|0A")
 
 # The driver says so of Ctrl-C while a statement runs, and of pg_cancel_backend(); a timeout has another message.
 _CANCELLED = "canceling statement due to user request"
-_CONNECTION_LOST = re.compile(r"FATAL: |server closed the connection|no connection to the server")
+_IN_A_FUNCTION = re.compile(r"PL/\w+ function \S+(?: line \d+)?")
 
 
 def _connection_error(url: DatabaseUrl, text: str) -> PipelineError:
-    reason = url.redact(" ".join(text.removeprefix("IO: [libpq] Failed to connect: ").split()))
-    if _WRONG_SETTINGS.search(text):
-        return Refused("configuration", f"{url} refuses the connection: {reason}. Check DATABASE_URL.")
-    return Retryable("database_unavailable", f"{url} cannot be reached: {reason}. Try again later.")
+    said = re.sub(r"^IO: (?:\[libpq\] )?(?:Failed to connect: )?", "", text)
+    reason = url.redact(" ".join(said.split()))
+    # One attempt for each address of each host: what is wrong with one of them does not pass.
+    attempts = re.split(r"(?=connection to server (?:at|on))", said)
+    if "statement pooling" not in said and all(_PASSING.search(attempt) for attempt in attempts if attempt.strip()):
+        return Retryable("database_unavailable", f"{url} cannot be reached: {reason}. Try again later.")
+    remedy = next((words for pattern, words in _REMEDIES if re.search(pattern, said)), "Check DATABASE_URL")
+    return Refused("configuration", f"{url} refuses the connection: {reason.rstrip('.')}. {remedy}.")
 
 
 @contextmanager
-def _converted_errors(url: DatabaseUrl) -> Iterator[None]:
-    """Convert errors that a later attempt or other settings can fix; every other one is a bug and propagates."""
+def _converted_errors(url: DatabaseUrl, session: Session) -> Iterator[None]:
+    """Convert the driver's errors. They are not chained, as they quote the statement and the row."""
     try:
         yield
     except dbapi.Error as error:
-        if error.sqlstate == _INSUFFICIENT_PRIVILEGE:
-            raise Refused("configuration", f"{url}: {_server_message(error)}. Grant it to this role.") from error
-        if _is_transient(error):
-            raise Retryable(
-                "database_unavailable",
-                f"{url}: {_server_message(error)}. Try again.",
-                is_cancelled=_CANCELLED in str(error),
-            ) from error
-        raise
+        raise _statement_error(url, session, error) from None
     except pl.exceptions.ComputeError as error:
-        # A connection that breaks while rows arrive is reported through Polars, without an SQLSTATE.
-        if not _CONNECTION_LOST.search(str(error)):
-            raise
-        raise Retryable("database_unavailable", f"{url}: {_server_message(error)}. Try again.") from error
+        # What goes wrong while rows arrive is reported through Polars, without an SQLSTATE.
+        says = _server_message(error)
+        if not _PASSING.search(str(error)) and "timeout" not in says and "deadlock" not in says:
+            raise Failed("schema_mismatch", _not_loaded(url, session, "a query failed")) from None
+        raise Retryable("database_unavailable", f"{url}: {says}. Try again.") from None
 
 
-def _is_transient(error: dbapi.Error) -> bool:
-    if error.sqlstate:
-        return bool(_TRANSIENT.match(error.sqlstate))
-    return isinstance(error, dbapi.OperationalError)
+def _statement_error(url: DatabaseUrl, session: Session, error: dbapi.Error) -> PipelineError:
+    state, says = error.sqlstate or "", _server_message(error)
+    if "statement pooling" in says or (not state and "Failed to connect" in str(error)):
+        return _connection_error(url, str(error))
+    if state == _INSUFFICIENT_PRIVILEGE:
+        if "row-level security" in says:
+            return Refused("configuration", f"{url}: {says}. {ROW_SECURITY_REMEDY}")
+        return Refused("configuration", f"{url}: {says}. Grant it to this role.")
+    if _TRANSIENT.match(state) or (not state and isinstance(error, dbapi.OperationalError)):
+        return Retryable("database_unavailable", f"{url}: {says}. Try again.", is_cancelled=_CANCELLED in str(error))
+    fields = {name.decode(): value.decode(errors="replace") for name, value in error.details or ()}
+    raised_in = _IN_A_FUNCTION.search(fields.get("PG_DIAG_CONTEXT", ""))
+    # Any other message may quote the row.
+    rule = says if _QUOTABLE.match(state) else f"SQLSTATE {state}" + (f" in {raised_in[0]}" if raised_in else "")
+    return Failed("schema_mismatch", _not_loaded(url, session, rule), is_about_rows=not state.startswith("42"))
+
+
+ROW_SECURITY_REMEDY = (
+    "Have the database's owner ALTER ROLE … BYPASSRLS, or turn row-level security off for the importer's role."
+)
+
+
+def _not_loaded(url: DatabaseUrl, session: Session, rule: str) -> str:
+    where = f'table "{session.written}"' if session.written else "database"
+    return (
+        f"{url}: a rule of the {where} refuses what a load writes, and nothing was written: {rule}. Change that "
+        "rule, or the row of the enriched CSV that breaks it."
+    )
 
 
 def _server_message(error: Exception) -> str:

@@ -1,22 +1,43 @@
 """The database of the web application SavePoint: its schema and rights, and the one transaction of each load."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import polars as pl
 from pandera.typing.polars import DataFrame
-from sqlalchemy import Select, Table, exists, func, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Executable,
+    Insert,
+    Select,
+    Table,
+    Update,
+    exists,
+    func,
+    literal,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import insert
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from pipeline.database import staging_tables as tables
-from pipeline.database.connection import NO_TIMEOUTS, DatabaseUrl, Session, Timeouts, transaction
+from pipeline.database.connection import (
+    NO_TIMEOUTS,
+    DatabaseUrl,
+    Session,
+    Timeouts,
+    log_ignored_parameters,
+    transaction,
+)
 from pipeline.database.dry_run import changes_query, count_by_table, rows_before_statement
 from pipeline.database.grants import grant_statements, read_grantables, read_missing_rights
 from pipeline.database.live_schema import LiveSchema, read_live_schema
 from pipeline.database.merge_games import (
+    dropped_rows_query,
     existing_row_statements,
     game_statements,
     genre_and_platform_statements,
@@ -36,8 +57,9 @@ from pipeline.database.merge_libraries import (
     user_lock_query,
 )
 from pipeline.database.staging_tables import NOT_COUNTED, NOW, new_id_prefix
-from pipeline.errors import Failed, Retryable
+from pipeline.errors import Failed, Refused, Retryable
 from schemas.frames import conform, dtypes
+from schemas.savepoint import GAME_GENRE, GAME_PLATFORM, IMPORTED_GAME, LIBRARY_ITEM
 from schemas.staging import DEFAULT_OPTIONS, Changes, LoadOptions, StagedRows, WrittenTables
 
 T = TypeVar("T")
@@ -76,6 +98,7 @@ class Database:
         timeouts: Timeouts = NO_TIMEOUTS,
     ) -> None:
         self._url = DatabaseUrl(url, connect_timeout_seconds)
+        log_ignored_parameters(tuple(self._url.ignored))
         self._timeouts = timeouts
         self._retry = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, Retryable) and not error.is_cancelled),
@@ -122,6 +145,46 @@ class Database:
         query = select(func.current_setting("server_version"))
         version: str = self._in_transaction(lambda session: session.fetch(query)).item()
         return version
+
+    def require_ready(self, user_ids: Collection[str], options: LoadOptions = DEFAULT_OPTIONS) -> None:
+        """Check, without writing, all that a load of these users needs: tables, rights, statuses, and the users' rows.
+
+        Raises:
+            Failed: `schema_mismatch`, `user_not_found`.
+            Refused: `configuration`, naming the rights that the role lacks, or the status that the enum lacks.
+            Retryable: `database_unavailable`, where the database is read-only, as a standby is.
+        """
+
+        def check(session: Session) -> None:
+            live = read_live_schema(session)
+            users = live.require_complete()
+            choose_item_statuses(live, options)
+            if live.is_read_only:
+                raise Retryable("database_unavailable", f"{self}: {READ_ONLY}")
+            if missing := read_missing_rights(session, users):
+                raise Refused("configuration", f"{self}: {lacking_rights(missing)}")
+            session.ingest(tables.STAGED_USERS, _user_rows(user_ids))
+            _require_users(session, users)
+
+        self._in_transaction(check)
+
+    def create_tables(self, statements: Iterable[str]) -> bool:
+        """Run the statements that create SavePoint's tables if there are none; return True if they were run.
+
+        Only for databases of our own. A schema that the URL names is created too, as Prisma does.
+        """
+
+        def create(session: Session) -> bool:
+            session.fetch(select(func.pg_advisory_xact_lock(literal(_SETUP_LOCK, literal_execute=True))))
+            live = read_live_schema(session)
+            if live.columns:
+                return False
+            live.require_encoding()
+            for statement in statements:
+                session.execute(text(statement.replace(":", r"\:")))
+            return True
+
+        return self._in_transaction(create, create_schema=True)
 
     def load(self, staged: StagedRows, users: Iterable[str], options: LoadOptions = DEFAULT_OPTIONS) -> LoadResult:
         """Write all staged rows, or none, into SavePoint's tables in one transaction, and return the load's report.
@@ -172,12 +235,29 @@ class Database:
 
         self._in_transaction(ensure)
 
-    def _in_transaction(self, work: Callable[[Session], T], *, commit: bool = True) -> T:
+    def _in_transaction(self, work: Callable[[Session], T], *, commit: bool = True, create_schema: bool = False) -> T:
         def attempt() -> T:
-            with transaction(self._url, self._timeouts, commit=commit) as session:
+            with transaction(self._url, self._timeouts, commit=commit, create_schema=create_schema) as session:
                 return work(session)
 
         return self._retry(attempt)
+
+
+_SETUP_LOCK = 20260600
+"""The number of PostgreSQL's advisory lock for making SavePoint's tables."""
+
+READ_ONLY = (
+    "The session cannot write, as in a standby or where default_transaction_read_only is on. Name the primary server "
+    "in DATABASE_URL, or try again later."
+)
+
+
+def lacking_rights(missing: Sequence[str]) -> str:
+    """Return the sentence that names missing rights, and how to grant them."""
+    return (
+        f"The role of DATABASE_URL lacks {', '.join(missing)}. Have the database's owner run the statements that "
+        "`steam-import db grants ROLE` prints."
+    )
 
 
 def _user_rows(user_ids: Iterable[str]) -> pl.DataFrame:
@@ -239,7 +319,7 @@ def _require_users(session: Session, users: Table) -> None:
         raise Failed(
             "user_not_found",
             f'The table "{users.name}" has no row with the id {", ".join(missing["id"])}; nothing was written. Create '
-            "the user in SavePoint first, or import for another one.",
+            "the user in SavePoint first, or name the right one with --user.",
         )
 
 
@@ -251,13 +331,17 @@ def _merge(session: Session, live: LiveSchema, statuses: ItemStatuses, counts: C
     if has_changes:
         session.fetch(pending_changes_lock_query())
     for counted in (*genre_and_platform_statements(prefix), *game_statements(prefix), *link_statements()):
-        counts[counted.counted_as] += session.execute(counted.statement) if has_changes else 0
+        counts[counted.counted_as] += _execute_whole(session, live, counted.statement) if has_changes else 0
     for counted in (*previous_import_statements(live), *item_move_statements(live, statuses)):
-        counts[counted.counted_as] += session.execute(counted.statement)
+        counts[counted.counted_as] += _execute_whole(session, live, counted.statement)
     compared = session.fetch(previous_imports_comparison_query()).row(0, named=True)
     for counted in imported_game_statements(live, statuses, prefix):
-        counts[counted.counted_as] += session.execute(counted.statement) if compared["has_changes"] else 0
-    if session.fetch(unwritten_rows_query()).item():
+        counts[counted.counted_as] += _execute_whole(session, live, counted.statement) if compared["has_changes"] else 0
+    has_unwritten = bool(session.fetch(unwritten_rows_query()).item())
+    if has_unwritten or live.row_rules.keys() & {GAME_GENRE.name, GAME_PLATFORM.name}:
+        for name in session.fetch(dropped_rows_query())["table_name"]:
+            raise _dropped(live, name)
+    if has_unwritten:
         raise Retryable(
             "database_unavailable",
             "Another load has just taken a slug or a name that this one needs; nothing was written. Try again.",
@@ -266,3 +350,37 @@ def _merge(session: Session, live: LiveSchema, statuses: ItemStatuses, counts: C
     counts["library_items_to_review"] = session.fetch(items_to_review_query()).item()
     del counts[NOT_COUNTED]
     return dict(counts)
+
+
+def _execute_whole(session: Session, live: LiveSchema, statement: Executable) -> int:
+    """Run a statement, and return the number of rows that it wrote: no fewer than it names, or an error is raised.
+
+    Rows that an insert leaves out because of a conflict are looked for after the merge.
+    """
+    if not isinstance(statement, Insert | Update | Delete) or statement.table.description not in live.row_rules:
+        return session.execute(statement)
+    if isinstance(statement, Insert) and statement.table not in (IMPORTED_GAME, LIBRARY_ITEM):
+        return session.execute(statement)
+    named = session.fetch(_count_named_rows(statement)).item()
+    written = session.execute(statement)
+    if written < named:
+        raise _dropped(live, statement.table.description)
+    return written
+
+
+def _count_named_rows(statement: Insert | Update | Delete) -> Select[int]:
+    if isinstance(statement, Insert):
+        return select(func.count()).select_from(cast("Select[Any]", statement.select).subquery())
+    key = statement.table.c.get("id")
+    rows = func.count() if key is None else func.count(key.distinct())
+    return select(rows).select_from(statement.table).where(cast("ColumnElement[bool]", statement.whereclause))
+
+
+def _dropped(live: LiveSchema, name: str) -> Failed:
+    rules = ", ".join(live.row_rules.get(name, ())) or "something that the database does not show"
+    return Failed(
+        "schema_mismatch",
+        f'The table "{name}" drops rows that a load writes ({rules}); nothing was written. Have it let the importer\'s '
+        "rows pass.",
+        is_about_rows=True,
+    )

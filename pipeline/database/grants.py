@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Column, Select, Table, Text, and_, cast, column, func, select, table
-from sqlalchemy.dialects.postgresql.base import PGIdentifierPreparer
 
-from pipeline.database.connection import DIALECT, Session
+from pipeline.database.connection import Session
+from pipeline.database.connection import quote_identifier as _quote
 from pipeline.database.live_schema import CATALOG, CLASSES, NAMESPACES
 from schemas.savepoint import GAME, GAME_GENRE, GAME_PLATFORM, GENRE, IMPORTED_GAME, LIBRARY_ITEM, PLATFORM
 
@@ -14,7 +14,6 @@ UPDATED_TABLES = (GENRE, PLATFORM, GAME, IMPORTED_GAME, LIBRARY_ITEM)
 LINK_TABLES = (GAME_GENRE, GAME_PLATFORM)
 
 _DEPENDENCIES = table("pg_depend", *map(column, ("objid", "refobjid", "deptype")), schema=CATALOG)
-_quote = PGIdentifierPreparer(DIALECT).quote
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ def grant_statements(grantables: Grantables, users: Table, role: str) -> list[st
     key: Column[str] = users.c.id
     return [
         f"GRANT TEMPORARY ON DATABASE {_quote(grantables.database)} {to}",
+        *(f"GRANT USAGE ON SCHEMA {_quote(schema)} {to}" for schema in _closed_schemas(grantables, users)),
         f"GRANT SELECT, INSERT, UPDATE ON {names(UPDATED_TABLES)} {to}",
         f"GRANT SELECT, INSERT, DELETE ON {names(LINK_TABLES)} {to}",
         *(f"GRANT USAGE ON SEQUENCE {_qualified(*sequence)} {to}" for sequence in grantables.sequences),
@@ -62,12 +62,19 @@ def read_missing_rights(session: Session, users: Table) -> list[str]:
         f"TEMPORARY on {grantables.database}": func.has_database_privilege(func.current_database(), "TEMPORARY"),
         f"SELECT on {users.name}": func.has_column_privilege(users_name, users.c.id.name, "SELECT"),
     }
+    for schema in _closed_schemas(grantables, users):
+        rights[f"USAGE on the schema {schema}"] = func.has_schema_privilege(schema, "USAGE")
     for name, right in tables:
         rights[f"{right} on {name}"] = func.has_table_privilege(_qualified(grantables.schema, name), right)
     for schema, name in grantables.sequences:
         rights[f"USAGE on {name}"] = func.has_sequence_privilege(_qualified(schema, name), "USAGE")
     granted = session.fetch(select(*(has.label(right) for right, has in rights.items()))).row(0)
     return [right for right, has in zip(rights, granted, strict=True) if not has]
+
+
+def _closed_schemas(grantables: Grantables, users: Table) -> list[str]:
+    """Return the schemas of the tables that not everybody may use, as everybody may use `public`."""
+    return sorted({grantables.schema, str(users.schema)} - {"public"})
 
 
 def _qualified(schema: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The schema of the live database, compared with what a load needs: columns, enum values, unique keys, users' table.
+"""The live database, compared with what a load needs: encoding, columns with their types, enums, keys, users' table.
 
 It is read from PostgreSQL's own catalogue (pg_class and others), for the tables that the search path finds.
 """
@@ -10,7 +10,10 @@ from typing import Any
 import polars as pl
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
+    Boolean,
     Column,
+    Double,
     Executable,
     Integer,
     MetaData,
@@ -21,13 +24,15 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    literal,
     select,
     table,
+    union_all,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.dialects.postgresql import ENUM, TIMESTAMP
 
-from pipeline.database.connection import Session
-from pipeline.errors import Failed
+from pipeline.database.connection import ROW_SECURITY_REMEDY, Session
+from pipeline.errors import Failed, Refused
 from schemas.savepoint import (
     IMPORTED_GAME,
     SAVEPOINT,
@@ -35,10 +40,22 @@ from schemas.savepoint import (
     USED_ENUM_VALUES,
     is_read_only,
     is_required,
+    takes_null,
 )
 
 MATCH_STATUS = '"ImportedGame"."igdbMatchStatus"'
 MIGRATION = "infra/prisma/migration.sql"
+ENCODING = "UTF8"
+
+FITTING_TYPES: dict[type[Any], tuple[str, ...]] = {
+    Text: ("text", "varchar", "citext"),
+    Integer: ("int4", "int8", "numeric"),
+    BigInteger: ("int8", "numeric"),
+    Double: ("float8", "numeric"),
+    Boolean: ("bool",),
+    TIMESTAMP: ("timestamp",),
+}
+"""The mapping of a column's type to the types, by the names of PostgreSQL's catalogue, that hold all of its values."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +64,20 @@ class LiveSchema:
 
     Each mapping is by the name of the table or enum; enum values are in the order of the enum.
 
-    `not_null` holds the columns that every new row needs a value for, as `"Table"."column"`. `users` is the table that
-    `ImportedGame.userId` refers to, with its key as the column `id`.
+    `types` holds the name of each column's type by `"Table"."column"`, `never_null` the columns that refuse nulls, and
+    `not_null` those of them without a default. `users` is the table that `ImportedGame.userId` refers to, with its key
+    as the column `id`. `row_security` names the tables of which row-level security hides rows from our role, and
+    `row_rules` the triggers and rules of a table that may change or drop a row before it is written.
     """
 
+    encoding: str
+    is_read_only: bool
     columns: Mapping[str, Sequence[str]]
+    types: Mapping[str, str]
+    never_null: Sequence[str]
     not_null: Sequence[str]
+    row_security: Sequence[str]
+    row_rules: Mapping[str, Sequence[str]]
     enums: Mapping[str, Sequence[str]]
     unique_keys: Mapping[str, Sequence[frozenset[str]]]
     users: Table | None
@@ -61,8 +86,11 @@ class LiveSchema:
     def missing(self) -> list[str]:
         """The list of what a load needs and the database lacks, as texts such as `table "Game"`; empty if nothing."""
         return [
+            *([] if self.encoding == ENCODING else [f"the encoding {ENCODING} (it has {self.encoding})"]),
             *self._missing_tables(),
             *self._missing_columns(),
+            *self._missing_types(),
+            *self._missing_nulls(),
             *self._missing_enum_values(),
             *self._missing_unique_keys(),
             *self._missing_defaults(),
@@ -71,7 +99,9 @@ class LiveSchema:
     @property
     def remedy(self) -> str:
         """The sentence that tells an operator how to add what is missing: a migration to apply, or what to check."""
-        if any(MATCH_STATUS in missing for missing in self.missing):
+        if self.encoding != ENCODING:
+            return f"Names of games need a database that is made with ENCODING '{ENCODING}' TEMPLATE template0."
+        if any(missing.startswith(f"column {MATCH_STATUS}") for missing in self.missing):
             return f"Apply the migration {MIGRATION}, which adds {MATCH_STATUS}."
         return "Apply SavePoint's migrations, or check whether DATABASE_URL names the right database."
 
@@ -85,10 +115,11 @@ class LiveSchema:
         return own.name in self.columns.get(own.table.name, ())
 
     def require_complete(self) -> Table:
-        """Return the SQLAlchemy table of users, after checking that the database has all that a load needs.
+        """Return the SQLAlchemy table of users, after checking that the database has, and shows, all that a load needs.
 
         Raises:
             Failed: `schema_mismatch`, naming all that is missing and what to do about it.
+            Refused: `configuration`, where row-level security may hide rows, which a load would insert again.
         """
         if self.missing or self.users is None:
             raise Failed(
@@ -96,7 +127,20 @@ class LiveSchema:
                 f"This database cannot take an import, nothing was written. It lacks {', '.join(self.missing)}. "
                 f"{self.remedy}",
             )
+        if self.row_security:
+            raise Refused(
+                "configuration",
+                f"Row-level security hides rows of {', '.join(self.row_security)} from this role, and a load would "
+                f"insert them again; nothing was written. {ROW_SECURITY_REMEDY}",
+            )
         return self.users
+
+    def require_encoding(self) -> None:
+        """Raise `schema_mismatch` if the database is not in UTF-8, and so cannot hold every name."""
+        if self.encoding != ENCODING:
+            raise Failed(
+                "schema_mismatch", f"This database has the encoding {self.encoding}, nothing was written. {self.remedy}"
+            )
 
     def _written_columns(self) -> list[Column[Any]]:
         return [own for known in SAVEPOINT.sorted_tables for own in known.columns if not is_read_only(own)]
@@ -112,6 +156,21 @@ class LiveSchema:
             f"column {_quoted(own)}"
             for own in self._written_columns()
             if own.table.name in self.columns and is_required(own) and not self.has(own)
+        ]
+
+    def _missing_types(self) -> list[str]:
+        found = {own: self.types.get(_quoted(own)) for own in self._written_columns()}
+        return [
+            f"the type {_fitting_types(own)[0]} of column {_quoted(own)} (it is {name})"
+            for own, name in found.items()
+            if name and name not in _fitting_types(own)
+        ]
+
+    def _missing_nulls(self) -> list[str]:
+        return [
+            f"nulls in column {_quoted(own)} (it is NOT NULL)"
+            for own in self._written_columns()
+            if takes_null(own) and _quoted(own) in self.never_null
         ]
 
     def _missing_enum_values(self) -> list[str]:
@@ -139,28 +198,43 @@ def _quoted(own: Column[Any]) -> str:
     return f'"{own.table.name}"."{own.name}"'
 
 
+def _fitting_types(own: Column[Any]) -> tuple[str, ...]:
+    return (str(own.type.name),) if isinstance(own.type, ENUM) else FITTING_TYPES[type(own.type)]
+
+
 def read_live_schema(session: Session) -> LiveSchema:
-    """Return the LiveSchema of the database that a session is connected to, read by four queries."""
-    columns = session.fetch(_select_columns())
+    """Return the LiveSchema of the database that a session is connected to, read by six queries."""
+    encoding, read_only = session.fetch(
+        select(func.current_setting("server_encoding"), func.current_setting("transaction_read_only"))
+    ).row(0)
+    columns = session.fetch(_select_columns()).with_columns(quoted=pl.format('"{}"."{}"', "table_name", "column_name"))
     enum_values = session.fetch(_select_enum_values())
     unique_keys = session.fetch(_select_unique_keys())
-    not_null = columns.filter("is_not_null").select(pl.format('"{}"."{}"', "table_name", "column_name"))
+    users, is_hidden = _read_users_table(session)
+    hidden = columns.filter("is_hidden")["table_name"].unique(maintain_order=True).to_list()
     return LiveSchema(
+        encoding=encoding,
+        is_read_only=read_only == "on",
         columns=_as_lists(columns.select("table_name", "column_name")),
-        not_null=not_null.to_series().to_list(),
+        types=dict(columns.select("quoted", "type_name").iter_rows()),
+        never_null=columns.filter("is_never_null")["quoted"].to_list(),
+        not_null=columns.filter("is_not_null")["quoted"].to_list(),
+        row_security=[*hidden, *([users.name] if users is not None and is_hidden else [])],
+        row_rules=_as_lists(session.fetch(_select_row_rules())),
         enums=_as_lists(enum_values),
         unique_keys={name: list(map(frozenset, keys)) for name, keys in _as_lists(unique_keys).items()},
-        users=_read_users_table(session),
+        users=users,
     )
 
 
-def _read_users_table(session: Session) -> Table | None:
+def _read_users_table(session: Session) -> tuple[Table | None, bool]:
+    """Return the table of users, and whether row-level security hides rows of it."""
     found = session.fetch(_select_users_table())
     if found.is_empty():
-        return None
-    schema, name, key = found.row(0)
+        return None, False
+    schema, name, key, is_hidden = found.row(0)
     times = (Column(time, TIMESTAMP(precision=3)) for time in ("createdAt", "updatedAt"))
-    return Table(name, MetaData(), Column(key, Text, key="id"), *times, schema=schema)
+    return Table(name, MetaData(), Column(key, Text, key="id"), *times, schema=schema), is_hidden
 
 
 def _as_lists(pairs: pl.DataFrame) -> dict[str, list[Any]]:
@@ -173,12 +247,13 @@ def _as_lists(pairs: pl.DataFrame) -> dict[str, list[Any]]:
 CATALOG = "pg_catalog"
 CLASSES = table("pg_class", *map(column, ("oid", "relname", "relnamespace", "relkind")), schema=CATALOG)
 NAMESPACES = table("pg_namespace", *map(column, ("oid", "nspname")), schema=CATALOG)
-_TYPES = table("pg_type", *map(column, ("oid", "typname")), schema=CATALOG)
+_TYPES = table("pg_type", *map(column, ("oid", "typname", "typbasetype")), schema=CATALOG)
 _ENUM_VALUES = table("pg_enum", *map(column, ("enumtypid", "enumlabel", "enumsortorder")), schema=CATALOG)
 
 _ATTRIBUTES = table(
     "pg_attribute",
     *map(column, ("attrelid", "attname", "attnum", "attisdropped", "attnotnull", "atthasdef", "attidentity")),
+    column("atttypid"),
     schema=CATALOG,
 )
 
@@ -190,6 +265,16 @@ _CONSTRAINTS = table(
     schema=CATALOG,
 )
 
+_TRIGGERS = table(
+    "pg_trigger",
+    *map(column, ("tgrelid", "tgname", "tgisinternal", "tgenabled")),
+    column("tgtype", Integer),
+    schema=CATALOG,
+)
+_RULES = table("pg_rewrite", *map(column, ("ev_class", "rulename", "is_instead", "ev_enabled")), schema=CATALOG)
+_BEFORE_EACH_ROW = 3
+"""The bits of `pg_trigger.tgtype` of a trigger before each row."""
+
 _INDEXES = table(
     "pg_index",
     *map(column, ("indrelid", "indisunique", "indimmediate", "indisvalid", "indpred", "indexprs")),
@@ -199,15 +284,21 @@ _INDEXES = table(
 
 
 def _select_columns() -> Executable:
-    """Select each column of SavePoint's tables, and whether every new row needs a value for it."""
+    """Select each column of SavePoint's tables: its type, what it takes, and whether rows of its table are hidden."""
     has_default = _ATTRIBUTES.c.atthasdef | (cast(_ATTRIBUTES.c.attidentity, Text) != "")
+    base = _TYPES.alias("base")
     return (
         select(
             cast(CLASSES.c.relname, Text).label("table_name"),
             cast(_ATTRIBUTES.c.attname, Text).label("column_name"),
+            cast(func.coalesce(base.c.typname, _TYPES.c.typname), Text).label("type_name"),
+            cast(_ATTRIBUTES.c.attnotnull, Boolean).label("is_never_null"),
             (_ATTRIBUTES.c.attnotnull & ~has_default).label("is_not_null"),
+            func.row_security_active(CLASSES.c.oid).label("is_hidden"),
         )
         .join_from(CLASSES, _ATTRIBUTES, _ATTRIBUTES.c.attrelid == CLASSES.c.oid)
+        .join(_TYPES, _TYPES.c.oid == _ATTRIBUTES.c.atttypid)
+        .outerjoin(base, base.c.oid == _TYPES.c.typbasetype)  # of a domain
         .where(
             CLASSES.c.relname.in_(SAVEPOINT.tables),
             func.pg_table_is_visible(CLASSES.c.oid),
@@ -215,6 +306,28 @@ def _select_columns() -> Executable:
             ~_ATTRIBUTES.c.attisdropped,
         )
         .order_by(CLASSES.c.relname, _ATTRIBUTES.c.attnum)
+    )
+
+
+def _select_row_rules() -> Executable:
+    """Select the triggers before each row, and the rules, of SavePoint's tables."""
+    triggers = select(
+        _TRIGGERS.c.tgrelid.label("relid"), cast(literal("trigger "), Text).concat(_TRIGGERS.c.tgname)
+    ).where(
+        _TRIGGERS.c.tgtype.op("&")(_BEFORE_EACH_ROW) == _BEFORE_EACH_ROW,
+        ~_TRIGGERS.c.tgisinternal,
+        cast(_TRIGGERS.c.tgenabled, Text) != "D",
+    )
+    rules = select(_RULES.c.ev_class, cast(literal("rule "), Text).concat(_RULES.c.rulename)).where(
+        cast(_RULES.c.rulename, Text) != "_RETURN", cast(_RULES.c.ev_enabled, Text) != "D"
+    )
+    both = union_all(triggers, rules).subquery("row_rules")
+    relid, name = both.c
+    return (
+        select(cast(CLASSES.c.relname, Text).label("table_name"), cast(name, Text).label("name"))
+        .join_from(CLASSES, both, relid == CLASSES.c.oid)
+        .where(CLASSES.c.relname.in_(SAVEPOINT.tables), func.pg_table_is_visible(CLASSES.c.oid))
+        .order_by(CLASSES.c.relname, name)
     )
 
 
@@ -249,11 +362,14 @@ def _select_unique_keys() -> Executable:
 
 
 def _select_users_table() -> Executable:
-    """Select the schema, the table and the column that `ImportedGame.userId` refers to."""
+    """Select the schema, table and column that `ImportedGame.userId` refers to, and whether rows of it are hidden."""
     own, referenced = _ATTRIBUTES.alias("own"), _ATTRIBUTES.alias("referenced")
     imported, users = CLASSES.alias("imported"), CLASSES.alias("users")
     return (
-        select(*(cast(name, Text) for name in (NAMESPACES.c.nspname, users.c.relname, referenced.c.attname)))
+        select(
+            *(cast(name, Text) for name in (NAMESPACES.c.nspname, users.c.relname, referenced.c.attname)),
+            func.row_security_active(users.c.oid),
+        )
         .select_from(_CONSTRAINTS)
         .join(imported, imported.c.oid == _CONSTRAINTS.c.conrelid)
         .join(own, and_(own.c.attrelid == imported.c.oid, own.c.attnum == any_(_CONSTRAINTS.c.conkey)))

@@ -156,6 +156,25 @@ def unwritten_rows_query() -> Select[Any]:
     return select(func.count().label("rows")).select_from(unwritten)
 
 
+def dropped_rows_query() -> Select[str]:
+    """Return the SQL query for the names of tables that lack a staged row although no other row is in its way."""
+    merges = (
+        select(literal(target.name).label("table_name"))
+        .select_from(staged)
+        .where(
+            ~exists().where(target.c.igdbId == staged.c.igdbId),
+            *(~exists().where(target.c[key] == staged.c[key]) for key in _unique_keys(staged)),
+        )
+        for target, staged, _ in (GENRES, PLATFORMS, GAMES)
+    )
+    links = (
+        select(literal(links.links.name).label("table_name")).where(_has_changed_links(links))
+        for links in (GENRE_LINKS, PLATFORM_LINKS)
+    )
+    dropped = union_all(*merges, *links).subquery()
+    return select(cast(dropped.c.table_name, Text).label("table_name")).distinct()
+
+
 # Genres, platforms and games: find, lock, free the slugs and names that pass from row to row, update, insert.
 
 

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from adbc_driver_postgresql import dbapi
 from platformdirs.api import RuntimeDirWarning
+
+from pipeline.database.database import Database
 
 with warnings.catch_warnings():
     # Said once at import where XDG_RUNTIME_DIR is unset, as in most containers; the temporary folder does as well.
@@ -25,7 +26,6 @@ ELSEWHERE = Path("/var/lib/steam-library-import")
 """Where root's server lives if the server's own user could not reach the folder it was asked for."""
 
 ENTER_AND_LIST = 0o055
-SETUP_LOCK = 20260600
 
 
 @contextmanager
@@ -58,15 +58,8 @@ def embedded_database(folder: Path) -> Iterator[str]:
 
 
 def create_tables(url: str, generation: Generation = 2026) -> bool:
-    """Make SavePoint's tables where there are none; whether it did. Only for a database that is nobody else's."""
-    with dbapi.connect(url) as connection, connection.cursor() as cursor:
-        cursor.executemany("SELECT pg_advisory_xact_lock($1::bigint)", [(SETUP_LOCK,)])
-        there = cursor.execute("""SELECT to_regclass('"ImportedGame"') IS NOT NULL AS there""").fetch_polars().item()
-        if not there:
-            for statement in statements_of(generation):
-                cursor.execute(statement)
-            connection.commit()
-    return not there
+    """Create SavePoint's tables if there are none; return True if they were made. Only for a database of our own."""
+    return Database(url).create_tables(statements_of(generation))
 
 
 def statements_of(generation: Generation) -> list[str]:

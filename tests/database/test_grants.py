@@ -66,6 +66,7 @@ def test_identifiers_are_quoted() -> None:
 
     assert grant_statements(places, users, "x; DROP TABLE y") == [
         'GRANT TEMPORARY ON DATABASE "My database" TO "x; DROP TABLE y";',
+        'GRANT USAGE ON SCHEMA "save point" TO "x; DROP TABLE y";',
         f'GRANT SELECT, INSERT, UPDATE ON {five} TO "x; DROP TABLE y";',
         'GRANT SELECT, INSERT, DELETE ON public."GameGenre", public."GamePlatform" TO "x; DROP TABLE y";',
         'GRANT USAGE ON SEQUENCE public."LibraryItem_id_seq" TO "x; DROP TABLE y";',
