@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     status_played: str | None = Field(
         None, description="LibraryItem.status of a game with playtime; by the database's enum if unset"
     )
+    status_recent: str | None = Field(
+        None, description="LibraryItem.status of a game played in the week before the fetch; by the enum if unset"
+    )
     statement_timeout_seconds: float | None = Field(
         None, gt=0, le=86_400, description="Most seconds of one SQL statement; the database's own limit if unset"
     )

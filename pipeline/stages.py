@@ -167,9 +167,10 @@ def load(store: Store, database: "Database", event: LoadEvent, options: LoadOpti
         Refused: `configuration`, if the database has no such status for library items as `options` name.
     """
     run = _StageRun(event)
-    library = read_checkpoint(store, _enriched_checkpoint(store, event), EnrichedLibrary, trust=options.trust).rows
+    checkpoint = _enriched_checkpoint(store, event)
+    library = read_checkpoint(store, checkpoint, EnrichedLibrary, trust=options.trust).rows
 
-    staged = stage_library(library)
+    staged = stage_library(library, checkpoint.fetched_at)
 
     loaded = database.load(staged, [event.user_id], options)
     written = {name: rows for name, rows in loaded.counts.items() if rows}
@@ -230,8 +231,17 @@ def load_with_settings(settings: Settings, event: LoadEvent, options: LoadOption
     New library items get the statuses that the settings name.
     """
     store = _open_store(settings, event, NEEDED_BY_LOAD)
-    options = replace(options, status_unplayed=settings.status_unplayed, status_played=settings.status_played)
-    return load(store, open_database(settings), event, options)
+    return load(store, open_database(settings), event, with_statuses(options, settings))
+
+
+def with_statuses(options: LoadOptions, settings: Settings) -> LoadOptions:
+    """Return the options of a load with the statuses of new library items that the settings name."""
+    return replace(
+        options,
+        status_unplayed=settings.status_unplayed,
+        status_played=settings.status_played,
+        status_recent=settings.status_recent,
+    )
 
 
 async def find_account_with_settings(settings: Settings, steam_id: str) -> str:

@@ -75,6 +75,7 @@ class StagedImportedGames(StrictFrame):
     )
     is_kind_override: bool = pa.Field(alias="isKindOverride", description="Whether an override decided the kind")
     igdb_id: pl.Int32 = pa.Field(alias="igdbId", nullable=True, description="IGDB's id of the game, when MATCHED")
+    is_recent: bool = pa.Field(alias="isRecent", description="Whether it was last played in the week before the fetch")
 
     class Config(StrictFrame.Config):
         """One row per user and app."""
@@ -175,6 +176,7 @@ class LoadOptions:
 
     status_unplayed: str | None = None
     status_played: str | None = None
+    status_recent: str | None = None
     dry_run: bool = False
     details: bool = False
     trust: bool = False

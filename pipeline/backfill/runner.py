@@ -28,13 +28,14 @@ from pipeline.backfill.steps import (
 from pipeline.catalogue.look_up import Progress, no_progress
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.settings import Settings
+from pipeline.stages import with_statuses
 from pipeline.storage.keys import Shard, backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import FetchedUsers, Plan, Report, ShardManifest
 from schemas.events import DEFAULT_SHARD_SIZE, SHARD_STEPS, BackfillEvent, BackfillResponse, ShardStep
 from schemas.frames import conform, dtypes, set_aside
 from schemas.library import RawLibrary
-from schemas.staging import LoadOptions
+from schemas.staging import DEFAULT_OPTIONS
 
 ROUNDS = 3
 """How many times a step goes over the shards; each time after the first, only over those with a retryable error."""
@@ -173,7 +174,7 @@ async def open_step(
         yield enrich
     else:
         database = clients.open_database(settings)
-        options = LoadOptions(settings.status_unplayed, settings.status_played)
+        options = with_statuses(DEFAULT_OPTIONS, settings)
 
         async def load(files: ShardFiles) -> ShardManifest:
             return load_shard(files, database, options)

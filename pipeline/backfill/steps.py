@@ -162,10 +162,10 @@ def load_shard(files: ShardFiles, database: Database, options: LoadOptions = DEF
     started, enriched = files.start_step("load"), files.require_manifest("enrich")
     outcomes = files.outcomes(enriched)
     _require_same_database(files, outcomes, database)
-    rows = files.rows(enriched, EnrichedLibrary)
+    rows, fetched_at = files.rows(enriched, EnrichedLibrary), files.require_manifest("fetch").finished_at
     users = outcomes.filter(pl.col("outcome") == "done")["user_id"]
     try:
-        counts = _load_rows(database, rows, options)
+        counts = _load_rows(database, rows, fetched_at, options)
         # The load proves that the users of rows are there; users whose rows are unchanged may be gone since.
         missing = _find_missing(database, users.filter(~users.is_in(rows["user_id"].implode())))
     except Failed as error:
@@ -173,7 +173,7 @@ def load_shard(files: ShardFiles, database: Database, options: LoadOptions = DEF
             raise
         missing = _find_missing(database, users)
         rows = conform(rows.filter(~pl.col("user_id").is_in(missing)), EnrichedLibrary)
-        counts = _load_rows(database, rows, options)
+        counts = _load_rows(database, rows, fetched_at, options)
     result = StepResult(
         mark_failed(outcomes, missing, "user_not_found: the database has no such user"),
         counts={name: rows for name, rows in counts.items() if rows},
@@ -182,8 +182,12 @@ def load_shard(files: ShardFiles, database: Database, options: LoadOptions = DEF
     return files.commit(started, result)
 
 
-def _load_rows(database: Database, rows: DataFrame[EnrichedLibrary], options: LoadOptions) -> dict[str, int]:
-    return database.load(stage_library(rows), rows["user_id"].unique(), options).counts if rows.height else {}
+def _load_rows(
+    database: Database, rows: DataFrame[EnrichedLibrary], fetched_at: datetime, options: LoadOptions
+) -> dict[str, int]:
+    if rows.is_empty():
+        return {}
+    return database.load(stage_library(rows, fetched_at), rows["user_id"].unique(), options).counts
 
 
 def _find_missing(database: Database, users: pl.Series) -> list[str]:

@@ -66,7 +66,14 @@ def with_sandbox(settings: Settings) -> Iterator[tuple[Settings, str]]:
         apis = {name.lower(): value for name, value in sandbox.environment.items()}
         own = {"store_url": str(DATA / "demo"), "log_level": settings.log_level}
         unset = dict.fromkeys(
-            ("database_url", "database_url_secret_arn", "status_played", "status_unplayed", "aws_endpoint_url_s3")
+            (
+                "database_url",
+                "database_url_secret_arn",
+                "status_played",
+                "status_unplayed",
+                "status_recent",
+                "aws_endpoint_url_s3",
+            )
         )
         yield Settings.model_validate(apis | own | unset), World.RECORDED_ACCOUNT
 

@@ -18,7 +18,7 @@ CommandFunction = Callable[..., None]
 STORE = ("store_url",)
 STEAM = ("steam_api_key", *STORE)
 IGDB = ("igdb_client_id", "igdb_client_secret", *STORE)
-DATABASE = ("database_url", "status_unplayed", "status_played", *STORE)
+DATABASE = ("database_url", "status_unplayed", "status_played", "status_recent", *STORE)
 TIMEOUTS = ("statement_timeout_seconds", "lock_timeout_seconds")
 
 

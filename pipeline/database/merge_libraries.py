@@ -58,43 +58,56 @@ OPEN = ("PENDING", "UNMATCHED")
 DECIDED = ("MATCHED", "IGNORED")
 
 
-STATUSES_UNPLAYED = ("CURIOUS_ABOUT", "SHELF")
-"""`LibraryItem.status` for playtime 0 when no setting names one: the first of these that the database's enum has."""
-
-STATUSES_PLAYED = ("EXPERIENCED", "PLAYED")
-"""`LibraryItem.status` for a playtime above 0 when no setting names one: the first of these that the enum has."""
-
-
 class ItemStatuses(NamedTuple):
-    """The values of `LibraryItem.status` for new items: one for playtime 0, one for a playtime above 0."""
+    """The values of `LibraryItem.status` for new items, by what is known of the game's playtime.
+
+    `recent` is for a game that was last played in the week before the fetch, whatever its playtime; if it is None, such
+    a game gets `played` or `unplayed` like any other.
+    """
 
     unplayed: str
     played: str
+    recent: str | None = None
+
+
+DEFAULT_STATUSES = {
+    "EXPERIENCED": ItemStatuses("CURIOUS_ABOUT", "EXPERIENCED"),
+    "SHELF": ItemStatuses("SHELF", "SHELF", "PLAYING"),
+    "OWNED": ItemStatuses("OWNED", "OWNED", "PLAYING"),
+}
+"""The default statuses by a value that the enum LibraryItemStatus has; the first that is there decides.
+
+They are SavePoint's enums of 2025, of today, and of December 2025 to March 2026. In the last two PLAYED means finished: a
+game with this status leaves the lists that bring its owner back, so no default assigns it.
+"""
 
 
 def choose_item_statuses(live: LiveSchema, options: LoadOptions) -> ItemStatuses:
-    """Return the `LibraryItem.status` for new items: the settings' values, or else the first defaults in the enum.
+    """Return the `LibraryItem.status` for new items: the settings' values, or else the defaults for the database's enum.
 
     Raises:
-        Refused: `configuration`, naming the setting and the values of the enum, where the enum has none of these.
+        Refused: `configuration`, naming the setting and the values of the enum, where the enum lacks a status.
     """
+    values = live.enums["LibraryItemStatus"]
+    defaults = next((statuses for value, statuses in DEFAULT_STATUSES.items() if value in values), None)
+    unplayed = options.status_unplayed or (defaults and defaults.unplayed)
+    played = options.status_played or (defaults and defaults.played)
+    recent = options.status_recent or (defaults and defaults.recent)
     return ItemStatuses(
-        unplayed=_choose_status(live, "STATUS_UNPLAYED", options.status_unplayed, STATUSES_UNPLAYED),
-        played=_choose_status(live, "STATUS_PLAYED", options.status_played, STATUSES_PLAYED),
+        unplayed=_require_status(values, "STATUS_UNPLAYED", unplayed),
+        played=_require_status(values, "STATUS_PLAYED", played),
+        recent=_require_status(values, "STATUS_RECENT", recent) if recent else None,
     )
 
 
-def _choose_status(live: LiveSchema, setting: str, value: str | None, defaults: Sequence[str]) -> str:
-    values = live.enums["LibraryItemStatus"]
-    candidates = defaults if value is None else (value,)
-    found = [status for status in candidates if status in values]
-    if not found:
+def _require_status(values: Sequence[str], setting: str, status: str | None) -> str:
+    if status is None or status not in values:
+        lacks = f"no {status}" if status else f"none of {', '.join(DEFAULT_STATUSES)}"
         raise Refused(
             "configuration",
-            f"LibraryItemStatus of this database has no {' and no '.join(candidates)}: "
-            f"set {setting} to one of {', '.join(values)}.",
+            f"LibraryItemStatus of this database has {lacks}: set {setting} to one of {', '.join(values)}.",
         )
-    return found[0]
+    return status
 
 
 def user_lock_query() -> Select[Any]:
@@ -291,7 +304,8 @@ def _of_live_columns(target: Table, live: LiveSchema, values: Values) -> Values:
 def _insert_items(live: LiveSchema, statuses: ItemStatuses) -> Insert:
     """Insert one item per game that this load makes MATCHED, unless the user decided about one of its apps before."""
     playtime = func.sum(func.greatest(STAGED.c.playtime, PREVIOUS_IMPORTS.c.playtime))
-    status = case((playtime > 0, statuses.played), else_=statuses.unplayed)
+    recent = [(func.bool_or(STAGED.c.isRecent), statuses.recent)] if statuses.recent else []
+    status = case(*recent, (playtime > 0, statuses.played), else_=statuses.unplayed)
     values = _of_live_columns(
         LIBRARY_ITEM,
         live,
@@ -400,7 +414,7 @@ def _is_untouched(live: LiveSchema, statuses: ItemStatuses) -> ColumnElement[boo
     is_empty = [item[name].is_(None) for name in ("startedAt", "completedAt", "rating") if live.has(item[name])]
     is_automatic = [item.statusIsManual.is_(False)] if live.has(item.statusIsManual) else []
     return and_(
-        or_(*(is_enum(item.status, status) for status in statuses)),
+        or_(*(is_enum(item.status, status) for status in statuses if status)),
         is_enum(item.acquisitionType, ACQUISITION),
         item.platform.is_not_distinct_from(LIBRARY_PLATFORM),
         item.updatedAt == item.createdAt,

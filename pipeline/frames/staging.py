@@ -1,6 +1,7 @@
 """Turn an enriched library into the rows that a load writes, keyed as SavePoint's tables are."""
 
 from collections import Counter
+from datetime import datetime, timedelta
 
 import polars as pl
 from pandera.typing.polars import DataFrame
@@ -28,8 +29,15 @@ _OF_PLATFORMS = {
 }
 
 
-def stage_library(library: DataFrame[EnrichedLibrary]) -> StagedRows:
+RECENT = timedelta(days=7)
+"""The time before a fetch in which a game was last played to count as recently played, as in SavePoint itself."""
+
+
+def stage_library(library: DataFrame[EnrichedLibrary], fetched_at: datetime | None = None) -> StagedRows:
     """Return the frames of rows that a load writes to SavePoint's tables, from a library of one or more users.
+
+    A game counts as recently played if its last play is in the seven days before `fetched_at`, the time (UTC) at which
+    Steam was asked; if that is None, none does.
 
     A duplicate app counts once, with its highest playtime. A match without IGDB's id, name or slug cannot become
     a Game, so the app is staged as UNMATCHED. Of several games, genres or platforms with one slug or name, the lowest
@@ -44,7 +52,7 @@ def stage_library(library: DataFrame[EnrichedLibrary]) -> StagedRows:
     genres, platforms = _listed_entries(games, "igdb_genres"), _listed_entries(games, "igdb_platforms")
     counts = Counter({"playtimes_hidden": _count_users_with_hidden_playtimes(apps)})
     return StagedRows(
-        imported_games=StagedImportedGames.validate(_imported_games(apps)),
+        imported_games=StagedImportedGames.validate(_imported_games(apps, _is_recent(fetched_at))),
         games=StagedGames.validate(_with_unique_keys(_games(games, _steam_app_ids(apps)), "games", counts)),
         genres=StagedGenres.validate(_with_unique_keys(_distinct_entries(genres), "genres", counts)),
         platforms=StagedPlatforms.validate(
@@ -79,7 +87,13 @@ def _row_number() -> pl.Expr:
     return pl.row_index("number").cast(pl.Int32)
 
 
-def _imported_games(apps: pl.DataFrame) -> pl.DataFrame:
+def _is_recent(fetched_at: datetime | None) -> pl.Expr:
+    if fetched_at is None:
+        return pl.lit(value=False)
+    return pl.col("rtime_last_played").is_between(fetched_at - RECENT, fetched_at).fill_null(value=False)
+
+
+def _imported_games(apps: pl.DataFrame, is_recent: pl.Expr) -> pl.DataFrame:
     is_incomplete = (pl.col("match_status") == "MATCHED") & ~pl.col("has_game")
     return apps.select(
         _row_number(),
@@ -91,6 +105,7 @@ def _imported_games(apps: pl.DataFrame) -> pl.DataFrame:
         isMatchOverride="is_match_override",
         isKindOverride=pl.col("kind_reason") == "override",
         igdbId=pl.when("has_game").then("igdb_id"),
+        isRecent=is_recent,
         **{mapped.database: _mapped_value(mapped) for mapped in MAPPED_COLUMNS},
     )
 

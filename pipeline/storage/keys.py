@@ -43,6 +43,14 @@ class Checkpoint:
         return f"imports/{self.user_id}/{self.stem}-{self.stage}.csv"
 
     @property
+    def fetched_at(self) -> datetime | None:
+        """The time in the key, UTC, when the fetch of the raw CSV began; None for a key with a name instead of a time."""
+        try:
+            return datetime.strptime(self.stem, KEY_TIME).replace(tzinfo=UTC)
+        except ValueError:
+            return None
+
+    @property
     def manifest_key(self) -> str:
         """The key of the CSV's manifest."""
         return manifest_key(self.key)

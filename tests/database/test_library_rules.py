@@ -150,7 +150,7 @@ def test_several_apps_of_one_game_make_one_item_with_their_total_playtime(new_da
 
     load(url, matched(20, 100), matched(10, 100), matched(15, 100, playtime_forever=3))
 
-    assert rows_of(url, "LibraryItem", "status::text") == [("PLAYED",)]
+    assert rows_of(url, "LibraryItem", '"hasBeenPlayed"') == [(True,)]
     assert rows_of(url, "Game", '"steamAppId"') == [(10,)]
 
 
@@ -182,4 +182,4 @@ def test_a_hidden_playtime_does_not_make_a_played_game_unplayed(new_database: Ne
 
     load(url, matched(10, 100, playtime_forever=0))
 
-    assert rows_of(url, "LibraryItem", "status::text") == [("PLAYED",)]
+    assert rows_of(url, "LibraryItem", '"hasBeenPlayed"') == [(True,)]

@@ -128,23 +128,60 @@ def test_a_game_holds_what_igdb_says(database_url: str) -> None:
     assert rows_of(database_url, "Platform", f"{platform}, checksum") == [tuple(WINDOWS.values())]
 
 
+FETCHED_AT = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
+PLAYS = {
+    "never": {},
+    "played, nobody knows when": {"playtime_forever": 1},
+    "6 d 23 h before": {"playtime_forever": 1, "rtime_last_played": FETCHED_AT - timedelta(days=6, hours=23)},
+    "6 d 23 h before, minutes hidden": {"rtime_last_played": FETCHED_AT - timedelta(days=6, hours=23)},
+    "7 d 1 h before": {"playtime_forever": 1, "rtime_last_played": FETCHED_AT - timedelta(days=7, hours=1)},
+    "in the future": {"playtime_forever": 1, "rtime_last_played": FETCHED_AT + timedelta(days=1)},
+}
+BETWEEN = """
+    ALTER TYPE "LibraryItemStatus" RENAME VALUE 'WISHLIST' TO 'WANT_TO_PLAY';
+    ALTER TYPE "LibraryItemStatus" RENAME VALUE 'SHELF' TO 'OWNED'
+"""
+"""What turns the enum of 2026 into that of December 2025 to March 2026, but for UP_NEXT, which that lacks."""
+
+
 @pytest.mark.parametrize(
-    ("generation", "statuses"), [(2025, ("CURIOUS_ABOUT", "EXPERIENCED")), (2026, ("SHELF", "PLAYED"))]
+    ("generation", "migrations", "unplayed", "played", "recent", "recent_without_minutes"),
+    [
+        pytest.param(2025, "", "CURIOUS_ABOUT", "EXPERIENCED", "EXPERIENCED", "CURIOUS_ABOUT", id="2025"),
+        pytest.param(2026, BETWEEN, "OWNED", "OWNED", "PLAYING", "PLAYING", id="between"),
+        pytest.param(2026, "", "SHELF", "SHELF", "PLAYING", "PLAYING", id="2026"),
+    ],
 )
-def test_the_status_of_an_item_follows_the_playtime(
-    new_database: NewDatabase, generation: Generation, statuses: tuple[str, str]
+def test_the_status_of_an_item_follows_playtime_and_last_play(
+    new_database: NewDatabase,
+    generation: Generation,
+    migrations: str,
+    unplayed: str,
+    played: str,
+    recent: str,
+    recent_without_minutes: str,
 ) -> None:
     url = new_database(generation)
+    for statement in filter(None, migrations.split(";")):
+        execute(url, statement)
+    apps = [matched(n, n, **played) for n, played in enumerate(PLAYS.values(), start=1)]
 
-    load(url, matched(10, 100), matched(11, 101, playtime_forever=1))
+    Database(url).load(stage_library(library(*apps), FETCHED_AT), ["user-1"])
 
+    statuses = [unplayed, played, recent, recent_without_minutes, played, played]
     columns = 'status::text, platform, "acquisitionType"::text'
     assert rows_of(url, "LibraryItem", columns, "id") == [
         (status, "PC (Microsoft Windows)", "DIGITAL") for status in statuses
     ]
     if generation == 2026:
         columns = '"hasBeenPlayed", "statusChangedAt" = "createdAt"'
-        assert rows_of(url, "LibraryItem", columns, "id") == [(False, True), (True, True)]
+        assert rows_of(url, "LibraryItem", columns, "id") == [("playtime_forever" in p, True) for p in PLAYS.values()]
+
+
+def test_without_the_time_of_a_fetch_no_game_counts_as_recently_played(new_database: NewDatabase) -> None:
+    url = new_database(2026)
+    load(url, matched(1, 1, playtime_forever=1, rtime_last_played=FETCHED_AT))
+    assert rows_of(url, "LibraryItem", "status::text") == [("SHELF",)]
 
 
 def test_settings_decide_the_statuses(database_url: str) -> None:
@@ -153,6 +190,9 @@ def test_settings_decide_the_statuses(database_url: str) -> None:
     with pytest.raises(Refused, match=r"no FINISHED: set STATUS_PLAYED to one of .*WISHLIST, "):
         Database(database_url).load(staged, ["user-1"], LoadOptions(status_played="FINISHED"))
     assert rows_of(database_url, "ImportedGame") == []
+
+    with pytest.raises(Refused, match=r"no NOW: set STATUS_RECENT to one of .*WISHLIST, "):
+        Database(database_url).load(staged, ["user-1"], LoadOptions(status_recent="NOW"))
 
     Database(database_url).load(staged, ["user-1"], LoadOptions("WISHLIST", "WISHLIST"))
     assert rows_of(database_url, "LibraryItem", "DISTINCT status::text") == [("WISHLIST",)]
