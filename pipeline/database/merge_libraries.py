@@ -77,13 +77,13 @@ DEFAULT_STATUSES = {
 }
 """The default statuses by a value that the enum LibraryItemStatus has; the first that is there decides.
 
-They are SavePoint's enums of 2025, of today, and of December 2025 to March 2026. In the last two PLAYED means finished: a
-game with this status leaves the lists that bring its owner back, so no default assigns it.
+They are SavePoint's enums of 2025, of today, and of December 2025 to March 2026. In the last two PLAYED means finished:
+a game with this status leaves the lists that bring its owner back, so no default assigns it.
 """
 
 
 def choose_item_statuses(live: LiveSchema, options: LoadOptions) -> ItemStatuses:
-    """Return the `LibraryItem.status` for new items: the settings' values, or else the defaults for the database's enum.
+    """Return the `LibraryItem.status` for new items: the settings' values, or else the defaults for the enum.
 
     Raises:
         Refused: `configuration`, naming the setting and the values of the enum, where the enum lacks a status.

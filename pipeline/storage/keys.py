@@ -44,7 +44,7 @@ class Checkpoint:
 
     @property
     def fetched_at(self) -> datetime | None:
-        """The time in the key, UTC, when the fetch of the raw CSV began; None for a key with a name instead of a time."""
+        """The time (UTC) in the key, when the fetch of the raw CSV began; None for a key without a time."""
         try:
             return datetime.strptime(self.stem, KEY_TIME).replace(tzinfo=UTC)
         except ValueError:

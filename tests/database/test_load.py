@@ -1,6 +1,7 @@
 """What a load writes, that it writes it once, and for whom."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -129,7 +130,7 @@ def test_a_game_holds_what_igdb_says(database_url: str) -> None:
 
 
 FETCHED_AT = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
-PLAYS = {
+PLAYS: dict[str, dict[str, Any]] = {
     "never": {},
     "played, nobody knows when": {"playtime_forever": 1},
     "6 d 23 h before": {"playtime_forever": 1, "rtime_last_played": FETCHED_AT - timedelta(days=6, hours=23)},
@@ -145,29 +146,27 @@ BETWEEN = """
 
 
 @pytest.mark.parametrize(
-    ("generation", "migrations", "unplayed", "played", "recent", "recent_without_minutes"),
+    ("generation", "migrations", "unplayed_played_recent_and_recent_without_minutes"),
     [
-        pytest.param(2025, "", "CURIOUS_ABOUT", "EXPERIENCED", "EXPERIENCED", "CURIOUS_ABOUT", id="2025"),
-        pytest.param(2026, BETWEEN, "OWNED", "OWNED", "PLAYING", "PLAYING", id="between"),
-        pytest.param(2026, "", "SHELF", "SHELF", "PLAYING", "PLAYING", id="2026"),
+        pytest.param(2025, "", "CURIOUS_ABOUT EXPERIENCED EXPERIENCED CURIOUS_ABOUT", id="2025"),
+        pytest.param(2026, BETWEEN, "OWNED OWNED PLAYING PLAYING", id="between"),
+        pytest.param(2026, "", "SHELF SHELF PLAYING PLAYING", id="2026"),
     ],
 )
 def test_the_status_of_an_item_follows_playtime_and_last_play(
     new_database: NewDatabase,
     generation: Generation,
     migrations: str,
-    unplayed: str,
-    played: str,
-    recent: str,
-    recent_without_minutes: str,
+    unplayed_played_recent_and_recent_without_minutes: str,
 ) -> None:
     url = new_database(generation)
     for statement in filter(None, migrations.split(";")):
         execute(url, statement)
-    apps = [matched(n, n, **played) for n, played in enumerate(PLAYS.values(), start=1)]
+    apps = [matched(n, n, **play) for n, play in enumerate(PLAYS.values(), start=1)]
 
     Database(url).load(stage_library(library(*apps), FETCHED_AT), ["user-1"])
 
+    unplayed, played, recent, recent_without_minutes = unplayed_played_recent_and_recent_without_minutes.split()
     statuses = [unplayed, played, recent, recent_without_minutes, played, played]
     columns = 'status::text, platform, "acquisitionType"::text'
     assert rows_of(url, "LibraryItem", columns, "id") == [
@@ -175,7 +174,9 @@ def test_the_status_of_an_item_follows_playtime_and_last_play(
     ]
     if generation == 2026:
         columns = '"hasBeenPlayed", "statusChangedAt" = "createdAt"'
-        assert rows_of(url, "LibraryItem", columns, "id") == [("playtime_forever" in p, True) for p in PLAYS.values()]
+        assert rows_of(url, "LibraryItem", columns, "id") == [
+            ("playtime_forever" in play, True) for play in PLAYS.values()
+        ]
 
 
 def test_without_the_time_of_a_fetch_no_game_counts_as_recently_played(new_database: NewDatabase) -> None:
