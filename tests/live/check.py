@@ -24,7 +24,7 @@ from pipeline.settings import Settings
 from pipeline.storage.keys import parse_checkpoint_key
 from schemas.events import EnrichEvent, FetchEvent, LoadEvent, LoadResponse
 from tests.live.exchanges import Exchange, Recording
-from tests.live.facts import FACTS, Verdict, owned, rows_of
+from tests.live.facts import FACTS, Verdict, owned, rows_of, rows_of_parts
 from tests.live.probes import Subject, probe_igdb, probe_steam, secret_of
 
 SOME_APPID = 620
@@ -113,6 +113,7 @@ async def _probe(settings: Settings, token: Token, recording: Recording, subject
 def _subject(recording: Recording, report: ImportReport) -> Subject:
     """What the stages saw: an app of the library, and its games on IGDB by the rows of external_games."""
     rows = [row for exchange in recording.to("/external_games") for row in rows_of(exchange)]
+    rows += [row for exchange in recording.to("/multiquery") for row in rows_of_parts(exchange)]
     appid_of = {row["game"]: int(row["uid"]) for row in rows if "game" in row and str(row.get("uid")).isdecimal()}
     appid = next((row["appid"] for row in owned(recording)), SOME_APPID)
     return Subject(report.steam_id64 or "", appid, appid_of)

@@ -166,15 +166,40 @@ def two_letters(exchange: Exchange) -> Verdict:
     return not_touched(f"nobody has that one: {exchange}")
 
 
-def multiquery_slots(recording: Recording) -> Verdict:
-    beside, control = recording.labelled("multiquery beside three"), recording.labelled("eight at once")
-    if not beside or not control:
+def burst_of_multiqueries(recording: Recording) -> Verdict:
+    burst, control = recording.labelled("burst of multiqueries"), recording.labelled("eight at once")
+    if not burst or any(exchange.status not in {OK, TOO_MANY} for exchange in burst):
+        return not_touched(f"no answer: {statuses(burst)}" if burst else "not asked")
+    met = any(exchange.status == TOO_MANY for exchange in burst)
+    told = f"{len(burst)} of ten queries at once: {statuses(burst)}; eight plain requests: {statuses(control)}"
+    return refuted(f"{told}. Set IGDB_MULTIQUERY=off") if met else confirmed(told)
+
+
+def rows_of_parts(exchange: Exchange) -> list[Any]:
+    """The rows of all queries of a multiquery."""
+    return [row for part in rows_of(exchange) if isinstance(part, dict) for row in part.get("result") or []]
+
+
+def search_in_multiquery(recording: Recording) -> Verdict:
+    single, inside = recording.labelled("single search"), recording.labelled("search in a multiquery")
+    if not single or not rows_of(single[-1]) or not inside or inside[-1].status in {None, *NOT_HEARD}:
+        return not_touched("the search alone found nothing" if single else "not asked")
+    return decided(not rows_of_parts(inside[-1]), f"{len(rows_of(single[-1]))} games singly; {inside[-1]}")
+
+
+def key_in_header(recording: Recording) -> Verdict:
+    library, without = recording.labelled("all games"), recording.labelled("no key at all")
+    if not library or not without or library[-1].status in {None, TOO_MANY, 502, 503, 504}:
         return not_touched("not asked")
-    if any(exchange.status == TOO_MANY for exchange in beside):
-        return refuted(f"with three other requests: {statuses(beside)}; set IGDB_MULTIQUERY=off")
-    if any(exchange.status == TOO_MANY for exchange in control):
-        return confirmed(f"with three others: {statuses(beside)}; eight plain ones: {statuses(control)}")
-    return not_touched(f"IGDB does not even mind eight plain requests at once: {statuses(control)}")
+    evidence = f"with the header: {library[-1].status}; without any key: {without[-1].status}"
+    return decided(library[-1].status == OK and without[-1].status != OK, evidence)
+
+
+def key_in_address(recording: Recording) -> Verdict:
+    asked = recording.labelled("key in the address")
+    if not asked or asked[-1].status in {None, TOO_MANY, 502, 503, 504}:
+        return not_touched("not asked")
+    return decided(asked[-1].status == OK, f"status {asked[-1].status}")
 
 
 def statuses(exchanges: list[Exchange]) -> str:
@@ -240,7 +265,11 @@ FACTS = (
     Fact("GetItems gives type, name and appid without any data_request", of_answer("store item", store_item)),
     Fact("appdetails answers `null` when it is asked too often", of_appdetails),
     Fact("an unquoted uid is understood", of_answer("unquoted uid", has_rows)),
-    Fact("a multiquery counts as one of the 4 requests a second", multiquery_slots),
+    Fact("Steam takes the key in the header x-webapi-key", key_in_header),
+    Fact("Steam takes the key in the address", key_in_address),
+    Fact("a search of games alone finds games", of_answer("single search", has_rows)),
+    Fact("a search in a multiquery finds nothing", search_in_multiquery),
+    Fact("a burst of multiqueries meets no 429", burst_of_multiqueries),
     Fact(
         "one bad query of a multiquery fails all", of_answer("a bad query beside a good one", is_answered(BAD_REQUEST))
     ),

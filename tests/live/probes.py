@@ -32,8 +32,11 @@ Ask = Callable[[str, str, str], Awaitable[httpx.Response | None]]
 """Asks IGDB: a label, an endpoint, a query."""
 
 LIMITS = HttpLimits(timeout_seconds=30.0)
-EIGHT = "".join(f'query genres "{number}" {{ fields id; limit 1; }};\n' for number in range(8))
+TEN = "".join(f'query genres "{number}" {{ fields id; limit 1; }};\n' for number in range(10))
 PLAIN = "fields id; limit 1;"
+SEARCH = 'search "Portal"; fields name; limit 5;'
+BURST = 4
+"""The number of multiqueries at once that IGDB answers if each counts as one of the four requests a second."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,16 @@ async def probe_steam(settings: Settings, recording: Recording, subject: Subject
         "family licences": (OWNED, owner | OWNED_GAMES | {"include_family_licenses": "1"}),
         "vanity name of two": ("ISteamUser/ResolveVanityURL/v1/", {"vanityurl": "gg"}),
     }
-    key = {KEY_HEADER: secret_of(settings.steam_api_key)}
+    key = secret_of(settings.steam_api_key)
     async with HttpClient(settings.steam_api_url, LIMITS, recording.transport()) as steam:
         for label, (path, params) in asked.items():
-            await _ask(recording, label, steam.build_request("GET", path, params=params, headers=key), steam)
+            request = steam.build_request("GET", path, params=params, headers={KEY_HEADER: key})
+            await _ask(recording, label, request, steam)
+        summaries = "ISteamUser/GetPlayerSummaries/v2/"
+        keyed = {"key in the address": {"key": key}, "no key at all": {}}
+        for label, given in keyed.items():
+            request = steam.build_request("GET", summaries, params={"steamids": subject.steam_id64} | given)
+            await _ask(recording, label, request, steam)
     question = {
         "ids": [{"appid": subject.appid}],
         "context": {"language": "english", "country_code": "US"},
@@ -95,8 +104,7 @@ async def probe_igdb(settings: Settings, token: Token, recording: Recording, sub
             if label == "rows of GOG" and answer and answer.is_success:
                 await _probe_same_element(answer.json(), subject, ask)
         await asyncio.sleep(QUIET_SECONDS)
-        burst = [ask("multiquery beside three", "multiquery", EIGHT)]
-        await asyncio.gather(*burst, *(ask("multiquery beside three", "genres", PLAIN) for _ in range(3)))
+        await asyncio.gather(*(ask("burst of multiqueries", "multiquery", TEN) for _ in range(BURST)))
         await asyncio.sleep(QUIET_SECONDS)
         await asyncio.gather(*(ask("eight at once", "genres", PLAIN) for _ in range(8)))
 
@@ -112,6 +120,8 @@ def _queries(subject: Subject) -> dict[str, tuple[str, str]]:
         "33 KB": ("genres", PLAIN + " " * 33_000),
         "full page": ("games", f"fields {GAME_FIELDS}; sort id asc; limit {PAGE_SIZE};"),
         "a bad query beside a good one": ("multiquery", good + bad),
+        "single search": ("games", SEARCH),
+        "search in a multiquery": ("multiquery", f'query games "found" {{ {SEARCH} }};'),
         "rows of GOG": (
             "external_games",
             f"fields uid,game; where game = ({games}) & external_game_source = {GOG}; limit {PAGE_SIZE};",
