@@ -17,6 +17,9 @@ LIST_COLUMNS = ("user_id", "steam_id64")
 NOT_LISTS = ("imports/", "catalogue/")
 """Key prefixes of the store under which no list of users may lie: the users' libraries, and the catalogue."""
 
+FEWEST_ROUNDED = 3
+"""The number of ids from which a list is refused if all of them end in 00."""
+
 MAX_CHARS = 500
 """The number of characters of a rejected line's cell that are kept: a cell may be a whole file."""
 
@@ -44,9 +47,11 @@ def parse_list(body: bytes) -> tuple[DataFrame[ListedUsers], DataFrame[RejectedL
     be used counts, and the others are rejected.
 
     Raises:
-        Refused: `bad_event`, where a column is missing, or there is no line after the header.
+        Refused: `bad_event`, where a column is missing, there is no line after the header, or a spreadsheet has rounded
+            the ids.
     """
     lines = _with_errors(_parse_lines(body))
+    _refuse_rounded_ids(lines["steam_id64"])
     is_usable = pl.col("error").is_null()
     users = lines.filter(is_usable).select("user_id", "steam_id")
     rejected = lines.filter(~is_usable).select("line", pl.col("user_id", "steam_id64", "error").str.head(MAX_CHARS))
@@ -85,6 +90,23 @@ def _parse_lines(body: bytes) -> pl.DataFrame:
         raise Refused("bad_event", f"The list lacks the column {' and '.join(missing)}; its first line names them.")
     text = ("user_id", "steam_id64", "fault", "steam_id", "steam_id_error")
     return pl.DataFrame(rows, schema={"line": pl.Int64} | dict.fromkeys(text, pl.String), orient="row")
+
+
+def _refuse_rounded_ids(steam_ids: pl.Series) -> None:
+    """Raise `bad_event` for a list whose SteamID64s have all lost their last digits: they are strangers' accounts.
+
+    Spreadsheets keep 15 digits of a number, and an id has 17. One id in a hundred ends in 00 by itself, and three of
+    three do in one list of a million.
+    """
+    ids = steam_ids.filter(steam_ids.str.contains(r"^\d{17}$")).unique()
+    if ids.len() >= FEWEST_ROUNDED and ids.str.ends_with("00").all():
+        raise Refused(
+            "bad_event",
+            f"All {ids.len()} SteamID64s of the list end in 00: a spreadsheet has rounded them to 15 digits, and they "
+            "are other people's now. Get the ids from their source again, and import the column as text: in Excel with "
+            "Data > From Text/CSV > Transform Data > data type Text, in LibreOffice with the column's type in the "
+            "import's dialogue. Ids that are rounded cannot be repaired.",
+        )
 
 
 def _parse_account(steam_id: str) -> tuple[str | None, str | None]:
