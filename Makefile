@@ -1,6 +1,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 UV := .venv/bin/uv
+# Modules, not the commands beside them: the first line of those is the folder's path, which a shell may not understand.
+RUN := .venv/bin/python -m
 # Hermetic: the lock file decides, not what this shell happens to have set.
 export UV_PROJECT_ENVIRONMENT := .venv
 export PYTHONPATH :=
@@ -27,31 +29,31 @@ setup: .venv/.synced ## Make .venv, with uv and everything the lock file names
 
 .PHONY: demo
 demo: setup ## A real library of 129 games through all three stages, with nothing configured
-	@.venv/bin/steam-import demo
+	@$(RUN) pipeline demo
 
 .PHONY: test
 test: setup ## Tests, linters, types and import contracts (under 3 minutes on two cores)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy
-	.venv/bin/lint-imports --no-logo
-	.venv/bin/pytest -n $(WORKERS) --dist worksteal -m "not slow and not live"
+	$(RUN) mypy
+	.venv/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-logo
+	$(RUN) pytest -n $(WORKERS) --dist worksteal -m "not slow and not live"
 
 .PHONY: coverage
 coverage: setup ## The same tests, and which lines and branches they reach (a third longer)
-	.venv/bin/pytest -n $(WORKERS) --dist worksteal -m "not slow and not live" --cov --cov-report=term
+	$(RUN) pytest -n $(WORKERS) --dist worksteal -m "not slow and not live" --cov --cov-report=term
 
 .PHONY: test-unit
 test-unit: setup ## The tests of pure functions, schemas and settings (a few seconds)
-	.venv/bin/pytest -n 2 -q tests/frames tests/schemas tests/settings
+	$(RUN) pytest -n 2 -q tests/frames tests/schemas tests/settings
 
 .PHONY: test-slow
 test-slow: setup ## The tests that take longer
-	.venv/bin/pytest -n 2 --dist worksteal -m slow
+	$(RUN) pytest -n 2 --dist worksteal -m slow
 
 .PHONY: test-live
 test-live: setup ## The three stages against the real Steam, IGDB, S3 and PostgreSQL (.env.integration)
-	.venv/bin/pytest tests/live -m live -s
+	$(RUN) pytest tests/live -m live -s
 
 .PHONY: format
 format: setup ## Format, and fix what ruff can fix
@@ -60,23 +62,23 @@ format: setup ## Format, and fix what ruff can fix
 
 .PHONY: notebooks
 notebooks: setup ## Execute the notebooks on data of the sandbox, in place
-	.venv/bin/python -m notebooks.execute
+	$(RUN) notebooks.execute
 
 .PHONY: bench
 bench: setup ## The figures of the project: accuracy, requests, ratios
-	.venv/bin/python -m benchmarks.classification
-	.venv/bin/python -m benchmarks.candidates
-	.venv/bin/python -m benchmarks.catalogue
-	.venv/bin/python -m benchmarks.load
-	.venv/bin/python -m benchmarks.backfill
-	.venv/bin/python -m benchmarks.soak
-	.venv/bin/python -m benchmarks.start_up
-	.venv/bin/python -m benchmarks.cold_start
+	$(RUN) benchmarks.classification
+	$(RUN) benchmarks.candidates
+	$(RUN) benchmarks.catalogue
+	$(RUN) benchmarks.load
+	$(RUN) benchmarks.backfill
+	$(RUN) benchmarks.soak
+	$(RUN) benchmarks.start_up
+	$(RUN) benchmarks.cold_start
 
 .PHONY: package
 package: setup ## A zip for each Lambda function and architecture, in dist/lambda, with their sizes
-	.venv/bin/python -m infra.package
+	$(RUN) infra.package
 
 .PHONY: release-check
 release-check: setup ## Whether this can be released: version, changelog, lock, bundles, wheel and sdist
-	.venv/bin/python -m infra.release_check
+	$(RUN) infra.release_check

@@ -28,7 +28,7 @@ MOST_MEMORY_MB, MOST_DIFFERENCE = 1_000, 0.2
 FIRST_ACCOUNT = 76561197970000000
 BETWEEN_LOOKS_SECONDS = 0.05
 
-PROGRAM = str(Path(sys.executable).with_name("steam-import"))
+PROGRAM = (sys.executable, "-m", "pipeline")
 
 
 class Players(dict[str, Account]):
@@ -99,7 +99,7 @@ def steam_import(folder: str, sandbox: Sandbox, arguments: Sequence[str], **sett
     with (
         log.open("wb") as messages,
         subprocess.Popen(
-            [PROGRAM, *arguments], cwd=folder, env=os.environ | own, stdout=messages, stderr=messages
+            [*PROGRAM, *arguments], cwd=folder, env=os.environ | own, stdout=messages, stderr=messages
         ) as process,
     ):
         peak = 0

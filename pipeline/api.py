@@ -18,7 +18,7 @@ from pipeline.backfill.shards import list_shards, map_concurrently
 from pipeline.backfill.steps import find_look_up
 from pipeline.errors import Failed
 from pipeline.frames.catalogue import decode_lists
-from pipeline.settings import Settings
+from pipeline.settings import Settings, absolute_path
 from pipeline.storage.checkpoints import read_csv, read_manifest
 from pipeline.storage.csv import read_rows, unescape_formulas
 from pipeline.storage.keys import BACKFILLS, Checkpoint, backfill_key, parse_manifest_key, parse_plan_key
@@ -95,7 +95,7 @@ def read_any_csv(settings: Settings, location: str, model: type[Model], *, trust
             raise Failed("location_refused", f"{location!r} is neither a path nor s3://bucket/key.")
         store_url = f"s3://{bucket}"
     else:
-        path = Path(os.path.realpath(Path(location).expanduser()))
+        path = Path(os.path.realpath(absolute_path(location)))
         store_url, key = str(path.parent), path.name
     return read_csv(clients.open_store_at(settings, store_url), key, model, trust=trust)
 

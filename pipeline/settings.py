@@ -34,6 +34,20 @@ _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*|\[[0-9a-f:.]+\]")
 """A host that DNS and all HTTP libraries take: pydantic also takes `a..b`, which no retry would ever reach."""
 
 
+def absolute_path(path: str | Path) -> Path:
+    """Return a path that a person gave as an absolute one, from the current folder; `~` is a home.
+
+    Raises:
+        Refused: `configuration`, if there is no such home, or the current folder is gone.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise Refused("configuration", f"{path}: this machine knows no such home. Write the whole path.") from None
+    except FileNotFoundError:
+        raise Refused("configuration", f"{path}: the current folder is gone. Change to one that is there.") from None
+
+
 def is_this_machine(host: str) -> bool:
     """Return True if a host name or IP address is this machine's own."""
     try:
@@ -177,6 +191,10 @@ class Settings(BaseSettings):
         except UnicodeDecodeError as error:
             raise Refused(
                 "configuration", f"The file .env is not UTF-8, from byte {error.start} on. Save it as UTF-8."
+            ) from None
+        except OSError as error:
+            raise Refused(
+                "configuration", f"The file .env cannot be read: {error.strerror}. Make it readable, or move it away."
             ) from None
 
     def has(self, name: str) -> bool:

@@ -4,10 +4,14 @@ Whatever is imported here is imported for `--help` and `--version` too: click, a
 """
 
 import atexit
+import errno
 import gc
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NamedTuple
 
 import click
@@ -15,6 +19,13 @@ import click
 from pipeline.cli.terminal import Group, echo_always
 from pipeline.errors import PipelineError, Refused
 
+_NOT_ON_WINDOWS = (
+    "steam-import runs on Linux and macOS. On Windows install it in WSL, the Windows Subsystem for Linux: "
+    "https://learn.microsoft.com/windows/wsl/install"
+)
+
+STDOUT, STDERR = 1, 2
+OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 EXIT_FAILED, EXIT_REFUSED, EXIT_RETRYABLE, EXIT_INTERRUPTED = 1, 2, 75, 130
 
 
@@ -73,12 +84,19 @@ def cli() -> None:
 
 def main() -> None:
     """Run `steam-import` and exit; an error is printed as a sentence, with the page that says more about it."""
+    if sys.platform == "win32":
+        echo_always(f"configuration: {_NOT_ON_WINDOWS}", err=True)
+        sys.exit(EXIT_REFUSED)
+    for stream in (sys.stdout, sys.stderr):
+        # What an encoding lacks, as Latin-1 most names of games, is escaped instead of ending the command.
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     # The libraries make half a million objects, none of which is garbage. To look for some while they are imported, and
     # again when Python ends, took a quarter of a short command's time.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
     try:
-        sys.exit(cli(standalone_mode=False))
+        sys.exit(cli(prog_name="steam-import", standalone_mode=False))
     except PipelineError as error:
         lines = [
             f"{error.code}: {error.message}",
@@ -94,6 +112,17 @@ def main() -> None:
         how = _notes(stopped.__cause__ or stopped) or ["To continue, run the same command again."]
         echo_always(" ".join(["Interrupted. Every file that was written is complete.", *how]), err=True)
         sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        # Of stdout or stderr, which alone have no name; every file is written by a store, which converts its errors.
+        if error.filename is not None or error.errno not in OUTPUT_ERRORS:
+            raise
+        says = f"The output cannot be written: {error.strerror}. Every file that was written is complete."
+        with suppress(OSError):
+            echo_always(f"{says} Make room for the output, and run the same command again.", err=True)
+        # Python flushes both at its end, and would report that it cannot.
+        for descriptor in (STDOUT, STDERR):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        sys.exit(EXIT_RETRYABLE)
 
 
 def exit_status(error: PipelineError) -> int:

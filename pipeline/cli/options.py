@@ -1,5 +1,6 @@
 """The arguments and options that commands share; an option that overrides a setting is named after it."""
 
+import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -87,7 +88,12 @@ def _setting_help(name: str) -> str:
 
 
 def _prepare(overrides: dict[str, str | None], log_level: str | None) -> Settings:
-    """Return the settings with overrides from a command's options, and set up Polars and the log for the command."""
+    """Return the settings with overrides from a command's options, and set up Polars and the log for the command.
+
+    From here on Ctrl-C interrupts the command, which says how to continue.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = Settings.read(**overrides).with_default_store()
     # On a terminal, log lines would run through the progress bars.
     log_level = "WARNING" if sys.stderr.isatty() else log_level

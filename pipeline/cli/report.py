@@ -12,7 +12,7 @@ from pipeline.cli.options import STORE, json_option, trust_option, with_settings
 from pipeline.cli.terminal import Command
 from pipeline.errors import Failed, PipelineError
 from pipeline.report.page import render_report
-from pipeline.settings import Settings
+from pipeline.settings import Settings, absolute_path
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore
@@ -56,8 +56,8 @@ def write_report(settings: Settings, enriched_csv: str, output: Path, *, trust: 
         Failed: `checkpoint_invalid`, if the file is no enriched CSV.
         click.FileError: The page cannot be written.
     """
-    path = output.expanduser().resolve()
-    if path == Path(enriched_csv).expanduser().resolve():
+    path = absolute_path(output).resolve()
+    if path == absolute_path(enriched_csv).resolve():
         raise click.UsageError(f"{output} is the CSV itself. Name another file with -o.")
     page = _render(settings, enriched_csv, trust=trust)
     try:
@@ -75,6 +75,6 @@ def _render(settings: Settings, enriched_csv: str, *, trust: bool) -> str:
     except Failed:
         if "://" in enriched_csv:
             raise
-        copy = Path(enriched_csv).expanduser()
+        copy = absolute_path(enriched_csv)
         return render_report(read_any_csv(settings, str(copy), EnrichedLibrary, trust=trust), copy.name)
     return render_report(read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows, source.key)

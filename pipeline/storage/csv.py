@@ -12,6 +12,7 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed, Refused
+from pipeline.settings import absolute_path
 from pipeline.storage.store import require_size
 from schemas.frames import TIME_FORMAT, Model, check_rows, conform, dtypes
 
@@ -85,7 +86,7 @@ def read_local_file(path: Path, max_bytes: int) -> bytes:
         Failed: `checkpoint_invalid`, if it has more than `max_bytes`.
     """
     try:
-        with path.expanduser().open("rb") as file:
+        with absolute_path(path).open("rb") as file:
             body = file.read(max_bytes + 1)
     except OSError as error:
         raise Refused("bad_event", f"{path} cannot be read: {error.strerror}.") from error

@@ -12,7 +12,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pipeline.errors import Failed, Refused, Retryable
-from pipeline.settings import FILE_MAX_BYTES
+from pipeline.settings import FILE_MAX_BYTES, absolute_path
 from pipeline.storage.keys import outside_store_error, require_key_inside
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class DirectoryStore:
 
     def __init__(self, root: Path, file_max_bytes: int = FILE_MAX_BYTES) -> None:
         # Normalized without following links, because `key_of` compares spellings.
-        self._root = Path(os.path.normpath(root.expanduser().absolute()))
+        self._root = Path(os.path.normpath(absolute_path(root)))
         self._swept = set[Path]()
         self.file_max_bytes = file_max_bytes
 

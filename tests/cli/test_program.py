@@ -78,7 +78,7 @@ def on_terminal(folder: Path, settings: dict[str, str], *arguments: str) -> tupl
     """The exit status of the program, and all that it showed on a terminal."""
     terminal, own_end = pty.openpty()
     with subprocess.Popen(  # noqa: S603 - our own program
-        [PROGRAM, *arguments], cwd=folder, env=settings, stdin=own_end, stdout=own_end, stderr=own_end
+        [*PROGRAM, *arguments], cwd=folder, env=settings, stdin=own_end, stdout=own_end, stderr=own_end
     ) as process:
         os.close(own_end)
         shown = read_all(terminal)
@@ -97,7 +97,7 @@ def read_all(terminal: int) -> str:
 def interrupted(folder: Path, settings: dict[str, str], is_time: Callable[[], bool], *arguments: str) -> str:
     """What the program says on stderr when Ctrl-C comes at that time."""
     with subprocess.Popen(  # noqa: S603 - our own program
-        [PROGRAM, *arguments, "--log-level", "ERROR"],
+        [*PROGRAM, *arguments, "--log-level", "ERROR"],
         cwd=folder,
         env=settings,
         stdout=subprocess.PIPE,

@@ -109,7 +109,7 @@ class Program:
     def started(self, shard_size: int, **settings: str) -> Iterator["subprocess.Popen[str]"]:
         own = {"STORE_URL": str(self.folder), "DATABASE_URL": self.database_url, "LOG_LEVEL": "ERROR"}
         with subprocess.Popen(  # noqa: S603 - our own program
-            [PROGRAM, "backfill", "users.csv", "--resume", self.run_id, "--shard-size", str(shard_size)],
+            [*PROGRAM, "backfill", "users.csv", "--resume", self.run_id, "--shard-size", str(shard_size)],
             cwd=self.folder,
             env=environment(self.sandbox, STEAM_REQUESTS_PER_SECOND="1000", **(own | settings)),
             stdout=subprocess.PIPE,

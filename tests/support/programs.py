@@ -19,7 +19,7 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
 from tests.support.databases import NewDatabase
 
-PROGRAM = str(Path(sys.executable).with_name("steam-import"))
+PROGRAM = (sys.executable, "-m", "pipeline")
 QUICK_SETTINGS = {
     "RETRY_ATTEMPTS": "2",
     "RETRY_BASE_SECONDS": "0.01",
@@ -118,7 +118,7 @@ def environment(sandbox: Sandbox | None = None, **settings: str) -> dict[str, st
 def run_program(folder: Path, settings: Mapping[str, str], *arguments: str) -> Ended:
     """Run the program as a process of its own."""
     ended = subprocess.run(  # noqa: S603 - our own program
-        [PROGRAM, *arguments], cwd=folder, env=settings, capture_output=True, text=True, timeout=90, check=False
+        [*PROGRAM, *arguments], cwd=folder, env=settings, capture_output=True, text=True, timeout=90, check=False
     )
     return checked(Ended(ended.returncode, ended.stdout, ended.stderr))
 
