@@ -19,7 +19,8 @@ from moto.server import ThreadedMotoServer
 from infra.local_lambda import environment, install_runtime, running, unpack
 from infra.package import ZIPS, find_python, package
 from pipeline.database.database import Database
-from pipeline.sandbox.embedded import create_tables, serve_postgres
+from pipeline.sandbox.embedded import create_tables
+from pipeline.sandbox.postgres import serve_postgres
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 

@@ -14,7 +14,8 @@ from adbc_driver_postgresql import dbapi
 
 from pipeline.database.database import Database, LoadResult
 from pipeline.frames.staging import stage_library
-from pipeline.sandbox.embedded import create_tables, serve_postgres
+from pipeline.sandbox.embedded import create_tables
+from pipeline.sandbox.postgres import serve_postgres
 from schemas.frames import dtypes
 from schemas.library import EnrichedLibrary
 from schemas.savepoint import SAVEPOINT

@@ -19,8 +19,9 @@ import structlog
 from pipeline import clients, stages
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.errors import PipelineError
-from pipeline.sandbox.embedded import create_tables, serve_postgres
+from pipeline.sandbox.embedded import create_tables
 from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.postgres import serve_postgres
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings

@@ -14,7 +14,7 @@ import click
 
 from pipeline import clients
 from pipeline.apis.igdb_queries import Query
-from pipeline.cli.local import with_database
+from pipeline.cli.local import describe_embedded
 from pipeline.cli.options import IGDB, STEAM, json_option, with_settings
 from pipeline.cli.terminal import Command, echo_always, is_quiet
 from pipeline.errors import Failed, PipelineError, Refused
@@ -132,18 +132,18 @@ def _check_igdb_keys(settings: Settings) -> str:
 
 
 def _check_database(settings: Settings) -> str:
-    with with_database(settings) as local:
-        database = clients.open_database(local)
-        schema, missing = database.read_schema(), database.missing_rights()
-        if missing:
-            raise Refused(
-                "configuration",
-                f"The role of DATABASE_URL lacks {', '.join(missing)}. Have the database's owner run the statements "
-                "that `steam-import db grants ROLE` prints.",
-            )
-        place = "of DATABASE_URL" if settings.has("database_url") else "embedded, as DATABASE_URL is not set"
-        left_out = f" A load leaves out {', '.join(schema.left_out)}." if schema.left_out else ""
-        return f"PostgreSQL {database.server_version()}, {place}, has all that a load needs.{left_out}"
+    if not settings.has("database_url"):
+        return f"{describe_embedded(settings)}; embedded, as DATABASE_URL is not set."
+    database = clients.open_database(settings)
+    schema, missing = database.read_schema(), database.missing_rights()
+    if missing:
+        raise Refused(
+            "configuration",
+            f"The role of DATABASE_URL lacks {', '.join(missing)}. Have the database's owner run the statements "
+            "that `steam-import db grants ROLE` prints.",
+        )
+    left_out = f" A load leaves out {', '.join(schema.left_out)}." if schema.left_out else ""
+    return f"PostgreSQL {database.server_version()}, of DATABASE_URL, has all that a load needs.{left_out}"
 
 
 CHECKS = (

@@ -9,14 +9,13 @@ from contextlib import ExitStack, contextmanager
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
-from subprocess import SubprocessError
 from typing import Literal
 
 from pydantic import SecretStr
 
 from pipeline import clients
 from pipeline.errors import Refused
-from pipeline.settings import DATA, Settings
+from pipeline.settings import DATA, Settings, absolute_path
 
 DEMO_LATENCY_SECONDS = 0.08
 """The seconds that each answer of the demo's APIs takes, so that it looks like an import over a network."""
@@ -31,11 +30,11 @@ def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Se
     if settings.has("database_url"):
         yield settings
         return
-    with _refusing_missing_extra():
-        from pipeline.sandbox.embedded import embedded_database
     with ExitStack() as stack:
-        with _refusing_unusable_folder(_data_folder(settings)):
-            url = stack.enter_context(embedded_database(_data_folder(settings) / "postgres"))
+        with _refusing_missing_extra():
+            from pipeline.sandbox.embedded import embedded_database
+
+            url = stack.enter_context(embedded_database(_postgres_folder(settings)))
         local = settings.model_copy(update={"database_url": SecretStr(url)})
         if user_id:
             clients.open_database(local).ensure_users([user_id])
@@ -45,15 +44,24 @@ def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Se
 def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
     """Create SavePoint's tables of a generation (2025 or 2026) in an empty database; return True if it was empty."""
     with _refusing_missing_extra():
-        from pipeline.sandbox.embedded import create_tables, serve_postgres
+        from pipeline.sandbox.embedded import create_tables
+        from pipeline.sandbox.postgres import serve_postgres
     if settings.has("database_url"):
         # A URL that cannot be used is refused here, by an error that does not quote it.
         clients.open_database(settings).read_schema()
         return create_tables(clients.secret_value(settings, "database_url"), generation)
     with ExitStack() as stack:
-        with _refusing_unusable_folder(_data_folder(settings)):
-            url = stack.enter_context(serve_postgres(_data_folder(settings) / "postgres"))
+        with _refusing_missing_extra():
+            url = stack.enter_context(serve_postgres(_postgres_folder(settings)))
         return create_tables(url, generation)
+
+
+def describe_embedded(settings: Settings) -> str:
+    """Return a clause about the embedded PostgreSQL, which is not started: its version, its folder and its state."""
+    with _refusing_missing_extra():
+        from pipeline.sandbox.postgres import describe
+
+        return describe(_postgres_folder(settings))
 
 
 @contextmanager
@@ -80,12 +88,12 @@ def with_sandbox(settings: Settings) -> Iterator[tuple[Settings, str]]:
 
 def absolute_location(location: str) -> str:
     """Return a location unchanged if it is a URL; a path becomes absolute, from the current folder."""
-    return location if "://" in location else os.path.normpath(Path(location).expanduser().absolute())
+    return location if "://" in location else os.path.normpath(absolute_path(location))
 
 
-def _data_folder(settings: Settings) -> Path:
+def _postgres_folder(settings: Settings) -> Path:
     store = str(settings.store)
-    return DATA if store.startswith("s3://") else Path(store)
+    return absolute_path(DATA if store.startswith("s3://") else store) / "postgres"
 
 
 @contextmanager
@@ -113,16 +121,3 @@ def _install_command(extra: str) -> str:
     if find_spec("pip"):
         return f"{shlex.quote(sys.executable)} -m pip install {requirement}"
     return f"uv pip install --python {shlex.quote(sys.executable)} {requirement}"
-
-
-@contextmanager
-def _refusing_unusable_folder(folder: Path) -> Iterator[None]:
-    """Raise `configuration` for a folder in which no PostgreSQL can be started."""
-    try:
-        yield
-    except (OSError, SubprocessError) as error:
-        reason = error if isinstance(error, OSError) else "PostgreSQL does not start; check who owns its files"
-        raise Refused(
-            "configuration",
-            f"The embedded database cannot be started in {folder}: {reason}. Set DATABASE_URL, or another STORE_URL.",
-        ) from error

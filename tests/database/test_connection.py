@@ -228,7 +228,7 @@ def test_a_connection_that_is_lost_in_a_transaction_can_be_tried_again(database_
             use(session, select(1))
 
     for use in (Session.execute, Session.fetch):
-        with pytest.raises(Retryable, match="at /tmp/pg-"):
+        with pytest.raises(Retryable, match="at /tmp/steam-import-"):
             use_a_lost_connection(use)
     with pytest.raises(Retryable, match="terminating connection"), transaction(DatabaseUrl(database_url)) as session:
         session.fetch(text("SELECT pg_terminate_backend(pg_backend_pid())"))

@@ -16,7 +16,8 @@ from adbc_driver_postgresql import dbapi
 
 from pipeline.database.database import Database, LoadResult
 from pipeline.frames.staging import stage_library
-from pipeline.sandbox.embedded import Generation, create_tables, serve_postgres
+from pipeline.sandbox.embedded import Generation, create_tables
+from pipeline.sandbox.postgres import serve_postgres
 from schemas.frames import conform
 from schemas.library import EnrichedLibrary
 from tests.support.libraries import library
@@ -41,9 +42,9 @@ _IDLE: defaultdict[str, list[dbapi.Connection]] = defaultdict(list)
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    # Short, for the path of a Unix socket must not exceed 107 bytes, and below a folder that everyone may enter.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    with serve_postgres(folder) as url:
+    folder.chmod(0o755)  # for the server's own user, where root starts it
+    with serve_postgres(folder / "postgres") as url:
         execute(url, "ALTER SYSTEM SET fsync = off")
         execute(url, "SELECT pg_reload_conf()")
         yield url

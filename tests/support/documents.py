@@ -18,11 +18,12 @@ from pipeline.cli.settings import declared_settings
 from pipeline.frames.name_rules import RULES
 from schemas.catalogue import Catalogue, Overrides
 from schemas.library import EnrichedLibrary, RawLibrary
+from tests.support.surroundings import surroundings_table
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCUMENTS = (README, *sorted((ROOT / "docs").glob("*.md")))
-WITH_TABLES = (README, *(ROOT / "docs" / name for name in ("columns.md", "deciding.md", "settings.md")))
+WITH_TABLES = (README, *(ROOT / "docs" / f"{name}.md" for name in ("columns", "deciding", "settings", "surroundings")))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CALL = re.compile(r"(?<![\w/-])(?:\.venv/bin/)?steam-import (?P<words>[^\n|;)]*)")
 MODELS: dict[str, type[pa.DataFrameModel]] = {
@@ -111,6 +112,7 @@ def with_tables(document: str) -> str:
     document = _with(document, "settings", settings_table())
     document = _with(document, "columns", column_table())
     document = _with(document, "rules", rule_table())
+    document = _with(document, "surroundings", surroundings_table())
     for name, model in MODELS.items():
         document = _with(document, f"dictionary {name}", dictionary(model))
     return document

@@ -1,0 +1,211 @@
+"""How the command line ends on machines that are not as it needs them; docs/surroundings.md lists it."""
+
+import io
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline.backfill.list import parse_list
+from pipeline.cli import main
+from pipeline.errors import PipelineError
+from pipeline.settings import Settings
+from tests.support.lambda_functions import ACCOUNT
+from tests.support.programs import PROGRAM, Ended, SteamImport, checked, environment, run_program
+from tests.support.surroundings import ends_as
+
+NAMES = {
+    "folder with a space": "my projects",
+    "folder with quotes and $": "it's $HOME",
+    "folder with = and %": "a=b%c",
+    "folder of 200 characters": "long" * 45,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", NAMES)
+def test_the_demo_succeeds_in_any_folder(case: str, folder: Path) -> None:
+    (folder / NAMES[case]).mkdir()
+    ended = run_program(folder / NAMES[case], environment(), "demo")
+    assert "129" in ended.out, ended.err
+    ends_as(case, ended)
+
+
+@pytest.mark.slow
+def test_the_demo_succeeds_with_a_locale_that_is_not_installed(folder: Path) -> None:
+    locale = dict.fromkeys(("LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES"), "xx_YY.UTF-8")
+    ends_as("unknown locale", run_program(folder, environment() | locale, "demo"))
+
+
+@pytest.mark.slow
+def test_the_demo_reaches_nobody_where_the_variables_of_libpq_lead_elsewhere(folder: Path) -> None:
+    (folder / "services").write_text("[other]\nhost=127.0.0.1\n")
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.settimeout(0)
+        variables = {
+            "PGHOST": "127.0.0.1",
+            "PGHOSTADDR": "127.0.0.1",
+            "PGPORT": str(elsewhere.getsockname()[1]),
+            "PGSERVICE": "other",
+            "PGSERVICEFILE": str(folder / "services"),
+            "PGSSLMODE": "verify-full",
+            "PGOPTIONS": "-c search_path=other",
+        }
+        ends_as("PG variables", run_program(folder, environment() | variables, "demo"))
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root becomes other users")
+def test_the_demo_succeeds_as_two_users_of_the_machine_at_once(folder: Path) -> None:
+    started = []
+    for name in ("daemon", "bin"):
+        user, home = pwd.getpwnam(name), folder / name
+        home.mkdir()
+        os.chown(home, user.pw_uid, user.pw_gid)
+        # The interpreter may be installed where only root may read.
+        become = ["setpriv", f"--reuid={name}", "--clear-groups", f"--regid={user.pw_gid}"]
+        reading = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        started.append(
+            subprocess.Popen(  # noqa: S603 - our own program
+                [*become, *reading, *PROGRAM, "demo"],
+                cwd=home,
+                env=environment(HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    for process in started:
+        out, err = process.communicate(timeout=90)
+        ends_as("two users of a machine", checked(Ended(process.returncode, out, err)))
+
+
+@pytest.mark.usefixtures("steam_import")
+def test_a_letter_that_the_output_lacks_is_escaped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.argv", ["steam-import", "fetch", ACCOUNT, "--store-url", "Pokémon ♥"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out.seek(0)
+    assert "Pokémon \\u2665" in out.read()
+    ends_as("output lacks a letter", Ended(int(ended.value.code or 0), "", capsys.readouterr().err))
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Be a user who may not read everything, as root may."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_settings_that_may_not_be_read_are_named(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.chdir(folder)
+    Path(".env").touch(mode=0o000)
+    with as_nobody(), pytest.raises(PipelineError) as refused:
+        Settings.read()
+    ends_as("unreadable .env", refused.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("runs", "--store-url", "~nosuchuser/data"),
+        ("db", "check", "--store-url", "~nosuchuser/data"),
+        ("report", "~nosuchuser/enriched.csv"),
+        ("load", "~nosuchuser/enriched.csv", "--database-url", "postgresql://127.0.0.1:1/x"),
+        ("backfill", "~nosuchuser/users.csv", "--database-url", "postgresql://127.0.0.1:1/x"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_home_that_is_not_there_is_named(steam_import: SteamImport, arguments: tuple[str, ...]) -> None:
+    ends_as("unknown home", steam_import(*arguments))
+
+
+@pytest.mark.parametrize("arguments", [("runs",), ("db", "check"), ("demo",)], ids=lambda arguments: arguments[0])
+def test_a_current_folder_that_is_gone_is_told(
+    unconfigured_program: SteamImport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    ends_as("folder is gone", unconfigured_program(*arguments))
+
+
+@pytest.mark.parametrize("library", ["click", "polars"])
+def test_ctrl_c_while_the_program_is_imported_is_a_sentence(library: str, tmp_path: Path) -> None:
+    importing = environment(PYTHONPROFILEIMPORTTIME="1")
+    with ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen([*PROGRAM, "runs"], cwd=tmp_path, env=importing, stderr=subprocess.PIPE, text=True)  # noqa: S603
+        )
+        assert process.stderr
+        while not re.search(rf"\| +{library}\.", process.stderr.readline()):
+            assert process.poll() is None
+        process.send_signal(2)
+        err = process.stderr.read()
+    ends_as("early Ctrl-C", checked(Ended(process.returncode, "", err)))
+
+
+def test_a_full_disk_behind_the_output_is_told_and_passes(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(  # noqa: S603 - our own program
+            [*PROGRAM, "--help"],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    ends_as("output disk full", checked(Ended(ended.returncode, "", ended.stderr)))
+
+
+def test_on_windows_it_says_where_it_runs(unconfigured_program: SteamImport, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    ends_as("Windows", unconfigured_program("runs"))
+
+
+def list_of(*ids: str) -> bytes:
+    lines = [f"user-{number},{steam_id}" for number, steam_id in enumerate(ids)]
+    return "\n".join(["user_id,steam_id64", *lines]).encode()
+
+
+ROUNDED = ("76561197960287900", "76561198000000500", "76561198012345600", "76561198043210700")
+
+
+def test_a_list_that_a_spreadsheet_has_rounded_is_refused(steam_import: SteamImport) -> None:
+    Path("users.csv").write_bytes(list_of(*ROUNDED))
+    ended = steam_import("backfill", "users.csv", "--database-url", "postgresql://127.0.0.1:1/x")
+    assert "as text" in ended.err
+    ends_as("rounded ids", ended)
+    with pytest.raises(PipelineError) as refused:
+        parse_list(list_of(*ROUNDED[:3], "gabelogannewell", "not an id"))
+    ends_as("rounded ids", refused.value)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [(*ROUNDED[:2],), (*ROUNDED, ACCOUNT), (ROUNDED[0],) * 5, ("gabelogannewell", "STEAM_0:0:11101", "name00")],
+    ids=["two", "one is whole", "one account", "no numbers"],
+)
+def test_a_list_with_a_few_ids_that_end_in_00_is_none(ids: tuple[str, ...]) -> None:
+    users, _ = parse_list(list_of(*ids))
+    assert users.height
