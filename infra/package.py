@@ -35,7 +35,7 @@ UNUSED = {"steam_import": SQL, "igdb_enrichment": SQL, "database_import": HTTP, 
 """The functions, each named as its module in `handlers`, and the dependencies that its stage does not use."""
 
 FUNCTIONS = tuple(UNUSED)
-OTHER_HANDLERS = {"backfill": ("igdb",)}
+OTHER_HANDLERS = {"igdb_enrichment": ("catalogue",)}
 """Further modules of `handlers` in a bundle, for other functions of the template that run from it."""
 
 UNUSED_FILES = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.cc", "*.cpp", "*.h", "*.hpp", "py.typed", ".lock")

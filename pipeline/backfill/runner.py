@@ -24,6 +24,7 @@ from pipeline.backfill.steps import (
     load_shard,
     look_up,
     stops_backfill,
+    want_apps_of_shards,
 )
 from pipeline.catalogue.look_up import Progress, no_progress
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
@@ -186,21 +187,17 @@ async def run_look_up(
     settings: Settings,
     plan: Plan,
     progress: Progress = no_progress,
-    deadline: float | None = None,
     store: Store | None = None,
-) -> dict[str, int]:
-    """Look up the apps of all fetched shards at Steam's store and IGDB, and return the numbers `apps` and `pending`.
-
-    Apps without an answer by the deadline, a time of `time.monotonic`, are PENDING.
+) -> None:
+    """Look up the apps of all fetched shards at Steam's store and IGDB.
 
     Raises:
         Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups.
     """
     settings.require(*clients.NEEDED_BY_ENRICH)
     store = store or clients.open_store(settings)
-    async with clients.open_catalogue_lookup(settings, deadline, store) as lookup:
-        manifest = await look_up(store, plan, list_shards(store, plan), lookup, progress)
-    return manifest.counts
+    async with clients.open_catalogue_lookup(settings, store=store) as lookup:
+        await look_up(store, plan, list_shards(store, plan), lookup, progress)
 
 
 def _within_daily_limit(settings: Settings, shards: Sequence[ShardFiles], fetch: StepFunction) -> StepFunction:
@@ -250,10 +247,14 @@ async def run_event(settings: Settings, event: BackfillEvent, deadline: float | 
             found = {"report": store.locate(backfill_key(plan.run_id, REPORT)), "stats": report.users}
         case "catalogue":
             plan = require_plan(store, event.run_id)
-            found = {"stats": await run_look_up(settings, plan, deadline=deadline)}
+            catalogue = clients.open_catalogue(settings, store)
+            manifest = want_apps_of_shards(
+                store, plan, list_shards(store, plan), catalogue, clients.lifetimes_of(settings)
+            )
+            found = {"stats": manifest.counts}
         case step:
-            manifest = await _run_shard_step(settings, store, event, step, deadline)
-            found = {"stats": {"users": len(manifest.users), **manifest.counts}}
+            done = await _run_shard_step(settings, store, event, step, deadline)
+            found = {"stats": {"users": len(done.users), **done.counts}}
     return response.model_copy(update=found)
 
 

@@ -16,9 +16,10 @@ from pipeline.backfill.outcomes import mark_failed, outcomes_of_enrich, outcomes
 from pipeline.backfill.shards import APP_COLUMNS, ShardFiles, StepResult, map_concurrently, read_json, write_json
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import OVERRIDES, CatalogueLookup, Progress, no_progress, read_overrides
+from pipeline.catalogue.wanted import want_apps
 from pipeline.database.database import Database
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
-from pipeline.frames.catalogue import join_catalogue, rows_about_apps
+from pipeline.frames.catalogue import Lifetimes, join_catalogue, not_looked_up, rows_about_apps
 from pipeline.frames.classify import classify
 from pipeline.frames.raw_library import library_of_nobody, owned_games_as_text
 from pipeline.frames.staging import stage_library
@@ -226,8 +227,7 @@ async def look_up(
     Raises:
         Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups.
     """
-    manifests = map_concurrently(_find_fetched, shards)
-    fetched = [(files, manifest) for files, manifest in zip(shards, manifests, strict=True) if manifest]
+    fetched = _fetched_shards(shards)
     input_digest = _digest(store, [manifest for _, manifest in fetched])
     last = find_look_up(store, plan)
     if last and last.input == input_digest and not last.counts.get("pending"):
@@ -247,6 +247,36 @@ async def look_up(
     )
     write_json(store, _look_up_key(plan), manifest)
     return manifest
+
+
+def want_apps_of_shards(
+    store: Store, plan: Plan, shards: Sequence[ShardFiles], catalogue: CatalogueFiles, lifetimes: Lifetimes
+) -> StepManifest:
+    """Have the next look-up answer for the apps of all fetched shards that the catalogue lacks; return the manifest.
+
+    No API is asked. The manifest counts all `apps`, and as `pending` those that are wanted.
+    """
+    started_at = datetime.now(UTC)
+    fetched = _fetched_shards(shards)
+    apps = _distinct_apps(map_concurrently(_apps, fetched))
+    known = rows_about_apps(catalogue.read(), apps)
+    missed = not_looked_up(apps, known, read_overrides(store), started_at, lifetimes)
+    want_apps(store, plan.run_id, missed)
+    manifest = StepManifest(
+        run_id=plan.run_id,
+        input=_digest(store, [manifest for _, manifest in fetched]),
+        counts={"apps": apps["appid"].n_unique(), "pending": missed.len()},
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+    )
+    write_json(store, _look_up_key(plan), manifest)
+    return manifest
+
+
+def _fetched_shards(shards: Sequence[ShardFiles]) -> list[tuple[ShardFiles, ShardManifest]]:
+    """Return the shards whose fetch is done, each with the manifest of it."""
+    manifests = map_concurrently(_find_fetched, shards)
+    return [(files, manifest) for files, manifest in zip(shards, manifests, strict=True) if manifest]
 
 
 def find_look_up(store: Store, plan: Plan) -> StepManifest | None:

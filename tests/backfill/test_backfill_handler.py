@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from handlers import backfill, igdb
+from handlers import backfill, catalogue
 from pipeline import clients
 from pipeline.errors import Retryable
 from pipeline.sandbox.faults import Fault
@@ -38,9 +38,14 @@ KEYS = {
 LIST = f"s3://{BUCKET}/users.csv"
 
 
-def one_at_a_time(handler: Handler) -> Handler:
-    """As many functions as there are shards would each have a process; here they share one."""
+def taking_turns() -> dict[str, Handler]:
+    """The functions of a backfill; as many as there are shards would each have a process, and here they share one."""
     turn = Lock()
+    functions = {"BackfillFunction": backfill.handler, "CatalogueFunction": catalogue.handler}
+    return {name: one_at_a_time(handler, turn) for name, handler in functions.items()}
+
+
+def one_at_a_time(handler: Handler, turn: Lock) -> Handler:
 
     def take_turn(event: Any, context: object) -> dict[str, Any]:
         with turn:
@@ -66,13 +71,12 @@ def test_the_state_machine_and_the_command_line_give_one_report(
     clients.open_database(Settings.read()).ensure_users([f"user-{number}" for number in range(2 * shards)])
     unlucky = deployed.faults.add(Fault(service="steam", when=lambda query: slow in query, status=500, times=4))
     deployed.faults.add(Fault(service="steam", when=lambda query: accounts[1] in query, status=500, times=4))
-    handler = one_at_a_time(igdb.handler)
-    with deployed_functions({"BackfillFunction": handler, "BackfillCatalogueFunction": handler}) as functions:
+    with deployed_functions(taking_turns()) as functions:
         ended = execute("backfill", {"users": LIST, "shard_size": 2}, run_id="run-1", retries=2, seconds=500)
     assert unlucky.times == 0
     assert ended.status == "SUCCEEDED", ended
     assert ended.output["report"] == f"s3://{BUCKET}/backfills/run-1/report.json"
-    fetches = [event["shard"] for event in functions.asked if event["step"] == "fetch"]
+    fetches = [event["shard"] for event in functions.events["BackfillFunction"] if event["step"] == "fetch"]
     assert (fetches.count(0), fetches.count(1), len(fetches)) == (3, 3, shards + 4)
     body = clients.open_store(Settings.read()).read(backfill_key("run-1", "report.json"))
     by_machine = Report.model_validate_json(body or b"")
@@ -97,8 +101,7 @@ def test_a_backfill_of_200_shards_of_which_60_fail_ends_with_a_report_that_names
     monkeypatch.setenv("DATABASE_URL", new_database(2026))
     monkeypatch.setenv("STEAM_REQUESTS_PER_SECOND", "1000")
     clients.open_database(Settings.read()).ensure_users([f"user-{number}" for number in range(shards)])
-    handler = one_at_a_time(igdb.handler)
-    with deployed_functions({"BackfillFunction": handler, "BackfillCatalogueFunction": handler}):
+    with deployed_functions(taking_turns()):
         ended = execute("backfill", {"users": LIST, "shard_size": 1}, run_id="run-1", retries=0, seconds=500)
         failed = [run["itemCounts"]["failed"] for run in map_runs(ended)]
     assert (ended.status, failed) == ("SUCCEEDED", [failing] * 3), ended
@@ -150,9 +153,8 @@ def test_no_value_of_an_event_reaches_beyond_its_run(deployed: Sandbox, key: str
         else {"step": "plan", "run_id": "run-1"}
     )
     for value in values:
-        for handler in (backfill.handler, igdb.handler):
-            response = handler({**good, "users": LIST, key: value}, None)
-            assert response["error_code"] in ("bad_event", "location_refused"), value
+        response = backfill.handler({**good, "users": LIST, key: value}, None)
+        assert response["error_code"] in ("bad_event", "location_refused"), value
     assert deployed.requests == []
     assert written("backfills/") == {}
 
@@ -180,6 +182,10 @@ def test_near_the_time_limit_of_its_function_a_step_raises_so_that_it_is_run_aga
         backfill.handler(fetch, Remaining(seconds=5))
     assert backfill.handler(fetch, Remaining(seconds=60))["success"]
     deployed.requests.clear()
+    lacking = {"apps": 1, "pending": 1}
+    assert backfill.handler(run | {"step": "catalogue"}, Remaining(seconds=5))["stats"] == lacking
     with pytest.raises(Retryable, match="igdb_unavailable: There is no time left"):
-        igdb.handler(run | {"step": "catalogue"}, Remaining(seconds=5))
+        catalogue.handler({"step": "look_up"}, Remaining(seconds=5))
     assert deployed.asked("igdb") == []
+    assert catalogue.handler({"step": "look_up"}, Remaining(seconds=60))["success"]
+    assert backfill.handler(run | {"step": "catalogue"}, None)["stats"] == lacking | {"pending": 0}

@@ -15,8 +15,8 @@ from tests.support.deployment import deployed_functions, execute, map_runs
 from tests.support.lambda_functions import put
 from tests.support.stores import BUCKET
 
-FUNCTIONS = ("BackfillFunction", "BackfillCatalogueFunction")
-STEPS = ["plan", "fetch", "catalogue", "enrich", "load", "report"]
+FUNCTIONS = ("BackfillFunction", "CatalogueFunction")
+STEPS = ["plan", "fetch", "catalogue", "look_up", "catalogue", "enrich", "load", "report"]
 SHARDS_KEY = "backfills/run-1/shards.json"
 FEW = 3
 INPUT = {"users": f"s3://{BUCKET}/users.csv"}
@@ -45,6 +45,8 @@ class StandIn:
         with self.lock:
             self.running[step] -= 1
         answer = {"success": True, **ANSWER, "step": step, "run_id": event["run_id"], "shard": shard}
+        if step == "catalogue":
+            answer["stats"] = {"apps": 9, "pending": 9 if self.attempts["look_up", None] == 0 else 0}
         return answer | self.planned(step) | self.misfortune(step, shard, self.attempts[step, shard])
 
     def enter(self, step: str, shard: int | None) -> None:
@@ -84,13 +86,13 @@ def test_the_steps_follow_each_other_and_each_shard_is_asked_for_once(bucket: st
     assert ended.output == {"success": True, **ANSWER, "step": "report", "run_id": "run-1"}
     events = functions.asked
     assert steps_of(events) == STEPS
-    assert functions.events["BackfillCatalogueFunction"] == [{"step": "catalogue", "run_id": "run-1"}]
+    assert functions.events["CatalogueFunction"] == [{"step": "look_up", "run_id": "run-1"}]
     assert events[0] == {"step": "plan", "run_id": "run-1", "users": INPUT["users"], "shard_size": None}
     for step in ("fetch", "enrich", "load"):
         asked = sorted((event for event in events if event["step"] == step), key=lambda event: event["shard"])
         assert asked == [{"step": step, "run_id": "run-1", "shard": shard} for shard in range(FEW)]
-    for step in ("catalogue", "report"):
-        assert [event for event in events if event["step"] == step] == [{"step": step, "run_id": "run-1"}]
+    for step, times in (("catalogue", 2), ("report", 1)):
+        assert [event for event in events if event["step"] == step] == times * [{"step": step, "run_id": "run-1"}]
     assert [(run["maxConcurrency"], run["toleratedFailurePercentage"]) for run in runs] == [(2, 50), (20, 50), (4, 50)]
 
 
@@ -111,11 +113,11 @@ def test_a_shard_that_fails_for_good_stops_neither_the_others_nor_the_report(buc
     failed_and_done = [(run["itemCounts"]["failed"], run["itemCounts"]["succeeded"]) for run in runs]
     assert failed_and_done == [(1, 19), (1, 19), (2, 18)]
     attempts = {asked: times for asked, times in standing_in.attempts.items() if times > 1}
-    assert attempts == {("fetch", 3): 3, ("load", 5): 3}
+    assert attempts == {("fetch", 3): 3, ("load", 5): 3, ("catalogue", None): 2}
     assert steps_of(functions.asked) == STEPS
     assert standing_in.most_at_once["fetch"] <= 2
     assert standing_in.most_at_once["load"] <= 4
-    assert standing_in.most_at_once["catalogue"] == 1
+    assert standing_in.most_at_once["look_up"] == 1
 
 
 def test_an_empty_list_is_reported_at_once(bucket: str) -> None:
@@ -146,7 +148,7 @@ def test_the_input_says_which_run_goes_on_and_how_fast(bucket: str) -> None:
             at("catalogue", REFUSED), [*STEPS[:3], "report"], "configuration", id="no catalogue", marks=pytest.mark.slow
         ),
         pytest.param(
-            at("catalogue", Retryable("igdb_unavailable", "Why.")), [*STEPS[:3], "report"], "Retryable", id="no IGDB"
+            at("look_up", Retryable("igdb_unavailable", "Why.")), [*STEPS[:4], "report"], "Retryable", id="no IGDB"
         ),
     ],
 )

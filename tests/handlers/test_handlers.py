@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from handlers import backfill, database_import, igdb, igdb_enrichment, steam_import
+from handlers import catalogue, database_import, igdb_enrichment, steam_import
 from pipeline.errors import PipelineError
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
@@ -358,11 +358,37 @@ def test_all_unset_settings_of_a_stage_are_named_at_once_and_no_others(
     assert deployed.requests == []
 
 
-def test_the_function_that_asks_igdb_takes_the_events_of_an_enrichment_and_of_a_backfills_step(
-    deployed: Sandbox,
-) -> None:
-    assert deployed
+def test_a_join_needs_no_secret_and_the_look_up_answers_it(deployed: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     put(RAW, RAW_CSV)
-    assert invoke(igdb.handler, ENRICH)["s3_enriched_location"] == ENRICHED
-    step = {"step": "catalogue"}
-    assert invoke(igdb.handler, step) == invoke(backfill.handler, step)
+    with monkeypatch.context() as without:
+        for name in ("IGDB_CLIENT_ID", "IGDB_CLIENT_SECRET"):
+            without.delenv(name)
+        joined = invoke(igdb_enrichment.handler, ENRICH | {"look_up": False, "run_id": "run-1"})
+        assert joined["stats"].items() >= {"processed": 1, "pending": 1}.items()
+        assert list(written("catalogue/wanted/")) == ["catalogue/wanted/run-1.csv"]
+        assert invoke(igdb_enrichment.handler, ENRICH)["error_code"] == "configuration"
+        assert invoke(catalogue.handler, {"step": "look_up"})["error_code"] == "configuration"
+    assert deployed.requests == []
+    assert invoke(catalogue.handler, {"step": "look_up"}) == {
+        "success": True,
+        "error": None,
+        "error_code": None,
+        "rejected": None,
+        "step": "look_up",
+        "stats": {"files": 1, "apps": 1, "unanswered": 0},
+    }
+    assert written("catalogue/wanted/") == {}
+    assert invoke(igdb_enrichment.handler, ENRICH | {"look_up": False})["stats"]["matched"] == 1
+
+
+def test_the_catalogue_is_synced_and_compacted(deployed: Sandbox) -> None:
+    put(RAW, RAW_CSV)
+    invoke(igdb_enrichment.handler, ENRICH | {"look_up": False})
+    synced = invoke(catalogue.handler, {"step": "sync"})["stats"]
+    assert synced.items() >= {"synced": 2, "files": 1, "unanswered": 0}.items()
+    assert written("catalogue/wanted/") == {}
+    assert invoke(catalogue.handler, {"step": "compact"})["stats"]["apps"] == 2
+    assert written("catalogue/new/") == {}
+    refused = invoke(catalogue.handler, {"step": "dance"})
+    assert (refused["success"], refused["error_code"]) == (False, "bad_event")
+    assert deployed.asked("store")

@@ -7,27 +7,36 @@ from typing import Any
 
 import pytest
 
-from handlers import database_import, igdb_enrichment, steam_import
+from handlers import catalogue, database_import, igdb_enrichment, steam_import
 from pipeline.errors import Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from tests.support.databases import NewDatabase, rows_of
-from tests.support.deployment import definition, deployed_functions, execute
+from tests.support.deployment import Throttled, definition, deployed_functions, execute, transitions
 from tests.support.lambda_functions import ACCOUNT, USER, Handler, written
 
-FETCH, ENRICH, LOAD = FUNCTIONS = ("SteamImportFunction", "IgdbEnrichmentFunction", "DatabaseImportFunction")
+FETCH, ENRICH, LOOK_UP, LOAD = FUNCTIONS = (
+    "SteamImportFunction",
+    "IgdbEnrichmentFunction",
+    "CatalogueFunction",
+    "DatabaseImportFunction",
+)
 HANDLERS: dict[str, Handler] = {
     FETCH: steam_import.handler,
     ENRICH: igdb_enrichment.handler,
+    LOOK_UP: catalogue.handler,
     LOAD: database_import.handler,
 }
 INPUT = {"user_id": USER, "steam_id64": ACCOUNT}
 FETCHED = {"success": True, "error": None, "error_code": None, "s3_location": "raw"}
 ENRICHED = {"success": True, "error": None, "error_code": None, "s3_enriched_location": "enriched"}
+LOOKED_UP = {"success": True, "error": None, "error_code": None, "step": "look_up"}
 LOADED = {"success": True, "error": None, "error_code": None, "stats": {"games_created": 1}}
 LONGEST_LAMBDA_SECONDS = 900
 MOST_THROTTLES = 90
+MOST_TRANSITIONS = 20
+NONE = dict.fromkeys(("first", "second", "third"))
 
 
 @pytest.fixture
@@ -68,6 +77,8 @@ def dicts(tree: Any) -> Iterator[dict[str, Any]]:
 def test_every_task_retries_what_may_pass_by_itself_and_has_a_limit(name: str) -> None:
     tasks = [state for state in dicts(definition(name)) if state.get("Type") == "Task"]
     assert len(tasks) >= len(FUNCTIONS)
+    # A look-up of an import that fails is followed by a wait and another join.
+    tasks = [task for task in tasks if name == "backfill" or "CatalogueFunction" not in task["Resource"]]
     for task in tasks:
         retried = {error: retrier for retrier in task["Retry"] for error in retrier["ErrorEquals"]}
         assert retried["Retryable"].items() >= {"IntervalSeconds": 60, "BackoffRate": 2}.items()
@@ -108,21 +119,28 @@ def test_a_definition_has_a_limit_and_leaves_only_its_functions_to_the_deploymen
     assert "${" not in str(machine)
 
 
-STAND_INS = {FETCH: answering(FETCHED), ENRICH: answering(enriched(pending=1)), LOAD: answering(LOADED)}
+STAND_INS = {
+    FETCH: answering(FETCHED),
+    ENRICH: answering(enriched(pending=1)),
+    LOOK_UP: answering(LOOKED_UP),
+    LOAD: answering(LOADED),
+}
 
 
 def test_a_library_is_imported_under_one_timestamp_and_one_run_id(url_2026: str) -> None:
     with deployed_functions(HANDLERS) as functions:
         ended = execute("import", INPUT, run_id="run-1")
     assert ended.status == "SUCCEEDED"
-    answers = {"success": True, "error": None, "error_code": None, "run_id": "run-1", "rounds": 0}
+    answers = {"success": True, "error": None, "error_code": None, "run_id": "run-1"}
     assert ended.output.items() >= (INPUT | answers).items()
     assert len(rows_of(url_2026, "ImportedGame")) == ended.output["fetch"]["game_count"] == 4
     assert ended.output["load"]["stats"]["games_created"] == 2
-    (event,), (enrich,), (load,) = (functions.events[name] for name in FUNCTIONS)
+    (event,), (enrich, again), (look_up,), (load,) = (functions.events[name] for name in FUNCTIONS)
+    assert enrich == again
+    assert look_up == {"step": "look_up", "run_id": "run-1"}
     same = {"user_id": USER, "timestamp": event["timestamp"], "run_id": "run-1"}
     assert event == same | {"steam_id64": ACCOUNT}
-    assert enrich == same | {"s3_location": ended.output["fetch"]["s3_location"]}
+    assert enrich == same | {"s3_location": ended.output["fetch"]["s3_location"], "look_up": False}
     assert load == same | {"s3_enriched_location": ended.output["enrich"]["s3_enriched_location"]}
 
 
@@ -157,32 +175,62 @@ def test_an_outage_of_igdb_is_outlasted_and_a_stage_overwrites_its_own_output(
     deployed.faults.add(Fault(service="igdb", path="/games", status=503, times=1))
     with deployed_functions(HANDLERS) as functions:
         ended = execute("import", INPUT)
-    assert ended.output.items() >= {"success": True, "rounds": 1}.items()
+    assert ended.output["success"] is True
     assert ended.output["enrich"]["stats"]["pending"] == 0
-    assert [len(functions.events[name]) for name in FUNCTIONS] == [1, 3, 2]
-    raised, pending, whole = functions.events[ENRICH]
-    assert raised == pending == whole
+    assert [len(functions.events[name]) for name in FUNCTIONS] == [1, 4, 3, 1]
     keys = [re.sub(r"\d{8}T\d{6}Z", "time", key.removeprefix(f"imports/{USER}/")) for key in written()]
     assert sorted(keys) == ["time-enriched.csv", "time-enriched.json", "time-raw.csv", "time-raw.json"]
     assert len(rows_of(url_2026, "Game")) == 2
+    assert written("catalogue/wanted/") == {}
 
 
-def test_pending_games_are_asked_about_three_times_more_at_most(bucket: str) -> None:
+def test_a_library_whose_apps_the_catalogue_knows_is_not_looked_up(bucket: str) -> None:
     assert bucket
-    with deployed_functions(STAND_INS) as functions:
+    with deployed_functions(STAND_INS | {ENRICH: answering(enriched(pending=0))}) as functions:
         ended = execute("import", INPUT)
-    assert ended.output.items() >= {"success": True, "rounds": 3, "enrich": enriched(pending=1)}.items()
-    assert [len(functions.events[name]) for name in FUNCTIONS] == [1, 4, 4]
+    assert ended.output.items() >= {"success": True, "look_ups": NONE, "load": LOADED}.items()
+    assert [len(functions.events[name]) for name in FUNCTIONS] == [1, 1, 0, 1]
 
 
-@pytest.mark.parametrize(("stage", "first"), [(ENRICH, enriched(pending=1)), (LOAD, LOADED)], ids=["enrich", "load"])
-def test_whatever_fails_in_a_later_round_leaves_the_import_a_success_with_a_note(
-    bucket: str, stage: str, first: dict[str, Any]
+THROTTLED = Throttled("Rate Exceeded.")
+
+
+@pytest.mark.parametrize(
+    "look_up",
+    [
+        pytest.param(LOOKED_UP, id="done"),
+        pytest.param(THROTTLED, id="busy"),
+        pytest.param(Retryable("igdb_unavailable", "Later."), id="IGDB is down"),
+        pytest.param({"success": False, "error": "Why.", "error_code": "bad_igdb_credentials"}, id="refused"),
+    ],
+)
+def test_what_is_pending_after_four_rounds_is_loaded_so_whatever_the_look_up_says(
+    bucket: str, look_up: dict[str, Any] | Exception
 ) -> None:
     assert bucket
-    with deployed_functions(STAND_INS | {stage: answering(first, KeyError("appid"))}):
+    with deployed_functions(STAND_INS | {LOOK_UP: answering(look_up)}) as functions:
         ended = execute("import", INPUT)
-    assert ended.output.items() >= {"success": True, "rounds": 1, "load": LOADED}.items()
+    assert ended.output.items() >= {"success": True, "enrich": enriched(pending=1), "load": LOADED}.items()
+    assert [len(functions.events[name]) for name in FUNCTIONS] == [1, 4, 3, 1]
+    assert transitions(ended) <= MOST_TRANSITIONS
+
+
+def test_a_busy_look_up_is_waited_for_15_seconds() -> None:
+    states = definition("import")["States"]
+    look_ups = [state for state in states.values() if "CatalogueFunction" in state.get("Resource", "")]
+    assert len(look_ups) == len(NONE)
+    for look_up in look_ups:
+        (busy, *_) = look_up["Catch"]
+        assert busy["ErrorEquals"] == ["Lambda.TooManyRequestsException"]
+        assert states[busy["Next"]].items() >= {"Type": "Wait", "Seconds": 15, "Next": "Enrich"}.items()
+
+
+def test_a_join_that_fails_in_a_later_round_leaves_the_import_a_success_with_a_note(bucket: str) -> None:
+    assert bucket
+    with deployed_functions(STAND_INS | {ENRICH: answering(enriched(pending=1), KeyError("appid"))}):
+        ended = execute("import", INPUT)
+    assert ended.output.items() >= {"success": True, "enrich": enriched(pending=1), "load": LOADED}.items()
+    assert "The library is loaded" in ended.output["note"]
     assert "KeyError" in ended.output["note"]
 
 

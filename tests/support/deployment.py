@@ -5,7 +5,7 @@ import json
 import re
 import time
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -27,7 +27,7 @@ from tests.support.stores import REGION
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "infra" / "template.yaml"
-FUNCTIONS = ("SteamImport", "IgdbEnrichment", "DatabaseImport", "Backfill")
+FUNCTIONS = ("SteamImport", "IgdbEnrichment", "Catalogue", "DatabaseImport", "Backfill")
 STATE_MACHINES = ("import", "backfill")
 ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/state-machine"
 
@@ -69,6 +69,10 @@ def definition(name: str) -> dict[str, Any]:
     return states
 
 
+class Throttled(Exception):
+    """What Lambda answers while as many invocations run as a function has reserved."""
+
+
 class Functions(LambdaSimpleBackend):
     """A Lambda whose functions are handlers in this process; it keeps their events, of each and of all in order."""
 
@@ -98,7 +102,9 @@ class Functions(LambdaSimpleBackend):
             return json.dumps(call.result()).encode()
         response_headers["x-amz-function-error"] = "Unhandled"
         stack = traceback.format_tb(error.__traceback__)
-        failed = {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": stack}
+        # moto knows no throttles: an error of the function with the name that Step Functions gives them stands for one.
+        kind = "Lambda.TooManyRequestsException" if isinstance(error, Throttled) else type(error).__name__
+        failed = {"errorMessage": str(error), "errorType": kind, "stackTrace": stack}
         return json.dumps(failed).encode()
 
 
@@ -158,6 +164,15 @@ def map_runs(ended: Ended) -> list[dict[str, Any]]:
     client = _client()
     runs = client.list_map_runs(executionArn=ended.arn)["mapRuns"]
     return [client.describe_map_run(mapRunArn=run["mapRunArn"]) for run in runs]
+
+
+def transitions(ended: Ended) -> int:
+    """How many transitions AWS bills for an execution: each state that it enters, and each try after the first."""
+    pages = _client().get_paginator("get_execution_history").paginate(executionArn=ended.arn)
+    types = Counter(event["type"] for page in pages for event in page["events"])
+    entered = sum(count for name, count in types.items() if name.endswith("StateEntered"))
+    tries = sum(types[name] for name in ("TaskScheduled", "LambdaFunctionScheduled"))
+    return entered + max(0, tries - types["TaskStateEntered"])
 
 
 def _client() -> Any:
