@@ -127,7 +127,7 @@ def _url(home: Path) -> str:
 
 def _enter(home: Path, elsewhere: Path) -> IO[bytes]:
     """Start the server unless it runs, and return a file that holds this use's lock."""
-    with _starting_or_stopping(home), ExitStack() as stack:
+    with _starting_or_stopping(home) as lock, ExitStack() as stack:
         users = stack.enter_context((_run_folder(home) / "users").open("ab"))
         if not _running(home):
             if not _try_lock_alone(users):
@@ -136,7 +136,11 @@ def _enter(home: Path, elsewhere: Path) -> IO[bytes]:
                     f"{home} is in use by a process of another container or machine, or by one whose PostgreSQL has "
                     "crashed. Wait for its end, or set another STORE_URL or DATABASE_URL.",
                 )
-            _start(home, elsewhere)
+            if _version(home) is None:
+                _make_files(home, _program_for_server(home, elsewhere), lock)
+            _start(home, _program_for_server(home, elsewhere))
+        while (server := _running(home)) and not server.is_ready:
+            time.sleep(POLL_SECONDS)  # one that a killed process has started
         fcntl.flock(users, fcntl.LOCK_SH)
         stack.pop_all()
         return users
@@ -158,13 +162,13 @@ def _leave(home: Path, users: IO[bytes]) -> None:
 
 
 @contextmanager
-def _starting_or_stopping(home: Path) -> Iterator[None]:
-    """Hold the lock under which the server of a folder is started and stopped."""
+def _starting_or_stopping(home: Path) -> Iterator[IO[bytes]]:
+    """Hold the lock under which the server of a folder is started and stopped, and yield its file."""
     run = _run_folder(home)
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (run / "lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock
 
 
 def _run_folder(home: Path) -> Path:
@@ -212,13 +216,8 @@ def _is_postgres_of(pid: int, home: Path) -> bool:
     return Path(words[0]).name == "postgres" and words[1:2] == ["-D"] and os.path.realpath(words[2]) == str(home)
 
 
-def _start(home: Path, elsewhere: Path) -> None:
-    """Start the server and wait until it takes connections; its files are made first where there are none."""
-    program = _program(_version(home))
-    if _is_root():
-        program = _reachable_program(program, elsewhere)
-    if _version(home) is None:
-        _make_files(home, program)
+def _start(home: Path, program: Path) -> None:
+    """Start the server and wait until it takes connections."""
     stale = _pid_file(home)
     if stale:
         _remove_sockets("".join(stale[4:5]))
@@ -327,8 +326,17 @@ def _program(version: str | None) -> Path:
     return Path(wheel.origin).parent / INSTALLATIONS.get(version or VERSION, INSTALLATIONS[VERSION]) / "bin"
 
 
-def _make_files(home: Path, program: Path) -> None:
-    """Make a server's files with initdb, in a folder beside that then takes the place: whole, or not at all."""
+def _program_for_server(home: Path, elsewhere: Path) -> Path:
+    """Return the folder of programs for a folder's files, where the server's user can get."""
+    program = _program(_version(home))
+    return _reachable_program(program, elsewhere) if _is_root() else program
+
+
+def _make_files(home: Path, program: Path, lock: IO[bytes]) -> None:
+    """Make a server's files with initdb, in a folder beside that then takes the place: whole, or not at all.
+
+    initdb inherits the lock, for it goes on where this process is killed: the next one then waits for its end.
+    """
     new = home.with_name(f"{home.name}.new")
     if new.exists():
         shutil.rmtree(new)  # of one that was killed
@@ -345,6 +353,7 @@ def _make_files(home: Path, program: Path) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             cwd="/",
+            pass_fds=[lock.fileno()],
             check=False,
             **_as_server_user(new),
         )
