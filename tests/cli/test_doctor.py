@@ -32,6 +32,13 @@ def test_all_is_well_where_everything_is_there(steam_import: SteamImport, sandbo
     assert steam_import("doctor", "--quiet").out == ""
 
 
+def test_the_embedded_database_is_looked_at_but_neither_made_nor_started(steam_import: SteamImport) -> None:
+    status, sentence = says(steam_import("doctor"))["database"]
+    assert status == "ok"
+    assert "made when a command needs it; embedded, as DATABASE_URL is not set." in sentence
+    assert list(Path("data").iterdir()) == []
+
+
 def test_settings_that_are_missing_are_named_and_are_no_failure(
     steam_import: SteamImport, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:

@@ -20,6 +20,7 @@ from tests.support.documents import (
     mentions_of,
     with_tables,
 )
+from tests.support.surroundings import CASES
 
 NAMES = [path.name for path in DOCUMENTS]
 
@@ -28,6 +29,11 @@ NAMES = [path.name for path in DOCUMENTS]
 def test_the_tables_are_what_the_schemas_and_the_rules_say(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     assert with_tables(text) == text, "write them anew: .venv/bin/python -m tests.support.documents"
+
+
+def test_each_of_the_surroundings_has_a_test() -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in (README.parent / "tests").rglob("test_*.py"))
+    assert [name for name in CASES if f'"{name}"' not in tests] == []
 
 
 def test_the_examples_conform_to_the_schema() -> None:
