@@ -32,10 +32,10 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "folder with a space": Case("machine", "a clone in a folder `my projects`", 0),
-    "folder with quotes and $": Case("machine", "a clone in a folder `it's $HOME`", 0),
-    "folder with = and %": Case("machine", "a clone in a folder `a=b%c`", 0),
-    "folder of 200 characters": Case("machine", "a clone in a folder whose path has 200 characters", 0),
+    "folder with a space": Case("machine", "a folder called `my projects`", 0),
+    "folder with quotes and $": Case("machine", "a folder called `it's $HOME`", 0),
+    "folder with = and %": Case("machine", "a folder called `a=b%c`", 0),
+    "folder of 200 characters": Case("machine", "a folder whose path has 200 characters", 0),
     "unknown locale": Case("machine", "`LANG` names a locale that is not installed", 0),
     "PG variables": Case(
         "database",
