@@ -2,7 +2,7 @@
 
 import operator
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from itertools import islice
@@ -86,11 +86,16 @@ def _candidates(world: World, table: str, query: Query) -> Iterator[Row]:
             ids = {number for number in comparison.values if isinstance(number, int)} & rows.keys()
         elif comparison.operator == "=" and comparison.path == ("uid",):
             ids = {row["id"] for value in comparison.values for row in world.rows_of_uid.get(str(value), ())}
-    ordered, limits = sorted(ids), [0]
-    for comparison in needed:
-        if comparison.operator in {">", ">="} and comparison.path == ("id",):
-            limits += [value for value in comparison.values if isinstance(value, int)]
-    return (rows[number] for number in islice(ordered, bisect_left(ordered, min(limits[1:], default=0)), None))
+    ordered = sorted(ids)
+    first = max([bisect_left(ordered, limit) for limit in _limits(needed, {">", ">="})], default=0)
+    end = min([bisect_right(ordered, limit) for limit in _limits(needed, {"<", "<="})], default=None)
+    return (rows[number] for number in islice(ordered, first, end))
+
+
+def _limits(comparisons: tuple[Comparison, ...], operators: set[str]) -> list[int]:
+    """Return the numbers that a row's id is compared with by one of the operators, if each is compared with one."""
+    found = [one.values for one in comparisons if one.path == ("id",) and one.operator in operators]
+    return [value for values in found if len(values) == 1 for value in values if isinstance(value, int)]
 
 
 def _meets(world: World, table: str, row: Row, comparisons: tuple[Comparison, ...]) -> bool:
