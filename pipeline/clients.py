@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from hashlib import sha256
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
@@ -19,7 +18,7 @@ from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
 from pipeline.catalogue.files import CatalogueFiles, Memory
 from pipeline.catalogue.look_up import CatalogueLookup
-from pipeline.errors import PipelineError, Refused, Retryable
+from pipeline.errors import Refused
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.settings import Settings, is_key
 from pipeline.storage.store import AwsLimits, Store, open_store_at_url
@@ -216,7 +215,6 @@ ARN = re.compile(
 )
 ARN_FORMS = "arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME"
 PERMISSIONS = {"secretsmanager": "secretsmanager:GetSecretValue", "ssm": "ssm:GetParameter"}
-THROTTLED = {"ThrottlingException", "TooManyRequestsException"}
 
 
 def secret_value(settings: Settings, name: str) -> str:
@@ -245,6 +243,8 @@ def _read_secret(setting: str, arn: str, limits: AwsLimits, *, force_fetch: bool
     named = ARN.fullmatch(arn)
     if named is None:  # not quoted: somebody may have put the secret itself there
         raise Refused("configuration", f"{setting} is not the ARN of a secret: give {ARN_FORMS}.")
+    from pipeline.storage.s3 import aws_error
+
     try:
         from aws_lambda_powertools.utilities.parameters import GetParameterError
     except ImportError:
@@ -256,7 +256,9 @@ def _read_secret(setting: str, arn: str, limits: AwsLimits, *, force_fetch: bool
         provider = secret_provider(setting, arn, named["service"], named["region"], limits)
         value = provider.get(arn, force_fetch=force_fetch, **decryption)
     except GetParameterError as error:
-        raise _aws_error(setting, arn, named["service"], error.__context__) from error.__context__
+        cause = error.__context__ or error
+        needs = f"Check that it is there, and that we may {PERMISSIONS[named['service']]}."
+        raise aws_error(cause, "AWS", f"{setting} ({arn})", needs) from cause
     value = value.strip() if isinstance(value, str) else ""
     if not is_key(value):
         raise Refused(
@@ -265,23 +267,3 @@ def _read_secret(setting: str, arn: str, limits: AwsLimits, *, force_fetch: bool
             "without JSON.",
         )
     return value
-
-
-def _aws_error(setting: str, arn: str, service: str, cause: BaseException | None) -> PipelineError:
-    from botocore import exceptions
-
-    if isinstance(cause, exceptions.ClientError):
-        code = str(cause.response["Error"].get("Code"))
-        says = f"AWS answers {code} for {setting} ({arn})."
-        is_down = cause.response["ResponseMetadata"]["HTTPStatusCode"] >= HTTPStatus.INTERNAL_SERVER_ERROR
-        if is_down or code in THROTTLED:
-            return Retryable("store_unavailable", f"{says} Try again later.")
-        return Refused("configuration", f"{says} Check that it is there, and that we may {PERMISSIONS[service]}.")
-    needs_settings = (
-        exceptions.NoCredentialsError,
-        exceptions.PartialCredentialsError,
-        exceptions.ParamValidationError,
-    )
-    if isinstance(cause, exceptions.BotoCoreError) and not isinstance(cause, needs_settings):
-        return Retryable("store_unavailable", f"AWS cannot be reached for {setting}: {cause}.")
-    return Refused("configuration", f"AWS cannot be asked for {setting} ({arn}): {cause}.")

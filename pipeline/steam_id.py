@@ -20,7 +20,8 @@ _FORMS = (
 )
 
 _PROFILE = re.compile(
-    r"(https?://)?(www\.)?steamcommunity\.com/(?P<form>profiles|id)/(?P<who>[^/?#\s]+)([/?#]\S*)?",
+    r"(https?://)?((www\.)?steamcommunity\.com|my\.steamchina\.com)/(?P<form>profiles|id|openid/id)/(?P<who>[^/?#\s]+)"
+    r"([/?#]\S*)?",
     re.IGNORECASE | re.ASCII,
 )
 

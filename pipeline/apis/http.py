@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
+from http import HTTPStatus
 from typing import Self
 
 import httpx
 
 from pipeline.apis.retry import Retries, RetryPolicy, call_with_retries
-from pipeline.errors import Refused, Retryable
+from pipeline.errors import PipelineError, Refused, Retryable
 from pipeline.logs import quiet_library_logs
 from pipeline.settings import proxy_for
 from schemas.events import ErrorCode
 
 _UNFINISHED = (httpx.TimeoutException, httpx.ReadError, httpx.RemoteProtocolError)
 """Errors after a request went out: its answer may be too large for the server or for something between."""
+
+_NEVER_SENT = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.TooManyRedirects)
+"""Errors of a request that httpx does not send; all others are the network's, and may pass by themselves."""
+
+_FINAL_STATUSES = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED}
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,13 @@ class HttpClient:
         Raises:
             Retryable: There is no answer within the limits; of `code_if_too_large` (or else `code`) for one of too many
                 bytes, of `code` for any other reason.
+            Refused: `configuration`, for what does not pass by itself: a certificate that nobody trusts, a proxy that
+                wants a password, an answer with the status 501.
         """
         host = request.url.host
         try:
             async with asyncio.timeout(self._limits.answer_seconds):
-                return await self._receive(request)
+                answer = await self._receive(request)
         except _TooLargeError:
             most = f"{self._limits.max_bytes:,}"
             says = f"{host} answers with more than {most} bytes. If that is right, set HTTP_MAX_BYTES higher."
@@ -84,8 +92,11 @@ class HttpClient:
             says = f"{host} did not finish its answer in {self._limits.answer_seconds:g} seconds. Try again later."
             raise Retryable(code, says, is_too_large=True) from error
         except httpx.RequestError as error:
-            says = f"{host} did not answer: {type(error).__name__}. Check the network, and try again later."
-            raise Retryable(code, says, is_too_large=isinstance(error, _UNFINISHED)) from error
+            raise _network_error(host, code, error) from error
+        if answer.status_code in _FINAL_STATUSES:
+            says = f"{host} answers {answer.status_code} {answer.reason_phrase}, which is no answer of that API"
+            raise Refused("configuration", f"{says}. Check the …_URL settings and HTTPS_PROXY.")
+        return answer
 
     async def _receive(self, request: httpx.Request) -> httpx.Response:
         answer = await self._client.send(request, stream=True)
@@ -95,6 +106,37 @@ class HttpClient:
             await answer.aclose()
         headers = [(name, value) for name, value in answer.headers.raw if name.lower() != b"content-encoding"]
         return httpx.Response(answer.status_code, headers=headers, content=body, request=request)
+
+
+def _network_error(host: str, code: ErrorCode, error: httpx.RequestError) -> PipelineError:
+    """Return the error for a request without an answer: `configuration`, unless the cause may pass by itself."""
+    tls = _tls_error(error)
+    if tls is not None:
+        cause = getattr(tls, "verify_message", "") or (tls.reason or str(tls)).replace("_", " ").lower()
+        return Refused(
+            "configuration",
+            f"{host} has no certificate or encryption that this machine trusts: {cause}. Set SSL_CERT_FILE to a file "
+            "with the certificate of the authority, as a company's proxy has its own, or correct HTTPS_PROXY.",
+        )
+    if isinstance(error, httpx.ProxyError) and re.match(r"4\d\d|501", str(error)):
+        return Refused(
+            "configuration",
+            f"The proxy for {host} answers {error!s:.100}. Correct HTTPS_PROXY: give http://user:password@host:port "
+            "if it wants a password.",
+        )
+    if isinstance(error, _NEVER_SENT):
+        return Refused("configuration", f"No request can be sent to {host}: {type(error).__name__}. Check its …_URL.")
+    says = f"{host} did not answer: {type(error).__name__}. Check the network, and try again later."
+    return Retryable(code, says, is_too_large=isinstance(error, _UNFINISHED))
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """Return the error of TLS that caused another one and does not pass by itself; None without one."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return None if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError) else error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class _TooLargeError(Exception):

@@ -10,6 +10,10 @@ from pipeline.cli.local import make_tables, with_database
 from pipeline.cli.options import DATABASE, json_option, with_settings
 from pipeline.cli.terminal import Group, echo, echo_always
 from pipeline.settings import Settings
+from pipeline.stages import with_statuses
+from schemas.staging import DEFAULT_OPTIONS
+
+FINDINGS = ("Users' table", "Tables", "Missing", "Left out", "Own rules")
 
 
 @click.group(cls=Group, epilog="steam-import db check")
@@ -23,24 +27,30 @@ def db() -> None:
 def check(settings: Settings, *, as_json: bool) -> None:
     """Print what a load finds in the database, what is missing, and what it would leave out.
 
-    The exit status is 1 if something is missing that a load needs.
+    Encoding, types, nulls, enum values and keys are compared; row-level security, rights and whether the session can
+    write are checked. The exit status is 1 if something is missing that a load needs, and that of the error if the
+    tables are complete but cannot be written to.
     """
     with with_database(settings) as local:
-        schema = clients.open_database(local).read_schema()
-    findings = {
-        "users_table": [schema.users.name] if schema.users is not None else [],
-        "tables": sorted(schema.columns),
-        "missing": schema.missing,
-        "left_out": schema.left_out,
-    }
-    if as_json:
-        click.echo(json.dumps(findings))
-    else:
-        for title, found in zip(("Users' table", "Tables", "Missing", "Left out"), findings.values(), strict=True):
-            echo(f"{title + ':':14}{', '.join(found) or 'nothing'}")
-    if schema.missing:
-        echo_always(schema.remedy, err=True)
-    sys.exit(1 if schema.missing else 0)
+        database = clients.open_database(local)
+        schema = database.read_schema()
+        findings = {
+            "users_table": [schema.users.name] if schema.users is not None else [],
+            "tables": sorted(schema.columns),
+            "missing": schema.missing,
+            "left_out": schema.left_out,
+            "own_rules": [f'{rule} of "{name}"' for name, rules in schema.row_rules.items() for rule in rules],
+        }
+        if as_json:
+            click.echo(json.dumps(findings))
+        else:
+            for title, found in zip(FINDINGS, findings.values(), strict=True):
+                echo(f"{title + ':':14}{', '.join(found) or 'nothing'}")
+        if not schema.missing:
+            database.require_ready([], with_statuses(DEFAULT_OPTIONS, settings))
+            return
+    echo_always(schema.remedy, err=True)
+    sys.exit(1)
 
 
 @db.command(epilog="steam-import db create --database-url postgresql://me@localhost/empty")

@@ -19,6 +19,8 @@ from pipeline.cli.options import IGDB, STEAM, json_option, with_settings
 from pipeline.cli.terminal import Command, echo_always, is_quiet
 from pipeline.errors import Failed, PipelineError, Refused
 from pipeline.settings import WHERE_TO_GET, Settings
+from pipeline.stages import with_statuses
+from schemas.staging import DEFAULT_OPTIONS
 
 QUICK_SETTINGS = {"http_timeout_seconds": 5.0, "retry_attempts": 2, "retry_base_seconds": 0.5}
 """Settings with which each check ends within seconds, even if no server answers."""
@@ -108,9 +110,16 @@ def _check_store(settings: Settings) -> str:
     try:
         if store.read(key) != body or key not in store.list("doctor-"):
             raise Failed("store_unavailable", f"{store.locate(key)} was written but is not there. Check STORE_URL.")
+        etag = store.list(key).get(key)
+        if store.replace(key, body, None) or not store.replace(key, body, etag):
+            raise Refused(
+                "configuration",
+                f"{store.locate('')} ignores the conditions of a write (If-Match, If-None-Match), which keep backfills "
+                "and the catalogue from overwriting each other. Use a store that knows them.",
+            )
     finally:
         store.delete(key)
-    return f"{store.locate('')} can be written to, listed, read and deleted from."
+    return f"{store.locate('')} can be written to (on conditions too), listed, read and deleted from."
 
 
 def _check_steam_key(settings: Settings) -> str:
@@ -135,13 +144,8 @@ def _check_database(settings: Settings) -> str:
     if not settings.has("database_url"):
         return f"{describe_embedded(settings)}; embedded, as DATABASE_URL is not set."
     database = clients.open_database(settings)
-    schema, missing = database.read_schema(), database.missing_rights()
-    if missing:
-        raise Refused(
-            "configuration",
-            f"The role of DATABASE_URL lacks {', '.join(missing)}. Have the database's owner run the statements "
-            "that `steam-import db grants ROLE` prints.",
-        )
+    database.require_ready([], with_statuses(DEFAULT_OPTIONS, settings))
+    schema = database.read_schema()
     left_out = f" A load leaves out {', '.join(schema.left_out)}." if schema.left_out else ""
     return f"PostgreSQL {database.server_version()}, of DATABASE_URL, has all that a load needs.{left_out}"
 

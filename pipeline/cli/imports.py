@@ -40,6 +40,7 @@ from pipeline.cli.terminal import Command, echo, echo_always, is_quiet
 from pipeline.errors import PipelineError, Retryable
 from pipeline.settings import DATA, Settings
 from pipeline.stages import parse_event
+from pipeline.steam_id import Vanity, parse_steam_id
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import CsvStage, parse_checkpoint_key
 from schemas.events import (
@@ -75,6 +76,8 @@ def run(settings: Settings, steam_id: str, user_id: str | None, *, dry_run: bool
     try:
         with recording_failure(report, "fetch", FetchResponse):
             settings.require(*clients.NEEDED_BY_FETCH, *clients.NEEDED_BY_ENRICH)
+        with recording_failure(report, "load", LoadResponse):
+            _check_database(settings, steam_id, user_id)
         import_library(settings, steam_id, report, LoadOptions(dry_run=dry_run, details=details))
     finally:
         if as_json:
@@ -130,6 +133,19 @@ def load(settings: Settings, location: str, *, dry_run: bool, details: bool, tru
         click.echo(json.dumps(response_json(response)))
     else:
         _print_tables(ImportReport(user_id, load=response))
+
+
+def _check_database(settings: Settings, steam_id: str, user_id: str | None) -> None:
+    """Check a configured database before Steam and IGDB are asked: URL, connection, tables, rights, and the user."""
+    if not settings.has("database_url"):
+        return
+    account = parse_steam_id(steam_id)
+    if user_id is not None:
+        parse_event({"user_id": user_id}, StageEvent)
+    elif not isinstance(account, Vanity):
+        user_id = account
+    options = stages.with_statuses(DEFAULT_OPTIONS, settings)
+    clients.open_database(settings).require_ready([user_id] if user_id else [], options)
 
 
 def import_library(

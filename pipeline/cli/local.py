@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from pipeline import clients
 from pipeline.errors import Refused
 from pipeline.settings import DATA, Settings, absolute_path
+from pipeline.storage.store import looks_like_a_url
 
 DEMO_LATENCY_SECONDS = 0.08
 """The seconds that each answer of the demo's APIs takes, so that it looks like an import over a network."""
@@ -44,12 +45,10 @@ def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Se
 def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
     """Create SavePoint's tables of a generation (2025 or 2026) in an empty database; return True if it was empty."""
     with _refusing_missing_extra():
-        from pipeline.sandbox.embedded import create_tables
+        from pipeline.sandbox.embedded import create_tables, statements_of
         from pipeline.sandbox.postgres import serve_postgres
     if settings.has("database_url"):
-        # A URL that cannot be used is refused here, by an error that does not quote it.
-        clients.open_database(settings).read_schema()
-        return create_tables(clients.secret_value(settings, "database_url"), generation)
+        return clients.open_database(settings).create_tables(statements_of(generation))
     with ExitStack() as stack:
         with _refusing_missing_extra():
             url = stack.enter_context(serve_postgres(_postgres_folder(settings)))
@@ -93,7 +92,7 @@ def absolute_location(location: str) -> str:
 
 def _postgres_folder(settings: Settings) -> Path:
     store = str(settings.store)
-    return absolute_path(DATA if store.startswith("s3://") else store) / "postgres"
+    return absolute_path(DATA if looks_like_a_url(store) else store) / "postgres"
 
 
 @contextmanager

@@ -1,8 +1,11 @@
 """The store in a bucket of S3, and the function that makes a client of any AWS service."""
 
 import contextlib
+import re
+import ssl
 from functools import cache
 from http import HTTPStatus
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -11,9 +14,21 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
     NoCredentialsError,
-    ParamValidationError,
     PartialCredentialsError,
+    ProxyConnectionError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+    SSLError,
+    SSOError,
+    TokenRetrievalError,
 )
 from botocore.loaders import Loader, create_loader
 from botocore.session import Session
@@ -32,7 +47,53 @@ if TYPE_CHECKING:
 _RETRYABLE_STATUSES = {408, 409, 429}
 """The only statuses below 500 that can pass by themselves; for the others somebody has to change something."""
 
-_RETRYABLE_CODES = {"RequestTimeout", "SlowDown", "Throttling"}
+_RETRYABLE_CODES = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"}
+_PASSING = (
+    EndpointConnectionError,
+    ConnectTimeoutError,
+    ReadTimeoutError,
+    ConnectionClosedError,
+    ProxyConnectionError,
+    IncompleteReadError,
+    ResponseStreamingError,
+    MetadataRetrievalError,
+    HTTPClientError,
+    ConnectionError,
+    TimeoutError,
+)
+"""The errors without an answer that may pass by themselves; SSLError and the causes of some others are excepted."""
+
+UNANSWERED = (BotoCoreError, OSError, EOFError, RecursionError, JSONDecodeError)
+"""What a call to AWS raises without an answer.
+
+Not all are boto's own: a missing file or program of the credentials, a program that prints no JSON, a question for a
+code of MFA without a terminal, a server that redirects in circles.
+"""
+
+_REASONS = {
+    EOFError: "the profile asks for a code of MFA, and nobody can type it",
+    JSONDecodeError: "the program of credential_process prints no JSON",
+}
+_LOG_IN = "Log in again (aws sso login), or renew AWS_SESSION_TOKEN"
+_KEYS = "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+_REGION = "Set AWS_REGION to the region of the bucket"
+_CLOCK = "This machine's clock is off: synchronise it (timedatectl set-ntp true)"
+_REMEDIES = {
+    "ExpiredToken": _LOG_IN,
+    "ExpiredTokenException": _LOG_IN,
+    "TokenRefreshRequired": _LOG_IN,
+    "InvalidToken": _LOG_IN,
+    "InvalidAccessKeyId": _KEYS,
+    "SignatureDoesNotMatch": _KEYS,
+    "InvalidClientTokenId": _KEYS,
+    "UnrecognizedClientException": _KEYS,
+    "InvalidSignatureException": _KEYS,
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "RequestTimeTooSkewed": _CLOCK,
+    "RequestExpired": _CLOCK,
+}
+"""What to change, by the code of an answer of AWS."""
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
 _NEEDS = (
     "Check S3_BUCKET or STORE_URL, and that the credentials allow s3:GetObject, PutObject, DeleteObject and ListBucket."
@@ -114,29 +175,64 @@ class S3Store:
 
     @contextlib.contextmanager
     def _s3_errors(self, key: str) -> "Iterator[None]":
-        where = self.locate(key)
         try:
             yield
-        except ClientError as error:
-            raise _answered(error, where) from error
-        except (NoCredentialsError, PartialCredentialsError) as error:
-            raise Refused("configuration", f"There are no AWS credentials for {where}. {_NEEDS}") from error
-        except ParamValidationError as error:
-            raise Refused("configuration", f"S3 does not accept {where}: {error}. {_NEEDS}") from error
-        except BotoCoreError as error:
-            raise Retryable(
-                "store_unavailable", f"S3 cannot be reached for {where}: {error}. Try again later."
-            ) from error
+        except (ClientError, *UNANSWERED) as error:
+            raise aws_error(error, "S3", self.locate(key), _NEEDS) from error
 
 
-def _answered(error: ClientError, where: str) -> PipelineError:
-    """Return the error for an answer of S3 that is not a success."""
+def aws_error(error: BaseException, service: str, where: str, needs: str) -> PipelineError:
+    """Return the error for what a call to an AWS service raised: `configuration`, unless it may pass by itself.
+
+    `needs` is the sentence that says what to check where nothing more is known.
+    """
+    if isinstance(error, ClientError):
+        return _answered(error, service, where, needs)
+    cause = getattr(error, "kwargs", {}).get("error", error)
+    refused = re.search(r"Tunnel connection failed: (4\d\d[\w ]*)", str(cause))
+    if not refused and _is_passing(error, cause):
+        return Retryable("store_unavailable", f"{service} cannot be reached for {where}: {error}. Try again later.")
+    if refused:
+        remedy = f"The proxy answers {refused[1].strip()}. Correct HTTPS_PROXY: http://user:password@host:port"
+    elif isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return Refused("configuration", f"There are no AWS credentials for {where}. {needs}")
+    elif isinstance(error, SSOError | TokenRetrievalError):
+        remedy = _LOG_IN
+    elif isinstance(error, SSLError | HTTPClientError):
+        remedy = "Set AWS_CA_BUNDLE to a file with the certificate of the authority, or correct AWS_ENDPOINT_URL_S3"
+    elif isinstance(error, RecursionError):
+        return Refused("configuration", f"{service} redirects in circles for {where}. {_REGION}.")
+    elif isinstance(error, BotoCoreError) and not isinstance(error, CredentialRetrievalError):
+        remedy = needs.rstrip(".")
+    else:
+        remedy = "Correct what AWS_PROFILE, AWS_CONFIG_FILE or AWS_WEB_IDENTITY_TOKEN_FILE say of credentials"
+    reason = _REASONS.get(type(error)) or str(error).rstrip(". ")
+    return Refused("configuration", f"{service} cannot be asked for {where}: {reason}. {remedy}.")
+
+
+def _is_passing(error: BaseException, cause: object) -> bool:
+    """Return whether a call without an answer may succeed later; `cause` is what boto wrapped, if it did."""
+    if isinstance(error, CredentialRetrievalError):
+        return error.kwargs["provider"] not in ("custom-process", "sso", "login")
+    if isinstance(cause, ssl.SSLError | FileNotFoundError | PermissionError | NotADirectoryError | IsADirectoryError):
+        return False
+    return isinstance(error, _PASSING) or (isinstance(error, SSLError) and "EOF occurred" in str(error))
+
+
+def _answered(error: ClientError, service: str, where: str, needs: str) -> PipelineError:
+    """Return the error for an answer of AWS that is not a success."""
     code = error.response["Error"].get("Code", "unknown")
     status = error.response["ResponseMetadata"].get("HTTPStatusCode", 500)
-    is_client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-    if is_client_error and status not in _RETRYABLE_STATUSES and code not in _RETRYABLE_CODES:
-        return Refused("configuration", f"S3 answers {code} for {where}. {_NEEDS}")
-    return Retryable("store_unavailable", f"S3 answers {code} for {where}. Try again later.")
+    says = f"{service} answers {code} for {where}"
+    if status == HTTPStatus.NOT_IMPLEMENTED:
+        reason = str(error.response["Error"].get("Message", ""))[:200].rstrip(".")
+        checksum = " Set AWS_REQUEST_CHECKSUM_CALCULATION=when_required, if it is S3's checksums that it does not know."
+        remedy = f"This server lacks what a store needs.{checksum if error.operation_name == 'PutObject' else ''}"
+        return Refused("configuration", f"{says}: {reason}. {remedy}")
+    is_server_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if code not in _REMEDIES and (is_server_error or status in _RETRYABLE_STATUSES or code in _RETRYABLE_CODES):
+        return Retryable("store_unavailable", f"{says}. Try again later.")
+    return Refused("configuration", f"{says}. {_REMEDIES[code]}." if code in _REMEDIES else f"{says}. {needs}")
 
 
 def open_aws(
@@ -166,10 +262,8 @@ def open_aws(
         client = create()
         # The address that boto uses may also come from its own settings, such as AWS_ENDPOINT_URL.
         address = urlsplit(require_encrypted(client.meta.endpoint_url))
-    except BotoCoreError as error:  # an unknown region or profile, for example
-        raise Refused(
-            "configuration", f"AWS cannot be set up for {purpose}: {error}. Check the AWS_… settings."
-        ) from error
+    except UNANSWERED as error:  # an unknown region or profile, for example
+        raise aws_error(error, "AWS", purpose, "Check the AWS_… settings.") from error
     except ValueError:  # without its text, which may quote an endpoint with a password in it
         raise Refused(
             "configuration",

@@ -86,7 +86,13 @@ def open_store_at_url(
         Refused: `configuration`, if the URL, or a setting of AWS, cannot be used.
     """
     url = url.strip()
-    if "://" not in url:
+    if url.startswith("s3://arn:"):
+        raise Refused(
+            "configuration",
+            f"{url} names an access point by its ARN: use its alias, as `aws s3control get-access-point` prints it "
+            "(Alias: …-s3alias), in place of a bucket's name.",
+        )
+    if not looks_like_a_url(url):
         return DirectoryStore(Path(url), file_max_bytes)
     from pipeline.storage.s3 import S3Store, open_aws  # botocore takes long to import
 
@@ -95,6 +101,11 @@ def open_store_at_url(
         raise Refused("configuration", f"STORE_URL is {url!r}: give a directory, or s3://bucket/prefix.")
     client = open_aws("s3", url, aws_limits, region=region, endpoint_url=endpoint_url)
     return S3Store(client, bucket, prefix.strip("/"), file_max_bytes)
+
+
+def looks_like_a_url(text: str) -> bool:
+    """Return True for a URL, and for `s3:/typo` and `s3//typo`, which are no names of directories."""
+    return "://" in text or bool(re.match(r"(?i)s3(:|//)", text))
 
 
 def require_size(name: str, size: int, max_bytes: int | None) -> None:
