@@ -76,8 +76,9 @@ def run(settings: Settings, steam_id: str, user_id: str | None, *, dry_run: bool
     try:
         with recording_failure(report, "fetch", FetchResponse):
             settings.require(*clients.NEEDED_BY_FETCH, *clients.NEEDED_BY_ENRICH)
+            owner = _known_owner(steam_id, user_id)
         with recording_failure(report, "load", LoadResponse):
-            _check_database(settings, steam_id, user_id)
+            _check_database(settings, owner)
         import_library(settings, steam_id, report, LoadOptions(dry_run=dry_run, details=details))
     finally:
         if as_json:
@@ -135,17 +136,19 @@ def load(settings: Settings, location: str, *, dry_run: bool, details: bool, tru
         _print_tables(ImportReport(user_id, load=response))
 
 
-def _check_database(settings: Settings, steam_id: str, user_id: str | None) -> None:
-    """Check a configured database before Steam and IGDB are asked: URL, connection, tables, rights, and the user."""
-    if not settings.has("database_url"):
-        return
+def _known_owner(steam_id: str, user_id: str | None) -> str | None:
+    """Return the id of the user whose library it is; None where only Steam knows the account of a custom URL."""
     account = parse_steam_id(steam_id)
     if user_id is not None:
-        parse_event({"user_id": user_id}, StageEvent)
-    elif not isinstance(account, Vanity):
-        user_id = account
-    options = stages.with_statuses(DEFAULT_OPTIONS, settings)
-    clients.open_database(settings).require_ready([user_id] if user_id else [], options)
+        return parse_event({"user_id": user_id}, StageEvent).user_id
+    return None if isinstance(account, Vanity) else account
+
+
+def _check_database(settings: Settings, owner: str | None) -> None:
+    """Check a configured database before Steam and IGDB are asked: URL, connection, tables, rights, and the user."""
+    if settings.has("database_url"):
+        options = stages.with_statuses(DEFAULT_OPTIONS, settings)
+        clients.open_database(settings).require_ready([owner] if owner else [], options)
 
 
 def import_library(
