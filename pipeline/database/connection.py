@@ -338,6 +338,10 @@ _PASSING = re.compile(
     re.IGNORECASE,
 )
 
+_PASSING_STATEMENT = re.compile(
+    r"timeout|deadlock|could not serialize|user request|duplicate key|foreign key constraint"
+)
+
 _REMEDIES = (
     (
         r"certificate|root\.crt",
@@ -389,10 +393,9 @@ def _converted_errors(url: DatabaseUrl, session: Session) -> Iterator[None]:
         raise _statement_error(url, session, error) from None
     except pl.exceptions.ComputeError as error:
         # What goes wrong while rows arrive is reported through Polars, without an SQLSTATE.
-        says = _server_message(error)
-        if not _PASSING.search(str(error)) and "timeout" not in says and "deadlock" not in says:
+        if not _passes(error):
             raise Failed("schema_mismatch", _not_loaded(url, session, "a query failed")) from None
-        raise Retryable("database_unavailable", f"{url}: {says}. Try again.") from None
+        raise Retryable("database_unavailable", f"{url}: {_server_message(error)}. Try again.") from None
 
 
 def _statement_error(url: DatabaseUrl, session: Session, error: dbapi.Error) -> PipelineError:
@@ -403,13 +406,19 @@ def _statement_error(url: DatabaseUrl, session: Session, error: dbapi.Error) -> 
         if "row-level security" in says:
             return Refused("configuration", f"{url}: {says}. {ROW_SECURITY_REMEDY}")
         return Refused("configuration", f"{url}: {says}. Grant it to this role.")
-    if _TRANSIENT.match(state) or (not state and isinstance(error, dbapi.OperationalError)):
+    if _TRANSIENT.match(state) or (not state and _passes(error)):
         return Retryable("database_unavailable", f"{url}: {says}. Try again.", is_cancelled=_CANCELLED in str(error))
     fields = {name.decode(): value.decode(errors="replace") for name, value in error.details or ()}
     raised_in = _IN_A_FUNCTION.search(fields.get("PG_DIAG_CONTEXT", ""))
     # Any other message may quote the row.
-    rule = says if _QUOTABLE.match(state) else f"SQLSTATE {state}" + (f" in {raised_in[0]}" if raised_in else "")
+    rule = f"SQLSTATE {state}" if state else "it raises an error"
+    rule = says if _QUOTABLE.match(state) else rule + (f" in {raised_in[0]}" if raised_in else "")
     return Failed("schema_mismatch", _not_loaded(url, session, rule), is_about_rows=not state.startswith("42"))
+
+
+def _passes(error: Exception) -> bool:
+    """Return whether an error that came without an SQLSTATE, as while rows arrive or at the commit, passes by itself."""
+    return bool(_PASSING.search(str(error)) or _PASSING_STATEMENT.search(_server_message(error)))
 
 
 ROW_SECURITY_REMEDY = (
