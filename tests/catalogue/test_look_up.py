@@ -131,7 +131,7 @@ def test_the_store_says_what_an_app_is_but_for_tests_that_it_calls_games(sandbox
     assert here.rows().select("kind", "kind_reason").rows() == [
         ("game", "store:game"),
         ("beta", "store:beta"),
-        ("beta", "name:test_server"),
+        ("beta", "name:beta"),
         ("demo", "name:demo"),
         ("tool", "store:tool"),
     ]
@@ -140,21 +140,21 @@ def test_the_store_says_what_an_app_is_but_for_tests_that_it_calls_games(sandbox
 def test_a_game_that_igdb_lists_is_none_that_its_name_filters_unless_it_stands_under_its_parent(
     sandbox: Sandbox, here: OpenedStore
 ) -> None:
-    names = {10: "Trailer: The Game Trailer", 20: "X - Playtest", 30: "X Soundtrack", 40: "Y - Season Pass"}
+    names = {10: "Trailer: The Game Trailer", 20: "X - Playtest", 30: "X Soundtrack", 40: "Y - Map Pack"}
     here.own({"appid": 1, "name": "X"}, *({"appid": appid, "name": name} for appid, name in names.items()))
-    sandbox.faults.add(Fault(service="igdb", path="external_games", status=400, times=1))
+    sandbox.faults.add(Fault(service="igdb", path="external_games", status=503, times=1))
     with pytest.raises(Retryable):
         enrich(sandbox, here.store, setup=Setup(policy=ONCE))
     for appid, igdb_id, name in ((1, 1, "X"), (10, 2, "Trailer: The Game Trailer"), (20, 1, "X"), (30, 1, "X")):
         sandbox.world.add_game(appid, igdb_id, name)
-    sandbox.world.add_game(40, 3, "Y: Season Pass", game_type=1)
+    sandbox.world.add_game(40, 3, "Y: Map Pack", game_type=1)
     response = enrich(sandbox, here.store)
     assert here.rows().select("kind_reason", "match_status", "igdb_id").rows() == [
         ("default", "MATCHED", 1),
         ("igdb", "MATCHED", 2),
         ("name:playtest", "IGNORED", None),
         ("name:soundtrack", "IGNORED", None),
-        ("name:season_pass", "IGNORED", None),
+        ("name:pack", "IGNORED", None),
     ]
     assert (stats(response).matched, stats(response).filtered, len(sandbox.asked("igdb"))) == (2, 3, 3)
     sandbox.requests.clear()

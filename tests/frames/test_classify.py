@@ -81,8 +81,10 @@ def test_against_the_store_type_game_the_name_only_tells_tests_and_components(
 @pytest.mark.parametrize(
     ("name", "igdb_name", "columns", "kind_reason"),
     [
-        pytest.param("The Trailer", "The Trailer", {}, "igdb", id="a game that is called so"),
-        pytest.param("The Trailer", "Another name", {}, "igdb", id="a game of another name"),
+        pytest.param(
+            "Two Trailers: The Trailer", "Two Trailers: The Trailer", {}, "igdb", id="a game that is called so"
+        ),
+        pytest.param("A Trailer Trailer", "Another name", {}, "igdb", id="a game of another name"),
         pytest.param("X Demo", "X", {}, "name:demo", id="under its parent"),
         pytest.param("X™ II (Demo)", "x 2", {}, "name:demo", id="under its parent, folded"),
         pytest.param("X - Playtest", "X", {}, "name:playtest", id="a test under its parent"),
@@ -91,7 +93,7 @@ def test_against_the_store_type_game_the_name_only_tells_tests_and_components(
             "X Soundtrack Demo", "X Soundtrack", {}, "name:demo", id="only the words of the rule are taken off"
         ),
         pytest.param("X Soundtrack Demo", "X", {}, "igdb", id="not the words of other rules"),
-        pytest.param("X Season Pass", "Any", {"igdb_game_type": 1}, "name:season_pass", id="DLC"),
+        pytest.param("X DLC", "Any", {"igdb_game_type": 1}, "name:dlc", id="DLC"),
         pytest.param("X Map Pack", "Any", {"igdb_game_type": 13}, "name:pack", id="a pack"),
         pytest.param("X Server", "Any", {"igdb_game_type": 14}, "name:server", id="an update"),
         pytest.param("X Server", "Any", {"igdb_game_type": 3}, "name:server", id="a bundle"),
