@@ -144,19 +144,28 @@ class Ended(NamedTuple):
     cause: str | None
 
 
-def execute(name: str, event: object, *, run_id: str | None = None, retries: int = 1, seconds: float = 60) -> Ended:
-    """Execute a state machine with hardly a wait and so many retries.
+def execute(
+    name: str,
+    event: object,
+    *,
+    run_id: str | None = None,
+    retries: int = 1,
+    seconds: float = 60,
+    wait_seconds: int = 0,
+) -> Ended:
+    """Execute a state machine with hardly a wait, or waits of some seconds, and so many retries.
 
     Raises:
         TimeoutError: It did not end in these seconds.
     """
     client = _client()
-    hasty = json.loads(json.dumps(definition(name)), object_hook=partial(_hasty, retries=retries))
+    shorten = partial(_hasty, retries=retries, wait_seconds=wait_seconds)
+    hasty = json.loads(json.dumps(definition(name)), object_hook=shorten)
     machine = client.create_state_machine(name=f"{name}-{uuid4()}", definition=json.dumps(hasty), roleArn=ROLE)
     started = client.start_execution(
         stateMachineArn=machine["stateMachineArn"], name=run_id or str(uuid4()), input=json.dumps(event)
     )
-    return _ended(client, started["executionArn"], time.monotonic() + seconds)
+    return _ended(client, started["executionArn"], time.monotonic() + seconds, 0.5 if wait_seconds else 0.02)
 
 
 def map_runs(ended: Ended) -> list[dict[str, Any]]:
@@ -179,20 +188,20 @@ def _client() -> Any:
     return boto3.client("stepfunctions", region_name=REGION)
 
 
-def _ended(client: Any, arn: str, deadline: float) -> Ended:
+def _ended(client: Any, arn: str, deadline: float, pause: float) -> Ended:
     while time.monotonic() < deadline:
         told = client.describe_execution(executionArn=arn)
         if told["status"] != "RUNNING":
             output = json.loads(told.get("output", "null"))
             return Ended(arn, told["status"], output, told.get("error"), told.get("cause"))
-        time.sleep(0.02)
+        time.sleep(pause)
     client.stop_execution(executionArn=arn)
     raise TimeoutError(f"{arn} did not end in time")
 
 
-def _hasty(state: dict[str, Any], retries: int) -> dict[str, Any]:
+def _hasty(state: dict[str, Any], retries: int, wait_seconds: int) -> dict[str, Any]:
     if "IntervalSeconds" in state:
         # The interpreter sleeps at least a second before a retry, and with jitter a part of it.
         haste = {"IntervalSeconds": 1, "MaxDelaySeconds": 1, "JitterStrategy": "FULL", "MaxAttempts": retries}
         return state | haste
-    return state | {"Seconds": 0} if "Seconds" in state else state
+    return state | {"Seconds": wait_seconds} if "Seconds" in state else state
