@@ -44,15 +44,18 @@ class Lifetimes(NamedTuple):
 
 
 def merge_catalogues(parts: Sequence[DataFrame[Catalogue]]) -> DataFrame[Catalogue]:
-    """Return several catalogues as one with a row per app: the latest answer of the store, and the latest of IGDB.
+    """Return several catalogues as one, sorted, with a row per app: the latest answer of the store, and of IGDB.
 
     Of two answers with the same time, the one in the later part is taken.
     """
     rows = pl.concat([empty_frame(Catalogue), *parts])
-    store = _latest(rows.select("appid", *_STORE_COLUMNS), "store_asked_at")
-    igdb = _latest(rows.select("appid", *_IGDB_COLUMNS), "looked_up_at")
-    merged = store.join(igdb, on="appid", how="full", coalesce=True, validate="1:1").sort("appid")
-    return conform(merged.select(dtypes(Catalogue).keys()), Catalogue)
+    is_repeated = rows["appid"].is_duplicated()  # a few, while most apps have one row, which is copied as it is
+    repeated = rows.filter(is_repeated)
+    store = _latest(repeated.select("appid", *_STORE_COLUMNS), "store_asked_at")
+    igdb = _latest(repeated.select("appid", *_IGDB_COLUMNS), "looked_up_at")
+    merged = store.join(igdb, on="appid", how="full", coalesce=True, validate="1:1").select(dtypes(Catalogue).keys())
+    single = rows.filter(~is_repeated) if repeated.height else rows
+    return conform(pl.concat([single, merged]).sort("appid"), Catalogue)
 
 
 def _latest(rows: pl.DataFrame, time: str) -> pl.DataFrame:

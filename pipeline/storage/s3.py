@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 _RETRYABLE_STATUSES = {408, 409, 429}
 """The only statuses below 500 that can pass by themselves; for the others somebody has to change something."""
 
+MAX_CONNECTIONS = 16
+"""The most connections that a client keeps open, for as many threads that read files at a time."""
+
 _RETRYABLE_CODES = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"}
 _PASSING = (
     EndpointConnectionError,
@@ -247,6 +250,7 @@ def open_aws(
     config = Config(
         connect_timeout=limits.timeout_seconds,
         read_timeout=limits.timeout_seconds,
+        max_pool_connections=MAX_CONNECTIONS,
         retries={"mode": "standard", "total_max_attempts": limits.attempts},
     )
 

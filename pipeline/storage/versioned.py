@@ -1,7 +1,8 @@
 """Write and read JSON and Parquet files that say their version, and migrate those of older versions."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from pandera.typing.polars import DataFrame
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import Failed
-from schemas.frames import Model, conform, dtypes
+from schemas.frames import Model, conform, dtypes, empty_frame
 from schemas.manifest import VERSIONS, FileKind
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -73,15 +74,44 @@ def read_parquet(body: bytes, kind: FileKind, model: type[Model], name: str, rem
         WrongVersion: The file cannot be migrated; the message names it and ends with the remedy.
         CorruptFile: The bytes are not a Parquet file with the model's columns.
     """
-    # Polars panics, instead of raising its own error, for 8 in 3,000 files in which a few bytes were changed.
-    try:
-        version = int(pl.read_parquet_metadata(BytesIO(body)).get("schema_version", "1"))
-        migrations = list(find_migrations(kind, version, name, remedy))
+    with _unreadable_is_corrupt():
+        migrations = list(find_migrations(kind, _parquet_version(body), name, remedy))
         rows = pl.read_parquet(BytesIO(body))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
-        raise CorruptFile(type(error).__name__) from None
     for migration in migrations:
         rows = migration.rows(rows)
+    return _as_model(rows, model)
+
+
+def read_current_parquets(bodies: Sequence[bytes], kind: FileKind, model: type[Model]) -> DataFrame[Model]:
+    """Return the rows of several Parquet files, one file after the other, much faster than file by file.
+
+    Raises:
+        CorruptFile: One of them is no Parquet file of the current version with the model's columns.
+    """
+    with _unreadable_is_corrupt():
+        if any(_parquet_version(body) != VERSIONS[kind] for body in bodies):
+            raise CorruptFile("it is of another version")
+        rows = pl.read_parquet([BytesIO(body) for body in bodies]) if bodies else empty_frame(model)
+    return _as_model(rows, model)
+
+
+@contextmanager
+def _unreadable_is_corrupt() -> Iterator[None]:
+    """Raise `CorruptFile` for what Polars cannot read.
+
+    It panics, instead of raising its own error, for 8 in 3,000 files in which a few bytes were changed.
+    """
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
+        raise CorruptFile(type(error).__name__) from None
+
+
+def _parquet_version(body: bytes) -> int:
+    return int(pl.read_parquet_metadata(BytesIO(body)).get("schema_version", "1"))
+
+
+def _as_model(rows: pl.DataFrame, model: type[Model]) -> DataFrame[Model]:
     expected = dtypes(model)
     if rows.columns != list(expected):
         raise CorruptFile(f"its columns are not those of {model.__name__}")

@@ -11,6 +11,7 @@ from pandera.typing.polars import DataFrame
 from polars.testing import assert_frame_equal
 from structlog.testing import capture_logs
 
+from pipeline.catalogue import files
 from pipeline.catalogue.files import APPS, NEW, QUARANTINE, CatalogueFiles, Compaction, Memory
 from pipeline.errors import Retryable
 from pipeline.storage.store import Store
@@ -75,6 +76,26 @@ def test_a_compaction_leaves_one_file_with_all_rows(at: OpenedStore) -> None:
     assert keys(at.store) == [APPS]
     assert_frame_equal(CatalogueFiles(at.store).read(), before)
     assert_frame_equal(catalogue.read(), before)
+
+
+def test_whoever_adds_one_small_file_too_many_compacts(at: OpenedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_SMALL_FILES", 3)
+    for appid in (10, 20):
+        CatalogueFiles(at.store).remember(known(appid))
+    assert len(keys(at.store)) == 2
+    CatalogueFiles(at.store).remember(known(30))
+    assert keys(at.store) == [APPS]
+    assert apps(at.store) == [10, 20, 30]
+
+
+def test_rows_are_kept_though_their_writer_cannot_compact(here: OpenedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_SMALL_FILES", 1)
+    watched = Watched(here.store, fails_at=3)
+    with capture_logs() as logged:
+        CatalogueFiles(watched).remember(known(10))
+    assert [name for name, _ in watched.calls] == ["write", "list", "list"]
+    assert [event["error_code"] for event in logged] == ["store_unavailable"]
+    assert apps(here.store) == [10]
 
 
 def test_other_files_below_the_catalogue_are_neither_read_nor_deleted(at: OpenedStore) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import multiprocessing
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from pipeline.catalogue.look_up import no_progress
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.keys import raw_checkpoint
-from pipeline.storage.store import Store, open_store_at_url
+from pipeline.storage.store import DirectoryStore, Store, open_store_at_url
+from tests.catalogue.test_catalogue_files import known
 from tests.support.apis import Setup, enriching, stats
-from tests.support.stores import BUCKET, TIMESTAMP, own, served_s3
+from tests.support.stores import BUCKET, TIMESTAMP, Watched, own, served_s3
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -93,6 +96,31 @@ def test_eight_processes_enrich_while_a_ninth_compacts_and_no_row_is_ever_missin
         assert [key for key in store.list("catalogue/") if not key.startswith("catalogue/new/.")] == [APPS]
         assert set(CatalogueFiles(store).read()["appid"]) == owned()
         assert store.list(NEW) == {}
+
+
+def compact_and_die(folder: str, call: int) -> None:
+    """A process that is killed in the so many-th call of the store; in a write, when some bytes are written."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    CatalogueFiles(Watched(DirectoryStore(Path(folder)), call, is_kill=True)).compact()
+
+
+def test_a_compaction_killed_in_any_call_loses_nothing_and_the_next_leaves_one_file(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    for number in count(1):
+        for appid in (10 * number, 10 * number + 1):
+            CatalogueFiles(store).remember(known(appid))
+        whole = CatalogueFiles(store).read()
+        process = SPAWN.Process(target=compact_and_die, args=(str(tmp_path), number))
+        process.start()
+        process.join(60)
+        assert process.exitcode in (0, -signal.SIGKILL, -signal.SIGXFSZ)
+        assert CatalogueFiles(store).read().equals(whole)
+        CatalogueFiles(store).compact()
+        assert CatalogueFiles(store).read().equals(whole)
+        assert store.list("catalogue/").keys() == {APPS}
+        if process.exitcode == 0:
+            break
+    assert number > 7
 
 
 def look_on(store: Store, importers: list[Any]) -> int:
