@@ -42,17 +42,19 @@ class RejectedLines(StrictFrame):
 class ShardUsers(ListedUsers):
     """One row per user of a shard, with the digest of the rows last loaded, and the database that has them."""
 
-    seen_digest: str = pa.Field(nullable=True, description="Digest of the rows that were last loaded, if any were")
-    seen_database: str = pa.Field(nullable=True, description="The database that they were loaded into")
+    last_loaded_digest: str = pa.Field(
+        nullable=True, description="Digest of the rows that were last loaded, if any were"
+    )
+    last_loaded_database: str = pa.Field(nullable=True, description="The database that they were loaded into")
 
 
 class LastLoaded(StrictFrame):
     """One row per user whom a backfill has loaded: digest of the rows last loaded, the database, and the time."""
 
     user_id: str = pa.Field(unique=True, description="SavePoint's id of the user")
-    seen_digest: str = pa.Field(description="Digest of the rows that were last loaded")
-    seen_database: str = pa.Field(description="The database that they were loaded into")
-    seen_at: str = pa.Field(description="When the load ended; of several loads of one user the latest counts")
+    last_loaded_digest: str = pa.Field(description="Digest of the rows that were last loaded")
+    last_loaded_database: str = pa.Field(description="The database that they were loaded into")
+    last_loaded_at: str = pa.Field(description="When the load ended; of several loads of one user the latest counts")
 
 
 class Outcomes(StrictFrame):

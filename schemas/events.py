@@ -26,7 +26,7 @@ ErrorCode = Literal[
     "database_unavailable",
 ]
 
-Stage = Literal["fetch", "enrich", "load", "backfill", "catalogue"]
+Stage = Literal["fetch", "enrich", "load", "backfill", "catalogue", "forget"]
 USER_ID = r"^[A-Za-z0-9_-]{1,64}$"
 STEAM_BEGAN = 2003
 KEY_TIME = "%Y%m%dT%H%M%SZ"
@@ -233,3 +233,29 @@ class CatalogueResponse(StageResponse):
 
     step: CatalogueStep | None = None
     stats: dict[str, int] | None = None
+
+
+class ForgetEvent(HandlerEvent):
+    """The event that asks to erase a user from the store, or in a dry run only what is there of the user."""
+
+    stage = "forget"
+
+    step: Literal["forget"] = "forget"
+    user_id: UserId
+    dry_run: bool = False
+
+
+class ForgetResponse(StageResponse):
+    """The response of erasing a user, or of a dry run: what the store held of the user.
+
+    `files` counts those of the user's imports; `lists` are locations of lists with the user, `backfills` are run ids.
+    The database is not touched.
+    """
+
+    step: Literal["forget"] = "forget"
+    user_id: str | None = None
+    dry_run: bool = False
+    files: int | None = None
+    lists: list[str] | None = None
+    backfills: list[str] | None = None
+    last_loaded: bool | None = Field(default=None, description="Whether it was known what was last loaded")

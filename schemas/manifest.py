@@ -12,7 +12,7 @@ from schemas.library import Time
 
 FileKind = Literal["checkpoint", "catalogue", "sync", "backfill", "last_loaded"]
 
-VERSIONS: Mapping[FileKind, int] = {"checkpoint": 1, "catalogue": 1, "sync": 1, "backfill": 1, "last_loaded": 1}
+VERSIONS: Mapping[FileKind, int] = {"checkpoint": 1, "catalogue": 1, "sync": 1, "backfill": 1, "last_loaded": 2}
 """The version in which this program writes each kind of file; `docs/extending.md` says when to raise one."""
 
 

@@ -5,7 +5,7 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed, Refused
 from pipeline.steam_id import Vanity, parse_steam_id
-from pipeline.storage.csv import parse_header, parse_records, read_rows, to_spreadsheet, unescape_formulas
+from pipeline.storage.csv import drop_records, parse_header, parse_records, read_rows, to_spreadsheet, unescape_formulas
 from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import ListedUsers, RejectedLines
@@ -14,8 +14,8 @@ from schemas.frames import conform
 
 LIST_COLUMNS = ("user_id", "steam_id64")
 
-NOT_LISTS = ("imports/", "catalogue/")
-"""Key prefixes of the store under which no list of users may lie: the users' libraries, and the catalogue."""
+NOT_LISTS = ("imports/", "catalogue/", "state/")
+"""Key prefixes of the store under which no list of users may lie: libraries, the catalogue, and what was loaded."""
 
 FEWEST_ROUNDED = 3
 """The number of ids from which a list is refused if all of them end in 00."""
@@ -56,6 +56,11 @@ def parse_list(body: bytes) -> tuple[DataFrame[ListedUsers], DataFrame[RejectedL
     users = lines.filter(is_usable).select("user_id", "steam_id")
     rejected = lines.filter(~is_usable).select("line", pl.col("user_id", "steam_id64", "error").str.head(MAX_CHARS))
     return conform(users, ListedUsers), conform(rejected, RejectedLines)
+
+
+def drop_user_from_list(body: bytes, user_id: str) -> bytes:
+    """Return a list without the lines of a user; the other lines stay as they are, and so does a list without any."""
+    return drop_records(body, "user_id", user_id)
 
 
 def write_rejected_lines(store: Store, run_id: str, lines: DataFrame[RejectedLines]) -> None:

@@ -50,7 +50,9 @@ def outcomes_of_enrich(
         digest=pl.format("{}-{}", of_row.sum(), pl.len()),
     )
     is_as_loaded = (
-        (pl.col("digest") == pl.col("seen_digest")) & (pl.col("pending") == 0) & pl.col("newly_rejected").is_null()
+        (pl.col("digest") == pl.col("last_loaded_digest"))
+        & (pl.col("pending") == 0)
+        & pl.col("newly_rejected").is_null()
     )
     return _shard_outcomes(
         fetched.drop(*STATUS_COUNTS, "digest", "is_unchanged")
@@ -59,7 +61,7 @@ def outcomes_of_enrich(
             _rows_by_user(rejected, "newly_rejected"), on="user_id", how="left", validate="1:1", maintain_order="left"
         )
         .join(
-            last_loaded.select("user_id", "seen_digest"),
+            last_loaded.select("user_id", "last_loaded_digest"),
             on="user_id",
             how="left",
             validate="1:1",
@@ -128,8 +130,8 @@ def loaded_users(outcomes: DataFrame[ShardOutcomes], load: ShardManifest) -> Dat
     is_loaded = (pl.col("outcome") == "done") & (pl.col("pending") == 0) & pl.col("digest").is_not_null()
     loaded = outcomes.filter(is_loaded).select(
         "user_id",
-        seen_digest="digest",
-        seen_database=pl.lit(load.database, pl.String),
-        seen_at=pl.lit(load.finished_at.strftime(TIME_FORMAT)),
+        last_loaded_digest="digest",
+        last_loaded_database=pl.lit(load.database, pl.String),
+        last_loaded_at=pl.lit(load.finished_at.strftime(TIME_FORMAT)),
     )
     return conform(loaded, LastLoaded)

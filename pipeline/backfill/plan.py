@@ -112,7 +112,7 @@ def cut_into_shards(
     users: DataFrame[ListedUsers], last_loaded: DataFrame[LastLoaded], size: int
 ) -> list[DataFrame[ShardUsers]]:
     """Return the users, in order, as a list of shards of `size` users, each user with the digest of the last load."""
-    last = last_loaded.select("user_id", "seen_digest", "seen_database")
+    last = last_loaded.select("user_id", "last_loaded_digest", "last_loaded_database")
     known = users.join(last, on="user_id", how="left", validate="1:1", maintain_order="left")
     return [conform(known.slice(start, size), ShardUsers) for start in range(0, known.height, size)]
 

@@ -22,7 +22,7 @@ from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently, 
 from pipeline.backfill.steps import LOOK_UP, find_look_up
 from pipeline.errors import Failed, Retryable
 from pipeline.storage.csv import escape_formulas, to_spreadsheet
-from pipeline.storage.keys import LAST_LOADED, backfill_key
+from pipeline.storage.keys import LAST_LOADED, LAST_LOADED_BEFORE, backfill_key
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, read_parquet, to_parquet
 from schemas.backfill import (
@@ -64,6 +64,13 @@ def read_report(store: Store, run_id: str) -> Report | None:
         Failed: `checkpoint_invalid`, for one of a version that this program does not read.
     """
     return read_json(store, backfill_key(run_id, REPORT), Report)
+
+
+def withdraw_report(store: Store, plan: Plan) -> None:
+    """Delete the report of a backfill that is not complete, before it goes on: one with a report is not under way."""
+    report = read_report(store, plan.run_id)
+    if report and not report.is_complete:
+        store.delete(backfill_key(plan.run_id, REPORT))
 
 
 def write_report(store: Store, plan: Plan) -> Report:
@@ -219,15 +226,37 @@ def read_last_loaded(store: Store) -> DataFrame[LastLoaded]:
     Raises:
         Failed: `checkpoint_invalid`, for a file of a version that this program does not read.
     """
-    body = store.read(LAST_LOADED)
-    if body is None:
-        return empty_frame(LastLoaded)
+    for key in (LAST_LOADED, LAST_LOADED_BEFORE):
+        if body := store.read(key):
+            return _parse_last_loaded(body, key)
+    return empty_frame(LastLoaded)
+
+
+def _parse_last_loaded(body: bytes, key: str) -> DataFrame[LastLoaded]:
     remedy = "Use the program's version that wrote it, or delete it: then all users are loaded again."
     try:
-        return read_parquet(body, "last_loaded", LastLoaded, LAST_LOADED, remedy)
+        return read_parquet(body, "last_loaded", LastLoaded, key, remedy)
     except CorruptFile as error:
-        log.warning("all users are loaded again", key=LAST_LOADED, fault=str(error))
+        log.warning("all users are loaded again", key=key, fault=str(error))
         return empty_frame(LastLoaded)
+
+
+def forget_last_loaded(store: Store, user_id: str, *, dry_run: bool = False) -> bool:
+    """Remove a user from what was last loaded for whom, unless in a dry run; return whether the user was there."""
+    was_there = False
+    for key in (LAST_LOADED, LAST_LOADED_BEFORE):
+        for _ in range(TRIES):
+            etag, body = store.list(key).get(key), store.read(key)
+            known = _parse_last_loaded(body, key) if body else empty_frame(LastLoaded)
+            left = known.filter(pl.col("user_id") != user_id)
+            if left.height == known.height:
+                break
+            was_there = True
+            if dry_run or store.replace(key, to_parquet(left, "last_loaded"), etag):
+                break
+        else:
+            raise _contended(key)
+    return was_there
 
 
 def _remember_loaded(store: Store, loaded: Sequence[DataFrame[LastLoaded]]) -> None:
@@ -240,9 +269,14 @@ def _remember_loaded(store: Store, loaded: Sequence[DataFrame[LastLoaded]]) -> N
     for _ in range(TRIES):
         etag = store.list(LAST_LOADED).get(LAST_LOADED)
         latest_first = pl.concat([*loaded, read_last_loaded(store)]).sort(
-            "seen_at", descending=True, maintain_order=True
+            "last_loaded_at", descending=True, maintain_order=True
         )
         known = latest_first.unique("user_id", keep="first", maintain_order=True)
         if store.replace(LAST_LOADED, to_parquet(known.sort("user_id"), "last_loaded"), etag):
+            store.delete(LAST_LOADED_BEFORE)
             return
-    raise Retryable("store_unavailable", f"{LAST_LOADED} is being rewritten by others all the time. Try again later.")
+    raise _contended(LAST_LOADED)
+
+
+def _contended(key: str) -> Retryable:
+    return Retryable("store_unavailable", f"{key} is being rewritten by others all the time. Try again later.")

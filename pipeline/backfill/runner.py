@@ -14,7 +14,7 @@ from pipeline import clients
 from pipeline.backfill.list import read_list
 from pipeline.backfill.outcomes import outcomes_of_fetch
 from pipeline.backfill.plan import SHARDS, draft_plan, require_plan, write_plan
-from pipeline.backfill.report import REPORT, read_report, write_report
+from pipeline.backfill.report import REPORT, read_report, withdraw_report, write_report
 from pipeline.backfill.shards import PREVIOUS_STEP, ShardFiles, StepResult, list_shards, map_concurrently
 from pipeline.backfill.steps import (
     enrich_shard,
@@ -76,6 +76,7 @@ async def run_backfill(
     settings.require(*dict.fromkeys([*needed, *clients.NEEDED_BY_ENRICH]))
     store = store or clients.open_store(settings)
     shards = list_shards(store, plan)
+    withdraw_report(store, plan)
     try:
         for step in steps:
             if step == "enrich":
@@ -266,6 +267,7 @@ def _plan(store: Store, event: BackfillEvent) -> dict[str, object]:
         size = event.shard_size or DEFAULT_SHARD_SIZE
         body = read_list(store, event.users)
         plan = write_plan(store, draft_plan(store, event.users, body, run_id=event.run_id, shard_size=size))
+    withdraw_report(store, plan)
     bucket, _, shards_key = store.locate(backfill_key(plan.run_id, SHARDS)).removeprefix("s3://").partition("/")
     stats = {"users": plan.users, "rejected": plan.rejected}
     return {"shards": plan.shards, "bucket": bucket, "shards_key": shards_key, "stats": stats}

@@ -198,11 +198,13 @@ def _find_missing(database: Database, users: pl.Series) -> list[str]:
 def _require_same_database(files: ShardFiles, outcomes: DataFrame[ShardOutcomes], database: Database) -> None:
     """Raise `configuration` if unchanged rows, which are not loaded again, went into another database than this one."""
     unchanged = outcomes.filter("is_unchanged")
-    elsewhere = files.users().join(unchanged, on="user_id", how="semi").filter(pl.col("seen_database") != str(database))
+    elsewhere = (
+        files.users().join(unchanged, on="user_id", how="semi").filter(pl.col("last_loaded_database") != str(database))
+    )
     if elsewhere.height:
         raise Refused(
             "configuration",
-            f"The last backfill loaded {elsewhere.height} of these users into {elsewhere['seen_database'][0]}, and "
+            f"The last backfill loaded {elsewhere.height} of these users into {elsewhere['last_loaded_database'][0]}, and "
             f"DATABASE_URL leads to {database}. Set DATABASE_URL to that database, or load all users into this one "
             "with `steam-import backfill --full`.",
         )

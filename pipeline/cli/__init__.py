@@ -38,6 +38,7 @@ class ListedCommand(NamedTuple):
 
 COMMANDS = {
     "demo": ListedCommand("imports", "Import a recorded library twice, with nothing configured."),
+    "forget": ListedCommand("forget", "Erase what the store holds of a user."),
     "doctor": ListedCommand("doctor", "Check what an import needs, and say what to fix."),
     "settings": ListedCommand("settings", "Print all settings with their values, and where each value comes from."),
     "run": ListedCommand("imports", "Fetch, enrich and load a library."),

@@ -94,7 +94,7 @@ def read_local_file(path: Path, max_bytes: int) -> bytes:
     return body
 
 
-_BYTE_ORDER_MARK = "\ufeff"
+BYTE_ORDER_MARK = "\ufeff"
 """The first character of CSVs for spreadsheets: without it Excel takes UTF-8 for the code page of its machine."""
 
 _SEPARATORS = ",;\t"
@@ -117,7 +117,7 @@ _ID = re.compile(r"\s*([0-9]+)(?:[.,]0{0,2})?\s*")
 
 def to_spreadsheet(rows: pl.DataFrame) -> bytes:
     """Return rows as the bytes of a CSV for a spreadsheet, with texts escaped that it would take for formulas."""
-    return (_BYTE_ORDER_MARK + escape_formulas(rows).write_csv()).encode()
+    return (BYTE_ORDER_MARK + escape_formulas(rows).write_csv()).encode()
 
 
 def escape_formulas(rows: pl.DataFrame) -> pl.DataFrame:
@@ -180,6 +180,26 @@ def parse_header(body: bytes) -> Sequence[str]:
     return _names(header)
 
 
+def drop_records(body: bytes, column: str, text: str) -> bytes:
+    """Return a CSV as any spreadsheet saves it, without the records that have a text in a column, and else unchanged.
+
+    A record that cannot be read is dropped if it has the text as a word anywhere.
+    """
+    lines = list(StringIO(_decode(body), newline=""))
+    records = list(_lines(body))
+    names = _names(records[0][1]) if records else []
+    index = names.index(column) if column in names else len(names)
+    word = re.compile(rf"(?<![\w-]){re.escape(text)}(?![\w-])")
+    dropped = set[int]()
+    for number, (line, cells, fault) in enumerate(records[1:], 2):
+        end = records[number][0] if number < len(records) else len(lines) + 1
+        has_text = unescape_cell("".join(cells[index : index + 1])).strip() == text
+        if has_text or (fault and word.search("".join(lines[line - 1 : end - 1]))):
+            dropped.update(range(line, end))
+    kept = "".join(line for number, line in enumerate(lines, 1) if number not in dropped)
+    return kept.encode(_encoding(body)) if dropped else body
+
+
 def _names(header: Sequence[str]) -> list[str]:
     return [cell.strip().casefold() for cell in header]
 
@@ -204,10 +224,15 @@ def _lines(body: bytes) -> Iterator[tuple[int, list[str], str]]:
 
 
 def _decode(body: bytes) -> str:
-    """Return bytes as text: UTF-8, UTF-16 if a byte order mark is first, else the code page of Western Europe."""
+    return body.decode(_encoding(body), errors="replace")
+
+
+def _encoding(body: bytes) -> str:
+    """Return the encoding of a CSV: UTF-8, UTF-16 if a byte order mark is first, else Western Europe's code page."""
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return body.decode("utf-16", errors="replace")
+        return "utf-16"
     try:
-        return body.decode("utf-8-sig")
+        body.decode()
     except UnicodeDecodeError:
-        return body.decode("cp1252", errors="replace")
+        return "cp1252"
+    return "utf-8-sig" if body.startswith(BYTE_ORDER_MARK.encode()) else "utf-8"

@@ -19,8 +19,14 @@ _CHECKPOINT = re.compile(
 
 BACKFILLS, PLAN = "backfills/", "plan.json"
 
-LAST_LOADED = "backfills/seen.parquet"
+LISTS = "lists/"
+"""The folder of lists of users; unlike backfills they are kept until somebody deletes them."""
+
+LAST_LOADED = "state/last_loaded.parquet"
 """The key of the Parquet file with the digest of the rows last loaded for each user, by any backfill."""
+
+LAST_LOADED_BEFORE = "backfills/seen.parquet"
+"""The key at which earlier versions wrote that file: it is read until one is written at the key of today."""
 
 WANTED = "catalogue/wanted/"
 """The folder of the CSVs with apps that a join missed in the catalogue, for the next look-up."""
@@ -87,6 +93,11 @@ class Shard:
         """The key of the JSON file that says why the shard's last step failed."""
         return f"{self._stem}-failed.json"
 
+    @property
+    def prefix(self) -> str:
+        """The beginning of the keys of all files of the shard."""
+        return f"{self._stem}-"
+
     def manifest_key(self, step: ShardStep) -> str:
         """Return the key of the manifest that a step of the shard writes."""
         return f"{self._stem}-{STEP_FILES[step]}.json"
@@ -121,6 +132,17 @@ def wanted_key(run_id: str, suffix: str = "") -> str:
     A run id may be longer than a file's name, and have characters that lead to another folder.
     """
     return f"{WANTED}{re.sub(r'[^A-Za-z0-9_-]', '-', run_id)[:200]}{suffix}.csv"
+
+
+def user_folder(user_id: str) -> str:
+    """Return the folder of all imports of a user."""
+    return f"imports/{user_id}/"
+
+
+def parse_shard_key(key: str) -> Shard | None:
+    """Return the shard that the key of a CSV with a shard's users belongs to; None for any other key."""
+    found = re.fullmatch(rf"{BACKFILLS}([^/]+)/shards/(\d{{5}})-users\.csv", key, re.ASCII)
+    return Shard(found[1], int(found[2])) if found else None
 
 
 def parse_checkpoint_key(key: str, stage: CsvStage, user_id: str | None = None) -> Checkpoint:

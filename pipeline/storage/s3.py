@@ -162,6 +162,11 @@ class S3Store:
         with self._s3_errors(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
 
+    def delete_folder(self, prefix: str) -> None:
+        """Delete the objects whose keys begin with a prefix."""
+        for key in self.list(prefix):
+            self.delete(key)
+
     def locate(self, key: str) -> str:
         """Return the location of a key: `s3://bucket/key`, with the store's prefix."""
         return f"s3://{self._bucket}/{self._prefix}{key}"

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import stat
 import time
 from contextlib import contextmanager, suppress
@@ -43,6 +44,10 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Delete a file, if there is one."""
+        ...
+
+    def delete_folder(self, prefix: str) -> None:
+        """Delete every file whose key begins with a prefix that ends in a slash, and drafts of killed processes."""
         ...
 
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
@@ -201,6 +206,12 @@ class DirectoryStore:
         path = self._path(key)
         with _os_errors(path):
             path.unlink(missing_ok=True)
+
+    def delete_folder(self, prefix: str) -> None:
+        """Delete a folder with everything in it; a link in it is deleted, and not what it leads to."""
+        path = self._path(prefix)
+        with _os_errors(path), suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
     def locate(self, key: str) -> str:
         """Return the absolute path of a key."""

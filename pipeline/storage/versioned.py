@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import polars as pl
 from pandera.typing.polars import DataFrame
@@ -34,7 +34,11 @@ class Migration:
     rows: Callable[[pl.DataFrame], pl.DataFrame] = _unchanged
 
 
-MIGRATIONS: dict[tuple[FileKind, int], Migration] = {}
+_SEEN = {"seen_digest": "last_loaded_digest", "seen_database": "last_loaded_database", "seen_at": "last_loaded_at"}
+
+MIGRATIONS: dict[tuple[FileKind, int], Migration] = {
+    ("last_loaded", 1): Migration(rows=lambda rows: rows.rename(_SEEN, strict=False)),
+}
 """The migration of each kind of file from an older version, by both. Files without one are refused."""
 
 
@@ -91,7 +95,8 @@ def read_current_parquets(bodies: Sequence[bytes], kind: FileKind, model: type[M
     with _unreadable_is_corrupt():
         if any(_parquet_version(body) != VERSIONS[kind] for body in bodies):
             raise CorruptFile("it is of another version")
-        rows = pl.read_parquet([BytesIO(body) for body in bodies]) if bodies else empty_frame(model)
+        files: list[IO[bytes]] = [BytesIO(body) for body in bodies]
+        rows = pl.read_parquet(files) if files else empty_frame(model)
     return _as_model(rows, model)
 
 

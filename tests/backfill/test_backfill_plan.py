@@ -22,7 +22,7 @@ def test_shards_keep_the_order_of_the_list_and_know_what_was_loaded_before() -> 
     users = pl.DataFrame({"user_id": ["c", "a", "b"], "steam_id": ["1", "2", "gabe"]})
     loaded = pl.DataFrame(
         [("a", "1-2", "db", "2026-11-23T03:17:49Z"), ("z", "3-4", "db", "2026-11-23T03:17:49Z")],
-        schema=["user_id", "seen_digest", "seen_database", "seen_at"],
+        schema=["user_id", "last_loaded_digest", "last_loaded_database", "last_loaded_at"],
         orient="row",
     )
     shards = cut_into_shards(conform(users, ListedUsers), conform(loaded, LastLoaded), 2)

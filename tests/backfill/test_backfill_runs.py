@@ -18,6 +18,7 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.keys import LAST_LOADED, backfill_key
+from pipeline.storage.versioned import to_parquet
 from schemas.backfill import FetchedUsers
 from schemas.frames import as_text, conform, dtypes
 from schemas.library import RawLibrary
@@ -160,12 +161,14 @@ def test_a_report_that_is_written_again_undoes_nothing_that_was_loaded_since(
     operator: Operator, accounts: list[str], sandbox: Sandbox
 ) -> None:
     plan = require_plan(operator.store, operator.backfill(user_list(accounts[:1])).run_id)
-    old = read_last_loaded(operator.store).with_columns(seen_at=pl.lit("2026-01-01T00:00:00Z"))
-    later = old.with_columns(seen_digest=pl.lit("of another list"), seen_at=pl.lit("2999-01-01T00:00:00Z"))
-    for loaded, digest in ((old, old["seen_digest"].item()), (later, "of another list")):
-        loaded.write_parquet(operator.store.locate(LAST_LOADED))
+    old = read_last_loaded(operator.store).with_columns(last_loaded_at=pl.lit("2026-01-01T00:00:00Z"))
+    later = old.with_columns(
+        last_loaded_digest=pl.lit("of another list"), last_loaded_at=pl.lit("2999-01-01T00:00:00Z")
+    )
+    for loaded, digest in ((old, old["last_loaded_digest"].item()), (later, "of another list")):
+        operator.store.write(LAST_LOADED, to_parquet(loaded, "last_loaded"))
         write_report(operator.store, plan)
-        assert read_last_loaded(operator.store)["seen_digest"].to_list() == [digest]
+        assert read_last_loaded(operator.store)["last_loaded_digest"].to_list() == [digest]
     assert len(sandbox.asked("steam")) == 1
 
 

@@ -308,7 +308,7 @@ def _outcomes(place: Store, run_id: str) -> dict[str, object]:
     return {
         "report": {name: report[name] for name in REPORT_KEYS},
         "outcomes": _body(place, backfill_key(run_id, "outcomes.csv")),
-        "seen": pl.read_parquet(_body(place, LAST_LOADED)).drop("seen_at").rows(),
+        "seen": pl.read_parquet(_body(place, LAST_LOADED)).drop("last_loaded_at").rows(),
     }
 
 

@@ -171,6 +171,10 @@ class Memory:
     def delete(self, key: str) -> None:
         self.objects.pop(key, None)
 
+    def delete_folder(self, prefix: str) -> None:
+        for key in self.list(prefix):
+            self.delete(key)
+
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
         is_same = self.list(key).get(key) == etag
         if is_same:
@@ -228,6 +232,9 @@ class Watched:
 
     def delete(self, key: str) -> None:
         self._call("delete", key, lambda: self.store.delete(key))
+
+    def delete_folder(self, prefix: str) -> None:
+        self._call("delete_folder", prefix, lambda: self.store.delete_folder(prefix))
 
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
         return bool(self._call("replace", key, lambda: self.store.replace(key, body, etag)))

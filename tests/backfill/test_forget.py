@@ -1,0 +1,182 @@
+"""Erasing a user from the store: no byte is left, all others stay, and it may be killed and run again."""
+
+import csv
+import io
+import re
+from itertools import count
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from handlers import backfill as backfill_function
+from pipeline.backfill.forget import forget_user
+from pipeline.backfill.list import drop_user_from_list
+from pipeline.backfill.plan import require_plan
+from pipeline.backfill.report import OUTCOMES_CSV, read_last_loaded, read_report
+from pipeline.backfill.shards import list_shards
+from pipeline.errors import Refused, Retryable
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import World
+from pipeline.storage.keys import LAST_LOADED_BEFORE, backfill_key, raw_checkpoint
+from pipeline.storage.store import Store
+from schemas.backfill import LastLoaded
+from schemas.frames import dtypes
+from tests.support.backfills import Operator, add_accounts, new_operator, user_list
+from tests.support.crashes import find_damaged_objects
+from tests.support.databases import NewDatabase
+from tests.support.programs import SteamImport
+from tests.support.stores import TIMESTAMP, OpenedStore, Watched, own
+
+USERS = 4
+GONE = "user-1"
+LIST = "lists/users.csv"
+
+
+@pytest.fixture
+def world() -> World:
+    return World.recorded()
+
+
+@pytest.fixture
+def accounts(sandbox: Sandbox) -> list[str]:
+    return add_accounts(sandbox.world, USERS, 5)
+
+
+@pytest.fixture
+def operator(sandbox: Sandbox, tmp_path: Path, new_database: NewDatabase, accounts: list[str]) -> Operator:
+    """An operator whose store has an ended backfill of all users, its list, and imports of two of them."""
+    operator = new_operator(sandbox, tmp_path, new_database(2026), USERS)
+    sandbox.world.add_owned(accounts[1], 999_050, "A name with a \0")
+    users = user_list(accounts, f"{GONE},{accounts[1]}", "=bad(),1")
+    operator.store.write(LIST, users)
+    operator.backfill(users, size=2)
+    for user in (GONE, "user-2"):
+        own(operator.store, [{"appid": 620, "name": "Portal 2"}], raw_checkpoint(user, TIMESTAMP))
+    return operator
+
+
+def mentions(store: Store, *names: str) -> list[str]:
+    """Return the keys of the objects in which a name is found as a word, with Parquet files decoded."""
+    word = re.compile("|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in names))
+    return [key for key in store.list("") if not key.startswith("postgres/") and word.search(key + _text(store, key))]
+
+
+def _text(store: Store, key: str) -> str:
+    body = store.read(key) or b""
+    return pl.read_parquet(body).write_json() if key.endswith(".parquet") else body.decode(errors="replace")
+
+
+def outcomes_of_others(store: Store, run_id: str) -> list[dict[str, str]]:
+    body = store.read(backfill_key(run_id, OUTCOMES_CSV)) or b""
+    return [row for row in csv.DictReader(io.StringIO(body.decode())) if row["user_id"] != GONE]
+
+
+def only_run(store: Store) -> str:
+    return next(key.split("/")[1] for key in store.list("backfills/") if key.endswith("/plan.json"))
+
+
+def test_no_byte_of_a_user_is_left_and_others_are_as_before(operator: Operator, accounts: list[str]) -> None:
+    store, run_id = operator.store, only_run(operator.store)
+    before = outcomes_of_others(store, run_id)
+    assert len(mentions(store, GONE, accounts[1])) > 10
+    erased = forget_user(store, GONE)
+    assert (erased.files, erased.backfills, erased.last_loaded) == (2, [run_id], True)
+    assert erased.lists == [store.locate(LIST)]
+    assert mentions(store, GONE, accounts[1]) == []
+    assert not Path(store.locate(f"imports/{GONE}")).exists()
+    assert find_damaged_objects(store) == []
+    assert outcomes_of_others(store, run_id) == before
+    report, plan = read_report(store, run_id), require_plan(store, run_id)
+    assert report
+    assert (report.users["total"], report.users["done"], report.is_complete) == (USERS, USERS - 1, True)
+    assert (plan.users, plan.rejected) == (USERS - 1, 1)
+    for files in list_shards(store, plan):
+        assert list(files.finished_steps()) == ["fetch", "enrich", "load"]
+    again = forget_user(store, GONE)
+    assert (again.files, again.backfills, again.lists, again.last_loaded) == (0, [], [], False)
+    expect_a_periodic_run(operator)
+
+
+def expect_a_periodic_run(operator: Operator) -> None:
+    """Run the list that is left, and expect that nothing is loaded twice."""
+    report = operator.backfill(operator.store.read(LIST) or b"", size=2)
+    assert (report.users["done"], report.users["rejected"], report.is_complete) == (USERS - 1, 1, True)
+    assert report.stages["load"]["unchanged"] == report.stages["load"]["rows"]
+    assert GONE not in operator.outcomes(report.run_id)
+
+
+def test_a_dry_run_erases_nothing_and_a_backfill_that_has_not_ended_is_named(
+    operator: Operator, accounts: list[str], steam_import: SteamImport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = operator.store.list("")
+    arguments = ("forget", GONE, "--store-url", operator.store.locate(""))
+    shown = steam_import(*arguments, "--dry-run")
+    assert shown.status == 0
+    assert "files of imports: 2" in shown.out
+    assert only_run(operator.store) in shown.out
+    assert "database" in shown.out
+    assert operator.store.list("") == before
+    running = operator.plan(user_list(accounts[:2]), run_id="under-way")
+    before = operator.store.list("")
+    with pytest.raises(Refused, match=r"under-way.*nothing was\s+erased"):
+        forget_user(operator.store, GONE)
+    assert operator.store.list("") == before
+    monkeypatch.setenv("STORE_URL", operator.store.locate(""))
+    response = backfill_function.handler({"step": "forget", "user_id": GONE}, None)
+    assert (response["success"], response["error_code"]) == (False, "bad_event")
+    assert forget_user(operator.store, "user-3").backfills  # who is not in it
+    operator.run(running)
+    assert '"files":2' in steam_import(*arguments, "--json").out
+    assert mentions(operator.store, GONE) == []
+
+
+@pytest.mark.slow
+def test_erasing_that_breaks_off_at_any_call_is_completed_by_the_next(operator: Operator, accounts: list[str]) -> None:
+    store, run_id = operator.store, only_run(operator.store)
+    files = {key: store.read(key) or b"" for key in store.list("") if not key.startswith("postgres/")}
+    forget_user(store, GONE)
+    done = {key: store.read(key) for key in files if not key.endswith("report.json")}
+    changing = 0
+    for number in count(1):
+        for key in store.list(backfill_key(run_id, "")):
+            store.delete(key)
+        for key, body in files.items():
+            store.write(key, body)
+        watched = Watched(store, number)
+        try:
+            forget_user(watched, GONE)
+        except Retryable:
+            if watched.calls[-1][0] in ("read", "list"):
+                continue  # nothing differs from a break at the next write
+            changing += 1
+            forget_user(store, GONE)
+            assert mentions(store, GONE, accounts[1]) == []
+            assert {key: store.read(key) for key in done} == done
+        else:
+            break
+    assert changing > 15
+
+
+def test_what_earlier_versions_remembered_is_read_and_forgotten_too(here: OpenedStore) -> None:
+    store = here.store
+    rows = [(f"user-{number}", "digest", "db at host", "2026-11-01T00:00:00Z") for number in range(3)]
+    today = pl.DataFrame(rows, schema=dtypes(LastLoaded), orient="row")
+    names = {"last_loaded_digest": "seen_digest", "last_loaded_database": "seen_database", "last_loaded_at": "seen_at"}
+    buffer = io.BytesIO()
+    today.rename(names).write_parquet(buffer, metadata={"schema_version": "1"})
+    store.write(LAST_LOADED_BEFORE, buffer.getvalue())
+    assert read_last_loaded(store).equals(today)
+    assert forget_user(store, GONE).last_loaded
+    assert read_last_loaded(store)["user_id"].to_list() == ["user-0", "user-2"]
+    assert mentions(store, GONE) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_list_keeps_its_form_but_for_the_lines_of_the_user(encoding: str, separator: str) -> None:
+    lines = ["user_id,steam_id64,note", 'user-1,1,"two\nlines"', "user-10,2,é", ' user-1 ,3,""', "user-2,4,"]
+    whole = "\r\n".join([*lines, ""]).replace(",", separator).encode(encoding)
+    left = "\r\n".join([lines[0], lines[2], lines[4], ""]).replace(",", separator).encode(encoding)
+    assert drop_user_from_list(whole, GONE) == left
+    assert drop_user_from_list(left, GONE) == left
