@@ -41,6 +41,9 @@ SPARE_SECONDS = 30.0
 MAY_BE_ROTATED: set[ErrorCode] = {"bad_steam_key", "bad_igdb_credentials", "configuration"}
 """Error codes that an outdated secret may cause; PostgreSQL's "authentication failed" has the code `configuration`."""
 
+NAMES_THE_ACCOUNT: set[ErrorCode] = {"bad_steam_id", "account_not_found"}
+"""Error codes whose messages quote a custom URL, which is often a person's name: the log has the code alone."""
+
 log = structlog.get_logger()
 
 
@@ -66,7 +69,8 @@ def respond(
             response = _run_stage(event, event_type, stage)
         except PipelineError as error:
             seconds = round(monotonic() - started_at, 3)
-            log.warning("failed", error_code=error.code, error=error.message, seconds=seconds)
+            says = None if error.code in NAMES_THE_ACCOUNT else error.message
+            log.warning("failed", error_code=error.code, error=says, seconds=seconds)
             _emit(event_type.stage, {"failures": 1, "seconds": seconds}, error.code)
             if isinstance(error, Retryable):
                 # Lambda puts the stack trace into the cause, and a state of Step Functions holds 256 KB of causes.

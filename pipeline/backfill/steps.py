@@ -204,8 +204,8 @@ def _require_same_database(files: ShardFiles, outcomes: DataFrame[ShardOutcomes]
     if elsewhere.height:
         raise Refused(
             "configuration",
-            f"The last backfill loaded {elsewhere.height} of these users into {elsewhere['last_loaded_database'][0]}, and "
-            f"DATABASE_URL leads to {database}. Set DATABASE_URL to that database, or load all users into this one "
+            f"The last backfill loaded {elsewhere.height} of these users into {elsewhere['last_loaded_database'][0]}, "
+            f"and DATABASE_URL leads to {database}. Set DATABASE_URL to that database, or load all users into this one "
             "with `steam-import backfill --full`.",
         )
 

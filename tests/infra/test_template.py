@@ -132,8 +132,9 @@ def test_the_bucket_is_versioned_encrypted_private_cleaned_and_closed_without_tl
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     assert "BucketEncryption" in bucket
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
-    imports, rest = bucket["LifecycleConfiguration"]["Rules"]
+    imports, backfills, rest = bucket["LifecycleConfiguration"]["Rules"]
     assert (imports["Prefix"], imports["ExpirationInDays"]) == ("imports/", {"Ref": "ImportDays"})
+    assert (backfills["Prefix"], backfills["ExpirationInDays"]) == ("backfills/", {"Ref": "BackfillDays"})
     assert {"NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"} < rest.keys()
     (statement,) = resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Effect"], statement["Action"]) == ("Deny", "s3:*")
