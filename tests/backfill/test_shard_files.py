@@ -190,7 +190,7 @@ def test_loads_are_remembered_with_a_version_and_one_of_another_version_is_left_
     loaded.write_parquet(body, metadata={"schema_version": "3"})
     store.write(LAST_LOADED, body.getvalue())
     for use in (lambda: read_last_loaded(store), lambda: write_report(store, require_plan(store, "run"))):
-        with pytest.raises(Failed, match=r"state/last_loaded\.parquet is of version 3 of the last_loaded format.* Use .*"):
+        with pytest.raises(Failed, match=r"last_loaded\.parquet is of version 3 of the last_loaded format.* Use .*"):
             use()
     assert store.read(LAST_LOADED) == body.getvalue()
 
