@@ -236,7 +236,7 @@ class Burst:
         self.seconds = seconds
         self.machine = json.loads((INFRA / "import.asl.json").read_text(encoding="utf-8"))
         self.known = bytearray(b"\1" * APPS) if share < 1 else bytearray(APPS)
-        self.wanted: list[list[int]] = []
+        self.wanted: dict[int, list[int]] = {}  # by import: it writes its file once
         self.look_ups = 0
         self.now = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -321,20 +321,26 @@ class Burst:
     def _enriched(self, one: Import, missed: list[int]) -> dict[str, Any]:
         one.pending = len(missed)
         if missed:
-            self.wanted.append(missed)
+            self.wanted[id(one)] = missed
         return {"success": True, "stats": {"pending": len(missed)}}
 
     def _look_up(self) -> tuple[Callable[[], dict[str, Any]], float]:
         """Look up all that is wanted now; the answers of a part are there as soon as it is done."""
-        files, self.wanted = self.wanted, []
+        files = dict(self.wanted)
         self.look_ups += 1
-        new = sorted({appid for missed in files for appid in missed if not self.known[appid]})
+        new = sorted({appid for missed in files.values() for appid in missed if not self.known[appid]})
         seconds = self.seconds.look_up + len(files) * self.seconds.per_file
         for first in range(0, len(new), APPS_PER_PART):
             part = new[first : first + APPS_PER_PART]
             seconds += len(part) * self.seconds.per_app
             self._at(self.now + seconds, lambda part=part: self._learn(part))
-        return lambda: {"success": True}, seconds
+
+        def end() -> dict[str, Any]:
+            for key in files:
+                self.wanted.pop(key, None)
+            return {"success": True}
+
+        return end, seconds
 
     def _learn(self, appids: list[int]) -> None:
         for appid in appids:
