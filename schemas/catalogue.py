@@ -112,6 +112,19 @@ class Overrides(StrictFrame):
     override_igdb_id: pl.Int32 = pa.Field(nullable=True, ge=1, description="The IGDB game to match")
 
 
+CANDIDATE = pl.Struct({"igdb_id": pl.Int32, "label": pl.String, "score": pl.Int32})
+
+
+class KnownNames(StrictFrame):
+    """One row per name of an app that IGDB was asked for, with the games of similar names."""
+
+    name: str = pa.Field(unique=True, description="The name on Steam")
+    looked_up_at: Time = pa.Field(description="When IGDB answered, UTC")
+    candidates: Annotated[pl.List, CANDIDATE] = pa.Field(
+        description="Up to five games, the most similar name first: IGDB's id, name with year and type, similarity"
+    )
+
+
 OVERRIDES_HEADER = ("appid", "action", "igdb_id", "note")
 _Id = Annotated[int, Field(ge=1, le=INT32_MAX)]
 

@@ -10,9 +10,16 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from schemas.frames import StrictFrame
 from schemas.library import Time
 
-FileKind = Literal["checkpoint", "catalogue", "sync", "backfill", "last_loaded"]
+FileKind = Literal["checkpoint", "catalogue", "names", "sync", "backfill", "last_loaded"]
 
-VERSIONS: Mapping[FileKind, int] = {"checkpoint": 1, "catalogue": 1, "sync": 1, "backfill": 1, "last_loaded": 2}
+VERSIONS: Mapping[FileKind, int] = {
+    "checkpoint": 1,
+    "catalogue": 1,
+    "names": 1,
+    "sync": 1,
+    "backfill": 1,
+    "last_loaded": 2,
+}
 """The version in which this program writes each kind of file; `docs/extending.md` says when to raise one."""
 
 

@@ -15,11 +15,13 @@ MOST_CANDIDATES = 5
 
 
 class SearchTerms(StrictFrame):
-    """One row per app to search IGDB for, with its name and the words to search for."""
+    """One row per app to look up at IGDB by its name, with what to ask for."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     name: str = pa.Field(description="Its name on Steam")
-    search: str = pa.Field(nullable=True, description="Words to search IGDB for; null where the name has none")
+    spellings: Annotated[pl.List, pl.String] = pa.Field(description="Forms in which IGDB may hold the name")
+    search: str = pa.Field(nullable=True, description="Words to search for; null where the name has none")
+    distinctive: str = pa.Field(description="The words to search for if those find nothing; blank if there are none")
 
 
 class FoundGames(StrictFrame):

@@ -17,12 +17,14 @@ from pipeline.apis.http import HttpLimits
 from pipeline.backfill.list import parse_list
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import CatalogueLookup
+from pipeline.catalogue.names import NameFile
 from pipeline.catalogue.sync import sync_catalogue
 from pipeline.errors import PipelineError
 from pipeline.frames.match import parse_external_games
 from pipeline.frames.overrides import parse_overrides
 from pipeline.review.candidates import parse_found_games
 from pipeline.review.decisions import apply_review
+from pipeline.review.look_up import NameLookup
 from pipeline.review.sheet import export_review
 from pipeline.stages import parse_event
 from pipeline.steam_id import parse_steam_id
@@ -267,7 +269,8 @@ def test_an_enrichment_leaves_a_checkpoint_that_can_be_read_and_reviewed_or_noth
             lookup = CatalogueLookup(CatalogueFiles(store), igdb, steam_store, LONG)
             await stages.enrich(store, lookup, EnrichEvent(user_id="user-1", s3_location=store.locate(RAW.key)))
             read_checkpoint(store, ENRICHED, EnrichedLibrary)
-            await export_review(store, CatalogueFiles(store).read(), igdb, store.locate(ENRICHED.key))
+            names = NameLookup(igdb, NameFile(store, LONG.miss))
+            await export_review(store, CatalogueFiles(store).read(), names, store.locate(ENRICHED.key))
 
     with contextlib.suppress(PipelineError):
         asyncio.run(enrich())

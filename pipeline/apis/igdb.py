@@ -30,7 +30,9 @@ from pipeline.apis.igdb_queries import (
     external_games_query,
     games_query,
     group_for_multiquery,
+    group_names,
     multiquery_part,
+    named_games_query,
 )
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import CircuitBreaker, Retries, RetryPolicy, ShouldRetry, call_with_retries
@@ -48,9 +50,6 @@ MAX_QUERIES = 10
 
 MAX_LIMITED = 2
 """The number of 429s in a run after which IGDB seems to count each query of a multiquery: no more are sent."""
-
-SEARCHES = 10
-"""The number of names in a multiquery of searches."""
 
 MAX_PAGES = 20
 """The number of pages of one query after which IGDB's list counts as endless."""
@@ -218,12 +217,23 @@ class Igdb:
         """Return the `games` rows of IGDB ids, with cover, genres and platforms, in one BatchResult per batch."""
         return await self._fetch(sorted(ids), PAGE_SIZE, games_query, on_batch)
 
-    async def search_games(self, names: Iterable[str], on_batch: OnBatch = ignore_count) -> dict[str, list[Any]]:
-        """Return a mapping of names to the `games` rows that IGDB finds; a name without an answer is missing."""
-        searches = [Search(name) for name in dict.fromkeys(names)]
-        groups = [group for group in group_for_multiquery(searches, SEARCHES) if group]
-        parts = await gather_or_cancel([self._search(group, on_batch) for group in groups])
-        return {search.name: rows for part in parts for search, rows in part.items()}
+    async def fetch_games_named(self, names: Iterable[str]) -> list[Any]:
+        """Return the `games` rows that have one of the names or an alternative name, but for case.
+
+        Several hundred names are in a request. Of names whose request fails for good, the rows are missing.
+        """
+        parts = await gather_or_cancel([self._fetch_named(group) for group in group_names(dict.fromkeys(names))])
+        return [row for rows in parts for row in rows]
+
+    async def search_games(self, name: str) -> list[Any]:
+        """Return the `games` rows that IGDB's search finds for a name.
+
+        Raises:
+            Retryable: `igdb_unavailable`; at once, and without a request, if IGDB counts as down.
+        """
+        if self._breaker.is_open:
+            raise Retryable("igdb_unavailable", f"IGDB has failed {MAX_FAILURES} times in a row. Try again later.")
+        return await self._request("games", Search(name).text(), list)
 
     async def count(self, query: Query) -> int:
         """Return the number of rows that a query has at IGDB; raises `Retryable` (`igdb_unavailable`)."""
@@ -303,22 +313,26 @@ class Igdb:
             f"IGDB's list of {query.endpoint} does not end after {MAX_PAGES} pages. Try again later.",
         )
 
-    async def _search(self, searches: Sequence[Search], on_batch: OnBatch) -> dict[Search, list[Any]]:
-        """Return the rows of several searches; a search without an answer is missing.
+    async def _fetch_named(self, names: Sequence[str], *, by_other_names: bool = True) -> list[Any]:
+        """Return the rows of some names; a request that may be too large is split, and one that fails has no rows.
 
-        One request asks for all of them, once; if it fails, each half is asked for. Only a single search is retried.
+        Nobody has shown that IGDB takes hundreds of alternative names: if it refuses, it is asked without them.
         """
-        is_single, found = len(searches) == 1, dict[Search, list[Any]]()
+        may_split = len(names) > SMALLEST_BATCH
         try:
-            found = await self._request_multiquery(searches, lambda error, _: is_single and _is_transient(error))
-        except (Retryable, RefusedQuery) as error:
-            if not is_single and not self._breaker.is_open:
-                middle = len(searches) // 2
-                first = await self._search(searches[:middle], on_batch)
-                return first | await self._search(searches[middle:], on_batch)
-            log.warning("search failed", names=len(searches), first=searches[0].name, error=error.message)
-        on_batch(len(searches))
-        return found
+            query = named_games_query(names, by_other_names=by_other_names)
+            return await self._fetch_pages(query, None, may_split=may_split)
+        except Retryable as error:
+            if may_split and error.is_too_large and not self._breaker.is_open:
+                halves = split(names, -(-len(names) // 2))
+                parts = [await self._fetch_named(half, by_other_names=by_other_names) for half in halves]
+                return [row for rows in parts for row in rows]
+            log.warning("names failed", names=len(names), first=names[0], error=error.message)
+        except RefusedQuery as error:
+            if by_other_names:
+                return await self._fetch_named(names, by_other_names=False)
+            log.warning("names refused", names=len(names), first=names[0], error=error.message)
+        return []
 
     async def _request_multiquery(
         self, queries: Sequence[AnyQuery], should_repeat: ShouldRetry

@@ -1,6 +1,6 @@
 """The queries that IGDB is asked, in its language Apicalypse (https://api-docs.igdb.com/#apicalypse-1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from schemas.apis import Genre, Platform
@@ -31,7 +31,7 @@ GAME_FIELDS = ",".join(
 
 SEARCH_FIELDS = "name,alternative_names.name,first_release_date,game_type,version_parent,platforms"
 
-SEARCH_LIMIT = 50
+SEARCH_LIMIT = PAGE_SIZE
 """The number of games that a search returns: IGDB's ranking is poor, so the right one may be far down."""
 
 MAX_NAME_LENGTH = 200
@@ -57,7 +57,10 @@ class Query(NamedTuple):
 
 
 class Search(NamedTuple):
-    """An IGDB search for games by name; IGDB ranks the rows, which can be neither sorted nor paged."""
+    """An IGDB search for games by name; IGDB ranks the rows, which can be neither sorted nor paged.
+
+    In a multiquery it would find nothing.
+    """
 
     name: str
     endpoint: str = "games"
@@ -80,6 +83,28 @@ def external_games_query(appids: Sequence[int]) -> Query:
 def games_query(ids: Sequence[int]) -> Query:
     """Return the Query for the `games` rows of some IGDB ids, with cover, genres and platforms expanded."""
     return Query("games", GAME_FIELDS, f"id = ({','.join(map(str, ids))})")
+
+
+def named_games_query(names: Sequence[str], *, by_other_names: bool = True) -> Query:
+    """Return the Query for the `games` rows that have one of the names, but for case, also as an alternative name."""
+    paths = ("name", "alternative_names.name") if by_other_names else ("name",)
+    conditions = " | ".join(f"{path} ~ {quote(name)}" for name in names for path in paths)
+    return Query("games", SEARCH_FIELDS, conditions, has_pages=True)
+
+
+def group_names(names: Iterable[str]) -> list[list[str]]:
+    """Return the names in groups, in order, of which each makes a `named_games_query` of at most 32,000 bytes."""
+    empty = len(named_games_query([]).text(page=99).encode())
+    groups: list[list[str]] = []
+    size = MAX_REQUEST_BYTES
+    for name in names:
+        own = len(named_games_query([name]).where.encode()) + len(" | ")
+        if size + own > MAX_REQUEST_BYTES:
+            groups.append([])
+            size = empty
+        groups[-1].append(name)
+        size += own
+    return groups
 
 
 def all_external_games_query(since: int | None = None) -> Query:

@@ -1,11 +1,13 @@
 """Print an import for people: progress bars on a terminal, tables, and the same figures as JSON."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+import structlog
 from pandera.typing.polars import DataFrame
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +22,9 @@ from schemas.events import DryRun, EnrichResponse, FetchResponse, LoadResponse, 
 from schemas.library import ENRICHED_KINDS, EnrichedLibrary
 
 UNMATCHED_SHOWN = 12
+
+LOG_SECONDS = 5.0
+"""The number of seconds between two lines about the progress of a task, where there is no terminal."""
 
 PIPE_WIDTH = 140
 """The width of a table in characters if stdout is not a terminal: lines need not break there."""
@@ -43,6 +48,9 @@ REMARKS = {
 """Sentences with which the summary explains counts of a load that are not 0, by the count's name."""
 
 
+log = structlog.get_logger()
+
+
 class SafeConsole(Console):
     """A rich console that prints control characters, which names of apps may contain, as replacement characters."""
 
@@ -59,10 +67,10 @@ def console() -> Console:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Yield a callback that shows progress as a bar per task; with `--quiet` or without a terminal, none is shown."""
+    """Yield a callback that shows progress as a bar per task, or logs it without a terminal; not with `--quiet`."""
     out = Console(stderr=True)
     if is_quiet() or not out.file.isatty():  # not is_terminal, which FORCE_COLOR makes of any pipe
-        yield no_progress
+        yield no_progress if is_quiet() else log_progress()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=out, transient=True) as bars:
@@ -74,6 +82,22 @@ def progress_bars() -> Iterator[Progress]:
             bars.update(tasks[description], completed=done, total=total)
 
         yield show
+
+
+def log_progress(seconds: float = LOG_SECONDS) -> Progress:
+    """Return a callback that logs how far a task is and the time left, every so many seconds of the task."""
+    begun: dict[str, float] = {}
+    logged: dict[str, float] = {}
+
+    def show(description: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        start = begun.setdefault(description, now)
+        if done and now - logged.setdefault(description, now) >= seconds:
+            logged[description] = now
+            left = round((now - start) / done * (total - done))
+            log.info("progress", task=description, done=done, of=total, seconds_left=left)
+
+    return show
 
 
 @dataclass

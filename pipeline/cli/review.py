@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
 from pipeline import clients
+from pipeline.catalogue.names import NameFile
 from pipeline.cli.imports import enrich_csv, load_csv
 from pipeline.cli.local import absolute_location
 from pipeline.cli.options import DATABASE, IGDB, json_option, trust_option, with_settings
 from pipeline.cli.output import ImportReport, console, progress_bars, summary_table
 from pipeline.cli.terminal import Group, echo, echo_always
 from pipeline.review.decisions import AppliedReview, apply_review
+from pipeline.review.look_up import NameLookup
 from pipeline.review.sheet import ReviewExport, export_review
 from pipeline.settings import Settings
 from pipeline.storage.csv import read_local_file
@@ -91,8 +94,10 @@ async def _export(settings: Settings, location: str, *, trust: bool) -> ReviewEx
     settings.require(*clients.NEEDED_BY_ENRICH)
     with progress_bars() as progress:
         async with clients.open_igdb(settings) as igdb:
+            store = clients.open_store(settings)
+            names = NameFile(store, timedelta(days=settings.catalogue_miss_ttl_days))
             known = clients.open_catalogue(settings).read()
-            return await export_review(clients.open_store(settings), known, igdb, location, progress, trust=trust)
+            return await export_review(store, known, NameLookup(igdb, names, progress), location, trust=trust)
 
 
 def _import(settings: Settings, store: Store, raw: Checkpoint, report: ImportReport, *, trust: bool) -> None:

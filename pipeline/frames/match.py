@@ -28,7 +28,8 @@ _ROMAN_NUMERALS = (
     *("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"),
     *("xi", "xii", "xiii", "xiv", "xv", "xvi", "xvii", "xviii", "xix", "xx"),
 )
-_ARABIC = {roman: str(number) for number, roman in enumerate(_ROMAN_NUMERALS, start=1)}
+ARABIC_NUMERALS = {roman: str(number) for number, roman in enumerate(_ROMAN_NUMERALS, start=1)}
+"""The Arabic numeral of each Roman one from i to xx."""
 
 _MARKS = r"[™®©℠'`\x{b4}\x{2018}\x{2019}]"
 
@@ -150,7 +151,7 @@ def normalise_name(name: pl.Expr) -> pl.Expr:
         .str.replace_all(r"(\D)\.", "$1")
     )
     words = plain.str.replace_all(r"[^\pL\pM\pN]+", " ").str.strip_chars().str.split(" ")
-    key = words.list.eval(pl.element().replace(_ARABIC)).list.join(" ")
+    key = words.list.eval(pl.element().replace(ARABIC_NUMERALS)).list.join(" ")
     return pl.when(key == "").then(name).otherwise(key)
 
 

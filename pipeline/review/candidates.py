@@ -1,4 +1,4 @@
-"""Find IGDB games with names like an app's, for people to choose from; no app is matched by its name alone."""
+"""Find the IGDB games with names like an app's, for people to choose from; no app is matched by its name alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ from pandera.typing.polars import DataFrame
 from rapidfuzz import fuzz, process
 
 from pipeline.frames.match import MAIN_GAME_TYPES, normalise_name
+from pipeline.review.spellings import strip_edition, strip_last_part, strip_subtitle
 from schemas.apis import parse_rows
 from schemas.frames import conform, dtypes
 from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, FoundGames, NameScores, SearchTerms
@@ -27,34 +28,21 @@ LEAST_SCORE = 50
 Of the right games among five, one in 2,700 is less similar than this; of all that are shown, one in 40.
 """
 
-_LIKENESS_WEIGHTS = {"text": 0.1, "key": 0.6, "base": 0.3}
+_WHOLE_WEIGHTS = {"text": 0.1, "key": 0.6, "base": 0.3}
 """How much each form of a name counts: its text, its normalised name (key), and that without the edition (base)."""
 
-_TITLE_WEIGHT = 0.8
-"""How much it counts that one name is the other's main title: of the real pairs of `python -m benchmarks.candidates`
-that is what sets names apart most often (Castan: The Beginning, Castan)."""
+_PARTS = (
+    *((0.89, "base", "key"), (0.89, "key", "base"), (0.86, "base", "base")),
+    *((0.8, "title", "base"), (0.8, "base", "title"), (0.8, "shorter", "base"), (0.8, "base", "shorter")),
+)
+"""How much it counts that a form of the app's name is like a form of the game's: one may have no edition, or another
+one, or lack the subtitle (title) or the last of several (shorter)."""
 
-_EDITIONS = "game of the year|goty|remastered|director'?s cut|redux|hd|deluxe|definitive|enhanced"
-_BEFORE_EDITION = rf"{_EDITIONS}|complete|gold|ultimate|special|anniversary|collector'?s|digital|[0-9]+(?:th|st|nd|rd)"
+_WHOLE_AMONG_EQUALS = 0.05
+"""How much whole names count besides such a part, so that of several games the one with the most in common is first."""
 
-_EDITION = rf"(?i)^(.*?\S)(?: the)?(?: (?:{_BEFORE_EDITION}))*(?: (?:{_EDITIONS})| (?:{_BEFORE_EDITION}|\S+) edition)$"
-"""Before the word edition anything may stand; without that word only what hardly ends a name (not Black Gold)."""
-
-_SUBTITLE = r"^(.+?)(?:\s*[:\x{ff1a}(\[~\x{ff5e}|/]|\s+[-\x{2013}\x{2014}]\s).*$"
-"""A subtitle follows a colon, a bracket, a tilde or a dash, the full-width ones too."""
-
-_NOT_SEARCHED = r"[^\pL\pM\pN'\x{2019}&+.!]+"
-"""IGDB's search stumbles over hyphens (JosefNemec/Playnite#1336, #2004) and has no use for marks."""
-
-
-def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:
-    """Return a row per named app with the words to search IGDB for; `apps` is any frame with `appid` and `name`."""
-    name = pl.col("name")
-    searched = name.str.replace_all("[™®©℠]", "").str.replace_all(_NOT_SEARCHED, " ").str.strip_chars()
-    shortened = searched.str.replace(_EDITION, "$1")
-    has_words = shortened.str.contains(r"[\pL\pN]")
-    named = apps.filter(name.is_not_null()).unique("appid", maintain_order=True)
-    return conform(named.select("appid", "name", search=pl.when(has_words).then(shortened)), SearchTerms)
+_OTHER_NUMBERS = 0.8
+"""The factor of names with different numbers: Portal is not Portal 2."""
 
 
 def parse_found_games(rows: Mapping[int, Sequence[Any]]) -> DataFrame[FoundGames]:
@@ -117,25 +105,28 @@ def score_names(terms: DataFrame[SearchTerms], found: DataFrame[FoundGames]) -> 
         .join(terms.select("appid", "name"), on="appid", how="inner", validate="m:1")
     )
     ours, theirs = _comparable(pairs["name"]), _comparable(pairs["igdb_name"])
-    ratios = pl.DataFrame(
-        {
-            **{column: _ratios(ours[column], theirs[column]) for column in _LIKENESS_WEIGHTS},
-            "our_title": _ratios(ours["title"], theirs["base"]),
-            "their_title": _ratios(ours["base"], theirs["title"]),
-        }
+    whole = _numbers_factor(ours["key"], theirs["key"]) * pl.sum_horizontal(
+        _ratios(ours[form], theirs[form]) * weight for form, weight in _WHOLE_WEIGHTS.items()
     )
-    whole = pl.sum_horizontal(pl.col(column) * weight for column, weight in _LIKENESS_WEIGHTS.items())
-    likeness = pl.max_horizontal(whole, pl.col("our_title", "their_title") * _TITLE_WEIGHT)
-    scored = pairs.select("appid", "igdb_id").with_columns(ratios.select(likeness=likeness))
-    return conform(scored.group_by("appid", "igdb_id").agg(pl.col("likeness").max()), NameScores)
+    part = pl.max_horizontal(
+        _numbers_factor(ours[our], theirs[their]) * _ratios(ours[our], theirs[their]) * weight
+        for weight, our, their in _PARTS
+    )
+    likeness = pl.max_horizontal(whole, part + whole * _WHOLE_AMONG_EQUALS)
+    scored = pairs.select("appid", "igdb_id", likeness=likeness).group_by("appid", "igdb_id")
+    return conform(scored.agg(pl.col("likeness").max()), NameScores)
 
 
 def _comparable(names: pl.Series) -> pl.DataFrame:
-    """Return each name in the four forms that are compared: `text`, `key`, `base` and `title`."""
+    """Return each name in the forms that are compared: `text`, `key`, `base`, `title` and `shorter`."""
     text = pl.col("text")
-    key, title = normalise_name(text), normalise_name(text.str.replace(_SUBTITLE, "$1"))
+    key, title, shorter = (normalise_name(form) for form in (text, strip_subtitle(text), strip_last_part(text)))
     return names.to_frame("text").select(
-        text.str.to_lowercase(), key=key, base=strip_edition(key), title=strip_edition(title)
+        text.str.to_lowercase(),
+        key=key,
+        base=strip_edition(key),
+        title=strip_edition(title),
+        shorter=strip_edition(shorter),
     )
 
 
@@ -143,6 +134,7 @@ def _ratios(ours: pl.Series, theirs: pl.Series) -> pl.Series:
     return pl.Series(process.cpdist(ours.to_list(), theirs.to_list(), scorer=fuzz.ratio))
 
 
-def strip_edition(key: pl.Expr) -> pl.Expr:
-    """Return an expression that strips the edition from the end of normalised names, such as "deluxe edition"."""
-    return key.str.replace(_EDITION, "$1")
+def _numbers_factor(ours: pl.Series, theirs: pl.Series) -> pl.Series:
+    """Return the factor for each pair of names: 1 if they have the same numbers."""
+    numbers, other_numbers = (names.str.extract_all(r"\b\d+\b").list.join(" ") for names in (ours, theirs))
+    return (numbers == other_numbers).replace_strict({True: 1.0, False: _OTHER_NUMBERS}, return_dtype=pl.Float32)

@@ -9,10 +9,12 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.apis.batching import all_rows, all_unanswered
 from pipeline.apis.igdb import Igdb
-from pipeline.catalogue.look_up import Progress, add_up, no_progress, read_overrides
+from pipeline.catalogue.look_up import Progress, add_up, read_overrides
 from pipeline.frames.catalogue import decode_column
 from pipeline.frames.classify import classify, is_game
-from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
+from pipeline.review.candidates import parse_found_games, rank_candidates
+from pipeline.review.look_up import NameLookup
+from pipeline.review.spellings import search_terms
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.csv import to_spreadsheet
 from pipeline.storage.keys import parse_checkpoint_key
@@ -42,9 +44,8 @@ class ReviewExport:
 async def export_review(
     store: Store,
     known: DataFrame[Catalogue],
-    igdb: Igdb,
+    names: NameLookup,
     location: str,
-    progress: Progress = no_progress,
     *,
     trust: bool = False,
 ) -> ReviewExport:
@@ -61,14 +62,14 @@ async def export_review(
     overrides = read_overrides(store)
     unmatched = unmatched_games(enriched)
     unfiltered = no_longer_filtered(enriched, known, overrides)
-    candidates, unanswered_apps = await _find_candidates(igdb, unmatched, progress)
+    candidates, unanswered_apps = await _find_candidates(names, unmatched)
     return ReviewExport(
         body=to_spreadsheet(build_review_sheet(unmatched, unfiltered, candidates, overrides, source.key)),
         unmatched=unmatched.height,
         no_longer_filtered=unfiltered.height,
         with_candidates=candidates["appid"].n_unique(),
         unanswered=len(unanswered_apps),
-        requests=igdb.requests,
+        requests=names.igdb.requests,
     )
 
 
@@ -131,23 +132,18 @@ def _side_by_side(candidates: DataFrame[Candidates]) -> pl.DataFrame:
 
 
 async def _find_candidates(
-    igdb: Igdb, unmatched: DataFrame[EnrichedLibrary], progress: Progress
+    names: NameLookup, unmatched: DataFrame[EnrichedLibrary]
 ) -> tuple[DataFrame[Candidates], set[int]]:
     """Return the candidates of unmatched apps, and the appids that IGDB gave no answer for.
 
-    An ambiguous app is not searched for: IGDB's list of Steam ids names its games.
+    The name of an ambiguous app is not looked up: IGDB's list of Steam ids names its games.
     """
     terms, listed_ids = search_terms(unmatched), _ambiguous_games(unmatched)
-    listed = await _read_games(igdb, listed_ids, progress)
+    listed = await _read_games(names.igdb, listed_ids, names.progress)
     unlisted = terms.filter(~pl.col("appid").is_in(list(listed_ids)))
-    searched = await _search_games(igdb, conform(unlisted, SearchTerms), progress)
-    candidates = pl.concat(
-        [
-            rank_candidates(terms, parse_found_games(listed.rows), least_score=0),
-            rank_candidates(terms, parse_found_games(searched.rows)),
-        ]
-    )
-    return conform(candidates, Candidates), listed.unanswered | searched.unanswered
+    found, unanswered = await names.look_up(conform(unlisted, SearchTerms))
+    candidates = pl.concat([rank_candidates(terms, parse_found_games(listed.rows), least_score=0), found])
+    return conform(candidates, Candidates), listed.unanswered | unanswered
 
 
 def _ambiguous_games(unmatched: DataFrame[EnrichedLibrary]) -> dict[int, list[int]]:
@@ -170,11 +166,3 @@ async def _read_games(igdb: Igdb, listed: Mapping[int, Sequence[int]], progress:
     games = {game.id: game.model_dump() for game in parse_rows(all_rows(answers), FoundGame)[0]}
     rows = {appid: [games[igdb_id] for igdb_id in igdb_ids if igdb_id in games] for appid, igdb_ids in listed.items()}
     return _Answers(rows, {appid for appid, igdb_ids in listed.items() if not lost.isdisjoint(igdb_ids)})
-
-
-async def _search_games(igdb: Igdb, terms: DataFrame[SearchTerms], progress: Progress) -> _Answers:
-    searches = dict(terms.filter(pl.col("search").is_not_null()).select("appid", "search").rows())
-    on_batch = add_up(progress, "Names searched for on IGDB", len(set(searches.values())))
-    answers = await igdb.search_games(searches.values(), on_batch)
-    rows = {appid: answers[search] for appid, search in searches.items() if search in answers}
-    return _Answers(rows, searches.keys() - rows.keys())

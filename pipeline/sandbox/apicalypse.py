@@ -12,7 +12,7 @@ _PATH = r"[a-z_]+(?:\.[a-z_]+)*"
 _FIELDS = re.compile(rf"{_PATH}(?:\s*,\s*{_PATH})*")
 _SORT = re.compile(rf"({_PATH})(?:\s+(asc|desc))?")
 _COMPARISON = re.compile(
-    rf"\s*({_PATH})\s*(!=|<=|>=|[=<>])\s*({_VALUE}|\(\s*{_VALUE}(?:\s*,\s*{_VALUE})*\s*\))\s*", re.DOTALL
+    rf"\s*({_PATH})\s*(!=|<=|>=|[=<>~])\s*({_VALUE}|\(\s*{_VALUE}(?:\s*,\s*{_VALUE})*\s*\))\s*", re.DOTALL
 )
 _CLAUSE = re.compile(rf"\s*(?:(fields|where|sort|limit|offset|search)\s+((?:{_TEXT}|[^\";])*?)\s*;|$)", re.DOTALL)
 _SUBQUERY = re.compile(rf"\s*(?:query\s+([\w/]+)\s+({_TEXT})\s*\{{((?:{_TEXT}|[^\"}}])*)\}}\s*;|$)", re.DOTALL)
@@ -24,7 +24,10 @@ class QuerySyntaxError(ValueError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """The comparison of a field with one value, or with several, any of which may be equal."""
+    """The comparison of a field with one value, or with several, any of which may be equal.
+
+    The operator ~ ignores case, and its values have none.
+    """
 
     path: Path
     operator: str
@@ -110,6 +113,8 @@ def _alternatives(text: str) -> tuple[tuple[Comparison, ...], ...]:
     while found := _COMPARISON.match(text, end):
         values = re.findall(_VALUE, found[3], re.DOTALL)
         wanted = frozenset(_unquoted(value) if value.startswith('"') else int(value) for value in values)
+        if found[2] == "~":
+            wanted = frozenset(value.casefold() if isinstance(value, str) else value for value in wanted)
         alternatives[-1].append(Comparison(_path(found[1]), found[2], wanted))
         if found.end() == len(text):
             return tuple(map(tuple, alternatives))

@@ -100,7 +100,7 @@ class Igdb:
         return is_client and scheme.casefold() == "bearer" and self.twitch.accepts(token)
 
     def _multiquery(self, text: str) -> list[Row]:
-        """Return each result under its name; one bad query and there are none."""
+        """Return each result under its name; one bad query and there are none. A search finds nothing."""
         queries = parse_multiquery(text)
         if len(queries) > QUERIES_AT_ONCE:
             raise Refusal(TOO_MANY_QUERIES["title"], 400, TOO_MANY_QUERIES["details"], TOO_MANY_QUERIES)
@@ -110,7 +110,9 @@ class Igdb:
         if not _is_endpoint(named.endpoint):
             raise Refusal("Syntax Error", 400, f"Unknown endpoint: '{named.endpoint}'")
         found = self._found(named.endpoint, named.query)
-        return found if isinstance(found, dict) else {"result": found}
+        if isinstance(found, dict):
+            return found
+        return {"result": [] if named.query.search else found}
 
     def _found(self, endpoint: str, query: Query) -> list[Row] | Row:
         table, _, count = endpoint.partition("/")

@@ -44,6 +44,9 @@ ORDERINGS: dict[str, Callable[[int, int], bool]] = {
     ">=": operator.ge,
 }
 
+STOP_WORDS = frozenset({"a", "an", "and", "at", "for", "in", "is", "it", "of", "on", "or", "the", "to", "with"})
+"""Words that a search ignores: a title of nothing else never matches."""
+
 Shape = dict[str, "Shape"]
 """The fields asked for, each with those of the row it refers to."""
 
@@ -69,7 +72,8 @@ def page(world: World, table: str, query: Query) -> list[Row]:
 def find_rows(world: World, table: str, query: Query) -> Iterable[Row]:
     """Return the rows that meet the condition: ranked if searched for, else in the order asked for."""
     rows = _ranked(world, query.search) if query.search else _candidates(world, table, query)
-    found = (row for row in rows if any(_meets(world, table, row, comparisons) for comparisons in query.where))
+    where = _merge_equalities(query.where)
+    found = (row for row in rows if any(_meets(world, table, row, comparisons) for comparisons in where))
     if query.search or (query.sort == ("id",) and not query.is_descending):
         return found
     keyed = [(_values(world, table, row, query.sort), row) for row in found]
@@ -98,12 +102,24 @@ def _limits(comparisons: tuple[Comparison, ...], operators: set[str]) -> list[in
     return [value for values in found if len(values) == 1 for value in values if isinstance(value, int)]
 
 
+def _merge_equalities(where: Iterable[tuple[Comparison, ...]]) -> list[tuple[Comparison, ...]]:
+    """Return the alternatives with one for all values of a field: `name ~ "a" | name ~ "b"` is a list of names."""
+    values: dict[tuple[Path, str], set[int | str]] = {}
+    others = [alternative for alternative in where if len(alternative) != 1 or alternative[0].operator not in "=~"]
+    for alternative in where:
+        if alternative not in others:
+            values.setdefault((alternative[0].path, alternative[0].operator), set()).update(alternative[0].values)
+    return others + [(Comparison(path, sign, frozenset(equal)),) for (path, sign), equal in values.items()]
+
+
 def _meets(world: World, table: str, row: Row, comparisons: tuple[Comparison, ...]) -> bool:
     return all(_holds(comparison, _values(world, table, row, comparison.path)) for comparison in comparisons)
 
 
 def _holds(comparison: Comparison, found: list[Any]) -> bool:
     """Return whether a comparison holds of the values found: of any one of them, and an ordering of numbers only."""
+    if comparison.operator == "~":
+        return not comparison.values.isdisjoint(map(_without_case, found))
     if comparison.operator not in ORDERINGS:
         return comparison.values.isdisjoint(found) is (comparison.operator == "!=")
     compare = ORDERINGS[comparison.operator]
@@ -147,16 +163,26 @@ def _expanded(world: World, table: str, field: str, value: Any, shape: Shape) ->
 
 
 def _ranked(world: World, text: str) -> list[Row]:
-    """Return the games that share a word with the text in one of their names, the most alike first."""
-    wanted, alike = _words(text), dict[int, float]()
+    """Return the games that have all words of the text in one of their names, the shortest names first.
+
+    Stop words are ignored, so a text of nothing else finds nothing, and neither does one with a year in brackets.
+    """
+    wanted, sizes = _words(text), dict[int, int]()
+    if not wanted or re.search(r"\(\d{4}\)\s*$", text):
+        return []
     names = [(row["id"], row.get("name", "")) for row in world.games.values()]
     for game_id, name in names + [(row["game"], row["name"]) for row in world.alternative_names.values()]:
         words = _words(name)
-        if not wanted.isdisjoint(words):
-            alike[game_id] = max(len(words & wanted) / len(words | wanted), alike.get(game_id, 0.0))
-    return [world.games[game_id] for game_id in sorted(alike, key=lambda game_id: (-alike[game_id], game_id))]
+        if wanted <= words:
+            sizes[game_id] = min(len(words), sizes.get(game_id, len(words)))
+    return [world.games[game_id] for game_id in sorted(sizes, key=lambda game_id: (sizes[game_id], game_id))]
 
 
 @cache
 def _words(name: str) -> frozenset[str]:
-    return frozenset(re.findall(r"\w+", name.casefold()))
+    return frozenset(re.findall(r"\w+", name.casefold())) - STOP_WORDS
+
+
+@cache
+def _without_case(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    return value.casefold() if isinstance(value, str) else value

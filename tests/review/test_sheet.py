@@ -3,8 +3,9 @@ from typing import Any
 from pandera.typing.polars import DataFrame
 
 from pipeline.frames.overrides import parse_overrides
-from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
+from pipeline.review.candidates import parse_found_games, rank_candidates
 from pipeline.review.sheet import build_review_sheet, no_longer_filtered, unmatched_games
+from pipeline.review.spellings import search_terms
 from schemas.catalogue import Catalogue, Overrides
 from schemas.frames import conform, empty_frame
 from schemas.library import EnrichedLibrary

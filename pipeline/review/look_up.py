@@ -1,0 +1,152 @@
+"""Look up games at IGDB by their names, many exact names in a request and then one search a name, and remember them."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import structlog
+from pandera.typing.polars import DataFrame
+
+from pipeline.apis.batching import OnBatch, gather_or_cancel
+from pipeline.apis.igdb import MAX_OPEN, Igdb, RefusedQuery
+from pipeline.catalogue.look_up import Progress, add_up, no_progress
+from pipeline.catalogue.names import NameFile
+from pipeline.errors import PipelineError, Retryable
+from pipeline.review.candidates import parse_found_games, rank_candidates
+from schemas.apis import parse_rows
+from schemas.catalogue import KnownNames
+from schemas.frames import conform, dtypes
+from schemas.review import Candidates, FoundGame, SearchTerms
+
+SAME_NAME = 95
+"""The score from which a game has the app's name but for case, marks, punctuation and numerals: no search is needed."""
+
+MAIN_TITLE = 80
+"""The score of a game whose name is the main title of the app's, or the other way round."""
+
+DOUBTFUL = 60
+"""The score below which the best game that a search found may be by chance, so that another search is made."""
+
+WRITTEN_AT_ONCE = 20
+"""The number of names after which they are written into the store: a killed export loses no more, 5 s of searches."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class NameLookup:
+    """Looks up the names of apps at IGDB, and writes what is found into the file of names, also if it is stopped."""
+
+    igdb: Igdb
+    names: NameFile
+    progress: Progress = no_progress
+
+    async def look_up(self, terms: DataFrame[SearchTerms]) -> tuple[DataFrame[Candidates], set[int]]:
+        """Return the candidates of apps, and the appids whose names IGDB gave no answer for.
+
+        IGDB is asked for the names that were not looked up lately.
+
+        Raises:
+            Refused: `bad_igdb_credentials`, or `configuration` if IGDB refuses a name before it has answered one.
+            Failed, Retryable: `checkpoint_invalid`, `store_unavailable`, from the file of names.
+        """
+        known = self.names.read()
+        unknown = terms.unique("name", maintain_order=True).join(known, on="name", how="anti", maintain_order="left")
+        answers = _Answers(self.names, add_up(self.progress, "Names looked up on IGDB", unknown.height))
+        try:
+            await self._ask(conform(unknown, SearchTerms), answers)
+        finally:
+            answers.write()
+        answered = terms.join(
+            pl.concat([known, answers.frame()]), on="name", how="inner", validate="m:1", maintain_order="left"
+        )
+        candidates = answered.select("appid", "candidates").explode("candidates").drop_nulls().unnest("candidates")
+        return conform(candidates, Candidates), set(terms["appid"]) - set(answered["appid"])
+
+    async def _ask(self, terms: DataFrame[SearchTerms], answers: "_Answers") -> None:
+        """Ask for exact names, then search for those of which no game has the same name."""
+        exact = await self._find_exact(terms)
+        ranked = rank_candidates(terms, parse_found_games(exact))
+        same = ranked.filter(pl.col("score") >= SAME_NAME)["appid"].implode()
+        for term in terms.filter(pl.col("appid").is_in(same)).iter_slices(1):
+            answers.add(term, ranked)
+        turns = asyncio.Semaphore(MAX_OPEN)  # names are begun one after another, so that the first ones are soon done
+        rest = [conform(term, SearchTerms) for term in terms.filter(~pl.col("appid").is_in(same)).iter_slices(1)]
+        await gather_or_cancel([self._search(term, exact[term["appid"].item()], turns, answers) for term in rest])
+
+    async def _find_exact(self, terms: DataFrame[SearchTerms]) -> dict[int, list[dict[str, Any]]]:
+        """Return a mapping of appid to the games, as rows of IGDB, that have one of the app's spellings as a name."""
+        rows = await self.igdb.fetch_games_named(terms["spellings"].explode().drop_nulls().unique(maintain_order=True))
+        by_name: dict[str, list[FoundGame]] = {}
+        for game in parse_rows(rows, FoundGame)[0]:
+            for name in {name.casefold() for name in (game.name, *game.alternative_names)}:
+                by_name.setdefault(name, []).append(game)
+        return {
+            appid: [game.model_dump() for spelling in spellings for game in by_name.get(spelling.casefold(), [])]
+            for appid, spellings in terms.select("appid", "spellings").iter_rows()
+        }
+
+    async def _search(
+        self,
+        term: DataFrame[SearchTerms],
+        exact: Sequence[dict[str, Any]],
+        turns: asyncio.Semaphore,
+        answers: "_Answers",
+    ) -> None:
+        """Search for one name; for its distinctive words too, if that finds nothing or only what may be by chance."""
+        (appid, name, _, search, distinctive), rows = term.row(0), list[Any](exact)
+
+        def ranked() -> DataFrame[Candidates]:
+            return rank_candidates(term, parse_found_games({appid: rows}))
+
+        async with turns:
+            try:
+                found = await self.igdb.search_games(search) if search else []
+                rows += found
+                best = ranked()["score"].max() or 0
+                is_other = distinctive and distinctive.casefold() != (search or "").casefold()
+                if is_other and best < (DOUBTFUL if found else MAIN_TITLE):
+                    rows += await self.igdb.search_games(distinctive)
+            except (Retryable, RefusedQuery) as error:
+                answers.skip(name, error)
+                return
+        answers.add(term, ranked())
+
+
+class _Answers:
+    """Collects what was found for names, and writes it into the file of names, some names at a time."""
+
+    def __init__(self, names: NameFile, on_batch: OnBatch) -> None:
+        self._names = names
+        self._on_batch = on_batch
+        self._rows: list[dict[str, Any]] = []
+        self._written = 0
+
+    def add(self, term: pl.DataFrame, ranked: DataFrame[Candidates]) -> None:
+        """Add the candidates of the app that `term` is about."""
+        own = ranked.filter(pl.col("appid") == term["appid"].item()).drop("appid")
+        answer = {"name": term["name"].item(), "looked_up_at": datetime.now(UTC), "candidates": own.to_dicts()}
+        self._rows.append(answer)
+        self._on_batch(1)
+        if len(self._rows) - self._written >= WRITTEN_AT_ONCE:
+            self.write()
+
+    def skip(self, name: str, error: PipelineError) -> None:
+        """Count a name that IGDB gave no answer for; raise the error if IGDB refuses names, and has answered none."""
+        log.warning("search failed", name=name, error=error.message)
+        self._on_batch(1)
+        if isinstance(error, RefusedQuery) and not self._rows:
+            raise error
+
+    def write(self) -> None:
+        """Write the answers that are not written yet."""
+        if self._written < len(self._rows):
+            self._names.remember(self.frame(self._written))
+            self._written = len(self._rows)
+
+    def frame(self, begin: int = 0) -> DataFrame[KnownNames]:
+        """Return the answers as rows of the file, from the one with index `begin`."""
+        return conform(pl.DataFrame(self._rows[begin:], schema=dtypes(KnownNames)), KnownNames)
