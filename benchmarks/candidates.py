@@ -30,6 +30,9 @@ from schemas.review import Candidates
 DATA = Path(__file__).parents[2] / "shared" / "data"
 FILES = ("steam_igdb_games", "igdb_names")
 GAMES, SEEDS = 200, (1, 2, 3)
+OTHER_NAMES = 20_000
+"""The number of IGDB's games that Steam does not sell, among which those that it sells have to be found."""
+
 LEAST_FIRST, LEAST_AMONG = 90, 97
 """The targets: percentages of the right games that are first, and among five."""
 
@@ -171,10 +174,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     paths = [given.data / f"{name}.parquet" for name in FILES]
     if all(path.exists() for path in paths):
-        pairs, names = pl.read_parquet(paths[0]), dict(pl.read_parquet(paths[1]).rows())
-        world = World()
+        on_steam, on_igdb = (pl.read_parquet(path) for path in paths)
+        sold = on_igdb.join(on_steam, on="igdb_id", how="semi").sort("igdb_id")
+        names = dict(pl.concat([sold, on_igdb.sample(OTHER_NAMES, seed=SEEDS[0])]).rows())
+        world, games = World(), dict(sold.rows())
         world.games = {igdb_id: {"id": igdb_id, "name": name} for igdb_id, name in names.items()}
-        games = {igdb_id: names[igdb_id] for igdb_id in pairs["igdb_id"].unique() if igdb_id in names}
     else:
         world, names = recorded_world()
         games = names

@@ -33,6 +33,9 @@ DOUBTFUL = 60
 WRITTEN_AT_ONCE = 20
 """The number of names after which they are written into the store: a killed export loses no more, 5 s of searches."""
 
+MAX_REFUSED = 8
+"""The number of names that IGDB may refuse before it has answered one: then it is not the names that it refuses."""
+
 log = structlog.get_logger()
 
 
@@ -50,7 +53,7 @@ class NameLookup:
         IGDB is asked for the names that were not looked up lately.
 
         Raises:
-            Refused: `bad_igdb_credentials`, or `configuration` if IGDB refuses a name before it has answered one.
+            Refused: `bad_igdb_credentials`, or `configuration` if IGDB refuses name after name.
             Failed, Retryable: `checkpoint_invalid`, `store_unavailable`, from the file of names.
         """
         known = self.names.read()
@@ -106,7 +109,7 @@ class NameLookup:
             try:
                 found = await self.igdb.search_games(search) if search else []
                 rows += found
-                best = ranked()["score"].max() or 0
+                best = next(iter(ranked()["score"]), 0)
                 is_other = distinctive and distinctive.casefold() != (search or "").casefold()
                 if is_other and best < (DOUBTFUL if found else MAIN_TITLE):
                     rows += await self.igdb.search_games(distinctive)
@@ -124,6 +127,7 @@ class _Answers:
         self._on_batch = on_batch
         self._rows: list[dict[str, Any]] = []
         self._written = 0
+        self._refused = 0
 
     def add(self, term: pl.DataFrame, ranked: DataFrame[Candidates]) -> None:
         """Add the candidates of the app that `term` is about."""
@@ -135,10 +139,11 @@ class _Answers:
             self.write()
 
     def skip(self, name: str, error: PipelineError) -> None:
-        """Count a name that IGDB gave no answer for; raise the error if IGDB refuses names, and has answered none."""
+        """Count a name that IGDB gave no answer for; raise the error if IGDB refuses one after the other."""
         log.warning("search failed", name=name, error=error.message)
         self._on_batch(1)
-        if isinstance(error, RefusedQuery) and not self._rows:
+        self._refused += isinstance(error, RefusedQuery)
+        if error.code == "bad_igdb_credentials" or (self._refused > MAX_REFUSED and not self._rows):
             raise error
 
     def write(self) -> None:

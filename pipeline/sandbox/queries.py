@@ -119,7 +119,7 @@ def _meets(world: World, table: str, row: Row, comparisons: tuple[Comparison, ..
 def _holds(comparison: Comparison, found: list[Any]) -> bool:
     """Return whether a comparison holds of the values found: of any one of them, and an ordering of numbers only."""
     if comparison.operator == "~":
-        return not comparison.values.isdisjoint(map(_without_case, found))
+        return any(value.casefold() in comparison.values for value in found if isinstance(value, str))
     if comparison.operator not in ORDERINGS:
         return comparison.values.isdisjoint(found) is (comparison.operator == "!=")
     compare = ORDERINGS[comparison.operator]
@@ -181,8 +181,3 @@ def _ranked(world: World, text: str) -> list[Row]:
 @cache
 def _words(name: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w+", name.casefold())) - STOP_WORDS
-
-
-@cache
-def _without_case(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    return value.casefold() if isinstance(value, str) else value

@@ -6,28 +6,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.apis.igdb import MAX_FAILURES, MAX_OPEN
+from pipeline.apis.igdb import MAX_FAILURES, Igdb
 from pipeline.apis.igdb_queries import (
     MAX_NAME_LENGTH,
     MAX_REQUEST_BYTES,
+    PAGE_SIZE,
     SEARCH_LIMIT,
     Search,
-    group_for_multiquery,
-    multiquery_part,
+    group_names,
+    named_games_query,
+    quote,
 )
-from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
-from pipeline.errors import Refused
-from pipeline.sandbox.apicalypse import Query, parse_multiquery, parse_query
+from pipeline.errors import Refused, Retryable
+from pipeline.sandbox.apicalypse import Query, parse_query
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from pipeline.settings import Settings
 from tests.support.apis import open_igdb
 
 TWICE = RetryPolicy(attempts=2, base_seconds=0.01)
-RATE = Settings.model_fields["igdb_requests_per_second"].default
-NAMES = [f"Quest {word}" for word in "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu".split()]  # noqa: SIM905
+NAMES = [f"Quest {number}" for number in range(120)]
 
 
 @pytest.fixture
@@ -38,77 +37,85 @@ def world() -> World:
     return world
 
 
-def search(
-    sandbox: Sandbox,
-    names: Iterable[str],
-    per_second: float = 1_000,
-    **changed: str,
-) -> dict[str, list[Any]]:
-    settings = sandbox.environment | changed
+def asking(sandbox: Sandbox, exact: Iterable[str] = (), search: Iterable[str] = (), **changed: str) -> list[Any]:
+    """The names of the games that are found by their exact names and by searches, or the errors of searches."""
 
-    async def ask() -> dict[str, list[Any]]:
-        limiter = RateLimiter(per_second, MAX_OPEN)
-        async with open_igdb(settings, TWICE, rate_limiter=limiter) as igdb:
-            return await igdb.search_games(names)
+    async def searched(igdb: Igdb, name: str) -> list[Any]:
+        try:
+            return [row["name"] for row in await igdb.search_games(name)]
+        except Retryable as error:
+            return [error.code]
+
+    async def ask() -> list[Any]:
+        async with open_igdb(sandbox.environment | changed, TWICE) as igdb:
+            rows = await igdb.fetch_games_named(exact)
+            return [row["name"] for row in rows] + [found for name in search for found in await searched(igdb, name)]
 
     return asyncio.run(ask())
 
 
-def firsts(found: dict[str, list[Any]]) -> dict[str, str]:
-    return {name: rows[0]["name"] for name, rows in found.items() if rows}
+def test_many_exact_names_go_in_one_request_whatever_their_case(sandbox: Sandbox) -> None:
+    sandbox.world.add_alternative_name(101, "The First Quest")
+    names = [*(name.upper() for name in NAMES[1:]), "THE FIRST QUEST", "Quest", "Quest 1*"]
+    assert sorted(asking(sandbox, names)) == sorted(NAMES)
+    (asked,) = sandbox.asked("igdb")
+    assert asked.path == "/v4/games"
 
 
-def test_ten_names_are_searched_for_at_once_and_each_has_its_own_games(sandbox: Sandbox) -> None:
-    assert firsts(search(sandbox, [*NAMES, *NAMES])) == dict(zip(NAMES, NAMES, strict=True))
-    asked = sandbox.asked("igdb")
-    assert {record.path for record in asked} == {"/v4/multiquery"}
-    assert [len(parse_multiquery(record.body)) for record in asked] == [10, 2]
+def test_a_full_page_of_games_of_the_same_name_is_followed_by_the_next(sandbox: Sandbox) -> None:
+    for number in range(PAGE_SIZE + 5):
+        sandbox.world.add_game(10_000 + number, 10_000 + number, "Home")
+    assert len(asking(sandbox, ["home"])) == PAGE_SIZE + 5
+    assert len(sandbox.asked("igdb")) == 2
 
 
-def test_a_name_that_no_game_is_like_has_an_answer_without_games(sandbox: Sandbox) -> None:
-    assert search(sandbox, ["Zzyzx"]) == {"Zzyzx": []}
-    assert search(sandbox, []) == {}
+def test_names_whose_request_is_too_large_for_igdb_are_asked_for_in_halves(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(service="igdb", when=lambda text: text.count(" ~ ") > 140, status=413))
+    assert sorted(asking(sandbox, NAMES)) == sorted(NAMES)
+
+
+def test_where_igdb_refuses_alternative_names_names_alone_are_asked_for(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(service="igdb", when=lambda text: "alternative_names.name ~" in text, status=400))
+    assert sorted(asking(sandbox, NAMES)) == sorted(NAMES)
+    assert len(sandbox.asked("igdb")) == 2
+
+
+def test_a_search_is_a_request_of_its_own_and_fails_alone(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(service="igdb", when=lambda text: NAMES[3] in text, status=500))
+    assert asking(sandbox, search=NAMES[2:5]) == [NAMES[2], "igdb_unavailable", NAMES[4]]
+    assert {record.path for record in sandbox.asked("igdb")} == {"/v4/games"}
+
+
+def test_when_igdb_is_down_fewer_requests_than_names_are_sent(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(service="igdb", status=503))
+    assert asking(sandbox, search=NAMES[:60]) == ["igdb_unavailable"] * 60
+    assert MAX_FAILURES <= len(sandbox.asked("igdb")) < 60
+
+
+def test_bad_credentials_are_no_missing_answers(sandbox: Sandbox) -> None:
+    with pytest.raises(Refused, match="bad_igdb_credentials"):
+        asking(sandbox, search=NAMES, IGDB_CLIENT_SECRET="another")
 
 
 def test_a_game_comes_with_what_tells_it_from_others(sandbox: Sandbox) -> None:
-    sandbox.world.add_game(50, 7, "Portal Two", platforms=[6], first_release_date=1303084800, version_parent=3)
+    sandbox.world.add_game(500, 7, "Portal Two", platforms=[6], first_release_date=1303084800, version_parent=3)
     sandbox.world.add_alternative_name(7, "Portal II")
-    (game,) = search(sandbox, ["Portal II"])["Portal II"]
-    names = game.pop("alternative_names")
-    assert [name["name"] for name in names] == ["Portal II"]
-    assert game.pop("version_parent") == 3
-    assert game == {
+
+    async def ask() -> list[Any]:
+        async with open_igdb(sandbox.environment, TWICE) as igdb:
+            return [*await igdb.search_games("Portal II"), *await igdb.fetch_games_named(["portal ii"])]
+
+    searched, named = asyncio.run(ask())
+    assert searched == named
+    assert [name["name"] for name in named.pop("alternative_names")] == ["Portal II"]
+    assert named.pop("version_parent") == 3
+    assert named == {
         "id": 7,
         "name": "Portal Two",
         "first_release_date": 1303084800,
         "game_type": 0,
         "platforms": [6],
     }
-
-
-def test_names_whose_search_fails_are_searched_for_in_halves_until_the_bad_one_is_alone(sandbox: Sandbox) -> None:
-    sandbox.faults.add(Fault(service="igdb", when=lambda text: NAMES[3] in text, status=400))
-    found = search(sandbox, NAMES[:10])
-    assert firsts(found) == {name: name for name in NAMES[:10] if name != NAMES[3]}
-    assert len(sandbox.asked("igdb")) == 9
-
-
-@pytest.mark.parametrize("status", [413, 429, 500])
-def test_a_multiquery_of_ten_that_is_too_large_is_asked_for_in_smaller_ones(sandbox: Sandbox, status: int) -> None:
-    fault = Fault(service="igdb", when=lambda text: text.count("query games") > 5, status=status)
-    sandbox.faults.add(fault)
-    assert len(search(sandbox, NAMES)) == len(NAMES)
-
-
-def test_when_igdb_is_down_no_name_has_an_answer_and_fewer_requests_than_names_are_sent(sandbox: Sandbox) -> None:
-    sandbox.faults.add(Fault(service="igdb", status=503))
-    assert search(sandbox, [f"Name {number}" for number in range(60)]) == {}
-    assert MAX_FAILURES <= len(sandbox.asked("igdb")) < 60
-
-
-def test_bad_credentials_are_no_missing_answers(sandbox: Sandbox) -> None:
-    with pytest.raises(Refused, match="bad_igdb_credentials"):
-        search(sandbox, NAMES, IGDB_CLIENT_SECRET="another")
 
 
 HOSTILE = [
@@ -130,26 +137,25 @@ HOSTILE = [
 
 
 def test_no_name_can_say_anything_but_a_name(sandbox: Sandbox) -> None:
-    found = search(sandbox, [*HOSTILE, NAMES[0]])
-    assert found.keys() == {*HOSTILE, NAMES[0]}
-    assert firsts(found)[NAMES[0]] == NAMES[0]
+    assert asking(sandbox, [*HOSTILE, NAMES[0]], [*HOSTILE, NAMES[0]]) == [NAMES[0], NAMES[0]]
     assert {record.status for record in sandbox.asked("igdb")} == {200}
 
 
-@given(st.text(st.one_of(st.characters(), st.sampled_from('"\\;{}\n')), min_size=1))
+@given(st.text(st.one_of(st.characters(), st.sampled_from('"\\;{}\n*')), min_size=1))
 def test_any_name_is_read_as_it_was_meant(name: str) -> None:
     meant = "".join(character if character.isprintable() else " " for character in name[:MAX_NAME_LENGTH])
     query = parse_query(Search(name).text())
     assert query == Query(fields=query.fields, search=meant, limit=SEARCH_LIMIT)
-    (asked,) = parse_multiquery(multiquery_part(3, Search(name)))
-    assert (asked.endpoint, asked.name, asked.query) == ("games", "3", query)
+    (by_name,), (by_other_name,) = parse_query(named_games_query([name]).text()).where
+    assert (by_name.operator, set(by_name.values)) == ("~", {meant.casefold()})
+    assert by_other_name.values == by_name.values
 
 
-def test_groups_stay_below_the_size_of_a_request_in_bytes() -> None:
-    searches = [Search("🎮" * MAX_NAME_LENGTH + str(number)) for number in range(100)]
-    groups = group_for_multiquery(searches, 100)
-    assert [search for group in groups for search in group] == searches
-    assert (
-        max(sum(len(multiquery_part(0, search).encode()) for search in group) for group in groups) <= MAX_REQUEST_BYTES
-    )
-    assert len(groups) > 1
+def test_groups_of_names_stay_below_the_size_of_a_request_in_bytes() -> None:
+    names = ["🎮" * MAX_NAME_LENGTH, *('"' * 150 + str(number) for number in range(300))]
+    groups = group_names(names)
+    assert [name for group in groups for name in group] == names
+    sizes = [len(named_games_query(group).text(page=99).encode()) for group in groups]
+    assert max(sizes) <= 32_000 == MAX_REQUEST_BYTES
+    assert min(sizes[:-1]) > 30_000
+    assert quote('"')[1:-1] == '\\"'

@@ -98,12 +98,16 @@ DOOMS = [
 ]
 SCORES = {
     "the same name": ("PORTAL 2", [game(1, "Portal 2"), game(2, "Portal II"), game(3, "Chess")], [100, 98, 0]),
-    "a main title": ("Castan: A Game of Cards", [game(1, "Castan"), game(2, "Cast of Cards")], [80, 74]),
-    "a name with more": ("Castan", [game(1, "Castan - A Game of Cards")], [80]),
-    "a name with its year": ("Castan (2020)", [game(1, "Castan")], [80]),
+    "a main title": ("Castan: A Game of Cards", [game(1, "Castan"), game(2, "Cast of Cards")], [82, 74]),
+    "a name with more": ("Castan", [game(1, "Castan - A Game of Cards")], [82]),
+    "a name with its year": ("Castan (2020)", [game(1, "Castan")], [82]),
     "the best of its names": ("Biohazard 4", [game(1, "Resident Evil 4", alternative_names=BIOHAZARD)], [100]),
-    "an edition before its game": ("Mafia II: Definitive Edition", MAFIAS[::-1], [100, 80, 66]),
-    "a game before its edition": ("Mafia II", [MAFIAS[1], MAFIAS[0], MAFIAS[2]], [100, 82, 80]),
+    "an edition before its game": ("Mafia II: Definitive Edition", MAFIAS[::-1], [100, 91, 61]),
+    "a game before its edition, and the edition before another number": (
+        "Mafia II",
+        [MAFIAS[1], MAFIAS[2], MAFIAS[0]],
+        [100, 91, 66],
+    ),
     "computers, then no editions, then main games": ("DOOM", DOOMS[::-1], [100] * 4),
 }
 

@@ -218,18 +218,31 @@ def test_a_multiquery_has_ten_queries_of_any_limit_and_eleven_are_too_many(igdb:
     )
 
 
-def test_a_search_finds_the_most_alike_first_and_can_be_narrowed_and_cut_but_not_sorted(igdb: Post) -> None:
+def test_a_search_needs_all_words_and_can_be_narrowed_and_cut_but_not_sorted(igdb: Post) -> None:
     def found(query: str) -> list[str]:
         return [row["name"] for row in igdb("games", f"fields name; {query}").json()]
 
-    skyrim = 'search "The Elder Scrolls V: Skyrim";'
-    assert found('search "MASS EFFECT 2";')[:2] == ["Mass Effect 2", "Mass Effect"]
-    assert found('search "Xyzzy plugh";') == []
-    alike = found(f"{skyrim} limit 500;")
-    assert len(alike) > 10
-    assert found(f"{skyrim} sort id asc;") == alike[:10]
-    assert found(f"{skyrim} limit 2; offset 1;") == alike[1:3]
-    assert found(f"{skyrim} where id != 472;")[0] == alike[1]
+    assert found('search "MASS effect";') == ["Mass Effect", "Mass Effect 2", "Mass Effect Legendary Edition"]
+    assert found('search "Mass Effect 2";') == ["Mass Effect 2"]
+    assert found('search "Mass Effect 2 Deluxe";') == [], "more words than the title has"
+    assert found('search "Mass Effect (2007)";') == []
+    assert found('search "Life of Strange";') == ["Life is Strange"], "stop words are ignored"
+    assert found('search "it is the";') == []
+    assert found('search "mass effect"; sort id desc; limit 1; offset 1;') == ["Mass Effect 2"]
+    assert found('search "mass effect"; where name != "Mass Effect";')[0] == "Mass Effect 2"
+
+
+def test_a_search_in_a_multiquery_finds_nothing(igdb: Post) -> None:
+    answer = igdb("multiquery", named("A", 'search "Mass Effect";', "games") + named("B", "where id = 73;", "games"))
+    assert [(part["name"], len(part["result"])) for part in answer.json()] == [("A", 0), ("B", 1)]
+
+
+def test_a_name_is_compared_without_case_and_without_wildcards(sandbox: Sandbox, igdb: Post) -> None:
+    sandbox.world.add_alternative_name(73, "ME 1")
+    condition = 'name ~ "mass EFFECT 2" | name ~ "mass*" | alternative_names.name ~ "me 1"'
+    rows = igdb("games", f"fields name; where {condition};").json()
+    assert {row["name"] for row in rows} == {"Mass Effect", "Mass Effect 2"}
+    assert igdb("games", 'fields name; where name = "mass effect";').json() == []
 
 
 def test_a_search_knows_alternative_names(sandbox: Sandbox, igdb: Post) -> None:
