@@ -417,7 +417,7 @@ def _statement_error(url: DatabaseUrl, session: Session, error: dbapi.Error) -> 
 
 
 def _passes(error: Exception) -> bool:
-    """Return whether an error that came without an SQLSTATE, as while rows arrive or at the commit, passes by itself."""
+    """Return whether an error without an SQLSTATE, as while rows arrive or at the commit, passes by itself."""
     return bool(_PASSING.search(str(error)) or _PASSING_STATEMENT.search(_server_message(error)))
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import sleep
+from urllib.parse import unquote
 
 import pytest
 from adbc_driver_postgresql import dbapi
@@ -16,24 +17,26 @@ from adbc_driver_postgresql import dbapi
 from pipeline.database.connection import Timeouts
 from pipeline.database.database import Database
 from pipeline.frames.staging import stage_library
-from pipeline.sandbox.embedded import Generation
+from pipeline.sandbox.embedded import Generation, statements_of
 from schemas.staging import LoadOptions
-from tests.support.databases import LOADER, add_user, rows_of
+from tests.support.databases import LOADER, add_user, execute, hang_up, rows_of, url_of
 from tests.support.libraries import FIGHTING, WINDOWS, library, matched
+from tests.support.surroundings import handled
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed: apt-get install pgbouncer")
 
 CONFIGURATION = """
 [databases]
-* = host={sockets} port=5432
+* = host={sockets} port={server_port}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = trust
 auth_file = {folder}/users.txt
-pool_mode = transaction
+pool_mode = {mode}
+{more}
 default_pool_size = {connections}
 logfile = {folder}/pgbouncer.log
 """
@@ -47,11 +50,21 @@ def pooled(postgres_server: str, folder: Path, generation: Generation, request: 
 
 
 @contextmanager
-def pool(server: str, folder: Path, connections: int) -> Iterator[str]:
+def pool(
+    server: str, folder: Path, connections: int, mode: str = "transaction", more: str = "", server_port: int = 5432
+) -> Iterator[str]:
     """Run PgBouncer before the server; the URL lacks the name of a database."""
     port = free_port()
-    sockets = server.split("host=")[1]
-    settings = CONFIGURATION.format(sockets=sockets, port=port, folder=folder, connections=connections)
+    sockets = unquote(server.rsplit("host=", maxsplit=1)[-1])
+    settings = CONFIGURATION.format(
+        sockets=sockets,
+        port=port,
+        folder=folder,
+        connections=connections,
+        mode=mode,
+        more=more,
+        server_port=server_port,
+    )
     (folder / "pgbouncer.ini").write_text(settings)
     (folder / "users.txt").write_text(f'"{LOADER}" ""\n')
     for path in (folder, *folder.iterdir()):
@@ -134,3 +147,45 @@ def test_a_load_that_fails_leaves_nothing_to_the_next(database_url: str, pooled:
 
     assert loaded.counts["library_items_created"] == 1
     assert len(rows_of(database_url, "Game")) == 1
+
+
+def test_statement_pooling_is_refused(database_url: str, postgres_server: str, folder: Path) -> None:
+    assert database_url
+    with pool(postgres_server, folder, 1, mode="statement") as url:
+        handled("statement pooling", Database(f"{url}/savepoint_2026", attempts=1).read_schema)
+
+
+def test_a_pool_that_lacks_the_database_or_the_server_or_a_place(
+    database_url: str, postgres_server: str, folder: Path
+) -> None:
+    assert database_url
+    with pool(postgres_server, folder, 1, more="max_client_conn = 1\nquery_wait_timeout = 1") as url:
+        handled("pool without database", Database(f"{url}/unknown", attempts=1).read_schema)
+        with dbapi.connect(f"{url}/savepoint_2026"):
+            handled("pool is full", Database(f"{url}/savepoint_2026", attempts=1).read_schema)
+
+
+def test_a_pool_whose_server_is_down(postgres_server: str, folder: Path) -> None:
+    with pool(postgres_server, folder, 1, server_port=1, more="query_wait_timeout = 1") as url:
+        down = Database(f"{url}/savepoint", attempts=1, connect_timeout_seconds=3)
+        handled("pool without server", down.read_schema)
+
+
+def test_prisma_s_schema_is_that_of_each_transaction(postgres_server: str, folder: Path) -> None:
+    execute(postgres_server, "CREATE DATABASE pooled")
+    own = f"{url_of(postgres_server, 'pooled')}&schema=own"
+    try:
+        Database(own).create_tables(statements_of(2026))
+        Database(own).ensure_users(["user-1"])
+        for grant in Database(own).grant_statements(LOADER):
+            execute(own.replace("&schema=own", ""), grant)
+        with pool(postgres_server, folder, 1) as url:
+            prisma = f"{url}/pooled?schema=own&pgbouncer=true&connection_limit=1"
+            rows = stage_library(library(matched(10, 100)))
+            handled("Prisma through a pool", lambda: Database(prisma, attempts=1).load(rows, ["user-1"]))
+            with dbapi.connect(f"{url}/pooled", autocommit=True) as next_one, next_one.cursor() as cursor:
+                path = cursor.execute("SELECT current_setting('search_path') AS path").fetch_polars().item()
+                assert "own" not in path
+    finally:
+        hang_up(url_of(postgres_server, "pooled"))
+        execute(postgres_server, "DROP DATABASE pooled WITH (FORCE)")

@@ -17,6 +17,8 @@ ACCOUNT = "76561197960287930"
         "[u:1:22202:1]",
         f"https://steamcommunity.com/profiles/{ACCOUNT}",
         f"http://www.steamcommunity.com/profiles/{ACCOUNT}/",
+        f"https://steamcommunity.com/openid/id/{ACCOUNT}",
+        f"https://my.steamchina.com/profiles/{ACCOUNT}",
         f"steamcommunity.com/profiles/{ACCOUNT}/games/?tab=all#top",
         "https://steamcommunity.com/profiles/[U:1:22202]",
         "https://s.team/p/hjqp",

@@ -6,12 +6,23 @@ here and its test, and write the page.
 """
 
 import re
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
+import pytest
+
+from handlers.respond import respond
 from pipeline.cli import exit_status
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, Retryable
+from pipeline.settings import Settings
+from schemas.events import LoadEvent, LoadResponse
 from tests.support.programs import Ended
 
+RETRYABLE = 75
+REFUSES = "… refuses the connection: "
+LACKS = "This database cannot take an import, nothing was written. It lacks "
+REFUSED_BY = "refuses what a load writes, and nothing was written: "
 Group = Literal["database", "network", "S3", "machine"]
 
 
@@ -110,6 +121,609 @@ CASES = {
         "bad_event",
         "All … SteamID64s of the list end in 00: a spreadsheet has rounded them",
     ),
+    "unknown authority": Case(
+        "database",
+        "a certificate of an authority that nobody trusts",
+        2,
+        "configuration",
+        f"{REFUSES}…certificate verify failed",
+    ),
+    "other host's certificate": Case(
+        "database",
+        "a certificate for another host",
+        2,
+        "configuration",
+        f"{REFUSES}…does not match host name",
+    ),
+    "no root certificate": Case(
+        "database",
+        "`sslrootcert` names a file that is not there",
+        2,
+        "configuration",
+        f"{REFUSES}…root certificate file …does not exist",
+    ),
+    "strict, unknown authority": Case(
+        "database",
+        "Prisma's `sslaccept=strict`, and an authority that nobody trusts",
+        2,
+        "configuration",
+        f"{REFUSES}…certificate verify failed",
+    ),
+    "no client key": Case(
+        "database",
+        "`sslkey` names a file that is not there",
+        2,
+        "configuration",
+        f"{REFUSES}…private key file",
+    ),
+    "wrong password": Case(
+        "database", "a wrong password", 2, "configuration", f"{REFUSES}…password authentication failed"
+    ),
+    "no password": Case(
+        "database",
+        "no password where one is asked for",
+        2,
+        "configuration",
+        f"{REFUSES}…no password supplied",
+    ),
+    "unknown role": Case(
+        "database", "a role that is not there", 2, "configuration", f"{REFUSES}…role … does not exist"
+    ),
+    "unknown database": Case(
+        "database",
+        "a database that is not there",
+        2,
+        "configuration",
+        f"{REFUSES}…database … does not exist",
+    ),
+    "address not allowed": Case(
+        "database",
+        "`pg_hba.conf` refuses role and address",
+        2,
+        "configuration",
+        f"{REFUSES}…pg_hba.conf rejects",
+    ),
+    "no such port": Case("database", "a port above 65535", 2, "configuration", f"{REFUSES}invalid port number"),
+    "other program's port": Case(
+        "database",
+        "a port where another program answers",
+        2,
+        "configuration",
+        f"{REFUSES}…received invalid response to SSL negotiation",
+    ),
+    "unknown parameter": Case(
+        "database",
+        "a parameter that neither libpq nor Prisma has",
+        2,
+        "configuration",
+        f"{REFUSES}invalid URI query parameter",
+    ),
+    "invalid parameter": Case(
+        "database",
+        "a parameter with an invalid value",
+        2,
+        "configuration",
+        f"{REFUSES}…invalid integer value",
+    ),
+    "statement pooling": Case(
+        "database",
+        "PgBouncer with `pool_mode = statement`",
+        2,
+        "configuration",
+        f"{REFUSES}…statement pooling",
+    ),
+    "pool without database": Case(
+        "database", "PgBouncer without that database", 2, "configuration", f"{REFUSES}…database … does not exist"
+    ),
+    "pool without server": Case(
+        "database", "PgBouncer, and PostgreSQL behind it is down", 75, "database_unavailable", "… cannot be reached: "
+    ),
+    "pool is full": Case(
+        "database",
+        "PgBouncer has as many clients as it may",
+        75,
+        "database_unavailable",
+        "… cannot be reached: …no more connections allowed",
+    ),
+    "Prisma through a pool": Case(
+        "database", "Prisma's URL with a schema, through PgBouncer with `pool_mode = transaction`", 0
+    ),
+    "too many connections": Case(
+        "database", "too many connections", 75, "database_unavailable", "… cannot be reached: …too many connections"
+    ),
+    "refused": Case(
+        "database", "nothing listens there", 75, "database_unavailable", "… cannot be reached: …Connection refused"
+    ),
+    "not resolved": Case(
+        "database",
+        "a host name that is not resolved",
+        75,
+        "database_unavailable",
+        "… cannot be reached: could not translate host name",
+    ),
+    "no socket": Case(
+        "database",
+        "no socket in the folder",
+        75,
+        "database_unavailable",
+        "… cannot be reached: …No such file or directory",
+    ),
+    "no answer": Case(
+        "database",
+        "no answer within `connect_timeout`",
+        75,
+        "database_unavailable",
+        "… cannot be reached: …timeout expired",
+    ),
+    "closed": Case(
+        "database",
+        "the connection is closed",
+        75,
+        "database_unavailable",
+        "… cannot be reached: …server closed the connection",
+    ),
+    "shutting down": Case(
+        "database",
+        "PostgreSQL is shutting down",
+        75,
+        "database_unavailable",
+        "… cannot be reached: …the database system is shutting down",
+    ),
+    "starting up": Case(
+        "database",
+        "PostgreSQL is starting up, or a standby that takes no sessions",
+        75,
+        "database_unavailable",
+        "… cannot be reached: …the database system is ",
+    ),
+    "standby": Case(
+        "database",
+        "a standby, which is in recovery",
+        75,
+        "database_unavailable",
+        "…: cannot execute … in a read-only transaction",
+    ),
+    "read-only session": Case(
+        "database",
+        "`default_transaction_read_only` is on",
+        75,
+        "database_unavailable",
+        "…: cannot execute … in a read-only transaction",
+    ),
+    "read-only, checked first": Case(
+        "database",
+        "the same, as `run`, `db check` and `doctor` look for it",
+        75,
+        "database_unavailable",
+        "…: The session cannot write",
+    ),
+    "lock timeout": Case(
+        "database",
+        "a lock that is not given within `LOCK_TIMEOUT_SECONDS`",
+        75,
+        "database_unavailable",
+        "…: canceling statement due to lock timeout",
+    ),
+    "deadlock": Case("database", "a deadlock", 75, "database_unavailable", "…Try again."),
+    "serialization": Case(
+        "database", "a transaction that cannot be serialized", 75, "database_unavailable", "…Try again."
+    ),
+    "disk full": Case("database", "the database's disk is full", 75, "database_unavailable", "…Try again."),
+    "PGCLIENTENCODING": Case("database", "`PGCLIENTENCODING` is LATIN1", 0),
+    "role's encoding": Case("database", "the role's `client_encoding` is LATIN1", 0),
+    "database's encoding": Case("database", "the database's `client_encoding` is LATIN1", 0),
+    "encoding LATIN1": Case(
+        "database",
+        "a database made with the encoding LATIN1",
+        1,
+        "schema_mismatch",
+        f"{LACKS}the encoding UTF8 (it has LATIN1)",
+    ),
+    "encoding SQL_ASCII": Case(
+        "database",
+        "a database made with the encoding SQL_ASCII",
+        1,
+        "schema_mismatch",
+        f"{LACKS}the encoding UTF8 (it has SQL_ASCII)",
+    ),
+    "quotes": Case("database", 'the URL in `"quotes"`', 0),
+    "single quotes": Case("database", "the URL in `'quotes'`", 0),
+    "postgres://": Case("database", "the URL begins with `postgres://`", 0),
+    "SQLAlchemy's driver": Case("database", "the URL begins with `postgresql+psycopg2://`", 0),
+    "Prisma's parameters": Case(
+        "database", "`?schema=public&pgbouncer=true&connection_limit=5&pool_timeout=10&sslaccept=strict`", 0
+    ),
+    "schema": Case("database", "`?schema=` names another schema, for tables, enums and users", 0),
+    "unknown schema": Case(
+        "database", "`?schema=` names one that is not there", 2, "configuration", "…: there is no such schema"
+    ),
+    "row-level security": Case(
+        "database",
+        "row-level security on `ImportedGame`",
+        2,
+        "configuration",
+        "Row-level security hides rows of ImportedGame from this role",
+    ),
+    "row-level security of users": Case(
+        "database",
+        "row-level security on the table of users",
+        2,
+        "configuration",
+        "Row-level security hides rows of user from this role",
+    ),
+    "CHECK": Case(
+        "database",
+        "a CHECK that a row breaks",
+        1,
+        "schema_mismatch",
+        f'…: a rule of the table "Game" {REFUSED_BY}…violates check constraint "short"',
+    ),
+    "length": Case(
+        "database",
+        "a name that is longer than its column",
+        1,
+        "schema_mismatch",
+        f'…: a rule of the table "ImportedGame" {REFUSED_BY}value too long for type character varying(4)',
+    ),
+    "trigger raises": Case(
+        "database",
+        "a trigger that raises",
+        1,
+        "schema_mismatch",
+        f'…: a rule of the table "ImportedGame" {REFUSED_BY}SQLSTATE P0001 in PL/pgSQL function refuse()',
+    ),
+    "trigger raises at the commit": Case(
+        "database",
+        "a deferred trigger that raises",
+        1,
+        "schema_mismatch",
+        f"…: a rule of the database {REFUSED_BY}it raises an error",
+    ),
+    "trigger drops imports": Case(
+        "database",
+        "a trigger that drops rows of `ImportedGame`",
+        1,
+        "schema_mismatch",
+        'The table "ImportedGame" drops rows that a load writes (trigger noticed)',
+    ),
+    "trigger drops items": Case(
+        "database",
+        "a trigger that drops rows of `LibraryItem`",
+        1,
+        "schema_mismatch",
+        'The table "LibraryItem" drops rows that a load writes (trigger noticed)',
+    ),
+    "trigger drops games": Case(
+        "database",
+        "a trigger that drops rows of `Game`",
+        1,
+        "schema_mismatch",
+        'The table "Game" drops rows that a load writes (trigger noticed)',
+    ),
+    "trigger drops links": Case(
+        "database",
+        "a trigger that drops rows of `GameGenre`",
+        1,
+        "schema_mismatch",
+        'The table "GameGenre" drops rows that a load writes (trigger noticed)',
+    ),
+    "trigger drops updates": Case(
+        "database",
+        "a trigger that drops updates",
+        1,
+        "schema_mismatch",
+        'The table "ImportedGame" drops rows that a load writes (trigger noticed)',
+    ),
+    "trigger lets pass": Case("database", "triggers that let rows pass", 0),
+    "rule drops rows": Case(
+        "database",
+        "a rule `DO INSTEAD NOTHING`",
+        1,
+        "schema_mismatch",
+        'The table "Platform" drops rows that a load writes (rule quiet)',
+    ),
+    "other type": Case(
+        "database",
+        "a column of another type",
+        1,
+        "schema_mismatch",
+        f'{LACKS}the type text of column "LibraryItem"."platform" (it is bytea)',
+    ),
+    "refuses nulls": Case(
+        "database",
+        "a column that refuses nulls",
+        1,
+        "schema_mismatch",
+        f'{LACKS}nulls in column "Game"."coverImage"',
+    ),
+    "no value of an enum": Case(
+        "database",
+        "an enum without one of its values",
+        1,
+        "schema_mismatch",
+        f"{LACKS}value IGNORED",
+    ),
+    "no table": Case(
+        "database",
+        "a table is missing",
+        1,
+        "schema_mismatch",
+        f'{LACKS}table "GameGenre"',
+    ),
+    "new column without default": Case(
+        "database",
+        "a new column without a default",
+        1,
+        "schema_mismatch",
+        f'{LACKS}a default of column "Game"."publisher"',
+    ),
+    "right missing": Case("database", "a right is missing", 2, "configuration", "…: permission denied for table Game"),
+    "no user": Case(
+        "database", "the user has no row", 1, "user_not_found", 'The table "user" has no row with the id user-1'
+    ),
+    "run, no user": Case(
+        "database",
+        "`run --user` of nobody; Steam and IGDB are not asked",
+        1,
+        "user_not_found",
+        'The table "user" has no row with the id nobody; nothing was written. …--user.',
+    ),
+    "run, nobody's account": Case(
+        "database",
+        "`run` without `--user`, and nobody has that id; Steam and IGDB are not asked",
+        1,
+        "user_not_found",
+        'The table "user" has no row',
+    ),
+    "run, no column": Case(
+        "database",
+        "`run` where a column is missing; Steam and IGDB are not asked",
+        1,
+        "schema_mismatch",
+        f'{LACKS}column "Game"."slug"',
+    ),
+    "run, no server": Case(
+        "database",
+        "`run` where no database answers; Steam and IGDB are not asked",
+        75,
+        "database_unavailable",
+        "… cannot be reached: ",
+    ),
+    "API, unknown authority": Case(
+        "network",
+        "a certificate of an authority that nobody trusts, as a company's proxy shows",
+        2,
+        "configuration",
+        "127.0.0.1 has no certificate or encryption that this machine trusts: unable to get local issuer certificate",
+    ),
+    "API, other host": Case(
+        "network",
+        "a certificate for another host",
+        2,
+        "configuration",
+        "localhost has no certificate or encryption that this machine trusts: Hostname mismatch",
+    ),
+    "API, expired": Case(
+        "network",
+        "a certificate that has expired",
+        2,
+        "configuration",
+        "127.0.0.1 has no certificate or encryption that this machine trusts: certificate has expired",
+    ),
+    "API, not TLS": Case(
+        "network",
+        "`https://` where plain HTTP is spoken",
+        2,
+        "configuration",
+        "127.0.0.1 has no certificate or encryption that this machine trusts: wrong version number",
+    ),
+    "no SSL_CERT_FILE": Case(
+        "network",
+        "`SSL_CERT_FILE` names a file that is not there",
+        2,
+        "configuration",
+        "The certificate authorities that SSL_CERT_FILE names cannot be read",
+    ),
+    "proxy wants a password": Case(
+        "network", "a proxy that wants a password (407)", 2, "configuration", "The proxy for api.invalid answers 407"
+    ),
+    "proxy forbids": Case(
+        "network", "a proxy that forbids the host (403)", 2, "configuration", "The proxy for api.invalid answers 403"
+    ),
+    "proxy is busy": Case(
+        "network", "a proxy that is busy (503)", 75, "steam_unavailable", "api.invalid did not answer"
+    ),
+    "proxy is down": Case("network", "a proxy that is down", 75, "steam_unavailable", "api.invalid did not answer"),
+    "proxy is no URL": Case(
+        "network",
+        "`HTTPS_PROXY` is no URL of a proxy",
+        2,
+        "configuration",
+        "HTTPS_PROXY or ALL_PROXY is not a usable proxy",
+    ),
+    "API, 501": Case("network", "an answer 501", 2, "configuration", "127.0.0.1 answers 501"),
+    "API, 503": Case("network", "an answer 503", 75, "steam_unavailable", "Steam answers 503"),
+    "API, closed": Case("network", "the connection is closed", 75, "steam_unavailable", "127.0.0.1 did not answer"),
+    "API, refused": Case("network", "nothing listens there", 75, "steam_unavailable", "127.0.0.1 did not answer"),
+    "API, not resolved": Case(
+        "network", "a host name that is not resolved", 75, "steam_unavailable", "api.invalid did not answer"
+    ),
+    "API, silent": Case("network", "no answer in time", 75, "steam_unavailable", "127.0.0.1 did not answer"),
+    "S3, expired": Case(
+        "S3", "credentials that have expired", 2, "configuration", "S3 answers ExpiredToken for …. Log in again"
+    ),
+    "S3, clock": Case(
+        "S3",
+        "a clock that is off",
+        2,
+        "configuration",
+        "S3 answers RequestTimeTooSkewed for …. This machine's clock is off",
+    ),
+    "S3, wrong key": Case(
+        "S3",
+        "a key that AWS does not know",
+        2,
+        "configuration",
+        "S3 answers InvalidAccessKeyId for …. Correct AWS_ACCESS_KEY_ID",
+    ),
+    "S3, wrong secret": Case(
+        "S3",
+        "a wrong secret key",
+        2,
+        "configuration",
+        "S3 answers SignatureDoesNotMatch for …. Correct AWS_ACCESS_KEY_ID",
+    ),
+    "S3, region": Case(
+        "S3",
+        "a bucket in another region",
+        2,
+        "configuration",
+        "S3 answers AuthorizationHeaderMalformed for …. Set AWS_REGION",
+    ),
+    "S3, circle": Case(
+        "S3", "a server that redirects in circles", 2, "configuration", "S3 redirects in circles for …. Set AWS_REGION"
+    ),
+    "S3, denied": Case(
+        "S3", "a right is missing", 2, "configuration", "S3 answers AccessDenied for …. Check S3_BUCKET"
+    ),
+    "S3, no bucket": Case(
+        "S3", "a bucket that is not there", 2, "configuration", "S3 answers NoSuchBucket for …. Check S3_BUCKET"
+    ),
+    "S3, 501": Case(
+        "S3",
+        "a server that lacks what a store needs (501)",
+        2,
+        "configuration",
+        "S3 answers NotImplemented for …: …. Set AWS_REQUEST_CHECKSUM_CALCULATION=when_required",
+    ),
+    "S3, slow down": Case(
+        "S3", "S3 asks to slow down", 75, "store_unavailable", "S3 answers SlowDown for …. Try again later."
+    ),
+    "S3, 500": Case(
+        "S3", "an error of S3's own (500)", 75, "store_unavailable", "S3 answers InternalError for …. Try again later."
+    ),
+    "S3, refused": Case(
+        "S3",
+        "nothing listens at `AWS_ENDPOINT_URL_S3`",
+        75,
+        "store_unavailable",
+        "S3 cannot be reached for …: Could not connect",
+    ),
+    "S3, closed": Case(
+        "S3", "the connection is closed", 75, "store_unavailable", "S3 cannot be reached for …: Connection was closed"
+    ),
+    "S3, unknown authority": Case(
+        "S3",
+        "a certificate of an authority that nobody trusts",
+        2,
+        "configuration",
+        "S3 cannot be asked for …: SSL validation failed",
+    ),
+    "S3, not TLS": Case(
+        "S3",
+        "`https://` where plain HTTP is spoken",
+        2,
+        "configuration",
+        "S3 cannot be asked for …: SSL validation failed",
+    ),
+    "S3, no CA bundle": Case(
+        "S3", "`AWS_CA_BUNDLE` names a file that is not there", 2, "configuration", "S3 cannot be asked for …: "
+    ),
+    "S3, proxy": Case(
+        "S3",
+        "a proxy that wants a password (407)",
+        2,
+        "configuration",
+        "S3 cannot be asked for …: Failed to connect to proxy URL…The proxy answers 407",
+    ),
+    "S3, proxy down": Case(
+        "S3",
+        "a proxy that is down",
+        75,
+        "store_unavailable",
+        "S3 cannot be reached for …: Failed to connect to proxy URL",
+    ),
+    "S3, no credentials": Case("S3", "no credentials", 2, "configuration", "There are no AWS credentials for …"),
+    "S3, half credentials": Case(
+        "S3", "a key without its secret", 2, "configuration", "There are no AWS credentials for …"
+    ),
+    "S3, no program": Case(
+        "S3",
+        "`credential_process` names a program that is not there",
+        2,
+        "configuration",
+        "AWS cannot be asked for …: [Errno 2] No such file or directory",
+    ),
+    "S3, program fails": Case(
+        "S3",
+        "`credential_process` fails",
+        2,
+        "configuration",
+        "AWS cannot be asked for …: Error when retrieving credentials from custom-process",
+    ),
+    "S3, program prints text": Case(
+        "S3",
+        "`credential_process` prints no JSON",
+        2,
+        "configuration",
+        "AWS cannot be asked for …: the program of credential_process prints no JSON",
+    ),
+    "S3, no token file": Case(
+        "S3",
+        "`AWS_WEB_IDENTITY_TOKEN_FILE` names a file that is not there",
+        2,
+        "configuration",
+        "S3 cannot be asked for …: [Errno 2] No such file or directory",
+    ),
+    "S3, not logged in": Case(
+        "S3",
+        "not logged in (`aws sso login`)",
+        2,
+        "configuration",
+        "S3 cannot be asked for …: Error loading SSO Token: …. Log in again",
+    ),
+    "S3, no profile": Case(
+        "S3",
+        "`AWS_PROFILE` names a profile that is not there",
+        2,
+        "configuration",
+        "AWS cannot be asked for …: The config profile (nobody) could not be found",
+    ),
+    "S3, broken config": Case(
+        "S3",
+        "a file of AWS's configuration that cannot be read",
+        2,
+        "configuration",
+        "AWS cannot be asked for …: Unable to parse config file",
+    ),
+    "S3, unencrypted": Case(
+        "S3",
+        "`AWS_ENDPOINT_URL_S3` with `http://` to another machine",
+        2,
+        "configuration",
+        "AWS cannot be set up for …: in the AWS_ENDPOINT_URL… settings",
+    ),
+    "S3, ARN": Case(
+        "S3",
+        "an access point's ARN as the bucket",
+        2,
+        "configuration",
+        "s3://arn:… names an access point by its ARN: use its alias",
+    ),
+    "S3, typo": Case(
+        "S3",
+        "`STORE_URL=s3:/typo`",
+        2,
+        "configuration",
+        "STORE_URL is 's3:/typo': give a directory, or s3://bucket/prefix.",
+    ),
+    "S3, no conditions": Case(
+        "S3",
+        "`doctor` at a server that ignores conditional writes, which backfills need",
+        1,
+        "",
+        "failed … ignores the conditions of a write",
+    ),
 }
 """All cases, by the name that their tests use."""
 
@@ -126,6 +740,29 @@ def ends_as(name: str, ended: Ended | PipelineError | None) -> None:
     assert status == case.status, lines
     if case.words:
         assert [line for line in lines if re.match(case.pattern, line)], lines
+
+
+def handled(name: str, call: Callable[[], object]) -> PipelineError | None:
+    """Check that a call, made as the stage of a Lambda function, ends as the case says; return its error.
+
+    Whatever leaves the handler is `Retryable`, the one class that the state machine's retries know, or nothing.
+    """
+    met: list[PipelineError] = []
+
+    def stage(_settings: Settings, _event: LoadEvent) -> LoadResponse:
+        try:
+            call()
+        except PipelineError as error:
+            met.append(error)
+            raise
+        return LoadResponse(success=True, stats=dict.fromkeys(("imported_games_created", "imported_games_updated"), 0))
+
+    event = {"user_id": "user-1", "s3_enriched_location": "s3://bucket/imports/user-1/x-enriched.csv"}
+    with nullcontext() if CASES[name].status != RETRYABLE else pytest.raises(Retryable):
+        response = respond(event, LoadEvent, LoadResponse, stage)
+        assert response["success"] is (CASES[name].status == 0)
+    ends_as(name, met[0] if met else None)
+    return met[0] if met else None
 
 
 def surroundings_table() -> str:

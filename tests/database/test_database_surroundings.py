@@ -1,0 +1,355 @@
+"""How a load ends in databases that are not as it needs them; docs/surroundings.md lists it."""
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from adbc_driver_postgresql import dbapi
+
+from pipeline.backfill.steps import stops_backfill
+from pipeline.database.connection import Timeouts
+from pipeline.database.database import Database
+from pipeline.errors import Failed, PipelineError
+from pipeline.frames.staging import stage_library
+from pipeline.sandbox.embedded import statements_of
+from pipeline.sandbox.server import Sandbox
+from tests.support.databases import NewDatabase, as_role, execute, fetch, hang_up, rows_of, url_of
+from tests.support.libraries import FIGHTING, WINDOWS, library, matched
+from tests.support.programs import SteamImport
+from tests.support.servers import TcpPostgres, answering, free_port, http_answer, tcp_postgres
+from tests.support.surroundings import ends_as, handled
+
+NAME = "Ōkami 絶景版 ™"
+ROWS = library(matched(10, 100, name=NAME, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS]))
+
+
+def load(url: str, attempts: int = 1) -> None:
+    database = Database(url, attempts=attempts, connect_timeout_seconds=2, timeouts=Timeouts(5, 0.2))
+    database.load(stage_library(ROWS), ["user-1"])
+
+
+def stored_names(url: str) -> list[object]:
+    return [name for (name,) in rows_of(url, "ImportedGame", "name")]
+
+
+# PostgreSQL on TCP, with TLS.
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TcpPostgres]:
+    with tcp_postgres() as started:
+        for role in ("stranger", "secretive PASSWORD 'right'", "crowded CONNECTION LIMIT 0", "reader"):
+            execute(started.url(), f"CREATE ROLE {role} LOGIN")
+        execute(started.url(), "ALTER ROLE reader SET default_transaction_read_only = on")
+        yield started
+
+
+REMOTE = "hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert"
+CONNECTIONS: dict[str, Callable[[TcpPostgres, Path], str]] = {
+    "unknown authority": lambda server, _: server.url(
+        host="db.example", query=f"{REMOTE}={server.authority.issue('other')[0]}"
+    ),
+    "other host's certificate": lambda server, _: server.url(
+        host="db.elsewhere", query=f"{REMOTE}={server.authority.certificate}"
+    ),
+    "no root certificate": lambda server, _: server.url(host="db.example", query=f"{REMOTE}=/nowhere/root.pem"),
+    "strict, unknown authority": lambda server, _: server.url(
+        host="db.example", query="hostaddr=127.0.0.1&sslaccept=strict"
+    ),
+    "no client key": lambda server, _: server.url(
+        query=f"sslmode=require&sslcert={server.authority.certificate}&sslkey=/nowhere/key.pem"
+    ),
+    "wrong password": lambda server, _: server.url("secretive:wrong"),
+    "no password": lambda server, _: server.url("secretive"),
+    "unknown role": lambda server, _: server.url("unknown"),
+    "unknown database": lambda server, _: server.url(database="unknown"),
+    "address not allowed": lambda server, _: server.url("stranger"),
+    "no such port": lambda server, _: server.url().replace(str(server.port), "99999"),
+    "unknown parameter": lambda server, _: server.url(query="colour=red"),
+    "invalid parameter": lambda server, _: server.url(query="connect_timeout=soon"),
+    "too many connections": lambda server, _: server.url("crowded"),
+    "refused": lambda server, _: server.url().replace(str(server.port), str(free_port())),
+    "not resolved": lambda server, _: server.url(host="db.invalid"),
+    "no socket": lambda _, folder: f"postgresql://u@/savepoint?host={folder}",
+}
+
+
+@pytest.mark.parametrize("case", CONNECTIONS)
+def test_a_connection_that_fails(case: str, server: TcpPostgres, tmp_path: Path) -> None:
+    handled(case, lambda: load(CONNECTIONS[case](server, tmp_path)))
+
+
+def test_a_known_authority_is_enough(server: TcpPostgres) -> None:
+    for mode in ("sslmode=verify-full&sslrootcert", "sslaccept=strict&sslcert", "sslmode=require&sslcert"):
+        query = f"hostaddr=127.0.0.1&{mode}={server.authority.certificate}"
+        assert Database(server.url(host="db.example", query=query), attempts=1).server_version()
+
+
+def test_a_port_of_another_program() -> None:
+    with answering(http_answer("400 Bad Request")) as port:
+        handled("other program's port", lambda: load(f"postgresql://u@127.0.0.1:{port}/savepoint?sslmode=require"))
+
+
+def test_a_server_that_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/savepoint"
+        handled("no answer", lambda: load(url))
+
+
+def test_a_server_that_closes_the_connection() -> None:
+    with answering(None) as port:
+        handled("closed", lambda: load(f"postgresql://u@127.0.0.1:{port}/savepoint"))
+
+
+def test_a_session_that_cannot_write(server: TcpPostgres) -> None:
+    Database(server.url()).create_tables(statements_of(2026))
+    for table in ("Game", "LibraryItem", "ImportedGame", "Genre", "Platform", "GameGenre", "GamePlatform", "user"):
+        execute(server.url(), f'GRANT ALL ON "{table}" TO reader')
+    execute(server.url(), 'GRANT ALL ON SEQUENCE "LibraryItem_id_seq" TO reader')
+    handled("read-only session", lambda: load(server.url("reader")))
+    handled("read-only, checked first", lambda: Database(server.url("reader"), attempts=1).require_ready([]))
+
+
+def test_a_server_that_starts_or_stops_or_stands_by(server: TcpPostgres) -> None:
+    hang_up(server.url())
+    idle = dbapi.connect(server.url())
+    assert server.process
+    server.process.send_signal(15)  # a smart shutdown, which waits for the session
+    handled("shutting down", lambda: load(server.url()))
+    idle.close()
+    server.process.wait()
+    standby = server.folder / "data" / "standby.signal"
+    shutil.copyfile("/dev/null", standby)
+    if server.user:
+        os.chown(standby, server.user["user"], server.user["group"])
+    server.start("hot_standby=off", wait=False)
+    while "refused" in str(_error_of(server.url())):
+        pass
+    handled("starting up", lambda: load(server.url()))
+    server.stop()
+    server.start("hot_standby=on")
+    handled("standby", lambda: load(server.url()))
+    server.stop()
+    standby.unlink()
+    server.start()
+
+
+def _error_of(url: str) -> PipelineError:
+    with pytest.raises(PipelineError) as raised:
+        load(url)
+    return raised.value
+
+
+# Text stays text.
+
+
+@pytest.mark.parametrize(
+    ("case", "setting"),
+    [
+        ("PGCLIENTENCODING", ""),
+        ("role's encoding", "ALTER ROLE loader SET client_encoding = 'LATIN1'"),
+        ("database's encoding", "ALTER DATABASE {name} SET client_encoding = 'LATIN1'"),
+    ],
+)
+def test_names_stay_whole(case: str, setting: str, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = new_database(2026)
+    if setting:
+        execute(url, setting.format(name=fetch(url, "SELECT current_database()").item()))
+    else:
+        monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    try:
+        handled(case, lambda: load(as_role(url)))
+    finally:
+        execute(url, "ALTER ROLE loader RESET client_encoding")
+    monkeypatch.delenv("PGCLIENTENCODING", raising=False)
+    assert stored_names(url) == [NAME]
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_in_another_encoding(postgres_server: str, encoding: str) -> None:
+    execute(
+        postgres_server,
+        f"CREATE DATABASE other ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C' LOCALE_PROVIDER libc",
+    )
+    url = url_of(postgres_server, "other")
+    try:
+        handled(f"encoding {encoding}", lambda: load(url))
+        with pytest.raises(Failed, match="UTF8"):
+            Database(url).create_tables(statements_of(2026))
+        assert Database(url).read_schema().columns == {}
+    finally:
+        execute(postgres_server, "DROP DATABASE other WITH (FORCE)")
+
+
+# URLs as people have them.
+
+
+URLS: dict[str, Callable[[str], str]] = {
+    "quotes": lambda url: f'"{url}"',
+    "single quotes": lambda url: f"'{url}'",
+    "postgres://": lambda url: url.replace("postgresql://", "postgres://"),
+    "SQLAlchemy's driver": lambda url: url.replace("postgresql://", "postgresql+psycopg2://"),
+    "Prisma's parameters": lambda url: (
+        f"{url}&schema=public&pgbouncer=true&connection_limit=5&pool_timeout=10&connect_timeout=10&sslaccept=strict"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", URLS)
+def test_a_url_as_people_have_it(case: str, new_database: NewDatabase) -> None:
+    url = new_database(2026)
+    handled(case, lambda: load(URLS[case](url)))
+    assert stored_names(url) == [NAME]
+
+
+def test_the_schema_of_a_url_is_that_of_all_tables_enums_and_users(postgres_server: str) -> None:
+    execute(postgres_server, "CREATE DATABASE prisma")
+    url = url_of(postgres_server, "prisma")
+    own = f"{url}&schema=Save%20Point"
+    try:
+        handled("unknown schema", lambda: load(own))
+        assert Database(own).create_tables(statements_of(2026))
+        assert not Database(own).create_tables(statements_of(2026))
+        assert Database(url).read_schema().columns == {}
+        Database(own).ensure_users(["user-1"])
+        for grant in Database(own).grant_statements("loader"):
+            execute(url, grant)
+        handled("schema", lambda: load(as_role(own)))
+        assert fetch(url, 'SELECT name FROM "Save Point"."ImportedGame"').item() == NAME
+    finally:
+        execute(postgres_server, "DROP DATABASE prisma WITH (FORCE)")
+
+
+# A database with rules of its own.
+
+
+NO_ROWS = "CREATE FUNCTION no_rows() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+RAISING = (
+    "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN RAISE EXCEPTION 'row %', NEW USING ERRCODE = '{code}'; END $$"
+)
+NOTICED = 'CREATE TRIGGER noticed {when} ON "{table}" FOR EACH ROW EXECUTE FUNCTION {function}()'
+
+
+LATE = (
+    'CREATE CONSTRAINT TRIGGER late AFTER INSERT ON "Game" DEFERRABLE INITIALLY DEFERRED '
+    "FOR EACH ROW EXECUTE FUNCTION refuse()"
+)
+
+
+def dropping(table: str, when: str = "BEFORE INSERT") -> list[str]:
+    return [NO_ROWS, NOTICED.format(when=when, table=table, function="no_rows")]
+
+
+def raising(table: str, code: str = "P0001") -> list[str]:
+    return [RAISING.format(code=code), NOTICED.format(when="AFTER INSERT", table=table, function="refuse")]
+
+
+RULES: dict[str, list[str]] = {
+    "row-level security": [
+        'ALTER TABLE "ImportedGame" ENABLE ROW LEVEL SECURITY',
+        'CREATE POLICY own ON "ImportedGame" USING (false) WITH CHECK (true)',
+    ],
+    "row-level security of users": ['ALTER TABLE "user" ENABLE ROW LEVEL SECURITY'],
+    "CHECK": ['ALTER TABLE "Game" ADD CONSTRAINT "short" CHECK (length(title) < 3)'],
+    "length": ['ALTER TABLE "ImportedGame" ALTER COLUMN name TYPE varchar(4)'],
+    "trigger raises": raising("ImportedGame"),
+    "trigger raises at the commit": [
+        RAISING.format(code="P0001"),
+        LATE,
+    ],
+    "trigger drops imports": dropping("ImportedGame"),
+    "trigger drops items": dropping("LibraryItem"),
+    "trigger drops games": dropping("Game"),
+    "trigger drops links": dropping("GameGenre"),
+    "rule drops rows": ['CREATE RULE quiet AS ON INSERT TO "Platform" DO INSTEAD NOTHING'],
+    "deadlock": raising("ImportedGame", "40P01"),
+    "serialization": raising("ImportedGame", "40001"),
+    "disk full": raising("ImportedGame", "53100"),
+    "other type": [
+        'ALTER TABLE "LibraryItem" ALTER COLUMN platform TYPE bytea USING NULL',
+    ],
+    "refuses nulls": ['ALTER TABLE "Game" ALTER COLUMN "coverImage" SET NOT NULL'],
+    "no value of an enum": ["""ALTER TYPE "IgdbMatchStatus" RENAME VALUE 'IGNORED' TO 'SKIPPED'"""],
+    "no table": ['DROP TABLE "GameGenre"'],
+    "new column without default": ['ALTER TABLE "Game" ADD COLUMN publisher text NOT NULL'],
+    "right missing": ['REVOKE INSERT ON "Game" FROM loader'],
+    "no user": ["""UPDATE "user" SET id = 'somebody'"""],
+}
+
+
+@pytest.mark.parametrize("case", RULES)
+def test_a_database_with_rules_of_its_own(case: str, new_database: NewDatabase) -> None:
+    url = new_database(2026)
+    for statement in RULES[case]:
+        execute(url, statement)
+    error = handled(case, lambda: load(as_role(url)))
+    assert error
+    if not error.retryable:
+        assert NAME not in error.message
+        assert "Game 100" not in error.message
+    assert stored_names(url) == []
+
+
+def test_a_trigger_that_drops_updates(new_database: NewDatabase) -> None:
+    url = new_database(2026)
+    load(url)
+    for statement in dropping("ImportedGame", "BEFORE UPDATE"):
+        execute(url, statement)
+    rows = stage_library(library(matched(10, 100, playtime_forever=9)))
+    handled("trigger drops updates", lambda: Database(url, attempts=1).load(rows, ["user-1"]))
+
+
+def test_triggers_that_let_rows_pass_are_no_obstacle(new_database: NewDatabase) -> None:
+    url = new_database(2026)
+    execute(url, NO_ROWS.replace("RETURN NULL", "RETURN NEW"))
+    for table in ("ImportedGame", "LibraryItem", "Game", "GameGenre"):
+        execute(url, NOTICED.format(when="BEFORE INSERT OR UPDATE", table=table, function="no_rows"))
+    handled("trigger lets pass", lambda: load(url))
+    load(url)
+    assert stored_names(url) == [NAME]
+
+
+def test_a_lock_that_is_not_given_in_time(new_database: NewDatabase) -> None:
+    url = new_database(2026)
+    with dbapi.connect(url) as other, other.cursor() as cursor:
+        cursor.execute('LOCK TABLE "Game" IN ACCESS EXCLUSIVE MODE')
+        handled("lock timeout", lambda: load(url))
+
+
+def test_run_checks_the_database_before_steam_is_asked(
+    steam_import: SteamImport, database: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(sandbox.requests)
+    account = "76561197960287930"
+    ends_as("run, no user", steam_import("run", account, "--user", "nobody"))
+    ends_as("run, nobody's account", steam_import("run", account))
+    execute(database, 'ALTER TABLE "Game" DROP COLUMN slug')
+    ends_as("run, no column", steam_import("run", "gabelogannewell"))
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u@127.0.0.1:1/savepoint")
+    ends_as("run, no server", steam_import("run", account, "--user", "user-1"))
+    assert len(sandbox.requests) == before
+
+
+def test_db_check_compares_types_nulls_and_rights(steam_import: SteamImport, database: str) -> None:
+    execute(database, 'ALTER TABLE "Game" ALTER COLUMN "coverImage" SET NOT NULL')
+    execute(database, 'ALTER TABLE "Genre" ALTER COLUMN "checksum" TYPE integer USING NULL')
+    ended = steam_import("db", "check")
+    assert ended.status == 1
+    assert 'nulls in column "Game"."coverImage" (it is NOT NULL)' in ended.out
+    assert 'the type text of column "Genre"."checksum" (it is int4)' in ended.out
+
+
+def test_a_backfill_goes_on_with_the_other_shards() -> None:
+    assert not stops_backfill(Failed("schema_mismatch", "a rule", is_about_rows=True))
+    assert stops_backfill(Failed("schema_mismatch", "no table"))
+
+
+def test_prisma_s_parameters_are_ignored_with_one_line(new_database: NewDatabase, steam_import: SteamImport) -> None:
+    url = f"{new_database(2026)}&pgbouncer=true&connection_limit=5"
+    ended = steam_import("db", "check", "--database-url", url)
+    assert ended.status == 0
+    assert ended.err.count("connection_limit, pgbouncer") == 1
