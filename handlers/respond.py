@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
 from functools import cache
+from os import environ
 from time import monotonic
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -34,6 +35,7 @@ Response = TypeVar("Response", bound=StageResponse)
 T = TypeVar("T")
 
 METRICS_NAMESPACE = "SteamLibraryImport"
+"""The default namespace; a stack has one of its own, in Powertools' variable POWERTOOLS_METRICS_NAMESPACE."""
 
 SPARE_SECONDS = 30.0
 """Seconds of a Lambda function's time that are kept for writing the results and ending."""
@@ -133,10 +135,11 @@ def _figures(response: StageResponse) -> dict[str, float]:
 
 def _emit(stage: str, figures: Mapping[str, float], error_code: ErrorCode | None = None) -> None:
     """Print the figures as CloudWatch metrics (Embedded Metric Format), by stage, and by error code too if given."""
-    metrics = AmazonCloudWatchEMFProvider(namespace=METRICS_NAMESPACE)
+    metrics = AmazonCloudWatchEMFProvider(namespace=environ.get("POWERTOOLS_METRICS_NAMESPACE", METRICS_NAMESPACE))
     metrics.add_dimension("stage", stage)
     if error_code:
         metrics.add_dimensions(stage=stage, error_code=error_code)
+        metrics.add_dimensions(error_code=error_code)
     for name, figure in figures.items():
         metrics.add_metric(name, MetricUnit.Seconds if name == "seconds" else MetricUnit.Count, figure)
     metrics.flush_metrics()

@@ -104,7 +104,12 @@ def open_steam(settings: Settings) -> "Steam":
         HttpClient(settings.steam_api_url, _http_limits(settings)),
         secret_value(settings, "steam_api_key"),
         _retry_policy(settings, STEAM_RETRY_SECONDS),
-        RateLimiter(settings.steam_requests_per_second, settings.steam_concurrency),
+        steam_rate_limiter(
+            settings.steam_api_url,
+            settings.steam_requests_per_second,
+            settings.steam_concurrency,
+            settings.steam_processes,
+        ),
     )
 
 
@@ -173,6 +178,12 @@ def igdb_rate_limiter(_client_id: str, requests_per_second: float) -> RateLimite
     from pipeline.apis.igdb import MAX_OPEN
 
     return RateLimiter(requests_per_second, MAX_OPEN)
+
+
+@cache
+def steam_rate_limiter(_api_url: str, requests_per_second: float, max_open: int, processes: int) -> RateLimiter:
+    """Return the rate limiter of Steam's Web API; Steam counts the requests of all processes with the key together."""
+    return RateLimiter(requests_per_second, max_open, processes)
 
 
 @cache

@@ -129,6 +129,7 @@ class Settings(BaseSettings):
     # second, evenly spaced, a fifth never falls into the same second, with 0.11 s to spare for a slow connection.
     igdb_requests_per_second: float = Field(3.6, gt=0, le=1_000, description="Most requests a second to IGDB")
     steam_requests_per_second: float = Field(10, gt=0, le=1_000, description="Most requests a second to Steam")
+    steam_processes: int = Field(default=1, ge=1, le=1_000, description="How many processes share the rate")
     steam_concurrency: int = Field(8, ge=1, le=1_000, description="Most libraries that are fetched at once")
     steam_requests_per_day: int = Field(
         100_000, ge=1, description="Most requests a day that a backfill plans; Steam's terms allow one key 100,000"

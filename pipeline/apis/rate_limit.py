@@ -7,22 +7,27 @@ from math import inf
 from weakref import WeakKeyDictionary
 
 MAX_INTERVAL_SECONDS = 4.0
-"""The longest time between requests, in seconds: at it, sixteen processes share what IGDB allows one account."""
+"""The longest time between requests of an account, in seconds: at it, sixteen of them share what IGDB allows one."""
 
 RECOVERY_PER_ANSWER = 0.25
-"""The requests a second that each answer adds to a lowered rate."""
+"""The requests a second that each answer adds to an account's lowered rate."""
 
 
 class RateLimiter:
     """The rate limiter of one API: at most `requests_per_second`, evenly spaced, and `max_open` open requests at once.
+
+    That rate is the account's. Of the `processes` that send requests for it, each has an even share; a refusal is meant
+    for all of them, so the waits after it, and the steps back to the share, are as many times longer and smaller.
 
     A refusal halves the rate, and an answer adds a quarter of a request a second (additive increase, multiplicative
     decrease), so that processes which share one account find their shares. Clients of one process share the limiter
     itself, also from one event loop to the next. aiolimiter spaces requests as evenly, but at a fixed rate.
     """
 
-    def __init__(self, requests_per_second: float, max_open: int) -> None:
-        self._shortest = 1 / requests_per_second
+    def __init__(self, requests_per_second: float, max_open: int, processes: int = 1) -> None:
+        self._shortest = processes / requests_per_second
+        self._longest = max(MAX_INTERVAL_SECONDS * processes, self._shortest)
+        self._recovery = RECOVERY_PER_ANSWER / processes
         self._interval = self._shortest
         self._max_open = max_open
         self._last_at = -inf
@@ -32,7 +37,7 @@ class RateLimiter:
 
     @property
     def requests_per_second(self) -> float:
-        """The current rate, in requests a second, up to the rate that the limiter was made with."""
+        """The current rate of this process, in requests a second, up to its share of the account's."""
         return 1 / self._interval
 
     @asynccontextmanager
@@ -58,11 +63,11 @@ class RateLimiter:
         now = _now()
         if now - self._slowed_at > 1.0:
             self._slowed_at = now
-            self._interval = min(self._interval * 2, max(MAX_INTERVAL_SECONDS, self._shortest))
+            self._interval = min(self._interval * 2, self._longest)
 
     def speed_up(self) -> None:
-        """Raise the rate by 0.25 requests a second, after an answer, up to the rate that the limiter was made with."""
-        self._interval = max(self._shortest, 1 / (self.requests_per_second + RECOVERY_PER_ANSWER))
+        """Raise the rate after an answer, by 0.25 requests a second of the account, up to this process's share."""
+        self._interval = max(self._shortest, 1 / (self.requests_per_second + self._recovery))
 
     def _of_this_loop(self) -> tuple[asyncio.Semaphore, asyncio.Lock]:
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Retryable
-from tests.support.deployment import deployed_functions, execute, map_runs
+from tests.support.deployment import create, deployed_functions, execute, map_runs, start, wait_for
 from tests.support.lambda_functions import put
 from tests.support.stores import BUCKET
 
@@ -163,3 +163,26 @@ def test_an_error_that_stops_a_run_fails_the_execution_after_the_report(
     if error:
         assert ended.error == error
         assert "Why." in (ended.cause or "")
+
+
+def test_a_run_of_the_schedule_does_not_begin_while_another_is_under_way(bucket: str) -> None:
+    assert bucket
+    is_begun, goes_on = threading.Event(), threading.Event()
+
+    def misfortune(step: str, _shard: int | None, _attempt: int) -> dict[str, Any]:
+        if step == "report":
+            is_begun.set()
+            goes_on.wait(30)
+        return {}
+
+    periodic = INPUT | {"unless_running": True}
+    with deployed_functions(dict.fromkeys(FUNCTIONS, StandIn(misfortune, shards=0))) as functions:
+        machine = create("backfill")
+        first = start(machine, periodic)
+        is_begun.wait(30)
+        overlapping = wait_for(start(machine, periodic))
+        asked = steps_of(functions.asked)
+        goes_on.set()
+        statuses = wait_for(first).status, wait_for(start(machine, periodic)).status
+    assert (overlapping.status, overlapping.error, asked) == ("FAILED", "Overlaps", ["plan", "report"])
+    assert statuses == ("SUCCEEDED", "SUCCEEDED")

@@ -20,6 +20,9 @@ from moto import mock_aws
 from moto.awslambda_simple.models import LambdaSimpleBackend, lambda_simple_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.result_writer_decl import ResultWriter
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (
+    StateTaskServiceAwsSdk,
+)
 from samtranslator.translator.transform import transform
 
 from tests.support.lambda_functions import Handler, invoke
@@ -116,6 +119,7 @@ def deployed_functions(handlers: Mapping[str, Handler]) -> Iterator[Functions]:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(ResultWriter, "_eval_body", _write_results)
+        patch.setattr(StateTaskServiceAwsSdk, "_eval_service_task", _call_states)
         functions = Functions(handlers)
         backends = lambda_simple_backends[DEFAULT_ACCOUNT_ID]
         backends[REGION] = functions
@@ -134,6 +138,20 @@ def _write_results(writer: ResultWriter, env: Any) -> None:
     writer.resource_eval.eval_resource(env=env)
 
 
+def _call_states(
+    task: StateTaskServiceAwsSdk,
+    env: Any,
+    resource_runtime_part: Any,  # noqa: ARG001 - moto gives these two
+    normalised_parameters: dict[str, Any],
+    state_credentials: Any,  # noqa: ARG001
+) -> None:
+    """Call Step Functions itself from a state: in a definition its names begin with a capital, in boto3 they do not."""
+    given = {name[0].lower() + name[1:]: value for name, value in normalised_parameters.items()}
+    action = getattr(_client(), task._get_boto_service_action())  # noqa: SLF001 - moto's own way
+    executions = action(**given)["executions"]
+    env.stack.append({"Executions": [{"ExecutionArn": one["executionArn"]} for one in executions]})
+
+
 class Ended(NamedTuple):
     """How an execution ended: with its output if it succeeded, with its error and cause if it failed."""
 
@@ -142,6 +160,37 @@ class Ended(NamedTuple):
     output: Any
     error: str | None
     cause: str | None
+
+
+def create(name: str, *, retries: int = 1, wait_seconds: int = 0) -> str:
+    """Create a state machine with hardly a wait, or waits of some seconds, and so many retries; return its ARN."""
+    shorten = partial(_hasty, retries=retries, wait_seconds=wait_seconds)
+    hasty = json.loads(json.dumps(definition(name)), object_hook=shorten)
+    made = _client().create_state_machine(name=f"{name}-{uuid4()}", definition=json.dumps(hasty), roleArn=ROLE)
+    return str(made["stateMachineArn"])
+
+
+def start(machine: str, event: object, *, run_id: str | None = None) -> str:
+    """Start an execution of a state machine, and return its ARN."""
+    started = _client().start_execution(stateMachineArn=machine, name=run_id or str(uuid4()), input=json.dumps(event))
+    return str(started["executionArn"])
+
+
+def wait_for(execution: str, *, seconds: float = 60, pause: float = 0.02) -> Ended:
+    """Return how an execution ended, when it has; look for it after each pause, in seconds.
+
+    Raises:
+        TimeoutError: It did not end in these seconds.
+    """
+    client, deadline = _client(), time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        told = client.describe_execution(executionArn=execution)
+        if told["status"] != "RUNNING":
+            output = json.loads(told.get("output", "null"))
+            return Ended(execution, told["status"], output, told.get("error"), told.get("cause"))
+        time.sleep(pause)
+    client.stop_execution(executionArn=execution)
+    raise TimeoutError(f"{execution} did not end in time")
 
 
 def execute(
@@ -153,19 +202,9 @@ def execute(
     seconds: float = 60,
     wait_seconds: int = 0,
 ) -> Ended:
-    """Execute a state machine with hardly a wait, or waits of some seconds, and so many retries.
-
-    Raises:
-        TimeoutError: It did not end in these seconds.
-    """
-    client = _client()
-    shorten = partial(_hasty, retries=retries, wait_seconds=wait_seconds)
-    hasty = json.loads(json.dumps(definition(name)), object_hook=shorten)
-    machine = client.create_state_machine(name=f"{name}-{uuid4()}", definition=json.dumps(hasty), roleArn=ROLE)
-    started = client.start_execution(
-        stateMachineArn=machine["stateMachineArn"], name=run_id or str(uuid4()), input=json.dumps(event)
-    )
-    return _ended(client, started["executionArn"], time.monotonic() + seconds, 0.5 if wait_seconds else 0.02)
+    """Execute a state machine with hardly a wait, or waits of some seconds, and so many retries."""
+    execution = start(create(name, retries=retries, wait_seconds=wait_seconds), event, run_id=run_id)
+    return wait_for(execution, seconds=seconds, pause=0.5 if wait_seconds else 0.02)
 
 
 def map_runs(ended: Ended) -> list[dict[str, Any]]:
@@ -186,17 +225,6 @@ def transitions(ended: Ended) -> int:
 
 def _client() -> Any:
     return boto3.client("stepfunctions", region_name=REGION)
-
-
-def _ended(client: Any, arn: str, deadline: float, pause: float) -> Ended:
-    while time.monotonic() < deadline:
-        told = client.describe_execution(executionArn=arn)
-        if told["status"] != "RUNNING":
-            output = json.loads(told.get("output", "null"))
-            return Ended(arn, told["status"], output, told.get("error"), told.get("cause"))
-        time.sleep(pause)
-    client.stop_execution(executionArn=arn)
-    raise TimeoutError(f"{arn} did not end in time")
 
 
 def _hasty(state: dict[str, Any], retries: int, wait_seconds: int) -> dict[str, Any]:
