@@ -21,6 +21,7 @@ from pipeline.settings import Settings
 from pipeline.stages import parse_event
 from pipeline.storage import s3  # noqa: F401 - imported while Lambda initialises, not while a user waits
 from schemas.events import (
+    CatalogueResponse,
     EnrichResponse,
     EnrichStats,
     ErrorCode,
@@ -130,6 +131,8 @@ def _figures(response: StageResponse) -> dict[str, float]:
             return figures | {"rows": stats.processed} | stats.model_dump(include={"matched", "unmatched", "pending"})
         case LoadResponse(stats=dict(stats)):
             return figures | {"rows": stats["imported_games_created"] + stats["imported_games_updated"]}
+        case CatalogueResponse(stats={"unanswered": apps}):
+            return figures | {"wanted": apps}
     return figures
 
 

@@ -126,7 +126,7 @@ def test_metrics_are_by_stage_and_failures_by_code_too(told: Told) -> None:
     definitions = [line["_aws"]["CloudWatchMetrics"][0] for line in metrics]
     assert {definition["Namespace"] for definition in definitions} == {"SteamLibraryImport"}
     assert [definition["Dimensions"] for definition in definitions] == [[["stage"]]] * 3 + [
-        [["stage"], ["stage", "error_code"]]
+        [["stage"], ["stage", "error_code"], ["error_code"]]
     ] * 2
     enriched, failed = metrics[1], metrics[3]
     figures = {"rows": [4], "matched": [2], "unmatched": [1], "pending": [0], "rejected": [0], "retries": [1]}

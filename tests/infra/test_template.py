@@ -93,7 +93,9 @@ def test_a_function_names_a_handler_and_a_bundle_that_are_there(name: str) -> No
 def test_the_functions_variables_are_settings_and_none_is_a_secret() -> None:
     told = set(template()["Globals"]["Function"]["Environment"]["Variables"])
     told |= {name for of in FUNCTIONS for name in variables(of)}
-    assert {name.lower() for name in told - {"POLARS_ENGINE_AFFINITY"}} <= set(Settings.model_fields)
+    assert {name.lower() for name in told - {"POLARS_ENGINE_AFFINITY", "POWERTOOLS_METRICS_NAMESPACE"}} <= set(
+        Settings.model_fields
+    )
     assert not {"STEAM_API_KEY", "IGDB_CLIENT_SECRET", "DATABASE_URL"} & told
 
 
@@ -121,7 +123,33 @@ def test_whatever_may_fail_has_an_alarm(resources: dict[str, Any]) -> None:
         assert alarms[f"{name}Slow"]["Threshold"] == 0.9 * timeout_ms
     for name in STATE_MACHINES:
         assert f'{{"Ref": "{name.title()}StateMachine"}}' in json.dumps(alarms[f"{name.title()}ExecutionsFailed"])
-    assert len(alarms) == 2 * len(FUNCTIONS) + len(STATE_MACHINES)
+    by_code = {alarm["Dimensions"][0]["Value"] for alarm in alarms.values() if alarm.get("MetricName") == "failures"}
+    assert by_code == {"configuration", "bad_steam_key", "bad_igdb_credentials"}
+    assert all("Fn::Sub" in alarm["Namespace"] for alarm in alarms.values() if alarm.get("MetricName") == "failures")
+    others = {"FunctionsThrottled", "WantedGrows", "SchedulesFailed", "ImportsEndedUnread"}
+    assert others < alarms.keys()
+    assert len(alarms) == 2 * len(FUNCTIONS) + len(STATE_MACHINES) + len(by_code) + len(others)
+
+
+def test_as_many_functions_run_at_once_as_the_parameters_say_and_share_the_rate_of_steam() -> None:
+    limits = {"SteamImport": ("FetchConcurrency", 25), "DatabaseImport": ("LoadConcurrency", 20)}
+    for name, (parameter, default) in limits.items():
+        assert function(name)["ReservedConcurrentExecutions"] == {"Ref": parameter}
+        assert template()["Parameters"][parameter]["Default"] == default
+    assert variables("SteamImport")["STEAM_PROCESSES"] == {"Ref": "FetchConcurrency"}
+
+
+def test_everything_is_traced_and_no_schedule_has_a_fixed_name_or_loses_what_it_cannot_start(
+    resources: dict[str, Any],
+) -> None:
+    functions = of_type(resources, "AWS::Lambda::Function").values()
+    assert {function["TracingConfig"]["Mode"] for function in functions} == {"Active"}
+    machines = of_type(resources, "AWS::StepFunctions::StateMachine").values()
+    assert all(machine["TracingConfiguration"]["Enabled"] for machine in machines)
+    schedules = of_type(resources, "AWS::Scheduler::Schedule").values()
+    assert schedules
+    assert not any("Name" in schedule for schedule in schedules)
+    assert all("DeadLetterConfig" in schedule["Target"] for schedule in schedules)
 
 
 def test_the_bucket_is_versioned_encrypted_private_cleaned_and_closed_without_tls(
