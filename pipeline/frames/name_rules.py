@@ -187,19 +187,26 @@ def first_matching_rule(names: pl.Expr, rules: Sequence[Rule] = RULES) -> pl.Exp
 
 
 def _first_number_of_app(names: pl.Expr, rules: Sequence[tuple[int, Rule]]) -> pl.Expr:
-    """Return an expression for the number of the first rule that takes each app: not for a game's extra or its name."""
-    name, first, has_extra = pl.field("name"), pl.field("first"), pl.field("has_extra")
-    rows = pl.struct(name=names).struct.with_fields(first=_first_number(name, rules))
-    is_called_so = name.filter(first.is_not_null()).str.contains(_with_ascii_borders(CALLED_SO))
+    """Return an expression for the number of the first rule that matches more than an extra or the whole name."""
+    name, first, has_extra, is_called_so = map(pl.field, ("name", "first", "has_extra", "is_called_so"))
     is_extra = first.is_in([number for number, rule in rules if rule.kind in EXTRA_KINDS]).fill_null(value=False)
     is_beside_game = name.filter(is_extra).str.contains(_with_ascii_borders(EXTRA))
-    rows = rows.struct.with_fields(
-        is_called_so=_spread(is_called_so, first.is_not_null()),
-        has_extra=_spread(is_beside_game, is_extra).fill_null(value=False),
+    without_extra = name.filter(has_extra).str.replace(_with_ascii_borders(EXTRA), "")
+    named_so = name.filter(first.is_not_null()).str.contains(_with_ascii_borders(CALLED_SO))
+    # One struct after the other: an expression on a struct that is used twice is computed twice.
+    return (
+        pl.struct(name=names)
+        .struct.with_fields(first=_first_number(name, rules))
+        .struct.with_fields(has_extra=_spread(is_beside_game, is_extra).fill_null(value=False))
+        .struct.with_fields(is_called_so=_spread(named_so, first.is_not_null()))
+        .struct.with_fields(
+            first=pl.when(has_extra)
+            .then(_spread(_first_number(without_extra, rules), has_extra))
+            .when(~is_called_so)
+            .then(first)
+        )
+        .struct.field("first")
     )
-    without = _first_number(name.filter(has_extra).str.replace(_with_ascii_borders(EXTRA), ""), rules)
-    rows = rows.struct.with_fields(first=pl.when(has_extra).then(_spread(without, has_extra)).otherwise(first))
-    return pl.when(~rows.struct.field("is_called_so")).then(rows.struct.field("first"))
 
 
 def _first_number(names: pl.Expr, rules: Sequence[tuple[int, Rule]], at_once: int = 1) -> pl.Expr:
