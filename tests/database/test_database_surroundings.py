@@ -3,10 +3,11 @@
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from adbc_driver_postgresql import dbapi
 
 from pipeline.backfill.steps import stops_backfill
@@ -29,6 +30,11 @@ ROWS = library(matched(10, 100, name=NAME, igdb_genres=[FIGHTING], igdb_platform
 def load(url: str, attempts: int = 1) -> None:
     database = Database(url, attempts=attempts, connect_timeout_seconds=2, timeouts=Timeouts(5, 0.2))
     database.load(stage_library(ROWS), ["user-1"])
+
+
+def quick(cases: Iterable[str], *names: str) -> list[ParameterSet]:
+    """Return the cases as parameters, of which only the named ones are in `make test`."""
+    return [pytest.param(case, marks=() if case in names else pytest.mark.slow) for case in cases]
 
 
 def stored_names(url: str) -> list[object]:
@@ -93,6 +99,7 @@ def test_a_port_of_another_program() -> None:
         handled("other program's port", lambda: load(f"postgresql://u@127.0.0.1:{port}/savepoint?sslmode=require"))
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/savepoint"
@@ -113,6 +120,7 @@ def test_a_session_that_cannot_write(server: TcpPostgres) -> None:
     handled("read-only, checked first", lambda: Database(server.url("reader"), attempts=1).require_ready([]))
 
 
+@pytest.mark.slow
 def test_a_server_that_starts_or_stops_or_stands_by(server: TcpPostgres) -> None:
     hang_up(server.url())
     idle = dbapi.connect(server.url())
@@ -198,7 +206,7 @@ URLS: dict[str, Callable[[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", URLS)
+@pytest.mark.parametrize("case", quick(URLS, "quotes", "Prisma's parameters"))
 def test_a_url_as_people_have_it(case: str, new_database: NewDatabase) -> None:
     url = new_database(2026)
     handled(case, lambda: load(URLS[case](url)))
@@ -281,7 +289,7 @@ RULES: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("case", RULES)
+@pytest.mark.parametrize("case", quick(RULES, "row-level security", "CHECK", "trigger raises", "trigger drops imports"))
 def test_a_database_with_rules_of_its_own(case: str, new_database: NewDatabase) -> None:
     url = new_database(2026)
     for statement in RULES[case]:
@@ -294,6 +302,7 @@ def test_a_database_with_rules_of_its_own(case: str, new_database: NewDatabase) 
     assert stored_names(url) == []
 
 
+@pytest.mark.slow
 def test_a_trigger_that_drops_updates(new_database: NewDatabase) -> None:
     url = new_database(2026)
     load(url)
@@ -303,6 +312,7 @@ def test_a_trigger_that_drops_updates(new_database: NewDatabase) -> None:
     handled("trigger drops updates", lambda: Database(url, attempts=1).load(rows, ["user-1"]))
 
 
+@pytest.mark.slow
 def test_triggers_that_let_rows_pass_are_no_obstacle(new_database: NewDatabase) -> None:
     url = new_database(2026)
     execute(url, NO_ROWS.replace("RETURN NULL", "RETURN NEW"))

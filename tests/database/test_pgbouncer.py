@@ -165,12 +165,14 @@ def test_a_pool_that_lacks_the_database_or_the_server_or_a_place(
             handled("pool is full", Database(f"{url}/savepoint_2026", attempts=1).read_schema)
 
 
+@pytest.mark.slow
 def test_a_pool_whose_server_is_down(postgres_server: str, folder: Path) -> None:
     with pool(postgres_server, folder, 1, server_port=1, more="query_wait_timeout = 1") as url:
         down = Database(f"{url}/savepoint", attempts=1, connect_timeout_seconds=3)
         handled("pool without server", down.read_schema)
 
 
+@pytest.mark.slow
 def test_prisma_s_schema_is_that_of_each_transaction(postgres_server: str, folder: Path) -> None:
     execute(postgres_server, "CREATE DATABASE pooled")
     own = f"{url_of(postgres_server, 'pooled')}&schema=own"
