@@ -112,8 +112,9 @@ def test_an_invalid_game_row_is_logged_and_leaves_its_app_unmatched(sandbox: San
 @pytest.mark.parametrize(
     ("fault", "requests"),
     [
-        pytest.param(Fault(kind="reset"), 15, id="reset, halved down to 50 apps"),
-        pytest.param(Fault(status=400), 1, id="400"),
+        # A multiquery and its repetition, then the first 400 apps one query at a time.
+        pytest.param(Fault(kind="reset"), 1 + 15, id="reset, halved down to 50 apps"),
+        pytest.param(Fault(status=413), 1 + 15, id="413, halved down to 50 apps"),
     ],
 )
 def test_the_apps_of_a_batch_without_an_answer_are_pending_and_no_others(
