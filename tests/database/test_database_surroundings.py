@@ -49,6 +49,7 @@ def server() -> Iterator[TcpPostgres]:
     with tcp_postgres() as started:
         for role in ("stranger", "secretive PASSWORD 'right'", "crowded CONNECTION LIMIT 0", "reader"):
             execute(started.url(), f"CREATE ROLE {role} LOGIN")
+        Database(started.url()).create_tables(statements_of(2026))
         execute(started.url(), "ALTER ROLE reader SET default_transaction_read_only = on")
         yield started
 
@@ -112,7 +113,6 @@ def test_a_server_that_closes_the_connection() -> None:
 
 
 def test_a_session_that_cannot_write(server: TcpPostgres) -> None:
-    Database(server.url()).create_tables(statements_of(2026))
     for table in ("Game", "LibraryItem", "ImportedGame", "Genre", "Platform", "GameGenre", "GamePlatform", "user"):
         execute(server.url(), f'GRANT ALL ON "{table}" TO reader')
     execute(server.url(), 'GRANT ALL ON SEQUENCE "LibraryItem_id_seq" TO reader')
