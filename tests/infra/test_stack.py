@@ -20,6 +20,7 @@ from moto.core.config import DefaultConfig
 
 from pipeline.clients import cached_secrets, secret_provider
 from pipeline.sandbox.server import Sandbox
+from tests.support import cloudformation
 from tests.support.databases import NewDatabase
 from tests.support.deployment import FUNCTIONS, translated
 from tests.support.lambda_functions import ACCOUNT, USER, invoke
@@ -28,7 +29,6 @@ from tests.support.stores import REGION
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-UNKNOWN_TO_MOTO = {"AWS::S3::BucketPolicy", "AWS::CloudWatch::Alarm", "AWS::Scheduler::Schedule"}
 CODE = "code-of-releases"
 SIMPLE: DefaultConfig = {"lambda": {"use_docker": False}, "stepfunctions": {"execute_state_machine": False}}
 ACTIONS = {
@@ -97,6 +97,10 @@ def stack(
     monkeypatch.chdir(tmp_path)
     with mock_aws(config=SIMPLE):
         made = _made(_parameters(sandbox, new_database(2026)))
+        s3 = boto3.client("s3")
+        assert made.bucket in s3.get_bucket_policy(Bucket=made.bucket)["Policy"]
+        # moto reads a statement without its condition: here the policy would deny everything, by TLS too.
+        s3.delete_bucket_policy(Bucket=made.bucket)
         # Where moto hooks in too: every session of botocore has these from its beginning.
         noting = ("before-parameter-build.s3", lambda **call: _note(made, call))
         BUILTIN_HANDLERS.append(noting)
@@ -136,25 +140,30 @@ def _zip() -> bytes:
 
 
 def _made(parameters: dict[str, str]) -> Stack:
-    wanted = translated()
-    wanted["Resources"] = {
-        name: made for name, made in wanted["Resources"].items() if made["Type"] not in UNKNOWN_TO_MOTO
-    }
-    cloudformation = boto3.client("cloudformation")
-    given = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
-    cloudformation.create_stack(StackName="games", TemplateBody=json.dumps(wanted), Parameters=given)
-    (made,) = cloudformation.describe_stacks(StackName="games")["Stacks"]
-    assert made["StackStatus"] == "CREATE_COMPLETE"
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in made["Outputs"]}
+    outputs = create("games", parameters)
     functions = {
         name: boto3.client("lambda").get_function_configuration(FunctionName=outputs[f"{name}FunctionArn"])
         for name in FUNCTIONS
     }
     return Stack(
         outputs,
-        {name: function["Environment"]["Variables"] for name, function in functions.items()},
+        {
+            name: {variable: str(value) for variable, value in function["Environment"]["Variables"].items()}
+            for name, function in functions.items()
+        },
         {name: _statements(function["Role"].rpartition("/")[2]) for name, function in functions.items()},
     )
+
+
+def create(stack: str, parameters: dict[str, str]) -> dict[str, str]:
+    """Create a stack of the whole translated template, and return its outputs."""
+    client = boto3.client("cloudformation")
+    given = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
+    client.create_stack(StackName=stack, TemplateBody=json.dumps(translated()), Parameters=given)
+    (made,) = client.describe_stacks(StackName=stack)["Stacks"]
+    assert {one["Type"] for one in translated()["Resources"].values()} >= cloudformation.RESOURCES
+    assert made["StackStatus"] == "CREATE_COMPLETE"
+    return {output["OutputKey"]: output["OutputValue"] for output in made["Outputs"]}
 
 
 def _statements(role: str) -> list[dict[str, Any]]:
@@ -193,10 +202,12 @@ def test_the_functions_import_a_library_with_the_stacks_names_and_no_permission_
     fetched = run(stack, sandbox, monkeypatch, "SteamImport", {"user_id": USER, "steam_id64": ACCOUNT})
     asked["SteamImport"] = list(stack.asked)
     assert fetched["s3_location"].startswith(f"s3://{stack.bucket}/imports/{USER}/")
-    enriched = run(
-        stack, sandbox, monkeypatch, "IgdbEnrichment", {"user_id": USER, "s3_location": fetched["s3_location"]}
-    )
+    enrich = {"user_id": USER, "s3_location": fetched["s3_location"], "look_up": False}
+    assert run(stack, sandbox, monkeypatch, "IgdbEnrichment", enrich)["stats"]["pending"] > 0
     asked["IgdbEnrichment"] = list(stack.asked)
+    assert run(stack, sandbox, monkeypatch, "Catalogue", {"step": "look_up"})["stats"]["unanswered"] == 0
+    asked["Catalogue"] = list(stack.asked)
+    enriched = run(stack, sandbox, monkeypatch, "IgdbEnrichment", enrich)
     event = {"user_id": USER, "s3_enriched_location": enriched["s3_enriched_location"]}
     assert run(stack, sandbox, monkeypatch, "DatabaseImport", event)["stats"]["games_created"] == 2
     asked["DatabaseImport"] = list(stack.asked)
@@ -208,3 +219,24 @@ def test_the_functions_import_a_library_with_the_stacks_names_and_no_permission_
 
 def test_what_a_function_does_not_need_it_may_not(stack: Stack) -> None:
     assert [what for what in NOT_NEEDED if stack.allows(*what)] == []
+
+
+def test_a_second_stack_in_the_account_has_everything_the_first_has(stack: Stack, sandbox: Sandbox) -> None:
+    parameters = {
+        parameter["ParameterKey"]: parameter["ParameterValue"]
+        for parameter in boto3.client("cloudformation").describe_stacks(StackName="games")["Stacks"][0]["Parameters"]
+    }
+    assert sandbox
+    second = create("more-games", parameters)
+    assert second.keys() == stack.outputs.keys()
+    assert not set(second.values()) & set(stack.outputs.values())
+    of_template = [made["Type"] for made in translated()["Resources"].values()]
+    alarms = boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    assert len({alarm["AlarmName"] for alarm in alarms}) == 2 * of_template.count("AWS::CloudWatch::Alarm")
+    namespaces = {alarm["Namespace"] for alarm in alarms if alarm.get("MetricName") == "failures"}
+    assert namespaces == {"SteamLibraryImport/games", "SteamLibraryImport/more-games"}
+    schedules = boto3.client("scheduler").list_schedules()["Schedules"]
+    assert len(schedules) == 2 * of_template.count("AWS::Scheduler::Schedule")
+    policy = boto3.client("s3").get_bucket_policy(Bucket=second["BucketName"])["Policy"]
+    assert second["BucketName"] in policy
+    assert stack.bucket not in policy
