@@ -1,7 +1,7 @@
 """A PostgreSQL server of our own: the programs of a wheel, started on a folder, and shared by all who use that folder.
 
 Beside the server's folder `postgres` lies `postgres.run`: the locks, and the log of the last start. The socket is in a
-new folder of `/tmp` that only the server's user may enter, since the path of a socket has 107 bytes at most, and the
+folder of `/tmp` that only the server's user may enter, since the path of a socket has 107 bytes at most, and the
 folder's own may be longer or hold signs that PostgreSQL's settings cannot. No pid is kept but PostgreSQL's own
 `postmaster.pid`, and it is believed only while that process is a postgres of this very folder.
 """
@@ -40,7 +40,7 @@ VERSION = "18"
 UNPRIVILEGED = "nobody"
 """The system user as whom root's server runs, for PostgreSQL refuses to run as root; every Unix has it."""
 
-SOCKETS = Path("/tmp")  # noqa: S108 - in it, a new folder of a random name is made for each start
+SOCKETS = Path("/tmp")  # noqa: S108 - only a folder of our own in it is used
 SOCKETS_PREFIX = "steam-import-"
 POLL_SECONDS = 0.02
 ENTER_AND_LIST = 0o055
@@ -224,7 +224,7 @@ def _start(home: Path, program: Path) -> None:
     else:
         # One that begins with no pid, as after a full disk, would keep the server from starting.
         (home / "postmaster.pid").unlink(missing_ok=True)
-    sockets = tempfile.mkdtemp(prefix=SOCKETS_PREFIX, dir=SOCKETS)
+    sockets = _make_sockets_folder(home)
     _give_to_server(Path(sockets), home)
     options = {
         "listen_addresses": "",
@@ -268,6 +268,21 @@ def _wait_until_ready(home: Path, process: "subprocess.Popen[bytes]", log: Path)
 def _reap() -> None:
     """Take note of the servers of this process that have ended."""
     _started[:] = [process for process in _started if process.poll() is None]
+
+
+def _make_sockets_folder(home: Path) -> str:
+    """Make a folder for the socket, with the same name at each start, as the name stands in the database's URL.
+
+    A backfill compares the database with the one that was loaded last. A folder of that name that is there already may
+    be somebody else's; then another name is taken.
+    """
+    name = f"{SOCKETS_PREFIX}{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}"
+    _remove_sockets(str(SOCKETS / name))
+    try:
+        (SOCKETS / name).mkdir(0o700)
+    except FileExistsError:
+        return tempfile.mkdtemp(prefix=SOCKETS_PREFIX, dir=SOCKETS)
+    return str(SOCKETS / name)
 
 
 def _remove_sockets(folder: str) -> None:

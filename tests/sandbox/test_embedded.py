@@ -75,6 +75,23 @@ def test_it_has_the_tables_of_2026_and_keeps_what_is_written(data: Path) -> None
         assert not create_tables(url)
 
 
+def test_its_url_is_the_same_at_each_start_unless_somebody_else_has_the_sockets_folder(data: Path) -> None:
+    # A backfill compares the database with the one that it loaded into before.
+    with embedded_database(data) as url:
+        first = str(Database(url))
+    with embedded_database(data) as url:
+        assert str(Database(url)) == first
+    taken = Path(first.removeprefix("postgres at "))
+    taken.mkdir()
+    (taken / "theirs").touch()
+    try:
+        with embedded_database(data) as url:
+            assert one(url) == 1
+            assert str(Database(url)) != first
+    finally:
+        shutil.rmtree(taken)
+
+
 def test_uses_share_it_and_the_last_one_to_leave_stops_it_though_another_process_was_killed(data: Path) -> None:
     with serve_postgres(data) as url:
         hang_up(url)  # of a server before
@@ -129,7 +146,7 @@ def test_the_pids_that_older_versions_kept_and_a_socket_of_a_crash_end_nobody(da
             time.sleep(0.5)  # in which its children see that it is gone
         with serve_postgres(data) as url:
             assert one(url) == 1
-            assert not left.exists()
+    assert not left.exists()
     for case in ("stale pid of the wheel", "stale pid of a socket"):
         ends_as(case, None)
 
