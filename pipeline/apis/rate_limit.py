@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from math import inf
+from secrets import randbelow
 from weakref import WeakKeyDictionary
 
 MAX_INTERVAL_SECONDS = 4.0
@@ -31,6 +32,8 @@ class RateLimiter:
         self._interval = self._shortest
         self._max_open = max_open
         self._last_at = -inf
+        # Processes that start together do not send their first requests together.
+        self._first_after = self._shortest * randbelow(1_000) / 1_000 if processes > 1 else 0.0
         self._slowed_at = -inf
         # Locks and semaphores of asyncio belong to one event loop; a warm Lambda function has one an invocation.
         self._by_loop = WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Semaphore, asyncio.Lock]]()
@@ -49,6 +52,8 @@ class RateLimiter:
         may_open, in_turn = self._of_this_loop()
         async with may_open:
             async with in_turn:
+                if self._last_at == -inf:
+                    await asyncio.sleep(self._first_after)
                 wait = self._seconds_until_turn()
                 while wait > 0:
                     await asyncio.sleep(wait)

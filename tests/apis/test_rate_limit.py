@@ -41,10 +41,12 @@ class Loop(asyncio.SelectorEventLoop):
         return self._clock.now
 
 
-def sent(*uses: Use, per_second: float = 1.0, max_open: int = 8, answered_after: float = 0.0) -> list[float]:
+def sent(
+    *uses: Use, per_second: float = 1.0, max_open: int = 8, answered_after: float = 0.0, processes: int = 1
+) -> list[float]:
     """When each request goes out, of uses of one limiter that come one after the other, each in a loop of its own."""
     at: list[float] = []
-    limiter = RateLimiter(per_second, max_open)
+    limiter = RateLimiter(per_second, max_open, processes)
     clock = Clock()
 
     async def request(prepare: Callable[[], Awaitable[object]] | None = None) -> None:
@@ -150,3 +152,26 @@ def test_a_request_that_fails_gives_its_place_back() -> None:
         await request()
 
     assert sent(use, max_open=1) == [1]
+
+
+def test_a_process_keeps_to_its_share_of_the_accounts_rate_from_a_random_time_on() -> None:
+    async def use(_limiter: RateLimiter, request: Request) -> None:
+        await asyncio.gather(request(), request(), request())
+
+    at = sent(use, per_second=10, processes=25)
+    assert 0 <= at[0] < 2.5
+    assert [later - at[0] for later in at] == pytest.approx([0, 2.5, 5], abs=0.01)
+
+
+def test_a_refusal_is_meant_for_all_processes_so_that_each_backs_off_for_longer_than_its_share() -> None:
+    limiter = RateLimiter(10, 8, processes=25)
+
+    async def use(_limiter: RateLimiter, _request: Request) -> None:
+        for _ in range(8):
+            await asyncio.sleep(2)
+            limiter.slow_down()
+
+    sent(use)
+    assert 25 * limiter.requests_per_second == pytest.approx(1 / MAX_INTERVAL_SECONDS)
+    limiter.speed_up()
+    assert 25 * limiter.requests_per_second == pytest.approx(1 / MAX_INTERVAL_SECONDS + RECOVERY_PER_ANSWER)
