@@ -3,7 +3,7 @@
 Each look-up adds a small file under `catalogue/new/`. Readers take all files together; of each app the latest row
 counts. Only `compact` rewrites the large file, and deletes the small ones after that: if it is killed in between, some
 rows are there twice, and merge to one. It replaces the large file only if that is still the one it read, so anybody may
-compact at any time, and whoever adds the 200th small file does.
+compact at any time, and whoever adds the 100th small file does.
 
 A reader takes the whole large file and keeps its rows for the next library. To decode 200,000 real rows takes 0.4 s of
 CPU; to decode those of 300 apps alone takes 0.3 s, because they lie all over the file, and it would be done for each
@@ -32,7 +32,7 @@ NEW = "catalogue/new/"
 QUARANTINE = "catalogue/quarantine/"
 TRIES = 10
 
-MAX_SMALL_FILES = 200
+MAX_SMALL_FILES = 100
 """The number of small files at which the writer of the last one compacts; reading as many takes under a second."""
 
 THREADS = 16
