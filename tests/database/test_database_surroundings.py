@@ -176,15 +176,16 @@ def test_names_stay_whole(case: str, setting: str, new_database: NewDatabase, mo
     assert stored_names(url) == [NAME]
 
 
-@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_a_database_in_another_encoding(postgres_server: str, encoding: str) -> None:
+@pytest.mark.parametrize("case", ["encoding LATIN1", "encoding SQL_ASCII"])
+def test_a_database_in_another_encoding(postgres_server: str, case: str) -> None:
+    encoding = case.removeprefix("encoding ")
     execute(
         postgres_server,
         f"CREATE DATABASE other ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C' LOCALE_PROVIDER libc",
     )
     url = url_of(postgres_server, "other")
     try:
-        handled(f"encoding {encoding}", lambda: load(url))
+        handled(case, lambda: load(url))
         with pytest.raises(Failed, match="UTF8"):
             Database(url).create_tables(statements_of(2026))
         assert Database(url).read_schema().columns == {}

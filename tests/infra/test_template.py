@@ -14,6 +14,7 @@ from cfnlint.config import ManualArgs
 
 from infra.package import FUNCTIONS as BUNDLES
 from pipeline.settings import Settings
+from schemas.events import CatalogueEvent
 from tests.support.deployment import (
     FUNCTIONS,
     ROLE,
@@ -39,6 +40,12 @@ def resources() -> dict[str, Any]:
 
 def of_type(resources: dict[str, Any], kind: str) -> dict[str, Any]:
     return {name: made["Properties"] for name, made in resources.items() if made["Type"] == kind}
+
+
+def schedules_of(resources: dict[str, Any], target: str) -> list[dict[str, Any]]:
+    """The schedules that start a function or a state machine."""
+    schedules = of_type(resources, "AWS::Scheduler::Schedule").values()
+    return [schedule for schedule in schedules if f'"{target}"' in json.dumps(schedule["Target"]["Arn"])]
 
 
 def function(name: str) -> dict[str, Any]:
@@ -170,10 +177,19 @@ def test_the_bucket_is_versioned_encrypted_private_cleaned_and_closed_without_tl
 
 
 def test_the_periodic_sync_is_off_unless_its_users_are_named(resources: dict[str, Any]) -> None:
-    (schedule,) = of_type(resources, "AWS::Scheduler::Schedule").values()
+    (schedule,) = schedules_of(resources, "BackfillStateMachine")
     assert schedule["State"] == {"Fn::If": ["IsSynced", "ENABLED", "DISABLED"]}
     assert schedule["Target"]["Arn"] == {"Ref": "BackfillStateMachine"}
     assert template()["Parameters"]["SyncUsersKey"]["Default"] == ""
+
+
+def test_the_catalogue_is_synced_and_compacted_every_night_one_after_the_other(resources: dict[str, Any]) -> None:
+    steps = {json.loads(s["Target"]["Input"])["step"]: s for s in schedules_of(resources, "CatalogueFunction")}
+    defaults = {step: template()["Parameters"][s["ScheduleExpression"]["Ref"]]["Default"] for step, s in steps.items()}
+    assert defaults == {"sync": "cron(0 3 * * ? *)", "compact": "cron(0 4 * * ? *)"}
+    assert all(s.get("State", "ENABLED") == "ENABLED" for s in steps.values())
+    for step in steps:
+        CatalogueEvent.model_validate({"step": step})
 
 
 def test_both_state_machines_are_standard_and_log(resources: dict[str, Any]) -> None:
