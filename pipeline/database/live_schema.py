@@ -13,10 +13,13 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Double,
     Executable,
+    Float,
     Integer,
     MetaData,
+    Select,
     Table,
     Text,
     and_,
@@ -203,25 +206,23 @@ def _fitting_types(own: Column[Any]) -> tuple[str, ...]:
 
 
 def read_live_schema(session: Session) -> LiveSchema:
-    """Return the LiveSchema of the database that a session is connected to, read by six queries."""
-    encoding, read_only = session.fetch(
-        select(func.current_setting("server_encoding"), func.current_setting("transaction_read_only"))
-    ).row(0)
+    """Return the LiveSchema of the database that a session is connected to, read by four queries."""
     columns = session.fetch(_select_columns()).with_columns(quoted=pl.format('"{}"."{}"', "table_name", "column_name"))
-    enum_values = session.fetch(_select_enum_values())
+    facts = session.fetch(_select_facts())
+    settings = dict(_facts(facts, "setting").iter_rows())
     unique_keys = session.fetch(_select_unique_keys())
     users, is_hidden = _read_users_table(session)
     hidden = columns.filter("is_hidden")["table_name"].unique(maintain_order=True).to_list()
     return LiveSchema(
-        encoding=encoding,
-        is_read_only=read_only == "on",
+        encoding=settings["server_encoding"],
+        is_read_only=settings["transaction_read_only"] == "on",
         columns=_as_lists(columns.select("table_name", "column_name")),
         types=dict(columns.select("quoted", "type_name").iter_rows()),
         never_null=columns.filter("is_never_null")["quoted"].to_list(),
         not_null=columns.filter("is_not_null")["quoted"].to_list(),
         row_security=[*hidden, *([users.name] if users is not None and is_hidden else [])],
-        row_rules=_as_lists(session.fetch(_select_row_rules())),
-        enums=_as_lists(enum_values),
+        row_rules=_as_lists(_facts(facts, "row rule")),
+        enums=_as_lists(_facts(facts, "enum")),
         unique_keys={name: list(map(frozenset, keys)) for name, keys in _as_lists(unique_keys).items()},
         users=users,
     )
@@ -235,6 +236,10 @@ def _read_users_table(session: Session) -> tuple[Table | None, bool]:
     schema, name, key, is_hidden = found.row(0)
     times = (Column(time, TIMESTAMP(precision=3)) for time in ("createdAt", "updatedAt"))
     return Table(name, MetaData(), Column(key, Text, key="id"), *times, schema=schema), is_hidden
+
+
+def _facts(facts: pl.DataFrame, kind: str) -> pl.DataFrame:
+    return facts.filter(pl.col("kind") == kind).select("name", "value")
 
 
 def _as_lists(pairs: pl.DataFrame) -> dict[str, list[Any]]:
@@ -309,7 +314,26 @@ def _select_columns() -> Executable:
     )
 
 
-def _select_row_rules() -> Executable:
+def _select_facts() -> Executable:
+    """Select, in one query, the enums' values in their order, the tables' triggers and rules, and two settings."""
+    settings = [
+        select(*_fact("setting", literal(name), func.current_setting(name), literal(0)))
+        for name in ("server_encoding", "transaction_read_only")
+    ]
+    facts = union_all(_select_enum_values(), _select_row_rules(), *settings).subquery("facts")
+    return select(facts.c.kind, facts.c.name, facts.c.value).order_by(
+        facts.c.kind, facts.c.name, facts.c.place, facts.c.value
+    )
+
+
+def _fact(
+    kind: str, name: ColumnElement[Any], value: ColumnElement[Any], place: ColumnElement[Any]
+) -> tuple[ColumnElement[Any], ...]:
+    texts = {"kind": literal(kind), "name": name, "value": value}
+    return (*(cast(text, Text).label(label) for label, text in texts.items()), cast(place, Float).label("place"))
+
+
+def _select_row_rules() -> Select[Any]:
     """Select the triggers before each row, and the rules, of SavePoint's tables."""
     triggers = select(
         _TRIGGERS.c.tgrelid.label("relid"), cast(literal("trigger "), Text).concat(_TRIGGERS.c.tgname)
@@ -324,20 +348,18 @@ def _select_row_rules() -> Executable:
     both = union_all(triggers, rules).subquery("row_rules")
     relid, name = both.c
     return (
-        select(cast(CLASSES.c.relname, Text).label("table_name"), cast(name, Text).label("name"))
+        select(*_fact("row rule", CLASSES.c.relname, name, literal(0)))
         .join_from(CLASSES, both, relid == CLASSES.c.oid)
         .where(CLASSES.c.relname.in_(SAVEPOINT.tables), func.pg_table_is_visible(CLASSES.c.oid))
-        .order_by(CLASSES.c.relname, name)
     )
 
 
-def _select_enum_values() -> Executable:
-    """Select the values of SavePoint's enums, in their order."""
+def _select_enum_values() -> Select[Any]:
+    """Select the values of SavePoint's enums, with the place of each in its enum."""
     return (
-        select(cast(_TYPES.c.typname, Text).label("enum_name"), cast(_ENUM_VALUES.c.enumlabel, Text).label("value"))
+        select(*_fact("enum", _TYPES.c.typname, _ENUM_VALUES.c.enumlabel, _ENUM_VALUES.c.enumsortorder))
         .join_from(_TYPES, _ENUM_VALUES, _ENUM_VALUES.c.enumtypid == _TYPES.c.oid)
         .where(_TYPES.c.typname.in_(USED_ENUM_VALUES), func.pg_type_is_visible(_TYPES.c.oid))
-        .order_by(_TYPES.c.typname, _ENUM_VALUES.c.enumsortorder)
     )
 
 
