@@ -8,7 +8,9 @@ settings.register_profile("quick", max_examples=25, deadline=None)
 settings.load_profile("quick")
 
 pytest.register_assert_rewrite("tests.support")
-pytest_plugins = [f"tests.support.{name}" for name in ("databases", "lambda_functions", "programs", "stores")]
+pytest_plugins = [
+    f"tests.support.{name}" for name in ("chromium", "databases", "lambda_functions", "programs", "stores")
+]
 
 ONE_GENERATION = {
     "test_connection.py",

@@ -1,22 +1,28 @@
 """The command that writes a page about an enriched CSV."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import click
+from pandera.typing.polars import DataFrame
 
 from pipeline import clients
 from pipeline.api import read_any_csv
+from pipeline.catalogue.names import NameFile
 from pipeline.cli.local import absolute_location
 from pipeline.cli.options import STORE, json_option, trust_option, with_settings
 from pipeline.cli.terminal import Command
 from pipeline.errors import Failed, PipelineError
-from pipeline.report.page import render_report
+from pipeline.report.figures import link_candidates
+from pipeline.report.page import Origin, render_report
 from pipeline.settings import Settings, absolute_path
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import parse_checkpoint_key
-from pipeline.storage.store import DirectoryStore
+from pipeline.storage.store import DirectoryStore, Store
+from schemas.frames import empty_frame
 from schemas.library import EnrichedLibrary
+from schemas.report import LinkedCandidates
 
 STDOUT = Path("-")
 
@@ -31,25 +37,29 @@ STDOUT = Path("-")
     show_default=True,
     help="The file to write; - for stdout.",
 )
+@click.option("--covers", is_flag=True, help="Show covers: the page asks IGDB's image host for them when it is opened.")
 @trust_option
 @json_option
 @with_settings(*STORE)
-def report(settings: Settings, enriched_csv: str, output: Path, *, trust: bool, as_json: bool) -> None:
+def report(settings: Settings, enriched_csv: str, output: Path, *, covers: bool, trust: bool, as_json: bool) -> None:
     """Write a page about the enriched CSV at ENRICHED_CSV.
 
-    ENRICHED_CSV is a location in the store, or any copy on disk. The page is one HTML file that needs no network:
-    figures, charts, the games that were not matched, and a table to search and sort. Prints where the page is.
+    ENRICHED_CSV is a location in the store, or any copy on disk. The page is one HTML file that needs no network, but
+    for the covers if you ask for them: hours, top games, charts, the games that were not matched, and a table to
+    filter, sort and save. Prints where the page is.
     """
     if output != STDOUT:
-        page = str(write_report(settings, enriched_csv, output, trust=trust))
+        page = str(write_report(settings, enriched_csv, output, covers=covers, trust=trust))
         click.echo(json.dumps({"report": page}) if as_json else page)
     elif as_json:
         raise click.UsageError("--json needs a file to write, for the page would go to stdout too.")
     else:
-        click.echo(_render(settings, enriched_csv, trust=trust).encode(), nl=False)
+        click.echo(_render(settings, enriched_csv, covers=covers, trust=trust).encode(), nl=False)
 
 
-def write_report(settings: Settings, enriched_csv: str, output: Path, *, trust: bool = False) -> Path:
+def write_report(
+    settings: Settings, enriched_csv: str, output: Path, *, covers: bool = False, trust: bool = False
+) -> Path:
     """Write the HTML report of an enriched CSV into a file, and return the file's absolute path.
 
     Raises:
@@ -59,7 +69,7 @@ def write_report(settings: Settings, enriched_csv: str, output: Path, *, trust: 
     path = absolute_path(output).resolve()
     if path == absolute_path(enriched_csv).resolve():
         raise click.UsageError(f"{output} is the CSV itself. Name another file with -o.")
-    page = _render(settings, enriched_csv, trust=trust)
+    page = _render(settings, enriched_csv, covers=covers, trust=trust)
     try:
         DirectoryStore(path.parent).write(path.name, page.encode())
     except PipelineError as error:
@@ -67,7 +77,7 @@ def write_report(settings: Settings, enriched_csv: str, output: Path, *, trust: 
     return path
 
 
-def _render(settings: Settings, enriched_csv: str, *, trust: bool) -> str:
+def _render(settings: Settings, enriched_csv: str, *, covers: bool, trust: bool) -> str:
     """Return the HTML report of a CSV; it names the CSV's key or file name, but no folder of this machine."""
     store = clients.open_store(settings)
     try:
@@ -76,5 +86,24 @@ def _render(settings: Settings, enriched_csv: str, *, trust: bool) -> str:
         if "://" in enriched_csv:
             raise
         copy = absolute_path(enriched_csv)
-        return render_report(read_any_csv(settings, str(copy), EnrichedLibrary, trust=trust), copy.name)
-    return render_report(read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows, source.key)
+        enriched, origin = read_any_csv(settings, str(copy), EnrichedLibrary, trust=trust), _origin_of_copy(copy.name)
+    else:
+        enriched = read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows
+        origin = Origin(source.key, source.fetched_at)
+    return render_report(enriched, origin, _candidates(settings, store, enriched), covers=covers)
+
+
+def _origin_of_copy(name: str) -> Origin:
+    """Return the origin of a copy: when the library was fetched is known if the copy still has the name of the CSV."""
+    try:
+        return Origin(name, parse_checkpoint_key(f"imports/copy/{name}", "enriched").fetched_at)
+    except Failed:
+        return Origin(name)
+
+
+def _candidates(settings: Settings, store: Store, enriched: DataFrame[EnrichedLibrary]) -> DataFrame[LinkedCandidates]:
+    """Return what the store knows of the games that unmatched apps may be; nobody is asked."""
+    if (enriched["match_status"] != "UNMATCHED").all():
+        return empty_frame(LinkedCandidates)
+    names = NameFile(store, timedelta(days=settings.catalogue_miss_ttl_days)).read()
+    return link_candidates(enriched, names, clients.open_catalogue(settings, store).read())

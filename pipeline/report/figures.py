@@ -1,20 +1,32 @@
-"""Compute the contents of the HTML report of a library: its figures, its charts with titles, and its table."""
+"""Compute the contents of the HTML report of a library: figures, top games, charts with titles, table, candidates."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline.frames.catalogue import decode_column
+from schemas.catalogue import Catalogue, KnownNames
 from schemas.frames import conform, dtypes
 from schemas.library import EnrichedLibrary
-from schemas.report import TONES, Bars, ReportGames
+from schemas.report import TONES, Bars, LinkedCandidates, ReportGames, TopGames
 
-GENRES_SHOWN = 12
-NO_GENRE = "No genre known"
+CARDS = 6
+BARS_SHOWN = 6
+CANDIDATES_SHOWN = 5
+UNKNOWN_PLAYTIME = "No playtime is known: the owner hides it, or never played"
 
-YEARS = (1950, 2049)
-"""The first and last year of the chart: a year outside is a mistake on IGDB, and would stretch the axis."""
+YEARS = (2004, 2049)
+"""The first and last year of the chart of last plays: one outside is a mistake, and would stretch the axis."""
+
+PLATFORMS = {
+    "playtime_windows_forever": "Windows",
+    "playtime_mac_forever": "macOS",
+    "playtime_linux_forever": "Linux",
+    "playtime_deck_forever": "Steam Deck",
+}
+"""The names of the platforms that Steam counts minutes on, by column; minutes on a Deck also count as Linux."""
 
 MATCH_WORDS = {
     "external_game": "By IGDB's list of Steam ids",
@@ -27,13 +39,18 @@ MATCH_WORDS = {
     "filtered": "Filtered",
 }
 
-_TENTHS_BELOW_HOURS = 10
+_HOUR, _TENTHS_BELOW_HOURS = 60, 10
+_NAMES_IN_WORDS = 3
 _MINUTES = pl.col("playtime_forever").cast(pl.Int64)
+_RECENT_MINUTES = pl.col("playtime_2weeks").cast(pl.Int64).fill_null(0)
 _IS_GAME = pl.col("match_status") != "IGNORED"
+_NAME = pl.when(pl.col("name").str.strip_chars() != "").then("name").otherwise(pl.format("App {}", "appid"))
+_YEAR = pl.col("igdb_first_release_date").dt.year()
+_GENRES = pl.col("igdb_genres").list.eval(pl.element().struct.field("name").drop_nulls()).list.unique()
 
 
 class Figures(NamedTuple):
-    """The figures of a library: its apps, its games (not filtered) by match status and unplayed, and minutes played."""
+    """The figures of a library: its apps, its games (not filtered) by match status and playtime, and minutes played."""
 
     apps: int
     games: int
@@ -41,21 +58,28 @@ class Figures(NamedTuple):
     matched: int
     unmatched: int
     pending: int
+    played: int
     unplayed: int
     minutes: int
+    recent: int
+    recent_minutes: int
 
 
 class Chart(NamedTuple):
-    """The bars of a chart, with a title that states its finding, the unit of the bars, and a note on how to read it."""
+    """The bars of a chart, with a title that states its finding, the unit of the bars, and a note on how to read it.
+
+    `filter` is the beginning of the address's hash that shows what a bar counts in the table: its label ends it.
+    """
 
     title: str
     unit: str
     bars: DataFrame[Bars]
     note: str = ""
+    filter: str = ""
 
 
 def count_figures(enriched: DataFrame[EnrichedLibrary]) -> Figures:
-    """Return the numbers of apps in a library by match status, and the minutes played."""
+    """Return the numbers of apps in a library by match status and playtime, and the minutes played."""
     status = pl.col("match_status")
     counts = enriched.select(
         apps=pl.len(),
@@ -64,59 +88,128 @@ def count_figures(enriched: DataFrame[EnrichedLibrary]) -> Figures:
         matched=(status == "MATCHED").sum(),
         unmatched=(status == "UNMATCHED").sum(),
         pending=(status == "PENDING").sum(),
+        played=(_IS_GAME & (_MINUTES > 0)).sum(),
         unplayed=(_IS_GAME & (_MINUTES == 0)).sum(),
         minutes=_MINUTES.filter(_IS_GAME).sum(),
+        recent=(_IS_GAME & (_RECENT_MINUTES > 0)).sum(),
+        recent_minutes=_RECENT_MINUTES.filter(_IS_GAME).sum(),
     )
     return Figures(*counts.row(0))
 
 
-def playtime_by_genre(enriched: DataFrame[EnrichedLibrary]) -> Chart:
-    """Return a chart of the minutes played by genre: the most played genres first, games without a genre last.
+def top_games(enriched: DataFrame[EnrichedLibrary]) -> DataFrame[TopGames]:
+    """Return the most played games of a library, six at most; games of equal playtime by name."""
+    first_characters = pl.col("name").str.extract_all(r"[\p{L}\p{N}]+").list.eval(pl.element().str.slice(0, 1))
+    played = enriched.filter(_IS_GAME & (_MINUTES > 0)).with_columns(name=_NAME, year=_YEAR)
+    rows = played.sort("playtime_forever", "name", "appid", descending=[True, False, False]).head(CARDS)
+    cards = rows.with_columns(initials=first_characters.list.head(2).list.join("").str.to_uppercase())
+    return conform(cards.select(dtypes(TopGames).keys()), TopGames)
+
+
+def hours_by_last_play(enriched: DataFrame[EnrichedLibrary]) -> Chart:
+    """Return a chart of the minutes played by the year in which the games were last played, with every year between."""
+    last_play = pl.col("rtime_last_played").dt.year()
+    played = enriched.filter(_IS_GAME & (_MINUTES > 0)).select(
+        year=pl.when(last_play.is_between(*YEARS)).then(last_play), value=_MINUTES
+    )
+    sums = played.drop_nulls("year").group_by("year").agg(pl.col("value").sum())
+    every = sums.select(year=pl.int_ranges(pl.col("year").min(), pl.col("year").max() + 1, dtype=pl.Int32))
+    years = every.explode("year").drop_nulls().join(sums, on="year", how="left", validate="1:1").sort("year")
+    bars = _to_bars(years.select(label=pl.col("year").cast(pl.String), value=pl.col("value").fill_null(0)), "main")
+    total, undated = int(played["value"].sum()), played.filter(pl.col("year").is_null())
+    title, note = UNKNOWN_PLAYTIME, ""
+    if bars.height:
+        title = _say_most("Games last played in {names} have the most hours", bars, format_minutes, total)
+        hours = format_minutes(int(undated["value"].sum()))
+        note = f"{count_of(undated.height, 'game')} without a date of last play: {hours}." if undated.height else ""
+    elif played.height:
+        title = f"When the {format_minutes(total)} were played is not known"
+    return Chart(title, "Hours by year of last play", bars, note)
+
+
+def last_two_weeks(enriched: DataFrame[EnrichedLibrary]) -> Chart:
+    """Return a chart of the minutes that each game was played in the two weeks before the library was fetched."""
+    figures = count_figures(enriched)
+    recent = enriched.filter(_IS_GAME & (_RECENT_MINUTES > 0)).select(label=_NAME, value=_RECENT_MINUTES)
+    rows = recent.sort("value", "label", descending=[True, False])
+    title = "No game was played in the last two weeks"
+    if figures.minutes == 0:
+        title = UNKNOWN_PLAYTIME
+    elif figures.recent:
+        were = "was" if figures.recent == 1 else "were"
+        played = format_minutes(figures.recent_minutes)
+        title = f"{count_of(figures.recent, 'game')} {were} played in the last two weeks: {played}"
+    bars = _to_bars(rows.head(BARS_SHOWN), "main")
+    return Chart(title, "Hours in the last two weeks", bars, _say_rest(rows, "game", format_minutes), "q=")
+
+
+def backlog_by_genre(enriched: DataFrame[EnrichedLibrary]) -> Chart:
+    """Return a chart of the numbers of games never played by genre, the most first, games without a genre last.
 
     Raises:
         Failed: `checkpoint_invalid`, where genres are not the JSON that the schema describes.
     """
-    genres = pl.col("igdb_genres").list.eval(pl.element().struct.field("name").drop_nulls()).list.unique()
-    played = decode_column(enriched.filter(_IS_GAME & (_MINUTES > 0)), "igdb_genres").select(
-        value=_MINUTES, label=pl.when(genres.list.len() > 0).then(genres)
+    figures = count_figures(enriched)
+    unplayed = decode_column(enriched.filter(_IS_GAME & (_MINUTES == 0)), "igdb_genres")
+    genres = unplayed.select(label=pl.when(_GENRES.list.len() > 0).then(_GENRES)).explode("label")
+    counts = genres.group_by("label").agg(value=pl.len().cast(pl.Int64))
+    known = counts.drop_nulls("label").sort("value", "label", descending=[True, False])
+    unknown = counts.filter(pl.col("label").is_null()).with_columns(pl.col("label").fill_null("No genre known"))
+    title = "No game is left unplayed"
+    if figures.games and figures.minutes == 0:
+        title, known, unknown = UNKNOWN_PLAYTIME, known.clear(), unknown.clear()
+    elif known.height:
+        title = _say_most("{names} {has} the most unplayed games", known, "{:,}".format, figures.unplayed)
+    elif figures.unplayed:
+        title = f"No genre is known of the {count_of(figures.unplayed, 'unplayed game')}"
+    bars = pl.concat([_to_bars(known.head(BARS_SHOWN), "main"), _to_bars(unknown, "muted")])
+    note = f"A game of several genres counts in each. {_say_rest(known, 'genre', '{:,}'.format)}".strip()
+    return Chart(title, "Backlog by genre", conform(bars, Bars), note, "status=unplayed&genre=")
+
+
+def hours_by_platform(enriched: DataFrame[EnrichedLibrary]) -> Chart:
+    """Return a chart of the minutes played on Windows, macOS, Linux and Steam Deck, as far as Steam counted them."""
+    sums = enriched.filter(_IS_GAME).select(
+        pl.col(column).cast(pl.Int64).sum().alias(PLATFORMS[column]) for column in PLATFORMS
     )
-    sums = played.explode("label").group_by("label").agg(pl.col("value").sum())
-    known = sums.drop_nulls("label").sort("value", "label", descending=[True, False])
-    unknown = sums.filter(pl.col("label").is_null()).with_columns(pl.col("label").fill_null(NO_GENRE))
-    bars = pl.concat([_to_bars(known.head(GENRES_SHOWN), "main"), _to_bars(unknown, "muted")])
-    title = _genre_title(known, count_figures(enriched).minutes)
-    return Chart(title, "Hours played", conform(bars, Bars), _genre_note(known))
-
-
-def _genre_title(known: pl.DataFrame, total: int) -> str:
-    if total == 0:
-        return "No playtime is known: the owner hides it, or never played"
-    if known.height == 0:
-        return f"No genre is known of the {format_hours(total)} played"
-    value, label = known.select("value", "label").row(0)
-    return f"Most hours went to {label}: {format_hours(value)} of {format_hours(total)}"
-
-
-def _genre_note(known: pl.DataFrame) -> str:
-    note = "A game of several genres counts in each."
-    rest = known.slice(GENRES_SHOWN)
-    if not rest.height:
-        return note
-    return f"{note} {rest.height} more genres have {format_hours(rest['value'][0])} or less each."
-
-
-def games_by_year(enriched: DataFrame[EnrichedLibrary]) -> Chart:
-    """Return a chart of the numbers of games by year of first release, with every year from the first to the last."""
-    released = enriched.filter(_IS_GAME).select(year=pl.col("igdb_first_release_date").dt.year())
-    counts = released.filter(pl.col("year").is_between(*YEARS)).group_by("year").agg(value=pl.len().cast(pl.Int64))
-    every = counts.select(year=pl.int_ranges(pl.col("year").min(), pl.col("year").max() + 1, dtype=pl.Int32))
-    years = every.explode("year").drop_nulls().join(counts, on="year", how="left", validate="1:1").sort("year")
-    bars = _to_bars(years.select(label=pl.col("year").cast(pl.String), value=pl.col("value").fill_null(0)), "main")
-    title = "No year of release is known"
+    bars = _to_bars(sums.unpivot(variable_name="label").filter(pl.col("value").sum() > 0), "main")
+    title = UNKNOWN_PLAYTIME
     if bars.height:
-        label, value, _ = bars.sort("value", descending=True, maintain_order=True).row(0)
-        title = f"No year has more games than {label}: {value:,} of {counts['value'].sum():,}"
-    return Chart(title, "Games by year of first release", bars)
+        title = _say_most("{names} {has} the most hours", bars, format_minutes)
+    elif count_figures(enriched).minutes:
+        title = "On which platforms the games were played is not known"
+    note = "Steam has not counted platforms from the beginning, and counts time on a Deck as Linux too."
+    return Chart(title, "Hours by platform", bars, note, "platform=")
+
+
+def _say_most(beginning: str, bars: pl.DataFrame, format_value: Callable[[int], str], total: int | None = None) -> str:
+    """Return a sentence about the longest bar, or about all that are equally long.
+
+    Its `beginning` may have the fields `names`, the labels of these bars in words, and `has`, the verb that they need.
+    """
+    longest = bars.filter(pl.col("value") == pl.col("value").max())
+    said = beginning.format(names=_in_words(longest["label"]), has="has" if longest.height == 1 else "have")
+    each = " each" if longest.height > 1 else ""
+    of_total = "" if total is None else f" of {format_value(total)}"
+    return f"{said}: {format_value(longest['value'][0])}{each}{of_total}"
+
+
+def _in_words(names: pl.Series) -> str:
+    """Return names as a list in words, such as "A, B and C", or "A, B and 2 more" where they are more than three."""
+    first, last = names.to_list()[:-1], str(names[-1])
+    if names.len() > _NAMES_IN_WORDS:
+        first, last = names.to_list()[:2], f"{names.len() - 2:,} more"
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _say_rest(rows: pl.DataFrame, noun: str, format_value: Callable[[int], str]) -> str:
+    """Return a sentence about the rows that the chart has no room for; rows are sorted, the largest first."""
+    rest = rows.slice(BARS_SHOWN)
+    if rest.is_empty():
+        return ""
+    if rest.height == 1:
+        return f"One more {noun} has {format_value(rest['value'][0])}."
+    return f"{rest.height:,} more {noun}s have {format_value(rest['value'][0])} or less each."
 
 
 def match_results(enriched: DataFrame[EnrichedLibrary]) -> Chart:
@@ -130,8 +223,9 @@ def match_results(enriched: DataFrame[EnrichedLibrary]) -> Chart:
         tone=pl.when(is_matched).then(pl.lit("main")).otherwise(pl.lit("warn")).cast(pl.Enum(TONES)),
     )
     figures = count_figures(enriched)
-    title = f"{figures.matched:,} of {figures.games:,} games are matched to IGDB" if games.height else "No games"
-    return Chart(title, "Number of games", conform(bars, Bars))
+    are = "is" if figures.games == 1 else "are"
+    title = f"{figures.matched:,} of {count_of(figures.games, 'game')} {are} matched to IGDB"
+    return Chart(title if games.height else "No games", "Number of games", conform(bars, Bars))
 
 
 def filtered_kinds(enriched: DataFrame[EnrichedLibrary]) -> Chart:
@@ -145,11 +239,9 @@ def filtered_kinds(enriched: DataFrame[EnrichedLibrary]) -> Chart:
     filtered = enriched.filter(~_IS_GAME).select(label=label)
     counts = filtered.group_by("label").agg(value=pl.len().cast(pl.Int64))
     bars = _to_bars(counts.sort("value", "label", descending=[True, False]), "muted")
-    title = "No app is filtered"
-    if bars.height:
-        first, value, _ = bars.row(0)
-        title = f"{filtered.height:,} of {enriched.height:,} apps are filtered: {value:,} as {first}"
-    return Chart(title, "Number of apps", bars)
+    are = "is" if enriched.height == 1 else "are"
+    title = f"{filtered.height:,} of {count_of(enriched.height, 'app')} {are} filtered"
+    return Chart(title if bars.height else "No app is filtered", "Number of apps", bars)
 
 
 def _kind_reason_words() -> pl.Expr:
@@ -175,19 +267,56 @@ def report_games(enriched: DataFrame[EnrichedLibrary]) -> DataFrame[ReportGames]
         Failed: `checkpoint_invalid`, where genres or candidates are not the JSON that the schema describes.
     """
     listed = decode_column(decode_column(enriched, "igdb_genres"), "igdb_candidates")
-    genres = pl.col("igdb_genres").list.eval(pl.element().struct.field("name").drop_nulls())
+    played_on = [pl.when(pl.col(column) > 0).then(pl.lit(name)) for column, name in PLATFORMS.items()]
     named = listed.with_columns(
-        name=pl.when(pl.col("name").str.strip_chars() != "").then("name").otherwise(pl.format("App {}", "appid")),
+        name=_NAME,
         last_played=pl.col("rtime_last_played").dt.strftime("%Y-%m-%d"),
-        year=pl.col("igdb_first_release_date").dt.year(),
-        genres=genres.list.join(", ").fill_null(""),
+        year=_YEAR,
+        genres=_GENRES.list.sort().fill_null([]),
+        platforms=pl.concat_list(played_on).list.drop_nulls(),
         candidates=pl.col("igdb_candidates").cast(pl.List(pl.String)).list.join(", ").fill_null(""),
     )
     rows = named.sort("playtime_forever", "name", "appid", descending=[True, False, False])
     return conform(rows.select(dtypes(ReportGames).keys()), ReportGames)
 
 
-def format_hours(minutes: int) -> str:
-    """Return minutes as a text in hours, such as "1,234 h", or "2.5 h" below ten hours."""
-    hours = minutes / 60
-    return f"{hours:.1f} h" if 0 < hours < _TENTHS_BELOW_HOURS else f"{hours:,.0f} h"
+def link_candidates(
+    enriched: DataFrame[EnrichedLibrary], names: DataFrame[KnownNames], catalogue: DataFrame[Catalogue]
+) -> DataFrame[LinkedCandidates]:
+    """Return the games that each unmatched app may be, up to five: those that IGDB lists, then those of similar names.
+
+    Their labels are from the file of names, or from the catalogue, which also has the slugs.
+
+    Raises:
+        Failed: `checkpoint_invalid`, where candidates are not the JSON that the schema describes.
+    """
+    unmatched = decode_column(enriched.filter(pl.col("match_status") == "UNMATCHED"), "igdb_candidates")
+    similar = names.select("name", similar="candidates")
+    found = unmatched.join(similar, on="name", how="left", validate="m:1", maintain_order="left")
+    listed = found.select("appid", igdb_id="igdb_candidates").explode("igdb_id").drop_nulls()
+    alike = found.select("appid", candidate="similar").explode("candidate").drop_nulls().unnest("candidate")
+    known = catalogue.select("igdb_id", "igdb_name", "igdb_slug").drop_nulls("igdb_id").unique("igdb_id", keep="first")
+    labels = names.select(candidate="candidates").explode("candidate").drop_nulls().unnest("candidate")
+    rows = (
+        pl.concat([listed, alike.select("appid", "igdb_id")])
+        .unique(["appid", "igdb_id"], keep="first", maintain_order=True)
+        .join(labels.unique("igdb_id", keep="first"), on="igdb_id", how="left", validate="m:1", maintain_order="left")
+        .join(known, on="igdb_id", how="left", validate="m:1", maintain_order="left")
+        .group_by("appid", maintain_order=True)
+        .head(CANDIDATES_SHOWN)
+    )
+    columns = rows.select("appid", "igdb_id", pl.coalesce("label", "igdb_name").alias("label"), "igdb_slug")
+    return conform(columns, LinkedCandidates)
+
+
+def format_minutes(minutes: int) -> str:
+    """Return minutes as a text in hours, such as "1,234 h", "2.5 h" below ten hours, or "45 min" below one."""
+    if 0 < minutes < _HOUR:
+        return f"{minutes} min"
+    hours = round(minutes / _HOUR, 1)
+    return f"{hours:.1f} h" if 0 < hours < _TENTHS_BELOW_HOURS else f"{minutes / _HOUR:,.0f} h"
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 game" or "2,000 games"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,10 +1,13 @@
-"""Render the HTML report of an enriched library: one file that loads nothing and runs no script but its own."""
+"""Render the HTML report of an enriched library: one file that runs no script but its own, and loads only covers."""
 
+import re
 from base64 import b64encode
 from collections.abc import Iterator
+from datetime import datetime
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,50 +16,97 @@ from pandera.typing.polars import DataFrame
 from pipeline.report.figures import (
     MATCH_WORDS,
     Chart,
+    backlog_by_genre,
     count_figures,
+    count_of,
     filtered_kinds,
-    format_hours,
-    games_by_year,
+    format_minutes,
+    hours_by_last_play,
+    hours_by_platform,
+    last_two_weeks,
     match_results,
-    playtime_by_genre,
     report_games,
+    top_games,
 )
+from schemas.frames import conform, empty_frame
 from schemas.library import EnrichedLibrary
+from schemas.report import LinkedCandidates, ReportGames
 
-UNMATCHED_SHOWN = 50
+UNMATCHED_SHOWN = 12
 FEW_YEARS, MANY_YEARS = 8, 30
+_TENTH_OF_AN_HOUR = 6
+
+IMAGE_HOST = "https://images.igdb.com"
+"""Where IGDB's covers are: the one host that a page with covers asks, when it is opened."""
+
+IGDB_PAGES = "https://www.igdb.com"
 
 
-def render_report(enriched: DataFrame[EnrichedLibrary], source: str) -> str:
-    """Return the report of a library as the text of an HTML page; `source` names the CSV; equal rows make equal pages.
+class Origin(NamedTuple):
+    """What a report says of the enriched CSV: its key or file name, and when the library was fetched, if known."""
+
+    name: str
+    fetched_at: datetime | None = None
+
+
+def render_report(
+    enriched: DataFrame[EnrichedLibrary],
+    origin: Origin,
+    candidates: DataFrame[LinkedCandidates] | None = None,
+    *,
+    covers: bool = False,
+) -> str:
+    """Return the report of a library as the text of an HTML page; equal arguments make equal pages.
+
+    Without `covers` the page asks nobody for anything; with them, it asks IGDB's image host when it is opened.
 
     Raises:
         Failed: `checkpoint_invalid`, where genres or candidates are not the JSON that the schema describes.
     """
     games = report_games(enriched)
-    is_played_game = (pl.col("match_status") != "IGNORED") & (pl.col("playtime_forever") > 0)
+    unmatched = conform(games.filter(pl.col("match_status") == "UNMATCHED"), ReportGames)
+    links = _links(unmatched, empty_frame(LinkedCandidates) if candidates is None else candidates)
+    charts = (hours_by_last_play, last_two_weeks, backlog_by_genre, hours_by_platform, match_results, filtered_kinds)
     script = _read_part("report.js")
     return (
         _environment()
         .get_template("report.html")
         .render(
+            {chart.__name__: _chart(chart(enriched)) for chart in charts},
             title=_title(enriched),
-            source=source,
+            date=origin.fetched_at and f"{origin.fetched_at.day} {origin.fetched_at:%B %Y}",
+            source=origin.name,
             figures=count_figures(enriched),
-            most_played=games.filter(is_played_game).head(1).to_dicts(),
-            playtime_by_genre=_chart(playtime_by_genre(enriched)),
-            games_by_year=_chart(games_by_year(enriched)),
-            match_results=_chart(match_results(enriched)),
-            filtered_kinds=_chart(filtered_kinds(enriched)),
-            unmatched=games.filter(pl.col("match_status") == "UNMATCHED").head(UNMATCHED_SHOWN).to_dicts(),
-            many_years=MANY_YEARS,
+            top_games=top_games(enriched).to_dicts(),
+            unmatched=unmatched.head(UNMATCHED_SHOWN).to_dicts(),
+            links=links,
             words=MATCH_WORDS,
-            table={"rows": games.to_dict(as_series=False), "words": MATCH_WORDS},
+            table={"rows": games.to_dict(as_series=False), "words": MATCH_WORDS, "links": links},
+            covers=covers,
+            image_host=IMAGE_HOST,
             style=_read_part("report.css"),
             script=script,
             script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
         )
     )
+
+
+def _links(
+    unmatched: DataFrame[ReportGames], candidates: DataFrame[LinkedCandidates]
+) -> dict[int, list[dict[str, str]]]:
+    """Return for each unmatched app the links to its candidates on IGDB, or to a search there if it has none.
+
+    IGDB has no address for an id alone: a candidate without a slug is searched for by its name, or the app's.
+    """
+    apps = unmatched.select("appid", "name").unique("appid", keep="first", maintain_order=True)
+    linked = apps.join(candidates, on="appid", how="left", validate="1:m", maintain_order="left_right")
+    links: dict[int, list[dict[str, str]]] = {}
+    for appid, name, igdb_id, label, slug in linked.iter_rows():
+        words = re.sub(r" \([^()]*\)$", "", label or name)
+        url = f"{IGDB_PAGES}/games/{quote(slug, safe='')}" if slug else f"{IGDB_PAGES}/search?q={quote(words, safe='')}"
+        text = label or (f"IGDB's game {igdb_id}" if igdb_id else "Search IGDB")
+        links.setdefault(appid, []).append({"label": text, "url": url})
+    return links
 
 
 def _environment() -> Environment:
@@ -68,7 +118,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"hours": format_hours, "thousands": "{:,}".format, "ticks": _ticks}
+    environment.filters |= {
+        "hours": format_minutes,
+        "thousands": "{:,}".format,
+        "count_of": count_of,
+        "percent": _percent,
+        "tenths": _tenths,
+        "ticks": _ticks,
+    }
     # Names of games are mostly not ASCII where they are long; as \uXXXX they would be three times as large.
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     return environment
@@ -79,10 +136,21 @@ def _read_part(name: str) -> str:
 
 
 def _title(enriched: DataFrame[EnrichedLibrary]) -> str:
-    owners = enriched["steam_id64"].unique()
-    if owners.len() == 1:
-        return f"Steam library of {owners[0]}"
-    return f"Steam libraries of {owners.len():,} accounts" if owners.len() else "An empty Steam library"
+    users = enriched["user_id"].unique()
+    if users.len() == 1:
+        return f"Steam library of {users[0]}"
+    return f"Steam libraries of {users.len():,} users" if users.len() else "An empty Steam library"
+
+
+def _percent(part: int, whole: int) -> str:
+    """Return a share as a text such as "62%"; one that is neither none nor all is never rounded to that."""
+    share = f"{part / whole if whole else 0:.0%}"
+    return {"0%": "under 1%", "100%": "over 99%"}.get(share, share) if 0 < part < whole else share
+
+
+def _tenths(minutes: int) -> str:
+    """Return minutes in hours with a decimal, as the page's script writes them too."""
+    return f"{minutes / 60:,.1f}" if minutes >= _TENTH_OF_AN_HOUR / 2 else "< 0.1" if minutes else "0"
 
 
 def _chart(chart: Chart) -> dict[str, Any]:

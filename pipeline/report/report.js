@@ -1,16 +1,16 @@
 "use strict";
 (() => {
-  const CHUNK = 50;
+  const CHUNK = 100; // the style sheet prints as many
   const TYPING_MS = 120;
   const MEASURED = new Set(["playtime_forever", "last_played", "year"]);
   const TONES = { MATCHED: "main", IGNORED: "muted" };
 
   const byId = (id) => document.getElementById(id);
-  const { rows, words } = JSON.parse(byId("data").textContent);
+  const { rows, words, links } = JSON.parse(byId("data").textContent);
   const all = rows.appid.map((_, row) => row);
   const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
-  const hours = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-  const count = new Intl.NumberFormat("en");
+  const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+  const thousands = new Intl.NumberFormat("en");
 
   const isGame = (row) => rows.match_status[row] !== "IGNORED";
   const kindOf = (row) => rows.kind[row].replaceAll("_", " ");
@@ -21,18 +21,40 @@
     if (status === "IGNORED") return `Filtered: ${kindOf(row)}`;
     return status === "MATCHED" ? "Matched" : words[reason];
   }
+  function hoursOf(row) {
+    const minutes = rows.playtime_forever[row];
+    return minutes === 0 ? "0" : minutes < 3 ? "< 0.1" : tenths.format(minutes / 60);
+  }
   rows.match = all.map(matchOf);
+  rows.genre_names = rows.genres.map((names) => names.join(", "));
+  rows.played = rows.last_played.map((day) => day?.slice(0, 4) ?? null);
 
   // Without accents and case, so that pokemon finds Pokémon.
   const folded = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
   const texts = all.map((row) =>
-    folded([rows.name[row], rows.igdb_name[row] ?? "", rows.genres[row], kindOf(row), rows.match[row]].join("\n")));
+    folded([rows.name[row], rows.igdb_name[row] ?? "", rows.genre_names[row], kindOf(row), rows.match[row]].join("\n")));
 
-  const shows = {
-    all: () => true,
+  const isStatus = {
+    played: (row) => isGame(row) && rows.playtime_forever[row] > 0,
     unplayed: (row) => isGame(row) && rows.playtime_forever[row] === 0,
+    recent: (row) => isGame(row) && rows.playtime_2weeks[row] > 0,
+    matched: (row) => rows.match_status[row] === "MATCHED",
+    unmatched: (row) => rows.match_status[row] === "UNMATCHED",
+    pending: (row) => rows.match_status[row] === "PENDING",
+    filtered: (row) => !isGame(row),
   };
-  const isShown = (choice) => shows[choice] ?? ((row) => rows.match_status[row] === choice);
+  const filters = {
+    genre: (value) => (row) => rows.genres[row].includes(value),
+    year: (value) => (row) => String(rows.year[row]) === value,
+    played: (value) => (row) => rows.played[row] === value,
+    platform: (value) => (row) => rows.platforms[row].includes(value),
+    status: (value) => isStatus[value],
+    q: (value) => {
+      const terms = folded(value).split(/\s+/).filter(Boolean);
+      return (row) => terms.every((term) => texts[row].includes(term) || term === String(rows.appid[row]));
+    },
+  };
+  const controls = Object.keys(filters).map(byId);
 
   const isBlank = (value) => value === null || value === "";
   const orders = new Map();
@@ -50,10 +72,10 @@
     return orders.get(key);
   }
 
-  function link(site, name, url) {
+  function link(text, url, label) {
     const made = document.createElement("a");
-    Object.assign(made, { href: url, textContent: site, rel: "noopener noreferrer", target: "_blank" });
-    made.setAttribute("aria-label", `${name} on ${site}`);
+    Object.assign(made, { href: url, textContent: text, rel: "noopener noreferrer", target: "_blank" });
+    if (label) made.setAttribute("aria-label", label);
     return made;
   }
 
@@ -62,29 +84,33 @@
     const put = (where, text) => { made.querySelector(where).textContent = text; };
     const name = rows.name[row];
     put("bdi", name);
-    put(".hours", rows.playtime_forever[row] ? hours.format(rows.playtime_forever[row] / 60) : "0");
+    put(".hours", hoursOf(row));
     put(".played", rows.last_played[row] ?? "");
     put(".year", rows.year[row] ?? "");
-    put(".genres", rows.genres[row]);
-    const links = made.querySelector(".links");
-    links.append(link("Steam", name, `https://store.steampowered.com/app/${rows.appid[row]}`));
+    put(".genres", rows.genre_names[row]);
+    const sites = made.querySelector(".links");
+    sites.append(link("Steam", `https://store.steampowered.com/app/${rows.appid[row]}`, `${name} on Steam`));
     if (rows.igdb_slug[row]) {
-      links.append(link("IGDB", name, `https://www.igdb.com/games/${encodeURIComponent(rows.igdb_slug[row])}`));
+      sites.append(link("IGDB", `https://www.igdb.com/games/${encodeURIComponent(rows.igdb_slug[row])}`, `${name} on IGDB`));
     }
     const state = document.createElement("span");
     state.className = `state ${TONES[rows.match_status[row]] ?? "warn"}`;
-    state.textContent = rows.match[row] + (rows.candidates[row] && `: ${rows.candidates[row]}`);
-    made.querySelector(".match").append(state);
+    state.textContent = rows.match[row];
+    const candidates = document.createElement("span");
+    candidates.className = "candidates";
+    candidates.append(...(links[rows.appid[row]] ?? []).map(({ label, url }) => link(label, url)));
+    made.querySelector(".match").append(state, candidates);
     return made;
   }
 
   const body = byId("games").tBodies[0];
   const buttons = [...document.querySelectorAll("#games thead button")];
-  let sorted = { column: "playtime_forever", direction: "descending" };
+  const FIRST = { column: "playtime_forever", direction: "descending" };
+  let sorted = FIRST;
   let found = [];
 
-  function append(most) {
-    const next = found.slice(body.rows.length, body.rows.length + most);
+  function append() {
+    const next = found.slice(body.rows.length, body.rows.length + CHUNK);
     const made = document.createDocumentFragment();
     made.append(...next.map(filled));
     body.append(made);
@@ -92,25 +118,17 @@
   }
 
   function refresh() {
-    const terms = folded(byId("search").value).split(/\s+/).filter(Boolean);
-    const shown = isShown(byId("show").value);
-    found = ordered(sorted.column, sorted.direction)
-      .filter((row) => shown(row) && terms.every((term) => texts[row].includes(term) || term === String(rows.appid[row])));
+    const tests = controls.filter((control) => control.value).map((control) => filters[control.id](control.value));
+    found = ordered(sorted.column, sorted.direction).filter((row) => tests.every((test) => test(row)));
     body.replaceChildren();
-    append(CHUNK);
+    append();
     byId("none").hidden = found.length > 0;
-    byId("count").textContent = `${count.format(found.length)} of ${count.format(all.length)} apps`;
-  }
-
-  function sortBy(column) {
-    const first = MEASURED.has(column) ? "descending" : "ascending";
-    const other = first === "descending" ? "ascending" : "descending";
-    sorted = { column, direction: sorted.column === column && sorted.direction === first ? other : first };
-    showSorting();
-    refresh();
-  }
-
-  function showSorting() {
+    byId("save").disabled = found.length === 0;
+    byId("clear").hidden = tests.length === 0;
+    byId("count").textContent =
+      `${thousands.format(found.length)} of ${thousands.format(all.length)} ${all.length === 1 ? "app" : "apps"}`;
+    byId("printed").textContent = found.length > CHUNK
+      ? `The first ${CHUNK} of ${thousands.format(found.length)} rows. The page saves all of them as CSV.` : "";
     for (const button of buttons) {
       const heading = button.closest("th");
       if (button.dataset.column === sorted.column) heading.setAttribute("aria-sort", sorted.direction);
@@ -118,21 +136,87 @@
     }
   }
 
+  /** Put filters and order into the address, which can be sent or kept; the usual ones are left out. */
+  function showAddress() {
+    const state = new URLSearchParams();
+    for (const control of controls) if (control.value) state.set(control.id, control.value);
+    if (sorted !== FIRST) state.set("sort", `${sorted.column} ${sorted.direction}`);
+    history.replaceState(null, "", `#${state}`);
+  }
+
+  function readAddress() {
+    const state = new URLSearchParams(location.hash.slice(1));
+    for (const control of controls) {
+      control.value = state.get(control.id) ?? "";
+      if (control.selectedIndex === -1) control.value = ""; // this library has no such value
+    }
+    const [column, direction] = (state.get("sort") ?? "").split(" ");
+    const isOrder = buttons.some((button) => button.dataset.column === column) && /^(a|de)scending$/.test(direction);
+    sorted = isOrder ? { column, direction } : FIRST;
+    refresh();
+  }
+
+  function change() {
+    refresh();
+    showAddress();
+  }
+
+  function sortBy(column) {
+    const first = MEASURED.has(column) ? "descending" : "ascending";
+    const other = first === "descending" ? "ascending" : "descending";
+    sorted = { column, direction: sorted.column === column && sorted.direction === first ? other : first };
+    change();
+  }
+
+  // Spreadsheets take such a text for a formula; `escape_formulas` of the pipeline does the same to its CSVs.
+  const unformulaic = (text) => text.replace(/^('*[=+\-@＝＋－＠\t\r\n])/, "'$1").replace(/([;\t\r\n])(['"]*[=+\-@＝＋－＠])/g, "$1'$2");
+  function cell(value) {
+    if (value === null) return "";
+    const text = Array.isArray(value) ? value.join(", ") : value;
+    return typeof text === "number" ? String(text) : `"${unformulaic(text).replaceAll('"', '""')}"`;
+  }
+  function save() {
+    const columns = byId("save").dataset.columns.split(" ");
+    const lines = found.map((row) => columns.map((column) => cell(rows[column][row])).join(","));
+    const url = URL.createObjectURL(new Blob(["\ufeff", [columns.join(","), ...lines, ""].join("\n")], { type: "text/csv" }));
+    Object.assign(document.createElement("a"), { href: url, download: "games.csv" }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  }
+
+  function offer(id, values) {
+    const select = byId(id);
+    select.append(...values.map((value) => new Option(value)));
+    select.parentElement.hidden = values.length === 0;
+  }
+  const distinct = (values) => [...new Set(values)].filter((value) => !isBlank(value));
+  offer("genre", distinct(rows.genres.flat()).sort(collator.compare));
+  offer("year", distinct(rows.year).sort((a, b) => b - a));
+  offer("played", distinct(rows.played).sort().reverse());
+  offer("platform", distinct(rows.platforms.flat()).sort(collator.compare));
+
   let typing = 0;
-  byId("search").addEventListener("input", () => {
+  for (const control of controls) control.addEventListener("change", change);
+  byId("q").addEventListener("input", () => {
     clearTimeout(typing);
-    typing = setTimeout(refresh, TYPING_MS);
+    typing = setTimeout(change, TYPING_MS);
   });
-  byId("show").addEventListener("change", refresh);
   byId("filter").addEventListener("submit", (event) => event.preventDefault());
+  byId("clear").addEventListener("click", () => {
+    for (const control of controls) control.value = "";
+    change();
+    byId("q").focus();
+  });
+  byId("save").addEventListener("click", save);
   for (const button of buttons) button.addEventListener("click", () => sortBy(button.dataset.column));
-  byId("more").addEventListener("click", () => append(CHUNK));
-  new IntersectionObserver((seen) => seen.some((entry) => entry.isIntersecting) && append(CHUNK), { rootMargin: "600px" })
-    .observe(byId("more"));
-  // Paper cannot be scrolled.
-  window.addEventListener("beforeprint", () => append(found.length));
+  byId("more").addEventListener("click", append);
+  window.addEventListener("hashchange", () => {
+    if (location.hash === "#games-title") return; // the link that skips to the table says nothing of its rows
+    readAddress();
+    if (!location.hash.includes("=")) return;
+    byId("games-title").scrollIntoView();
+    byId("games-title").focus({ preventScroll: true });
+  });
 
   byId("filter").hidden = byId("games").hidden = false;
-  showSorting();
-  refresh();
+  readAddress();
 })();

@@ -1,23 +1,32 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 import pytest
 from pandera.typing.polars import DataFrame
 
 from pipeline.report.figures import (
-    GENRES_SHOWN,
+    BARS_SHOWN,
+    CARDS,
+    UNKNOWN_PLAYTIME,
     Chart,
     Figures,
+    backlog_by_genre,
     count_figures,
     filtered_kinds,
-    games_by_year,
+    format_minutes,
+    hours_by_last_play,
+    hours_by_platform,
+    last_two_weeks,
+    link_candidates,
     match_results,
-    playtime_by_genre,
     report_games,
+    top_games,
 )
+from schemas.catalogue import Catalogue, KnownNames
 from schemas.library import EnrichedLibrary
-from tests.support.libraries import FIGHTING, SHOOTER, app, library, matched
+from tests.support.libraries import FIGHTING, SHOOTER, app, frame, library, matched
 
 IGNORED = {"match_status": "IGNORED", "match_reason": "filtered", "kind": "demo", "kind_reason": "name:demo"}
 
@@ -26,57 +35,101 @@ def bars(chart_bars: pl.DataFrame) -> list[tuple[str, int, str]]:
     return chart_bars.rows()
 
 
-def released(year: int) -> datetime:
+def day(year: int) -> datetime:
     return datetime(year, 6, 1, tzinfo=UTC)
+
+
+def played(appid: int, minutes: int, year: int) -> dict[str, Any]:
+    return app(appid, playtime_forever=minutes, rtime_last_played=day(year))
 
 
 def test_filtered_apps_count_neither_as_games_nor_as_time_played() -> None:
     pending = app(4, match_status="PENDING", match_reason="igdb_unavailable")
-    enriched = library(
-        matched(1, 10, playtime_forever=90), app(2), app(3, **IGNORED, playtime_forever=600), pending, app(5, **IGNORED)
-    )
+    recent = {"playtime_forever": 90, "playtime_2weeks": 30}
+    filtered = {"playtime_forever": 600, "playtime_2weeks": 60}
+    enriched = library(matched(1, 10, **recent), app(2), app(3, **IGNORED, **filtered), pending, app(5, **IGNORED))
     assert count_figures(enriched) == Figures(
-        apps=5, games=3, filtered=2, matched=1, unmatched=1, pending=1, unplayed=2, minutes=90
+        apps=5,
+        games=3,
+        filtered=2,
+        matched=1,
+        unmatched=1,
+        pending=1,
+        played=1,
+        unplayed=2,
+        minutes=90,
+        recent=1,
+        recent_minutes=30,
     )
 
 
-def test_a_game_of_two_genres_counts_in_each_and_one_of_none_comes_last() -> None:
-    chart = playtime_by_genre(
+def test_the_most_played_games_are_on_cards_with_the_initials_of_two_words() -> None:
+    names = ("Half-Life 2", "ELDEN RING", "ōkami", "1 2 3", "東方 紅魔郷", "†", "Seventh")
+    games = [
+        matched(appid, appid, name=name, playtime_forever=100 - appid) for appid, name in enumerate(names, start=1)
+    ]
+    cards = top_games(library(*games, app(8, name="Unplayed"), app(9, **IGNORED, playtime_forever=900)))
+    assert cards["name"].to_list() == list(names[:CARDS])
+    assert cards["initials"].to_list() == ["HL", "ER", "Ō", "12", "東紅", ""]
+
+
+def test_hours_are_counted_in_the_year_of_the_last_play_and_years_between_have_a_bar() -> None:
+    chart = hours_by_last_play(
         library(
-            matched(1, 10, playtime_forever=600, igdb_genres=[FIGHTING, SHOOTER]),
-            matched(2, 11, playtime_forever=60, igdb_genres=[SHOOTER, SHOOTER]),
-            matched(3, 12, playtime_forever=6000, igdb_genres=[]),
-            app(4, playtime_forever=6000),
-            app(5, **IGNORED, playtime_forever=6000),
+            played(1, 600, 2011),
+            played(2, 60, 2011),
+            played(3, 60, 2013),
+            played(4, 120, 9999),
+            app(5, playtime_forever=6),
+            app(6, **IGNORED, playtime_forever=999, rtime_last_played=day(2020)),
         )
     )
-    assert bars(chart.bars) == [
-        ("Shooter", 660, "main"),
-        ("Fighting", 600, "main"),
-        ("No genre known", 12000, "muted"),
-    ]
-    assert chart.title == "Most hours went to Shooter: 11 h of 211 h"
+    assert bars(chart.bars) == [("2011", 660, "main"), ("2012", 0, "main"), ("2013", 60, "main")]
+    assert chart.title == "Games last played in 2011 have the most hours: 11 h of 14 h"
+    assert chart.note == "2 games without a date of last play: 2.1 h."
+
+
+def test_games_of_the_last_two_weeks_are_charted_the_most_played_first_and_the_rest_noted() -> None:
+    games = [app(number, playtime_forever=600, playtime_2weeks=number) for number in range(1, BARS_SHOWN + 2)]
+    chart = last_two_weeks(library(*games, app(99, playtime_forever=1)))
+    assert chart.bars["label"].to_list()[:2] == ["Name 7", "Name 6"]
+    assert (chart.title, chart.note) == (
+        "7 games were played in the last two weeks: 28 min",
+        "One more game has 1 min.",
+    )
+
+
+def test_an_unplayed_game_of_two_genres_counts_in_each_and_one_of_none_comes_last() -> None:
+    chart = backlog_by_genre(
+        library(
+            matched(1, 10, igdb_genres=[FIGHTING, SHOOTER]),
+            matched(2, 11, igdb_genres=[SHOOTER, SHOOTER]),
+            matched(3, 12, igdb_genres=[]),
+            app(4),
+            app(5, **IGNORED),
+            matched(6, 13, igdb_genres=[FIGHTING], playtime_forever=5),
+        )
+    )
+    assert bars(chart.bars) == [("Shooter", 2, "main"), ("Fighting", 1, "main"), ("No genre known", 2, "muted")]
+    assert chart.title == "Shooter has the most unplayed games: 2 of 4"
 
 
 def test_genres_that_the_chart_has_no_room_for_are_counted_in_its_note() -> None:
-    genres = [{**SHOOTER, "name": f"Genre {number:02}"} for number in range(GENRES_SHOWN + 2)]
-    chart = playtime_by_genre(library(matched(1, 10, playtime_forever=60, igdb_genres=genres)))
-    assert chart.bars.height == GENRES_SHOWN
-    assert chart.note.endswith("2 more genres have 1.0 h or less each.")
+    genres = [{**SHOOTER, "name": f"Genre {number:02}"} for number in range(BARS_SHOWN + 2)]
+    chart = backlog_by_genre(library(matched(1, 10, igdb_genres=genres), app(2, playtime_forever=1)))
+    assert chart.bars.height == BARS_SHOWN
+    assert chart.note.endswith("2 more genres have 1 or less each.")
+    assert chart.title == "Genre 00, Genre 01 and 6 more have the most unplayed games: 1 each of 1"
 
 
-def test_years_without_a_game_have_a_bar_and_impossible_years_have_none() -> None:
-    chart = games_by_year(
-        library(
-            *(
-                matched(number, number, igdb_first_release_date=released(year))
-                for number, year in enumerate((2011, 2011, 2013, 9999), start=1)
-            ),
-            app(5),
-        )
+def test_hours_are_counted_by_the_platform_that_they_were_played_on() -> None:
+    on_deck = {"playtime_linux_forever": 90, "playtime_deck_forever": 30}
+    chart = hours_by_platform(
+        library(app(1, playtime_forever=200, playtime_windows_forever=90), app(2, playtime_forever=90, **on_deck))
     )
-    assert bars(chart.bars) == [("2011", 2, "main"), ("2012", 0, "main"), ("2013", 1, "main")]
-    assert chart.title == "No year has more games than 2011: 2 of 3"
+    expected = [("Windows", 90), ("macOS", 0), ("Linux", 90), ("Steam Deck", 30)]
+    assert [(label, value) for label, value, _ in bars(chart.bars)] == expected
+    assert chart.title == "Windows and Linux have the most hours: 1.5 h each"
 
 
 def test_matched_games_come_before_the_others() -> None:
@@ -114,7 +167,7 @@ def test_filtered_apps_are_counted_by_kind_and_what_decided_it() -> None:
         ("bonus content, by its type in Steam's store", 1, "muted"),
         ("ignored, by hand in overrides.csv", 1, "muted"),
     ]
-    assert chart.title == "4 of 5 apps are filtered: 2 as demo, by its name (demo)"
+    assert chart.title == "4 of 5 apps are filtered"
 
 
 def test_the_table_has_every_app_the_most_played_first() -> None:
@@ -123,36 +176,104 @@ def test_the_table_has_every_app_the_most_played_first() -> None:
         library(
             app(1, name=" ", **several),
             app(2, name=None, **IGNORED),
-            matched(3, 10, playtime_forever=5, igdb_genres=[FIGHTING, SHOOTER], igdb_first_release_date=released(2011)),
+            matched(3, 10, playtime_forever=5, igdb_genres=[SHOOTER, FIGHTING], igdb_first_release_date=day(2011))
+            | {"playtime_mac_forever": 3, "playtime_deck_forever": 2, "playtime_linux_forever": 0},
         )
     )
-    shown = rows.select("appid", "name", "year", "genres", "candidates")
+    shown = rows.select("appid", "name", "year", "genres", "platforms", "candidates")
     assert shown.rows() == [
-        (3, "Name 3", 2011, "Fighting, Shooter", ""),
-        (1, "App 1", None, "", "7, 8"),
-        (2, "App 2", None, "", ""),
+        (3, "Name 3", 2011, ["Fighting", "Shooter"], ["macOS", "Steam Deck"], ""),
+        (1, "App 1", None, [], [], "7, 8"),
+        (2, "App 2", None, [], [], ""),
     ]
 
 
-UNKNOWN_PLAYTIME = "No playtime is known: the owner hides it, or never played"
+def test_candidates_of_igdbs_list_come_before_similar_names_with_what_the_store_knows_of_them() -> None:
+    similar = [
+        {"igdb_id": 9, "label": "Nine (2019, main game)", "score": 90},
+        {"igdb_id": 8, "label": "8", "score": 60},
+    ]
+    names = frame(KnownNames, [{"name": "Twice", "looked_up_at": day(2026), "candidates": similar}])
+    known = {"match_status": "MATCHED", "match_reason": "external_game", "igdb_id": 8, "igdb_slug": "eight"}
+    catalogue = frame(Catalogue, [{"appid": 80, **known, "igdb_name": "Eight"}])
+    enriched = library(
+        app(1, name="Twice", match_reason="ambiguous", igdb_candidates="[7,8]"),
+        app(2, name="Twice"),
+        app(3, name="Unknown"),
+        matched(4, 8, name="Twice"),
+    )
+    assert link_candidates(enriched, names, catalogue).rows() == [
+        (1, 7, None, None),
+        (1, 8, "8", "eight"),
+        (1, 9, "Nine (2019, main game)", None),
+        (2, 9, "Nine (2019, main game)", None),
+        (2, 8, "8", "eight"),
+    ]
+
+
+ONE_HOUR = played(1, 60, 2024)
+UNPLAYED = matched(2, 10, igdb_genres=[SHOOTER])
 
 
 @pytest.mark.parametrize(
     ("chart", "enriched", "title"),
     [
-        pytest.param(playtime_by_genre, library(), UNKNOWN_PLAYTIME, id="no playtime"),
+        pytest.param(hours_by_last_play, library(app(1)), UNKNOWN_PLAYTIME, id="no playtime"),
         pytest.param(
-            playtime_by_genre,
+            hours_by_last_play,
             library(app(1, playtime_forever=90)),
-            "No genre is known of the 1.5 h played",
-            id="no genre",
+            "When the 1.5 h were played is not known",
+            id="no last play",
         ),
-        pytest.param(games_by_year, library(app(1)), "No year of release is known", id="no year"),
+        pytest.param(
+            hours_by_last_play,
+            library(played(1, 60, 2021), played(2, 60, 2024), played(3, 6, 2023)),
+            "Games last played in 2021 and 2024 have the most hours: 1.0 h each of 2.1 h",
+            id="two years alike",
+        ),
+        pytest.param(last_two_weeks, library(app(1)), UNKNOWN_PLAYTIME, id="no playtime, recently"),
+        pytest.param(last_two_weeks, library(ONE_HOUR), "No game was played in the last two weeks", id="none recently"),
+        pytest.param(
+            last_two_weeks,
+            library(ONE_HOUR | {"playtime_2weeks": 45}),
+            "1 game was played in the last two weeks: 45 min",
+            id="one recently",
+        ),
+        pytest.param(backlog_by_genre, library(app(1)), UNKNOWN_PLAYTIME, id="no playtime, so no backlog"),
+        pytest.param(backlog_by_genre, library(ONE_HOUR), "No game is left unplayed", id="no backlog"),
+        pytest.param(
+            backlog_by_genre,
+            library(ONE_HOUR, app(2)),
+            "No genre is known of the 1 unplayed game",
+            id="no genre in the backlog",
+        ),
+        pytest.param(
+            backlog_by_genre,
+            library(ONE_HOUR, UNPLAYED),
+            "Shooter has the most unplayed games: 1 of 1",
+            id="one unplayed",
+        ),
+        pytest.param(hours_by_platform, library(), UNKNOWN_PLAYTIME, id="no platform"),
+        pytest.param(
+            hours_by_platform,
+            library(ONE_HOUR),
+            "On which platforms the games were played is not known",
+            id="no platform counted",
+        ),
         pytest.param(match_results, library(), "No games", id="no games"),
+        pytest.param(match_results, library(UNPLAYED), "1 of 1 game is matched to IGDB", id="one game"),
         pytest.param(filtered_kinds, library(app(1)), "No app is filtered", id="nothing filtered"),
+        pytest.param(filtered_kinds, library(app(1, **IGNORED)), "1 of 1 app is filtered", id="one app"),
     ],
 )
-def test_a_chart_that_has_nothing_to_show_has_a_title_that_says_so(
+def test_the_title_of_a_chart_is_right_where_there_is_none_one_or_a_tie(
     chart: Callable[[DataFrame[EnrichedLibrary]], Chart], enriched: DataFrame[EnrichedLibrary], title: str
 ) -> None:
     assert chart(enriched).title == title
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"), [(0, "0 h"), (1, "1 min"), (59, "59 min"), (60, "1.0 h"), (599, "10 h"), (74_070, "1,234 h")]
+)
+def test_minutes_are_told_in_hours_with_a_decimal_below_ten_and_as_minutes_below_one(minutes: int, text: str) -> None:
+    assert format_minutes(minutes) == text

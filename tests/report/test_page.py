@@ -4,16 +4,21 @@ from base64 import b64encode
 from datetime import UTC, datetime
 from hashlib import sha256
 from html.parser import HTMLParser
+from typing import Any
 
+import pytest
 from pandera.typing.polars import DataFrame
 
-from pipeline.report.page import UNMATCHED_SHOWN, render_report
+from pipeline.report.page import IMAGE_HOST, UNMATCHED_SHOWN, Origin, render_report
 from schemas.frames import empty_frame
 from schemas.library import EnrichedLibrary
-from tests.support.libraries import FIGHTING, SHOOTER, app, library, matched
+from schemas.report import LinkedCandidates
+from tests.support.libraries import FIGHTING, SHOOTER, app, frame, library, matched
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-SITES = ("https://store.steampowered.com/app/", "https://www.igdb.com/games/")
+ORIGIN = Origin("enriched.csv", datetime(2026, 11, 3, tzinfo=UTC))
+COVER = f"{IMAGE_HOST}/igdb/image/upload/t_cover_big/co1.jpg"
+SITES = ("https://store.steampowered.com/app/", "https://www.igdb.com/games/", "https://www.igdb.com/search?q=")
 OF_THE_PAGE = {
     "html",
     "head",
@@ -27,7 +32,7 @@ OF_THE_PAGE = {
     "figure",
     "figcaption",
 } | {
-    *("h1", "h2", "h3", "p", "a", "bdi", "b", "code", "span", "div", "dl", "dt", "dd", "ol", "li", "noscript"),
+    *("h1", "h2", "h3", "p", "a", "bdi", "b", "code", "span", "div", "dl", "dt", "dd", "ol", "ul", "li", "noscript"),
     *("table", "thead", "tbody", "tr", "th", "td", "form", "label", "input", "select", "option", "button"),
     *("template", "script"),
 }
@@ -57,48 +62,124 @@ def hostile() -> DataFrame[EnrichedLibrary]:
 
 
 def test_the_page_has_no_element_but_its_own_and_is_always_the_same() -> None:
-    page = render_report(hostile(), HOSTILE)
-    assert render_report(hostile(), HOSTILE) == page
+    page = render_report(hostile(), Origin(HOSTILE))
+    assert render_report(hostile(), Origin(HOSTILE)) == page
     found = Elements(page).found
     assert {tag for tag, _ in found} <= OF_THE_PAGE
     assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
 
 
 def test_the_data_is_json_that_cannot_end_its_element() -> None:
-    page = render_report(hostile(), "enriched.csv")
+    page = render_report(hostile(), ORIGIN)
     text = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
     assert "<" not in text
     assert json.loads(text)["rows"]["name"] == [HOSTILE, HOSTILE, "Name 3", "Name 5", "{{ title }} {% raw %} $title"]
 
 
 def test_the_page_loads_nothing() -> None:
-    page = render_report(
-        library(matched(1, 10, igdb_cover_url="https://images.igdb.com/a.jpg"), app(2)), "imports/enriched.csv"
-    )
+    page = render_report(library(matched(1, 10, igdb_cover_url=COVER, playtime_forever=1), app(2)), ORIGIN)
     for tag, attributes in Elements(page).found:
         loads = {name: attributes[name] for name in ("src", "srcset", "href", "data", "action") if name in attributes}
         assert all(tag == "a" and str(url).startswith((*SITES, "#")) for url in loads.values()), (tag, loads)
     assert re.findall(r"url\(|@import|fetch\(|XMLHttpRequest|innerHTML|images\.igdb", page) == []
 
 
+def test_covers_are_loaded_lazily_from_igdbs_image_host_alone() -> None:
+    games = library(matched(1, 10, igdb_cover_url=COVER, playtime_forever=2), matched(2, 11, playtime_forever=1))
+    page = render_report(games, ORIGIN, covers=True)
+    (image,) = [attributes for tag, attributes in Elements(page).found if tag == "img"]
+    assert (image["src"], image["loading"], image["alt"]) == (COVER, "lazy", "")
+    assert f"'; img-src {IMAGE_HOST}; base-uri" in page
+    assert ">N2<" in page, "initials stand where there is no cover"
+
+
+def test_the_page_is_titled_by_user_and_day() -> None:
+    one, other = app(1), app(1, user_id="user-2")
+    assert "<title>Steam library of user-1, 3 November 2026</title>" in render_report(library(one), ORIGIN)
+    assert "<title>Steam library of user-1</title>" in render_report(library(one), Origin("copy.csv"))
+    assert "<title>Steam libraries of 2 users, 3 November 2026</title>" in render_report(library(one, other), ORIGIN)
+
+
+@pytest.mark.parametrize(
+    ("played", "share"), [(0, "0%"), (1, "under 1%"), (120, "48%"), (249, "over 99%"), (250, "100%")]
+)
+def test_the_share_played_is_none_or_all_only_if_it_is(played: int, share: str) -> None:
+    games = (app(number, playtime_forever=number <= played) for number in range(1, 251))
+    assert f">{share}</dd>" in render_report(library(*games), ORIGIN)
+
+
+def test_matching_and_filters_come_last() -> None:
+    page = render_report(library(app(1, playtime_forever=60), matched(2, 10), app(3)), ORIGIN)
+    headings = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+    assert headings == ["Most played", "At a glance", "Not matched", "All games and apps", "How this was made"]
+    made = page.split("How this was made")[1]
+    assert "1 of 3 games are matched to IGDB" in made
+    assert "No app is filtered" in made
+    assert "enriched.csv" in made
+
+
 def test_the_policy_allows_the_pages_own_script_alone() -> None:
-    page = render_report(library(app(1)), "enriched.csv")
+    page = render_report(library(app(1)), ORIGIN)
     (script,) = re.findall(r"(?s)<script>(.*?)</script>", page)
     digest = b64encode(sha256(script.encode()).digest()).decode()
     assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in page
 
 
-def test_unmatched_games_are_listed_with_their_candidates_and_what_to_do_where_there_are_any() -> None:
-    several = app(1, match_reason="ambiguous", igdb_candidates="[7,8]", playtime_forever=9)
-    page = render_report(library(several, *map(app, range(2, UNMATCHED_SHOWN + 3))), "enriched.csv")
-    for text in ("Several games on IGDB", ">7, 8</td>", "steam-import review export", "And 2 more"):
+def test_unmatched_games_are_listed_with_links_to_their_candidates_or_to_a_search() -> None:
+    several = app(1, match_reason="ambiguous", igdb_candidates="[7,8,9]", playtime_forever=9)
+    candidates = [(1, 7, "Seven (2019, main game)", "seven"), (1, 8, "Eight & more (2020)", None), (1, 9, None, None)]
+    page = render_report(
+        library(several, *map(app, range(2, UNMATCHED_SHOWN + 3))), ORIGIN, frame(LinkedCandidates, candidates)
+    )
+    for href, text in {
+        "games/seven": "Seven (2019, main game)",
+        "search?q=Eight%20%26%20more": "Eight &amp; more (2020)",
+        "search?q=Name%201": "IGDB&#39;s game 9",
+        "search?q=Name%202": "Search IGDB",
+    }.items():
+        assert (
+            f'<a href="https://www.igdb.com/{href}" rel="noopener noreferrer" target="_blank"><bdi>{text}</bdi></a>'
+            in page
+        )
+    for text in ("Several games on IGDB", "steam-import review export", '<a href="#status=unmatched">2 more</a>'):
         assert text in page
-    page = render_report(library(matched(1, 10, igdb_genres=[FIGHTING])), "enriched.csv")
+
+
+def test_a_library_without_unmatched_games_has_no_list_of_them() -> None:
+    page = render_report(library(matched(1, 10, igdb_genres=[FIGHTING])), ORIGIN)
     assert "none is left unmatched" in page
     assert 'id="unmatched"' not in page
 
 
+@pytest.mark.parametrize(
+    ("apps", "sentences"),
+    [
+        pytest.param(
+            (
+                app(1, playtime_forever=60, playtime_2weeks=60),
+                app(2, match_status="PENDING", match_reason="not_looked_up"),
+            ),
+            (
+                "in 1 game",
+                "1 of 2 games",
+                "1 game is not matched to a game",
+                "for 1 game. Enrich again, and it may match.",
+            ),
+            id="one",
+        ),
+        pytest.param(
+            (app(1), app(2), app(3, match_status="IGNORED", match_reason="filtered", kind="demo")),
+            ("in 0 games", "0 of 2 games", "besides 1 filtered app<", "2 games are not matched to games"),
+            id="two",
+        ),
+    ],
+)
+def test_sentences_are_right_in_the_singular(apps: tuple[dict[str, Any], ...], sentences: tuple[str, ...]) -> None:
+    page = render_report(library(*apps), ORIGIN)
+    assert [sentence for sentence in sentences if sentence not in page] == []
+
+
 def test_a_library_of_nothing_has_figures_and_no_table() -> None:
-    page = render_report(empty_frame(EnrichedLibrary), "enriched.csv")
+    page = render_report(empty_frame(EnrichedLibrary), ORIGIN)
     assert "An empty Steam library" in page
     assert "<div hidden>" in page

@@ -1,50 +1,33 @@
 """The report in a real browser: Debian's chromium, without a window, driven by Playwright."""
 
-import shutil
+import csv
+import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pandera.typing.polars import DataFrame
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from pipeline.report.page import render_report
+from pipeline.report.page import IMAGE_HOST, Origin, render_report
 from schemas.library import EnrichedLibrary
+from tests.support.chromium import DESKTOP, IN_CHROMIUM, PHONE, find_violations, is_as_wide_as_the_window
 from tests.support.libraries import FIGHTING, SHOOTER, app, library, matched
 
-CHROMIUM = shutil.which("chromium", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-]
+pytestmark = IN_CHROMIUM
 
-ARGUMENTS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+ORIGIN = Origin("enriched.csv", datetime(2026, 11, 23, tzinfo=UTC))
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-CHUNK = 50
+COVER = f"{IMAGE_HOST}/igdb/image/upload/t_cover_big/co1.jpg"
+PICTURE = '<svg xmlns="http://www.w3.org/2000/svg" width="264" height="374"><rect width="264" height="374"/></svg>'
+CHUNK = 100
+PAGES = 30
 BUDGET_MS = 1000
 TYPING_MS = 400
-PHONE, DESKTOP = (390, 844), (1280, 900)
 
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS) as opened,
-    ):
-        yield opened
 
 
 @pytest.fixture
@@ -53,30 +36,38 @@ def open_report(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     context = browser.new_context()
     said: list[str] = []
     asked: list[str] = []
+    allowed: list[str] = []
     address = (tmp_path / "report.html").as_uri()
+    context.route(f"{IMAGE_HOST}/**", lambda route: route.fulfill(body=PICTURE, content_type="image/svg+xml"))
 
-    def open_page(enriched: DataFrame[EnrichedLibrary], size: tuple[int, int] = DESKTOP) -> Page:
-        (tmp_path / "report.html").write_text(render_report(enriched, "enriched.csv"), encoding="utf-8")
+    def open_page(
+        enriched: DataFrame[EnrichedLibrary], size: tuple[int, int] = DESKTOP, state: str = "", **options: Any
+    ) -> Page:
+        (tmp_path / "report.html").write_text(render_report(enriched, ORIGIN, **options), encoding="utf-8")
+        if options.get("covers"):
+            allowed.append(COVER)
         page = context.new_page()
         page.set_viewport_size({"width": size[0], "height": size[1]})
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append(dialog.message))
-        page.goto(address)
+        page.goto(address + state)
         return page
 
     yield open_page
     context.close()
     assert said == []
-    assert set(asked) <= {address}
+    assert {url.split("#")[0] for url in asked} <= {address, *allowed}
 
 
 def few() -> DataFrame[EnrichedLibrary]:
     return library(
-        matched(1, 10, name="Pokémon Arena", playtime_forever=90, igdb_genres=[FIGHTING]),
-        matched(2, 11, name="Zebra", playtime_forever=600, igdb_genres=[SHOOTER]),
-        app(3, name="apple", playtime_forever=30, match_reason="ambiguous", igdb_candidates="[7,8]"),
+        matched(1, 10, name="Pokémon Arena", playtime_forever=90, igdb_genres=[FIGHTING], igdb_cover_url=COVER)
+        | {"playtime_windows_forever": 90, "rtime_last_played": datetime(2024, 5, 1, tzinfo=UTC)},
+        matched(2, 11, name="Zebra", playtime_forever=600, igdb_genres=[SHOOTER], playtime_2weeks=60)
+        | {"playtime_deck_forever": 60, "igdb_first_release_date": datetime(2011, 5, 1, tzinfo=UTC)},
+        app(3, name="=apple", playtime_forever=30, match_reason="ambiguous", igdb_candidates="[7,8]"),
         app(
             4, name="Never Demo", match_status="IGNORED", match_reason="filtered", kind="demo", kind_reason="name:demo"
         ),
@@ -90,6 +81,8 @@ def many(games: int) -> DataFrame[EnrichedLibrary]:
                 number, number, name=f"Game of {number * 7919 % games}", igdb_name="", playtime_forever=number % 5000
             )
             | {"igdb_genres": '[{"id":5,"name":"Shooter","slug":"shooter","checksum":"s"}]'}
+            | ({"match_status": "UNMATCHED", "match_reason": "not_found"} if number % 20 == 0 else {})
+            | {"rtime_last_played": datetime(2005 + number % 20, 1, 1, tzinfo=UTC), "igdb_cover_url": COVER}
             for number in range(1, games + 1)
         )
     )
@@ -110,7 +103,11 @@ def search(page: Page, text: str) -> None:
 
 
 def heading(page: Page, name: str) -> str | None:
-    return page.get_by_role("table", name="All apps").get_by_role("columnheader", name=name).get_attribute("aria-sort")
+    return (
+        page.get_by_role("table", name="All games and apps")
+        .get_by_role("columnheader", name=name)
+        .get_attribute("aria-sort")
+    )
 
 
 def milliseconds(page: Page, action: str) -> float:
@@ -124,11 +121,11 @@ def milliseconds(page: Page, action: str) -> float:
 
 def test_the_most_played_come_first_with_links_to_steam_and_igdb(open_report: Open) -> None:
     page = open_report(few())
-    assert names(page) == ["Zebra", "Pokémon Arena", "apple", "Never Demo"]
+    assert names(page) == ["Zebra", "Pokémon Arena", "=apple", "Never Demo"]
     links = {link.get_attribute("aria-label"): link.get_attribute("href") for link in page.locator("#games a").all()}
     assert links["Zebra on Steam"] == "https://store.steampowered.com/app/2"
     assert links["Zebra on IGDB"] == "https://www.igdb.com/games/game-11"
-    assert "apple on IGDB" not in links
+    assert "=apple on IGDB" not in links
 
 
 def test_search_finds_names_without_accents_genres_and_appids_and_the_choice_a_match_status(open_report: Open) -> None:
@@ -136,7 +133,7 @@ def test_search_finds_names_without_accents_genres_and_appids_and_the_choice_a_m
     for text, found in {
         "POKEMON arena": ["Pokémon Arena"],
         "shoot": ["Zebra"],
-        " 3 ": ["apple"],
+        " 3 ": ["=apple"],
         "demo": ["Never Demo"],
         "nothing like it": [],
     }.items():
@@ -145,23 +142,24 @@ def test_search_finds_names_without_accents_genres_and_appids_and_the_choice_a_m
     expect(page.get_by_text("No app is like that.")).to_be_visible()
     search(page, "")
     assert count(page) == "4 of 4 apps"
-    page.get_by_label("Show").select_option("UNMATCHED")
-    assert names(page) == ["apple"]
-    expect(page.locator("#games td.match")).to_have_text("Several games on IGDB: 7, 8")
-    page.get_by_label("Show").select_option("IGNORED")
+    page.get_by_label("Status").select_option("unmatched")
+    assert names(page) == ["=apple"]
+    expect(page.locator("#games td.match")).to_contain_text("Several games on IGDB")
+    assert page.locator("#games td.match a").all_inner_texts() == ["Search IGDB"]
+    page.get_by_label("Status").select_option("filtered")
     expect(page.locator("#games td.match")).to_have_text("Filtered: demo")
 
 
 def test_columns_sort_by_keyboard_and_mouse_and_say_so(open_report: Open) -> None:
     page = open_report(few())
     assert heading(page, "Hours") == "descending"
-    page.get_by_label("Show").focus()
+    page.get_by_role("button", name="Save these rows as CSV").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    assert names(page) == ["apple", "Never Demo", "Pokémon Arena", "Zebra"]
+    assert names(page) == ["=apple", "Never Demo", "Pokémon Arena", "Zebra"]
     assert (heading(page, "Name"), heading(page, "Hours")) == ("ascending", None)
     page.keyboard.press("Space")
-    assert names(page) == ["Zebra", "Pokémon Arena", "Never Demo", "apple"]
+    assert names(page) == ["Zebra", "Pokémon Arena", "Never Demo", "=apple"]
     assert heading(page, "Name") == "descending"
     for genres in (["Pokémon Arena", "Zebra"], ["Zebra", "Pokémon Arena"]):
         page.get_by_role("button", name="Genres").click()
@@ -194,21 +192,17 @@ def test_a_phone_shows_a_list_that_is_as_wide_as_the_window(open_report: Open) -
     page = open_report(few(), PHONE)
     assert is_as_wide_as_the_window(page)
     page.get_by_role("button", name="Name").click()
-    assert names(page)[0] == "apple"
+    assert names(page)[0] == "=apple"
     assert heading(page, "Name") == "ascending"
     page.emulate_media(color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
-
-
-def is_as_wide_as_the_window(page: Page) -> bool:
-    return bool(page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"))
 
 
 def test_ten_thousand_games_are_drawn_in_pieces_and_stay_quick(open_report: Open) -> None:
     page = open_report(many(10_000))
     rows = page.locator("#games tbody tr")
     assert rows.count() == CHUNK
-    for column in ("name", "genres", "year", "match", "playtime_forever"):
+    for column in ("name", "genre_names", "year", "match", "playtime_forever"):
         button = f"document.querySelector('[data-column={column}]')"
         assert milliseconds(page, f"{button}.click()") < BUDGET_MS
         assert rows.count() == CHUNK
@@ -216,27 +210,117 @@ def test_ten_thousand_games_are_drawn_in_pieces_and_stay_quick(open_report: Open
     named = sum("77" in str(number) for number in range(10_000))
     assert count(page) == f"{named + 1} of 10,000 apps", "and the one whose appid it is"
     assert rows.count() == CHUNK
-    choose = "document.getElementById('show').dispatchEvent(new Event('change'))"
-    assert milliseconds(page, f"document.getElementById('search').value = 'game of'; {choose}") < BUDGET_MS
+    choose = "document.getElementById('status').dispatchEvent(new Event('change'))"
+    assert milliseconds(page, f"document.getElementById('q').value = 'game of'; {choose}") < BUDGET_MS
     assert count(page) == "10,000 of 10,000 apps"
 
 
-def test_more_rows_come_with_the_end_of_the_page_and_by_keyboard(open_report: Open) -> None:
+def test_more_rows_come_by_keyboard_and_the_end_of_the_page_is_within_reach(open_report: Open) -> None:
     page = open_report(many(2 * CHUNK + 1))
     rows = page.locator("#games tbody tr")
-    page.get_by_role("button", name="Show more").scroll_into_view_if_needed()
-    expect(rows).to_have_count(2 * CHUNK)
-    page.get_by_role("button", name="Show more").press("Enter")
-    expect(rows).to_have_count(2 * CHUNK + 1)
+    page.get_by_role("heading", name="How this was made").scroll_into_view_if_needed()
+    expect(rows).to_have_count(CHUNK)
+    for shown in (2 * CHUNK, 2 * CHUNK + 1):
+        page.get_by_role("button", name="Show more").press("Enter")
+        expect(rows).to_have_count(shown)
     expect(page.get_by_role("button", name="Show more")).to_be_hidden()
 
 
-def test_paper_has_every_row_and_no_controls(open_report: Open) -> None:
-    page = open_report(many(3 * CHUNK))
-    paper = page.pdf(format="A4")
-    assert paper.startswith(b"%PDF")
-    assert page.locator("#games tbody tr").count() == 3 * CHUNK
+def test_filters_are_in_the_address_and_the_address_brings_them_back(open_report: Open) -> None:
+    page = open_report(few())
+    for label, value, found in (
+        ("Genre", "Shooter", ["Zebra"]),
+        ("Year of release", "2011", ["Zebra"]),
+        ("Year of last play", "2024", ["Pokémon Arena"]),
+        ("Played on", "Steam Deck", ["Zebra"]),
+        ("Status", "recent", ["Zebra"]),
+        ("Status", "filtered", ["Never Demo"]),
+    ):
+        page.get_by_label(label).select_option(value)
+        assert names(page) == found
+        page.reload()
+        assert (page.get_by_label(label).input_value(), names(page)) == (value, found)
+        page.get_by_role("button", name="Clear filters").click()
+        assert count(page) == "4 of 4 apps"
+    search(page, "a")
+    page.get_by_role("button", name="Name").click()
+    state = "#" + page.url.split("#")[1]
+    assert state == "#q=a&sort=name+ascending"
+    page = open_report(few(), state=state)
+    assert names(page) == ["=apple", "Pokémon Arena", "Zebra"]
+    page = open_report(few(), state="#genre=Unheard-of&status=%3Cb%3E&sort=x")
+    assert count(page) == "4 of 4 apps", "what this library has not is no filter"
+
+
+def test_a_bar_leads_to_the_rows_that_it_counts(open_report: Open) -> None:
+    page = open_report(few())
+    page.get_by_role("link", name="Windows").press("Enter")
+    assert names(page) == ["Pokémon Arena"]
+    expect(page.get_by_role("heading", name="All games and apps")).to_be_in_viewport()
+    expect(page.get_by_label("Played on")).to_have_value("Windows")
+    page.go_back()
+    assert count(page) == "4 of 4 apps"
+
+
+def test_the_rows_shown_are_saved_as_csv(open_report: Open, tmp_path: Path) -> None:
+    page = open_report(few(), state="#status=played")
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save these rows as CSV").press("Enter")
+    saving.value.save_as(tmp_path / saving.value.suggested_filename)
+    with (tmp_path / "games.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["appid"], row["name"]) for row in rows] == [("2", "Zebra"), ("1", "Pokémon Arena"), ("3", "'=apple")]
+    assert rows[1] | {"last_played": "2024-05-01", "genres": "Fighting", "platforms": "Windows"} == rows[1]
+
+
+def test_ten_thousand_games_print_as_a_summary_without_controls(open_report: Open) -> None:
+    page = open_report(many(10_000))
+    page.get_by_role("button", name="Show more").press("Enter")
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) < PAGES
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator("#games tbody tr:visible").count() == CHUNK
+    expect(page.get_by_text("The first 100 of 10,000 rows.")).to_be_visible()
     for control in ("#filter", "#games .links >> nth=0"):
         expect(page.locator(control)).to_be_hidden()
+
+
+def test_covers_are_asked_for_and_shown_if_the_report_has_them(open_report: Open) -> None:
+    page = open_report(few(), covers=True)
+    expect(page.locator(".cover img")).to_have_js_property("naturalWidth", 264)
+    assert find_violations(page) == []
+
+
+@pytest.mark.parametrize("games", [2_000, 10_000])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_the_page_is_accessible_light_and_dark_at_any_size(
+    open_report: Open, size: tuple[int, int], games: int
+) -> None:
+    page = open_report(many(games), size)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert find_violations(page) == []
+    page.goto(page.url.split("#")[0] + "#status=unmatched")
+    expect(page.locator("#games td.match a").first).to_be_visible()
+    assert find_violations(page) == []
+    assert is_as_wide_as_the_window(page)
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_everything_is_reached_by_keyboard_in_the_order_of_reading(open_report: Open, size: tuple[int, int]) -> None:
+    page = open_report(few(), size)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the table")).to_be_in_viewport()
+    reached: list[str] = []
+    focused = "() => { const e = document.activeElement; return e === document.body ? '' : e.id || e.textContent; }"
+    while here := page.evaluate(focused):
+        reached.append(here)
+        page.keyboard.press("Tab")
+    controls = ["q", "genre", "year", "played", "platform", "status", "save", "Name", "Hours", "Last played"]
+    places = [reached.index(control) for control in ("Zebra", "Shooter", "Windows", *controls) if control in reached]
+    assert places == sorted(places)
+    assert set(controls) <= set(reached)
+    page.get_by_label("Search").focus()
+    page.keyboard.type("zebra")
+    page.wait_for_timeout(TYPING_MS)
+    assert names(page) == ["Zebra"]
