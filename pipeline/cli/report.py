@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import click
+import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline import clients
@@ -20,11 +21,13 @@ from pipeline.settings import Settings, absolute_path
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore, Store
+from schemas.catalogue import Catalogue, KnownNames
 from schemas.frames import empty_frame
 from schemas.library import EnrichedLibrary
 from schemas.report import LinkedCandidates
 
 STDOUT = Path("-")
+log = structlog.get_logger()
 
 
 @click.command(cls=Command, epilog="steam-import report data/imports/me/20261123T031749Z-enriched.csv -o me.html")
@@ -102,8 +105,15 @@ def _origin_of_copy(name: str) -> Origin:
 
 
 def _candidates(settings: Settings, store: Store, enriched: DataFrame[EnrichedLibrary]) -> DataFrame[LinkedCandidates]:
-    """Return what the store knows of the games that unmatched apps may be; nobody is asked."""
-    if (enriched["match_status"] != "UNMATCHED").all():
-        return empty_frame(LinkedCandidates)
-    names = NameFile(store, timedelta(days=settings.catalogue_miss_ttl_days)).read()
-    return link_candidates(enriched, names, clients.open_catalogue(settings, store).read())
+    """Return the games that unmatched apps may be, with what the store knows of them; no API is asked.
+
+    If the store cannot be read, as it may be for a copy on another machine, only the candidates in the CSV are known.
+    """
+    names, catalogue = empty_frame(KnownNames), empty_frame(Catalogue)
+    if (enriched["match_status"] == "UNMATCHED").any():
+        try:
+            names = NameFile(store, timedelta(days=settings.catalogue_miss_ttl_days)).read()
+            catalogue = clients.open_catalogue(settings, store).read()
+        except PipelineError as error:
+            log.warning("report lacks the names of candidates", error_code=error.code, error=error.message)
+    return link_candidates(enriched, names, catalogue)

@@ -119,7 +119,7 @@ def hours_by_last_play(enriched: DataFrame[EnrichedLibrary]) -> Chart:
     total, undated = int(played["value"].sum()), played.filter(pl.col("year").is_null())
     title, note = UNKNOWN_PLAYTIME, ""
     if bars.height:
-        title = _say_most("Games last played in {names} have the most hours", bars, format_minutes, total)
+        title = _say_most("Games last played in {names} have {most} hours", bars, format_minutes, total)
         hours = format_minutes(int(undated["value"].sum()))
         note = f"{count_of(undated.height, 'game')} without a date of last play: {hours}." if undated.height else ""
     elif played.height:
@@ -158,8 +158,10 @@ def backlog_by_genre(enriched: DataFrame[EnrichedLibrary]) -> Chart:
     title = "No game is left unplayed"
     if figures.games and figures.minutes == 0:
         title, known, unknown = UNKNOWN_PLAYTIME, known.clear(), unknown.clear()
+    elif known.height and figures.unplayed == 1:
+        title = f"1 game is left unplayed: {_in_words(known['label'])}"
     elif known.height:
-        title = _say_most("{names} {has} the most unplayed games", known, "{:,}".format, figures.unplayed)
+        title = _say_most("{names} {has} {most} unplayed games", known, "{:,}".format, figures.unplayed)
     elif figures.unplayed:
         title = f"No genre is known of the {count_of(figures.unplayed, 'unplayed game')}"
     bars = pl.concat([_to_bars(known.head(BARS_SHOWN), "main"), _to_bars(unknown, "muted")])
@@ -175,7 +177,7 @@ def hours_by_platform(enriched: DataFrame[EnrichedLibrary]) -> Chart:
     bars = _to_bars(sums.unpivot(variable_name="label").filter(pl.col("value").sum() > 0), "main")
     title = UNKNOWN_PLAYTIME
     if bars.height:
-        title = _say_most("{names} {has} the most hours", bars, format_minutes)
+        title = _say_most("{names} {has} {most} hours", bars, format_minutes)
     elif count_figures(enriched).minutes:
         title = "On which platforms the games were played is not known"
     note = "Steam has not counted platforms from the beginning, and counts time on a Deck as Linux too."
@@ -185,13 +187,18 @@ def hours_by_platform(enriched: DataFrame[EnrichedLibrary]) -> Chart:
 def _say_most(beginning: str, bars: pl.DataFrame, format_value: Callable[[int], str], total: int | None = None) -> str:
     """Return a sentence about the longest bar, or about all that are equally long.
 
-    Its `beginning` may have the fields `names`, the labels of these bars in words, and `has`, the verb that they need.
+    Its `beginning` may have the fields `names`, the labels of these bars in words, `has`, the verb that they need, and
+    `most`, which is "all the" if there is no other bar to the total.
     """
     longest = bars.filter(pl.col("value") == pl.col("value").max())
-    said = beginning.format(names=_in_words(longest["label"]), has="has" if longest.height == 1 else "have")
-    each = " each" if longest.height > 1 else ""
-    of_total = "" if total is None else f" of {format_value(total)}"
-    return f"{said}: {format_value(longest['value'][0])}{each}{of_total}"
+    value, is_one = longest["value"][0], longest.height == 1
+    is_all = is_one and value == total
+    said = beginning.format(
+        names=_in_words(longest["label"]), has="has" if is_one else "have", most="all the" if is_all else "the most"
+    )
+    each = "" if is_one else " each"
+    of_total = "" if total is None or is_all else f" of {format_value(total)}"
+    return f"{said}: {format_value(value)}{each}{of_total}"
 
 
 def _in_words(names: pl.Series) -> str:

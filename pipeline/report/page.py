@@ -15,6 +15,7 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.report.figures import (
     MATCH_WORDS,
+    UNKNOWN_PLAYTIME,
     Chart,
     backlog_by_genre,
     count_figures,
@@ -81,6 +82,7 @@ def render_report(
             unmatched=unmatched.head(UNMATCHED_SHOWN).to_dicts(),
             links=links,
             words=MATCH_WORDS,
+            unknown_playtime=UNKNOWN_PLAYTIME,
             table={"rows": games.to_dict(as_series=False), "words": MATCH_WORDS, "links": links},
             covers=covers,
             image_host=IMAGE_HOST,

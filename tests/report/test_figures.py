@@ -119,7 +119,7 @@ def test_genres_that_the_chart_has_no_room_for_are_counted_in_its_note() -> None
     chart = backlog_by_genre(library(matched(1, 10, igdb_genres=genres), app(2, playtime_forever=1)))
     assert chart.bars.height == BARS_SHOWN
     assert chart.note.endswith("2 more genres have 1 or less each.")
-    assert chart.title == "Genre 00, Genre 01 and 6 more have the most unplayed games: 1 each of 1"
+    assert chart.title == "1 game is left unplayed: Genre 00, Genre 01 and 6 more"
 
 
 def test_hours_are_counted_by_the_platform_that_they_were_played_on() -> None:
@@ -231,6 +231,9 @@ UNPLAYED = matched(2, 10, igdb_genres=[SHOOTER])
             "Games last played in 2021 and 2024 have the most hours: 1.0 h each of 2.1 h",
             id="two years alike",
         ),
+        pytest.param(
+            hours_by_last_play, library(ONE_HOUR), "Games last played in 2024 have all the hours: 1.0 h", id="one year"
+        ),
         pytest.param(last_two_weeks, library(app(1)), UNKNOWN_PLAYTIME, id="no playtime, recently"),
         pytest.param(last_two_weeks, library(ONE_HOUR), "No game was played in the last two weeks", id="none recently"),
         pytest.param(
@@ -250,8 +253,20 @@ UNPLAYED = matched(2, 10, igdb_genres=[SHOOTER])
         pytest.param(
             backlog_by_genre,
             library(ONE_HOUR, UNPLAYED),
-            "Shooter has the most unplayed games: 1 of 1",
+            "1 game is left unplayed: Shooter",
             id="one unplayed",
+        ),
+        pytest.param(
+            backlog_by_genre,
+            library(ONE_HOUR, UNPLAYED, UNPLAYED | {"appid": 3}, app(4)),
+            "Shooter has the most unplayed games: 2 of 3",
+            id="one genre in the backlog",
+        ),
+        pytest.param(
+            backlog_by_genre,
+            library(ONE_HOUR, UNPLAYED, matched(3, 11, igdb_genres=[FIGHTING])),
+            "Fighting and Shooter have the most unplayed games: 1 each of 2",
+            id="two genres alike",
         ),
         pytest.param(hours_by_platform, library(), UNKNOWN_PLAYTIME, id="no platform"),
         pytest.param(

@@ -85,7 +85,12 @@ def test_the_page_loads_nothing() -> None:
 
 
 def test_covers_are_loaded_lazily_from_igdbs_image_host_alone() -> None:
-    games = library(matched(1, 10, igdb_cover_url=COVER, playtime_forever=2), matched(2, 11, playtime_forever=1))
+    other = "https://elsewhere.example/co1.jpg"
+    games = library(
+        matched(1, 10, igdb_cover_url=COVER, playtime_forever=3),
+        matched(2, 11, playtime_forever=2),
+        matched(3, 12, igdb_cover_url=other, playtime_forever=1),
+    )
     page = render_report(games, ORIGIN, covers=True)
     (image,) = [attributes for tag, attributes in Elements(page).found if tag == "img"]
     assert (image["src"], image["loading"], image["alt"]) == (COVER, "lazy", "")
@@ -106,6 +111,12 @@ def test_the_page_is_titled_by_user_and_day() -> None:
 def test_the_share_played_is_none_or_all_only_if_it_is(played: int, share: str) -> None:
     games = (app(number, playtime_forever=number <= played) for number in range(1, 251))
     assert f">{share}</dd>" in render_report(library(*games), ORIGIN)
+
+
+def test_a_library_whose_playtimes_are_hidden_says_so_once() -> None:
+    page = render_report(library(app(1), matched(2, 10, igdb_genres=[FIGHTING])), ORIGIN)
+    assert page.count("No playtime is known: the owner hides it, or never played.") == 1
+    assert "At a glance" not in page
 
 
 def test_matching_and_filters_come_last() -> None:

@@ -1,21 +1,24 @@
 """`steam-import report`: what it reads, where it writes, and what it refuses."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from pipeline.catalogue.names import NameFile
 from pipeline.storage.checkpoints import Provenance, write_checkpoint
 from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore
+from schemas.catalogue import Catalogue, KnownNames
 from schemas.frames import TIME_FORMAT
-from tests.support.libraries import app, library, matched
+from tests.support.libraries import app, frame, library, matched
 from tests.support.programs import Ended, SteamImport
 
 KEY = "imports/user-1/20261123T031749Z-enriched.csv"
 IN_STORE = f"data/{KEY}"
+COVER = "https://images.igdb.com/igdb/image/upload/t_cover_big/co1.jpg"
 COPY = Path("copy of a library.csv")
 
 
@@ -50,6 +53,35 @@ def test_the_page_names_the_key_or_the_copy_and_no_folder(report: Report, tmp_pa
         assert f"<code>{named}</code>" in page
         assert str(tmp_path) not in page
     assert not Path("report.html").exists()
+
+
+def test_the_page_has_the_day_of_the_fetch_as_long_as_the_name_of_the_csv_tells_it(report: Report) -> None:
+    COPY.rename(Path(KEY).name)
+    for where in (IN_STORE, Path(KEY).name):
+        assert "<title>Steam library of user-1, 23 November 2026</title>" in report(where, "-o", "-").out
+
+
+def test_covers_are_in_the_page_only_if_asked_for(report: Report) -> None:
+    COPY.write_bytes(library(matched(1, 10, igdb_cover_url=COVER, playtime_forever=9)).write_csv().encode())
+    assert COVER not in report(str(COPY), "-o", "-").out
+    assert f'<img src="{COVER}"' in report(str(COPY), "-o", "-", "--covers").out
+
+
+def test_candidates_have_the_names_that_an_export_of_a_review_left_in_the_store(report: Report) -> None:
+    found = [{"igdb_id": 7, "label": "Nobody Knows You (2019, main game)", "score": 90}]
+    row = {"name": "Nobody Knows Me", "looked_up_at": datetime.now(UTC), "candidates": found}
+    NameFile(DirectoryStore(Path("data")), timedelta(days=7)).remember(frame(KnownNames, [row]))
+    link = '<a href="https://www.igdb.com/search?q=Nobody%20Knows%20You"'
+    for where in (IN_STORE, str(COPY)):
+        assert link in report(where, "-o", "-").out
+
+
+def test_a_catalogue_that_cannot_be_read_costs_names_but_no_page(report: Report) -> None:
+    Path("data/catalogue").mkdir()
+    frame(Catalogue).write_parquet("data/catalogue/apps.parquet", metadata={"schema_version": "99"})
+    ended = report(IN_STORE)
+    assert ended.status == 0
+    assert "report lacks the names of candidates" in ended.err
 
 
 def test_another_output_replaces_what_was_there(report: Report) -> None:
