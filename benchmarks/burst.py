@@ -421,7 +421,8 @@ def _put(data: dict[str, Any], path: str, value: Any) -> None:  # noqa: ANN401 -
         return
     *folders, last = path.removeprefix("$.").split(".")
     for key in folders:
-        data = data[key] = dict(data[key])
+        data[key] = dict(data[key])
+        data = data[key]
     data[last] = value
 
 

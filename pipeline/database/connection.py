@@ -323,8 +323,9 @@ def _set_locally(name: str, value: str) -> ColumnElement[str]:
 # libpq reports a failed connection as text only, without an SQLSTATE: these are the failures that pass by themselves.
 _PASSING = re.compile(
     # libpq and the network
-    r"Connection refused|timeout expired|timed out|could not translate host name|server closed the connection|"
-    r"Connection reset|SSL SYSCALL error|Broken pipe|unreachable|No route to host|Cannot assign requested address|"
+    r"Connection refused|timeout expired|timed[- ]out|Network is down|could not translate host name|"
+    r"server closed the connection|Connection reset|SSL SYSCALL error|Broken pipe|unreachable|No route to host|"
+    r"Cannot assign requested address|"
     r"unexpected eof|socket .* failed: No such file or directory|"
     # PostgreSQL
     r"starting up|shutting down|in recovery|not (?:yet )?accepting connections|too many (?:clients|connections)|"
@@ -354,19 +355,26 @@ _REMEDIES = (
     (r"authentication|password|role \"|no such user", "Correct user and password in DATABASE_URL"),
     (r"pg_hba", "Have the server's pg_hba.conf allow this machine, or correct DATABASE_URL"),
     (r"parameter|option|invalid \S+ value", "Correct or remove that parameter of DATABASE_URL"),
-    (r"port|first received character", "Correct the port in DATABASE_URL"),
+    (r"invalid port|value .* for .*\bport\b|first received character", "Correct the port in DATABASE_URL"),
 )
 """What to change after a failed connection, by the words of its reason; the first that fits."""
 
 # SQLSTATEs after which the same transaction may succeed: lost connection (08), deadlock and serialization (40), out of
 # resources (53), lock timeout (55P03), cancelled or shut down (57), a database that is read-only, as one in recovery
-# (25006), and transactions that took too long (25P03, 25P04). A unique or foreign key violation (23505, 23503) is
-# another writer that has just inserted or deleted a row: the next attempt sees what it did.
-_TRANSIENT = re.compile(r"08|40|53|55P03|57|25006|25P0[34]|2350[35]")
+# (25006), and transactions that took too long (25P03, 25P04).
+_TRANSIENT = re.compile(r"08|40|53|55P03|57|25006|25P0[34]")
 _INSUFFICIENT_PRIVILEGE = "42501"
 
+# A violation (23505, 23503) of one of SavePoint's own keys, by the names that Prisma gives them, is another writer that
+# has just inserted or deleted a row: the next attempt sees what it did. A key that the owner has added is a rule.
+_KEY_VIOLATION = re.compile(r"2350[35]")
+_OWN_KEY = re.compile(
+    r"\w+_pkey|(Game|Genre|Platform)_(igdbId|slug|name|steamAppId)_key|"
+    r"(ImportedGame|LibraryItem|GameGenre|GamePlatform)_(userId|gameId|genreId|platformId)_fkey"
+)
+
 # SQLSTATEs whose message names table and rule, and quotes nothing of a row.
-_QUOTABLE = re.compile(r"23514|23502|23P01|22001|22003|42|428C9|44|55000|0A")
+_QUOTABLE = re.compile(r"23514|2350[235]|23P01|22001|22003|42|428C9|44|55000|0A")
 
 # The driver says so of Ctrl-C while a statement runs, and of pg_cancel_backend(); a timeout has another message.
 _CANCELLED = "canceling statement due to user request"
@@ -406,9 +414,11 @@ def _statement_error(url: DatabaseUrl, session: Session, error: dbapi.Error) -> 
         if "row-level security" in says:
             return Refused("configuration", f"{url}: {says}. {ROW_SECURITY_REMEDY}")
         return Refused("configuration", f"{url}: {says}. Grant it to this role.")
-    if _TRANSIENT.match(state) or (not state and _passes(error)):
-        return Retryable("database_unavailable", f"{url}: {says}. Try again.", is_cancelled=_CANCELLED in str(error))
     fields = {name.decode(): value.decode(errors="replace") for name, value in error.details or ()}
+    key = fields.get("PG_DIAG_CONSTRAINT_NAME")
+    is_race = _KEY_VIOLATION.match(state) and (key is None or _OWN_KEY.fullmatch(key))
+    if is_race or _TRANSIENT.match(state) or (not state and _passes(error)):
+        return Retryable("database_unavailable", f"{url}: {says}. Try again.", is_cancelled=_CANCELLED in str(error))
     raised_in = _IN_A_FUNCTION.search(fields.get("PG_DIAG_CONTEXT", ""))
     # Any other message may quote the row.
     rule = f"SQLSTATE {state}" if state else "it raises an error"

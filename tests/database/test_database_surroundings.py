@@ -264,6 +264,7 @@ RULES: dict[str, list[str]] = {
     ],
     "row-level security of users": ['ALTER TABLE "user" ENABLE ROW LEVEL SECURITY'],
     "CHECK": ['ALTER TABLE "Game" ADD CONSTRAINT "short" CHECK (length(title) < 3)'],
+    "foreign key": ['ALTER TABLE "Game" ADD CONSTRAINT "own" FOREIGN KEY (title) REFERENCES "Genre" (name)'],
     "length": ['ALTER TABLE "ImportedGame" ALTER COLUMN name TYPE varchar(4)'],
     "trigger raises": raising("ImportedGame"),
     "trigger raises at the commit": [

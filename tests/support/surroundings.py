@@ -358,6 +358,13 @@ CASES = {
         "schema_mismatch",
         f'…: a rule of the table "Game" {REFUSED_BY}…violates check constraint "short"',
     ),
+    "foreign key": Case(
+        "database",
+        "a foreign key that the database's owner has added, and a row breaks",
+        1,
+        "schema_mismatch",
+        f'…: a rule of the table "Game" {REFUSED_BY}…violates foreign key constraint "own"',
+    ),
     "length": Case(
         "database",
         "a name that is longer than its column",
