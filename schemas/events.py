@@ -176,6 +176,9 @@ DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE = 200, 1_000
 MAX_SHARDS = 100_000
 """The most shards of a backfill: their keys have numbers of five digits."""
 
+FROM_DATABASE = "database"
+"""The list of users that is no file: all users of the database's table who have a `steamId64`."""
+
 ShardStep = Literal["fetch", "enrich", "load"]
 SHARD_STEPS: tuple[ShardStep, ...] = ("fetch", "enrich", "load")
 RunId = Annotated[str, Field(pattern=RUN_ID)]
@@ -187,7 +190,8 @@ Step = Literal["plan", "fetch", "catalogue", "enrich", "load", "report"]
 class BackfillEvent(HandlerEvent):
     """The event that asks for one step of a backfill; steps of one shard have the shard's number.
 
-    The step `plan` takes the location of the list of users, or none to continue a run; and the size of a shard.
+    The step `plan` takes the location of the list of users, `database` for all users of the database who have a
+    `steamId64`, or none to continue a run; and the size of a shard.
     """
 
     stage = "backfill"

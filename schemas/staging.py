@@ -206,3 +206,10 @@ class Changes(StrictFrame):
     column: str = pa.Field(description="Name of the column")
     old: str = pa.Field(nullable=True, description="Value before, as text; null in a new row")
     new: str = pa.Field(nullable=True, description="Value after, as text; null in a removed row")
+
+
+class SteamUsers(StrictFrame):
+    """One row per user who has a `steamId64` in the database's table of users; nothing of it is checked."""
+
+    user_id: str = pa.Field(unique=True, description="SavePoint's id of the user")
+    steam_id64: str = pa.Field(description="What stands in the column steamId64; it may be empty or malformed")

@@ -1,8 +1,14 @@
-"""The list of users that a backfill imports: read from the store, and checked line by line."""
+"""The list of users that a backfill imports: a CSV, or the database's table of users; each line is checked."""
+
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import NamedTuple
 
 import polars as pl
 from pandera.typing.polars import DataFrame
 
+from pipeline.database.database import Database
 from pipeline.errors import Failed, Refused
 from pipeline.steam_id import Vanity, parse_steam_id
 from pipeline.storage.csv import drop_records, parse_header, parse_records, read_rows, to_spreadsheet, unescape_formulas
@@ -10,7 +16,8 @@ from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import ListedUsers, RejectedLines
 from schemas.events import USER_ID
-from schemas.frames import conform
+from schemas.frames import conform, empty_frame
+from schemas.staging import SteamUsers
 
 LIST_COLUMNS = ("user_id", "steam_id64")
 
@@ -52,6 +59,61 @@ def parse_list(body: bytes) -> tuple[DataFrame[ListedUsers], DataFrame[RejectedL
     """
     lines = _with_errors(_parse_lines(body))
     _refuse_rounded_ids(lines["steam_id64"])
+    return _split(lines)
+
+
+class UserList(NamedTuple):
+    """The users of a list and its rejected lines, with the number of each, and the SHA-256 of the list's CSV.
+
+    The numbers are of the whole list, of which the frames may hold less.
+    """
+
+    digest: str
+    user_count: int
+    rejected_count: int
+    users: DataFrame[ListedUsers]
+    rejected_lines: DataFrame[RejectedLines]
+
+
+def list_of_csv(body: bytes) -> UserList:
+    """Return the list of users in the bytes of a CSV; raises as `parse_list`."""
+    users, rejected = parse_list(body)
+    return UserList(sha256(body).hexdigest(), users.height, rejected.height, users, rejected)
+
+
+def list_of_database(database: Database, *, counts_only: bool = False) -> UserList:
+    """Return the list of all users of a database who have a `steamId64`, in the order of their ids.
+
+    It is the list that the CSV of the same users would be, and has its digest. The users are read in pages. With
+    `counts_only` no page is kept but the first of rejected lines, so that any number of users fit into memory.
+
+    Raises:
+        Refused: `bad_event`, where no user has one; otherwise as `Database.read_steam_ids`.
+    """
+    digest = sha256(",".join(LIST_COLUMNS).encode() + b"\n")
+    users, rejected = [empty_frame(ListedUsers)], [empty_frame(RejectedLines)]
+    user_count = rejected_count = 0
+    for page in _pages(database):
+        digest.update(page.write_csv(include_header=False).encode())
+        usable, unusable = _split(_with_errors(_parse_page(page, 2 + user_count + rejected_count)))
+        user_count, rejected_count = user_count + usable.height, rejected_count + unusable.height
+        users += [] if counts_only else [usable]
+        rejected += [] if counts_only and rejected[-1].height else [unusable]
+    if not user_count + rejected_count:
+        raise Refused("bad_event", f"No user of {database} has a steamId64. Give a list of users, as a CSV.")
+    whole = conform(pl.concat(users), ListedUsers), conform(pl.concat(rejected), RejectedLines)
+    return UserList(digest.hexdigest(), user_count, rejected_count, *whole)
+
+
+def _pages(database: Database) -> Iterator[DataFrame[SteamUsers]]:
+    page = database.read_steam_ids()
+    while page.height:
+        yield page
+        page = database.read_steam_ids(after=page["user_id"][-1])
+
+
+def _split(lines: pl.DataFrame) -> tuple[DataFrame[ListedUsers], DataFrame[RejectedLines]]:
+    """Return the users of the lines that can be used, and the other lines."""
     is_usable = pl.col("error").is_null()
     users = lines.filter(is_usable).select("user_id", "steam_id")
     rejected = lines.filter(~is_usable).select("line", pl.col("user_id", "steam_id64", "error").str.head(MAX_CHARS))
@@ -82,6 +144,16 @@ def _rejected_key(run_id: str) -> str:
     return backfill_key(run_id, "users.rejected.csv")
 
 
+_STEAM_ID64 = re.compile(r"[0-9]{17}")
+
+_LINE = pl.Schema(
+    {
+        "line": pl.Int64,
+        **dict.fromkeys(("user_id", "steam_id64", "fault", "steam_id", "steam_id_error"), pl.String),
+    }
+)
+
+
 def _parse_lines(body: bytes) -> pl.DataFrame:
     """Return one row per line: its number, its cells, its account or what is wrong with that, and any fault of it."""
     rows = []
@@ -93,8 +165,18 @@ def _parse_lines(body: bytes) -> pl.DataFrame:
     header = parse_header(body)
     if missing := [name for name in LIST_COLUMNS if name not in header]:
         raise Refused("bad_event", f"The list lacks the column {' and '.join(missing)}; its first line names them.")
-    text = ("user_id", "steam_id64", "fault", "steam_id", "steam_id_error")
-    return pl.DataFrame(rows, schema={"line": pl.Int64} | dict.fromkeys(text, pl.String), orient="row")
+    return pl.DataFrame(rows, schema=_LINE, orient="row")
+
+
+def _parse_page(page: DataFrame[SteamUsers], first_line: int) -> pl.DataFrame:
+    """Return the same of a page of the database's users, where a custom URL's name is no id: it may be a stranger's."""
+    rows = []
+    for line, (user_id, steam_id64) in enumerate(page.iter_rows(), first_line):
+        account, error = _parse_account(steam_id64)
+        if account and not _STEAM_ID64.fullmatch(account):
+            account, error = None, f"bad_steam_id: {steam_id64!r:.80} is not a SteamID64, which has 17 digits"
+        rows.append((line, user_id, steam_id64, None, account, error))
+    return pl.DataFrame(rows, schema=_LINE, orient="row")
 
 
 def _refuse_rounded_ids(steam_ids: pl.Series) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pandera.typing.polars import DataFrame
 
 from pipeline.apis.igdb_queries import APPS_PER_REQUEST, PAGE_SIZE
-from pipeline.backfill.list import parse_list, write_rejected_lines
+from pipeline.backfill.list import UserList, list_of_csv, write_rejected_lines
 from pipeline.backfill.report import read_last_loaded, read_report
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently, read_json, write_json
 from pipeline.errors import Refused
@@ -43,13 +43,13 @@ class Draft(NamedTuple):
 def draft_plan(
     store: Store,
     source: str,
-    body: bytes,
+    listed: bytes | UserList,
     *,
     run_id: str | None = None,
     shard_size: int = DEFAULT_SHARD_SIZE,
     is_full: bool = False,
 ) -> Draft:
-    """Return the plan for a list of users (`body`, a CSV), with its users and rejected lines; nothing is written.
+    """Return the plan for a list of users, or its CSV, with its users and rejected lines; nothing is written.
 
     Without a `run_id` the plan continues the backfill of the list that is not complete, or begins a new one. The id
     depends on the arguments and the store alone, so that workers who begin at the same time share a backfill. With
@@ -60,23 +60,24 @@ def draft_plan(
     """
     if run_id:
         _check_run_id(run_id, "")
-    users, rejected_lines = parse_list(body)
-    if users.height > MAX_SHARDS * shard_size:
-        says = f"{users.height:,} users make more than {MAX_SHARDS:,} shards of {shard_size}."
+    if isinstance(listed, bytes):
+        listed = list_of_csv(listed)
+    users = listed.user_count
+    if users > MAX_SHARDS * shard_size:
+        says = f"{users:,} users make more than {MAX_SHARDS:,} shards of {shard_size}."
         raise Refused("bad_event", f"{says} Plan larger ones, with --shard-size.")
-    digest = sha256(body).hexdigest()
     plan = Plan(
-        run_id=run_id or next_run_id(store, digest, shard_size, is_full=is_full),
+        run_id=run_id or next_run_id(store, listed.digest, shard_size, is_full=is_full),
         source=source,
-        input=digest,
-        users=users.height,
-        rejected=rejected_lines.height,
+        input=listed.digest,
+        users=users,
+        rejected=listed.rejected_count,
         shard_size=shard_size,
-        shards=ceil(users.height / shard_size),
+        shards=ceil(users / shard_size),
         is_full=is_full,
         created_at=datetime.now(UTC),
     )
-    return Draft(plan, users, rejected_lines)
+    return Draft(plan, listed.users, listed.rejected_lines)
 
 
 def next_run_id(store: Store, digest: str, shard_size: int, *, is_full: bool = False) -> str:

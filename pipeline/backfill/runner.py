@@ -11,9 +11,9 @@ import polars as pl
 import structlog
 
 from pipeline import clients
-from pipeline.backfill.list import read_list
+from pipeline.backfill.list import list_of_database, read_list
 from pipeline.backfill.outcomes import outcomes_of_fetch
-from pipeline.backfill.plan import SHARDS, draft_plan, require_plan, write_plan
+from pipeline.backfill.plan import SHARDS, draft_plan, find_plan, require_plan, write_plan
 from pipeline.backfill.report import REPORT, read_report, withdraw_report, write_report
 from pipeline.backfill.shards import PREVIOUS_STEP, ShardFiles, StepResult, list_shards, map_concurrently
 from pipeline.backfill.steps import (
@@ -33,7 +33,7 @@ from pipeline.stages import with_statuses
 from pipeline.storage.keys import Shard, backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import FetchedUsers, Plan, Report, ShardManifest
-from schemas.events import DEFAULT_SHARD_SIZE, SHARD_STEPS, BackfillEvent, BackfillResponse, ShardStep
+from schemas.events import DEFAULT_SHARD_SIZE, FROM_DATABASE, SHARD_STEPS, BackfillEvent, BackfillResponse, ShardStep
 from schemas.frames import conform, dtypes, set_aside
 from schemas.library import RawLibrary
 from schemas.staging import DEFAULT_OPTIONS
@@ -241,7 +241,7 @@ async def run_event(settings: Settings, event: BackfillEvent, deadline: float | 
     response = BackfillResponse(success=True, step=event.step, run_id=event.run_id, shard=event.shard)
     match event.step:
         case "plan":
-            found = _plan(store, event)
+            found = _plan(settings, store, event)
         case "report":
             plan = require_plan(store, event.run_id)
             report = write_report(store, plan)
@@ -259,14 +259,19 @@ async def run_event(settings: Settings, event: BackfillEvent, deadline: float | 
     return response.model_copy(update=found)
 
 
-def _plan(store: Store, event: BackfillEvent) -> dict[str, object]:
-    """Write the plan of a list, or find the plan of the run; return the keys of the response that tell of it."""
+def _plan(settings: Settings, store: Store, event: BackfillEvent) -> dict[str, object]:
+    """Write the plan of a list or of the database's users, or find the run's; return the response's keys about it."""
+    standing = find_plan(store, event.run_id)
     if event.users is None:
         plan = require_plan(store, event.run_id)
+    elif standing and event.users == standing.source == FROM_DATABASE:
+        # A run keeps its users, though others may have come into the database meanwhile.
+        plan = standing
     else:
         size = event.shard_size or DEFAULT_SHARD_SIZE
-        body = read_list(store, event.users)
-        plan = write_plan(store, draft_plan(store, event.users, body, run_id=event.run_id, shard_size=size))
+        is_csv = event.users != FROM_DATABASE
+        listed = read_list(store, event.users) if is_csv else list_of_database(clients.open_database(settings))
+        plan = write_plan(store, draft_plan(store, event.users, listed, run_id=event.run_id, shard_size=size))
     withdraw_report(store, plan)
     bucket, _, shards_key = store.locate(backfill_key(plan.run_id, SHARDS)).removeprefix("s3://").partition("/")
     stats = {"users": plan.users, "rejected": plan.rejected}

@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 
 from pipeline import clients
-from pipeline.backfill.list import read_list
+from pipeline.backfill.list import UserList, list_of_database, read_list
 from pipeline.backfill.plan import Draft, Estimate, draft_plan, estimate_cost, find_plan, require_plan, write_plan
 from pipeline.backfill.report import OUTCOMES_CSV
 from pipeline.backfill.runner import reset_for_replay, run_backfill
@@ -26,7 +26,7 @@ from pipeline.storage.csv import read_local_file
 from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import OUTCOMES, Plan, Report
-from schemas.events import DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE, SHARD_STEPS, ShardStep
+from schemas.events import DEFAULT_SHARD_SIZE, FROM_DATABASE, MAX_SHARD_SIZE, SHARD_STEPS, ShardStep
 
 RATES = ("steam_requests_per_second", "steam_concurrency", "steam_requests_per_day")
 REJECTED_SHOWN = FAILURES_SHOWN = 20
@@ -38,6 +38,9 @@ NO_RESULTS = ("rows", "unchanged")
 
 @click.command(cls=Command, epilog="steam-import backfill users.csv --dry-run")
 @click.argument("users_csv", required=False)
+@click.option(
+    "--from-database", is_flag=True, help="Import all users of DATABASE_URL who have a steamId64, instead of a list."
+)
 @click.option("--resume", "run_id", metavar="RUN_ID", help="Continue this backfill.")
 @click.option(
     "--shard-size", type=click.IntRange(1, MAX_SHARD_SIZE), default=DEFAULT_SHARD_SIZE, help="Users per shard."
@@ -54,29 +57,33 @@ def backfill(  # noqa: PLR0913 - the command's options
     run_id: str | None,
     shard_size: int,
     *,
+    from_database: bool,
     is_full: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Import the libraries of all users in USERS_CSV.
+    """Import the libraries of all users in USERS_CSV, or in the database.
 
     USERS_CSV has the columns user_id and steam_id64. It is a file, or a location in the store. The same command
     continues a backfill that was interrupted; after one that has ended, it imports what changed since.
     """
     store = clients.open_store(settings)
-    if users_csv:
-        body = _read_list(store, users_csv)
-        draft = draft_plan(store, users_csv, body, run_id=run_id, shard_size=shard_size, is_full=is_full)
+    source = FROM_DATABASE if from_database else users_csv
+    if from_database and (users_csv or run_id):
+        raise click.UsageError("Give --from-database without a list and without --resume.")
+    if source:
+        listed = _read_list(settings, store, users_csv, counts_only=dry_run)
+        draft = draft_plan(store, source, listed, run_id=run_id, shard_size=shard_size, is_full=is_full)
         _print_rejected(draft)
         plan = find_plan(store, draft.plan.run_id) or draft.plan
     elif run_id:
         plan = require_plan(store, run_id)
     else:
-        raise click.UsageError("Give a list of users, or --resume and the id of a backfill.")
+        raise click.UsageError("Give a list of users, --from-database, or --resume and the id of a backfill.")
     if dry_run:
         _print_plan(settings, store, plan, as_json=as_json)
         return
-    if users_csv:
+    if source:
         plan = write_plan(store, draft)
     _run(settings, plan, SHARD_STEPS, as_json=as_json)
 
@@ -99,8 +106,10 @@ def replay(settings: Settings, run_id: str, *, everything: bool, as_json: bool) 
     _run(settings, plan, ("enrich", "load"), as_json=as_json)
 
 
-def _read_list(store: Store, users_csv: str) -> bytes:
-    """Return the bytes of the list of users, from a file of this machine or from the store."""
+def _read_list(settings: Settings, store: Store, users_csv: str | None, *, counts_only: bool) -> bytes | UserList:
+    """Return the list of users in the database, or the bytes of one in a file of this machine or in the store."""
+    if users_csv is None:
+        return list_of_database(clients.open_database(settings), counts_only=counts_only)
     if "://" in users_csv:
         return read_list(store, users_csv)
     return read_local_file(Path(users_csv), store.file_max_bytes)
@@ -109,8 +118,8 @@ def _read_list(store: Store, users_csv: str) -> bytes:
 def _print_rejected(draft: Draft) -> None:
     for line, user_id, _, error in draft.rejected_lines.head(REJECTED_SHOWN).rows():
         echo(f"line {line} ({user_id!r}): {error}", err=True)
-    if draft.rejected_lines.height > REJECTED_SHOWN:
-        echo(f"and {draft.rejected_lines.height - REJECTED_SHOWN} more lines, in users.rejected.csv", err=True)
+    if draft.plan.rejected > REJECTED_SHOWN:
+        echo(f"and {draft.plan.rejected - REJECTED_SHOWN:,} more lines, in users.rejected.csv", err=True)
 
 
 def _print_plan(settings: Settings, store: Store, plan: Plan, *, as_json: bool) -> None:

@@ -35,7 +35,7 @@ from pipeline.database.connection import (
 )
 from pipeline.database.dry_run import changes_query, count_by_table, rows_before_statement
 from pipeline.database.grants import grant_statements, read_grantables, read_missing_rights
-from pipeline.database.live_schema import LiveSchema, read_live_schema
+from pipeline.database.live_schema import STEAM_ID, LiveSchema, read_live_schema
 from pipeline.database.merge_games import (
     dropped_rows_query,
     existing_row_statements,
@@ -60,9 +60,12 @@ from pipeline.database.staging_tables import NOT_COUNTED, NOW, new_id_prefix
 from pipeline.errors import Failed, Refused, Retryable
 from schemas.frames import conform, dtypes
 from schemas.savepoint import GAME_GENRE, GAME_PLATFORM, IMPORTED_GAME, LIBRARY_ITEM
-from schemas.staging import DEFAULT_OPTIONS, Changes, LoadOptions, StagedRows, WrittenTables
+from schemas.staging import DEFAULT_OPTIONS, Changes, LoadOptions, StagedRows, SteamUsers, WrittenTables
 
 T = TypeVar("T")
+
+USERS_PER_PAGE = 50_000
+"""The number of users that are read from the database at a time: 50,000 take a tenth of a second and few megabytes."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,58 @@ class Database:
 
         return self._in_transaction(find)
 
+    def read_steam_ids(self, after: str | None = None, rows: int = USERS_PER_PAGE) -> DataFrame[SteamUsers]:
+        """Return one page of the users who have a `steamId64`, in the order of their ids, from the id after `after`.
+
+        Raises:
+            Failed: `schema_mismatch`, where the table of users has no such column.
+            Refused: `configuration`, where the role may not read it.
+        """
+
+        def read(session: Session) -> DataFrame[SteamUsers]:
+            query = _select_steam_users(read_live_schema(session)).limit(rows)
+            users = query.selected_columns.user_id
+            query = query.order_by(users) if after is None else query.where(users > after).order_by(users)
+            return conform(session.fetch(query), SteamUsers)
+
+        return self._in_transaction(read)
+
+    def find_steam_id(self, user_id: str) -> str | None:
+        """Return the `steamId64` of a user as it stands in the table of users; None if the user has none.
+
+        Raises:
+            Failed: `user_not_found`; otherwise as `read_steam_ids`.
+        """
+
+        def find(session: Session) -> str | None:
+            live = read_live_schema(session)
+            session.ingest(tables.STAGED_USERS, _user_rows([user_id]))
+            _require_users(session, live.require_complete())
+            query = _select_steam_users(live)
+            found = session.fetch(query.where(query.selected_columns.user_id == user_id))
+            return found["steam_id64"].item() if found.height else None
+
+        return self._in_transaction(find)
+
+    def find_owners(self, steam_id64: str) -> list[str]:
+        """Return the ids of the users whose `steamId64` an account is, or of the user whose id it is, in their order.
+
+        Raises as `read_steam_ids`.
+        """
+
+        def find(session: Session) -> list[str]:
+            live = read_live_schema(session)
+            users = live.require_complete()
+            owners = select(users.c.id.label("user_id"))
+            by_id = session.fetch(owners.where(users.c.id == steam_id64))["user_id"].to_list()
+            if by_id:
+                return by_id
+            query = _select_steam_users(live)
+            found = query.where(query.selected_columns.steam_id64 == steam_id64)
+            return session.fetch(found.order_by(query.selected_columns.user_id))["user_id"].to_list()
+
+        return self._in_transaction(find)
+
     def ensure_users(self, user_ids: Collection[str]) -> None:
         """Insert a row into the table of users for each id that has none; only for databases of our own.
 
@@ -278,6 +333,18 @@ def _select_missing_users(users: Table) -> Select[str]:
     # Not `SELECT *`, which needs more rights than to read the id.
     is_there = exists(users.c.id).where(users.c.id == tables.STAGED_USERS.c.id)
     return select(tables.STAGED_USERS.c.id).where(~is_there)
+
+
+def _select_steam_users(live: LiveSchema) -> Select[str, str]:
+    users = live.require_complete()
+    steam_id = users.c.get(STEAM_ID)
+    if steam_id is None:
+        raise Failed(
+            "schema_mismatch",
+            f'The table "{users.name}" has no column "{STEAM_ID}" to take Steam ids from. Give them: a Steam id with '
+            "--user, or a list of users.",
+        )
+    return select(users.c.id.label("user_id"), steam_id.label("steam_id64")).where(steam_id.is_not(None))
 
 
 def _load(session: Session, staged: StagedRows, user_rows: pl.DataFrame, options: LoadOptions) -> LoadResult:

@@ -7,7 +7,7 @@ from sqlalchemy import Column, Select, Table, Text, and_, cast, column, func, se
 
 from pipeline.database.connection import Session
 from pipeline.database.connection import quote_identifier as _quote
-from pipeline.database.live_schema import CATALOG, CLASSES, NAMESPACES
+from pipeline.database.live_schema import CATALOG, CLASSES, NAMESPACES, STEAM_ID
 from schemas.savepoint import GAME, GAME_GENRE, GAME_PLATFORM, GENRE, IMPORTED_GAME, LIBRARY_ITEM, PLATFORM
 
 UPDATED_TABLES = (GENRE, PLATFORM, GAME, IMPORTED_GAME, LIBRARY_ITEM)
@@ -35,20 +35,24 @@ def read_grantables(session: Session) -> Grantables:
 
 
 def grant_statements(grantables: Grantables, users: Table, role: str) -> list[str]:
-    """Return the GRANT statements, as text, that allow a role to run loads and nothing more; runs none of them."""
+    """Return the GRANT statements, as text, that allow a role to run loads and nothing more; runs none of them.
+
+    The users' SteamID64s may be read too, where the table has them: imports without a given account take them there.
+    """
     to = f"TO {_quote(role)};"
 
     def names(tables: Sequence[Table]) -> str:
         return ", ".join(_qualified(grantables.schema, own.name) for own in tables)
 
-    key: Column[str] = users.c.id
+    readable: list[Column[str]] = [users.c.id, *([users.c[STEAM_ID]] if STEAM_ID in users.c else [])]
+    columns = ", ".join(_quote(own.name) for own in readable)
     return [
         f"GRANT TEMPORARY ON DATABASE {_quote(grantables.database)} {to}",
         *(f"GRANT USAGE ON SCHEMA {_quote(schema)} {to}" for schema in _closed_schemas(grantables, users)),
         f"GRANT SELECT, INSERT, UPDATE ON {names(UPDATED_TABLES)} {to}",
         f"GRANT SELECT, INSERT, DELETE ON {names(LINK_TABLES)} {to}",
         *(f"GRANT USAGE ON SEQUENCE {_qualified(*sequence)} {to}" for sequence in grantables.sequences),
-        f"GRANT SELECT ({_quote(key.name)}) ON {_qualified(str(users.schema), users.name)} {to}",
+        f"GRANT SELECT ({columns}) ON {_qualified(str(users.schema), users.name)} {to}",
     ]
 
 

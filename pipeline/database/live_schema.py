@@ -26,6 +26,7 @@ from sqlalchemy import (
     any_,
     cast,
     column,
+    exists,
     func,
     literal,
     select,
@@ -50,6 +51,9 @@ MATCH_STATUS = '"ImportedGame"."igdbMatchStatus"'
 MIGRATION = "infra/prisma/migration.sql"
 ENCODING = "UTF8"
 
+STEAM_ID = "steamId64"
+"""The column of the table of users with their SteamID64s. A load does not need it."""
+
 FITTING_TYPES: dict[type[Any], tuple[str, ...]] = {
     Text: ("text", "varchar", "citext"),
     Integer: ("int4", "int8", "numeric"),
@@ -68,9 +72,10 @@ class LiveSchema:
     Each mapping is by the name of the table or enum; enum values are in the order of the enum.
 
     `types` holds the name of each column's type by `"Table"."column"`, `never_null` the columns that refuse nulls, and
-    `not_null` those of them without a default. `users` is the table that `ImportedGame.userId` refers to, with its key
-    as the column `id`. `row_security` names the tables of which row-level security hides rows from our role, and
-    `row_rules` the triggers and rules of a table that may change or drop a row before it is written.
+    `not_null` those of them without a default. `users` is the table that `ImportedGame.userId` refers to, with its
+    key as the column `id`, and with the column `steamId64` if the database has it. `row_security` names the tables
+    of which row-level security hides rows from our role, and `row_rules` the triggers and rules of a table that may
+    change or drop a row before it is written.
     """
 
     encoding: str
@@ -233,9 +238,11 @@ def _read_users_table(session: Session) -> tuple[Table | None, bool]:
     found = session.fetch(_select_users_table())
     if found.is_empty():
         return None, False
-    schema, name, key, is_hidden = found.row(0)
-    times = (Column(time, TIMESTAMP(precision=3)) for time in ("createdAt", "updatedAt"))
-    return Table(name, MetaData(), Column(key, Text, key="id"), *times, schema=schema), is_hidden
+    schema, name, key, is_hidden, has_steam_id = found.row(0)
+    columns: list[Column[Any]] = [Column(key, Text, key="id")]
+    columns += [Column(time, TIMESTAMP(precision=3)) for time in ("createdAt", "updatedAt")]
+    columns += [Column(STEAM_ID, Text)] if has_steam_id else []
+    return Table(name, MetaData(), *columns, schema=schema), is_hidden
 
 
 def _facts(facts: pl.DataFrame, kind: str) -> pl.DataFrame:
@@ -384,13 +391,19 @@ def _select_unique_keys() -> Executable:
 
 
 def _select_users_table() -> Executable:
-    """Select the schema, table and column that `ImportedGame.userId` refers to, and whether rows of it are hidden."""
-    own, referenced = _ATTRIBUTES.alias("own"), _ATTRIBUTES.alias("referenced")
+    """Select the schema, table and column that `ImportedGame.userId` refers to, and two facts about the table.
+
+    They are whether rows of it are hidden, and whether it has a column with the users' SteamID64s.
+    """
+    own, referenced, steam_id = (_ATTRIBUTES.alias(name) for name in ("own", "referenced", "steam_id"))
     imported, users = CLASSES.alias("imported"), CLASSES.alias("users")
     return (
         select(
             *(cast(name, Text) for name in (NAMESPACES.c.nspname, users.c.relname, referenced.c.attname)),
             func.row_security_active(users.c.oid),
+            exists().where(
+                steam_id.c.attrelid == users.c.oid, steam_id.c.attname == STEAM_ID, ~steam_id.c.attisdropped
+            ),
         )
         .select_from(_CONSTRAINTS)
         .join(imported, imported.c.oid == _CONSTRAINTS.c.conrelid)

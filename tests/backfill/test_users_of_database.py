@@ -1,0 +1,90 @@
+"""The users whom a backfill takes from SavePoint's table of users."""
+
+import json
+
+import pytest
+from adbc_driver_postgresql import dbapi
+
+from pipeline.backfill.list import list_of_csv, list_of_database
+from pipeline.backfill.plan import draft_plan
+from pipeline.database.database import Database
+from pipeline.errors import Refused
+from pipeline.sandbox.embedded import Generation
+from tests.support.databases import LOADER, add_user, as_role, execute, rows_of
+from tests.support.lambda_functions import ACCOUNT
+from tests.support.programs import SteamImport
+from tests.support.stores import Memory
+
+TABLES = {2025: "User", 2026: "user"}
+
+
+def add_users(url: str, generation: Generation, **steam_ids: str | None) -> None:
+    Database(url).ensure_users(list(steam_ids))
+    for user_id, steam_id64 in steam_ids.items():
+        value = "NULL" if steam_id64 is None else f"'{steam_id64}'"
+        table = f'"{TABLES[generation]}"'
+        execute(url, f"UPDATE {table} SET \"steamId64\" = {value} WHERE id = '{user_id}'")  # noqa: S608
+
+
+def test_every_user_with_a_steam_id_is_listed_and_what_is_no_steam_id_is_rejected(
+    own_database_url: str, generation: Generation
+) -> None:
+    add_users(own_database_url, generation, a=ACCOUNT, b=None, c="", d="gabelogannewell", e=f" {ACCOUNT} ", f="7656")
+    listed = list_of_database(Database(own_database_url))
+    assert listed.users.rows() == [("a", ACCOUNT), ("e", ACCOUNT)]
+    assert listed.rejected_lines["user_id"].to_list() == ["c", "d", "f"]
+    assert all(error.startswith("bad_steam_id") for error in listed.rejected_lines["error"])
+    counted = list_of_database(Database(own_database_url), counts_only=True)
+    assert counted[:3] == listed[:3]
+    assert counted.users.is_empty()
+
+
+def test_the_plan_is_that_of_the_same_list_as_a_csv(
+    own_database_url: str, generation: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = {f"user-{number:02}": str(int(ACCOUNT) + number) for number in range(7)}
+    add_users(own_database_url, generation, **users)
+    database = Database(own_database_url)
+    paged = Database.read_steam_ids
+    monkeypatch.setattr(Database, "read_steam_ids", lambda self, after=None: paged(self, after, rows=3))
+    csv = "user_id,steam_id64\n" + "".join(f"{user_id},{steam_id}\n" for user_id, steam_id in users.items())
+    plans = [
+        draft_plan(Memory(), "users", listed, shard_size=2).plan.model_dump(exclude={"created_at"})
+        for listed in (csv.encode(), list_of_database(database), list_of_database(database, counts_only=True))
+    ]
+    assert plans[0] == plans[1] == plans[2]
+    assert list_of_database(database).users.equals(list_of_csv(csv.encode()).users)
+
+
+def test_a_database_in_which_nobody_has_a_steam_id_is_refused(own_database_url: str) -> None:
+    add_user(own_database_url, "one")
+    with pytest.raises(Refused, match=r"No user of .* has a steamId64"):
+        list_of_database(Database(own_database_url))
+
+
+def test_a_role_with_the_printed_grants_reads_steam_ids_and_nothing_else_of_the_users(
+    own_database_url: str, generation: Generation
+) -> None:
+    add_users(own_database_url, generation, one=ACCOUNT)
+    role = as_role(own_database_url)
+    assert Database(role).read_steam_ids().rows() == [("one", ACCOUNT)]
+    with pytest.raises(dbapi.Error, match="permission denied"):
+        rows_of(role, TABLES[generation], "email")
+    execute(own_database_url, f'REVOKE SELECT ("steamId64") ON "{TABLES[generation]}" FROM {LOADER}')  # noqa: S608
+    with pytest.raises(Refused, match="Grant it to this role"):
+        Database(role).read_steam_ids()
+
+
+def test_a_backfill_from_the_database_ends_with_an_outcome_for_each_user(
+    steam_import: SteamImport, own_database_url: str, generation: Generation
+) -> None:
+    add_users(own_database_url, generation, one=ACCOUNT, other="not a Steam id", third=None)
+    options = ("backfill", "--from-database", "--database-url", own_database_url, "--json")
+    planned = steam_import(*options, "--dry-run")
+    assert planned.status == 0, planned.err
+    plan = json.loads(planned.out)
+    assert (plan["source"], plan["users"], plan["rejected"]) == ("database", 1, 1)
+    done = steam_import(*options)
+    assert done.status == 0, done.err
+    users = json.loads(done.out)["users"]
+    assert (users["total"], users["done"], users["rejected"]) == (2, 1, 1)
