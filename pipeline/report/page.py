@@ -104,7 +104,7 @@ def _links(
     linked = apps.join(candidates, on="appid", how="left", validate="1:m", maintain_order="left_right")
     links: dict[int, list[dict[str, str]]] = {}
     for appid, name, igdb_id, label, slug in linked.iter_rows():
-        words = re.sub(r" \([^()]*\)$", "", label or name)
+        words = re.sub(r" \([^()]*\)$", "", label) if label else name  # a label ends in year and type
         url = f"{IGDB_PAGES}/games/{quote(slug, safe='')}" if slug else f"{IGDB_PAGES}/search?q={quote(words, safe='')}"
         text = label or (f"IGDB's game {igdb_id}" if igdb_id else "Search IGDB")
         links.setdefault(appid, []).append({"label": text, "url": url})

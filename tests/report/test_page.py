@@ -137,7 +137,7 @@ def test_the_policy_allows_the_pages_own_script_alone() -> None:
 
 
 def test_unmatched_games_are_listed_with_links_to_their_candidates_or_to_a_search() -> None:
-    several = app(1, match_reason="ambiguous", igdb_candidates="[7,8,9]", playtime_forever=9)
+    several = app(1, name="One (1)", match_reason="ambiguous", igdb_candidates="[7,8,9]", playtime_forever=9)
     candidates = [(1, 7, "Seven (2019, main game)", "seven"), (1, 8, "Eight & more (2020)", None), (1, 9, None, None)]
     page = render_report(
         library(several, *map(app, range(2, UNMATCHED_SHOWN + 3))), ORIGIN, frame(LinkedCandidates, candidates)
@@ -145,7 +145,7 @@ def test_unmatched_games_are_listed_with_links_to_their_candidates_or_to_a_searc
     for href, text in {
         "games/seven": "Seven (2019, main game)",
         "search?q=Eight%20%26%20more": "Eight &amp; more (2020)",
-        "search?q=Name%201": "IGDB&#39;s game 9",
+        "search?q=One%20%281%29": "IGDB&#39;s game 9",
         "search?q=Name%202": "Search IGDB",
     }.items():
         assert (
