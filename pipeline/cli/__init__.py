@@ -48,7 +48,7 @@ COMMANDS = {
     "runs": ListedCommand("runs", "List the runs in the store, the newest first."),
     "report": ListedCommand("report", "Write a page about the enriched CSV at ENRICHED_CSV."),
     "review": ListedCommand("review", "Match games by hand: export a sheet, fill it in, apply it."),
-    "backfill": ListedCommand("backfill", "Import the libraries of all users in USERS_CSV."),
+    "backfill": ListedCommand("backfill", "Import the libraries of all users in USERS_CSV, or in the database."),
     "replay": ListedCommand("backfill", "Load rejected and PENDING rows of a backfill again."),
     "catalogue": ListedCommand("catalogue", "Fill, compact or describe the catalogue of Steam apps."),
     "db": ListedCommand("db", "Check SavePoint's database, or make one to try things in."),

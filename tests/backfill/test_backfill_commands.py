@@ -79,7 +79,7 @@ def test_a_backfill_needs_nothing_but_keys_and_a_list(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["backfill"], "Give a list of users, or --resume"),
+        (["backfill"], "Give a list of users, --from-database, or --resume"),
         (["backfill", "nowhere.csv"], "nowhere.csv cannot be read"),
         (["backfill", ".", "--dry-run"], ". cannot be read"),
         (["backfill", "s3://elsewhere/users.csv"], "is not in the store"),
