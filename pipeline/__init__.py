@@ -6,10 +6,10 @@ package gets that module alone.
 
 from typing import TYPE_CHECKING
 
-__all__ = ["list_runs", "read_backfill", "read_enriched", "read_raw"]
+__all__ = ["list_runs", "read_backfill", "read_changes", "read_enriched", "read_history", "read_raw"]
 
 if TYPE_CHECKING:
-    from pipeline.api import list_runs, read_backfill, read_enriched, read_raw
+    from pipeline.api import list_runs, read_backfill, read_changes, read_enriched, read_history, read_raw
 else:
 
     def __getattr__(name: str) -> object:

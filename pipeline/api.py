@@ -16,16 +16,34 @@ from pipeline.backfill.plan import find_plan, require_plan
 from pipeline.backfill.report import OUTCOMES_CSV, read_report
 from pipeline.backfill.shards import list_shards, map_concurrently
 from pipeline.backfill.steps import find_look_up
-from pipeline.errors import Failed
+from pipeline.errors import Failed, Refused
 from pipeline.frames.catalogue import decode_lists
+from pipeline.frames.changes import compare_libraries
 from pipeline.settings import Settings, absolute_path
-from pipeline.storage.checkpoints import read_csv, read_manifest
+from pipeline.stages import parse_event
+from pipeline.storage.checkpoints import (
+    find_earlier,
+    list_checkpoints,
+    read_checkpoint,
+    read_csv,
+    read_load_manifest,
+    read_manifest,
+)
 from pipeline.storage.csv import read_rows, unescape_formulas
-from pipeline.storage.keys import BACKFILLS, Checkpoint, backfill_key, parse_manifest_key, parse_plan_key
+from pipeline.storage.keys import (
+    BACKFILLS,
+    Checkpoint,
+    backfill_key,
+    manifest_key,
+    parse_loaded_key,
+    parse_manifest_key,
+    parse_plan_key,
+)
 from pipeline.storage.store import Store
 from schemas.backfill import STATUS_COUNTS, Outcomes, Plan, Report, ShardManifest, StepEfforts, StepManifest
-from schemas.events import KEY_TIME, SHARD_STEPS
-from schemas.frames import conform, dtypes
+from schemas.changes import History, LibraryChanges
+from schemas.events import KEY_TIME, SHARD_STEPS, StageEvent
+from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import DecodedLibrary, EnrichedLibrary, RawLibrary
 from schemas.manifest import STAGES, Runs
 
@@ -66,6 +84,88 @@ def list_runs(store_url: str | None = None) -> DataFrame[Runs]:
         PipelineError: `configuration` or `store_unavailable`.
     """
     return runs_in(_open_store(store_url))
+
+
+def read_changes(run: str, later: str | None = None, store_url: str | None = None) -> DataFrame[LibraryChanges]:
+    """Return a row for each game that changed from the import before `run` to it, or from `run` to a later import.
+
+    A run is a run id, the time in its keys, or the location of one of its CSVs.
+    Without a `store_url`, the store that the settings name is read, or `./data`.
+
+    Raises:
+        PipelineError: `bad_event` if there is no such import, or none before it; `checkpoint_invalid`, `configuration`
+            or `store_unavailable` if one cannot be read.
+    """
+    store = _open_store(store_url)
+    earlier, after = find_pair(store, run, later)
+    before = read_checkpoint(store, earlier, EnrichedLibrary).rows
+    return compare_libraries(before, read_checkpoint(store, after, EnrichedLibrary).rows, earlier.fetched_at)
+
+
+def read_history(user: str, store_url: str | None = None) -> DataFrame[History]:
+    """Return a row for each import and app of a user, the oldest import first, with the playtimes at that time.
+
+    Without a `store_url`, the store that the settings name is read, or `./data`. A user without imports has no rows.
+
+    Raises:
+        PipelineError: `bad_event` for an invalid user id; `checkpoint_invalid`, `configuration` or `store_unavailable`
+            if an import cannot be read.
+    """
+    store = _open_store(store_url)
+    user_id = parse_event({"user_id": user}, StageEvent).user_id
+    snapshots = [empty_frame(History)]
+    for checkpoint in list_checkpoints(store, user_id, "raw"):
+        rows = read_checkpoint(store, checkpoint, RawLibrary).rows
+        at = pl.lit(checkpoint.fetched_at, dtype=dtypes(History)["fetched_at"])
+        snapshots.append(conform(rows.with_columns(fetched_at=at).select(dtypes(History).names()), History))
+    return conform(pl.concat(snapshots), History)
+
+
+def find_pair(store: Store, run: str, later: str | None = None) -> tuple[Checkpoint, Checkpoint]:
+    """Return the enriched checkpoints of two imports of one user, the earlier one first.
+
+    They are those of two runs, or of one run and of the import before it. Raises the errors of `read_changes`.
+    """
+    found = find_import(store, run)
+    if later is not None:
+        pair = sorted((found, find_import(store, later)), key=lambda of: of.stem)
+        if pair[0].user_id != pair[1].user_id:
+            raise Refused("bad_event", f"{run} and {later} are imports of two users. Give two of one user.")
+        return pair[0], pair[1]
+    before = find_earlier(store, found)
+    if before is None:
+        raise Refused(
+            "bad_event", f"{found.key} is the first import of {found.user_id}: there is none to compare with."
+        )
+    return before, found
+
+
+def find_import(store: Store, run: str) -> Checkpoint:
+    """Return the enriched checkpoint of an import by its run id, its time, or the location of one of its CSVs.
+
+    Raises:
+        Refused: `bad_event`, if there is no such import, or more than one.
+    """
+    if "/" in run or run.endswith(".csv"):
+        checkpoint = parse_manifest_key(manifest_key(store.key_of(run if "://" in run else str(absolute_path(run)))))
+        if checkpoint is not None:
+            return checkpoint.enriched
+    keys = [of for key in store.list("imports/") if (of := parse_manifest_key(manifest_key(key)))]
+    found = {of.enriched for of in keys if of.stem == run} or {
+        Checkpoint(user_id, timestamp, "enriched")
+        for user_id, timestamp in runs_in(store)
+        .filter((pl.col("kind") == "import") & (pl.col("run_id") == run))
+        .select("user_id", "timestamp")
+        .rows()
+    }
+    if len(found) != 1:
+        says = "More than one import has" if found else "No import has"
+        raise Refused(
+            "bad_event",
+            f"{says} the run id, time or location {run!r:.200}. Give the run id or a location that `steam-import runs` "
+            "--json prints.",
+        )
+    return found.pop()
 
 
 class BackfillResults(NamedTuple):
@@ -141,10 +241,13 @@ _MANIFEST_ROW = pl.Schema(
 
 def _list_imports(store: Store, limit: int | None) -> DataFrame[Runs]:
     """Return a row for each of the newest imports; manifests of one user and one time belong to one import."""
-    checkpoints = [checkpoint for key in store.list("imports/") if (checkpoint := parse_manifest_key(key))]
-    newest = set(sorted({(of.stem, of.user_id) for of in checkpoints}, reverse=True)[:limit])
-    of_newest = [checkpoint for checkpoint in checkpoints if (checkpoint.stem, checkpoint.user_id) in newest]
+    keys = store.list("imports/")
+    checkpoints = [checkpoint for key in keys if (checkpoint := parse_manifest_key(key))]
+    loaded = [checkpoint for key in keys if (checkpoint := parse_loaded_key(key))]
+    newest = set(sorted({(of.stem, of.user_id) for of in checkpoints + loaded}, reverse=True)[:limit])
+    of_newest, loads = ([of for of in some if (of.stem, of.user_id) in newest] for some in (checkpoints, loaded))
     rows = [row for row in map_concurrently(partial(_manifest_row, store), of_newest) if row]
+    rows += [row for row in map_concurrently(partial(_load_row, store), loads) if row]
     is_stage = {stage: pl.col("stage") == stage for stage in STAGES}
     runs = (
         pl.DataFrame(rows, schema=_MANIFEST_ROW)
@@ -155,7 +258,7 @@ def _list_imports(store: Store, limit: int | None) -> DataFrame[Runs]:
             pl.lit(1).alias("users"),
             pl.lit(None).alias("is_ended"),
             pl.col("stage").alias("stages"),
-            pl.col(OF_LAST_STAGE).last(),
+            pl.col(OF_LAST_STAGE).drop_nulls().last(),
             pl.col(OF_ALL_STAGES).sum().round(3),
             pl.col("started_at").min(),
             raw=pl.col("location").filter(is_stage["fetch"]).first(),
@@ -183,6 +286,28 @@ def _manifest_row(store: Store, checkpoint: Checkpoint) -> dict[str, object] | N
         "rows": manifest.rows,
         "rejected": manifest.counts.get("rejected", 0),
         "requests": manifest.requests,
+        "seconds": manifest.seconds,
+        "started_at": manifest.started_at,
+    }
+
+
+def _load_row(store: Store, checkpoint: Checkpoint) -> dict[str, object] | None:
+    """Return a row about the load of an import from its manifest; None if it cannot be read."""
+    try:
+        manifest = read_load_manifest(store, checkpoint)
+    except Failed as error:
+        log.warning("manifest skipped", key=checkpoint.loaded_key, fault=error.message)
+        return None
+    if manifest is None:
+        return None
+    return {
+        "stage": manifest.stage,
+        "user_id": checkpoint.user_id,
+        "timestamp": checkpoint.stem,
+        "run_id": manifest.run_id,
+        "rows": manifest.rows,
+        "rejected": 0,
+        "requests": 0,
         "seconds": manifest.seconds,
         "started_at": manifest.started_at,
     }

@@ -37,15 +37,24 @@ from pipeline.frames.catalogue import (
     not_looked_up,
     rows_about_apps,
 )
+from pipeline.frames.changes import compare_libraries, playtimes_hidden, summarize_changes
 from pipeline.frames.classify import classify
 from pipeline.frames.raw_library import parse_owned_games
 from pipeline.frames.staging import stage_library
 from pipeline.settings import Settings
 from pipeline.steam_id import Vanity, parse_steam_id
-from pipeline.storage.checkpoints import Provenance, read_checkpoint, write_checkpoint
+from pipeline.storage.checkpoints import (
+    CheckpointData,
+    Provenance,
+    find_earlier,
+    read_checkpoint,
+    write_checkpoint,
+    write_load_manifest,
+)
 from pipeline.storage.keys import Checkpoint, parse_checkpoint_key, raw_checkpoint
 from pipeline.storage.store import Store
 from schemas.events import (
+    ChangeSummary,
     DryRun,
     EnrichEvent,
     EnrichResponse,
@@ -59,12 +68,12 @@ from schemas.events import (
 )
 from schemas.frames import set_aside
 from schemas.library import EnrichedLibrary, RawLibrary
-from schemas.manifest import Source
+from schemas.manifest import LoadManifest, Source
 from schemas.staging import DEFAULT_OPTIONS, LoadOptions
 
 if TYPE_CHECKING:
     from pipeline.apis.steam import Steam
-    from pipeline.database.database import Database
+    from pipeline.database.database import Database, LoadResult
 
 PRIVACY_PAGE = "https://steamcommunity.com/my/edit/settings"
 Event = TypeVar("Event", bound=HandlerEvent)
@@ -168,15 +177,30 @@ def load(store: Store, database: "Database", event: LoadEvent, options: LoadOpti
     """
     run = _StageRun(event)
     checkpoint = _enriched_checkpoint(store, event)
-    library = read_checkpoint(store, checkpoint, EnrichedLibrary, trust=options.trust).rows
+    data = read_checkpoint(store, checkpoint, EnrichedLibrary, trust=options.trust)
+    changes = _changes_since_last(store, checkpoint, data.rows)
 
-    staged = stage_library(library, checkpoint.fetched_at)
+    staged = stage_library(data.rows, checkpoint.fetched_at)
 
     loaded = database.load(staged, [event.user_id], options)
-    written = {name: rows for name, rows in loaded.counts.items() if rows}
+    stats = loaded.counts | _count_changes(changes)
+    written = {name: rows for name, rows in stats.items() if rows}
+    if not options.dry_run:
+        write_load_manifest(store, checkpoint, run.load_manifest(data, loaded, stats, changes, str(database)))
     run.log(run.seconds, 0, written | {"statements": loaded.statements}, is_dry=options.dry_run)
     dry_run = DryRun(tables=loaded.tables.to_dicts(), changes=loaded.changes.to_dicts()) if options.dry_run else None
-    return LoadResponse(success=True, stats=loaded.counts, rejected=0, seconds=run.seconds, dry_run=dry_run)
+    return LoadResponse(success=True, stats=stats, rejected=0, seconds=run.seconds, dry_run=dry_run, changes=changes)
+
+
+def read_changes_between(
+    store: Store, earlier: Checkpoint, later: Checkpoint, rows: DataFrame[EnrichedLibrary] | None = None
+) -> ChangeSummary:
+    """Return what changed between two enriched CSVs of a user; `rows` are the later one's, if they are known."""
+    before = read_checkpoint(store, earlier, EnrichedLibrary).rows
+    after = read_checkpoint(store, later, EnrichedLibrary).rows if rows is None else rows
+    changes = compare_libraries(before, after, earlier.fetched_at)
+    is_hidden = playtimes_hidden(before, after, earlier.fetched_at)
+    return summarize_changes(changes, earlier.stem, later.stem, is_hidden=is_hidden)
 
 
 async def find_account(steam: "Steam", steam_id: str) -> str:
@@ -251,6 +275,25 @@ async def find_account_with_settings(settings: Settings, steam_id: str) -> str:
         return await find_account(steam, steam_id)
 
 
+def _changes_since_last(store: Store, checkpoint: Checkpoint, rows: DataFrame[EnrichedLibrary]) -> ChangeSummary | None:
+    """Return what changed since the user's import before; None, with a warning, if that one cannot be read."""
+    earlier = find_earlier(store, checkpoint)
+    if earlier is None:
+        return ChangeSummary(until=checkpoint.stem)
+    try:
+        return read_changes_between(store, earlier, checkpoint, rows)
+    except Failed as error:
+        log.warning("what changed is not known", earlier=earlier.key, fault=error.message)
+        return None
+
+
+def _count_changes(changes: ChangeSummary | None) -> dict[str, int]:
+    return {
+        "new_games": len(changes.new_games) if changes else 0,
+        "minutes_played_since": changes.minutes_played_since if changes else 0,
+    }
+
+
 class _StageRun:
     """The user, the run and the start of one stage of an import, for its manifest and its line of the log."""
 
@@ -267,6 +310,31 @@ class _StageRun:
     def provenance(self, requests: int, counts: dict[str, int], source: Source | None = None) -> Provenance:
         """Return how the stage made its CSV, for the CSV's manifest."""
         return Provenance(self.run_id, self._started_at, requests, counts, source)
+
+    def load_manifest(
+        self,
+        data: CheckpointData[EnrichedLibrary],
+        loaded: "LoadResult",
+        stats: dict[str, int],
+        changes: ChangeSummary | None,
+        database: str,
+    ) -> LoadManifest:
+        """Return the manifest of a load of a CSV that is committed."""
+        return LoadManifest(
+            user_id=self.event.user_id,
+            run_id=self.run_id,
+            key=data.source.key,
+            input=data.source,
+            rows=data.rows.height,
+            counts=stats,
+            tables=loaded.tables.to_dicts(),
+            changes=changes,
+            database=database,
+            statements=loaded.statements,
+            started_at=self._started_at,
+            finished_at=datetime.now(UTC),
+            seconds=self.seconds,
+        )
 
     def log(
         self,

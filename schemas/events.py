@@ -160,11 +160,50 @@ class DryRun(BaseModel):
     changes: list[dict[str, str | None]]
 
 
+class ChangedGame(BaseModel):
+    """A game that changed between two imports: its appid, its name, and where they apply old name, minutes, IGDB id."""
+
+    model_config = ConfigDict(frozen=True)
+
+    appid: int
+    name: str | None
+    old_name: str | None = None
+    minutes_played: int = 0
+    igdb_id: int | None = None
+
+
+class ChangeSummary(BaseModel):
+    """What changed since the import at the time `since` (as keys have it), None if there is no earlier import.
+
+    Games are apps that are not filtered. `most_played` has at most five. Of hidden playtimes nothing is known, so that
+    with `playtimes_hidden`, of either import, no minutes are counted.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    since: str | None = None
+    until: str
+    new_games: list[ChangedGame] = []
+    no_longer_owned: list[ChangedGame] = []
+    newly_matched: list[ChangedGame] = []
+    renamed: list[ChangedGame] = []
+    minutes_played_since: int = 0
+    most_played: list[ChangedGame] = []
+    playtimes_hidden: bool = False
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is an earlier import, and nothing is other than in it."""
+        lists = (self.new_games, self.no_longer_owned, self.newly_matched, self.renamed)
+        return self.since is not None and not any(lists) and not self.minutes_played_since
+
+
 class LoadResponse(StageResponse):
     """The response of a load: in `stats` the numbers of rows written, which may be more than the contract's five."""
 
     stats: dict[str, int] | None = None
     dry_run: DryRun | None = Field(default=None, exclude=True, description="What a dry run would write")
+    changes: ChangeSummary | None = Field(default=None, exclude=True, description="What changed, for people")
 
 
 RUN_ID = r"^[A-Za-z0-9_-]{1,80}$"

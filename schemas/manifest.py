@@ -7,10 +7,11 @@ import pandera.polars as pa
 import polars as pl
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from schemas.events import ChangeSummary
 from schemas.frames import StrictFrame
 from schemas.library import Time
 
-FileKind = Literal["checkpoint", "catalogue", "names", "sync", "backfill", "last_loaded"]
+FileKind = Literal["checkpoint", "catalogue", "names", "sync", "backfill", "last_loaded", "load"]
 
 VERSIONS: Mapping[FileKind, int] = {
     "checkpoint": 1,
@@ -19,6 +20,7 @@ VERSIONS: Mapping[FileKind, int] = {
     "sync": 1,
     "backfill": 1,
     "last_loaded": 2,
+    "load": 1,
 }
 """The version in which this program writes each kind of file; `docs/extending.md` says when to raise one."""
 
@@ -56,8 +58,34 @@ class Manifest(BaseModel):
     seconds: float
 
 
+class LoadManifest(BaseModel):
+    """The JSON file that a load writes beside the CSV it loaded: what it wrote, where, and in how many seconds.
+
+    `input` is the CSV, `counts` are the response's stats, `tables` are rows of WrittenTables. `database` is its name
+    and host, without user and password. `changes` is None where the earlier import cannot be read.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = Field(default_factory=lambda: VERSIONS["load"])
+    stage: Literal["load"] = "load"
+    user_id: str
+    run_id: str
+    key: str
+    input: Source
+    rows: int
+    counts: dict[str, int]
+    tables: list[dict[str, str | int]]
+    changes: ChangeSummary | None
+    database: str
+    statements: int
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+    seconds: float
+
+
 STAGES = ("fetch", "enrich", "load")
-"""The stages of a run, in their order. The load of an import leaves no manifest, so it shows up in backfills only."""
+"""The stages of a run, in their order."""
 
 
 class Runs(StrictFrame):

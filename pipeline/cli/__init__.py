@@ -46,6 +46,7 @@ COMMANDS = {
     "enrich": ListedCommand("imports", "Match the raw CSV at LOCATION to IGDB."),
     "load": ListedCommand("imports", "Load the enriched CSV at LOCATION into the database."),
     "runs": ListedCommand("runs", "List the runs in the store, the newest first."),
+    "diff": ListedCommand("diff", "Print what changed between two imports of a user."),
     "report": ListedCommand("report", "Write a page about the enriched CSV at ENRICHED_CSV."),
     "review": ListedCommand("review", "Match games by hand: export a sheet, fill it in, apply it."),
     "backfill": ListedCommand("backfill", "Import the libraries of all users in USERS_CSV, or in the database."),

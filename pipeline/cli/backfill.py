@@ -12,7 +12,7 @@ from rich.table import Table
 from pipeline import clients
 from pipeline.backfill.list import UserList, list_of_database, read_list
 from pipeline.backfill.plan import Draft, Estimate, draft_plan, estimate_cost, find_plan, require_plan, write_plan
-from pipeline.backfill.report import OUTCOMES_CSV
+from pipeline.backfill.report import OUTCOMES_CSV, read_report
 from pipeline.backfill.runner import reset_for_replay, run_backfill
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
 from pipeline.cli.imports import interruptible
@@ -102,6 +102,14 @@ def replay(settings: Settings, run_id: str, *, everything: bool, as_json: bool) 
     store = clients.open_store(settings)
     plan = require_plan(store, run_id)
     shards = reset_for_replay(store, plan, everything=everything)
+    report = None if shards else read_report(store, run_id)
+    if report and report.is_complete:
+        says = f"Backfill {run_id} has no rejected and no PENDING rows: nothing was run again. --all runs all shards."
+        if as_json:
+            click.echo(json.dumps({"run_id": run_id, "shards": 0}))
+        else:
+            echo(says)
+        return
     echo(f"Shards to run again: {shards} of {plan.shards}.", err=True)
     _run(settings, plan, ("enrich", "load"), as_json=as_json)
 
@@ -174,7 +182,7 @@ def _run(settings: Settings, plan: Plan, steps: Sequence[ShardStep], *, as_json:
     if as_json:
         click.echo(report.model_dump_json())
     else:
-        console().print(_report_table(report))
+        console().print(report_table(report))
         click.echo(store.locate(backfill_key(plan.run_id, OUTCOMES_CSV)))
     if not report.is_complete:
         raise _shards_failed(store, plan, report)
@@ -203,7 +211,8 @@ def _how_to_continue(plan: Plan) -> str:
     return f"To continue: steam-import backfill --resume {plan.run_id}"
 
 
-def _report_table(report: Report) -> Table:
+def report_table(report: Report) -> Table:
+    """Return a table for the terminal about a backfill: users by outcome, rows and seconds by step, and failures."""
     table = figures_table()
     for outcome in ("total", *OUTCOMES):
         if report.users[outcome]:

@@ -18,10 +18,21 @@ from rich.text import Text
 
 from pipeline.catalogue.look_up import Progress, no_progress
 from pipeline.cli.terminal import is_quiet, strip_control_characters
-from schemas.events import DryRun, EnrichResponse, FetchResponse, LoadResponse, StageResponse
+from schemas.events import (
+    ChangedGame,
+    ChangeSummary,
+    DryRun,
+    EnrichResponse,
+    FetchResponse,
+    LoadResponse,
+    StageResponse,
+)
 from schemas.library import ENRICHED_KINDS, EnrichedLibrary
 
 UNMATCHED_SHOWN = 12
+
+NAMES_SHOWN = 5
+"""The most names of games that a line about an import shows; `steam-import diff` shows all."""
 
 LOG_SECONDS = 5.0
 """The number of seconds between two lines about the progress of a task, where there is no terminal."""
@@ -138,9 +149,14 @@ class ImportReport:
 
 
 def response_json(response: StageResponse) -> dict[str, Any]:
-    """Return a stage's response as a dict of JSON types, with `seconds`, `requests`, and after a dry run `dry_run`."""
-    dry_run = response.dry_run if isinstance(response, LoadResponse) else None
-    return response.model_dump(mode="json") | ({"dry_run": dry_run.model_dump(mode="json")} if dry_run else {})
+    """Return a stage's response as a dict of JSON types, with `seconds` and `requests`; a load's with `changes`.
+
+    After a dry run it has `dry_run` too.
+    """
+    extra = {"changes": response.changes, "dry_run": response.dry_run} if isinstance(response, LoadResponse) else {}
+    return response.model_dump(mode="json") | {
+        name: value.model_dump(mode="json") for name, value in extra.items() if value
+    }
 
 
 def summary_table(report: ImportReport) -> Table:
@@ -154,6 +170,7 @@ def summary_table(report: ImportReport) -> Table:
         _add_matches(table, report.enrich)
     if report.load:
         _add_rows_written(table, report.load)
+        _add_changes(table, report.load)
     table.add_row("Seconds", f"{report.total('seconds'):.1f}", "")
     table.add_row("API requests", f"{report.total('requests'):.0f}", "")
     return table
@@ -190,6 +207,39 @@ def _add_rows_written(table: Table, load: LoadResponse) -> None:
     for count, remark in REMARKS.items():
         if counts.get(count):
             table.add_row("", str(counts[count]), remark)
+
+
+def _add_changes(table: Table, load: LoadResponse) -> None:
+    """Add what changed since the import before; nothing is added where there is none."""
+    if load.changes and load.changes.since:
+        table.add_row(f"Since {load.changes.since}", "", "nothing has changed" if load.changes.is_nothing else "")
+        add_change_rows(table, load.changes)
+
+
+def add_change_rows(table: Table, changes: ChangeSummary, shown: int | None = NAMES_SHOWN) -> None:
+    """Add a line to a table of figures for each way in which games changed, with the names of at most `shown` games."""
+    for title, games in (
+        ("  new games", changes.new_games),
+        ("  no longer owned", changes.no_longer_owned),
+        ("  newly matched", changes.newly_matched),
+        ("  renamed", changes.renamed),
+    ):
+        if games:
+            more = f", and {len(games) - shown} more" if shown and len(games) > shown else ""
+            table.add_row(title, str(len(games)), escape(", ".join(map(_describe_game, games[:shown])) + more))
+    if changes.minutes_played_since:
+        most = ", ".join(f"{_name(game)} {game.minutes_played / 60:.1f}" for game in changes.most_played)
+        table.add_row("  hours played", f"{changes.minutes_played_since / 60:.1f}", escape(most))
+    if changes.playtimes_hidden:
+        table.add_row("", "", "playtimes were hidden in one of the two imports: the hours played are not known")
+
+
+def _describe_game(game: ChangedGame) -> str:
+    return f"{game.old_name} → {_name(game)}" if game.old_name else _name(game)
+
+
+def _name(game: ChangedGame) -> str:
+    return game.name or f"App {game.appid}"
 
 
 def dry_run_tables(dry_run: DryRun) -> list[Table]:

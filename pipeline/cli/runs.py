@@ -1,27 +1,41 @@
-"""The command that lists imports and backfills."""
+"""The commands that list imports and backfills, and show one of them."""
 
 import json
+import re
+import shlex
+from collections.abc import Sequence
 
 import click
 import polars as pl
 from pandera.typing.polars import DataFrame
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from pipeline import clients
-from pipeline.api import runs_in
-from pipeline.backfill.report import OUTCOMES_CSV
+from pipeline.api import find_import, runs_in
+from pipeline.backfill.plan import find_plan
+from pipeline.backfill.report import OUTCOMES_CSV, read_report
+from pipeline.cli.backfill import report_table
 from pipeline.cli.options import STORE, json_option, with_settings
-from pipeline.cli.output import console
-from pipeline.cli.terminal import Command, echo
+from pipeline.cli.output import add_change_rows, console, figures_table
+from pipeline.cli.terminal import Group, echo
 from pipeline.settings import Settings
-from pipeline.storage.keys import backfill_key
+from pipeline.storage.checkpoints import read_load_manifest, read_manifest
+from pipeline.storage.csv import parse_csv
+from pipeline.storage.keys import Checkpoint, backfill_key
+from pipeline.storage.store import Store
+from schemas.backfill import Plan
+from schemas.events import RUN_ID
 from schemas.frames import as_text
-from schemas.manifest import Runs
+from schemas.manifest import Manifest, Runs
 
+WIDE = 10_000
 COUNTS = ("rows", "matched", "unmatched", "filtered", "pending", "rejected", "requests")
 
 
-@click.command(cls=Command, epilog="steam-import runs --limit 5")
+@click.group(cls=Group, invoke_without_command=True, epilog="steam-import runs --limit 5")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The most runs to list.")
 @json_option
 @with_settings(*STORE)
@@ -30,12 +44,15 @@ def runs(settings: Settings, limit: int, *, as_json: bool) -> None:
 
     Each line has the stages that are done, what they counted, and how many seconds they took.
     """
+    if click.get_current_context().invoked_subcommand:
+        return
     store = clients.open_store(settings)
     found = runs_in(store, limit)
     if as_json:
         click.echo(json.dumps(found.with_columns(as_text(found.select("started_at"))).to_dicts()))
     elif found.height:
-        console().print(_runs_table(found))
+        out = console()
+        out.print(_runs_table(found, out.width), crop=False)
         if "import" in found["kind"]:
             echo(f"An import's CSVs: {store.locate('imports/{user}/{time}-raw.csv')} and …-enriched.csv")
         if "backfill" in found["kind"]:
@@ -44,16 +61,109 @@ def runs(settings: Settings, limit: int, *, as_json: bool) -> None:
         echo(f"There are no runs in {store.locate('')}.")
 
 
-def _runs_table(found: DataFrame[Runs]) -> Table:
-    table = Table("time", "user or backfill", "done", box=None, padding=(0, 2, 0, 0))
-    for name in (*COUNTS, "seconds"):
+@runs.command(epilog="steam-import runs show 20261123T031749Z")
+@click.argument("run")
+@json_option
+@with_settings(*STORE)
+def show(settings: Settings, run: str, *, as_json: bool) -> None:
+    """Show one import or backfill: its stages, outcomes, rejected rows, errors, and what to do next.
+
+    RUN is the id of a backfill, or the run id, the time or the location of a CSV of an import.
+    """
+    store = clients.open_store(settings)
+    plan = find_plan(store, run) if re.fullmatch(RUN_ID, run) else None
+    if plan:
+        _show_backfill(store, plan, as_json=as_json)
+    else:
+        _show_import(store, find_import(store, run), as_json=as_json)
+
+
+def _show_backfill(store: Store, plan: Plan, *, as_json: bool) -> None:
+    report = read_report(store, plan.run_id)
+    if report is None or not report.is_complete:
+        hint = f"steam-import backfill --resume {plan.run_id}"
+    elif report.stages["enrich"].get("pending") or any(stage.get("rejected") for stage in report.stages.values()):
+        hint = f"steam-import replay {plan.run_id}"
+    else:
+        hint = None
+    if as_json:
+        shown = {"plan": plan.model_dump(mode="json"), "report": report and report.model_dump(mode="json")}
+        click.echo(json.dumps(shown | {"next": hint}))
+        return
+    echo(f"Backfill {plan.run_id} of {plan.users} users, planned {plan.created_at:%Y-%m-%dT%H:%M:%SZ}")
+    if report:
+        console().print(report_table(report))
+        echo(store.locate(backfill_key(plan.run_id, OUTCOMES_CSV)))
+    else:
+        echo("It has no report yet: it is running, or was interrupted.")
+    echo(f"Next: {hint}" if hint else "Nothing is left to do.")
+
+
+def _show_import(store: Store, enriched: Checkpoint, *, as_json: bool) -> None:
+    raw = Checkpoint(enriched.user_id, enriched.stem, "raw")
+    csvs = {"fetch": raw, "enrich": enriched}
+    written = {stage: read_manifest(store, of.key) for stage, of in csvs.items()}
+    load = read_load_manifest(store, enriched)
+    manifests = {**written, "load": load}
+    rejected = {stage: _rejected_checks(store, of) for stage, of in csvs.items()}
+    hint = _next_step(store, raw, written["enrich"], is_loaded=load is not None)
+    if as_json:
+        stages = {stage: found and found.model_dump(mode="json") for stage, found in manifests.items()}
+        click.echo(json.dumps({"user_id": raw.user_id, **stages, "rejected": rejected, "next": hint}))
+        return
+    echo(f"Import of {raw.user_id} at {raw.stem}")
+    table = figures_table()
+    for stage, manifest in manifests.items():
+        counts = ", ".join(f"{count} {name}" for name, count in (manifest.counts if manifest else {}).items() if count)
+        table.add_row(stage, f"{manifest.seconds} s" if manifest else "", counts if manifest else "no manifest")
+        for check, rows in rejected.get(stage, {}).items():
+            table.add_row("  rejected", str(rows), escape(check))
+    if load:
+        table.add_row("  into", "", escape(f"{load.database}, {load.statements} statements, run {load.run_id}"))
+        if load.changes:
+            add_change_rows(table, load.changes)
+    console().print(table)
+    for checkpoint in csvs.values():
+        echo(store.locate(checkpoint.key))
+    echo(f"Next: {hint}" if hint else "Nothing is left to do.")
+
+
+def _rejected_checks(store: Store, checkpoint: Checkpoint) -> dict[str, int]:
+    """Return how many rows of a stage failed which check, from its CSV of rejected rows; none if there is none."""
+    body = store.read(checkpoint.rejected_key)
+    if body is None:
+        return {}
+    return dict(parse_csv(body, checkpoint.rejected_key).group_by("rejected_check").len().sort("rejected_check").rows())
+
+
+def _next_step(store: Store, raw: Checkpoint, enrich: Manifest | None, *, is_loaded: bool) -> str | None:
+    """Return the command that continues an import, or asks again for its PENDING games; None if nothing is left."""
+    if enrich is None or enrich.counts.get("pending"):
+        return shlex.join(["steam-import", "enrich", store.locate(raw.key)])
+    return None if is_loaded else shlex.join(["steam-import", "load", store.locate(raw.enriched.key)])
+
+
+def _runs_table(found: DataFrame[Runs], width: int) -> Table:
+    """Return a table of runs; where a terminal is narrow, it has fewer counts, and every id is whole."""
+    left = [*COUNTS, "seconds"]
+    while True:
+        table = _table_with(found, left)
+        if not left or Measurement.get(Console(width=WIDE), Console(width=WIDE).options, table).maximum <= width:
+            return table
+        left.pop()
+
+
+def _table_with(found: DataFrame[Runs], counts: Sequence[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("time", "user or backfill", "done"):
+        table.add_column(name, no_wrap=True, overflow="ignore")
+    for name in counts:
         table.add_column(name, justify="right")
     cells = found.select(
         "timestamp",
         pl.coalesce("user_id", pl.format("{}, users: {}", "run_id", "users")),
         _stages_done(),
-        pl.col(COUNTS).cast(pl.String).fill_null(""),
-        pl.col("seconds").round(1).cast(pl.String).fill_null(""),
+        pl.col(counts).round(1).cast(pl.String).fill_null(""),
     )
     for row in cells.rows():
         table.add_row(*row)

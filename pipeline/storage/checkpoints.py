@@ -11,13 +11,13 @@ import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
 
-from pipeline.errors import Failed
+from pipeline.errors import Failed, PipelineError
 from pipeline.storage.csv import escape_formulas, invalid_file, parse_csv, require_model, require_whole, to_csv
-from pipeline.storage.keys import Checkpoint, manifest_key, parse_manifest_key
+from pipeline.storage.keys import Checkpoint, CsvStage, manifest_key, parse_manifest_key, user_folder
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, Migration, WrongVersion, find_migrations, json_version, parse_json
 from schemas.frames import Model
-from schemas.manifest import Manifest, Source
+from schemas.manifest import LoadManifest, Manifest, Source
 
 log = structlog.get_logger()
 
@@ -74,6 +74,43 @@ def read_manifest(store: Store, key: str) -> Manifest | None:
     """
     body = store.read(manifest_key(key))
     return None if body is None else _parse_manifest(body, key)
+
+
+def list_checkpoints(store: Store, user_id: str, stage: CsvStage) -> list[Checkpoint]:
+    """Return the checkpoints of a user whose CSV is in the store and has a time in its key, the oldest first."""
+    csvs = [key for key in store.list(user_folder(user_id)) if key.endswith(f"-{stage}.csv")]
+    found = [checkpoint for key in csvs if (checkpoint := parse_manifest_key(manifest_key(key)))]
+    return sorted((of for of in found if of.fetched_at and of.user_id == user_id), key=lambda of: of.stem)
+
+
+def find_earlier(store: Store, checkpoint: Checkpoint) -> Checkpoint | None:
+    """Return the user's last checkpoint of the same stage before this one; None if there is none."""
+    listed = list_checkpoints(store, checkpoint.user_id, checkpoint.stage) if checkpoint.fetched_at else []
+    return next((of for of in reversed(listed) if of.stem < checkpoint.stem), None)
+
+
+def read_load_manifest(store: Store, checkpoint: Checkpoint) -> LoadManifest | None:
+    """Return the manifest of the load of an import, None if there is none.
+
+    Raises:
+        Failed: `checkpoint_invalid`, if it cannot be read.
+    """
+    key = checkpoint.loaded_key
+    body = store.read(key)
+    try:
+        return None if body is None else parse_json(body, "load", LoadManifest, key)
+    except CorruptFile as error:
+        raise invalid_file(key, f"it is not the manifest of a load: {error}.") from None
+
+
+def write_load_manifest(store: Store, checkpoint: Checkpoint, manifest: LoadManifest) -> None:
+    """Write the manifest of a load; an error is logged alone, for what was loaded is committed by then."""
+    try:
+        store.write(checkpoint.loaded_key, manifest.model_dump_json(indent=2).encode())
+    except PipelineError as error:
+        log.warning(
+            "the load is done, but its manifest was not written", key=checkpoint.loaded_key, fault=error.message
+        )
 
 
 def require_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:

@@ -67,6 +67,11 @@ class Checkpoint:
         return self.key.removesuffix(".csv") + ".rejected.csv"
 
     @property
+    def loaded_key(self) -> str:
+        """The key of the manifest of the load of this import."""
+        return f"imports/{self.user_id}/{self.stem}-loaded.json"
+
+    @property
     def enriched(self) -> "Checkpoint":
         """The checkpoint of the enriched CSV that is made from this raw one, with the same time in its key."""
         return Checkpoint(self.user_id, self.stem, "enriched")
@@ -171,6 +176,12 @@ def parse_manifest_key(key: str) -> Checkpoint | None:
     csv, dot, _ = key.rpartition(".json")
     found = _CHECKPOINT.fullmatch(f"{csv}.csv") if dot else None
     return Checkpoint(found["user_id"], found["stem"], cast("CsvStage", found["stage"])) if found else None
+
+
+def parse_loaded_key(key: str) -> Checkpoint | None:
+    """Return the enriched checkpoint whose load wrote the manifest with a key; None for any other key."""
+    stem = key.removesuffix("-loaded.json")
+    return None if stem == key else parse_manifest_key(f"{stem}-enriched.json")
 
 
 def parse_plan_key(key: str) -> str | None:

@@ -15,7 +15,7 @@ from tests.support.programs import SteamImport
 
 FETCH_KEYS = {"success", "s3_location", "game_count", "error", "error_code", "rejected", "seconds", "requests"}
 ENRICH_KEYS = {"success", "s3_enriched_location", "stats", "error", "error_code", "rejected", "seconds", "requests"}
-LOAD_KEYS = {"success", "stats", "error", "error_code", "rejected", "seconds", "requests"}
+LOAD_KEYS = {"success", "stats", "error", "error_code", "rejected", "seconds", "requests", "changes"}
 RUN_KEYS = {"user_id", "steam_id64", "raw", "enriched", "fetch", "enrich", "load"}
 
 

@@ -154,11 +154,11 @@ def check_call(words: list[str], *, is_whole: bool = True) -> None:
     """Raise click's UsageError where the program would, but for files that are not there."""
     command: click.Command | None = cli
     context = click.Context(cli, info_name="steam-import")
-    while isinstance(command, click.Group) and words:
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name, command, words = command.resolve_command(context, words)
         assert command, name
         context = click.Context(command, parent=context, info_name=name)
-    if command is None or isinstance(command, click.Group):
+    if command is None or (isinstance(command, click.Group) and not command.invoke_without_command):
         assert not is_whole, "a group does nothing by itself"
         return
     given, rest, _ = command.make_parser(context).parse_args(list(words))
