@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import cast
 from uuid import uuid4
 
 import click
@@ -37,10 +38,10 @@ from pipeline.cli.output import (
 )
 from pipeline.cli.report import write_report
 from pipeline.cli.terminal import Command, echo, echo_always, is_quiet
-from pipeline.errors import PipelineError, Retryable
+from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.settings import DATA, Settings
 from pipeline.stages import parse_event
-from pipeline.steam_id import Vanity, parse_steam_id
+from pipeline.steam_id import HINT, Vanity, parse_steam_id
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import CsvStage, parse_checkpoint_key
 from schemas.events import (
@@ -57,6 +58,9 @@ from schemas.events import (
 from schemas.library import EnrichedLibrary
 from schemas.staging import DEFAULT_OPTIONS, LoadOptions
 
+MAX_OWNERS_NAMED = 3
+"""The number of users with one account that an error names."""
+
 DEMO_REPORT = DATA / "demo" / "report.html"
 
 
@@ -67,18 +71,22 @@ DEMO_REPORT = DATA / "demo" / "report.html"
 @details_option
 @json_option
 @with_settings(*dict.fromkeys(STEAM + IGDB + DATABASE + TIMEOUTS))
-def run(settings: Settings, steam_id: str, user_id: str | None, *, dry_run: bool, details: bool, as_json: bool) -> None:
+def run(
+    settings: Settings, steam_id: str | None, user_id: str | None, *, dry_run: bool, details: bool, as_json: bool
+) -> None:
     """Fetch, enrich and load a library.
 
-    STEAM_ID is a SteamID64, any other form of Steam id, a profile link or the name in a custom profile URL.
+    STEAM_ID is a SteamID64, any other form of Steam id, a profile link or the name in a custom profile URL. Without
+    it, --user names a user of DATABASE_URL who has a steamId64.
     """
     report = ImportReport(user_id)
     try:
         with recording_failure(report, "fetch", FetchResponse):
             settings.require(*clients.NEEDED_BY_FETCH, *clients.NEEDED_BY_ENRICH)
-            owner = _known_owner(steam_id, user_id)
+            _check_ids(steam_id, user_id)
         with recording_failure(report, "load", LoadResponse):
-            _check_database(settings, owner)
+            steam_id, report.user_id = _complete_ids(settings, steam_id, user_id)
+            _check_database(settings, report.user_id)
         import_library(settings, steam_id, report, LoadOptions(dry_run=dry_run, details=details))
     finally:
         if as_json:
@@ -91,14 +99,16 @@ def run(settings: Settings, steam_id: str, user_id: str | None, *, dry_run: bool
 @steam_id_argument
 @user_option
 @json_option
-@with_settings(*STEAM)
-def fetch(settings: Settings, steam_id: str, user_id: str | None, *, as_json: bool) -> None:
+@with_settings(*STEAM, "database_url")
+def fetch(settings: Settings, steam_id: str | None, user_id: str | None, *, as_json: bool) -> None:
     """Write what Steam knows of a library into a raw CSV.
 
-    Prints the location of the CSV, which `enrich` takes.
+    Prints the location of the CSV, which `enrich` takes. STEAM_ID and --user are as for `run`.
     """
+    _check_ids(steam_id, user_id)
+    steam_id, user_id = _complete_ids(settings, steam_id, user_id)
     steam_id64 = _find_account(settings, steam_id, user_id)
-    event = {"user_id": steam_id64 if user_id is None else user_id, "steam_id64": steam_id64}
+    event = {"user_id": user_id or _find_owner(settings, steam_id64), "steam_id64": steam_id64}
     response = asyncio.run(stages.fetch_with_settings(settings, parse_event(event, FetchEvent)))
     click.echo(json.dumps(response_json(response)) if as_json else response.s3_location)
 
@@ -136,12 +146,66 @@ def load(settings: Settings, location: str, *, dry_run: bool, details: bool, tru
         _print_tables(ImportReport(user_id, load=response))
 
 
-def _known_owner(steam_id: str, user_id: str | None) -> str | None:
-    """Return the id of the user whose library it is; None where only Steam knows the account of a custom URL."""
-    account = parse_steam_id(steam_id)
+def _check_ids(steam_id: str | None, user_id: str | None) -> None:
+    """Refuse a malformed Steam id or user id, and a command with neither, before anything is asked."""
+    if steam_id is None and user_id is None:
+        raise click.UsageError(f"{HINT} Or give --user, and the account is that user's steamId64 in DATABASE_URL.")
+    if steam_id is not None:
+        parse_steam_id(steam_id)
     if user_id is not None:
-        return parse_event({"user_id": user_id}, StageEvent).user_id
-    return None if isinstance(account, Vanity) else account
+        parse_event({"user_id": user_id}, StageEvent)
+
+
+def _complete_ids(settings: Settings, steam_id: str | None, user_id: str | None) -> tuple[str, str | None]:
+    """Return the Steam id and the user id, with the one that was not given from the database.
+
+    The user is None where only Steam knows the account, which has a custom URL.
+    """
+    if steam_id is None:
+        return _find_steam_id(settings, cast("str", user_id)), user_id
+    account = parse_steam_id(steam_id)
+    if user_id is None and not isinstance(account, Vanity):
+        user_id = _find_owner(settings, account)
+    return steam_id, user_id
+
+
+def _find_steam_id(settings: Settings, user_id: str) -> str:
+    """Return the SteamID64 of a user of the database.
+
+    Raises:
+        Refused: `bad_steam_id`, where the user has none, or one that is malformed.
+        PipelineError: As `Database.find_steam_id`.
+    """
+    database = clients.open_database(settings)
+    found = database.find_steam_id(user_id)
+    try:
+        account = parse_steam_id(found or "")
+    except Refused:
+        account = None
+    if not isinstance(account, str):
+        has = f"has the steamId64 {found!r:.80}, which is none," if found else "has no steamId64"
+        says = f"The user {user_id} {has} in {database}."
+        raise Refused("bad_steam_id", f"{says} Give the Steam id as well: steam-import run STEAM_ID --user {user_id}")
+    return account
+
+
+def _find_owner(settings: Settings, steam_id64: str) -> str:
+    """Return the id of the user whose account it is: in the embedded database, where no other is, the SteamID64.
+
+    Raises:
+        Failed: `user_not_found`, where no user of the database has the account, or several have.
+    """
+    if not settings.has("database_url"):
+        return steam_id64
+    database = clients.open_database(settings)
+    owners = database.find_owners(steam_id64)
+    if len(owners) != 1:
+        who = f"{len(owners)} users ({', '.join(owners[:MAX_OWNERS_NAMED])}) have" if owners else "No user has"
+        raise Failed(
+            "user_not_found",
+            f"{who} the steamId64 {steam_id64} in {database}; nothing was written. Name the user with --user.",
+        )
+    return owners[0]
 
 
 def _check_database(settings: Settings, owner: str | None) -> None:
@@ -170,7 +234,7 @@ def import_library(
 def _run_stages(settings: Settings, steam_id: str, report: ImportReport, options: LoadOptions) -> None:
     with recording_failure(report, "fetch", FetchResponse):
         report.steam_id64 = _find_account(settings, steam_id, report.user_id)
-        report.user_id = report.steam_id64 if report.user_id is None else report.user_id
+        report.user_id = report.user_id or _find_owner(settings, report.steam_id64)
         event = {
             "user_id": report.user_id,
             "timestamp": datetime.now(UTC).strftime(KEY_TIME),

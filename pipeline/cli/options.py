@@ -12,7 +12,6 @@ import polars as pl
 from pipeline.cli.terminal import QUIET, SettingOption
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings
-from pipeline.steam_id import HINT
 
 CommandFunction = Callable[..., None]
 
@@ -23,19 +22,18 @@ DATABASE = ("database_url", "status_unplayed", "status_played", "status_recent",
 TIMEOUTS = ("statement_timeout_seconds", "lock_timeout_seconds")
 
 
-class _SteamId(click.types.StringParamType):
-    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:  # noqa: ARG002 - click's own
-        return HINT
-
-
 def _require_dry_run(context: click.Context, _option: click.Parameter, details: bool) -> bool:  # noqa: FBT001 - click's own
     if details and not context.params["dry_run"]:
         raise click.UsageError("--details lists what a load would change: give --dry-run with it.", context)
     return details
 
 
-steam_id_argument = click.argument("steam_id", type=_SteamId())
-user_option = click.option("--user", "user_id", help="Whose library it is in SavePoint; the SteamID64 unless given.")
+steam_id_argument = click.argument("steam_id", required=False)
+user_option = click.option(
+    "--user",
+    "user_id",
+    help="Whose library it is in SavePoint; unless given, the user of DATABASE_URL whose steamId64 it is.",
+)
 dry_run_option = click.option(
     # Eager: it is parsed before --details, which looks at it.
     "--dry-run",

@@ -10,7 +10,7 @@ from pipeline.backfill.plan import draft_plan
 from pipeline.database.database import Database
 from pipeline.errors import Refused
 from pipeline.sandbox.embedded import Generation
-from tests.support.databases import LOADER, add_user, as_role, execute, rows_of
+from tests.support.databases import LOADER, add_user, as_role, execute, give_steam_ids, rows_of
 from tests.support.lambda_functions import ACCOUNT
 from tests.support.programs import SteamImport
 from tests.support.stores import Memory
@@ -18,18 +18,8 @@ from tests.support.stores import Memory
 TABLES = {2025: "User", 2026: "user"}
 
 
-def add_users(url: str, generation: Generation, **steam_ids: str | None) -> None:
-    Database(url).ensure_users(list(steam_ids))
-    for user_id, steam_id64 in steam_ids.items():
-        value = "NULL" if steam_id64 is None else f"'{steam_id64}'"
-        table = f'"{TABLES[generation]}"'
-        execute(url, f"UPDATE {table} SET \"steamId64\" = {value} WHERE id = '{user_id}'")  # noqa: S608
-
-
-def test_every_user_with_a_steam_id_is_listed_and_what_is_no_steam_id_is_rejected(
-    own_database_url: str, generation: Generation
-) -> None:
-    add_users(own_database_url, generation, a=ACCOUNT, b=None, c="", d="gabelogannewell", e=f" {ACCOUNT} ", f="7656")
+def test_every_user_with_a_steam_id_is_listed_and_what_is_no_steam_id_is_rejected(own_database_url: str) -> None:
+    give_steam_ids(own_database_url, a=ACCOUNT, b=None, c="", d="gabelogannewell", e=f" {ACCOUNT} ", f="7656")
     listed = list_of_database(Database(own_database_url))
     assert listed.users.rows() == [("a", ACCOUNT), ("e", ACCOUNT)]
     assert listed.rejected_lines["user_id"].to_list() == ["c", "d", "f"]
@@ -39,11 +29,9 @@ def test_every_user_with_a_steam_id_is_listed_and_what_is_no_steam_id_is_rejecte
     assert counted.users.is_empty()
 
 
-def test_the_plan_is_that_of_the_same_list_as_a_csv(
-    own_database_url: str, generation: Generation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_plan_is_that_of_the_same_list_as_a_csv(own_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     users = {f"user-{number:02}": str(int(ACCOUNT) + number) for number in range(7)}
-    add_users(own_database_url, generation, **users)
+    give_steam_ids(own_database_url, **users)
     database = Database(own_database_url)
     paged = Database.read_steam_ids
     monkeypatch.setattr(Database, "read_steam_ids", lambda self, after=None: paged(self, after, rows=3))
@@ -65,7 +53,7 @@ def test_a_database_in_which_nobody_has_a_steam_id_is_refused(own_database_url: 
 def test_a_role_with_the_printed_grants_reads_steam_ids_and_nothing_else_of_the_users(
     own_database_url: str, generation: Generation
 ) -> None:
-    add_users(own_database_url, generation, one=ACCOUNT)
+    give_steam_ids(own_database_url, one=ACCOUNT)
     role = as_role(own_database_url)
     assert Database(role).read_steam_ids().rows() == [("one", ACCOUNT)]
     with pytest.raises(dbapi.Error, match="permission denied"):
@@ -76,9 +64,9 @@ def test_a_role_with_the_printed_grants_reads_steam_ids_and_nothing_else_of_the_
 
 
 def test_a_backfill_from_the_database_ends_with_an_outcome_for_each_user(
-    steam_import: SteamImport, own_database_url: str, generation: Generation
+    steam_import: SteamImport, own_database_url: str
 ) -> None:
-    add_users(own_database_url, generation, one=ACCOUNT, other="not a Steam id", third=None)
+    give_steam_ids(own_database_url, one=ACCOUNT, other="not a Steam id", third=None)
     options = ("backfill", "--from-database", "--database-url", own_database_url, "--json")
     planned = steam_import(*options, "--dry-run")
     assert planned.status == 0, planned.err

@@ -70,7 +70,7 @@ def test_help_and_version_import_no_library_but_click(option: str) -> None:
 def test_the_package_is_the_same_program() -> None:
     program = [sys.executable, "-m", "pipeline", "run", "--help"]
     shown = subprocess.check_output(program, text=True)  # noqa: S603 - our own program
-    assert "Usage: steam-import run [OPTIONS] STEAM_ID" in shown
+    assert "Usage: steam-import run [OPTIONS] [STEAM_ID]" in shown
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -122,6 +122,15 @@ def add_user(url: str, user_id: str) -> None:
     Database(url).ensure_users([user_id])
 
 
+def give_steam_ids(url: str, **steam_ids: str | None) -> None:
+    """Have the users in the database, each with that value in the column steamId64."""
+    Database(url).ensure_users(list(steam_ids))
+    table = "User" if fetch(url, "SELECT to_regclass('\"user\"') IS NULL").item() else "user"
+    for user_id, steam_id64 in steam_ids.items():
+        value = "NULL" if steam_id64 is None else f"'{steam_id64}'"
+        execute(url, f'UPDATE "{table}" SET "steamId64" = {value} WHERE id = \'{user_id}\'')  # noqa: S608
+
+
 def execute(url: str, statement: str) -> None:
     with _cursor(url) as cursor:
         cursor.executemany(statement, None)

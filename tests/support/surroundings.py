@@ -480,7 +480,7 @@ CASES = {
         "`run` without `--user`, and nobody has that id; Steam and IGDB are not asked",
         1,
         "user_not_found",
-        'The table "user" has no row',
+        "No user has the steamId64",
     ),
     "run, no column": Case(
         "database",
