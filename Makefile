@@ -19,6 +19,7 @@ help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 .venv/.synced: pyproject.toml uv.lock
+	@echo "Setting up .venv with uv and the libraries the lock file names; this takes about a minute the first time." >&2
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@test -x $(UV) || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@$(UV) sync --quiet --locked --inexact --all-extras --all-groups --compile-bytecode

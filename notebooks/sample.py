@@ -16,7 +16,7 @@ from pipeline.settings import Settings
 from schemas.events import EnrichEvent, FetchEvent
 
 OVERRIDES = b"""appid,action,igdb_id,note
-489830,match,472,an edition of Skyrim
+512470,match,900006,IGDB does not know its Steam appid
 2674810,ignore,,a character creator is no game
 363890,game,,software to the store but a game to IGDB
 """

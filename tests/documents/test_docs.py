@@ -57,7 +57,7 @@ def test_the_examples_run_as_they_stand(document: Path) -> None:
 def test_a_review_as_documented_matches_the_game_and_imports_anew() -> None:
     with followed(REVIEWING) as folder:
         (overrides,) = folder.rglob("overrides.csv")
-        assert "489830,match,472," in overrides.read_text()
+        assert "512470,match,900006," in overrides.read_text()
         (enriched,) = folder.rglob("*-enriched.csv")
-        rows = pl.read_csv(enriched, infer_schema=False).filter(pl.col("appid") == "489830")
-        assert rows.select("match_reason", "igdb_id").rows() == [("override", "472")]
+        rows = pl.read_csv(enriched, infer_schema=False).filter(pl.col("appid") == "512470")
+        assert rows.select("match_reason", "igdb_id").rows() == [("override", "900006")]

@@ -90,3 +90,13 @@ def test_the_recorded_library_is_in_the_store_as_in_reality() -> None:
     other = {row["name"]: row["type"] for row in world.store.values() if row["type"] != 0}
     assert other == {"EVGA Precision X1": 6, "RPG Maker MV": 6, "Skyrim Script Extender (SKSE)": 2}
     assert {row["name"] for row in world.store.values() if row["success"] == HIDDEN} == {"Loadout", "MapleStory 2"}
+
+
+def test_igdb_lacks_few_of_the_recorded_games_and_lists_one_of_them_without_its_steam_id() -> None:
+    world = World.recorded()
+    known = {uid for uid, rows in world.rows_of_uid.items() if any("game" in row for row in rows)}
+    lacking = {row["name"] for appid, row in world.store.items() if row["type"] != 6 and str(appid) not in known}
+    pirate = "The Pirate: Caribbean Hunt"
+    assert {"Dragon's Dogma 2 Character Creator & Storage", "Skyrim Script Extender (SKSE)", pirate} <= lacking
+    assert not lacking & {"The Elder Scrolls V: Skyrim Special Edition", "THE FINALS", "The Fruit of Grisaia"}
+    assert [game["id"] for game in world.games.values() if game["name"] == pirate] == [900006]
