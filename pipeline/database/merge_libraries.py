@@ -183,11 +183,15 @@ def items_to_review_query() -> Select[Any]:
 
 
 def _lock_open_rows() -> Select[Any]:
-    """Lock the rows that the file decides about: what their users do now waits, and what they did before stays."""
+    """Lock the rows that the file decides about: what their users do now waits, and what they did before stays.
+
+    The users are named, so that their rows are found by the index on the user, however many rows others have.
+    """
     is_open = STATUS.in_([as_enum(status, STATUS) for status in OPEN])
     locked = (
         select(IMPORTED_GAME.c.id)
-        .join_from(IMPORTED_GAME, STAGED, _is_app_of(IMPORTED_GAME))
+        .join_from(STAGED_USERS, IMPORTED_GAME, IMPORTED_GAME.c.userId == STAGED_USERS.c.id)
+        .join(STAGED, _is_app_of(IMPORTED_GAME))
         .where(_is_steam(), is_open, STAGED.c.igdbMatchStatus.in_(DECIDED))
         .order_by(IMPORTED_GAME.c.id)
         .with_for_update(of=IMPORTED_GAME, key_share=True)
