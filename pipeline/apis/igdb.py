@@ -217,13 +217,15 @@ class Igdb:
         """Return the `games` rows of IGDB ids, with cover, genres and platforms, in one BatchResult per batch."""
         return await self._fetch(sorted(ids), PAGE_SIZE, games_query, on_batch)
 
-    async def fetch_games_named(self, names: Iterable[str]) -> list[Any]:
+    async def fetch_games_named(self, names: Iterable[str]) -> tuple[list[Any], set[str]]:
         """Return the `games` rows that have one of the names or an alternative name, but for case.
 
-        Several hundred names are in a request. Of names whose request fails for good, the rows are missing.
+        Several hundred names are in a request. The names whose request failed for good are returned as well.
         """
-        parts = await gather_or_cancel([self._fetch_named(group) for group in group_names(dict.fromkeys(names))])
-        return [row for rows in parts for row in rows]
+        unanswered: set[str] = set()
+        groups = group_names(dict.fromkeys(names))
+        parts = await gather_or_cancel([self._fetch_named(group, unanswered) for group in groups])
+        return [row for rows in parts for row in rows], unanswered
 
     async def search_games(self, name: str) -> list[Any]:
         """Return the `games` rows that IGDB's search finds for a name.
@@ -313,8 +315,12 @@ class Igdb:
             f"IGDB's list of {query.endpoint} does not end after {MAX_PAGES} pages. Try again later.",
         )
 
-    async def _fetch_named(self, names: Sequence[str], *, by_other_names: bool = True) -> list[Any]:
+    async def _fetch_named(
+        self, names: Sequence[str], unanswered: set[str], *, by_other_names: bool = True
+    ) -> list[Any]:
         """Return the rows of some names; a request that may be too large is split, and one that fails has no rows.
+
+        The names of a request that fails are added to `unanswered`.
 
         Nobody has shown that IGDB takes hundreds of alternative names: if it refuses, it is asked without them.
         """
@@ -325,13 +331,14 @@ class Igdb:
         except Retryable as error:
             if may_split and error.is_too_large and not self._breaker.is_open:
                 halves = split(names, -(-len(names) // 2))
-                parts = [await self._fetch_named(half, by_other_names=by_other_names) for half in halves]
+                parts = [await self._fetch_named(half, unanswered, by_other_names=by_other_names) for half in halves]
                 return [row for rows in parts for row in rows]
             log.warning("names failed", names=len(names), first=names[0], error=error.message)
         except RefusedQuery as error:
             if by_other_names:
-                return await self._fetch_named(names, by_other_names=False)
+                return await self._fetch_named(names, unanswered, by_other_names=False)
             log.warning("names refused", names=len(names), first=names[0], error=error.message)
+        unanswered.update(names)
         return []
 
     async def _request_multiquery(

@@ -171,7 +171,7 @@ async def open_step(
         catalogue = clients.open_catalogue(settings, store)
 
         async def enrich(files: ShardFiles) -> ShardManifest:
-            return enrich_shard(files, catalogue)
+            return enrich_shard(files, catalogue, clients.lifetimes_of(settings))
 
         yield enrich
     else:

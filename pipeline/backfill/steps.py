@@ -19,7 +19,13 @@ from pipeline.catalogue.look_up import OVERRIDES, CatalogueLookup, Progress, no_
 from pipeline.catalogue.wanted import want_apps
 from pipeline.database.database import Database
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
-from pipeline.frames.catalogue import Lifetimes, join_catalogue, not_looked_up, rows_about_apps
+from pipeline.frames.catalogue import (
+    Lifetimes,
+    join_catalogue,
+    mark_not_looked_up,
+    not_looked_up,
+    rows_about_apps,
+)
 from pipeline.frames.classify import classify
 from pipeline.frames.raw_library import library_of_nobody, owned_games_as_text
 from pipeline.frames.staging import stage_library
@@ -132,11 +138,11 @@ def _outcome(answer: _Answer, existing: set[str]) -> tuple[str, str | None]:
     return "not_found", f"account_not_found: Steam knows no account {answer.steam_id64}"
 
 
-def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles) -> ShardManifest:
+def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles, lifetimes: Lifetimes) -> ShardManifest:
     """Join a shard's raw CSV with catalogue and overrides into one enriched CSV, and return the step's manifest.
 
-    No API is asked. A user whose rows are those last loaded, none of them PENDING or just set aside, has none in
-    the CSV, except in a replay.
+    No API is asked: an app that no look-up has answered about is PENDING, whatever its name says. A user whose rows are
+    those last loaded, none of them PENDING or just set aside, has none in the CSV, except in a replay.
     """
     started, fetched = files.start_step("enrich"), files.require_manifest("fetch")
     library, users = files.rows(fetched, RawLibrary), files.users()
@@ -144,7 +150,9 @@ def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles) -> ShardManifest:
     last_loaded = users if files.find_manifest("load") is None else empty_frame(ShardUsers)
     overrides = read_overrides(files.store)
     known = rows_about_apps(catalogue.read(), library)
-    rows, rejected = set_aside(join_catalogue(classify(library, known, overrides), known, overrides), EnrichedLibrary)
+    missed = not_looked_up(library, known, overrides, datetime.now(UTC), lifetimes)
+    joined = mark_not_looked_up(join_catalogue(classify(library, known, overrides), known, overrides), missed)
+    rows, rejected = set_aside(joined, EnrichedLibrary)
     outcomes = outcomes_of_enrich(files.outcomes(fetched), rows, rejected, last_loaded)
     changed = outcomes.filter(~pl.col("is_unchanged"))
     rows_to_load = rows.join(changed, on="user_id", how="semi", maintain_order="left")

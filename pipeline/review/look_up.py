@@ -71,26 +71,33 @@ class NameLookup:
 
     async def _ask(self, terms: DataFrame[SearchTerms], answers: "_Answers") -> None:
         """Ask for exact names, then search for those of which no game has the same name."""
-        exact = await self._find_exact(terms)
+        exact, unsure = await self._find_exact(terms)
         ranked = rank_candidates(terms, parse_found_games(exact))
         same = ranked.filter(pl.col("score") >= SAME_NAME)["appid"].implode()
         for term in terms.filter(pl.col("appid").is_in(same)).iter_slices(1):
             answers.add(term, ranked)
         turns = asyncio.Semaphore(MAX_OPEN)  # names are begun one after another, so that the first ones are soon done
         rest = [conform(term, SearchTerms) for term in terms.filter(~pl.col("appid").is_in(same)).iter_slices(1)]
+        answers.unsure = unsure - set(terms.filter(pl.col("appid").is_in(same))["name"])
         await gather_or_cancel([self._search(term, exact[term["appid"].item()], turns, answers) for term in rest])
 
-    async def _find_exact(self, terms: DataFrame[SearchTerms]) -> dict[int, list[dict[str, Any]]]:
-        """Return a mapping of appid to the games, as rows of IGDB, that have one of the app's spellings as a name."""
-        rows = await self.igdb.fetch_games_named(terms["spellings"].explode().drop_nulls().unique(maintain_order=True))
+    async def _find_exact(self, terms: DataFrame[SearchTerms]) -> tuple[dict[int, list[dict[str, Any]]], set[str]]:
+        """Return a mapping of appid to the games, as rows of IGDB, that have one of the app's spellings as a name.
+
+        The apps' names of which a spelling got no answer are returned as well.
+        """
+        spellings = terms["spellings"].explode().drop_nulls().unique(maintain_order=True)
+        rows, unanswered = await self.igdb.fetch_games_named(spellings)
         by_name: dict[str, list[FoundGame]] = {}
         for game in parse_rows(rows, FoundGame)[0]:
             for name in {name.casefold() for name in (game.name, *game.alternative_names)}:
                 by_name.setdefault(name, []).append(game)
-        return {
+        found = {
             appid: [game.model_dump() for spelling in spellings for game in by_name.get(spelling.casefold(), [])]
             for appid, spellings in terms.select("appid", "spellings").iter_rows()
         }
+        has_no_answer = pl.col("spellings").list.set_intersection(list(unanswered)).list.len() > 0
+        return found, set(terms.filter(has_no_answer)["name"]) if unanswered else set()
 
     async def _search(
         self,
@@ -123,6 +130,8 @@ class _Answers:
     """Collects what was found for names, and writes it into the file of names, some names at a time."""
 
     def __init__(self, names: NameFile, on_batch: OnBatch) -> None:
+        self.unsure: set[str] = set()
+        """The names of which a spelling got no answer: what a search finds is used, but not remembered."""
         self._names = names
         self._on_batch = on_batch
         self._rows: list[dict[str, Any]] = []
@@ -149,7 +158,8 @@ class _Answers:
     def write(self) -> None:
         """Write the answers that are not written yet."""
         if self._written < len(self._rows):
-            self._names.remember(self.frame(self._written))
+            rows = self.frame(self._written).filter(~pl.col("name").is_in(list(self.unsure)))
+            self._names.remember(conform(rows, KnownNames))
             self._written = len(self._rows)
 
     def frame(self, begin: int = 0) -> DataFrame[KnownNames]:

@@ -48,7 +48,7 @@ def asking(sandbox: Sandbox, exact: Iterable[str] = (), search: Iterable[str] = 
 
     async def ask() -> list[Any]:
         async with open_igdb(sandbox.environment | changed, TWICE) as igdb:
-            rows = await igdb.fetch_games_named(exact)
+            rows, _ = await igdb.fetch_games_named(exact)
             return [row["name"] for row in rows] + [found for name in search for found in await searched(igdb, name)]
 
     return asyncio.run(ask())
@@ -103,7 +103,7 @@ def test_a_game_comes_with_what_tells_it_from_others(sandbox: Sandbox) -> None:
 
     async def ask() -> list[Any]:
         async with open_igdb(sandbox.environment, TWICE) as igdb:
-            return [*await igdb.search_games("Portal II"), *await igdb.fetch_games_named(["portal ii"])]
+            return [*await igdb.search_games("Portal II"), *(await igdb.fetch_games_named(["portal ii"]))[0]]
 
     searched, named = asyncio.run(ask())
     assert searched == named

@@ -19,8 +19,10 @@ from pipeline.backfill.runner import reset_for_replay
 from pipeline.backfill.shards import READERS, ShardFiles, StepResult, list_shards, map_concurrently, write_json
 from pipeline.backfill.steps import enrich_shard, find_look_up
 from pipeline.catalogue.files import CatalogueFiles
+from pipeline.clients import lifetimes_of
 from pipeline.errors import Failed
 from pipeline.frames.raw_library import owned_games_as_text
+from pipeline.settings import Settings
 from pipeline.storage.keys import LAST_LOADED
 from pipeline.storage.versioned import MIGRATIONS, Migration
 from schemas.backfill import FetchedUsers, ShardOutcomes, StepManifest
@@ -52,7 +54,7 @@ def finished() -> Memory:
     fetch(files, ["user-1", "user-2"], ["user-1", "user-2"])
     now = datetime.now(UTC)
     write_json(store, LOOK_UP, StepManifest(run_id="run", input="", started_at=now, finished_at=now))
-    enriched = enrich_shard(files, CatalogueFiles(store))
+    enriched = enrich_shard(files, CatalogueFiles(store), lifetimes_of(Settings()))
     files.commit(files.start_step("load"), StepResult(files.outcomes(enriched), database="postgresql://host/db"))
     write_report(store, plan)
     return store
@@ -179,7 +181,7 @@ def test_an_enriched_csv_holds_only_users_whose_rows_differ_from_the_last_load(s
     again = write_plan(store, draft_plan(store, "users.csv", LIST, run_id="again"))
     (files,) = list_shards(store, again)
     fetch(files, ["user-1", "user-2"], ["user-1", "user-2", "user-2"])
-    enriched = enrich_shard(files, CatalogueFiles(store))
+    enriched = enrich_shard(files, CatalogueFiles(store), lifetimes_of(Settings()))
     assert files.rows(enriched, EnrichedLibrary)["user_id"].to_list() == ["user-2", "user-2"]
 
 

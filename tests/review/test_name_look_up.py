@@ -140,3 +140,13 @@ def test_a_corrupt_file_of_names_is_replaced_and_one_of_another_version_refused(
     monkeypatch.setitem(cast("dict[str, int]", VERSIONS), "names", 2)
     with pytest.raises(Failed, match="of version 1 of the names format"):
         NameFile(store, WEEK).read()
+
+
+def test_a_name_whose_exact_look_up_failed_is_searched_for_and_not_remembered(sandbox: Sandbox) -> None:
+    store = Memory()
+    fault = sandbox.faults.add(Fault(service="igdb", when=lambda text: "name ~" in text, status=500))
+    assert looking_up(sandbox, store, "Zzyzx", "Castan 2")[0].keys() == {"Castan 2"}
+    assert NameFile(store, WEEK).read().is_empty()
+    sandbox.faults.remove(fault)
+    looking_up(sandbox, store, "Zzyzx", "Castan 2")
+    assert set(NameFile(store, WEEK).read()["name"]) == {"Zzyzx", "Castan 2"}
