@@ -14,7 +14,7 @@ from pipeline.cli.local import absolute_location
 from pipeline.cli.options import DATABASE, IGDB, json_option, trust_option, with_settings
 from pipeline.cli.output import ImportReport, console, progress_bars, summary_table
 from pipeline.cli.terminal import Group, echo, echo_always
-from pipeline.review.decisions import AppliedReview, apply_review
+from pipeline.review.decisions import AppliedReview, NamedGames, apply_review, name_games
 from pipeline.review.look_up import NameLookup
 from pipeline.review.sheet import ReviewExport, export_review
 from pipeline.settings import Settings
@@ -73,7 +73,8 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
     settings.require(*clients.NEEDED_BY_ENRICH)
     store = clients.open_store(settings)
     body = read_local_file(file, store.file_max_bytes)
-    applied = apply_review(store, body, None if location is None else absolute_location(location), trust=trust)
+    games = asyncio.run(_name_games(settings, body))
+    applied = apply_review(store, body, games, None if location is None else absolute_location(location), trust=trust)
     for line in applied.skipped[:SKIPPED_SHOWN]:
         echo_always(f"{file.name}, line {line.line} is skipped: {line.why}", err=True)
     if len(applied.skipped) > SKIPPED_SHOWN:
@@ -88,6 +89,11 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
             click.echo(json.dumps(_result_json(store, applied, reports)))
     if not as_json:
         _print_result(applied, reports)
+
+
+async def _name_games(settings: Settings, body: bytes) -> NamedGames:
+    async with clients.open_igdb(settings) as igdb:
+        return await name_games(igdb, body)
 
 
 async def _export(settings: Settings, location: str, *, trust: bool) -> ReviewExport:
@@ -130,7 +136,9 @@ def _describe(exported: ReviewExport) -> str:
 
 
 def _print_result(applied: AppliedReview, reports: list[ImportReport]) -> None:
-    echo(f"Decisions put into overrides.csv: {applied.taken}. Lines skipped: {len(applied.skipped)}.")
+    for line in applied.decided:
+        echo(line)
+    echo(f"Decisions put into overrides.csv: {len(applied.decided)}. Lines skipped: {len(applied.skipped)}.")
     for report in reports:
         echo(f"\nLibrary of {report.user_id}:")
         console().print(summary_table(report))
@@ -139,7 +147,8 @@ def _print_result(applied: AppliedReview, reports: list[ImportReport]) -> None:
 def _result_json(store: Store, applied: AppliedReview, reports: list[ImportReport]) -> dict[str, object]:
     runs = zip(applied.runs, reports, strict=False)
     return {
-        "taken": applied.taken,
+        "taken": len(applied.decided),
+        "decided": list(applied.decided),
         "skipped": [line._asdict() for line in applied.skipped],
         "runs": [report.as_json() | {"raw": store.locate(raw.key)} for raw, report in runs],
     }

@@ -1,12 +1,14 @@
 """Read people's decisions from the review sheet that they filled in, and write them into overrides.csv."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from operator import attrgetter
 from typing import NamedTuple
 
+from pipeline.apis.batching import all_rows, all_unanswered
+from pipeline.apis.igdb import Igdb
 from pipeline.catalogue.look_up import OVERRIDES
 from pipeline.errors import Failed, Retryable
 from pipeline.frames.overrides import check_overrides_format, describe_fault
@@ -14,9 +16,10 @@ from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.csv import CsvRecord, parse_header, parse_records, strip_decimals
 from pipeline.storage.keys import Checkpoint, parse_checkpoint_key
 from pipeline.storage.store import Store
+from schemas.apis import parse_rows
 from schemas.catalogue import OVERRIDES_HEADER
 from schemas.library import RawLibrary
-from schemas.review import Decision
+from schemas.review import Decision, FoundGame
 
 WRITE_ATTEMPTS = 10
 
@@ -35,14 +38,41 @@ class SkippedLine(NamedTuple):
 
 @dataclass(frozen=True)
 class AppliedReview:
-    """The result of applying a review sheet: the number of apps decided, lines skipped, raw CSVs to enrich again."""
+    """The result of applying a review sheet: what is decided of each app, lines skipped, raw CSVs to enrich again."""
 
-    taken: int
+    decided: Sequence[str]
     skipped: Sequence[SkippedLine]
     runs: Sequence[Checkpoint]
 
 
-def apply_review(store: Store, body: bytes, location: str | None = None, *, trust: bool = False) -> AppliedReview:
+@dataclass(frozen=True)
+class NamedGames:
+    """The names of the games that a review sheet matches, by their ids, and the ids that IGDB gave no answer for."""
+
+    names: Mapping[int, str]
+    unanswered: Collection[int] = ()
+
+    def fault(self, decision: Decision) -> str | None:
+        """Return why the decision cannot be used: IGDB does not know its game, or was not able to say."""
+        igdb_id = decision.igdb_id
+        if igdb_id is None or igdb_id in self.names:
+            return None
+        if igdb_id in self.unanswered:
+            return f"igdb_id: IGDB gave no answer about game {igdb_id}. Apply the file again"
+        return f"igdb_id: IGDB knows no game {igdb_id}. Take the number from the game's page on igdb.com"
+
+
+async def name_games(igdb: Igdb, body: bytes) -> NamedGames:
+    """Ask IGDB once for all games that a review sheet matches, and return their names."""
+    ids = {decision.igdb_id for decision in parse_decisions(body)[0] if decision.igdb_id is not None}
+    answers = await igdb.fetch_games(ids)
+    games = parse_rows(all_rows(answers), FoundGame)[0]
+    return NamedGames({game.id: game.name for game in games}, set(all_unanswered(answers)))
+
+
+def apply_review(
+    store: Store, body: bytes, games: NamedGames, location: str | None = None, *, trust: bool = False
+) -> AppliedReview:
     """Write the decisions of a filled-in review sheet into overrides.csv and return which apps and runs they concern.
 
     A line that cannot be used is skipped, and is part of the result.
@@ -50,6 +80,7 @@ def apply_review(store: Store, body: bytes, location: str | None = None, *, trus
     Args:
         store: The store that has the runs and overrides.csv.
         body: The bytes of the sheet, a CSV.
+        games: What IGDB says about the games of the sheet; a line with another game is skipped.
         location: The raw or enriched CSV of the one run that all lines are about; None if each line names its own run.
         trust: Whether to read raw CSVs that were edited on purpose, so that their manifests do not prove them.
 
@@ -67,10 +98,21 @@ def apply_review(store: Store, body: bytes, location: str | None = None, *, trus
     if location is not None:
         key = _raw_checkpoint(store.key_of(location)).key
         decisions = [decision.model_copy(update={"checkpoint": key}) for decision in decisions]
-    taken, unknown = _find_runs(store, decisions, trust=trust)
+    skipped += [SkippedLine(decision.line, why) for decision in decisions if (why := games.fault(decision))]
+    usable = [decision for decision in decisions if not games.fault(decision)]
+    taken, unknown, app_names = _find_runs(store, usable, trust=trust)
     _write_overrides(store, [decision for _, decision in taken])
-    apps = {decision.appid for _, decision in taken}
-    return AppliedReview(len(apps), sorted([*skipped, *unknown]), list(dict.fromkeys(run for run, _ in taken)))
+    final = {decision.appid: decision for _, decision in taken}
+    decided = [_describe(decision, app_names[appid], games) for appid, decision in final.items()]
+    return AppliedReview(decided, sorted([*skipped, *unknown]), list(dict.fromkeys(run for run, _ in taken)))
+
+
+def _describe(decision: Decision, app_name: str | None, games: NamedGames) -> str:
+    """Return a decision as "app → game", both with their names and ids."""
+    app = f"{app_name or 'App'} ({decision.appid})"
+    if decision.igdb_id is None:
+        return f"{app} → {'not imported' if decision.action == 'ignore' else 'a game, to be matched'}"
+    return f"{app} → {games.names[decision.igdb_id]} (IGDB {decision.igdb_id})"
 
 
 def missing_columns(body: bytes) -> list[str]:
@@ -129,9 +171,10 @@ def _parse_decision(record: CsvRecord) -> Decision | None:
 
 def _find_runs(
     store: Store, decisions: Iterable[Decision], *, trust: bool
-) -> tuple[list[tuple[Checkpoint, Decision]], list[SkippedLine]]:
-    """Return each decision with the raw CSV that holds its app; skip those whose run has no such app."""
-    appids: dict[Checkpoint, set[int]] = {}
+) -> tuple[list[tuple[Checkpoint, Decision]], list[SkippedLine], dict[int, str | None]]:
+    """Return each decision with the raw CSV that holds its app, those whose run has no such app, and apps' names."""
+    names: dict[Checkpoint, dict[int, str | None]] = {}
+    decided: dict[int, str | None] = {}
     taken: list[tuple[Checkpoint, Decision]] = []
     skipped: list[SkippedLine] = []
     for decision in decisions:
@@ -141,13 +184,14 @@ def _find_runs(
             why = f"checkpoint: {error.message} Or name the CSV that all lines are about."
             skipped.append(SkippedLine(decision.line, why))
             continue
-        if raw not in appids:
-            appids[raw] = set(read_checkpoint(store, raw, RawLibrary, trust=trust).rows["appid"])
-        if decision.appid in appids[raw]:
+        if raw not in names:
+            names[raw] = dict(read_checkpoint(store, raw, RawLibrary, trust=trust).rows.select("appid", "name").rows())
+        if decision.appid in names[raw]:
             taken.append((raw, decision))
+            decided[decision.appid] = names[raw][decision.appid]
         else:
             skipped.append(SkippedLine(decision.line, f"appid: {raw.key} has no app {decision.appid}"))
-    return taken, skipped
+    return taken, skipped, decided
 
 
 def _raw_checkpoint(key: str) -> Checkpoint:

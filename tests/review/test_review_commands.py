@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from pipeline.catalogue.look_up import read_overrides
 from pipeline.errors import Failed, Retryable
 from pipeline.frames.overrides import parse_overrides
-from pipeline.review.decisions import AppliedReview, apply_review
+from pipeline.review.decisions import AppliedReview, NamedGames, apply_review
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.storage.checkpoints import read_checkpoint
@@ -29,6 +29,7 @@ from tests.support.stores import RAW, Memory, OpenedStore
 
 UNKNOWN, SOUNDTRACK, PORTAL = 999_010, 999_020, 400
 GAME = 9001
+GAMES = NamedGames(dict.fromkeys(range(1, 10_000), "A game"))
 SHEET = Path("review.csv")
 
 
@@ -115,16 +116,24 @@ def test_an_unmatched_game_is_matched_and_loaded_by_three_commands(
     fill_in(";", action={UNKNOWN: "Match"}, igdb_id={UNKNOWN: f"{GAME}.0"}, note={UNKNOWN: "'=surely"})
     ended = steam_import("review", "apply", str(SHEET))
     assert ended.status == 0, ended.err
-    assert "Decisions put into overrides.csv: 1." in ended.out
+    assert f"({UNKNOWN}) → Nobody Knows Me! (IGDB {GAME})\nDecisions put into overrides.csv: 1." in ended.out
     assert overridden() == f"appid,action,igdb_id,note\n{UNKNOWN},match,{GAME},=surely\n"
     assert verdicts(enriched)[UNKNOWN] == ("MATCHED", "override", GAME)
     assert GAME in library_items(database)
 
     before, asked = overridden(), len(sandbox.requests)
     said = json.loads(steam_import("review", "apply", str(SHEET), "--json").out)
-    assert (said["taken"], said["skipped"], overridden(), len(sandbox.requests)) == (1, [], before, asked)
+    assert (said["taken"], said["skipped"], overridden(), len(sandbox.requests)) == (1, [], before, asked + 1)
     (run,) = said["runs"]
     assert {count for what, count in run["load"]["stats"].items() if what.endswith(("_created", "_updated"))} == {0}
+
+
+def test_a_game_that_igdb_does_not_know_is_refused(steam_import: SteamImport) -> None:
+    exported(steam_import, imported(steam_import))
+    fill_in(action={UNKNOWN: "match"}, igdb_id={UNKNOWN: "123456789"})
+    ended = steam_import("review", "apply", str(SHEET))
+    assert "IGDB knows no game 123456789" in ended.err
+    assert not Path("data/overrides.csv").exists()
 
 
 def test_invalid_lines_are_skipped_with_the_reason_and_the_rest_counts(
@@ -276,7 +285,7 @@ def store(at: OpenedStore) -> Store:
 
 def deciding(store: Store, *appids: int, action: str = "ignore") -> AppliedReview:
     lines = "".join(f"{appid},{action},,,{RAW.enriched.key}\n" for appid in appids)
-    return apply_review(store, f"appid,action,igdb_id,note,checkpoint\n{lines}".encode())
+    return apply_review(store, f"appid,action,igdb_id,note,checkpoint\n{lines}".encode(), GAMES)
 
 
 def actions(store: Store) -> dict[int, str]:
@@ -288,8 +297,8 @@ def actions(store: Store) -> dict[int, str]:
 def test_decisions_are_merged_into_the_overrides_that_are_there_but_for_lines_about_other_files(store: Store) -> None:
     store.write("overrides.csv", b"appid,action,igdb_id,note\n99,match,5,not of this run\n2,game,,why\n")
     lines = f"3,ignore,,,../../etc/passwd\n1,ignore,,,{RAW.enriched.key}\n2,ignore,,,{RAW.enriched.key}\n"
-    decided = apply_review(store, f"appid,action,igdb_id,note,checkpoint\n{lines}".encode())
-    assert (decided.taken, list(decided.runs), [line.line for line in decided.skipped]) == (2, [RAW], [2])
+    decided = apply_review(store, f"appid,action,igdb_id,note,checkpoint\n{lines}".encode(), GAMES)
+    assert (len(decided.decided), list(decided.runs), [line.line for line in decided.skipped]) == (2, [RAW], [2])
     assert store.read("overrides.csv") == (
         b"appid,action,igdb_id,note\n99,match,5,not of this run\n2,ignore,,why\n1,ignore,,\n"
     )
@@ -354,7 +363,7 @@ def test_nothing_is_written_when_a_run_is_gone(store: Store) -> None:
 )
 def test_a_sheet_that_is_no_csv_is_refused_with_how_to_save_it(body: bytes) -> None:
     with pytest.raises(Failed, match="saved as CSV") as refused:
-        apply_review(Memory(), body)
+        apply_review(Memory(), body, GAMES)
     assert refused.value.code == "checkpoint_invalid"
 
 
