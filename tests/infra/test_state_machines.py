@@ -179,7 +179,13 @@ def test_an_outage_of_igdb_is_outlasted_and_a_stage_overwrites_its_own_output(
     assert ended.output["enrich"]["stats"]["pending"] == 0
     assert [len(functions.events[name]) for name in FUNCTIONS] == [1, 4, 3, 1]
     keys = [re.sub(r"\d{8}T\d{6}Z", "time", key.removeprefix(f"imports/{USER}/")) for key in written()]
-    assert sorted(keys) == ["time-enriched.csv", "time-enriched.json", "time-raw.csv", "time-raw.json"]
+    assert sorted(keys) == [
+        "time-enriched.csv",
+        "time-enriched.json",
+        "time-loaded.json",
+        "time-raw.csv",
+        "time-raw.json",
+    ]
     assert len(rows_of(url_2026, "Game")) == 2
     assert written("catalogue/wanted/") == {}
 
@@ -215,14 +221,14 @@ def test_what_is_pending_after_four_rounds_is_loaded_so_whatever_the_look_up_say
     assert transitions(ended) <= MOST_TRANSITIONS
 
 
-def test_a_busy_look_up_is_waited_for_15_seconds() -> None:
+def test_a_busy_look_up_is_waited_for_15_seconds_and_longer_if_it_is_still_busy() -> None:
     states = definition("import")["States"]
     look_ups = [state for state in states.values() if "CatalogueFunction" in state.get("Resource", "")]
     assert len(look_ups) == len(NONE)
-    for look_up in look_ups:
+    for look_up, seconds in zip(look_ups, (15, 45, 90), strict=True):
         (busy, *_) = look_up["Catch"]
         assert busy["ErrorEquals"] == ["Lambda.TooManyRequestsException"]
-        assert states[busy["Next"]].items() >= {"Type": "Wait", "Seconds": 15, "Next": "Enrich"}.items()
+        assert states[busy["Next"]].items() >= {"Type": "Wait", "Seconds": seconds, "Next": "Enrich"}.items()
 
 
 def test_a_join_that_fails_in_a_later_round_leaves_the_import_a_success_with_a_note(bucket: str) -> None:

@@ -323,7 +323,8 @@ def _content(place: Store, key: str) -> object:
     if not isinstance(found, dict):
         return found
     # A load whose commit was not heard of finds its rows there when it is repeated.
-    own = DIFFERS_EVERY_TIME | ({"counts"} if found.get("step") == "load" else set())
+    is_load = "load" in (found.get("step"), found.get("stage"))
+    own = DIFFERS_EVERY_TIME | ({"counts", "tables", "statements"} if is_load else set())
     return {name: value for name, value in found.items() if name not in own}
 
 
