@@ -7,7 +7,7 @@ import pytest
 from tests.support.crashes import COMMANDS, KINDS, MODES, UP_TO_SQL, Kind, Mode, draw, open_crashes
 from tests.support.databases import NewDatabase
 
-DRAWN = 5
+DRAWN = 2
 """Crash points of each kind in `make test`, others every day; `make test-slow` visits all."""
 
 

@@ -257,7 +257,7 @@ def test_a_fetch_leaves_a_checkpoint_that_can_be_read_or_nothing(answers: dict[s
         read_checkpoint(store, RAW, RawLibrary)
 
 
-@tried(30)
+@tried(12)
 @given(answers_like(IGDB))
 def test_an_enrichment_leaves_a_checkpoint_that_can_be_read_and_reviewed_or_nothing(
     answers: dict[str, httpx.Response],

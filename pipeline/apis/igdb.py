@@ -405,12 +405,13 @@ class Igdb:
             request = self._http.build_request("POST", endpoint, headers=headers, content=text)
             answer = await self._http.send(request, "igdb_unavailable")
             if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-                self._note_rate_limit()
+                self._note_rate_limit(endpoint)
             return answer, token
 
-    def _note_rate_limit(self) -> None:
+    def _note_rate_limit(self, endpoint: str) -> None:
         self._rate_limiter.slow_down()
-        self._limited += 1
+        # One of a single query says nothing about multiqueries: others may use the account too.
+        self._limited += endpoint == MULTIQUERY
         if self._limited >= MAX_LIMITED:
             self._limit_multiqueries(1, "IGDB answers 429, as if it counted each query.")
 

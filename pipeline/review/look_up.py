@@ -33,6 +33,9 @@ DOUBTFUL = 60
 WRITTEN_AT_ONCE = 20
 """The number of names after which they are written into the store: a killed export loses no more, 5 s of searches."""
 
+NAMES_AT_ONCE = 500
+"""The number of names that are asked for exactly, in a few requests, before the searches for them begin."""
+
 MAX_REFUSED = 8
 """The number of names that IGDB may refuse before it has answered one: then it is not the names that it refuses."""
 
@@ -60,7 +63,8 @@ class NameLookup:
         unknown = terms.unique("name", maintain_order=True).join(known, on="name", how="anti", maintain_order="left")
         answers = _Answers(self.names, add_up(self.progress, "Names looked up on IGDB", unknown.height))
         try:
-            await self._ask(conform(unknown, SearchTerms), answers)
+            for some in unknown.iter_slices(NAMES_AT_ONCE):
+                await self._ask(conform(some, SearchTerms), answers)
         finally:
             answers.write()
         answered = terms.join(
@@ -78,7 +82,7 @@ class NameLookup:
             answers.add(term, ranked)
         turns = asyncio.Semaphore(MAX_OPEN)  # names are begun one after another, so that the first ones are soon done
         rest = [conform(term, SearchTerms) for term in terms.filter(~pl.col("appid").is_in(same)).iter_slices(1)]
-        answers.unsure = unsure - set(terms.filter(pl.col("appid").is_in(same))["name"])
+        answers.unsure |= unsure - set(terms.filter(pl.col("appid").is_in(same))["name"])
         await gather_or_cancel([self._search(term, exact[term["appid"].item()], turns, answers) for term in rest])
 
     async def _find_exact(self, terms: DataFrame[SearchTerms]) -> tuple[dict[int, list[dict[str, Any]]], set[str]]:

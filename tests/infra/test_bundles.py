@@ -113,22 +113,22 @@ def test_a_failure_that_is_final_is_an_answer_and_one_that_is_not_an_error_of_la
     assert (again.is_error, again.body["error_code"]) == (False, "private_library")
 
 
-def test_the_backfills_bundle_does_its_steps_and_enriches_for_the_function_that_talks_to_igdb(
+def test_the_backfills_bundle_does_its_steps_and_the_enrichments_looks_up_for_it(
     installed: Installed, settings: dict[str, str], tmp_path: Path
 ) -> None:
     with contextlib.closing(boto3.client("s3", endpoint_url=settings["AWS_ENDPOINT_URL_S3"])) as s3:
         s3.put_object(Bucket=BUCKET, Key="users.csv", Body=LIST)
-    with started(installed, "steam_import", settings, tmp_path) as fetch:
-        assert fetch.invoke(FETCH).body["success"]
     with (
         started(installed, "backfill", settings, tmp_path) as backfill,
-        started(installed, "backfill", settings, tmp_path, handler="igdb") as igdb,
+        started(installed, "igdb_enrichment", settings, tmp_path, handler="catalogue") as catalogue,
     ):
-        assert igdb.invoke(ENRICH).body["stats"]["matched"] == 2
         plan = {"step": "plan", "run_id": "run-1", "users": f"s3://{BUCKET}/users.csv"}
         assert backfill.invoke(plan).body["shards"] == 1
-        steps = {"fetch": backfill, "catalogue": igdb, "enrich": backfill, "load": backfill, "report": backfill}
-        answers = [function.invoke({"step": step, "run_id": "run-1", "shard": 0}) for step, function in steps.items()]
+        steps = ("fetch", "catalogue", "look_up", "catalogue", "enrich", "load", "report")
+        answers = [
+            (catalogue if step == "look_up" else backfill).invoke({"step": step, "run_id": "run-1", "shard": 0})
+            for step in steps
+        ]
     assert [answer.body["error"] for answer in answers] == [None] * len(steps)
     assert answers[-1].body["stats"]["done"] == 1
 
