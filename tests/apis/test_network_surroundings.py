@@ -36,7 +36,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def ask(url: str) -> None:
     async def steam() -> None:
-        limits = HttpLimits(timeout_seconds=0.3)
+        limits = HttpLimits(timeout_seconds=1.5)
         async with open_steam({"STEAM_API_URL": url, "STEAM_API_KEY": "key"}, ONCE, limits) as client:
             await client.resolve_vanity("somebody")
 
