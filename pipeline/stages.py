@@ -33,12 +33,10 @@ from pipeline.errors import Failed, Refused
 from pipeline.frames.catalogue import (
     Lifetimes,
     join_catalogue,
-    mark_not_looked_up,
-    not_looked_up,
+    join_without_look_up,
     rows_about_apps,
 )
 from pipeline.frames.changes import compare_libraries, playtimes_hidden, summarize_changes
-from pipeline.frames.classify import classify
 from pipeline.frames.raw_library import parse_owned_games
 from pipeline.frames.staging import stage_library
 from pipeline.settings import Settings
@@ -158,9 +156,7 @@ def join(
     overrides = read_overrides(store)
     known = rows_about_apps(catalogue.read(), raw.rows)
 
-    apps = classify(raw.rows, known, overrides)
-    missed = not_looked_up(raw.rows, known, overrides, datetime.now(UTC), lifetimes)
-    library = mark_not_looked_up(join_catalogue(apps, known, overrides), missed)
+    library, missed = join_without_look_up(raw.rows, known, overrides, datetime.now(UTC), lifetimes)
 
     want_apps(store, run.run_id, missed)
     return _write_enriched(store, run, raw.source, library)

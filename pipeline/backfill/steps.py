@@ -22,11 +22,10 @@ from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.frames.catalogue import (
     Lifetimes,
     join_catalogue,
-    mark_not_looked_up,
+    join_without_look_up,
     not_looked_up,
     rows_about_apps,
 )
-from pipeline.frames.classify import classify
 from pipeline.frames.raw_library import library_of_nobody, owned_games_as_text
 from pipeline.frames.staging import stage_library
 from pipeline.stages import find_account
@@ -150,8 +149,7 @@ def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles, lifetimes: Lifeti
     last_loaded = users if files.find_manifest("load") is None else empty_frame(ShardUsers)
     overrides = read_overrides(files.store)
     known = rows_about_apps(catalogue.read(), library)
-    missed = not_looked_up(library, known, overrides, datetime.now(UTC), lifetimes)
-    joined = mark_not_looked_up(join_catalogue(classify(library, known, overrides), known, overrides), missed)
+    joined, _ = join_without_look_up(library, known, overrides, datetime.now(UTC), lifetimes)
     rows, rejected = set_aside(joined, EnrichedLibrary)
     outcomes = outcomes_of_enrich(files.outcomes(fetched), rows, rejected, last_loaded)
     changed = outcomes.filter(~pl.col("is_unchanged"))

@@ -8,7 +8,7 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed
-from pipeline.frames.classify import is_game, is_game_unless_named_otherwise
+from pipeline.frames.classify import classify, is_game, is_game_unless_named_otherwise
 from schemas.catalogue import Catalogue, Games, Matches, Overrides, StoreTypes
 from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import (
@@ -260,6 +260,22 @@ def _status(status: str) -> pl.Expr:
 
 def _reason(reason: str) -> pl.Expr:
     return pl.lit(reason, pl.Enum(MATCH_REASONS))
+
+
+def join_without_look_up(
+    library: DataFrame[RawLibrary],
+    known: DataFrame[Catalogue],
+    overrides: DataFrame[Overrides],
+    now: datetime,
+    lifetimes: Lifetimes,
+) -> tuple[DataFrame[EnrichedLibrary], pl.Series]:
+    """Return the library joined with the catalogue as it is, and the appids that it has no fresh answer about.
+
+    These apps are PENDING `not_looked_up`, whatever their names say.
+    """
+    missed = not_looked_up(library, known, overrides, now, lifetimes)
+    joined = join_catalogue(classify(library, known, overrides), known, overrides)
+    return mark_not_looked_up(joined, missed), missed
 
 
 def mark_not_looked_up(library: DataFrame[EnrichedLibrary], appids: pl.Series) -> DataFrame[EnrichedLibrary]:
