@@ -1,4 +1,4 @@
-"""What changed in a library between two imports, and the snapshots that the imports of a user are."""
+"""Columns of the changes between two imports of a user, and of the history of all imports."""
 
 import pandera.polars as pa
 import polars as pl

@@ -114,7 +114,7 @@ class EnrichStats(BaseModel):
 
 
 class StageResponse(BaseModel):
-    """What all Lambda functions respond with: success, an error and its code, and the number of rejected rows.
+    """The fields of every Lambda function's response: success, an error and its code, and the number of rejected rows.
 
     `seconds` and `requests` (to all APIs) are shown on the command line, and left out of a function's response;
     `retries` is for metrics alone.

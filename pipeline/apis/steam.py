@@ -35,7 +35,7 @@ MAX_SUMMARIES = 100
 _NO_MATCH = 42  # EResult
 
 _KEY = re.compile(r"\bkey\b")
-"""What the page of a 400 about the key names: "Required parameter 'key' is missing"."""
+"""The words by which a page of status 400 blames the key: "Required parameter 'key' is missing"."""
 
 
 class Steam:

@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Traces:
-    """What a store holds of a user: keys of imports and of lists, backfills that have ended, and others."""
+    """The files of a store that hold something of a user: imports, lists, ended backfills, and the rest."""
 
     imports: list[str]
     lists: list[str]

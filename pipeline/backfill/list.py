@@ -169,7 +169,7 @@ def _parse_lines(body: bytes) -> pl.DataFrame:
 
 
 def _parse_page(page: DataFrame[SteamUsers], first_line: int) -> pl.DataFrame:
-    """Return the same of a page of the database's users, where a custom URL's name is no id: it may be a stranger's."""
+    """Return a page of the database's users as lines of a list; the name in a custom URL is invalid there."""
     rows = []
     for line, (user_id, steam_id64) in enumerate(page.iter_rows(), first_line):
         account, error = _parse_account(steam_id64)

@@ -357,7 +357,7 @@ _REMEDIES = (
     (r"parameter|option|invalid \S+ value", "Correct or remove that parameter of DATABASE_URL"),
     (r"invalid port|value .* for .*\bport\b|first received character", "Correct the port in DATABASE_URL"),
 )
-"""What to change after a failed connection, by the words of its reason; the first that fits."""
+"""Pairs of a pattern of libpq's message and the advice for the user; the first pattern that matches counts."""
 
 # SQLSTATEs after which the same transaction may succeed: lost connection (08), deadlock and serialization (40), out of
 # resources (53), lock timeout (55P03), cancelled or shut down (57), a database that is read-only, as one in recovery

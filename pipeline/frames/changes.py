@@ -1,4 +1,4 @@
-"""What changed in a library between two imports: games bought, gone, matched, renamed, and the time played."""
+"""Compare two imports of a library: games bought, gone, newly matched or renamed, and the time played."""
 
 from datetime import datetime
 

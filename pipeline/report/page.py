@@ -44,7 +44,7 @@ IGDB_PAGES = "https://www.igdb.com"
 
 
 class Origin(NamedTuple):
-    """What a report says of the enriched CSV: its key or file name, and when the library was fetched, if known."""
+    """The enriched CSV that a report is about: its key or file name, and when the library was fetched, if known."""
 
     name: str
     fetched_at: datetime | None = None

@@ -14,10 +14,10 @@ _EDITION = rf"(?i)^(.*?\S)(?: the)?(?: (?:{_BEFORE_EDITION}))*(?: (?:{_EDITIONS}
 """Before the word edition anything may stand; without that word only what hardly ends a name (not Black Gold)."""
 
 _LAST_EDITION = rf"(?i)^(.*\S)(?: (?:{_EDITIONS}|complete)| game of the year edition| \S+ edition)$"
-"""The same, but of two editions only the last: Ultimate Anniversary Edition may be an edition of Ultimate."""
+"""Matches only the last of a name's edition suffixes: Ultimate Anniversary Edition may be an edition of Ultimate."""
 
 _PART = r"(?:\s*[:\x{ff1a}~\x{ff5e}|/]|\s+[-\x{2013}\x{2014}]\s)"
-"""What stands before a part of a name: a colon, a tilde or a dash, the full-width ones too."""
+"""Matches the separator before a later part of a name: a colon, tilde or dash, full-width ones too."""
 
 _SUBTITLE = rf"^(.+?)(?:{_PART}|\s*[(\[]).*$"
 _LAST_PART = rf"^(.+\S){_PART}.*?$"

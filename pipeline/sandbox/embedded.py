@@ -13,7 +13,7 @@ Generation = Literal[2025, 2026]
 
 @contextmanager
 def embedded_database(folder: Path) -> Iterator[str]:
-    """The URL of a served database that has SavePoint's tables of 2026."""
+    """Serve a database with SavePoint's tables of 2026 from a folder, and yield its URL."""
     with serve_postgres(folder) as url:
         create_tables(url)
         yield url
@@ -25,6 +25,6 @@ def create_tables(url: str, generation: Generation = 2026) -> bool:
 
 
 def statements_of(generation: Generation) -> list[str]:
-    """The statements that make SavePoint's tables; in those files every one ends with a semicolon at a line's end."""
+    """Return the SQL statements that make SavePoint's tables; each ends with a semicolon at the end of a line."""
     script = Path(__file__).with_name(f"savepoint-{generation}.sql").read_text(encoding="utf-8")
     return [statement for statement in script.split(";\n") if statement.strip()]

@@ -59,7 +59,7 @@ _started: list["subprocess.Popen[bytes]"] = []
 
 
 class Postmaster(NamedTuple):
-    """What a running server says of itself in its `postmaster.pid`."""
+    """A running server, as its file `postmaster.pid` describes it."""
 
     pid: int
     port: str
@@ -249,13 +249,12 @@ def _start(home: Path, program: Path) -> None:
             **_as_server_user(home),
         )
     _started.append(process)
-    try:
+    with ExitStack() as undo:
+        undo.callback(_remove_sockets, sockets)
+        undo.callback(process.wait)
+        undo.callback(process.send_signal, signal.SIGINT)
         _wait_until_ready(home, process, log)
-    except BaseException:
-        process.send_signal(signal.SIGINT)
-        process.wait()
-        _remove_sockets(sockets)
-        raise
+        undo.pop_all()
 
 
 def _wait_until_ready(home: Path, process: "subprocess.Popen[bytes]", log: Path) -> None:

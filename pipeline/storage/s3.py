@@ -67,7 +67,7 @@ _PASSING = (
 """The errors without an answer that may pass by themselves; SSLError and the causes of some others are excepted."""
 
 UNANSWERED = (BotoCoreError, OSError, EOFError, RecursionError, JSONDecodeError)
-"""What a call to AWS raises without an answer.
+"""Exceptions that a call to AWS raises when it gets no answer.
 
 Not all are boto's own: a missing file or program of the credentials, a program that prints no JSON, a question for a
 code of MFA without a terminal, a server that redirects in circles.
@@ -96,7 +96,7 @@ _REMEDIES = {
     "RequestTimeTooSkewed": _CLOCK,
     "RequestExpired": _CLOCK,
 }
-"""What to change, by the code of an answer of AWS."""
+"""The advice for the user by the error code that AWS answers."""
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
 _NEEDS = (
     "Check S3_BUCKET or STORE_URL, and that the credentials allow s3:GetObject, PutObject, DeleteObject and ListBucket."
