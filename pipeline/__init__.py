@@ -4,7 +4,7 @@ They are imported from `pipeline.api` when they are asked for, so that a Lambda 
 package gets that module alone.
 """
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # type checkers take it for true; `typing` itself would be half of what start-up imports
 
 __all__ = ["list_runs", "read_backfill", "read_changes", "read_enriched", "read_history", "read_raw"]
 

@@ -118,7 +118,7 @@ def _network_error(host: str, code: ErrorCode, error: httpx.RequestError) -> Pip
             f"{host} has no certificate or encryption that this machine trusts: {cause}. Set SSL_CERT_FILE to a file "
             "with the certificate of the authority, as a company's proxy has its own, or correct HTTPS_PROXY.",
         )
-    if isinstance(error, httpx.ProxyError) and re.match(r"4\d\d|501", str(error)):
+    if isinstance(error, httpx.ProxyError) and re.match(r"4(?!08|29)\d\d|501", str(error)):
         return Refused(
             "configuration",
             f"The proxy for {host} answers {error!s:.100}. Correct HTTPS_PROXY: give http://user:password@host:port "

@@ -81,6 +81,11 @@ def serve_postgres(folder: Path, elsewhere: Path = ELSEWHERE) -> Iterator[str]:
         Retryable: `database_unavailable`, where no space is left on the device.
     """
     home = data_folder(folder, elsewhere)
+    if "\n" in str(home):
+        raise Refused(
+            "configuration",
+            f"PostgreSQL cannot keep its files in {str(home)!r}, a path with a line break. Set another STORE_URL.",
+        )
     with _without_libpq_variables():
         with _converted_errors(home):
             users = _enter(home, elsewhere)
@@ -197,10 +202,11 @@ def _running(home: Path) -> Postmaster | None:
 def _pid_file(home: Path) -> list[str]:
     """Return the lines of `postmaster.pid`; none where it is not there, or does not begin with a pid."""
     try:
-        lines = [line.strip() for line in (home / "postmaster.pid").read_text("utf-8", "surrogateescape").splitlines()]
+        text = (home / "postmaster.pid").read_text("utf-8", "surrogateescape")
     except FileNotFoundError:
         return []
-    return lines if lines and re.fullmatch(r"[1-9]\d{0,9}", lines[0]) else []
+    lines = [line.strip() for line in text.strip().split("\n")]
+    return lines if re.fullmatch(r"[1-9]\d{0,9}", lines[0]) else []
 
 
 def _is_postgres_of(pid: int, home: Path) -> bool:

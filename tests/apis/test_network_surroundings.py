@@ -88,6 +88,7 @@ def test_the_authority_of_ssl_cert_file_is_trusted(tmp_path: Path, monkeypatch: 
         ("proxy wants a password", lambda: answering(http_answer("407 Proxy Authentication Required"))),
         ("proxy forbids", lambda: answering(http_answer("403 Forbidden"))),
         ("proxy is busy", lambda: answering(http_answer("503 Unavailable"))),
+        ("proxy limits the rate", lambda: answering(http_answer("429 Too Many Requests"))),
         ("proxy is down", lambda: nullcontext(free_port())),
         ("proxy is no URL", lambda: nullcontext("nowhere")),
     ],

@@ -225,6 +225,17 @@ def test_a_row_of_any_other_user_is_refused_and_stops_no_other_shard(
     assert imported_games(url)["user_id"].unique().to_list() == ["user-1"]
 
 
+def test_a_rule_of_the_database_that_refuses_rows_of_a_user_stops_no_other_shard(
+    operator: Operator, accounts: list[str], url: str
+) -> None:
+    execute(url, """ALTER TABLE "ImportedGame" ADD CONSTRAINT "ours" CHECK ("userId" <> 'user-1')""")
+    report = operator.backfill(user_list(accounts[:3]), size=1)
+    assert [failure.partition(":")[0] for failure in report.failures] == ["shard 1"]
+    assert "schema_mismatch" in report.failures[0]
+    assert '"ours"' in report.failures[0]
+    assert imported_games(url)["user_id"].unique().sort().to_list() == ["user-0", "user-2"]
+
+
 @pytest.mark.parametrize(
     ("error", "is_stopping"),
     [

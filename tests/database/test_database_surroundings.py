@@ -10,10 +10,9 @@ import pytest
 from _pytest.mark import ParameterSet
 from adbc_driver_postgresql import dbapi
 
-from pipeline.backfill.steps import stops_backfill
 from pipeline.database.connection import Timeouts
 from pipeline.database.database import Database
-from pipeline.errors import Failed, PipelineError
+from pipeline.errors import PipelineError
 from pipeline.frames.staging import stage_library
 from pipeline.sandbox.embedded import statements_of
 from pipeline.sandbox.server import Sandbox
@@ -353,11 +352,6 @@ def test_db_check_compares_types_nulls_and_rights(steam_import: SteamImport, dat
     assert ended.status == 1
     assert 'nulls in column "Game"."coverImage" (it is NOT NULL)' in ended.out
     assert 'the type text of column "Genre"."checksum" (it is int4)' in ended.out
-
-
-def test_a_backfill_goes_on_with_the_other_shards() -> None:
-    assert not stops_backfill(Failed("schema_mismatch", "a rule", is_about_rows=True))
-    assert stops_backfill(Failed("schema_mismatch", "no table"))
 
 
 def test_prisma_s_parameters_are_ignored_with_one_line(new_database: NewDatabase, steam_import: SteamImport) -> None:

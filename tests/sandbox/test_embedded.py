@@ -192,6 +192,12 @@ def test_the_variables_of_libpq_lead_nowhere_while_it_is_used(
     ends_as("PG variables", None)
 
 
+def test_a_folder_with_a_line_break_is_refused() -> None:
+    with open_folder() as folder, pytest.raises(PipelineError) as refused:
+        serve_postgres(folder / "two\nlines").__enter__()
+    ends_as("folder with a line break", refused.value)
+
+
 def test_a_folder_that_another_container_uses_is_refused(data: Path) -> None:
     with serve_postgres(data):
         pass

@@ -60,6 +60,13 @@ CASES = {
     "stale pid of the wheel": Case("machine", "the list of pids that older versions kept names a live process", 0),
     "stale pid of a socket": Case("machine", "the lock of a socket left by a crash has the pid of a live process", 0),
     "pid file without a pid": Case("machine", "an empty `postmaster.pid`, as after a full disk", 0),
+    "folder with a line break": Case(
+        "machine",
+        "a folder whose name has a line break",
+        2,
+        "configuration",
+        "PostgreSQL cannot keep its files in '…', a path with a line break",
+    ),
     "embedded elsewhere in use": Case(
         "machine",
         "the embedded database's folder is in use by another container",
@@ -539,6 +546,9 @@ CASES = {
     ),
     "proxy is busy": Case(
         "network", "a proxy that is busy (503)", 75, "steam_unavailable", "api.invalid did not answer"
+    ),
+    "proxy limits the rate": Case(
+        "network", "a proxy that limits the rate (429)", 75, "steam_unavailable", "api.invalid did not answer"
     ),
     "proxy is down": Case("network", "a proxy that is down", 75, "steam_unavailable", "api.invalid did not answer"),
     "proxy is no URL": Case(
