@@ -12,7 +12,7 @@ from adbc_driver_postgresql import dbapi
 
 from pipeline.database.connection import Timeouts
 from pipeline.database.database import Database
-from pipeline.errors import PipelineError
+from pipeline.errors import Failed, PipelineError
 from pipeline.frames.staging import stage_library
 from pipeline.sandbox.embedded import statements_of
 from pipeline.sandbox.server import Sandbox
