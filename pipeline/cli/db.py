@@ -9,11 +9,13 @@ from pipeline import clients
 from pipeline.cli.local import make_tables, with_database
 from pipeline.cli.options import DATABASE, json_option, with_settings
 from pipeline.cli.terminal import Group, echo, echo_always
+from pipeline.database.merge_libraries import explain_item_statuses
 from pipeline.settings import Settings
 from pipeline.stages import with_statuses
 from schemas.staging import DEFAULT_OPTIONS
 
 FINDINGS = ("Users' table", "Tables", "Missing", "Left out", "Own rules")
+WITHOUT_STATUS = {"unplayed": "none", "played": "none", "recent": "by its playtime"}
 
 
 @click.group(cls=Group, epilog="steam-import db check")
@@ -25,7 +27,7 @@ def db() -> None:
 @json_option
 @with_settings(*DATABASE)
 def check(settings: Settings, *, as_json: bool) -> None:
-    """Print what a load finds in the database, what is missing, and what it would leave out.
+    """Print what a load finds in the database, what is missing, what it leaves out, and which statuses new items get.
 
     Encoding, types, nulls, enum values and keys are compared; row-level security, rights and whether the session can
     write are checked. The exit status is 1 if something is missing that a load needs, and that of the error if the
@@ -41,13 +43,17 @@ def check(settings: Settings, *, as_json: bool) -> None:
             "left_out": schema.left_out,
             "own_rules": [f'{rule} of "{name}"' for name, rules in schema.row_rules.items() for rule in rules],
         }
+        options = with_statuses(DEFAULT_OPTIONS, settings)
+        statuses = explain_item_statuses(schema, options)
         if as_json:
-            click.echo(json.dumps(findings))
+            click.echo(json.dumps(findings | {"statuses": {name: of._asdict() for name, of in statuses.items()}}))
         else:
             for title, found in zip(FINDINGS, findings.values(), strict=True):
                 echo(f"{title + ':':14}{', '.join(found) or 'nothing'}")
+            for name, (status, why) in statuses.items():
+                echo(f"Status, {name + ':':10}{status or WITHOUT_STATUS[name]}, because {why}")
         if not schema.missing:
-            database.require_ready([], with_statuses(DEFAULT_OPTIONS, settings))
+            database.require_ready([], options)
             return
     echo_always(schema.remedy, err=True)
     sys.exit(1)

@@ -7,7 +7,7 @@ was matched to: it is the Game that holds the appid when this load takes it away
 load has moved it, the item is counted for review.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -82,6 +82,13 @@ a game with this status leaves the lists that bring its owner back, so no defaul
 """
 
 
+class ChosenStatus(NamedTuple):
+    """A value of `LibraryItem.status` and why new items get it; None if the game's playtime alone decides."""
+
+    status: str | None
+    why: str
+
+
 def choose_item_statuses(live: LiveSchema, options: LoadOptions) -> ItemStatuses:
     """Return the `LibraryItem.status` for new items: the settings' values, or else the defaults for the enum.
 
@@ -89,25 +96,34 @@ def choose_item_statuses(live: LiveSchema, options: LoadOptions) -> ItemStatuses
         Refused: `configuration`, naming the setting and the values of the enum, where the enum lacks a status.
     """
     values = live.enums["LibraryItemStatus"]
-    defaults = next((statuses for value, statuses in DEFAULT_STATUSES.items() if value in values), None)
-    unplayed = options.status_unplayed or (defaults and defaults.unplayed)
-    played = options.status_played or (defaults and defaults.played)
-    recent = options.status_recent or (defaults and defaults.recent)
-    return ItemStatuses(
-        unplayed=_require_status(values, "STATUS_UNPLAYED", unplayed),
-        played=_require_status(values, "STATUS_PLAYED", played),
-        recent=_require_status(values, "STATUS_RECENT", recent) if recent else None,
-    )
+    chosen = explain_item_statuses(live, options)
+    for name, (status, _) in chosen.items():
+        if status not in values and not (name == "recent" and status is None):
+            lacks = f"no {status}" if status else f"none of {', '.join(DEFAULT_STATUSES)}"
+            raise Refused(
+                "configuration",
+                f"LibraryItemStatus of this database has {lacks}: set STATUS_{name.upper()} to one of "
+                f"{', '.join(values)}.",
+            )
+    return ItemStatuses(**{name: status for name, (status, _) in chosen.items() if status})
 
 
-def _require_status(values: Sequence[str], setting: str, status: str | None) -> str:
-    if status is None or status not in values:
-        lacks = f"no {status}" if status else f"none of {', '.join(DEFAULT_STATUSES)}"
-        raise Refused(
-            "configuration",
-            f"LibraryItemStatus of this database has {lacks}: set {setting} to one of {', '.join(values)}.",
-        )
-    return status
+def explain_item_statuses(live: LiveSchema, options: LoadOptions) -> dict[str, ChosenStatus]:
+    """Return the status of each field of ItemStatuses with the reason for it, whether or not the enum has the status.
+
+    A setting decides, or else the first value of DEFAULT_STATUSES that the enum has.
+    """
+    values = live.enums.get("LibraryItemStatus", ())
+    decisive = next((value for value in DEFAULT_STATUSES if value in values), None)
+    chosen = {}
+    for name in ItemStatuses._fields:
+        if setting := getattr(options, f"status_{name}"):
+            chosen[name] = ChosenStatus(setting, f"STATUS_{name.upper()} is set")
+        elif decisive:
+            chosen[name] = ChosenStatus(getattr(DEFAULT_STATUSES[decisive], name), f"the enum has {decisive}")
+        else:
+            chosen[name] = ChosenStatus(None, f"the enum has none of {', '.join(DEFAULT_STATUSES)}")
+    return chosen
 
 
 def user_lock_query() -> Select[Any]:

@@ -63,3 +63,37 @@ def test_no_tables_are_made_where_the_url_is_wrong_and_the_password_is_not_shown
     ended = steam_import("db", "create", "--database-url", url)
     assert ended.status == 2
     assert "CANARY" not in ended.out + ended.err
+
+
+DEFAULTS = {
+    "2025": ("CURIOUS_ABOUT", "EXPERIENCED", "by its playtime", "the enum has EXPERIENCED"),
+    "2026": ("SHELF", "SHELF", "PLAYING", "the enum has SHELF"),
+}
+
+
+@pytest.mark.parametrize("generation", DEFAULTS)
+def test_the_statuses_that_a_load_gives_are_printed_with_the_reason(
+    steam_import: SteamImport, empty_database: str, monkeypatch: pytest.MonkeyPatch, generation: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+    steam_import("db", "create", "--generation", generation)
+    *statuses, why = DEFAULTS[generation]
+    names = ("unplayed", "played", "recent")
+
+    def printed() -> list[str]:
+        return [line for line in steam_import("db", "check").out.splitlines() if line.startswith("Status")]
+
+    lines = [f"Status, {name + ':':10}{status}, because {why}" for name, status in zip(names, statuses, strict=True)]
+    assert printed() == lines
+    monkeypatch.setenv("STATUS_PLAYED", "WISHLIST")
+    assert printed() == [lines[0], "Status, played:   WISHLIST, because STATUS_PLAYED is set", lines[2]]
+    found = json.loads(steam_import("db", "check", "--json").out)["statuses"]
+    assert found["played"] == {"status": "WISHLIST", "why": "STATUS_PLAYED is set"}
+    assert found["recent"] == {"status": None if generation == "2025" else "PLAYING", "why": why}
+
+
+def test_a_status_that_the_enum_lacks_is_printed_and_refused(steam_import: SteamImport, database: str) -> None:
+    ended = steam_import("db", "check", "--status-played", "FINISHED", "--database-url", database)
+    assert ended.status == 2
+    assert "Status, played:   FINISHED, because STATUS_PLAYED is set" in ended.out
+    assert "set STATUS_PLAYED to one of " in ended.err
