@@ -72,6 +72,7 @@ bench: setup ## The figures of the project: accuracy, requests, ratios
 	$(RUN) benchmarks.catalogue
 	$(RUN) benchmarks.load
 	$(RUN) benchmarks.backfill
+	$(RUN) benchmarks.users_of_database
 	$(RUN) benchmarks.soak
 	$(RUN) benchmarks.start_up
 	$(RUN) benchmarks.cold_start

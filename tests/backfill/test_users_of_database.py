@@ -31,16 +31,21 @@ def test_every_user_with_a_steam_id_is_listed_and_what_is_no_steam_id_is_rejecte
 
 def test_the_plan_is_that_of_the_same_list_as_a_csv(own_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     users = {f"user-{number:02}": str(int(ACCOUNT) + number) for number in range(7)}
+    users |= dict.fromkeys(("user-07", "user-08", "user-09", "user-10"), "no Steam id") | {"user-11": ""}
     give_steam_ids(own_database_url, **users)
     database = Database(own_database_url)
     paged = Database.read_steam_ids
     monkeypatch.setattr(Database, "read_steam_ids", lambda self, after=None: paged(self, after, rows=3))
-    csv = "user_id,steam_id64\n" + "".join(f"{user_id},{steam_id}\n" for user_id, steam_id in users.items())
+    lines = (f"{user_id},{steam_id}" if steam_id else f'{user_id},""' for user_id, steam_id in users.items())
+    csv = "\n".join(["user_id,steam_id64", *lines, ""])
     plans = [
         draft_plan(Memory(), "users", listed, shard_size=2).plan.model_dump(exclude={"created_at"})
         for listed in (csv.encode(), list_of_database(database), list_of_database(database, counts_only=True))
     ]
     assert plans[0] == plans[1] == plans[2]
+    assert (plans[0]["users"], plans[0]["rejected"]) == (7, 5)
+    kept = list_of_database(database, counts_only=True)
+    assert (kept.users.height, kept.rejected_lines.height) == (0, 2), "a dry run keeps no more than one page"
     assert list_of_database(database).users.equals(list_of_csv(csv.encode()).users)
 
 
