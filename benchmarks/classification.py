@@ -54,7 +54,7 @@ STANDS_FOR: dict[str, tuple[str, ...]] = {
 """The kinds that are right for each type of the source."""
 
 LEAST_FOUND = {"demo": 98.0, "music": 95.0, "beta": 96.0}
-MOST_LOST, LEAST_RATIO = 0.05, 50.0
+MOST_LOST, LEAST_RATIO = 0.05, 20.0
 """The targets: found and lost in per cent, the ratio in times."""
 
 FOLDS, LEAST_EVIDENCE, MOST_WRONG = 5, 10, 0.05

@@ -159,10 +159,30 @@ def store_types_as_catalogue(types: DataFrame[StoreTypes], asked_at: datetime) -
 def matches_as_catalogue(
     matches: DataFrame[Matches], games: DataFrame[Games], looked_up_at: datetime
 ) -> DataFrame[Catalogue]:
-    """Return catalogue rows with the matches of apps and the games that they name; PENDING apps have no row."""
+    """Return catalogue rows with the matches of apps and the games that they name; PENDING apps have no row.
+
+    An ambiguous app gets the name and the game type of the candidate with the shortest name, which is the most likely
+    parent of a demo or a test; its other columns about a game are null.
+    """
     answered = matches.filter(pl.col("match_status") != "PENDING")
-    rows = answered.join(games, on="igdb_id", how="left", validate="m:1", maintain_order="left")
+    of_parent = _shortest_named_candidates(answered, games)
+    rows = (
+        answered.join(games, on="igdb_id", how="left", validate="m:1", maintain_order="left")
+        .join(of_parent, on="appid", how="left", validate="1:1", maintain_order="left")
+        .with_columns(pl.coalesce(name, f"{name}_of_parent").alias(name) for name in ("igdb_name", "igdb_game_type"))
+    )
     return _as_catalogue(rows.with_columns(looked_up_at=_time(looked_up_at)))
+
+
+def _shortest_named_candidates(matches: pl.DataFrame, games: pl.DataFrame) -> pl.DataFrame:
+    """Return a row per ambiguous app with name and game type of the candidate with the shortest name."""
+    candidates = matches.filter(pl.col("match_reason") == "ambiguous").select("appid", igdb_id="candidates")
+    named = candidates.explode("igdb_id").join(games, on="igdb_id", how="inner", validate="m:1")
+    return (
+        named.sort("appid", pl.col("igdb_name").str.len_chars(), "igdb_id")
+        .unique("appid", keep="first", maintain_order=True)
+        .select("appid", igdb_name_of_parent="igdb_name", igdb_game_type_of_parent="igdb_game_type")
+    )
 
 
 def _as_catalogue(rows: pl.DataFrame) -> DataFrame[Catalogue]:

@@ -31,6 +31,15 @@ _ROMAN_NUMERALS = (
 ARABIC_NUMERALS = {roman: str(number) for number, roman in enumerate(_ROMAN_NUMERALS, start=1)}
 """The Arabic numeral of each Roman one from i to xx."""
 
+EDITIONS = "game of the year|goty|remastered|director'?s cut|redux|hd|deluxe|definitive|enhanced"
+"""A pattern of the words for an edition that end a name without the word edition."""
+
+BEFORE_EDITION = rf"{EDITIONS}|complete|gold|ultimate|special|anniversary|collector'?s|digital|[0-9]+(?:th|st|nd|rd)"
+"""A pattern of the words that stand before the word edition; without it some of them hardly end a name (Black Gold)."""
+
+EDITION = rf"(?i)^(.*?\S)(?: the)?(?: (?:{BEFORE_EDITION}))*(?: (?:{EDITIONS})| (?:{BEFORE_EDITION}|\S+) edition)$"
+"""A pattern of names that end with an edition; its group is the name before that."""
+
 _MARKS = r"[™®©℠'`\x{b4}\x{2018}\x{2019}]"
 
 _COVER_URL = "https://images.igdb.com/igdb/image/upload/t_cover_big/{}.jpg"
@@ -153,6 +162,11 @@ def normalise_name(name: pl.Expr) -> pl.Expr:
     words = plain.str.replace_all(r"[^\pL\pM\pN]+", " ").str.strip_chars().str.split(" ")
     key = words.list.eval(pl.element().replace(ARABIC_NUMERALS)).list.join(" ")
     return pl.when(key == "").then(name).otherwise(key)
+
+
+def strip_edition(key: pl.Expr) -> pl.Expr:
+    """Return an expression that strips the edition from the end of normalised names, such as "deluxe edition"."""
+    return key.str.replace(EDITION, "$1")
 
 
 def _best_games(pairs: pl.DataFrame, games: pl.DataFrame, unanswered_games: Collection[int]) -> pl.DataFrame:

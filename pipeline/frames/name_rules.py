@@ -27,8 +27,9 @@ class Rule(NamedTuple):
         return "|".join(self.patterns)
 
 
-_TESTS = r"(public|closed|private|technical|tech|network|stress|alpha|beta) test"
-_TEST_SERVERS = r"(test|testing|staging|experimental) (server|branch|client|build|environment)"
+_ENVIRONMENTS = "server|branch|client|build|environment"
+_TESTS = rf"(public|closed|private|technical|tech|network|stress|alpha|beta) test( ({_ENVIRONMENTS}))?"
+_TEST_SERVERS = rf"(test|testing|staging|experimental) ({_ENVIRONMENTS})"
 
 # No edition words (deluxe, premium, collector's …): 1,840 games have them.
 _PACK_OF = r"maps?|characters?|songs?|hero|unit|starter|personalization|gem|expansion"

@@ -7,8 +7,8 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 from rapidfuzz import fuzz, process
 
-from pipeline.frames.match import MAIN_GAME_TYPES, normalise_name
-from pipeline.review.spellings import strip_edition, strip_last_part, strip_subtitle
+from pipeline.frames.match import MAIN_GAME_TYPES, normalise_name, strip_edition
+from pipeline.review.spellings import strip_last_part, strip_subtitle
 from schemas.apis import parse_rows
 from schemas.frames import conform, dtypes
 from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, FoundGames, NameScores, SearchTerms

@@ -3,17 +3,11 @@
 import polars as pl
 from pandera.typing.polars import DataFrame
 
-from pipeline.frames.match import ARABIC_NUMERALS
+from pipeline.frames.match import ARABIC_NUMERALS, BEFORE_EDITION, EDITION, EDITIONS
 from schemas.frames import conform
 from schemas.review import SearchTerms
 
-_EDITIONS = "game of the year|goty|remastered|director'?s cut|redux|hd|deluxe|definitive|enhanced"
-_BEFORE_EDITION = rf"{_EDITIONS}|complete|gold|ultimate|special|anniversary|collector'?s|digital|[0-9]+(?:th|st|nd|rd)"
-
-_EDITION = rf"(?i)^(.*?\S)(?: the)?(?: (?:{_BEFORE_EDITION}))*(?: (?:{_EDITIONS})| (?:{_BEFORE_EDITION}|\S+) edition)$"
-"""Before the word edition anything may stand; without that word only what hardly ends a name (not Black Gold)."""
-
-_LAST_EDITION = rf"(?i)^(.*\S)(?: (?:{_EDITIONS}|complete)| game of the year edition| \S+ edition)$"
+_LAST_EDITION = rf"(?i)^(.*\S)(?: (?:{EDITIONS}|complete)| game of the year edition| \S+ edition)$"
 """Matches only the last of a name's edition suffixes: Ultimate Anniversary Edition may be an edition of Ultimate."""
 
 _PART = r"(?:\s*[:\x{ff1a}~\x{ff5e}|/]|\s+[-\x{2013}\x{2014}]\s)"
@@ -33,7 +27,7 @@ _EAST_ASIAN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]+"
 
 _STOP_WORDS = "a|an|and|at|by|for|from|in|is|it|its|of|on|or|s|the|this|to|vs|with"
 
-_INDISTINCT = rf"(?i)^(?:{_STOP_WORDS}|{_BEFORE_EDITION}|edition|vr|[0-9]+|{'|'.join(ARABIC_NUMERALS)})$"
+_INDISTINCT = rf"(?i)^(?:{_STOP_WORDS}|{BEFORE_EDITION}|edition|vr|[0-9]+|{'|'.join(ARABIC_NUMERALS)})$"
 """Words that IGDB's search ignores, that say little, or that Steam and IGDB may write differently."""
 
 DISTINCTIVE_WORDS = 2
@@ -50,10 +44,10 @@ def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:
             plain=_tidy(pl.col("clean").str.replace_all(_BRACKETS, " ")),
             nearly=_tidy(pl.col("clean").str.replace(_LAST_EDITION, "$1")),
         )
-        .with_columns(base=_or_else(_tidy(pl.col("plain").str.replace(_EDITION, "$1")), "clean"))
+        .with_columns(base=_or_else(_tidy(pl.col("plain").str.replace(EDITION, "$1")), "clean"))
         .with_columns(
             shorter=_tidy(pl.col("base").str.replace(_LAST_PART, "$1")),
-            title=_or_else(_tidy(strip_subtitle(pl.col("base")).str.replace(_EDITION, "$1")), "base"),
+            title=_or_else(_tidy(strip_subtitle(pl.col("base")).str.replace(EDITION, "$1")), "base"),
         )
     )
     searched = pl.col("base").str.replace_all(_NOT_SEARCHED, " ").str.strip_chars()
@@ -119,11 +113,6 @@ def _has_words(name: pl.Expr) -> pl.Expr:
 
 def _or_else(name: pl.Expr, other: str) -> pl.Expr:
     return pl.when(_has_words(name)).then(name).otherwise(other)
-
-
-def strip_edition(key: pl.Expr) -> pl.Expr:
-    """Return an expression that strips the edition from the end of normalised names, such as "deluxe edition"."""
-    return key.str.replace(_EDITION, "$1")
 
 
 def strip_subtitle(name: pl.Expr) -> pl.Expr:

@@ -213,6 +213,15 @@ def test_matches_become_rows_with_their_games_and_pending_apps_have_none() -> No
     )
 
 
+def test_an_ambiguous_app_has_the_name_and_the_type_of_its_shortest_named_candidate_and_no_game() -> None:
+    rows, _ = parse_games([{"id": i, "name": n, "slug": n, "game_type": 1} for i, n in ((1, "One: GOTY"), (2, "One"))])
+    matches = resolve_matches([10], parse_external_games([{"uid": "10", "game": 1}, {"uid": "10", "game": 2}]), rows)
+    found = Catalogue.validate(matches_as_catalogue(matches, rows, NOW))
+    of_two = {"match_reason": "ambiguous", "candidates": [1, 2], "igdb_name": "One", "igdb_game_type": 1}
+    assert_frame_equal(found, known(miss(10, age=0 * DAY, **of_two)))
+    assert join_catalogue(classified(10), found, NO_OVERRIDES)["igdb_name"].to_list() == [None]
+
+
 def test_rows_are_found_by_their_game_and_by_their_candidates() -> None:
     rows = known(hit(10, 1), hit(20, 2), miss(30, match_reason="ambiguous", candidates=[1, 3]), miss(40))
     assert rows_about_games(rows, [1, 9])["appid"].to_list() == [10, 30]

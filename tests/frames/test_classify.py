@@ -11,6 +11,7 @@ from schemas.frames import conform
 from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary, RawLibrary
 from tests.support.libraries import frame
 
+AMBIGUOUS = {"match_reason": "ambiguous", "igdb_id": None}
 ASKED_AT = datetime(2026, 11, 23, tzinfo=UTC)
 
 
@@ -98,7 +99,12 @@ def test_against_the_store_type_game_the_name_only_tells_tests_and_components(
         pytest.param("X Server", "Any", {"igdb_game_type": 14}, "name:server", id="an update"),
         pytest.param("X Server", "Any", {"igdb_game_type": 3}, "name:server", id="a bundle"),
         pytest.param("X Server", "Any", {"igdb_game_type": 5}, "igdb", id="a mod"),
-        pytest.param("X Demo", None, {"match_reason": "ambiguous", "igdb_id": None}, "igdb", id="one of several games"),
+        pytest.param("X Public Test Server", "X", {}, "name:beta", id="a test server under its parent"),
+        pytest.param("X: Deluxe Edition Soundtrack", "X", {}, "name:soundtrack", id="of an edition of its parent"),
+        pytest.param("X Soundtrack", "X: GOTY", {}, "name:soundtrack", id="under an edition of its parent"),
+        pytest.param("X Demo", "Y", AMBIGUOUS, "igdb", id="one of several games"),
+        pytest.param("X Demo", "X", AMBIGUOUS, "name:demo", id="one of several games, its parent among them"),
+        pytest.param("X DLC", "Y", AMBIGUOUS | {"igdb_game_type": 1}, "name:dlc", id="several DLC"),
         pytest.param("X Demo", None, {"match_reason": "igdb_incomplete", "igdb_id": None}, "name:demo", id="no game"),
         pytest.param("X Demo", None, {"match_reason": "not_found", "igdb_id": None}, "name:demo", id="not listed"),
         pytest.param("X Demo", "Y", {"match_reason": "override"}, "name:demo", id="by an override of the past"),
