@@ -278,9 +278,9 @@ def open_crashes(command: Command, url: str, folder: Path, up_to_sql: Command | 
         yield Crashes(command, up_to_sql, sandbox, wire, url, settings)
 
 
-def draw(points: Sequence[Point], number: int, seed: str) -> list[Point]:
-    """Return so many of the points, others for another seed."""
-    return random.Random(seed).sample(points, min(number, len(points)))
+def draw(points: Sequence[Point], seed: str) -> list[Point]:
+    """Return one of the points of each kind, others for another seed."""
+    return [random.Random(seed).choice([point for point in points if point.kind == kind]) for kind in KINDS]
 
 
 def read_end_state(url: str, place: Store) -> EndState:
