@@ -1,4 +1,4 @@
-"""Execute the notebooks on the data of sample.py: `python -m notebooks.execute [FOLDER]`.
+"""Execute the notebooks on the demo's data: `python -m notebooks.execute [FOLDER]`.
 
 Each notebook is written with its outputs where it is, or into FOLDER. The outputs depend on the notebooks and the data
 alone: they hold no time of execution, and no version of Python.
@@ -14,8 +14,6 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from notebooks.sample import make_sample
-
 NOTEBOOKS = Path(__file__).parent
 TIMEOUT_SECONDS = 120
 PNG_HEAD = 8
@@ -23,13 +21,11 @@ PNG_HEAD = 8
 
 def execute_all(folder: Path = NOTEBOOKS) -> None:
     """Execute each notebook of this folder, and write it into a folder; raises CellExecutionError."""
-    store_url = str(NOTEBOOKS.parent / "data" / "notebooks" if folder == NOTEBOOKS else folder / "data")
-    make_sample(store_url)
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        nbformat.write(_executed(path, store_url), folder / path.name)
+        nbformat.write(_executed(path), folder / path.name)
 
 
-def _executed(path: Path, store_url: str) -> nbformat.NotebookNode:
+def _executed(path: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
@@ -39,7 +35,7 @@ def _executed(path: Path, store_url: str) -> nbformat.NotebookNode:
         resources={"metadata": {"path": str(NOTEBOOKS)}},
         extra_arguments=["--log-level=ERROR"],
     )
-    client.execute(env=os.environ | {"STORE_URL": store_url})
+    client.execute(env={name: value for name, value in os.environ.items() if name != "STORE_URL"})
     notebook.metadata["language_info"] = {"name": "python"}
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if picture := output.get("data", {}).get("image/png"):
