@@ -62,7 +62,7 @@ format: setup ## Format, and fix what ruff can fix
 	.venv/bin/ruff format .
 
 .PHONY: notebooks
-notebooks: setup ## Execute the notebooks on data of the sandbox, in place
+notebooks: setup ## Execute the notebooks on the demo's data, in place
 	$(RUN) notebooks.execute
 
 .PHONY: bench

@@ -1,12 +1,15 @@
-"""The notebooks as they are committed, and executed anew on a library that is imported for them."""
+"""The notebooks as they are committed, and executed anew on the demo's data, which is committed beside them."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from notebooks.demo import DEMO, choose_store
+from pipeline import list_runs, read_backfill, read_history
 from tests.support.documents import NOTEBOOKS, ROOT, code_cells, texts
 from tests.support.programs import environment
 
@@ -44,17 +47,43 @@ def test_every_chart_has_a_title_and_names_its_axes(notebook: Path) -> None:
         assert re.search(r'title="[A-Z][a-z ]+ \((hours|seconds|count)\)"', source), source
 
 
+def test_a_notebook_says_how_to_open_it_and_whose_data_it_shows(notebook: Path) -> None:
+    command = ".venv/bin/uv run --all-extras --with jupyterlab jupyter lab notebooks"
+    assert f"To open it: `make setup`, then `{command}`" in notebook.read_text(encoding="utf-8")
+    first, *_ = code_cells(notebook)
+    assert "the demo's data" in texts(first)[0]
+    assert (ROOT / shlex.split(command)[0]).exists()
+
+
+def test_without_a_store_of_ones_own_the_notebooks_show_the_demo_s_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STORE_URL", raising=False)
+    url, says = choose_store()
+    assert (url, "**the demo's data**" in says.data) == (str(DEMO), True)
+    runs = list_runs(url)
+    assert runs["kind"].value_counts().sort("kind")["count"].to_list() == [13, 1]
+    user = runs["user_id"].drop_nulls()[0]
+    assert read_history(user, url)["fetched_at"].n_unique() == 13
+    assert read_backfill("sample", url).outcomes.height == 60
+    monkeypatch.setenv("STORE_URL", "s3://ours/library")
+    assert choose_store().url == "s3://ours/library"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_notebooks_run_and_show_what_was_committed(tmp_path: Path) -> None:
-    subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-m", "notebooks.execute", str(tmp_path)],
-        cwd=ROOT,
-        env=environment(),
-        timeout=240,
-        check=True,
-    )
-    assert NOTEBOOKS
+def test_the_notebooks_show_what_was_committed_and_the_same_when_executed_again(tmp_path: Path) -> None:
+    folders = [tmp_path / "once", tmp_path / "again"]
+    for folder in folders:
+        folder.mkdir()
+        subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-m", "notebooks.execute", str(folder)],
+            cwd=ROOT,
+            env=environment(),
+            timeout=140,
+            check=True,
+        )
+    assert len(NOTEBOOKS) == 4
+    once, again = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert once == again
     for committed in NOTEBOOKS:
-        for cell, again in zip(code_cells(committed), code_cells(tmp_path / committed.name), strict=True):
-            assert texts(again) == texts(cell), f"{committed.name} is stale: make notebooks\n{cell['source']}"
+        for cell, executed in zip(code_cells(committed), code_cells(folders[0] / committed.name), strict=True):
+            assert texts(executed) == texts(cell), f"{committed.name} is stale: make notebooks\n{cell['source']}"

@@ -12,6 +12,7 @@ from schemas.library import EnrichedLibrary
 from tests.support.documents import (
     DOCUMENTS,
     EXAMPLES,
+    MODELS,
     README,
     WITH_TABLES,
     blocks_of,
@@ -29,6 +30,12 @@ NAMES = [path.name for path in DOCUMENTS]
 def test_the_tables_are_what_the_schemas_and_the_rules_say(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     assert with_tables(text) == text, "write them anew: .venv/bin/python -m tests.support.documents"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_frame_of_the_data_dictionary_has_its_table(model: str) -> None:
+    columns = README.parent / "docs" / "columns.md"
+    assert re.search(rf"<!-- dictionary {model} -->\n\| column", columns.read_text(encoding="utf-8"))
 
 
 def test_each_of_the_surroundings_has_a_test() -> None:

@@ -17,6 +17,7 @@ from pipeline.cli import cli
 from pipeline.cli.settings import declared_settings
 from pipeline.frames.name_rules import RULES
 from schemas.catalogue import Catalogue, Overrides
+from schemas.changes import History, LibraryChanges
 from schemas.library import EnrichedLibrary, RawLibrary
 from tests.support.surroundings import surroundings_table
 
@@ -27,7 +28,7 @@ WITH_TABLES = (README, *(ROOT / "docs" / f"{name}.md" for name in ("columns", "d
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CALL = re.compile(r"(?<![\w/-])(?:\.venv/bin/)?steam-import (?P<words>[^\n|;)]*)")
 MODELS: dict[str, type[pa.DataFrameModel]] = {
-    model.__name__: model for model in (EnrichedLibrary, Overrides, Catalogue)
+    model.__name__: model for model in (EnrichedLibrary, Overrides, Catalogue, LibraryChanges, History)
 }
 
 GENRES = '[{"id":9,"name":"Puzzle","slug":"puzzle","checksum":"3f1a"}]'
@@ -71,6 +72,12 @@ EXAMPLES = {
     "platforms": PLATFORMS,
     "candidates": "[72,73]",
     "looked_up_at": "2026-11-20T03:17:49Z",
+    "is_new": "false",
+    "is_no_longer_owned": "false",
+    "is_newly_matched": "true",
+    "old_name": "Portal II",
+    "minutes_played": "90",
+    "fetched_at": "2026-11-20T03:17:49Z",
 }
 """One of each column, as a CSV would hold it."""
 
@@ -128,7 +135,7 @@ def _type(dtype: str) -> str:
 
 
 def _exact_type(dtype: str) -> str:
-    exact = {"String": "text", "Int32": "integer, 32 bits"}
+    exact = {"String": "text", "Int32": "integer, 32 bits", "Boolean": "true or false"}
     if dtype.startswith("Enum"):
         return ", ".join(re.findall(r"'(\w+)'", dtype))
     return exact.get(dtype, "time, UTC" if dtype.startswith("Datetime") else "list")
