@@ -53,6 +53,7 @@ COMMANDS = {
     "replay": ListedCommand("backfill", "Load rejected and PENDING rows of a backfill again."),
     "catalogue": ListedCommand("catalogue", "Fill, compact or describe the catalogue of Steam apps."),
     "db": ListedCommand("db", "Check SavePoint's database, or make one to try things in."),
+    "sandbox": ListedCommand("sandbox", "Serve a local Steam, Twitch and IGDB, to develop and try things with."),
     "docs": ListedCommand("docs", "Print a page of the documentation, or the names of all pages."),
 }
 """All commands, in the order of work. Their summaries are repeated here so that the help imports no command."""

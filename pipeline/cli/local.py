@@ -32,7 +32,7 @@ def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Se
         yield settings
         return
     with ExitStack() as stack:
-        with _refusing_missing_extra():
+        with refusing_missing_extra():
             from pipeline.sandbox.embedded import embedded_database
 
             url = stack.enter_context(embedded_database(_postgres_folder(settings)))
@@ -44,20 +44,20 @@ def with_database(settings: Settings, user_id: str | None = None) -> Iterator[Se
 
 def make_tables(settings: Settings, generation: Literal[2025, 2026]) -> bool:
     """Create SavePoint's tables of a generation (2025 or 2026) in an empty database; return True if it was empty."""
-    with _refusing_missing_extra():
+    with refusing_missing_extra():
         from pipeline.sandbox.embedded import create_tables, statements_of
         from pipeline.sandbox.postgres import serve_postgres
     if settings.has("database_url"):
         return clients.open_database(settings).create_tables(statements_of(generation))
     with ExitStack() as stack:
-        with _refusing_missing_extra():
+        with refusing_missing_extra():
             url = stack.enter_context(serve_postgres(_postgres_folder(settings)))
         return create_tables(url, generation)
 
 
 def describe_embedded(settings: Settings) -> str:
     """Return a clause about the embedded PostgreSQL, which is not started: its version, its folder and its state."""
-    with _refusing_missing_extra():
+    with refusing_missing_extra():
         from pipeline.sandbox.postgres import describe
 
         return describe(_postgres_folder(settings))
@@ -66,7 +66,7 @@ def describe_embedded(settings: Settings) -> str:
 @contextmanager
 def with_sandbox(settings: Settings) -> Iterator[tuple[Settings, str]]:
     """Yield settings for the sandbox's APIs and the demo's store and database, and the SteamID64 to import."""
-    with _refusing_missing_extra():
+    with refusing_missing_extra():
         from pipeline.sandbox.server import Sandbox
         from pipeline.sandbox.world import World
     with Sandbox(World.recorded(), latency_seconds=DEMO_LATENCY_SECONDS) as sandbox:
@@ -96,7 +96,7 @@ def _postgres_folder(settings: Settings) -> Path:
 
 
 @contextmanager
-def _refusing_missing_extra() -> Iterator[None]:
+def refusing_missing_extra() -> Iterator[None]:
     """Raise `configuration` for a library of the extra "embedded" that is not installed."""
     try:
         yield

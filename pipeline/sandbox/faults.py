@@ -6,13 +6,16 @@ import socket
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from http import HTTPStatus
+from typing import Any, Literal, cast, get_args
 
 from aiohttp import web
 
 from pipeline.sandbox.wire import Record, Service, html_answer
 
 Kind = Literal["status", "reset", "cut", "stall", "html", "not_json", "lost"]
+
+ERROR_STATUSES = frozenset(str(int(status)) for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST)
 
 
 def _any_text(_text: str) -> bool:
@@ -70,6 +73,39 @@ class Fault:
         answer = error(self.status) if self.body is None else _sniffed(self.status, self.body)
         answer.headers.update(self.headers)
         return answer
+
+
+_PRIVATE = {"status": HTTPStatus.OK, "body": '{"response":{}}', "path": "GetOwnedGames"}
+"""Steam's answer about a library that its owner keeps private."""
+
+
+def parse_fault(text: str) -> Fault:
+    """Return the fault that a text names: `SERVICE:KIND`, or `SERVICE:KIND:SHARE` for that share of the requests.
+
+    SERVICE is steam, store, twitch or igdb. KIND is an error status, a kind of fault, or `private` for Steam.
+
+    Raises:
+        ValueError: The text names no fault; the message says what is wrong.
+    """
+    service, kind, share = (*text.split(":"), "1")[:3] if text.count(":") in {1, 2} else ("", "", "")
+    if service not in get_args(Service):
+        raise ValueError(f"write SERVICE:KIND or SERVICE:KIND:SHARE; SERVICE is {', '.join(get_args(Service))}")
+    try:
+        probability = float(share)
+    except ValueError:
+        probability = 0
+    if not 0 < probability <= 1:
+        raise ValueError(f"{share!r} is no share of the requests; give a number above 0, up to 1")
+    found: dict[str, Any]
+    if kind in ERROR_STATUSES:
+        found = {"status": int(kind)}
+    elif kind in get_args(Kind) and kind != "status":
+        found = {"kind": kind}
+    elif (service, kind) == ("steam", "private"):
+        found = _PRIVATE
+    else:
+        raise ValueError(f"there is no fault {kind!r} of {service}")
+    return Fault(service=cast("Service", service), probability=probability, **found)
 
 
 class Faults:

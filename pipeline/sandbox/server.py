@@ -34,7 +34,8 @@ LONGEST_LINE = 65_536
 class Sandbox:
     """A local HTTP server for Steam, Twitch and IGDB that runs inside a `with` block.
 
-    `environment` holds the settings that make our clients talk to it.
+    `environment` holds the settings that make our clients talk to it. `port`, set before the block, is where it
+    listens; 0 is a free port.
 
     Args:
         world: the data it serves; may be changed while it runs.
@@ -60,6 +61,7 @@ class Sandbox:
         self.limits = limits
         self.faults = Faults()
         self.requests: list[Record] = []
+        self.port = 0
         self.url = ""
         self.twitch = Twitch(secrets.token_hex(15), secrets.token_hex(15), token_seconds)
         self.steam = Steam(world, secrets.token_hex(16), bad_key_status)
@@ -77,12 +79,19 @@ class Sandbox:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sandbox", daemon=True)
         self._thread.start()
-        self.url = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        try:
+            self.url = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        except OSError:
+            self._stop()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -122,7 +131,7 @@ class Sandbox:
         server = web.Server(self._handle, access_log=None, handler_cancellation=True, max_line_size=LONGEST_LINE)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.01)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
         host, port = self._runner.addresses[0]
         return f"http://{host}:{port}"
 
