@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-from collections.abc import Sequence
 
 import click
 import polars as pl
@@ -29,9 +28,10 @@ from pipeline.storage.store import Store
 from schemas.backfill import Plan
 from schemas.events import RUN_ID
 from schemas.frames import as_text
-from schemas.manifest import Manifest, Runs
+from schemas.manifest import LoadManifest, Manifest, Runs
 
 WIDE = 10_000
+IDS = ("time", "user or backfill")
 COUNTS = ("rows", "matched", "unmatched", "filtered", "pending", "rejected", "requests")
 
 
@@ -106,7 +106,7 @@ def _show_import(store: Store, enriched: Checkpoint, *, as_json: bool) -> None:
     load = read_load_manifest(store, enriched)
     manifests = {**written, "load": load}
     rejected = {stage: _rejected_checks(store, of) for stage, of in csvs.items()}
-    hint = _next_step(store, raw, written["enrich"], is_loaded=load is not None)
+    hint = _next_step(store, raw, written["enrich"], load)
     if as_json:
         stages = {stage: found and found.model_dump(mode="json") for stage, found in manifests.items()}
         click.echo(json.dumps({"user_id": raw.user_id, **stages, "rejected": rejected, "next": hint}))
@@ -118,11 +118,11 @@ def _show_import(store: Store, enriched: Checkpoint, *, as_json: bool) -> None:
         table.add_row(stage, f"{manifest.seconds} s" if manifest else "", counts if manifest else "no manifest")
         for check, rows in rejected.get(stage, {}).items():
             table.add_row("  rejected", str(rows), escape(check))
-    if load:
-        table.add_row("  into", "", escape(f"{load.database}, {load.statements} statements, run {load.run_id}"))
-        if load.changes:
-            add_change_rows(table, load.changes)
+    if load and load.changes:
+        add_change_rows(table, load.changes)
     console().print(table)
+    if load:
+        echo(f"Loaded into {load.database} with {load.statements} statements, run {load.run_id}")
     for checkpoint in csvs.values():
         echo(store.locate(checkpoint.key))
     echo(f"Next: {hint}" if hint else "Nothing is left to do.")
@@ -136,38 +136,36 @@ def _rejected_checks(store: Store, checkpoint: Checkpoint) -> dict[str, int]:
     return dict(parse_csv(body, checkpoint.rejected_key).group_by("rejected_check").len().sort("rejected_check").rows())
 
 
-def _next_step(store: Store, raw: Checkpoint, enrich: Manifest | None, *, is_loaded: bool) -> str | None:
-    """Return the command that continues an import, or asks again for its PENDING games; None if nothing is left."""
+def _next_step(store: Store, raw: Checkpoint, enrich: Manifest | None, load: LoadManifest | None) -> str | None:
+    """Return the command that continues an import, or asks again for its PENDING games; None if nothing is left.
+
+    A load of an earlier enriched CSV of the import does not count.
+    """
     if enrich is None or enrich.counts.get("pending"):
         return shlex.join(["steam-import", "enrich", store.locate(raw.key)])
-    return None if is_loaded else shlex.join(["steam-import", "load", store.locate(raw.enriched.key)])
+    if load is None or load.input.sha256 != enrich.sha256:
+        return shlex.join(["steam-import", "load", store.locate(raw.enriched.key)])
+    return None
 
 
 def _runs_table(found: DataFrame[Runs], width: int) -> Table:
-    """Return a table of runs; where a terminal is narrow, it has fewer counts, and every id is whole."""
-    left = [*COUNTS, "seconds"]
-    while True:
-        table = _table_with(found, left)
-        if not left or Measurement.get(Console(width=WIDE), Console(width=WIDE).options, table).maximum <= width:
-            return table
-        left.pop()
-
-
-def _table_with(found: DataFrame[Runs], counts: Sequence[str]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("time", "user or backfill", "done"):
-        table.add_column(name, no_wrap=True, overflow="ignore")
-    for name in counts:
-        table.add_column(name, justify="right")
+    """Return a table of runs; where a terminal is narrow, it has fewer columns, and every id is whole."""
     cells = found.select(
         "timestamp",
         pl.coalesce("user_id", pl.format("{}, users: {}", "run_id", "users")),
-        _stages_done(),
-        pl.col(counts).round(1).cast(pl.String).fill_null(""),
+        _stages_done().alias("done"),
+        pl.col(*COUNTS, "seconds").round(1).cast(pl.String).fill_null(""),
     )
-    for row in cells.rows():
-        table.add_row(*row)
-    return table
+    while True:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for name in (*IDS, *cells.columns[len(IDS) :]):
+            table.add_column(name, no_wrap=True, justify="right" if name in (*COUNTS, "seconds") else "left")
+        for row in cells.rows():
+            table.add_row(*row)
+        table.width = Measurement.get(Console(width=WIDE), Console(width=WIDE).options, table).maximum
+        if table.width <= width or cells.width == len(IDS):
+            return table
+        cells = cells.drop(cells.columns[-1])
 
 
 def _stages_done() -> pl.Expr:

@@ -1,6 +1,8 @@
 """`steam-import diff` and `runs show`: imports after play, purchase, refund and rename, and one after nothing."""
 
 import json
+import re
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,9 @@ import pytest
 
 from pipeline import read_changes, read_history, stages
 from pipeline.database.database import Database
+from pipeline.errors import Retryable
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import PRIVATE, PUBLIC
 from pipeline.storage.checkpoints import Provenance, read_load_manifest, write_checkpoint
 from pipeline.storage.keys import Checkpoint
 from pipeline.storage.store import DirectoryStore
@@ -17,8 +22,10 @@ from schemas.events import LoadEvent, LoadResponse
 from schemas.frames import dtypes
 from schemas.library import RawLibrary
 from schemas.staging import DEFAULT_OPTIONS, LoadOptions
+from tests.support.databases import rows_of
+from tests.support.lambda_functions import ACCOUNT
 from tests.support.libraries import app, library, matched
-from tests.support.programs import SteamImport
+from tests.support.programs import Ended, SteamImport
 
 FIRST, SECOND, THIRD = (f"202611{day}T031749Z" for day in (21, 22, 23))
 BEFORE = (app(10, playtime_forever=60), app(20, name="Old"), app(30), app(40))
@@ -36,6 +43,15 @@ def write(store: DirectoryStore, stem: str, *rows: dict[str, Any]) -> Checkpoint
 def load(store: DirectoryStore, database: str, csv: Checkpoint, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
     event = LoadEvent(user_id="user-1", s3_enriched_location=store.locate(csv.key), run_id=f"run-{csv.stem}")
     return stages.load(store, Database(database), event, options)
+
+
+class WithoutLoadManifests(DirectoryStore):
+    """A store that cannot be reached when the manifest of a load is written."""
+
+    def write(self, key: str, body: bytes) -> None:
+        if key.endswith("-loaded.json"):
+            raise Retryable("store_unavailable", "The store does not answer.")
+        super().write(key, body)
 
 
 def test_what_changed_is_the_same_in_diff_stats_manifest_and_history(
@@ -81,3 +97,85 @@ def test_what_changed_is_the_same_in_diff_stats_manifest_and_history(
     assert "Nothing is left to do." in shown
     assert "1 new_games" in shown
     assert f"Next: steam-import load {tmp_path}/data" in steam_import("runs", "show", THIRD).out
+
+
+def test_a_load_that_is_committed_stays_done_when_its_manifest_cannot_be_written(
+    steam_import: SteamImport, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = WithoutLoadManifests(tmp_path / "data")
+    csv = write(store, FIRST, *AFTER)
+
+    done = load(store, database, csv)
+
+    assert done.success
+    assert len(rows_of(database, "ImportedGame")) == len(AFTER)
+    logged = capsys.readouterr()
+    assert "the load is done, but its manifest was not written" in logged.out + logged.err
+    assert read_load_manifest(store, csv) is None
+    assert "Next: steam-import load" in steam_import("runs", "show", FIRST).out
+
+
+def test_the_manifest_of_a_load_names_the_database_and_never_its_password(
+    steam_import: SteamImport, database: str, tmp_path: Path
+) -> None:
+    store = DirectoryStore(tmp_path / "data")
+    csv = write(store, FIRST, *AFTER)
+    load(store, database.replace("postgres:@", "postgres:CANARY@"), csv)
+
+    body = (store.read(csv.loaded_key) or b"").decode()
+    manifest = json.loads(body)
+    assert "CANARY" not in body
+    assert manifest["database"].startswith("test_")
+    assert {row["table"] for row in manifest["tables"]} >= {"Game", "ImportedGame", "LibraryItem"}
+    assert manifest["counts"]["imported_games_created"] == len(AFTER)
+    assert min(manifest["statements"], manifest["seconds"]) > 0
+    shown = steam_import("runs", "show", FIRST).out
+    assert f"Loaded into {manifest['database']} with {manifest['statements']} statements, run run-{FIRST}\n" in shown
+
+    write(store, FIRST, *BEFORE)
+    assert "Next: steam-import load" in steam_import("runs", "show", FIRST).out, "the new CSV is not loaded"
+
+
+def test_a_run_says_what_changed_since_and_one_after_a_private_phase_that_nothing_has(
+    steam_import: SteamImport, sandbox: Sandbox, database: str
+) -> None:
+    account = sandbox.world.accounts[ACCOUNT]
+    owned = {row["appid"]: row for row in account.games}
+
+    def run(*options: str) -> Ended:
+        time.sleep(1.01)  # the time in the keys has whole seconds
+        return steam_import("run", ACCOUNT, "--user", "user-1", *options)
+
+    assert run().status == 0
+    owned[620]["playtime_forever"] += 120  # play
+    sandbox.world.add_owned(ACCOUNT, 500, "Left 4 Dead")  # purchase
+    account.games.remove(owned[400])  # refund
+    owned[999_010]["name"] = "Somebody Knows Me"  # rename
+    second = json.loads(run("--json").out)["load"]
+    lists = {name: games for name, games in second["changes"].items() if isinstance(games, list)}
+    assert {name: [game["appid"] for game in games] for name, games in lists.items()} == {
+        "new_games": [500],
+        "no_longer_owned": [400],
+        "newly_matched": [],
+        "renamed": [999_010],
+        "most_played": [620],
+    }
+    assert (second["stats"]["new_games"], second["stats"]["minutes_played_since"]) == (1, 120)
+    assert second["stats"]["no_longer_owned"] == 1
+    assert json.loads(steam_import("diff", second["changes"]["until"], "--json").out) == second["changes"]
+
+    rows = rows_of(database, "ImportedGame")
+    account.visibility = PRIVATE
+    hidden = run()
+    assert (hidden.status, "private_library" in hidden.err) == (1, True)
+    assert rows_of(database, "ImportedGame") == rows
+    account.visibility = PUBLIC
+    third = run()
+    assert re.search(rf"(?m)^Since {second['changes']['until']} +nothing has changed *$", third.out), third.out
+    assert rows_of(database, "ImportedGame") == rows
+
+    history = read_history("user-1")
+    sets = history.group_by("fetched_at").agg(pl.col("appid").sort()).sort("fetched_at")["appid"].to_list()
+    assert sets == [[400, 620, 999_010, 999_020], *[[500, 620, 999_010, 999_020]] * 2]
+    assert history.filter(appid=620)["playtime_forever"].to_list() == [90, 210, 210]
+    assert sorted(set(history.filter(appid=999_010)["name"])) == ["Nobody Knows Me", "Somebody Knows Me"]

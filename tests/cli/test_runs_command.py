@@ -9,10 +9,15 @@ import pytest
 
 from pipeline import list_runs
 from pipeline.backfill.plan import draft_plan, write_plan
+from pipeline.database.database import Database
+from pipeline.sandbox.faults import Fault
+from pipeline.sandbox.server import Sandbox
+from pipeline.sandbox.world import World
 from pipeline.storage.checkpoints import Provenance, write_checkpoint
 from pipeline.storage.keys import raw_checkpoint
 from pipeline.storage.store import DirectoryStore, Store
 from schemas.library import RawLibrary
+from tests.support.backfills import add_accounts, user_list
 from tests.support.libraries import app, library
 from tests.support.programs import SteamImport
 from tests.support.stores import opened
@@ -64,3 +69,77 @@ def test_a_backfill_is_listed_among_the_imports_with_whether_it_has_ended(
     assert f"{tmp_path}/data/backfills/{{backfill}}/outcomes.csv" in shown
     assert {run["kind"] for run in json.loads(unconfigured_program("runs", "--json").out)} == {"backfill", "import"}
     assert len(json.loads(unconfigured_program("runs", "--json", "--limit", "1").out)) == 1
+
+
+@pytest.mark.parametrize("columns", [40, 60, 90])
+def test_a_narrow_terminal_drops_columns_and_shows_each_id_whole(
+    unconfigured_program: SteamImport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, columns: int
+) -> None:
+    user, run_id = "u" * 36, "b" * 40
+    store = DirectoryStore(tmp_path / "data")
+    provenance = Provenance("run", STARTED, 2, {"games": 2, "rejected": 0})
+    write_checkpoint(store, raw_checkpoint(user, "20261121T031749Z"), RAW, pl.DataFrame(), provenance)
+    write_plan(store, draft_plan(store, "users.csv", b"user_id,steam_id64\nme,76561197960287930\n", run_id=run_id))
+    wide, *_ = unconfigured_program("runs").out.splitlines()
+    for name, value in {"FORCE_COLOR": "1", "TERM": "dumb", "COLUMNS": str(columns), "LINES": "25"}.items():
+        monkeypatch.setenv(name, value)
+    header, *lines = unconfigured_program("runs").out.splitlines()
+    assert len(header.split()) < len(wide.split())
+    assert header.split()[:4] == ["time", "user", "or", "backfill"]
+    assert ("done" in header) == (columns == 90)
+    assert any("20261121T031749Z" in line and user in line for line in lines)
+    assert any(run_id in line for line in lines)
+    shown = unconfigured_program("runs", "show", "20261121T031749Z").out
+    assert f"Import of {user} at 20261121T031749Z\n" in shown
+    assert f"Next: steam-import enrich {tmp_path}/data/imports/{user}/20261121T031749Z-raw.csv\n" in shown
+
+
+def test_a_backfill_is_shown_with_its_outcomes_rejected_rows_errors_and_what_to_do_next(
+    steam_import: SteamImport, sandbox: Sandbox, database: str, tmp_path: Path
+) -> None:
+    accounts = add_accounts(sandbox.world, 3, 4)
+    Database(database).ensure_users(["user-0", "user-1", "user-2", "user-3"])
+    sandbox.world.add_owned(accounts[0], 2**40, "no appid")
+    users = (*accounts[:2], World.UNKNOWN_ACCOUNT, accounts[2])
+    (tmp_path / "users.csv").write_bytes(user_list(users, "../,1"))
+    fault = sandbox.faults.add(Fault(service="steam", when=lambda query: accounts[2] in query, status=500))
+    failed = steam_import("backfill", "users.csv", "--shard-size", "3")
+    run_id = failed.err.partition("Backfill ")[2].split()[0]
+
+    def shown() -> str:
+        return steam_import("runs", "show", run_id).out
+
+    def figures(text: str) -> dict[str, list[str]]:
+        return {line[:20].strip(): line[20:].split() for line in text.splitlines()}
+
+    first = shown()
+    assert f"Backfill {run_id} of 4 users, planned " in first
+    assert {name: figures(first)[name] for name in ("Users", "done", "not_found", "failed", "rejected")} == {
+        "Users": ["5"], "done": ["2"], "not_found": ["1"], "failed": ["1"], "rejected": ["1"]
+    }  # fmt: skip
+    assert figures(first)["Rows to fetch"] == ["9", "8", "kept,", "1", "rejected"]
+    assert "shard 1: steam_unavailable" in first
+    assert f"{tmp_path}/data/backfills/{run_id}/outcomes.csv\n" in first
+    assert first.endswith(f"Next: steam-import backfill --resume {run_id}\n")
+
+    sandbox.faults.remove(fault)
+    assert steam_import("backfill", "--resume", run_id).status == 0
+    assert figures(shown())["not_found"] == ["1"]
+    assert shown().endswith(f"Next: steam-import replay {run_id}\n")
+    found = json.loads(steam_import("runs", "show", run_id, "--json").out)
+    assert (found["report"]["users"]["done"], found["next"]) == (3, f"steam-import replay {run_id}")
+
+
+def test_a_replay_that_finds_nothing_says_so_and_prints_no_old_figures(
+    steam_import: SteamImport, sandbox: Sandbox, database: str, tmp_path: Path
+) -> None:
+    Database(database).ensure_users(["user-0"])
+    (tmp_path / "users.csv").write_bytes(user_list(add_accounts(sandbox.world, 1, 4)))
+    run_id = json.loads(steam_import("backfill", "users.csv", "--json").out)["run_id"]
+    assert steam_import("runs", "show", run_id).out.endswith("Nothing is left to do.\n")
+    sandbox.requests.clear()
+    says = f"Backfill {run_id} has no rejected and no PENDING rows: nothing was run again. --all runs all shards."
+    replayed = steam_import("replay", run_id)
+    assert (replayed.status, " ".join(replayed.out.split())) == (0, says)
+    assert json.loads(steam_import("replay", run_id, "--json").out) == {"run_id": run_id, "shards": 0}
+    assert sandbox.requests == []
