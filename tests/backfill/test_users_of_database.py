@@ -1,15 +1,20 @@
 """The users whom a backfill takes from SavePoint's table of users."""
 
+import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from adbc_driver_postgresql import dbapi
 
 from pipeline.backfill.list import list_of_csv, list_of_database
 from pipeline.backfill.plan import draft_plan
+from pipeline.backfill.runner import run_event
 from pipeline.database.database import Database
 from pipeline.errors import Refused
 from pipeline.sandbox.embedded import Generation
+from pipeline.settings import Settings
+from schemas.events import FROM_DATABASE, BackfillEvent
 from tests.support.databases import LOADER, add_user, as_role, execute, give_steam_ids, rows_of
 from tests.support.lambda_functions import ACCOUNT
 from tests.support.programs import SteamImport
@@ -81,3 +86,17 @@ def test_a_backfill_from_the_database_ends_with_an_outcome_for_each_user(
     assert done.status == 0, done.err
     users = json.loads(done.out)["users"]
     assert (users["total"], users["done"], users["rejected"]) == (2, 1, 1)
+
+
+def test_the_plan_of_an_event_has_the_users_of_the_database_and_keeps_them(
+    own_database_url: str, tmp_path: Path
+) -> None:
+    settings = Settings.model_validate({"store_url": str(tmp_path), "database_url": own_database_url})
+    event = BackfillEvent(step="plan", run_id="weekly", users=FROM_DATABASE)
+    give_steam_ids(own_database_url, one=ACCOUNT, other="no Steam id")
+    planned = asyncio.run(run_event(settings, event, None))
+    assert (planned.shards, planned.stats) == (1, {"users": 1, "rejected": 1})
+    give_steam_ids(own_database_url, later=ACCOUNT)
+    assert asyncio.run(run_event(settings, event, None)) == planned
+    another = event.model_copy(update={"run_id": "next-week"})
+    assert asyncio.run(run_event(settings, another, None)).stats == {"users": 2, "rejected": 1}

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import read_changes, read_history, stages
 from pipeline.database.database import Database
-from pipeline.errors import Retryable
+from pipeline.errors import Refused, Retryable
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import PRIVATE, PUBLIC
 from pipeline.storage.checkpoints import Provenance, read_load_manifest, write_checkpoint
@@ -32,9 +32,9 @@ BEFORE = (app(10, playtime_forever=60), app(20, name="Old"), app(30), app(40))
 AFTER = (app(10, playtime_forever=180), app(20, name="New"), matched(40, 400), app(50))
 
 
-def write(store: DirectoryStore, stem: str, *rows: dict[str, Any]) -> Checkpoint:
+def write(store: DirectoryStore, stem: str, *rows: dict[str, Any], user: str = "user-1") -> Checkpoint:
     enriched, making = library(*rows), Provenance(f"run-{stem}", datetime(2026, 11, 23, tzinfo=UTC), 1, {})
-    raw = Checkpoint("user-1", stem, "raw")
+    raw = Checkpoint(user, stem, "raw")
     write_checkpoint(store, raw, enriched.select(dtypes(RawLibrary).names()), pl.DataFrame(), making)
     write_checkpoint(store, raw.enriched, enriched, pl.DataFrame(), making)
     return raw.enriched
@@ -179,3 +179,37 @@ def test_a_run_says_what_changed_since_and_one_after_a_private_phase_that_nothin
     assert sets == [[400, 620, 999_010, 999_020], *[[500, 620, 999_010, 999_020]] * 2]
     assert history.filter(appid=620)["playtime_forever"].to_list() == [90, 210, 210]
     assert sorted(set(history.filter(appid=999_010)["name"])) == ["Nobody Knows Me", "Somebody Knows Me"]
+
+
+def test_what_cannot_be_compared_is_refused_with_what_to_give_instead(
+    unconfigured_program: SteamImport, tmp_path: Path
+) -> None:
+    store = DirectoryStore(tmp_path / "data")
+    ours, theirs = (write(store, FIRST, app(10, user_id=user), user=user) for user in ("user-1", "user-2"))
+    write(store, SECOND, *BEFORE)
+    for arguments, says in {
+        ("diff", "nowhere"): "No import has the run id, time or location 'nowhere'",
+        ("diff", FIRST): f"More than one import has the run id, time or location '{FIRST}'",
+        ("runs", "show", f"run-{FIRST}"): f"More than one import has the run id, time or location 'run-{FIRST}'",
+        ("diff", store.locate(theirs.key), SECOND): "are imports of two users. Give two of one user.",
+        ("diff", store.locate(ours.key)): "is the first import of user-1: there is none to compare with.",
+    }.items():
+        ended = unconfigured_program(*arguments)
+        assert (ended.status, ended.out) == (2, "")
+        assert says in " ".join(ended.err.split())
+    with pytest.raises(Refused, match="user_id"):
+        read_history("../user-1")
+    assert read_history("user-3").is_empty()
+
+
+def test_rejected_rows_of_an_import_are_shown_with_the_check_that_they_failed(
+    unconfigured_program: SteamImport, tmp_path: Path
+) -> None:
+    store = DirectoryStore(tmp_path / "data")
+    csv = write(store, FIRST, *AFTER)
+    rejected = pl.DataFrame({"appid": ["0", "-1"], "rejected_check": "appid: at least 1"})
+    store.write(csv.rejected_key, rejected.write_csv().encode())
+    shown = unconfigured_program("runs", "show", f"run-{FIRST}")
+    assert re.search(r"(?m)^ +rejected +2 +appid: at least 1 *$", shown.out), shown.out
+    found = json.loads(unconfigured_program("runs", "show", FIRST, "--json").out)
+    assert found["rejected"] == {"fetch": {}, "enrich": {"appid: at least 1": 2}}

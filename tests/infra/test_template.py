@@ -14,7 +14,7 @@ from cfnlint.config import ManualArgs
 
 from infra.package import FUNCTIONS as BUNDLES
 from pipeline.settings import Settings
-from schemas.events import CatalogueEvent
+from schemas.events import FROM_DATABASE, CatalogueEvent
 from tests.support.deployment import (
     FUNCTIONS,
     ROLE,
@@ -176,11 +176,17 @@ def test_the_bucket_is_versioned_encrypted_private_cleaned_and_closed_without_tl
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_the_periodic_sync_is_off_unless_its_users_are_named(resources: dict[str, Any]) -> None:
+def test_the_periodic_sync_takes_the_users_of_the_database_unless_it_has_a_list(resources: dict[str, Any]) -> None:
     (schedule,) = schedules_of(resources, "BackfillStateMachine")
     assert schedule["State"] == {"Fn::If": ["IsSynced", "ENABLED", "DISABLED"]}
     assert schedule["Target"]["Arn"] == {"Ref": "BackfillStateMachine"}
-    assert template()["Parameters"]["SyncUsersKey"]["Default"] == ""
+    condition, with_list, without = schedule["Target"]["Input"]["Fn::If"]
+    assert (condition, "${SyncUsersKey}" in with_list["Fn::Sub"]) == ("HasSyncList", True)
+    assert json.loads(without) == {"users": FROM_DATABASE, "unless_running": True}
+    parameters = template()["Parameters"]
+    assert (parameters["PeriodicSync"]["Default"], parameters["SyncUsersKey"]["Default"]) == ("off", "")
+    switched_on = {"Fn::Equals": [{"Ref": "PeriodicSync"}, "on"]}
+    assert template()["Conditions"]["IsSynced"] == {"Fn::Or": [switched_on, {"Condition": "HasSyncList"}]}
 
 
 def test_the_catalogue_is_synced_and_compacted_every_night_one_after_the_other(resources: dict[str, Any]) -> None:
