@@ -14,6 +14,15 @@ from schemas.library import Kind, MatchReason, MatchStatus
 MOST_CANDIDATES = 5
 
 
+class OwnedApps(StrictFrame):
+    """One row per app in some libraries, with the number of its owners and how long they played it together."""
+
+    appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
+    name: str = pa.Field(nullable=True, description="Its name on Steam")
+    owners: pl.Int32 = pa.Field(description="The number of users who own it")
+    playtime_forever: pl.Int64 = pa.Field(description="Minutes played by all of them")
+
+
 class SearchTerms(StrictFrame):
     """One row per app to look up at IGDB by its name, with what to ask for."""
 
@@ -55,13 +64,16 @@ class Candidates(StrictFrame):
 
 
 class ReviewSheet(StrictFrame):
-    """One row per app about which a person has to decide: unmatched, or filtered although today's rules would not."""
+    """One row per app for a person to decide about: unmatched, filtered though today's rules would not, or matched."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     name: str = pa.Field(nullable=True, description="Its name on Steam")
-    playtime_forever: pl.Int32 = pa.Field(description="Minutes played")
-    match_status: MatchStatus = pa.Field(description="UNMATCHED, or IGNORED (filtered)")
+    owners: pl.Int32 = pa.Field(description="The number of users who own it")
+    playtime_forever: pl.Int64 = pa.Field(description="Minutes played by all of them")
+    match_status: MatchStatus = pa.Field(description="UNMATCHED, IGNORED (filtered), or MATCHED where that was asked")
     match_reason: MatchReason = pa.Field(description="Why")
+    matched_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the game that it is matched to")
+    matched: str = pa.Field(nullable=True, description="The name of that game")
     kind: Kind = pa.Field(description="The kind that the run gave it")
     kind_reason: str = pa.Field(description="What decided the kind")
     proposed: Action = pa.Field(
@@ -88,7 +100,6 @@ class ReviewSheet(StrictFrame):
     candidate_5_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the next game")
     candidate_5: str = pa.Field(nullable=True, description="Its name (year, type)")
     candidate_5_score: pl.Int32 = pa.Field(nullable=True, description="Similarity of the names, from 0 to 100")
-    checkpoint: str = pa.Field(description="Key of the enriched CSV, for review apply")
 
 
 def _names(rows: object) -> object:
@@ -119,7 +130,6 @@ class FoundGame(BaseModel):
 
 
 class Decision(Override):
-    """A decision in a filled-in review sheet: the override, its line, and the key of the run's CSV."""
+    """A decision in a filled-in review sheet: the override, and the number of its line."""
 
     line: int
-    checkpoint: str

@@ -291,8 +291,8 @@ async def _run_shard_step(
     return manifest
 
 
-def reset_for_replay(store: Store, plan: Plan, *, everything: bool = False) -> int:
-    """Undo the steps after the fetch, for shards with rejected or PENDING rows or for all; return their number.
+def reset_for_replay(store: Store, plan: Plan, chosen: Sequence[ShardFiles] | None = None) -> int:
+    """Undo the steps after the fetch of chosen shards, or of those with rejected or PENDING rows; return their number.
 
     Rows that were set aside and conform today are put into the raw CSVs. The backfill has to be run again afterwards,
     from the look-up on.
@@ -302,20 +302,21 @@ def reset_for_replay(store: Store, plan: Plan, *, everything: bool = False) -> i
     """
     read_report(store, plan.run_id)
     find_look_up(store, plan)
-    reset = sum(map_concurrently(partial(_reset_shard, everything=everything), list_shards(store, plan)))
+    shards = list_shards(store, plan) if chosen is None else chosen
+    reset = sum(map_concurrently(partial(_reset_shard, is_chosen=chosen is not None), shards))
     if reset:
         forget_look_up(store, plan)
         store.delete(backfill_key(plan.run_id, REPORT))
     return reset
 
 
-def _reset_shard(files: ShardFiles, *, everything: bool) -> bool:
+def _reset_shard(files: ShardFiles, *, is_chosen: bool) -> bool:
     finished = files.finished_steps()
     if "fetch" not in finished:
         return False
     has_rejected = any(manifest.rejected for manifest in finished.values())
     has_pending = "enrich" in finished and files.outcomes(finished["enrich"])["pending"].sum() > 0
-    if not (everything or has_rejected or has_pending):
+    if not (is_chosen or has_rejected or has_pending):
         return False
     _accept_rejected_rows(files, finished["fetch"])
     files.store.delete(files.shard.manifest_key("enrich"))

@@ -101,7 +101,7 @@ def replay(settings: Settings, run_id: str, *, everything: bool, as_json: bool) 
     """
     store = clients.open_store(settings)
     plan = require_plan(store, run_id)
-    shards = reset_for_replay(store, plan, everything=everything)
+    shards = reset_for_replay(store, plan, list_shards(store, plan) if everything else None)
     report = None if shards else read_report(store, run_id)
     if report and report.is_complete:
         says = f"Backfill {run_id} has no rejected and no PENDING rows: nothing was run again. --all runs all shards."
@@ -175,7 +175,7 @@ def _run(settings: Settings, plan: Plan, steps: Sequence[ShardStep], *, as_json:
     store = clients.open_store(settings)
     try:
         with interruptible():
-            report = _run_steps(settings, store, plan, steps)
+            report = run_steps(settings, store, plan, steps)
     except (PipelineError, KeyboardInterrupt) as stopped:
         stopped.add_note(_how_to_continue(plan))
         raise
@@ -188,7 +188,8 @@ def _run(settings: Settings, plan: Plan, steps: Sequence[ShardStep], *, as_json:
         raise _shards_failed(store, plan, report)
 
 
-def _run_steps(settings: Settings, store: Store, plan: Plan, steps: Sequence[ShardStep]) -> Report:
+def run_steps(settings: Settings, store: Store, plan: Plan, steps: Sequence[ShardStep]) -> Report:
+    """Run steps of a backfill with progress bars, and return its report; the database is embedded if none is set."""
     with with_database(settings) as local:
         if local is not settings:
             users = map_concurrently(ShardFiles.users, list_shards(store, plan))

@@ -1,27 +1,53 @@
-"""The commands with which people match the games that were not matched: export a sheet, apply it."""
+"""The commands with which people match games by hand: export a sheet, apply it."""
 
 import asyncio
 import json
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
 import click
+from pandera.typing.polars import DataFrame
 
 from pipeline import clients
+from pipeline.backfill.libraries import (
+    FetchedLibraries,
+    Owners,
+    find_owners,
+    read_libraries_of_backfill,
+    read_newest_libraries,
+)
+from pipeline.backfill.plan import require_plan
+from pipeline.backfill.runner import reset_for_replay
+from pipeline.catalogue.look_up import read_overrides
 from pipeline.catalogue.names import NameFile
+from pipeline.cli.backfill import report_table, run_steps
 from pipeline.cli.imports import enrich_csv, load_csv
 from pipeline.cli.local import absolute_location
 from pipeline.cli.options import DATABASE, IGDB, json_option, trust_option, with_settings
 from pipeline.cli.output import ImportReport, console, progress_bars, summary_table
 from pipeline.cli.terminal import Group, echo, echo_always
-from pipeline.review.decisions import AppliedReview, NamedGames, apply_review, name_games
+from pipeline.review.decisions import AppliedReview, NamedGames, apply_review, name_games, parse_decisions
 from pipeline.review.look_up import NameLookup
-from pipeline.review.sheet import ReviewExport, export_review
+from pipeline.review.sheet import (
+    AppsToReview,
+    Choice,
+    ReviewExport,
+    count_owners,
+    enrich_owned_apps,
+    export_review,
+)
 from pipeline.settings import Settings
+from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.csv import read_local_file
-from pipeline.storage.keys import Checkpoint
+from pipeline.storage.keys import Checkpoint, parse_checkpoint_key
 from pipeline.storage.store import Store
+from schemas.backfill import Report
+from schemas.catalogue import Catalogue, Overrides
 from schemas.events import EnrichEvent, LoadEvent
+from schemas.frames import conform, dtypes
+from schemas.library import EnrichedLibrary, RawLibrary
+from schemas.review import Decision
 
 SKIPPED_SHOWN = 20
 
@@ -31,22 +57,47 @@ def review() -> None:
     """Match games by hand: export a sheet, fill it in, apply it."""
 
 
-@review.command(epilog="steam-import review export data/imports/me/20261123T031749Z-enriched.csv")
-@click.argument("enriched_location")
+@review.command(epilog="steam-import review export -o games.csv")
+@click.argument("source", required=False)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file, instead of stdout.")
+@click.option("--matched", is_flag=True, help="Also the games that are matched, as some may be matched wrongly.")
+@click.option("--app", "appids", type=click.IntRange(1), multiple=True, help="Only this appid; may be repeated.")
 @trust_option
 @json_option
 @with_settings(*IGDB)
-def export(settings: Settings, enriched_location: str, output: Path | None, *, trust: bool, as_json: bool) -> None:
-    """Write the unmatched games of the enriched CSV at ENRICHED_LOCATION, with candidates from IGDB, into a sheet.
+def export(  # noqa: PLR0913 - the command's options
+    settings: Settings,
+    source: str | None,
+    output: Path | None,
+    appids: tuple[int, ...],
+    *,
+    matched: bool,
+    trust: bool,
+    as_json: bool,
+) -> None:
+    """Write unmatched games, with candidates from IGDB, into a sheet.
 
+    SOURCE is the location of an enriched CSV, or the run id of a backfill. Without it, the sheet has what all
+    imports and backfills fetched and the catalogue knows. Each app is listed once, those with the most owners first.
     Fill in the column action: match (with the igdb_id beside it), ignore or game. An empty cell decides nothing.
     """
     if as_json and output is None:
         raise click.UsageError("--json needs --output, for the file would go to stdout too.")
     if output and output.exists():
         raise click.UsageError(f"{output} exists, and may hold decisions. Give another name, or remove it.")
-    exported = asyncio.run(_export(settings, absolute_location(enriched_location), trust=trust))
+    settings.require(*clients.NEEDED_BY_ENRICH)
+    store, known = clients.open_store(settings), clients.open_catalogue(settings).read()
+    overrides = read_overrides(store)
+    apps = _read_source(store, source, known, overrides, trust=trust)
+
+    async def make_sheet() -> ReviewExport:
+        with progress_bars() as progress:
+            async with clients.open_igdb(settings) as igdb:
+                names = NameFile(store, timedelta(days=settings.catalogue_miss_ttl_days))
+                look_up = NameLookup(igdb, names, progress)
+                return await export_review(apps, known, overrides, look_up, Choice(matched, appids))
+
+    exported = asyncio.run(make_sheet())
     if output:
         output.write_bytes(exported.body)
     else:
@@ -66,58 +117,91 @@ def export(settings: Settings, enriched_location: str, output: Path | None, *, t
 @json_option
 @with_settings(*dict.fromkeys(IGDB + DATABASE))
 def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, as_json: bool) -> None:
-    """Put the decisions in FILE into overrides.csv, and enrich and load the runs that they are about again.
+    """Put the decisions in FILE into overrides.csv, and load all users again who own these apps.
 
-    FILE names these runs; with LOCATION, it is the run of that raw or enriched CSV.
+    Their newest raw CSVs are enriched and loaded, of imports and of backfills that have ended; Steam is not asked.
+    With LOCATION, it is only the user of that raw or enriched CSV.
     """
     settings.require(*clients.NEEDED_BY_ENRICH)
     store = clients.open_store(settings)
-    body = read_local_file(file, store.file_max_bytes)
-    games = asyncio.run(_name_games(settings, body))
-    applied = apply_review(store, body, games, None if location is None else absolute_location(location), trust=trust)
+    sheet = parse_decisions(read_local_file(file, store.file_max_bytes))
+    libraries = _read_one(store, location, trust=trust) if location else read_newest_libraries(store)
+    owners = find_owners(store, libraries, {decision.appid for decision in sheet.decisions})
+    applied = apply_review(store, sheet, asyncio.run(_name_games(settings, sheet.decisions)), owners.names)
     for line in applied.skipped[:SKIPPED_SHOWN]:
         echo_always(f"{file.name}, line {line.line} is skipped: {line.why}", err=True)
     if len(applied.skipped) > SKIPPED_SHOWN:
         echo_always(f"and {len(applied.skipped) - SKIPPED_SHOWN} more lines", err=True)
-    reports: list[ImportReport] = []
+    if not as_json:
+        for decided in applied.decided:
+            echo(decided)
+        echo(f"Decisions put into overrides.csv: {len(applied.decided)}. Lines skipped: {len(applied.skipped)}.")
+    imports: list[ImportReport] = []
+    backfills: list[Report] = []
     try:
-        for raw in applied.runs:
-            reports.append(ImportReport(raw.user_id))
-            _import(settings, store, raw, reports[-1], trust=trust)
+        if applied.decided:
+            _load_again(settings, store, owners, imports, backfills, trust=trust)
     finally:
         if as_json:
-            click.echo(json.dumps(_result_json(store, applied, reports)))
+            click.echo(json.dumps(_result_json(store, applied, owners, imports, backfills)))
     if not as_json:
-        _print_result(applied, reports)
+        _print_loads(imports, backfills)
 
 
-async def _name_games(settings: Settings, body: bytes) -> NamedGames:
+def _read_source(
+    store: Store, source: str | None, known: DataFrame[Catalogue], overrides: DataFrame[Overrides], *, trust: bool
+) -> AppsToReview:
+    """Return the apps of a source with their owners; those of several users are enriched by the catalogue of today."""
+    if source and ("/" in source or source.endswith(".csv")):
+        checkpoint = parse_checkpoint_key(store.key_of(absolute_location(source)), "enriched")
+        enriched = read_checkpoint(store, checkpoint, EnrichedLibrary, trust=trust).rows
+        library = conform(enriched.select(dtypes(RawLibrary).keys()), RawLibrary)
+        return AppsToReview(enriched, count_owners([library]))
+    libraries = (
+        read_libraries_of_backfill(store, require_plan(store, source)) if source else read_newest_libraries(store)
+    )
+    return enrich_owned_apps(count_owners(library.rows for library in libraries), known, overrides)
+
+
+def _read_one(store: Store, location: str, *, trust: bool) -> list[FetchedLibraries]:
+    key = store.key_of(absolute_location(location))
+    named = parse_checkpoint_key(key, "raw" if key.endswith("-raw.csv") else "enriched")
+    raw = Checkpoint(named.user_id, named.stem, "raw")
+    return [FetchedLibraries(raw, read_checkpoint(store, raw, RawLibrary, trust=trust).rows)]
+
+
+async def _name_games(settings: Settings, decisions: Iterable[Decision]) -> NamedGames:
     async with clients.open_igdb(settings) as igdb:
-        return await name_games(igdb, body)
+        return await name_games(igdb, decisions)
 
 
-async def _export(settings: Settings, location: str, *, trust: bool) -> ReviewExport:
-    settings.require(*clients.NEEDED_BY_ENRICH)
-    with progress_bars() as progress:
-        async with clients.open_igdb(settings) as igdb:
-            store = clients.open_store(settings)
-            names = NameFile(store, timedelta(days=settings.catalogue_miss_ttl_days))
-            known = clients.open_catalogue(settings).read()
-            return await export_review(store, known, NameLookup(igdb, names, progress), location, trust=trust)
-
-
-def _import(settings: Settings, store: Store, raw: Checkpoint, report: ImportReport, *, trust: bool) -> None:
-    """Enrich and load a raw CSV again, and put the responses into the report."""
-    raw_event = EnrichEvent(user_id=raw.user_id, s3_location=store.locate(raw.key))
-    report.enrich = enrich_csv(settings, raw_event, trust=trust)
-    event = LoadEvent(user_id=raw.user_id, s3_enriched_location=store.locate(raw.enriched.key))
-    report.load = load_csv(settings, event)
+def _load_again(
+    settings: Settings,
+    store: Store,
+    owners: Owners,
+    imports: list[ImportReport],
+    backfills: list[Report],
+    *,
+    trust: bool,
+) -> None:
+    """Enrich and load the raw CSVs of owners again, and put the results into the two lists."""
+    for raw in owners.imports:
+        imports.append(ImportReport(raw.user_id))
+        raw_event = EnrichEvent(user_id=raw.user_id, s3_location=store.locate(raw.key))
+        imports[-1].enrich = enrich_csv(settings, raw_event, trust=trust)
+        event = LoadEvent(user_id=raw.user_id, s3_enriched_location=store.locate(raw.enriched.key))
+        imports[-1].load = load_csv(settings, event)
+    for run_id, shards in owners.shards.items():
+        plan = require_plan(store, run_id)
+        reset_for_replay(store, plan, shards)
+        backfills.append(run_steps(settings, store, plan, ("enrich", "load")))
 
 
 def _counts(exported: ReviewExport) -> dict[str, int]:
     """Return the numbers in a review sheet by their keys in the output of `--json`."""
     return {
         "unmatched": exported.unmatched,
+        "matched": exported.matched,
         "freed": exported.no_longer_filtered,
         "with_candidates": exported.with_candidates,
         "unanswered": exported.unanswered,
@@ -126,29 +210,33 @@ def _counts(exported: ReviewExport) -> dict[str, int]:
 
 
 def _describe(exported: ReviewExport) -> str:
+    matched = f"{exported.matched} matched ones, " if exported.matched else ""
     message = (
-        f"To review: {exported.unmatched} unmatched games, {exported.with_candidates} of them with candidates, and "
-        f"{exported.no_longer_filtered} apps that today's rules would not filter."
+        f"To review: {exported.unmatched} unmatched games, {matched}{exported.with_candidates} of them with "
+        f"candidates, and {exported.no_longer_filtered} apps that today's rules would not filter."
     )
     if exported.unanswered:
         message += f"\nIGDB did not answer for {exported.unanswered} of the games: export again for their candidates."
     return message
 
 
-def _print_result(applied: AppliedReview, reports: list[ImportReport]) -> None:
-    for line in applied.decided:
-        echo(line)
-    echo(f"Decisions put into overrides.csv: {len(applied.decided)}. Lines skipped: {len(applied.skipped)}.")
-    for report in reports:
+def _print_loads(imports: list[ImportReport], backfills: list[Report]) -> None:
+    for report in imports:
         echo(f"\nLibrary of {report.user_id}:")
         console().print(summary_table(report))
+    for backfill in backfills:
+        echo(f"\nBackfill {backfill.run_id}:")
+        console().print(report_table(backfill))
 
 
-def _result_json(store: Store, applied: AppliedReview, reports: list[ImportReport]) -> dict[str, object]:
-    runs = zip(applied.runs, reports, strict=False)
+def _result_json(
+    store: Store, applied: AppliedReview, owners: Owners, imports: list[ImportReport], backfills: list[Report]
+) -> dict[str, object]:
+    runs = zip(owners.imports, imports, strict=False)
     return {
         "taken": len(applied.decided),
         "decided": list(applied.decided),
         "skipped": [line._asdict() for line in applied.skipped],
         "runs": [report.as_json() | {"raw": store.locate(raw.key)} for raw, report in runs],
+        "backfills": [report.model_dump(mode="json") for report in backfills],
     }

@@ -7,18 +7,15 @@ from io import StringIO
 from operator import attrgetter
 from typing import NamedTuple
 
-from pipeline.apis.batching import all_rows, all_unanswered
+from pipeline.apis.batching import all_rows, all_unanswered, raise_if_all_failed
 from pipeline.apis.igdb import Igdb
 from pipeline.catalogue.look_up import OVERRIDES
 from pipeline.errors import Failed, Retryable
 from pipeline.frames.overrides import check_overrides_format, describe_fault
-from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.csv import CsvRecord, parse_header, parse_records, strip_decimals
-from pipeline.storage.keys import Checkpoint, parse_checkpoint_key
 from pipeline.storage.store import Store
 from schemas.apis import parse_rows
 from schemas.catalogue import OVERRIDES_HEADER
-from schemas.library import RawLibrary
 from schemas.review import Decision, FoundGame
 
 WRITE_ATTEMPTS = 10
@@ -36,13 +33,19 @@ class SkippedLine(NamedTuple):
     why: str
 
 
+class FilledSheet(NamedTuple):
+    """The decisions of a filled-in review sheet, at most one for an app, and the lines that are skipped."""
+
+    decisions: Sequence[Decision]
+    skipped: Sequence[SkippedLine]
+
+
 @dataclass(frozen=True)
 class AppliedReview:
-    """The result of applying a review sheet: what is decided of each app, lines skipped, raw CSVs to enrich again."""
+    """The result of applying a review sheet: a line "app → game" per decided app, and the lines that are skipped."""
 
     decided: Sequence[str]
     skipped: Sequence[SkippedLine]
-    runs: Sequence[Checkpoint]
 
 
 @dataclass(frozen=True)
@@ -62,49 +65,41 @@ class NamedGames:
         return f"igdb_id: IGDB knows no game {igdb_id}. Take the number from the game's page on igdb.com"
 
 
-async def name_games(igdb: Igdb, body: bytes) -> NamedGames:
-    """Ask IGDB once for all games that a review sheet matches, and return their names."""
-    ids = {decision.igdb_id for decision in parse_decisions(body)[0] if decision.igdb_id is not None}
-    answers = await igdb.fetch_games(ids)
+async def name_games(igdb: Igdb, decisions: Iterable[Decision]) -> NamedGames:
+    """Ask IGDB once for all games to which decisions match an app, and return their names.
+
+    Raises:
+        Retryable: `igdb_unavailable`, if IGDB answered for none of them.
+    """
+    answers = await igdb.fetch_games({one.igdb_id for one in decisions if one.igdb_id is not None})
+    raise_if_all_failed(answers)
     games = parse_rows(all_rows(answers), FoundGame)[0]
     return NamedGames({game.id: game.name for game in games}, set(all_unanswered(answers)))
 
 
-def apply_review(
-    store: Store, body: bytes, games: NamedGames, location: str | None = None, *, trust: bool = False
-) -> AppliedReview:
-    """Write the decisions of a filled-in review sheet into overrides.csv and return which apps and runs they concern.
-
-    A line that cannot be used is skipped, and is part of the result.
+def apply_review(store: Store, sheet: FilledSheet, games: NamedGames, apps: Mapping[int, str | None]) -> AppliedReview:
+    """Write the decisions of a filled-in review sheet into overrides.csv, and return what is decided and skipped.
 
     Args:
-        store: The store that has the runs and overrides.csv.
-        body: The bytes of the sheet, a CSV.
+        store: The store that has overrides.csv.
+        sheet: The decisions of the sheet, and its lines that are skipped already.
         games: What IGDB says about the games of the sheet; a line with another game is skipped.
-        location: The raw or enriched CSV of the one run that all lines are about; None if each line names its own run.
-        trust: Whether to read raw CSVs that were edited on purpose, so that their manifests do not prove them.
+        apps: The names of the apps that users own; a line about another app is skipped.
 
     Raises:
-        Failed: `checkpoint_invalid`, `location_refused`; nothing is written.
         Refused: `configuration`, where overrides.csv is not a CSV in UTF-8 with commas; nothing is written.
-        Retryable: `store_unavailable`, also when others keep rewriting overrides.csv.
+        Retryable: `store_unavailable`, when others keep rewriting overrides.csv.
     """
-    if missing := missing_columns(body):
-        raise Failed(
-            "checkpoint_invalid",
-            f"The file lacks the column {', '.join(missing)}. Give the one of review export, saved as CSV.",
-        )
-    decisions, skipped = parse_decisions(body)
-    if location is not None:
-        key = _raw_checkpoint(store.key_of(location)).key
-        decisions = [decision.model_copy(update={"checkpoint": key}) for decision in decisions]
-    skipped += [SkippedLine(decision.line, why) for decision in decisions if (why := games.fault(decision))]
-    usable = [decision for decision in decisions if not games.fault(decision)]
-    taken, unknown, app_names = _find_runs(store, usable, trust=trust)
-    _write_overrides(store, [decision for _, decision in taken])
-    final = {decision.appid: decision for _, decision in taken}
-    decided = [_describe(decision, app_names[appid], games) for appid, decision in final.items()]
-    return AppliedReview(decided, sorted([*skipped, *unknown]), list(dict.fromkeys(run for run, _ in taken)))
+    faults = {decision.line: games.fault(decision) or _fault_of_app(decision, apps) for decision in sheet.decisions}
+    skipped = [SkippedLine(line, why) for line, why in faults.items() if why]
+    usable = {decision.appid: decision for decision in sheet.decisions if not faults[decision.line]}
+    _write_overrides(store, list(usable.values()))
+    decided = [_describe(decision, apps[appid], games) for appid, decision in usable.items()]
+    return AppliedReview(decided, sorted([*sheet.skipped, *skipped]))
+
+
+def _fault_of_app(decision: Decision, apps: Mapping[int, str | None]) -> str | None:
+    return None if decision.appid in apps else f"appid: no library that was imported has app {decision.appid}"
 
 
 def _describe(decision: Decision, app_name: str | None, games: NamedGames) -> str:
@@ -115,18 +110,20 @@ def _describe(decision: Decision, app_name: str | None, games: NamedGames) -> st
     return f"{app} → {games.names[decision.igdb_id]} (IGDB {decision.igdb_id})"
 
 
-def missing_columns(body: bytes) -> list[str]:
-    """Return the names of the columns that a review sheet needs and `body` lacks; all if `body` is not a CSV."""
-    header = parse_header(body)
-    return [name for name in OVERRIDES_HEADER if name not in header]
+def parse_decisions(body: bytes) -> FilledSheet:
+    """Return the decisions in a review sheet, in the order of its lines, and the lines that are skipped.
 
+    Of several lines about one app the last counts; those that differ from it are among the skipped lines.
 
-def parse_decisions(body: bytes) -> tuple[list[Decision], list[SkippedLine]]:
-    """Return the decisions in a review sheet, in the order of its lines, and the lines that were skipped.
-
-    If lines about one app differ, the last of them counts; the others are among the skipped lines, but their runs
-    are enriched again too.
+    Raises:
+        Failed: `checkpoint_invalid`, if it is no CSV, or lacks a column.
     """
+    header = parse_header(body)
+    if missing := [name for name in OVERRIDES_HEADER if name not in header]:
+        raise Failed(
+            "checkpoint_invalid",
+            f"The file lacks the column {', '.join(missing)}. Give the one of review export, saved as CSV.",
+        )
     decisions: list[Decision] = []
     skipped: list[SkippedLine] = []
     for record in parse_records(body):
@@ -143,15 +140,14 @@ def parse_decisions(body: bytes) -> tuple[list[Decision], list[SkippedLine]]:
         if decision.to_row() != final.to_row():
             why = f"line {final.line} decides otherwise about appid {final.appid}, and counts"
             skipped.append(SkippedLine(decision.line, why))
-    last_of_run = {(decision.appid, decision.checkpoint): decision for decision in decisions}
-    return sorted(last_of_run.values(), key=attrgetter("line")), sorted(skipped)
+    return FilledSheet(sorted(last.values(), key=attrgetter("line")), sorted(skipped))
 
 
 def _parse_decision(record: CsvRecord) -> Decision | None:
     """Return the decision in a record, None if it has none; raise ValueError if it is invalid."""
     if record.fault:
         raise ValueError(record.fault)
-    cells = {name: record.cells.get(name, "").strip() for name in (*OVERRIDES_HEADER, "checkpoint")}
+    cells = {name: record.cells.get(name, "").strip() for name in OVERRIDES_HEADER}
     action, igdb_id = cells["action"].casefold(), strip_decimals(cells["igdb_id"])
     if not action and not igdb_id:
         return None
@@ -164,40 +160,8 @@ def _parse_decision(record: CsvRecord) -> Decision | None:
             "igdb_id": igdb_id,
             "note": " ".join(cells["note"].split()),
             "line": record.line,
-            "checkpoint": cells["checkpoint"],
         }
     )
-
-
-def _find_runs(
-    store: Store, decisions: Iterable[Decision], *, trust: bool
-) -> tuple[list[tuple[Checkpoint, Decision]], list[SkippedLine], dict[int, str | None]]:
-    """Return each decision with the raw CSV that holds its app, those whose run has no such app, and apps' names."""
-    names: dict[Checkpoint, dict[int, str | None]] = {}
-    decided: dict[int, str | None] = {}
-    taken: list[tuple[Checkpoint, Decision]] = []
-    skipped: list[SkippedLine] = []
-    for decision in decisions:
-        try:
-            raw = _raw_checkpoint(decision.checkpoint)
-        except Failed as error:
-            why = f"checkpoint: {error.message} Or name the CSV that all lines are about."
-            skipped.append(SkippedLine(decision.line, why))
-            continue
-        if raw not in names:
-            names[raw] = dict(read_checkpoint(store, raw, RawLibrary, trust=trust).rows.select("appid", "name").rows())
-        if decision.appid in names[raw]:
-            taken.append((raw, decision))
-            decided[decision.appid] = names[raw][decision.appid]
-        else:
-            skipped.append(SkippedLine(decision.line, f"appid: {raw.key} has no app {decision.appid}"))
-    return taken, skipped, decided
-
-
-def _raw_checkpoint(key: str) -> Checkpoint:
-    """Return the raw CSV of a run from the key of its raw or enriched CSV; raise `location_refused` for another key."""
-    named = parse_checkpoint_key(key, "raw" if key.endswith("-raw.csv") else "enriched")
-    return Checkpoint(named.user_id, named.stem, "raw")
 
 
 def _write_overrides(store: Store, decisions: Sequence[Decision]) -> None:

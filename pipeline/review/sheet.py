@@ -1,7 +1,8 @@
 """Make the review sheet: the apps of a run about which a person has to decide, with candidates from IGDB."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -9,21 +10,22 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.apis.batching import all_rows, all_unanswered
 from pipeline.apis.igdb import Igdb
-from pipeline.catalogue.look_up import Progress, add_up, read_overrides
-from pipeline.frames.catalogue import decode_column
+from pipeline.catalogue.look_up import Progress, add_up
+from pipeline.errors import Refused
+from pipeline.frames.catalogue import decode_column, join_catalogue
 from pipeline.frames.classify import classify, is_game
+from pipeline.frames.raw_library import library_of_nobody
 from pipeline.review.candidates import parse_found_games, rank_candidates
 from pipeline.review.look_up import NameLookup
 from pipeline.review.spellings import search_terms
-from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.csv import to_spreadsheet
-from pipeline.storage.keys import parse_checkpoint_key
-from pipeline.storage.store import Store
 from schemas.apis import parse_rows
 from schemas.catalogue import ACTIONS, Catalogue, Overrides
-from schemas.frames import conform, dtypes
+from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import EnrichedLibrary, RawLibrary
-from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, ReviewSheet, SearchTerms
+from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, OwnedApps, ReviewSheet, SearchTerms
+
+LIBRARIES_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -35,85 +37,144 @@ class ReviewExport:
 
     body: bytes
     unmatched: int
+    matched: int
     no_longer_filtered: int
     with_candidates: int
     unanswered: int
     requests: int
 
 
-async def export_review(
-    store: Store,
-    known: DataFrame[Catalogue],
-    names: NameLookup,
-    location: str,
-    *,
-    trust: bool = False,
-) -> ReviewExport:
-    """Return the review sheet of the enriched CSV at a location, as the bytes of a CSV, with candidates from IGDB.
+class AppsToReview(NamedTuple):
+    """Apps with what enriching made of them, whose rows may be of several users, and their owners."""
 
-    The sheet has the unmatched games, and the filtered apps that would not be filtered today. An app that IGDB gives no
-    answer for has no candidates, and is counted.
+    enriched: DataFrame[EnrichedLibrary]
+    owned: DataFrame[OwnedApps]
+
+
+class Choice(NamedTuple):
+    """The choice of apps for a sheet: whether MATCHED ones are in it, or the only appids, whatever their status."""
+
+    with_matched: bool = False
+    appids: Collection[int] = ()
+
+
+async def export_review(
+    apps: AppsToReview,
+    known: DataFrame[Catalogue],
+    overrides: DataFrame[Overrides],
+    names: NameLookup,
+    choice: Choice,
+) -> ReviewExport:
+    """Return the review sheet of some apps as the bytes of a CSV, each app once, with candidates from IGDB.
+
+    The sheet has the unmatched games, and the filtered apps that would not be filtered today; the apps with the most
+    owners come first, and of these the most played. An app that IGDB gives no answer for has no candidates, and is
+    counted.
+
+    Args:
+        apps: The apps of some libraries.
+        known: What the catalogue knows about them.
+        overrides: The decisions that overrides.csv holds.
+        names: Where the names are looked up.
+        choice: Which of the apps the sheet has.
 
     Raises:
-        Failed: `location_refused`, `checkpoint_invalid`, if there is no such CSV or it cannot be read.
+        Refused: `bad_event`, if a chosen appid is not among the apps.
     """
-    source = parse_checkpoint_key(store.key_of(location), "enriched")
-    enriched = read_checkpoint(store, source, EnrichedLibrary, trust=trust).rows
-    overrides = read_overrides(store)
-    unmatched = unmatched_games(enriched)
-    unfiltered = no_longer_filtered(enriched, known, overrides)
-    candidates, unanswered_apps = await _find_candidates(names, unmatched)
+    chosen = choose_apps(apps.enriched, known, overrides, choice)
+    to_match = conform(chosen.filter(pl.col("proposed").is_null()).drop("proposed"), EnrichedLibrary)
+    candidates, unanswered_apps = await _find_candidates(names, to_match)
     return ReviewExport(
-        body=to_spreadsheet(build_review_sheet(unmatched, unfiltered, candidates, overrides, source.key)),
-        unmatched=unmatched.height,
-        no_longer_filtered=unfiltered.height,
+        body=to_spreadsheet(build_review_sheet(chosen, apps.owned, candidates, overrides)),
+        unmatched=to_match.filter(pl.col("match_status") == "UNMATCHED").height,
+        matched=to_match.filter(pl.col("match_status") == "MATCHED").height,
+        no_longer_filtered=chosen.height - to_match.height,
         with_candidates=candidates["appid"].n_unique(),
         unanswered=len(unanswered_apps),
         requests=names.igdb.requests,
     )
 
 
-def unmatched_games(enriched: DataFrame[EnrichedLibrary]) -> DataFrame[EnrichedLibrary]:
-    """Return the rows of the UNMATCHED apps of a library, each app once, the most played first."""
-    return _by_playtime(enriched.filter(pl.col("match_status") == "UNMATCHED"))
+def enrich_owned_apps(
+    owned: DataFrame[OwnedApps], known: DataFrame[Catalogue], overrides: DataFrame[Overrides]
+) -> AppsToReview:
+    """Return some apps with what the catalogue and the overrides say about them today."""
+    library = library_of_nobody(owned.select("appid", "name"))
+    return AppsToReview(join_catalogue(classify(library, known, overrides), known, overrides), owned)
+
+
+def count_owners(libraries: Iterable[DataFrame[RawLibrary]]) -> DataFrame[OwnedApps]:
+    """Return a row per app of some libraries with its owners and minutes; a hundred are in memory at a time.
+
+    The libraries are of different users.
+    """
+    owned, remaining = empty_frame(OwnedApps), iter(libraries)
+    while batch := list(islice(remaining, LIBRARIES_AT_ONCE)):
+        rows = pl.concat(batch).unique(["user_id", "appid"], maintain_order=True)
+        of_batch = rows.select("appid", "name", pl.lit(1).alias("owners"), pl.col("playtime_forever").cast(pl.Int64))
+        both = pl.concat([owned, of_batch.cast({"owners": pl.Int32})]).group_by("appid", maintain_order=True)
+        added_up = both.agg(pl.col("name").drop_nulls().first(), pl.col("owners", "playtime_forever").sum())
+        owned = conform(added_up.cast({"owners": pl.Int32}), OwnedApps)
+    return owned
+
+
+def choose_apps(
+    enriched: DataFrame[EnrichedLibrary],
+    known: DataFrame[Catalogue],
+    overrides: DataFrame[Overrides],
+    choice: Choice,
+) -> pl.DataFrame:
+    """Return a row per app to review, with the column `proposed`: game for those that are no longer filtered.
+
+    Raises:
+        Refused: `bad_event`, if a chosen appid is not among the apps.
+    """
+    nothing, game = (pl.lit(action, pl.Enum(ACTIONS)) for action in (None, "game"))
+    if choice.appids:
+        if missing := sorted(set(choice.appids) - set(enriched["appid"])):
+            raise Refused("bad_event", f"App {missing[0]} is in none of these libraries. Give another appid to --app.")
+        chosen = enriched.filter(pl.col("appid").is_in(list(choice.appids)))
+        return _each_app_once(chosen).with_columns(proposed=nothing)
+    statuses = ["UNMATCHED", "MATCHED"] if choice.with_matched else ["UNMATCHED"]
+    to_match = _each_app_once(enriched.filter(pl.col("match_status").is_in(statuses)))
+    unfiltered = no_longer_filtered(enriched, known, overrides)
+    return pl.concat([to_match.with_columns(proposed=nothing), unfiltered.with_columns(proposed=game)])
 
 
 def no_longer_filtered(
     enriched: DataFrame[EnrichedLibrary], known: DataFrame[Catalogue], overrides: DataFrame[Overrides]
 ) -> DataFrame[EnrichedLibrary]:
-    """Return the rows of filtered apps that are games by today's rules and overrides, the most played first."""
-    filtered = _by_playtime(enriched.filter(pl.col("match_reason") == "filtered"))
+    """Return a row per filtered app that is a game by today's rules and overrides."""
+    filtered = _each_app_once(enriched.filter(pl.col("match_reason") == "filtered"))
     today = classify(conform(filtered.select(dtypes(RawLibrary).keys()), RawLibrary), known, overrides)
     rows = filtered.join(today.filter(is_game()), on="appid", how="semi", maintain_order="left")
     return conform(rows, EnrichedLibrary)
 
 
-def _by_playtime(apps: pl.DataFrame) -> DataFrame[EnrichedLibrary]:
-    distinct = apps.unique("appid", keep="first", maintain_order=True)
-    return conform(distinct.sort("playtime_forever", "appid", descending=[True, False]), EnrichedLibrary)
+def _each_app_once(apps: pl.DataFrame) -> DataFrame[EnrichedLibrary]:
+    return conform(apps.unique("appid", keep="first", maintain_order=True), EnrichedLibrary)
 
 
 def build_review_sheet(
-    unmatched: DataFrame[EnrichedLibrary],
-    unfiltered: DataFrame[EnrichedLibrary],
+    apps: pl.DataFrame,
+    owned: DataFrame[OwnedApps],
     candidates: DataFrame[Candidates],
     overrides: DataFrame[Overrides],
-    key: str,
 ) -> DataFrame[ReviewSheet]:
     """Return a review sheet, a row per app to decide about; the columns that a person fills in are blank.
 
-    Each unmatched app has its candidates side by side; each app that is no longer filtered is proposed as a game. `key`
-    is that of the enriched CSV.
+    Each app has its candidates side by side. `apps` has the columns of EnrichedLibrary, and `proposed`.
     """
-    nothing, game = (pl.lit(action, pl.Enum(ACTIONS)) for action in (None, "game"))
-    apps = pl.concat([unmatched.with_columns(proposed=nothing), unfiltered.with_columns(proposed=game)])
     decided = pl.concat_str(pl.col("action").cast(pl.String), "override_igdb_id", separator=" ", ignore_nulls=True)
     blank = dict.fromkeys(("action", "igdb_id", "note"), pl.lit(None))
     rows = (
-        apps.drop("igdb_id")
+        apps.drop("playtime_forever")
+        .join(owned.drop("name"), on="appid", how="left", validate="1:1", maintain_order="left")
         .join(overrides.select("appid", decided=decided), on="appid", how="left", validate="1:1", maintain_order="left")
         .join(_side_by_side(candidates), on="appid", how="left", validate="1:1", maintain_order="left")
-        .with_columns(**blank, checkpoint=pl.lit(key))
+        .with_columns(matched_id="igdb_id", matched="igdb_name")
+        .with_columns(**blank)
+        .sort("owners", "playtime_forever", "appid", descending=[True, True, False])
     )
     return conform(rows.select(pl.col(name).cast(dtype) for name, dtype in dtypes(ReviewSheet).items()), ReviewSheet)
 
@@ -132,13 +193,13 @@ def _side_by_side(candidates: DataFrame[Candidates]) -> pl.DataFrame:
 
 
 async def _find_candidates(
-    names: NameLookup, unmatched: DataFrame[EnrichedLibrary]
+    names: NameLookup, apps: DataFrame[EnrichedLibrary]
 ) -> tuple[DataFrame[Candidates], set[int]]:
-    """Return the candidates of unmatched apps, and the appids that IGDB gave no answer for.
+    """Return the candidates of apps, and the appids that IGDB gave no answer for.
 
     The name of an ambiguous app is not looked up: IGDB's list of Steam ids names its games.
     """
-    terms, listed_ids = search_terms(unmatched), _ambiguous_games(unmatched)
+    terms, listed_ids = search_terms(apps), _ambiguous_games(apps)
     listed = await _read_games(names.igdb, listed_ids, names.progress)
     unlisted = terms.filter(~pl.col("appid").is_in(list(listed_ids)))
     found, unanswered = await names.look_up(conform(unlisted, SearchTerms))
@@ -146,9 +207,9 @@ async def _find_candidates(
     return conform(candidates, Candidates), listed.unanswered | unanswered
 
 
-def _ambiguous_games(unmatched: DataFrame[EnrichedLibrary]) -> dict[int, list[int]]:
+def _ambiguous_games(apps: DataFrame[EnrichedLibrary]) -> dict[int, list[int]]:
     """Return a mapping of appid to the ids of the IGDB games that the app may be, of ambiguous apps."""
-    ambiguous = decode_column(unmatched.filter(pl.col("match_reason") == "ambiguous"), "igdb_candidates")
+    ambiguous = decode_column(apps.filter(pl.col("match_reason") == "ambiguous"), "igdb_candidates")
     return dict(ambiguous.select("appid", "igdb_candidates").drop_nulls().rows())
 
 

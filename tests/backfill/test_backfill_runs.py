@@ -192,7 +192,7 @@ def test_an_override_and_a_pending_row_have_a_user_loaded_again(
     assert third.stages["enrich"]["filtered"] > second.stages["enrich"]["filtered"]
 
     operator.store.delete("overrides.csv")
-    assert reset_for_replay(operator.store, plan, everything=True) == 1
+    assert reset_for_replay(operator.store, plan, list_shards(operator.store, plan)) == 1
     again = operator.run(plan, ["enrich", "load"])
     assert again.stages["load"]["unchanged"] == 0
 

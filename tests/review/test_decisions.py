@@ -1,21 +1,18 @@
 import pytest
 
-from pipeline.errors import Refused
-from pipeline.review.decisions import missing_columns, parse_decisions, update_overrides_csv
+from pipeline.errors import Failed, Refused
+from pipeline.review.decisions import parse_decisions, update_overrides_csv
 from schemas.review import Decision
 
-KEY = "imports/user-1/20261123T031749Z-enriched.csv"
-HEADER = b"appid,name,action,igdb_id,note,checkpoint\n"
+HEADER = b"appid,name,action,igdb_id,note\n"
 
 
 def edited(*lines: str) -> bytes:
-    return HEADER + "".join(f"{line},{KEY}\n" for line in lines).encode()
+    return HEADER + "".join(f"{line}\n" for line in lines).encode()
 
 
 def decision(appid: int, action: str, igdb_id: int | None = None, note: str = "") -> Decision:
-    return Decision.model_validate(
-        {"appid": appid, "action": action, "igdb_id": igdb_id, "note": note, "line": 2, "checkpoint": KEY}
-    )
+    return Decision.model_validate({"appid": appid, "action": action, "igdb_id": igdb_id, "note": note, "line": 2})
 
 
 def test_a_line_decides_what_its_action_says() -> None:
@@ -26,12 +23,11 @@ def test_a_line_decides_what_its_action_says() -> None:
         (3, 400, "ignore", None, ""),
         (4, 10, "game", None, ""),
     ]
-    assert {one.checkpoint for one in decisions} == {KEY}
     assert skipped == []
 
 
 def test_a_line_counts_however_a_spreadsheet_writes_it() -> None:
-    body = f"\ufeffappid;name;action;igdb_id;note;checkpoint\r\n620.0;'=1;  Match ;72,0;two\u2028lines  here;{KEY}\r\n"
+    body = "\ufeffappid;name;action;igdb_id;note\r\n620.0;'=1;  Match ;72,0;two\u2028lines  here\r\n"
     ((read,), skipped) = parse_decisions(body.encode())
     assert (read.appid, read.action, read.igdb_id, read.note) == (620, "match", 72, "two lines here")
     assert skipped == []
@@ -46,7 +42,7 @@ def test_a_line_counts_however_a_spreadsheet_writes_it() -> None:
         pytest.param('620,Portal 2,match,"72,000",', "igdb_id: Input should be a valid integer", id="thousands"),
         pytest.param("6.2E+2,Portal 2,ignore,,", "appid: Input should be a valid integer", id="exponent"),
         pytest.param("620,Portal 2,,72,", "it has an igdb_id and no action", id="no action"),
-        pytest.param("620,Portal, 2,match,72,,more", "it has 8 cells, not 6", id="a comma without quotes"),
+        pytest.param("620,Portal, 2,match,72,,more", "it has 7 cells, not 5", id="a comma without quotes"),
     ],
 )
 def test_an_invalid_line_is_skipped_by_its_number_and_the_others_count(line: str, why: str) -> None:
@@ -57,22 +53,27 @@ def test_an_invalid_line_is_skipped_by_its_number_and_the_others_count(line: str
 
 
 def test_lines_that_agree_with_the_last_one_about_their_app_are_not_skipped() -> None:
-    lines = (
-        f"620,a,{action},,,imports/u/{number}-raw.csv\n"
-        for number, action in enumerate(("game", "ignore", "match", "game"))
-    )
+    lines = (f"620,a,{action},,\n" for action in ("game", "ignore", "match", "game"))
     decisions, skipped = parse_decisions(HEADER + "".join(lines).replace("match,", "match,72").encode())
     assert [line.line for line in skipped] == [3, 4]
     assert {line.why for line in skipped} == {"line 5 decides otherwise about appid 620, and counts"}
-    assert [decision.line for decision in decisions] == [2, 3, 4, 5], "their runs are enriched again"
+    assert [decision.line for decision in decisions] == [5]
 
 
-def test_missing_columns_are_named() -> None:
-    assert missing_columns(b"appid,name\n620,Portal 2\n") == ["action", "igdb_id", "note"]
-    assert missing_columns(b"a,b\n1,2\n") == ["appid", "action", "igdb_id", "note"]
-    for body in (b"", b"\n \n", b"PK\x03\x04\x14\0", b'"appid,name'):
-        assert missing_columns(body) == ["appid", "action", "igdb_id", "note"]
-    assert missing_columns(HEADER) == missing_columns(edited("620,a,,,")) == []
+@pytest.mark.parametrize(
+    ("body", "missing"),
+    [
+        (b"appid,name\n620,Portal 2\n", "action, igdb_id, note"),
+        *(
+            (body, "appid, action, igdb_id, note")
+            for body in (b"a,b\n1,2\n", b"", b"\n \n", b"PK\x03\x04\x14\0", b'"appid,name')
+        ),
+    ],
+)
+def test_missing_columns_are_named(body: bytes, missing: str) -> None:
+    with pytest.raises(Failed, match=f"lacks the column {missing}. .*saved as CSV") as refused:
+        parse_decisions(body)
+    assert refused.value.code == "checkpoint_invalid"
 
 
 OTHERS = b'appid,action,igdb_id,note\r\n  10 , game,,"kept, as it is"\r\nrubbish "\r\n\r\n30,match,5,caf\xe9\r\n'

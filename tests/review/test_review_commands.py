@@ -12,9 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.catalogue.look_up import read_overrides
-from pipeline.errors import Failed, Retryable
+from pipeline.errors import Retryable
 from pipeline.frames.overrides import parse_overrides
-from pipeline.review.decisions import AppliedReview, NamedGames, apply_review
+from pipeline.review.decisions import AppliedReview, NamedGames, apply_review, parse_decisions
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.storage.checkpoints import read_checkpoint
@@ -22,10 +22,10 @@ from pipeline.storage.csv import parse_records
 from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore, Store
 from schemas.library import EnrichedLibrary
-from tests.support.databases import fetch
+from tests.support.databases import add_user, fetch
 from tests.support.lambda_functions import ACCOUNT, USER
 from tests.support.programs import SteamImport
-from tests.support.stores import RAW, Memory, OpenedStore
+from tests.support.stores import Memory, OpenedStore
 
 UNKNOWN, SOUNDTRACK, PORTAL = 999_010, 999_020, 400
 GAME = 9001
@@ -262,30 +262,113 @@ def test_an_export_never_overwrites_a_file_that_may_hold_decisions(steam_import:
     assert steam_import("review", "export", enriched, "--json").status == 2
 
 
-def test_a_sheet_without_checkpoints_is_applied_to_the_run_that_the_command_names(steam_import: SteamImport) -> None:
+def test_a_sheet_is_applied_to_the_one_run_that_the_command_names(steam_import: SteamImport) -> None:
     enriched = imported(steam_import)
     exported(steam_import, enriched)
-    fill_in(action={UNKNOWN: "ignore"}, checkpoint={UNKNOWN: ""})
-    assert "line 2 is skipped: checkpoint: " in steam_import("review", "apply", str(SHEET)).err
+    fill_in(action={UNKNOWN: "ignore"})
     raw = enriched.replace("-enriched", "-raw")
     assert "overrides.csv: 1." in steam_import("review", "apply", str(SHEET), raw).out
     assert verdicts(enriched)[UNKNOWN][0] == "IGNORED"
     assert steam_import("review", "apply", str(SHEET), "/etc/passwd").status == 1
-    SHEET.write_text("appid,name\n620,Portal 2\n")
-    ended = steam_import("review", "apply", str(SHEET), raw)
-    assert (ended.status, "lacks the column action" in ended.err) == (1, True)
+    before = overridden()
+    Path(raw).unlink()
+    ended = steam_import("review", "apply", str(SHEET), enriched)
+    assert (ended.status, "no such file" in ended.err, overridden()) == (1, True, before)
+
+
+def owned_by(steam_import: SteamImport, sandbox: Sandbox, database: str) -> str:
+    """The run id of a backfill of two users who own an unmatched app, of which another user has a later import."""
+    shared = {"backfilled": "76561197960287931", "also": "76561197960287932"}
+    for user, account in shared.items():
+        sandbox.world.add_owned(account, UNKNOWN, "Nobody Knows Me", playtime_forever=50)
+        add_user(database, user)
+    Path("users.csv").write_text("user_id,steam_id64\n" + "".join(f"{u},{a}\n" for u, a in shared.items()))
+    ended = steam_import("backfill", "users.csv", "--shard-size", "1", "--json")
+    assert ended.status == 0, ended.err
+    run_id: str = json.loads(ended.out)["run_id"]
+    return run_id
+
+
+def test_each_app_of_all_users_is_listed_once_and_a_decision_is_loaded_for_all_its_owners(
+    steam_import: SteamImport, sandbox: Sandbox, database: str
+) -> None:
+    run_id = owned_by(steam_import, sandbox, database)
+    enriched = imported(steam_import)
+    counts = exported(steam_import, run_id)
+    assert counts.items() >= {"unmatched": 1, "matched": 0, "with_candidates": 1}.items()
+    assert (sheet()[UNKNOWN]["owners"], sheet()[UNKNOWN]["playtime_forever"]) == ("2", "100")
+
+    SHEET.unlink()
+    ended = steam_import("review", "export", "-o", str(SHEET), "--json")
+    assert (ended.status, json.loads(ended.out)["unmatched"]) == (0, 1)
+    assert sheet()[UNKNOWN]["owners"] == "3"
+
+    fill_in(action={UNKNOWN: "match"}, igdb_id={UNKNOWN: str(GAME)})
+    steam_before = len(sandbox.asked("steam"))
+    said = json.loads(steam_import("review", "apply", str(SHEET), "--json").out)
+    assert (said["taken"], len(said["runs"]), [one["run_id"] for one in said["backfills"]]) == (1, 1, [run_id])
+    assert verdicts(enriched)[UNKNOWN] == ("MATCHED", "override", GAME)
+    items = 'SELECT l."userId", g."igdbId" FROM "LibraryItem" l JOIN "Game" g ON g.id = l."gameId" ORDER BY 1'
+    owners = fetch(database, items).filter(igdbId=GAME)["userId"].to_list()
+    assert owners == sorted(["also", "backfilled", USER])
+    assert len(sandbox.asked("steam")) == steam_before
+    assert exported_all(steam_import) == set()
+
+
+def exported_all(steam_import: SteamImport, *arguments: str) -> set[int]:
+    """The apps in a sheet about all users."""
+    SHEET.unlink(missing_ok=True)
+    ended = steam_import("review", "export", "-o", str(SHEET), *arguments)
+    assert ended.status == 0, ended.err
+    return set(sheet())
+
+
+def test_a_wrong_match_is_found_and_corrected(steam_import: SteamImport, sandbox: Sandbox, database: str) -> None:
+    sandbox.world.add_game(1, GAME + 1, "Portal Reloaded", platforms=[6])
+    enriched = imported(steam_import)
+    wrong = verdicts(enriched)[PORTAL][2]
+    assert wrong
+    assert PORTAL not in exported_all(steam_import)
+    assert {PORTAL, UNKNOWN} < exported_all(steam_import, "--matched")
+    assert exported_all(steam_import, "--app", str(PORTAL)) == {PORTAL}
+    assert sheet()[PORTAL]["matched_id"] == str(wrong)
+    assert steam_import("review", "export", "--app", "7").status == 2
+    fill_in(action={PORTAL: "match"}, igdb_id={PORTAL: str(GAME + 1)})
+    assert "→ Portal Reloaded" in steam_import("review", "apply", str(SHEET)).out
+    assert verdicts(enriched)[PORTAL] == ("MATCHED", "override", GAME + 1)
+    assert GAME + 1 in library_items(database)
+
+
+def test_nothing_is_applied_while_igdb_does_not_answer(steam_import: SteamImport, sandbox: Sandbox) -> None:
+    exported(steam_import, imported(steam_import))
+    fill_in(action={UNKNOWN: "match"}, igdb_id={UNKNOWN: str(GAME)})
+    sandbox.faults.add(Fault(service="igdb", status=503))
+    assert steam_import("review", "apply", str(SHEET)).status == 75
+    assert not Path("data/overrides.csv").exists()
+
+
+def test_a_library_that_cannot_be_read_is_left_out_and_the_others_count(steam_import: SteamImport) -> None:
+    imported(steam_import)
+    broken = Path("data/imports/somebody/20990101T000000Z-raw.csv")
+    broken.parent.mkdir()
+    broken.write_text("no,raw,csv\n")
+    ended = steam_import("review", "export", "-o", str(SHEET))
+    assert (ended.status, set(sheet())) == (0, {UNKNOWN})
+    assert "library left out" in ended.err
 
 
 @pytest.fixture
 def store(at: OpenedStore) -> Store:
-    """A store with a run of 40 apps."""
-    at.own(*({"appid": appid} for appid in range(1, 41)))
     return at.store
 
 
+OWNED = dict.fromkeys(range(1, 41))
+"""The apps that somebody owns, without names."""
+
+
 def deciding(store: Store, *appids: int, action: str = "ignore") -> AppliedReview:
-    lines = "".join(f"{appid},{action},,,{RAW.enriched.key}\n" for appid in appids)
-    return apply_review(store, f"appid,action,igdb_id,note,checkpoint\n{lines}".encode(), GAMES)
+    lines = "".join(f"{appid},{action},,\n" for appid in appids)
+    return apply_review(store, parse_decisions(f"appid,action,igdb_id,note\n{lines}".encode()), GAMES, OWNED)
 
 
 def actions(store: Store) -> dict[int, str]:
@@ -294,11 +377,10 @@ def actions(store: Store) -> dict[int, str]:
     return dict(rows.select("appid", "action").rows())
 
 
-def test_decisions_are_merged_into_the_overrides_that_are_there_but_for_lines_about_other_files(store: Store) -> None:
+def test_decisions_are_merged_into_the_overrides_that_are_there_but_for_apps_that_nobody_owns(store: Store) -> None:
     store.write("overrides.csv", b"appid,action,igdb_id,note\n99,match,5,not of this run\n2,game,,why\n")
-    lines = f"3,ignore,,,../../etc/passwd\n1,ignore,,,{RAW.enriched.key}\n2,ignore,,,{RAW.enriched.key}\n"
-    decided = apply_review(store, f"appid,action,igdb_id,note,checkpoint\n{lines}".encode(), GAMES)
-    assert (len(decided.decided), list(decided.runs), [line.line for line in decided.skipped]) == (2, [RAW], [2])
+    applied = deciding(store, 41, 1, 2)
+    assert (len(applied.decided), [line.line for line in applied.skipped]) == (2, [2])
     assert store.read("overrides.csv") == (
         b"appid,action,igdb_id,note\n99,match,5,not of this run\n2,ignore,,why\n1,ignore,,\n"
     )
@@ -340,31 +422,9 @@ def test_a_file_that_others_rewrite_all_the_time_is_left_alone(store: Store) -> 
 
 
 def test_many_people_at_once_lose_no_line(here: OpenedStore) -> None:
-    here.own(*({"appid": appid} for appid in range(1, 41)))
     with ThreadPoolExecutor(6) as people:
         list(people.map(lambda first: deciding(here.store, *range(first, first + 5)), range(1, 31, 5)))
     assert actions(here.store) == dict.fromkeys(range(1, 31), "ignore")
-
-
-def test_nothing_is_written_when_a_run_is_gone(store: Store) -> None:
-    store.delete(RAW.key)
-    with pytest.raises(Failed, match="no such file"):
-        deciding(store, 1)
-    assert store.read("overrides.csv") is None
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param(b"PK\x03\x04\x14\0\6\0\x08\0\n\0", id="Excel's own format"),
-        pytest.param(b"", id="nothing"),
-        pytest.param(b"\n \r\n\n", id="blank lines"),
-    ],
-)
-def test_a_sheet_that_is_no_csv_is_refused_with_how_to_save_it(body: bytes) -> None:
-    with pytest.raises(Failed, match="saved as CSV") as refused:
-        apply_review(Memory(), body, GAMES)
-    assert refused.value.code == "checkpoint_invalid"
 
 
 def test_the_first_of_many_invalid_overrides_are_logged_and_the_others_counted() -> None:

@@ -1,18 +1,28 @@
 from typing import Any
 
+import polars as pl
+import pytest
 from pandera.typing.polars import DataFrame
 
+from pipeline.errors import Refused
 from pipeline.frames.overrides import parse_overrides
 from pipeline.review.candidates import parse_found_games, rank_candidates
-from pipeline.review.sheet import build_review_sheet, no_longer_filtered, unmatched_games
+from pipeline.review.sheet import (
+    LIBRARIES_AT_ONCE,
+    Choice,
+    build_review_sheet,
+    choose_apps,
+    count_owners,
+    no_longer_filtered,
+)
 from pipeline.review.spellings import search_terms
 from schemas.catalogue import Catalogue, Overrides
-from schemas.frames import conform, empty_frame
-from schemas.library import EnrichedLibrary
-from schemas.review import MOST_CANDIDATES, Candidates, ReviewSheet
+from schemas.frames import conform, dtypes, empty_frame
+from schemas.library import EnrichedLibrary, RawLibrary
+from schemas.review import MOST_CANDIDATES, Candidates, OwnedApps, ReviewSheet
 from tests.support.libraries import app, frame, library, matched
 
-KEY = "imports/user-1/20261123T031749Z-enriched.csv"
+NOTHING_KNOWN, NO_OVERRIDES = empty_frame(Catalogue), empty_frame(Overrides)
 
 
 def filtered(appid: int, **columns: Any) -> dict[str, Any]:
@@ -26,12 +36,63 @@ def decided(*lines: str) -> DataFrame[Overrides]:
     return rows
 
 
-def test_unmatched_apps_are_listed_once_and_the_most_played_first() -> None:
-    played = {3: 60, 1: 60, 2: 90}
-    rows = [app(appid, playtime_forever=minutes) for appid, minutes in played.items()]
+def owned(rows: DataFrame[EnrichedLibrary]) -> DataFrame[OwnedApps]:
+    return count_owners([conform(rows.select(dtypes(RawLibrary).keys()), RawLibrary)])
+
+
+def test_apps_are_listed_once_the_most_owned_first_then_the_most_played() -> None:
+    mine = library(*(app(appid, playtime_forever=minutes) for appid, minutes in {3: 60, 1: 60, 2: 90}.items()))
+    theirs = library(app(3, user_id="user-2", playtime_forever=7), app(9, user_id="user-2", playtime_forever=99))
+    enriched = conform(pl.concat([mine, theirs]), EnrichedLibrary)
+    apps = choose_apps(enriched, NOTHING_KNOWN, NO_OVERRIDES, Choice())
+    sheet = build_review_sheet(apps, owned(enriched), empty_frame(Candidates), NO_OVERRIDES)
+    assert sheet.select("appid", "owners", "playtime_forever").rows() == [
+        (3, 2, 67),
+        (9, 1, 99),
+        (2, 1, 90),
+        (1, 1, 60),
+    ]
+
+
+def test_owners_and_minutes_are_added_up_over_more_libraries_than_are_in_memory() -> None:
+    of_one = conform(
+        library(app(1, name=None, playtime_forever=2**31 - 1)).select(dtypes(RawLibrary).keys()), RawLibrary
+    )
+    users = [
+        conform(of_one.with_columns(user_id=pl.lit(f"user-{n}")), RawLibrary) for n in range(LIBRARIES_AT_ONCE + 1)
+    ]
+    named = conform(users[0].with_columns(user_id=pl.lit("last"), name=pl.lit("Portal")), RawLibrary)
+    assert count_owners([*users, named]).rows() == [(1, "Portal", 102, 102 * (2**31 - 1))]
+    assert count_owners([]).is_empty()
+
+
+@pytest.mark.parametrize(
+    ("choice", "appids"),
+    [
+        (Choice(), [1]),
+        (Choice(with_matched=True), [1, 4]),
+        (Choice(appids=[4, 6, 5]), [4, 5, 6]),
+    ],
+    ids=str,
+)
+def test_what_is_unmatched_is_reviewed_and_what_was_asked_for(choice: Choice, appids: list[int]) -> None:
     pending = app(5, match_status="PENDING", match_reason="igdb_unavailable")
-    enriched = library(*rows, app(3), matched(4, 72), pending, filtered(6))
-    assert unmatched_games(enriched)["appid"].to_list() == [2, 1, 3]
+    enriched = library(app(1), matched(4, 72), pending, filtered(6, name="Portal Demo"))
+    assert choose_apps(enriched, NOTHING_KNOWN, NO_OVERRIDES, choice)["appid"].to_list() == appids
+
+
+def test_an_app_that_nobody_owns_cannot_be_chosen() -> None:
+    with pytest.raises(Refused, match="App 7 is in none"):
+        choose_apps(library(app(1)), NOTHING_KNOWN, NO_OVERRIDES, Choice(appids=[1, 7]))
+
+
+def test_a_matched_game_shows_its_match() -> None:
+    enriched = library(matched(4, 72, igdb_name="Portal 2"))
+    apps = choose_apps(enriched, NOTHING_KNOWN, NO_OVERRIDES, Choice(with_matched=True))
+    sheet = build_review_sheet(apps, owned(enriched), empty_frame(Candidates), NO_OVERRIDES)
+    assert sheet.select("match_status", "matched_id", "matched", "igdb_id").rows() == [
+        ("MATCHED", 72, "Portal 2", None)
+    ]
 
 
 def test_filtered_apps_that_todays_rules_types_and_overrides_make_games_are_found() -> None:
@@ -52,24 +113,23 @@ def test_filtered_apps_that_todays_rules_types_and_overrides_make_games_are_foun
 
 
 def test_the_columns_that_a_person_fills_in_are_blank_whatever_the_score() -> None:
-    enriched = library(app(1, name="Doom"), app(2, name=None), filtered(3))
+    enriched = library(app(1, name="Doom"), app(2, name=None), filtered(3, name="Portal"))
     games = [{"id": number, "name": "Doom"} for number in range(10, 20)]
     candidates = rank_candidates(search_terms(enriched), parse_found_games({1: games}))
-    unfiltered = conform(enriched.filter(appid=3), EnrichedLibrary)
     overrides = decided("1,match,72,", "2,ignore,,")
-    sheet = build_review_sheet(unmatched_games(enriched), unfiltered, candidates, overrides, KEY)
+    apps = choose_apps(enriched, NOTHING_KNOWN, overrides, Choice())
+    sheet = build_review_sheet(apps, owned(enriched), candidates, overrides)
     ReviewSheet.validate(sheet)
     assert sheet["appid"].to_list() == [1, 2, 3]
     assert sheet.select("action", "igdb_id", "note").null_count().row(0) == (3, 3, 3)
     assert sheet["proposed"].to_list() == [None, None, "game"]
     assert sheet["decided"].to_list() == ["match 72", "ignore", None]
-    assert sheet["checkpoint"].unique().to_list() == [KEY]
     numbers = [sheet[f"candidate_{number}_id"].to_list() for number in range(1, MOST_CANDIDATES + 1)]
     assert numbers == [[number, None, None] for number in range(10, 15)]
     assert sheet["candidate_1_score"].to_list() == [100, None, None]
 
 
 def test_a_sheet_of_nothing_has_its_columns() -> None:
-    nothing = empty_frame(EnrichedLibrary)
-    sheet = build_review_sheet(nothing, nothing, empty_frame(Candidates), empty_frame(Overrides), KEY)
+    apps = choose_apps(empty_frame(EnrichedLibrary), NOTHING_KNOWN, NO_OVERRIDES, Choice())
+    sheet = build_review_sheet(apps, empty_frame(OwnedApps), empty_frame(Candidates), NO_OVERRIDES)
     assert ReviewSheet.validate(sheet).height == 0

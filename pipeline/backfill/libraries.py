@@ -1,0 +1,114 @@
+"""The newest library of each user in a store, whether an import or a backfill wrote it."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import polars as pl
+import structlog
+from pandera.typing.polars import DataFrame
+
+from pipeline.backfill.plan import find_plan
+from pipeline.backfill.report import read_report
+from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
+from pipeline.errors import Failed
+from pipeline.storage.checkpoints import read_checkpoint
+from pipeline.storage.keys import BACKFILLS, Checkpoint, manifest_key, parse_manifest_key, parse_plan_key
+from pipeline.storage.store import Store
+from schemas.backfill import Plan
+from schemas.frames import conform, empty_frame
+from schemas.library import RawLibrary
+
+log = structlog.get_logger()
+
+
+class FetchedLibraries(NamedTuple):
+    """The rows of a raw CSV, and where it is: one user's checkpoint, or a shard of a backfill."""
+
+    source: Checkpoint | ShardFiles
+    rows: DataFrame[RawLibrary]
+
+
+@dataclass
+class Owners:
+    """Who owns some apps: the names of the apps that anybody owns, users' raw checkpoints, and shards by run id."""
+
+    names: dict[int, str | None] = field(default_factory=dict)
+    imports: list[Checkpoint] = field(default_factory=list)
+    shards: dict[str, list[ShardFiles]] = field(default_factory=dict)
+
+
+def read_newest_libraries(store: Store) -> Iterator[FetchedLibraries]:
+    """Yield the raw rows of all users, each user's from the newest import or backfill that fetched them.
+
+    A file that cannot be read is logged and left out. A few files are in memory at a time.
+    """
+    imports = _newest_imports(store)
+    seen: set[str] = set()
+    for plan in _plans(store):
+        at = plan.created_at
+        later = {user for user, checkpoint in imports.items() if checkpoint.fetched_at and checkpoint.fetched_at > at}
+        for files, rows in read_libraries_of_backfill(store, plan):
+            others = rows.filter(~pl.col("user_id").is_in(list(seen | later)))
+            seen.update(others["user_id"].unique())
+            yield FetchedLibraries(files, conform(others, RawLibrary))
+    remaining = [checkpoint for user, checkpoint in imports.items() if user not in seen]
+    yield from map_concurrently(partial(_read_import, store), remaining)
+
+
+def read_libraries_of_backfill(store: Store, plan: Plan) -> Iterator[FetchedLibraries]:
+    """Yield the raw rows of each shard of a backfill that is fetched; one that cannot be read is logged, left out."""
+    yield from map_concurrently(_read_shard, list_shards(store, plan))
+
+
+def find_owners(store: Store, libraries: Iterable[FetchedLibraries], appids: Collection[int]) -> Owners:
+    """Return who owns some apps among the libraries; of backfills those that have ended count."""
+    owners, is_wanted = Owners(), pl.col("appid").is_in(list(appids))
+    ended: dict[str, bool] = {}
+    for source, rows in libraries:
+        owned = rows.filter(is_wanted)
+        owners.names.update(owned.select("appid", "name").rows())
+        if isinstance(source, Checkpoint):
+            owners.imports += [source] if owned.height else []
+            continue
+        run_id = source.shard.run_id
+        if run_id not in ended:
+            ended[run_id] = read_report(store, run_id) is not None
+        if owned.height and ended[run_id]:
+            owners.shards.setdefault(run_id, []).append(source)
+    return owners
+
+
+def _newest_imports(store: Store) -> dict[str, Checkpoint]:
+    keys = [key for key in store.list("imports/") if key.endswith("-raw.csv")]
+    checkpoints = [found for key in keys if (found := parse_manifest_key(manifest_key(key))) and found.fetched_at]
+    return {checkpoint.user_id: checkpoint for checkpoint in sorted(checkpoints, key=lambda one: one.stem)}
+
+
+def _plans(store: Store) -> list[Plan]:
+    """Return the plans of all backfills, the newest first."""
+    found: list[Plan] = []
+    for run_id in filter(None, map(parse_plan_key, store.list(BACKFILLS))):
+        try:
+            found += filter(None, [find_plan(store, run_id)])
+        except Failed as error:
+            log.warning("backfill left out", run_id=run_id, fault=error.message)
+    return sorted(found, key=lambda plan: plan.created_at, reverse=True)
+
+
+def _read_import(store: Store, checkpoint: Checkpoint) -> FetchedLibraries:
+    try:
+        return FetchedLibraries(checkpoint, read_checkpoint(store, checkpoint, RawLibrary).rows)
+    except Failed as error:
+        log.warning("library left out", key=checkpoint.key, fault=error.message)
+        return FetchedLibraries(checkpoint, empty_frame(RawLibrary))
+
+
+def _read_shard(files: ShardFiles) -> FetchedLibraries:
+    try:
+        fetched = files.find_manifest("fetch")
+        return FetchedLibraries(files, files.rows(fetched, RawLibrary) if fetched else empty_frame(RawLibrary))
+    except Failed as error:
+        log.warning("library left out", run_id=files.shard.run_id, shard=files.shard.number, fault=error.message)
+        return FetchedLibraries(files, empty_frame(RawLibrary))
