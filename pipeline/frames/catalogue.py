@@ -9,6 +9,7 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed
 from pipeline.frames.classify import classify, is_game, is_game_unless_named_otherwise
+from pipeline.frames.match import NO_GAME_TYPES
 from schemas.catalogue import Catalogue, Games, Matches, Overrides, StoreTypes
 from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import (
@@ -161,8 +162,8 @@ def matches_as_catalogue(
 ) -> DataFrame[Catalogue]:
     """Return catalogue rows with the matches of apps and the games that they name; PENDING apps have no row.
 
-    An ambiguous app gets the name and the game type of the candidate with the shortest name, which is the most likely
-    parent of a demo or a test; its other columns about a game are null.
+    An ambiguous app gets the name and the game type of one candidate, with which a rule about its name is compared: of
+    those that are games, if any, the one with the shortest name. Its other columns about a game are null.
     """
     answered = matches.filter(pl.col("match_status") != "PENDING")
     of_parent = _shortest_named_candidates(answered, games)
@@ -175,11 +176,13 @@ def matches_as_catalogue(
 
 
 def _shortest_named_candidates(matches: pl.DataFrame, games: pl.DataFrame) -> pl.DataFrame:
-    """Return a row per ambiguous app with name and game type of the candidate with the shortest name."""
+    """Return a row per ambiguous app with name and game type of its shortest named candidate, DLC and packs last."""
     candidates = matches.filter(pl.col("match_reason") == "ambiguous").select("appid", igdb_id="candidates")
     named = candidates.explode("igdb_id").join(games, on="igdb_id", how="inner", validate="m:1")
     return (
-        named.sort("appid", pl.col("igdb_name").str.len_chars(), "igdb_id")
+        named.sort(
+            "appid", pl.col("igdb_game_type").is_in(NO_GAME_TYPES), pl.col("igdb_name").str.len_chars(), "igdb_id"
+        )
         .unique("appid", keep="first", maintain_order=True)
         .select("appid", igdb_name_of_parent="igdb_name", igdb_game_type_of_parent="igdb_game_type")
     )

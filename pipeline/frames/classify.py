@@ -87,13 +87,13 @@ def _mark_contradicted_rules(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the rows with `is_contradicted`: whether IGDB lists the app as a game, against the rule about its name.
 
     IGDB lists some demos and tests under the game that they belong to: what is left of their names without the words
-    of the rule is that game's name, but for an edition, and the rule stands.
+    of the rule is that game's name, but for an edition, and the rule stands. So it does where the game has no name.
     """
     # A match that an override gave says nothing about what IGDB lists.
     is_listed = pl.col("match_reason").cast(pl.String).is_in(["external_game", "ambiguous"])
     is_no_game = pl.col("igdb_game_type").is_in(NO_GAME_TYPES).fill_null(value=False)
     rest = strip_edition(normalise_name(without_words_of_rule(pl.col("name"), pl.col("rule"))))
-    is_under_parent = (rest == strip_edition(normalise_name(pl.col("igdb_name")))).fill_null(value=False)
+    is_under_parent = (rest == strip_edition(normalise_name(pl.col("igdb_name")))).fill_null(value=True)
     rows = rows.with_row_index()
     listed = rows.filter(pl.col("rule").is_not_null() & is_listed & ~is_no_game)
     contradicted = listed.filter(~is_under_parent).select("index", is_contradicted=True)

@@ -148,8 +148,9 @@ _EXTRAS = (
 _MARKS = r"[ -/:-@\[-`{-~]*"
 
 EXTRA = (
-    rf"( \+ ?|\x{{ff0b}})([^+]*[^a-z+])?({_EXTRAS})( (bundle|pack|edition|collection))?{_MARKS}$"
-    rf"|[ (](&|and|with|plus|incl[a-z.]*) ((the|its|official|original|digital|bonus|game) )*({_EXTRAS}){_MARKS}$"
+    rf"(( \+ ?|\x{{ff0b}})([^+]*[^a-z+])?"
+    r"|[ (](&|and|with|plus|incl[a-z.]*) ((the|its|official|original|digital|bonus|game) )*)"
+    rf"({_EXTRAS})( (bundle|pack|edition|collection))?{_MARKS}$"
 )
 """A pattern for what a game is sold with, in lower case (… + OST): no rule looks at that part of a name."""
 

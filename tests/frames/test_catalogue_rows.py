@@ -222,6 +222,14 @@ def test_an_ambiguous_app_has_the_name_and_the_type_of_its_shortest_named_candid
     assert join_catalogue(classified(10), found, NO_OVERRIDES)["igdb_name"].to_list() == [None]
 
 
+def test_an_ambiguous_app_is_compared_with_a_candidate_that_is_a_game_before_a_shorter_named_dlc() -> None:
+    rows, _ = parse_games(
+        [{"id": i, "name": n, "slug": n, "game_type": t} for i, n, t in ((1, "A", 1), (2, "A mod", 5))]
+    )
+    matches = resolve_matches([10], parse_external_games([{"uid": "10", "game": 1}, {"uid": "10", "game": 2}]), rows)
+    assert matches_as_catalogue(matches, rows, NOW).select("igdb_name", "igdb_game_type").rows() == [("A mod", 5)]
+
+
 def test_rows_are_found_by_their_game_and_by_their_candidates() -> None:
     rows = known(hit(10, 1), hit(20, 2), miss(30, match_reason="ambiguous", candidates=[1, 3]), miss(40))
     assert rows_about_games(rows, [1, 9])["appid"].to_list() == [10, 30]

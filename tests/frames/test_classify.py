@@ -105,6 +105,7 @@ def test_against_the_store_type_game_the_name_only_tells_tests_and_components(
         pytest.param("X Demo", "Y", AMBIGUOUS, "igdb", id="one of several games"),
         pytest.param("X Demo", "X", AMBIGUOUS, "name:demo", id="one of several games, its parent among them"),
         pytest.param("X DLC", "Y", AMBIGUOUS | {"igdb_game_type": 1}, "name:dlc", id="several DLC"),
+        pytest.param("X Demo", None, {}, "name:demo", id="a game without a name"),
         pytest.param("X Demo", None, {"match_reason": "igdb_incomplete", "igdb_id": None}, "name:demo", id="no game"),
         pytest.param("X Demo", None, {"match_reason": "not_found", "igdb_id": None}, "name:demo", id="not listed"),
         pytest.param("X Demo", "Y", {"match_reason": "override"}, "name:demo", id="by an override of the past"),

@@ -53,7 +53,8 @@ GAMES = {
     ),
     "sold with an extra": (
         "A Game + OST | A Game + Soundtrack | A Game + Soundtrack Bundle | A Game + Expansion | "
-        "A Game (with Soundtrack) | A Game & Original Soundtrack | A Game + Season Pass | A Game + Map Pack | "
+        "A Game (with Soundtrack) | A Game & Original Soundtrack | A Game & Soundtrack Bundle | "
+        "A Game + Season Pass | A Game + Map Pack | "
         "KINGDOM HEARTS III + Re Mind (DLC) | A Game + DLC | A Game incl. Soundtrack | A Game + Art Book and OST"
     ),
     "called what a rule looks for": (
