@@ -33,7 +33,7 @@ from pipeline.database.connection import (
     log_ignored_parameters,
     transaction,
 )
-from pipeline.database.dry_run import changes_query, count_by_table, rows_before_statement
+from pipeline.database.dry_run import changes_query, count_by_table, games_before_statement, libraries_before_statement
 from pipeline.database.grants import grant_statements, read_grantables, read_missing_rights
 from pipeline.database.live_schema import STEAM_ID, LiveSchema, read_live_schema
 from pipeline.database.merge_games import (
@@ -42,6 +42,7 @@ from pipeline.database.merge_games import (
     game_statements,
     genre_and_platform_statements,
     link_statements,
+    noted_game_statements,
     pending_changes_lock_query,
     pending_changes_query,
     unwritten_rows_query,
@@ -52,11 +53,12 @@ from pipeline.database.merge_libraries import (
     imported_game_statements,
     item_move_statements,
     items_to_review_query,
+    new_item_statement,
     previous_import_statements,
     previous_imports_comparison_query,
     user_lock_query,
 )
-from pipeline.database.staging_tables import NOT_COUNTED, NOW, new_id_prefix
+from pipeline.database.staging_tables import NOT_COUNTED, NOW, CountedStatement, new_id_prefix
 from pipeline.errors import Failed, Refused, Retryable
 from schemas.frames import conform, dtypes
 from schemas.savepoint import GAME_GENRE, GAME_PLATFORM, IMPORTED_GAME, LIBRARY_ITEM
@@ -354,10 +356,7 @@ def _load(session: Session, staged: StagedRows, user_rows: pl.DataFrame, options
     _ingest(session, staged, user_rows)
     _require_users(session, users)
     session.execute(user_lock_query())
-    if options.details:
-        session.create(tables.ROWS_BEFORE)
-        session.execute(rows_before_statement(live))
-    counts = _merge(session, live, statuses, Counter(staged.counts))
+    counts = _merge(session, live, staged, statuses, options)
     changes = session.fetch(changes_query(live)) if options.details else pl.DataFrame(schema=dtypes(Changes))
     return LoadResult(counts, session.statements, count_by_table(staged, counts), conform(changes, Changes))
 
@@ -374,7 +373,7 @@ def _ingest(session: Session, staged: StagedRows, user_rows: pl.DataFrame) -> No
     }
     for table, rows in ingested.items():
         session.ingest(table, rows)
-    for table in (tables.PREVIOUS_IMPORTS, tables.MOVED_APPS, tables.MOVED_ITEMS):
+    for table in (tables.NOTED_GAMES, tables.PREVIOUS_IMPORTS, tables.MOVED_APPS, tables.MOVED_ITEMS):
         session.create(table)
     # Without it PostgreSQL plans for a small table, whatever was ingested.
     session.execute(text(f"ANALYZE {', '.join(table.name for table in ingested)}"))
@@ -390,20 +389,49 @@ def _require_users(session: Session, users: Table) -> None:
         )
 
 
-def _merge(session: Session, live: LiveSchema, statuses: ItemStatuses, counts: Counter[str]) -> dict[str, int]:
-    prefix = new_id_prefix()
-    for counted in existing_row_statements():
-        session.execute(counted.statement)
-    has_changes = bool(session.fetch(pending_changes_query()).item())
-    if has_changes:
-        session.fetch(pending_changes_lock_query())
-    for counted in (*genre_and_platform_statements(prefix), *game_statements(prefix), *link_statements()):
-        counts[counted.counted_as] += _execute_whole(session, live, counted.statement) if has_changes else 0
-    for counted in (*previous_import_statements(live), *item_move_statements(live, statuses)):
-        counts[counted.counted_as] += _execute_whole(session, live, counted.statement)
+def _merge(
+    session: Session, live: LiveSchema, staged: StagedRows, statuses: ItemStatuses, options: LoadOptions
+) -> dict[str, int]:
+    """Run the statements that write, and return the numbers of rows that they wrote.
+
+    What users own is written before the games where it can be: the lock on the games keeps other loads waiting.
+    """
+    counts, prefix = Counter(staged.counts), new_id_prefix()
+
+    def run(statements: Iterable[CountedStatement], *, are_needed: bool = True) -> None:
+        for counted in statements:
+            counts[counted.counted_as] += _execute_whole(session, live, counted.statement) if are_needed else 0
+
+    has_overrides = bool(staged.imported_games["isMatchOverride"].any())
+    if options.details:
+        session.create(tables.ROWS_BEFORE)
+        session.execute(libraries_before_statement(live))
+    run(existing_row_statements())
+    pending = session.fetch(pending_changes_query()).row(0, named=True)
+    run(previous_import_statements(live))
     compared = session.fetch(previous_imports_comparison_query()).row(0, named=True)
-    for counted in imported_game_statements(live, statuses, prefix):
-        counts[counted.counted_as] += _execute_whole(session, live, counted.statement) if compared["has_changes"] else 0
+    run(imported_game_statements(live, prefix), are_needed=compared["has_changes"])
+    has_games = has_overrides or pending["has_entries"] or pending["has_games"]
+    if has_games:
+        session.fetch(pending_changes_lock_query())
+        run(noted_game_statements())
+    if options.details:
+        session.execute(games_before_statement(live))
+    run(genre_and_platform_statements(prefix), are_needed=pending["has_entries"])
+    run(game_statements(prefix, has_overrides=has_overrides), are_needed=has_games)
+    run(link_statements(), are_needed=has_games)
+    run(item_move_statements(live, statuses), are_needed=has_overrides)
+    run([new_item_statement(live, statuses)], are_needed=compared["has_changes"])
+    _require_written(session, live)
+    counts["no_longer_owned"] = compared["no_longer_owned"]
+    counts["steam_app_ids_moved"] += 0  # also where there are no overrides
+    counts["library_items_to_review"] = session.fetch(items_to_review_query()).item() if has_overrides else 0
+    del counts[NOT_COUNTED]
+    return dict(counts)
+
+
+def _require_written(session: Session, live: LiveSchema) -> None:
+    """Raise an error if a staged genre, platform, game or link was not written."""
     has_unwritten = bool(session.fetch(unwritten_rows_query()).item())
     if has_unwritten or live.row_rules.keys() & {GAME_GENRE.name, GAME_PLATFORM.name}:
         for name in session.fetch(dropped_rows_query())["table_name"]:
@@ -413,10 +441,6 @@ def _merge(session: Session, live: LiveSchema, statuses: ItemStatuses, counts: C
             "database_unavailable",
             "Another load has just taken a slug or a name that this one needs; nothing was written. Try again.",
         )
-    counts["no_longer_owned"] = compared["no_longer_owned"]
-    counts["library_items_to_review"] = session.fetch(items_to_review_query()).item()
-    del counts[NOT_COUNTED]
-    return dict(counts)
 
 
 def _execute_whole(session: Session, live: LiveSchema, statement: Executable) -> int:

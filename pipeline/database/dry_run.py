@@ -7,8 +7,6 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 from sqlalchemy import (
     ColumnElement,
-    CompoundSelect,
-    FromClause,
     Insert,
     Select,
     Table,
@@ -18,19 +16,19 @@ from sqlalchemy import (
     func,
     insert,
     literal,
-    or_,
     select,
     union_all,
 )
 
 from pipeline.database.live_schema import LiveSchema
 from pipeline.database.staging_tables import (
+    NOTED_GAMES,
     ROWS_BEFORE,
     STAGED_GAMES,
     STAGED_GENRES,
-    STAGED_IMPORTED_GAMES,
     STAGED_PLATFORMS,
     STAGED_USERS,
+    is_any_of,
 )
 from schemas.frames import conform, dtypes
 from schemas.savepoint import (
@@ -80,14 +78,22 @@ def _count_table(
     return table, created, updated, counts.get(f"{counted_as}_removed", 0), max(in_file - created - updated, 0)
 
 
-def rows_before_statement(live: LiveSchema) -> Insert:
-    """Return the SQL INSERT that copies all rows which a load may change into ROWS_BEFORE; it runs before the merge."""
-    return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), _select_rows(live))
+def games_before_statement(live: LiveSchema) -> Insert:
+    """Return the SQL INSERT that copies all genres, platforms, games and links that a load may change to ROWS_BEFORE.
+
+    It runs before these are merged, and after NOTED_GAMES was filled.
+    """
+    return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), union_all(*_select_games(live)))
+
+
+def libraries_before_statement(live: LiveSchema) -> Insert:
+    """Return the SQL INSERT that copies all imported games and items of the users to ROWS_BEFORE, before the merge."""
+    return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), union_all(*_select_libraries(live)))
 
 
 def changes_query(live: LiveSchema) -> Select[Any]:
     """Return the SQL query for `Changes`: ROWS_BEFORE compared with the live rows; it runs after the merge."""
-    before, after = ROWS_BEFORE, _select_rows(live).subquery("rows_after")
+    before, after = ROWS_BEFORE, union_all(*_select_games(live), *_select_libraries(live)).subquery("rows_after")
     is_same_row = and_(before.c.table == after.c.table, before.c.id == after.c.id)
     both = before.join(after, is_same_row, full=True)
     keys = func.jsonb_object_keys(func.coalesce(after.c.row, before.c.row))
@@ -102,31 +108,10 @@ def changes_query(live: LiveSchema) -> Select[Any]:
     )
 
 
-def _select_rows(live: LiveSchema) -> CompoundSelect[Any]:
-    return union_all(*_select_games(live), *_select_links(), _select_imports(live), _select_items(live))
-
-
 def _select_games(live: LiveSchema) -> Iterator[Row]:
-    """Yield the queries for the genres, platforms and games that a load may change."""
+    """Yield the queries for the genres, platforms, games and links that a load may change."""
     for target, staged in ((GENRE, STAGED_GENRES), (PLATFORM, STAGED_PLATFORMS), (GAME, STAGED_GAMES)):
-        yield _select_row(target, cast(target.c.igdbId, Text), target, live).where(_may_change(target, staged))
-
-
-def _may_change(target: Table, staged: Table) -> ColumnElement[bool]:
-    """Return the SQL condition that a row of `target` is staged, or holds a staged row's slug, name or appid.
-
-    A row that did so before the load counts too.
-    """
-    keys = [name for name in ("igdbId", "name", "slug") if name in target.c and name in staged.c]
-    appids = select(STAGED_IMPORTED_GAMES.c.storefrontGameId)
-    return or_(
-        *(target.c[key].in_(select(staged.c[key])) for key in keys),
-        *([cast(GAME.c.steamAppId, Text).in_(appids)] if target is GAME else []),
-        target.c.id.in_(select(ROWS_BEFORE.c.id).where(ROWS_BEFORE.c.table == target.name)),
-    )
-
-
-def _select_links() -> Iterator[Row]:
+        yield _select_row(target, cast(target.c.igdbId, Text), live).where(_may_change(target, staged))
     for links, other in ((GAME_GENRE, GENRE), (GAME_PLATFORM, PLATFORM)):
         other_id = next(own for own in links.c if own.name != "gameId")
         key = cast(GAME.c.igdbId, Text) + "/" + cast(other.c.igdbId, Text)
@@ -135,24 +120,35 @@ def _select_links() -> Iterator[Row]:
         yield rows.select_from(joined).where(_may_change(GAME, STAGED_GAMES))
 
 
-def _select_imports(live: LiveSchema) -> Row:
-    key = IMPORTED_GAME.c.userId + "/" + IMPORTED_GAME.c.storefrontGameId
-    is_of_users = IMPORTED_GAME.c.userId.in_(select(STAGED_USERS.c.id))
+def _may_change(target: Table, staged: Table) -> ColumnElement[bool]:
+    """Return the SQL condition that a row of `target` is staged, or holds a staged row's slug, name or appid.
+
+    A row that did so before the load counts too.
+    """
+    keys = [name for name in ("igdbId", "name", "slug") if name in target.c and name in staged.c]
+    ids = (
+        *(select(target.c.id).where(is_any_of(target.c[key], select(staged.c[key]))) for key in keys),
+        *([select(NOTED_GAMES.c.id)] if target is GAME else []),
+        select(ROWS_BEFORE.c.id).where(ROWS_BEFORE.c.table == target.name),
+    )
+    return is_any_of(target.c.id, union_all(*ids))
+
+
+def _select_libraries(live: LiveSchema) -> Iterator[Row]:
+    """Yield the queries for the imported games and the items of the users."""
+    users = select(STAGED_USERS.c.id)
+    app = IMPORTED_GAME.c.userId + "/" + IMPORTED_GAME.c.storefrontGameId
     is_steam = cast(IMPORTED_GAME.c.storefront, Text) == STORE
-    return _select_row(IMPORTED_GAME, key, IMPORTED_GAME, live).where(is_of_users, is_steam)
+    yield _select_row(IMPORTED_GAME, app, live).where(is_any_of(IMPORTED_GAME.c.userId, users), is_steam)
+    igdb_id = select(GAME.c.igdbId).where(GAME.c.id == LIBRARY_ITEM.c.gameId).scalar_subquery()
+    item = LIBRARY_ITEM.c.userId + "/" + cast(igdb_id, Text) + "/" + cast(LIBRARY_ITEM.c.id, Text)
+    yield _select_row(LIBRARY_ITEM, item, live).where(is_any_of(LIBRARY_ITEM.c.userId, users))
 
 
-def _select_items(live: LiveSchema) -> Row:
-    key = LIBRARY_ITEM.c.userId + "/" + cast(GAME.c.igdbId, Text) + "/" + cast(LIBRARY_ITEM.c.id, Text)
-    joined = LIBRARY_ITEM.join(GAME, GAME.c.id == LIBRARY_ITEM.c.gameId)
-    is_of_users = LIBRARY_ITEM.c.userId.in_(select(STAGED_USERS.c.id))
-    return _select_row(LIBRARY_ITEM, key, joined, live).where(is_of_users)
-
-
-def _select_row(target: Table, key: ColumnElement[str], source: FromClause, live: LiveSchema) -> Row:
+def _select_row(target: Table, key: ColumnElement[str], live: LiveSchema) -> Row:
     known = [own for own in target.c if own.name not in EXCLUDED_COLUMNS and not is_read_only(own) and live.has(own)]
     columns = {own.name: own for own in known}
-    return _select_parts(target, cast(target.c.id, Text), func.coalesce(key, ""), columns).select_from(source)
+    return _select_parts(target, cast(target.c.id, Text), func.coalesce(key, ""), columns)
 
 
 def _select_parts(table: Table, row_id: ColumnElement[str], key: ColumnElement[str], columns: Mapping[str, Any]) -> Row:

@@ -6,6 +6,9 @@ docs/loading.md has the rules. A genre, platform or game is found by its IGDB id
 Loads that write the same games at once meet in every order, because the rows that lose a slug are not known before the
 other load has committed. So a load that changes anything here takes one lock until its commit, and looks again. Most
 loads change nothing here, as an earlier one brought what IGDB knows, and run at the same time.
+
+Rows of games are found by scalar subqueries and arrays of ids, which PostgreSQL answers from an index for each staged
+row; a join might read all games instead. Only `steamAppId` has no index: NOTED_GAMES holds what one scan found.
 """
 
 from collections.abc import Iterator
@@ -29,6 +32,8 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
+    tuple_,
     union_all,
     update,
 )
@@ -37,6 +42,7 @@ from sqlalchemy.dialects.postgresql import insert
 from pipeline.database.staging_tables import (
     MOVED_APPS,
     NOT_COUNTED,
+    NOTED_GAMES,
     NOW,
     STAGED_GAME_GENRES,
     STAGED_GAME_PLATFORMS,
@@ -47,7 +53,10 @@ from pipeline.database.staging_tables import (
     CountedStatement,
     Values,
     differs,
+    is_any_of,
     new_id,
+    one_by_one,
+    row_of_staged_game,
 )
 from schemas.savepoint import GAME, GAME_GENRE, GAME_PLATFORM, GENRE, PLATFORM
 from schemas.staging import FALLBACKS
@@ -81,6 +90,7 @@ class Links(NamedTuple):
 GENRES = Merge(GENRE, STAGED_GENRES, "genres")
 PLATFORMS = Merge(PLATFORM, STAGED_PLATFORMS, "platforms")
 GAMES = Merge(GAME, STAGED_GAMES, "games")
+MERGES = (GENRES, PLATFORMS, GAMES)
 GENRE_LINKS = Links(GAME_GENRE, STAGED_GAME_GENRES, GENRE, "genreId", "game_genres")
 PLATFORM_LINKS = Links(GAME_PLATFORM, STAGED_GAME_PLATFORMS, PLATFORM, "platformId", "game_platforms")
 
@@ -93,18 +103,17 @@ Class 1 is the users' locks, of `user_lock_query`.
 
 def existing_row_statements() -> list[CountedStatement]:
     """Return the SQL UPDATEs that set `foundId` of staged genres, platforms and games to the id of SavePoint's row."""
-    return [_find(merge) for merge in (GENRES, PLATFORMS, GAMES)]
+    return [_find(merge) for merge in MERGES]
 
 
-def pending_changes_query() -> Select[tuple[bool]]:
-    """Return the SQL query for one boolean: whether the load would change any genre, platform, game or link.
+def pending_changes_query() -> Select[bool, bool]:
+    """Return the SQL query for one row of two booleans, about what the load would change.
 
-    An override of a match counts as a change, as it may take an appid from a game that is not in the file.
+    `has_entries`: any genre or platform. `has_games`: any game or link.
     """
-    overrides = exists(STAGED_IMPORTED_GAMES.c.number).where(STAGED_IMPORTED_GAMES.c.isMatchOverride)
-    merges = [_has_changed_rows(merge) for merge in (GENRES, PLATFORMS, GAMES)]
+    entries = [_has_changed_rows(merge) for merge in (GENRES, PLATFORMS)]
     links = [_has_changed_links(links) for links in (GENRE_LINKS, PLATFORM_LINKS)]
-    return select(or_(overrides, *merges, *links).label("has_pending_changes"))
+    return select(or_(*entries).label("has_entries"), or_(_has_changed_rows(GAMES), *links).label("has_games"))
 
 
 def pending_changes_lock_query() -> Select[tuple[None]]:
@@ -120,14 +129,23 @@ def genre_and_platform_statements(id_prefix: str) -> Iterator[CountedStatement]:
         yield from _write(merge, id_prefix)
 
 
-def game_statements(id_prefix: str) -> Iterator[CountedStatement]:
-    """Yield the SQL statements, in the order to run them, that update and insert games and set their `steamAppId`."""
-    yield _find(GAMES)
+def noted_game_statements() -> list[CountedStatement]:
+    """Return the SQL statements that find the staged games again, and fill NOTED_GAMES; to be run under the lock."""
+    return [_find(GAMES), CountedStatement(NOT_COUNTED, _note_games_with_staged_appids())]
+
+
+def game_statements(id_prefix: str, *, has_overrides: bool) -> Iterator[CountedStatement]:
+    """Yield the SQL statements that update and insert games and set their `steamAppId`, after `noted_game_statements`.
+
+    They are in the order to run them. Without overrides, none moves an appid.
+    """
     yield CountedStatement("games_adopted", _relink_by_steam_id())
-    yield CountedStatement(NOT_COUNTED, _note_moved_apps())
+    if has_overrides:
+        yield CountedStatement(NOT_COUNTED, _note_moved_apps())
     yield _lock(GAME, [*_select_changed_ids(GAMES), *_select_ids_of_moved_apps()])
-    yield CountedStatement("steam_app_ids_moved", _clear_moved_steam_app_ids())
-    yield CountedStatement(NOT_COUNTED, _stage_moved_steam_app_ids())
+    if has_overrides:
+        yield CountedStatement("steam_app_ids_moved", _clear_moved_steam_app_ids())
+        yield CountedStatement(NOT_COUNTED, _stage_moved_steam_app_ids())
     yield CountedStatement("steam_app_id_conflicts", _drop_taken_steam_app_ids())
     yield from _write(GAMES, id_prefix)
 
@@ -148,10 +166,7 @@ def unwritten_rows_query() -> Select[Any]:
     Above 0, another writer has just committed a row with the same slug or name, and the insert skipped the conflict.
     """
     unwritten = union_all(
-        *(
-            select(staged.c.igdbId).where(~exists().where(target.c.igdbId == staged.c.igdbId))
-            for target, staged, _ in (GENRES, PLATFORMS, GAMES)
-        )
+        *(select(staged.c.igdbId).where(_found_id(target, staged).is_(None)) for target, staged, _ in MERGES)
     ).subquery()
     return select(func.count().label("rows")).select_from(unwritten)
 
@@ -165,7 +180,7 @@ def dropped_rows_query() -> Select[str]:
             ~exists().where(target.c.igdbId == staged.c.igdbId),
             *(~exists().where(target.c[key] == staged.c[key]) for key in _unique_keys(staged)),
         )
-        for target, staged, _ in (GENRES, PLATFORMS, GAMES)
+        for target, staged, _ in MERGES
     )
     links = (
         select(literal(links.links.name).label("table_name")).where(_has_changed_links(links))
@@ -180,16 +195,18 @@ def dropped_rows_query() -> Select[str]:
 
 def _find(merge: Merge) -> CountedStatement:
     target, staged, _ = merge
-    return CountedStatement(
-        NOT_COUNTED, update(staged).values(foundId=target.c.id).where(target.c.igdbId == staged.c.igdbId)
-    )
+    return CountedStatement(NOT_COUNTED, update(staged).values(foundId=_found_id(target, staged)))
+
+
+def _found_id(target: Table, staged: Table) -> ColumnElement[Any]:
+    return select(target.c.id).where(target.c.igdbId == staged.c.igdbId).correlate(staged).scalar_subquery()
 
 
 def _lock(target: Table, ids: list[Select[Any]]) -> CountedStatement:
     """Lock rows in the order of their ids, so that loads that share some wait for each other, never in a circle."""
     locked = (
         select(target.c.id)
-        .where(target.c.id.in_(union_all(*ids)))
+        .where(is_any_of(target.c.id, union_all(*ids)))
         .order_by(target.c.id)
         .with_for_update(key_share=True)
         .subquery()
@@ -200,12 +217,9 @@ def _lock(target: Table, ids: list[Select[Any]]) -> CountedStatement:
 def _select_changed_ids(merge: Merge) -> list[Select[Any]]:
     """Select the ids of the rows that the database has and `_write` changes."""
     target, staged, _ = merge
-    is_found = target.c.id == staged.c.foundId
-    changed = select(target.c.id).join_from(target, staged, is_found).where(differs(target, _values(merge)))
-    conflicting = (
-        select(target.c.id).join_from(target, staged, _holds_key_of_another(merge, key)) for key in _unique_keys(staged)
-    )
-    return [changed, *conflicting]
+    is_changed = select(differs(target, _values(merge))).where(target.c.id == staged.c.foundId).scalar_subquery()
+    changed = select(staged.c.foundId).where(is_changed)
+    return [changed, *(_select_holders_of_key(merge, key) for key in _unique_keys(staged))]
 
 
 def _write(merge: Merge, id_prefix: str) -> Iterator[CountedStatement]:
@@ -220,10 +234,12 @@ def _unique_keys(staged: Table) -> list[str]:
     return [key for key in FALLBACKS if key in staged.c]
 
 
-def _holds_key_of_another(merge: Merge, key: str) -> ColumnElement[bool]:
-    """Return the condition that a row holds the slug or name that the file gives to another one."""
+def _select_holders_of_key(merge: Merge, key: str) -> Select[Any]:
+    """Select the ids of the rows that hold the slug or name that the file gives to another one."""
     target, staged, _ = merge
-    return (target.c[key] == staged.c[key]) & target.c.id.is_distinct_from(staged.c.foundId)
+    is_held = (target.c[key] == staged.c[key]) & target.c.id.is_distinct_from(staged.c.foundId)
+    holders = select(target.c.id).where(is_held).correlate(staged).scalar_subquery()
+    return select(func.unnest(func.array(holders), type_=Text()).label("id")).select_from(staged)
 
 
 def _resolve_key_conflict(merge: Merge, key: str) -> Update:
@@ -236,14 +252,21 @@ def _resolve_key_conflict(merge: Merge, key: str) -> Update:
     return (
         update(target)
         .values({key: case((is_taken, fallback + "-" + target.c.id), else_=fallback), "updatedAt": NOW})
-        .where(_holds_key_of_another(merge, key), ~exists().where(rewritten.c.foundId == target.c.id))
+        .where(
+            is_any_of(target.c.id, _select_holders_of_key(merge, key)),
+            ~exists().where(rewritten.c.foundId == target.c.id),
+        )
     )
 
 
 def _free_key(merge: Merge, key: str) -> Update:
     """Put an interim value into rows of the file whose key passes to another one, so that two rows can swap theirs."""
     target = merge.target
-    return update(target).values({key: literal("~") + target.c.id}).where(_holds_key_of_another(merge, key))
+    return (
+        update(target)
+        .values({key: literal("~") + target.c.id})
+        .where(is_any_of(target.c.id, _select_holders_of_key(merge, key)))
+    )
 
 
 def _shared_columns(merge: Merge) -> list[str]:
@@ -269,7 +292,11 @@ def _update(merge: Merge) -> Update:
     return (
         update(target)
         .values({**values, "updatedAt": NOW})
-        .where(target.c.id == staged.c.foundId, differs(target, values))
+        .where(
+            is_any_of(target.c.id, select(staged.c.foundId)),
+            target.c.id == staged.c.foundId,
+            differs(target, values),
+        )
     )
 
 
@@ -288,32 +315,43 @@ def _insert(merge: Merge, id_prefix: str) -> Insert:
 # Which game has which Steam app's id.
 
 
+def _note_games_with_staged_appids() -> Insert:
+    """Note the games that have an appid which this load may give to a game: a new one, or one that has none.
+
+    An override moves appids, and the game that loses one takes another of its own: then any staged appid may be given.
+    """
+    own = select(GAME.c.steamAppId).where(GAME.c.id == STAGED_GAMES.c.foundId).scalar_subquery()
+    overridden = STAGED_IMPORTED_GAMES.c.isMatchOverride & STAGED_IMPORTED_GAMES.c.igdbId.is_not(None)
+    has_overrides = exists().where(overridden)
+    given = union_all(
+        select(STAGED_GAMES.c.steamAppId).where(or_(own.is_(None), has_overrides)),
+        select(cast(STAGED_IMPORTED_GAMES.c.storefrontGameId, Integer)).where(overridden),
+    )
+    names = list(NOTED_GAMES.c.keys())
+    rows = select(*(GAME.c[name] for name in names)).where(GAME.c.steamAppId.in_(given))
+    return insert(NOTED_GAMES).from_select(names, rows)
+
+
 def _relink_by_steam_id() -> Update:
     """Take a Game of another IGDB id for a new game, if it alone has the Steam app, and the same slug or title.
 
     IGDB has then made the entry again under another id. Not where an override gave the app to the new game: then the
     other one is another game, and its owners keep it.
     """
-    new = STAGED_GAMES.c.foundId.is_(None)
-    alone = (
-        select(GAME.c.steamAppId, func.min(GAME.c.id).label("id"))
-        .where(GAME.c.steamAppId.in_(select(STAGED_GAMES.c.steamAppId).where(new)))
-        .group_by(GAME.c.steamAppId)
-        .having(func.count() == 1)
-        .subquery()
-    )
-    is_same = or_(GAME.c.slug == STAGED_GAMES.c.slug, func.lower(GAME.c.title) == func.lower(STAGED_GAMES.c.title))
-    is_in_file = GAME.c.igdbId.in_(select(STAGED_GAMES.alias().c.igdbId))
+    noted = NOTED_GAMES.c
+    alone = select(noted.steamAppId).group_by(noted.steamAppId).having(func.count() == 1)
+    is_same = or_(noted.slug == STAGED_GAMES.c.slug, func.lower(noted.title) == func.lower(STAGED_GAMES.c.title))
+    is_in_file = noted.igdbId.in_(select(STAGED_GAMES.alias().c.igdbId))
     overridden = select(STAGED_IMPORTED_GAMES.c.igdbId).where(
         STAGED_IMPORTED_GAMES.c.isMatchOverride, STAGED_IMPORTED_GAMES.c.igdbId.is_not(None)
     )
     return (
         update(STAGED_GAMES)
-        .values(foundId=GAME.c.id)
+        .values(foundId=noted.id)
         .where(
-            new,
-            alone.c.steamAppId == STAGED_GAMES.c.steamAppId,
-            GAME.c.id == alone.c.id,
+            STAGED_GAMES.c.foundId.is_(None),
+            noted.steamAppId == STAGED_GAMES.c.steamAppId,
+            noted.steamAppId.in_(alone),
             is_same,
             ~is_in_file,
             STAGED_GAMES.c.igdbId.not_in(overridden),
@@ -325,25 +363,26 @@ def _note_moved_apps() -> Insert:
     """Note the apps that an override gives to one game while another Game has their id."""
     appid = cast(STAGED_IMPORTED_GAMES.c.storefrontGameId, Integer)
     rows = (
-        select(STAGED_IMPORTED_GAMES.c.storefrontGameId, func.min(STAGED_IMPORTED_GAMES.c.igdbId), GAME.c.id)
-        .join_from(STAGED_IMPORTED_GAMES, GAME, GAME.c.steamAppId == appid)
+        select(STAGED_IMPORTED_GAMES.c.storefrontGameId, func.min(STAGED_IMPORTED_GAMES.c.igdbId), NOTED_GAMES.c.id)
+        .join_from(STAGED_IMPORTED_GAMES, NOTED_GAMES, NOTED_GAMES.c.steamAppId == appid)
         .where(
             STAGED_IMPORTED_GAMES.c.isMatchOverride,
             STAGED_IMPORTED_GAMES.c.igdbId.is_not(None),
-            STAGED_IMPORTED_GAMES.c.igdbId != GAME.c.igdbId,
+            STAGED_IMPORTED_GAMES.c.igdbId != NOTED_GAMES.c.igdbId,
         )
-        .group_by(STAGED_IMPORTED_GAMES.c.storefrontGameId, GAME.c.id)
+        .group_by(STAGED_IMPORTED_GAMES.c.storefrontGameId, NOTED_GAMES.c.id)
     )
     return insert(MOVED_APPS).from_select(list(MOVED_APPS.c.keys()), rows)
 
 
 def _select_ids_of_moved_apps() -> list[Select[str]]:
-    receiving = select(GAME.c.id).where(GAME.c.igdbId.in_(select(MOVED_APPS.c.igdbId)))
+    receiving = select(GAME.c.id).where(is_any_of(GAME.c.igdbId, select(MOVED_APPS.c.igdbId)))
     return [select(MOVED_APPS.c.gameId), receiving]
 
 
 def _clear_moved_steam_app_ids() -> Update:
-    return update(GAME).values(steamAppId=null(), updatedAt=NOW).where(GAME.c.id == MOVED_APPS.c.gameId)
+    is_moved = is_any_of(GAME.c.id, select(MOVED_APPS.c.gameId))
+    return update(GAME).values(steamAppId=null(), updatedAt=NOW).where(is_moved)
 
 
 def _stage_moved_steam_app_ids() -> Update:
@@ -358,10 +397,15 @@ def _stage_moved_steam_app_ids() -> Update:
 
 def _drop_taken_steam_app_ids() -> Update:
     """Stage no appid that another Game has: it stays there."""
+    noted = NOTED_GAMES.c
     return (
         update(STAGED_GAMES)
         .values(steamAppId=null())
-        .where(GAME.c.steamAppId == STAGED_GAMES.c.steamAppId, GAME.c.id.is_distinct_from(STAGED_GAMES.c.foundId))
+        .where(
+            noted.steamAppId == STAGED_GAMES.c.steamAppId,
+            noted.id.is_distinct_from(STAGED_GAMES.c.foundId),
+            noted.id.not_in(select(MOVED_APPS.c.gameId)),
+        )
     )
 
 
@@ -371,26 +415,38 @@ def _drop_taken_steam_app_ids() -> Update:
 def _select_listed_links(links: Links) -> Select[Any]:
     """Select the links that IGDB lists, by the ids of SavePoint's rows."""
     _, staged, other, other_id, _ = links
-    return (
-        select(GAME.c.id.label("gameId"), other.c.id.label(other_id))
-        .join_from(staged, GAME, GAME.c.igdbId == staged.c.gameIgdbId)
+    game = row_of_staged_game()
+    return select(game.c.id.label("gameId"), other.c.id.label(other_id)).select_from(
+        STAGED_GAMES.join(game, true())
+        .join(staged, staged.c.gameIgdbId == STAGED_GAMES.c.igdbId)
         .join(other, other.c.igdbId == staged.c.igdbId)
     )
 
 
-def _is_unlisted(links: Links) -> ColumnElement[bool]:
-    """Return the condition that IGDB no longer lists a link, of a game for which the file has any link."""
-    own, listed = links.links, _select_listed_links(links).subquery()
-    is_listed = exists().where(listed.c.gameId == own.c.gameId, listed.c[links.other_id] == own.c[links.other_id])
-    return own.c.gameId.in_(select(_select_listed_links(links).subquery("linked").c.gameId)) & ~is_listed
+def _select_unlisted_links(links: Links) -> Select[Any]:
+    """Select the links that IGDB no longer lists, of games for which the file has any link."""
+    own, staged, other, other_id, _ = links
+    game = row_of_staged_game()
+    link = one_by_one(select(own.c.gameId, own.c[other_id]).where(own.c.gameId == game.c.id))
+    listed = staged.alias("listed")
+    is_listed = exists().where(listed.c.gameIgdbId == STAGED_GAMES.c.igdbId, listed.c.igdbId == other.c.igdbId)
+    return (
+        select(link.c.gameId, link.c[other_id])
+        .select_from(STAGED_GAMES.join(game, true()).join(link, true()).join(other, other.c.id == link.c[other_id]))
+        .where(STAGED_GAMES.c.igdbId.in_(select(staged.c.gameIgdbId)), ~is_listed)
+    )
 
 
 def _delete_unlisted_links(links: Links) -> Delete:
-    return delete(links.links).where(_is_unlisted(links))
+    own, unlisted = links.links, _select_unlisted_links(links)
+    return delete(own).where(
+        is_any_of(own.c.gameId, select(unlisted.subquery().c.gameId)),
+        tuple_(own.c.gameId, own.c[links.other_id]).in_(unlisted.correlate(None)),
+    )
 
 
 def _insert_links(links: Links) -> Insert:
-    ordered = _select_listed_links(links).order_by(GAME.c.igdbId, links.other.c.igdbId)
+    ordered = _select_listed_links(links).order_by(STAGED_GAMES.c.igdbId, links.other.c.igdbId)
     return insert(links.links).from_select(["gameId", links.other_id], ordered).on_conflict_do_nothing()
 
 
@@ -404,10 +460,9 @@ def _has_changed_rows(merge: Merge) -> ColumnElement[bool]:
 
 def _has_changed_links(links: Links) -> ColumnElement[bool]:
     own, listed = links.links, _select_listed_links(links).subquery()
-    is_there = exists().where(own.c.gameId == listed.c.gameId, own.c[links.other_id] == listed.c[links.other_id])
-    return or_(
-        _has_any(select(listed.c.gameId).where(~is_there)), _has_any(select(own.c.gameId).where(_is_unlisted(links)))
-    )
+    is_there = (own.c.gameId == listed.c.gameId) & (own.c[links.other_id] == listed.c[links.other_id])
+    new = select(listed.c.gameId).where(select(own.c.gameId).where(is_there).scalar_subquery().is_(None))
+    return or_(_has_any(new), _has_any(_select_unlisted_links(links)))
 
 
 def _has_any(rows: Select[str]) -> ColumnElement[bool]:

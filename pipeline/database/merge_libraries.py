@@ -27,6 +27,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import distinct_on, insert
@@ -38,14 +39,18 @@ from pipeline.database.staging_tables import (
     NOT_COUNTED,
     NOW,
     PREVIOUS_IMPORTS,
+    STAGED_GAMES,
     STAGED_IMPORTED_GAMES,
     STAGED_USERS,
     CountedStatement,
     Values,
     as_enum,
     differs,
+    is_any_of,
     is_enum,
     new_id,
+    one_by_one,
+    row_of_staged_game,
 )
 from pipeline.errors import Refused
 from schemas.savepoint import ACQUISITION, GAME, IMPORTED_GAME, LIBRARY_ITEM, LIBRARY_PLATFORM, STORE
@@ -162,20 +167,21 @@ def previous_imports_comparison_query() -> Select[int, bool]:
     ).select_from(PREVIOUS_IMPORTS)
 
 
-def imported_game_statements(live: LiveSchema, statuses: ItemStatuses, id_prefix: str) -> Iterator[CountedStatement]:
-    """Yield the SQL statements that update and insert imported games, and insert an item for each game newly MATCHED.
-
-    They run after `game_statements`, as items refer to games.
-    """
+def imported_game_statements(live: LiveSchema, id_prefix: str) -> Iterator[CountedStatement]:
+    """Yield the SQL statements that update and insert imported games."""
     yield CountedStatement("imported_games_updated", _update_imports(live))
     yield CountedStatement("imported_games_created", _insert_imports(live, id_prefix))
-    yield CountedStatement("library_items_created", _insert_items(live, statuses))
+
+
+def new_item_statement(live: LiveSchema, statuses: ItemStatuses) -> CountedStatement:
+    """Return the SQL statement that inserts an item for each game newly MATCHED; it runs after `game_statements`."""
+    return CountedStatement("library_items_created", _insert_items(live, statuses))
 
 
 def item_move_statements(live: LiveSchema, statuses: ItemStatuses) -> Iterator[CountedStatement]:
     """Yield the SQL statements that move library items to another game, where an override moved their app there.
 
-    Items that a user edited stay. The statements run before `imported_game_statements`.
+    Items that a user edited stay. The statements run before `new_item_statement`.
     """
     yield CountedStatement(NOT_COUNTED, _note_items_to_move(live, statuses))
     yield CountedStatement("library_items_moved", _move_items(live, statuses))
@@ -184,12 +190,15 @@ def item_move_statements(live: LiveSchema, statuses: ItemStatuses) -> Iterator[C
 def items_to_review_query() -> Select[Any]:
     """Return the SQL query for the number of items that stay with a game although an override moved their app away.
 
-    It runs after `imported_game_statements`.
+    It runs after `new_item_statement`.
     """
     left = (
         select(func.count(distinct(LIBRARY_ITEM.c.id)))
         .join_from(MOVED_ITEMS, LIBRARY_ITEM, LIBRARY_ITEM.c.id == MOVED_ITEMS.c.itemId)
-        .where(LIBRARY_ITEM.c.gameId != MOVED_ITEMS.c.gameId)
+        .where(
+            is_any_of(LIBRARY_ITEM.c.id, select(MOVED_ITEMS.c.itemId)),
+            LIBRARY_ITEM.c.gameId != MOVED_ITEMS.c.gameId,
+        )
     )
     unknown = select(func.count(distinct(STAGED.c.number))).select_from(_overridden_apps()).where(_has_lost_item())
     return select((left.scalar_subquery() + unknown.scalar_subquery()).label("rows"))
@@ -198,19 +207,30 @@ def items_to_review_query() -> Select[Any]:
 # Imported games.
 
 
-def _lock_open_rows() -> Select[Any]:
-    """Lock the rows that the file decides about: what their users do now waits, and what they did before stays.
+def _of_each_user(rows: Select[Any], table: Table) -> tuple[FromClause, FromClause]:
+    """Return the staged users joined with a query's rows of each of them, and those rows themselves.
 
-    The users are named, so that their rows are found by the index on the user, however many rows others have.
+    They are read user by user, by the index on the user.
     """
+    own = one_by_one(rows.where(table.c.userId == STAGED_USERS.c.id))
+    return STAGED_USERS.join(own, true()), own
+
+
+def _lock_open_rows() -> Select[Any]:
+    """Lock the rows that the file decides about: what their users do now waits, and what they did before stays."""
     is_open = STATUS.in_([as_enum(status, STATUS) for status in OPEN])
+    columns = (IMPORTED_GAME.c[name] for name in ("id", "userId", "storefrontGameId"))
+    of_users, own = _of_each_user(select(*columns).where(_is_steam(), is_open), IMPORTED_GAME)
+    decided = (
+        select(own.c.id)
+        .select_from(of_users.join(STAGED, _is_app_of(own)))
+        .where(STAGED.c.igdbMatchStatus.in_(DECIDED))
+    )
     locked = (
         select(IMPORTED_GAME.c.id)
-        .join_from(STAGED_USERS, IMPORTED_GAME, IMPORTED_GAME.c.userId == STAGED_USERS.c.id)
-        .join(STAGED, _is_app_of(IMPORTED_GAME))
-        .where(_is_steam(), is_open, STAGED.c.igdbMatchStatus.in_(DECIDED))
+        .where(is_any_of(IMPORTED_GAME.c.id, decided), is_open)
         .order_by(IMPORTED_GAME.c.id)
-        .with_for_update(of=IMPORTED_GAME, key_share=True)
+        .with_for_update(key_share=True)
         .subquery()
     )
     return select(func.count()).select_from(locked)
@@ -229,24 +249,23 @@ def _insert_previous_imports(live: LiveSchema) -> Insert:
     app = (IMPORTED_GAME.c.userId, IMPORTED_GAME.c.storefrontGameId)
     order = (is_removed, IMPORTED_GAME.c.createdAt, IMPORTED_GAME.c.id)
     is_decided = func.bool_or(is_removed | cast(STATUS, Text).in_(DECIDED))
-    # Compared behind the sort, which the index on the users then almost saves.
-    previous = (
+    of_users, previous = _of_each_user(
         select(
             *filter(live.has, IMPORTED_GAME.c),
             is_removed.label("isRemoved"),
             # In the order of the rows, so that one sort serves both.
             is_decided.over(partition_by=app, order_by=order, rows=(None, None)).label("isDecided"),
         )
-        .join_from(IMPORTED_GAME, STAGED_USERS, STAGED_USERS.c.id == IMPORTED_GAME.c.userId)
         .where(_is_steam(), IMPORTED_GAME.c.storefrontGameId.is_not(None))
         .ext(distinct_on(*app))
-        .order_by(*app, *order)
-        .subquery("previous")
+        .order_by(*app, *order),
+        IMPORTED_GAME,
     )
     names = list(PREVIOUS_IMPORTS.c.keys())
     is_changed = and_(STAGED.c.number.is_not(None), ~previous.c.isRemoved, differs(previous, _values(previous, live)))
     known = {**previous.c, "number": STAGED.c.number, "isChanged": is_changed}
-    rows = select(*(known[name] for name in names)).outerjoin_from(previous, STAGED, _is_app_of(previous))
+    joined = of_users.outerjoin(STAGED, _is_app_of(previous))
+    rows = select(*(known[name] for name in names)).select_from(joined)
     return insert(PREVIOUS_IMPORTS).from_select(names, rows)
 
 
@@ -288,7 +307,7 @@ def _update_imports(live: LiveSchema) -> Update:
         update(IMPORTED_GAME)
         .values({**values, "updatedAt": NOW})
         .where(
-            PREVIOUS_IMPORTS.c.isChanged,
+            is_any_of(IMPORTED_GAME.c.id, select(PREVIOUS_IMPORTS.c.id).where(PREVIOUS_IMPORTS.c.isChanged)),
             IMPORTED_GAME.c.id == PREVIOUS_IMPORTS.c.id,
             IMPORTED_GAME.c.deletedAt.is_(None),
             IS_SAME_APP,
@@ -323,6 +342,9 @@ def _of_live_columns(target: Table, live: LiveSchema, values: Values) -> Values:
 
 def _insert_items(live: LiveSchema, statuses: ItemStatuses) -> Insert:
     """Insert one item per game that this load makes MATCHED, unless the user decided about one of its apps before."""
+    game = row_of_staged_game(GAME.c.igdbId, GAME.c.steamAppId)
+    of_users, own = _of_each_user(select(LIBRARY_ITEM.c.userId, LIBRARY_ITEM.c.gameId), LIBRARY_ITEM)
+    has_item = exists().select_from(of_users).where(own.c.userId == STAGED.c.userId, own.c.gameId == game.c.id)
     playtime = func.sum(func.greatest(STAGED.c.playtime, PREVIOUS_IMPORTS.c.playtime))
     recent = [(func.bool_or(STAGED.c.isRecent), statuses.recent)] if statuses.recent else []
     status = case(*recent, (playtime > 0, statuses.played), else_=statuses.unplayed)
@@ -331,7 +353,7 @@ def _insert_items(live: LiveSchema, statuses: ItemStatuses) -> Insert:
         live,
         {
             "userId": STAGED.c.userId,
-            "gameId": GAME.c.id,
+            "gameId": game.c.id,
             "status": as_enum(status, LIBRARY_ITEM.c.status),
             "platform": literal(LIBRARY_PLATFORM),
             "acquisitionType": as_enum(ACQUISITION, LIBRARY_ITEM.c.acquisitionType),
@@ -345,24 +367,21 @@ def _insert_items(live: LiveSchema, statuses: ItemStatuses) -> Insert:
     is_decided = exists().where(
         no_longer_owned.c.isDecided,
         no_longer_owned.c.userId == STAGED.c.userId,
-        no_longer_owned.c.storefrontGameId == cast(GAME.c.steamAppId, Text),
+        no_longer_owned.c.storefrontGameId == cast(game.c.steamAppId, Text),
     )
     rows = (
         select(*values.values())
-        .join_from(STAGED, GAME, GAME.c.igdbId == STAGED.c.igdbId)
-        .outerjoin(PREVIOUS_IMPORTS, IS_SAME_APP)
-        .where(~_has_item(GAME), ~is_decided)
-        .group_by(STAGED.c.userId, GAME.c.id)
+        .select_from(
+            STAGED_GAMES.join(game, true())
+            .join(STAGED, STAGED.c.igdbId == game.c.igdbId)
+            .outerjoin(PREVIOUS_IMPORTS, IS_SAME_APP)
+        )
+        .where(~has_item, ~is_decided)
+        .group_by(STAGED.c.userId, game.c.id)
         .having(func.bool_and(PREVIOUS_IMPORTS.c.isDecided.is_not(True)))
         .order_by(func.min(STAGED.c.number))
     )
     return insert(LIBRARY_ITEM).from_select(list(values), rows)
-
-
-def _has_item(game: FromClause) -> ColumnElement[bool]:
-    """Return the condition that the user of a staged row has an item of the game."""
-    item = LIBRARY_ITEM.alias("item")
-    return exists().where(item.c.userId == STAGED.c.userId, item.c.gameId == game.c.id)
 
 
 # Items of games that lose an app by an override.
@@ -375,6 +394,16 @@ def _overridden_apps() -> FromClause:
     return STAGED.join(NEW_GAME, NEW_GAME.c.igdbId == STAGED.c.igdbId).join(PREVIOUS_IMPORTS, IS_SAME_APP)
 
 
+def _items_of_user(*columns: ColumnElement[Any]) -> FromClause:
+    """Return the items of the user of a staged row, read by the index on the user."""
+    return one_by_one(select(*columns).where(LIBRARY_ITEM.c.userId == STAGED.c.userId).correlate(STAGED))
+
+
+def _has_item_of_new_game() -> ColumnElement[bool]:
+    item = _items_of_user(LIBRARY_ITEM.c.gameId)
+    return exists().select_from(item).where(item.c.gameId == NEW_GAME.c.id)
+
+
 def _was_matched_before_override() -> ColumnElement[bool]:
     return and_(
         STAGED.c.isMatchOverride, ~PREVIOUS_IMPORTS.c.isRemoved, PREVIOUS_IMPORTS.c.igdbMatchStatus == "MATCHED"
@@ -383,21 +412,22 @@ def _was_matched_before_override() -> ColumnElement[bool]:
 
 def _note_items_to_move(live: LiveSchema, statuses: ItemStatuses) -> Insert:
     """Note the items of the games that lose an app, and whether each can be moved; if it is ambiguous, none can."""
+    item = _items_of_user(*filter(live.has, LIBRARY_ITEM.c))
     is_alone = (
         func.count().over(partition_by=own) == 1
         for own in (
-            (LIBRARY_ITEM.c.id,),
+            (item.c.id,),
             (STAGED.c.userId, STAGED.c.storefrontGameId),
             (STAGED.c.userId, NEW_GAME.c.id),
         )
     )
-    is_movable = and_(_is_untouched(live, statuses), ~_has_item(NEW_GAME), ~_is_still_owned(), *is_alone)
+    is_movable = and_(_is_untouched(item, live, statuses), ~_has_item_of_new_game(), ~_is_still_owned(), *is_alone)
     rows = (
-        select(LIBRARY_ITEM.c.id, NEW_GAME.c.id, is_movable)
+        select(item.c.id, NEW_GAME.c.id, is_movable)
         .select_from(_overridden_apps())
         .join(MOVED_APPS, MOVED_APPS.c.storefrontGameId == STAGED.c.storefrontGameId)
         .join(GAME, GAME.c.id == MOVED_APPS.c.gameId)
-        .join(LIBRARY_ITEM, and_(LIBRARY_ITEM.c.userId == STAGED.c.userId, LIBRARY_ITEM.c.gameId == GAME.c.id))
+        .join(item, item.c.gameId == GAME.c.id)
         .where(_was_matched_before_override(), GAME.c.id != NEW_GAME.c.id)
     )
     return insert(MOVED_ITEMS).from_select(list(MOVED_ITEMS.c.keys()), rows)
@@ -406,7 +436,8 @@ def _note_items_to_move(live: LiveSchema, statuses: ItemStatuses) -> Insert:
 def _is_still_owned() -> ColumnElement[bool]:
     """Return the condition that another of the user's apps is the game."""
     other = STAGED.alias("other")
-    return exists().where(other.c.userId == STAGED.c.userId, other.c.igdbId == GAME.c.igdbId)
+    is_same = (other.c.userId == STAGED.c.userId) & (other.c.igdbId == GAME.c.igdbId)
+    return select(other.c.number).where(is_same).correlate(STAGED, GAME).exists()
 
 
 def _has_lost_item() -> ColumnElement[bool]:
@@ -415,24 +446,25 @@ def _has_lost_item() -> ColumnElement[bool]:
     No Game holds the appid now, the user has no item of the new game, but has one of a game without an appid that none
     of their apps is.
     """
+    item = _items_of_user(LIBRARY_ITEM.c.gameId)
     item_of_old_game = (
-        select(LIBRARY_ITEM.c.id)
-        .join_from(LIBRARY_ITEM, GAME, GAME.c.id == LIBRARY_ITEM.c.gameId)
-        .where(LIBRARY_ITEM.c.userId == STAGED.c.userId, GAME.c.steamAppId.is_(None), ~_is_still_owned())
+        select(item.c.gameId)
+        .join_from(item, GAME, GAME.c.id == item.c.gameId)
+        .where(GAME.c.steamAppId.is_(None), ~_is_still_owned())
     )
     return and_(
         _was_matched_before_override(),
         STAGED.c.storefrontGameId.not_in(select(MOVED_APPS.c.storefrontGameId)),
-        ~_has_item(NEW_GAME),
+        ~_has_item_of_new_game(),
         item_of_old_game.exists(),
     )
 
 
-def _is_untouched(live: LiveSchema, statuses: ItemStatuses) -> ColumnElement[bool]:
+def _is_untouched(items: FromClause, live: LiveSchema, statuses: ItemStatuses) -> ColumnElement[bool]:
     """Return the condition that an item is as a load made it."""
-    item = LIBRARY_ITEM.c
-    is_empty = [item[name].is_(None) for name in ("startedAt", "completedAt", "rating") if live.has(item[name])]
-    is_automatic = [item.statusIsManual.is_(False)] if live.has(item.statusIsManual) else []
+    known, item = LIBRARY_ITEM.c, items.c
+    is_empty = [item[name].is_(None) for name in ("startedAt", "completedAt", "rating") if live.has(known[name])]
+    is_automatic = [item.statusIsManual.is_(False)] if live.has(known.statusIsManual) else []
     return and_(
         or_(*(is_enum(item.status, status) for status in statuses if status)),
         is_enum(item.acquisitionType, ACQUISITION),
@@ -447,5 +479,10 @@ def _move_items(live: LiveSchema, statuses: ItemStatuses) -> Update:
     return (
         update(LIBRARY_ITEM)
         .values(gameId=MOVED_ITEMS.c.gameId, updatedAt=NOW)
-        .where(LIBRARY_ITEM.c.id == MOVED_ITEMS.c.itemId, MOVED_ITEMS.c.isMovable, _is_untouched(live, statuses))
+        .where(
+            is_any_of(LIBRARY_ITEM.c.id, select(MOVED_ITEMS.c.itemId)),
+            LIBRARY_ITEM.c.id == MOVED_ITEMS.c.itemId,
+            MOVED_ITEMS.c.isMovable,
+            _is_untouched(LIBRARY_ITEM, live, statuses),
+        )
     )

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    CompoundSelect,
     Delete,
     FromClause,
     Insert,
@@ -22,15 +23,17 @@ from sqlalchemy import (
     Table,
     Text,
     Update,
+    any_,
     cast,
     func,
     literal,
     or_,
+    select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
 from schemas.frames import dtypes
-from schemas.savepoint import SQL_TYPES
+from schemas.savepoint import GAME, SQL_TYPES
 from schemas.staging import StagedGames, StagedGenres, StagedImportedGames, StagedLinks, StagedPlatforms
 
 
@@ -72,6 +75,20 @@ PREVIOUS_IMPORTS = _temporary(
 Of several rows of an app it is the oldest that the user did not remove. `isRemoved`: the user removed all rows of the
 app. `isDecided`: any row of the app was MATCHED, IGNORED or removed. `number`: number of the app's row in
 STAGED_IMPORTED_GAMES, null where the app is not staged. `isChanged`: the staged row changes the row.
+"""
+
+NOTED_GAMES = _temporary(
+    "noted_games",
+    Column("id", Text),
+    Column("igdbId", Integer),
+    Column("steamAppId", Integer),
+    Column("slug", Text),
+    Column("title", Text),
+)
+"""The temporary table with one row per Game that has an appid which the load may give to another game.
+
+SavePoint has no index on `steamAppId`, so that this takes a scan of all games: it is made once in a load, and only in
+loads that change games.
 """
 
 MOVED_APPS = _temporary(
@@ -145,3 +162,26 @@ def is_enum(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
 def differs(target: FromClause, values: Values) -> ColumnElement[bool]:
     """Return the SQL condition that a row of `target` differs from the new values in a column; null equals null."""
     return or_(*(target.c[name].is_distinct_from(value) for name, value in values.items()))
+
+
+def is_any_of(column: ColumnElement[Any], rows: Select[Any] | CompoundSelect[Any]) -> ColumnElement[bool]:
+    """Return the SQL condition that a column has one of a query's values, which PostgreSQL then looks up by an index.
+
+    For `IN` it may read the whole table instead, with the rows of all other users.
+    """
+    [value] = rows.subquery("wanted").c
+    return column == any_(func.array(select(value).scalar_subquery()))
+
+
+def one_by_one(rows: Select[Any]) -> FromClause:
+    """Return a query that names columns of another table as a LATERAL subquery, for PostgreSQL to run row by row.
+
+    So it takes an index for each row. It may read a whole table instead to join it, with the rows of all other users.
+    """
+    # PostgreSQL makes no join of a subquery with an OFFSET.
+    return rows.offset(literal(0, literal_execute=True)).lateral()
+
+
+def row_of_staged_game(*columns: ColumnElement[Any]) -> FromClause:
+    """Return the id and these columns of the Game that a row of STAGED_GAMES is, as a LATERAL subquery."""
+    return one_by_one(select(GAME.c.id, *columns).where(GAME.c.igdbId == STAGED_GAMES.c.igdbId))

@@ -124,4 +124,4 @@ def test_the_number_of_statements_for_details_does_not_depend_on_the_number_of_r
     few, many = ([matched(n, n) for n in range(1, rows)] for rows in (3, 300))
 
     statements = {dry_run(database_url, *games).statements for games in (few, many)}
-    assert statements == {load(database_url, *few).statements + 3}
+    assert statements == {load(database_url, *few).statements + 4}

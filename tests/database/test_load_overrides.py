@@ -224,3 +224,18 @@ def test_the_items_of_all_users_of_a_file_are_moved(database_url: str) -> None:
     load_library(database_url, library(*(OVERRIDDEN | {"user_id": user} for user in users)), *users)
 
     assert items(database_url) == [("user-1", 200), ("user-2", 200)]
+
+
+def test_what_one_user_owns_does_not_decide_about_the_item_of_another(database_url: str) -> None:
+    for user in ("user-2", "user-3"):
+        add_user(database_url, user)
+    users = ("user-1", "user-2", "user-3")
+    load_library(database_url, library(*(matched(10, 100, user_id=user) for user in users)), *users)
+    insert_game(database_url, 200)
+    insert_item(database_url, 200, userId="user-2")
+    moved = [OVERRIDDEN | {"user_id": user} for user in users]
+
+    loaded = load_library(database_url, library(*moved, matched(15, 100, user_id="user-3")), *users)
+
+    assert sorted(items(database_url)) == [("user-1", 200), ("user-2", 100), ("user-2", 200), ("user-3", 100)]
+    assert loaded.counts["library_items_to_review"] == 2
