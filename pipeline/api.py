@@ -234,13 +234,16 @@ def _open_store(store_url: str | None) -> Store:
 OF_LAST_STAGE = ("run_id", "rows", "matched", "unmatched", "filtered", "pending")
 OF_ALL_STAGES = ("rejected", "requests", "seconds")
 _MANIFEST_ROW = pl.Schema(
-    {"stage": pl.Enum(STAGES), "location": pl.String()}
+    {"stage": pl.Enum(STAGES), "location": pl.String(), "sha256": pl.String()}
     | {name: dtypes(Runs)[name] for name in ("user_id", "timestamp", *OF_LAST_STAGE, *OF_ALL_STAGES, "started_at")}
 )
 
 
 def _list_imports(store: Store, limit: int | None) -> DataFrame[Runs]:
-    """Return a row for each of the newest imports; manifests of one user and one time belong to one import."""
+    """Return a row for each of the newest imports; manifests of one user and one time belong to one import.
+
+    A load does not count if its CSV was enriched anew since.
+    """
     keys = store.list("imports/")
     checkpoints = [checkpoint for key in keys if (checkpoint := parse_manifest_key(key))]
     loaded = [checkpoint for key in keys if (checkpoint := parse_loaded_key(key))]
@@ -249,8 +252,10 @@ def _list_imports(store: Store, limit: int | None) -> DataFrame[Runs]:
     rows = [row for row in map_concurrently(partial(_manifest_row, store), of_newest) if row]
     rows += [row for row in map_concurrently(partial(_load_row, store), loads) if row]
     is_stage = {stage: pl.col("stage") == stage for stage in STAGES}
+    enriched_now = pl.col("sha256").filter(is_stage["enrich"]).first().over("user_id", "timestamp")
     runs = (
         pl.DataFrame(rows, schema=_MANIFEST_ROW)
+        .filter(~is_stage["load"] | (pl.col("sha256") == enriched_now).fill_null(value=True))
         .sort("stage")
         .group_by("user_id", "timestamp")
         .agg(
@@ -280,6 +285,7 @@ def _manifest_row(store: Store, checkpoint: Checkpoint) -> dict[str, object] | N
     return {count: manifest.counts.get(count) for count in STATUS_COUNTS} | {
         "stage": manifest.stage,
         "location": store.locate(checkpoint.key),
+        "sha256": manifest.sha256,
         "user_id": checkpoint.user_id,
         "timestamp": checkpoint.stem,
         "run_id": manifest.run_id,
@@ -302,6 +308,7 @@ def _load_row(store: Store, checkpoint: Checkpoint) -> dict[str, object] | None:
         return None
     return {
         "stage": manifest.stage,
+        "sha256": manifest.input.sha256,
         "user_id": checkpoint.user_id,
         "timestamp": checkpoint.stem,
         "run_id": manifest.run_id,

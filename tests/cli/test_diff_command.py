@@ -132,8 +132,10 @@ def test_the_manifest_of_a_load_names_the_database_and_never_its_password(
     shown = steam_import("runs", "show", FIRST).out
     assert f"Loaded into {manifest['database']} with {manifest['statements']} statements, run run-{FIRST}\n" in shown
 
+    assert "fetch, enrich, load" in steam_import("runs").out
     write(store, FIRST, *BEFORE)
     assert "Next: steam-import load" in steam_import("runs", "show", FIRST).out, "the new CSV is not loaded"
+    assert "fetch, enrich, load" not in steam_import("runs").out
 
 
 def test_a_run_says_what_changed_since_and_one_after_a_private_phase_that_nothing_has(

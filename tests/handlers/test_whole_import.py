@@ -82,6 +82,7 @@ def test_awkward_names_survive_the_whole_way_byte_for_byte(deployed: Sandbox, lo
     fetched, enriched, loaded = import_library()
     assert fetched["game_count"] == enriched["stats"]["processed"] == len(AWKWARD) + 2
     assert enriched["stats"]["matched"] == loaded["stats"]["games_created"] == len(AWKWARD)
+    assert loaded["stats"].items() >= {"new_games": 0, "minutes_played_since": 0}.items(), "it is the first import"
     assert [fetched["rejected"], enriched["rejected"], loaded["rejected"]] == [0, 0, 0]
 
     names = [*AWKWARD, "", None]
