@@ -34,7 +34,6 @@ from pipeline.frames.catalogue import (
     Lifetimes,
     join_catalogue,
     join_without_look_up,
-    rows_about_apps,
 )
 from pipeline.frames.changes import compare_libraries, playtimes_hidden, summarize_changes
 from pipeline.frames.raw_library import parse_owned_games
@@ -154,7 +153,7 @@ def join(
     run = _StageRun(event)
     raw = read_checkpoint(store, _raw_checkpoint(store, event), RawLibrary, trust=trust)
     overrides = read_overrides(store)
-    known = rows_about_apps(catalogue.read(), raw.rows)
+    known = catalogue.read_about(raw.rows)
 
     library, missed = join_without_look_up(raw.rows, known, overrides, datetime.now(UTC), lifetimes)
 

@@ -94,6 +94,12 @@ class CatalogueStatus(StrictFrame):
     match_reason: MatchReason = pa.Field(nullable=True, description="Why")
 
 
+class CatalogueLookUps(CatalogueStatus):
+    """The columns of the catalogue that say what was asked about an app, when, and with what result."""
+
+    looked_up_at: Time = pa.Field(nullable=True, description="When IGDB was asked")
+
+
 # Pandera puts the columns of the last base first.
 class Catalogue(CatalogueGame, CatalogueStatus):
     """One row per app, with what Steam's store and IGDB know about it, whoever owns it."""

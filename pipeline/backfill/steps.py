@@ -24,7 +24,6 @@ from pipeline.frames.catalogue import (
     join_catalogue,
     join_without_look_up,
     not_looked_up,
-    rows_about_apps,
 )
 from pipeline.frames.raw_library import library_of_nobody, owned_games_as_text
 from pipeline.frames.staging import stage_library
@@ -148,7 +147,7 @@ def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles, lifetimes: Lifeti
     # After a replay the database has what this run loaded before it, and no longer what was loaded before the run.
     last_loaded = users if files.find_manifest("load") is None else empty_frame(ShardUsers)
     overrides = read_overrides(files.store)
-    known = rows_about_apps(catalogue.read(), library)
+    known = catalogue.read_about(library)
     joined, _ = join_without_look_up(library, known, overrides, datetime.now(UTC), lifetimes)
     rows, rejected = set_aside(joined, EnrichedLibrary)
     outcomes = outcomes_of_enrich(files.outcomes(fetched), rows, rejected, last_loaded)
@@ -267,7 +266,7 @@ def want_apps_of_shards(
     started_at = datetime.now(UTC)
     fetched = _fetched_shards(shards)
     apps = _distinct_apps(map_concurrently(_apps, fetched))
-    known = rows_about_apps(catalogue.read(), apps)
+    known = catalogue.read_about(apps)
     missed = not_looked_up(apps, known, read_overrides(store), started_at, lifetimes)
     want_apps(store, plan.run_id, missed)
     manifest = StepManifest(

@@ -5,26 +5,31 @@ counts. Only `compact` rewrites the large file, and deletes the small ones after
 rows are there twice, and merge to one. It replaces the large file only if that is still the one it read, so anybody may
 compact at any time, and whoever adds the 100th small file does.
 
-A reader takes the whole large file and keeps its rows for the next library. To decode 200,000 real rows takes 0.4 s of
-CPU; to decode those of 300 apps alone takes 0.3 s, because they lie all over the file, and it would be done for each
-library.
+A join decodes only the rows about its library's apps. The name of a small file lists its apps, if they are few, and a
+join does not open the files that list none of its own; of the others it decodes the column of appids first. A process
+that joins again, such as a warm Lambda function, reads all rows and keeps them: decoding the whole large file takes
+little longer than finding some rows in it.
 """
 
-from collections.abc import Iterable
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple, TypeVar
 from uuid import uuid4
 
+import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline.errors import PipelineError, Retryable
-from pipeline.frames.catalogue import merge_catalogues
+from pipeline.frames.catalogue import merge_catalogues, merge_look_ups, rows_about_apps
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, read_current_parquets, read_parquet, to_parquet
-from schemas.catalogue import Catalogue
-from schemas.frames import empty_frame
+from schemas.catalogue import Catalogue, CatalogueLookUps
+from schemas.frames import conform, dtypes, empty_frame
 
 ROOT = "catalogue/"
 APPS = "catalogue/apps.parquet"
@@ -37,6 +42,13 @@ MAX_SMALL_FILES = 100
 
 THREADS = 16
 """The number of files that are read or deleted at a time; boto keeps a connection open for each."""
+
+MAX_NAMED_APPS = 47
+"""The most apps that the name of a small file lists, in three bytes each: a file's name has up to 255 characters."""
+
+_NAMED_FILE = re.compile(rf"{NEW}[0-9a-f]{{32}}\.((?:[A-Za-z0-9_-]{{4}})+)\.parquet")
+
+T = TypeVar("T")
 
 REMEDY = (
     "Use the version of the program that wrote it, or delete it: then Steam's store and IGDB are asked about its apps "
@@ -56,10 +68,22 @@ class Compaction:
 
 @dataclass
 class Memory:
-    """A cache of a catalogue's rows, with the ETags of the files that they were read from, by key."""
+    """A cache of a catalogue's rows, with the ETags of the files that they were read from, by key.
+
+    `is_asked` tells that the process has joined a library: the next join fills the cache.
+    """
 
     etags: dict[str, str] = field(default_factory=dict)
     known: DataFrame[Catalogue] = field(default_factory=partial(empty_frame, Catalogue), repr=False)
+    is_asked: bool = False
+
+
+class KnownLookUps(NamedTuple):
+    """What was asked about all apps of a catalogue, and the number and the bytes of its files."""
+
+    rows: DataFrame[CatalogueLookUps]
+    files: int
+    size: int
 
 
 class CatalogueFiles:
@@ -76,22 +100,57 @@ class CatalogueFiles:
 
     def read(self) -> DataFrame[Catalogue]:
         """Return all rows of the catalogue; if no file changed since the last call, none is read."""
+        return self._until_steady(self._read_changed)
+
+    def read_about(self, apps: pl.DataFrame) -> DataFrame[Catalogue]:
+        """Return the rows about the apps of a library, or of any frame with an `appid`.
+
+        The first call of a process decodes no other rows; later ones take them from the cache, as `read` does.
+        """
+        if self._memory.is_asked or self._memory.etags:
+            return rows_about_apps(self.read(), apps)
+        self._memory.is_asked = True
+        appids = apps["appid"].unique()
+        wanted = frozenset(appids)
+
+        def read(etags: Mapping[str, str]) -> DataFrame[Catalogue] | None:
+            files = self._read_files((key for key in etags if _may_hold(key, wanted)), wanted=appids)
+            return merge_catalogues([conform(rows, Catalogue) for rows in files.rows]) if files else None
+
+        return self._until_steady(read)
+
+    def read_look_ups(self) -> KnownLookUps:
+        """Return what was asked about all apps, without the games, and the number and the bytes of the files."""
+
+        def read(etags: Mapping[str, str]) -> KnownLookUps | None:
+            files = self._read_files(etags, columns=list(dtypes(CatalogueLookUps)))
+            if files is None:
+                return None
+            rows = merge_look_ups([conform(rows, CatalogueLookUps) for rows in files.rows])
+            return KnownLookUps(rows, len(etags), files.size)
+
+        return self._until_steady(read)
+
+    def _until_steady(self, read: Callable[[dict[str, str]], T | None]) -> T:
+        """Return what `read` makes of the files with these ETags, after it was called again for None."""
         for _ in range(TRIES):
-            etags = self._list()
-            memory = self._memory
-            is_grown = etags.get(APPS) == memory.etags.get(APPS) and memory.etags.keys() <= etags.keys()
-            unread = [key for key, etag in etags.items() if not is_grown or memory.etags.get(key) != etag]
-            files = self._read_files(unread)
-            if files:
-                if unread or not is_grown:
-                    memory.known = merge_catalogues([memory.known, *files.rows] if is_grown else files.rows)
-                memory.etags = etags
-                return memory.known
+            found = read(self._list())
+            if found is not None:
+                return found
         raise Retryable("store_unavailable", f"{ROOT} changes faster than it can be read. Try again later.")
 
-    def sizes(self) -> dict[str, int]:
-        """Return a mapping of key to number of bytes for the catalogue's files."""
-        return {key: len(self._store.read(key) or b"") for key in self._list()}
+    def _read_changed(self, etags: dict[str, str]) -> DataFrame[Catalogue] | None:
+        memory = self._memory
+        is_grown = etags.get(APPS) == memory.etags.get(APPS) and memory.etags.keys() <= etags.keys()
+        unread = [key for key, etag in etags.items() if not is_grown or memory.etags.get(key) != etag]
+        files = self._read_files(unread)
+        if files is None:
+            return None
+        if unread or not is_grown:
+            rows = [conform(rows, Catalogue) for rows in files.rows]
+            memory.known = merge_catalogues([memory.known, *rows] if is_grown else rows)
+        memory.etags = etags
+        return memory.known
 
     def remember(self, rows: DataFrame[Catalogue]) -> None:
         """Write rows into the catalogue, as a small file of their own, and compact it if there are many of these.
@@ -101,7 +160,7 @@ class CatalogueFiles:
         """
         if rows.height:
             valid = Catalogue.validate(rows, lazy=True)
-            self._store.write(f"{NEW}{uuid4().hex}.parquet", to_parquet(valid, "catalogue"))
+            self._store.write(new_small_key(valid["appid"]), to_parquet(valid, "catalogue"))
             if len(self._list_small()) >= MAX_SMALL_FILES:
                 self._compact_if_possible()
 
@@ -120,7 +179,7 @@ class CatalogueFiles:
                 continue
             for key, body in files.corrupt.items():
                 self._store.write(QUARANTINE + key.removeprefix(ROOT).replace("/", "-"), body)
-            apps = merge_catalogues(files.rows)
+            apps = merge_catalogues([conform(rows, Catalogue) for rows in files.rows])
             if self._store.replace(APPS, to_parquet(apps, "catalogue"), etags.get(APPS)):
                 small = etags.keys() - {APPS}
                 with ThreadPoolExecutor(THREADS) as threads:
@@ -141,32 +200,67 @@ class CatalogueFiles:
     def _list_small(self) -> dict[str, str]:
         return {key: etag for key, etag in self._store.list(NEW).items() if key.endswith(".parquet")}
 
-    def _read_files(self, keys: Iterable[str]) -> "_Files | None":
+    def _read_files(
+        self, keys: Iterable[str], columns: Sequence[str] | None = None, wanted: pl.Series | None = None
+    ) -> "_Files | None":
         """Return the rows of files in their order, and the bytes of corrupt ones; None if one was deleted meanwhile."""
-        with ThreadPoolExecutor(THREADS) as threads:
-            read = dict(zip(keys, threads.map(self._store.read, keys), strict=True))
-        bodies = {key: body for key, body in read.items() if body is not None}
-        if len(bodies) < len(read):
+        keys = list(keys)
+        with ThreadPoolExecutor(THREADS) as threads:  # a task for each thread, as one for each file takes as long again
+            parts = threads.map(self._read_bodies, (keys[start::THREADS] for start in range(THREADS)))
+            read = {key: body for part in parts for key, body in part.items()}
+        bodies = {key: body for key in keys if (body := read[key]) is not None}
+        if len(bodies) < len(keys):
             return None
+        large, small = (
+            [body for key, body in bodies.items() if (key == APPS) == is_large] for is_large in (True, False)
+        )
+        size = sum(map(len, bodies.values()))
         try:
-            return _Files([read_current_parquets(list(bodies.values()), "catalogue", Catalogue)])
+            read_rows = partial(
+                read_current_parquets, kind="catalogue", model=Catalogue, columns=columns, wanted=wanted
+            )
+            return _Files([read_rows(large), read_rows(small)], size)
         except CorruptFile:
-            return _read_one_by_one(bodies)
+            return _read_one_by_one(bodies, columns or list(dtypes(Catalogue)), wanted)
+
+    def _read_bodies(self, keys: Iterable[str]) -> dict[str, bytes | None]:
+        return {key: self._store.read(key) for key in keys}
 
 
-def _read_one_by_one(bodies: dict[str, bytes]) -> "_Files":
-    """Return the rows of files, and the bytes of the corrupt ones, which are logged."""
-    files = _Files([])
-    for key, body in bodies.items():
-        try:
-            files.rows.append(read_parquet(body, "catalogue", Catalogue, key, REMEDY))
-        except CorruptFile as error:
-            log.warning("catalogue file is corrupt", key=key, fault=str(error))
-            files.corrupt[key] = body
-    return files
+def new_small_key(appids: pl.Series) -> str:
+    """Return a new key for a small file, with its appids in it if they are few and three bytes hold each."""
+    ids, listed = appids.to_list(), ""
+    if len(ids) <= MAX_NAMED_APPS and max(ids) < 1 << 24:
+        listed = "." + urlsafe_b64encode(b"".join(appid.to_bytes(3) for appid in ids)).decode()
+    return f"{NEW}{uuid4().hex}{listed}.parquet"
+
+
+def _may_hold(key: str, wanted: frozenset[int]) -> bool:
+    """Return False if the name of a file lists apps, and none of them is wanted."""
+    found = _NAMED_FILE.fullmatch(key)
+    if found is None:
+        return True
+    listed = urlsafe_b64decode(found[1])
+    return any(int.from_bytes(listed[start : start + 3]) in wanted for start in range(0, len(listed), 3))
 
 
 @dataclass(frozen=True)
 class _Files:
-    rows: list[DataFrame[Catalogue]]
+    """The chosen columns and rows of files, the bytes of all of them together, and the contents of corrupt ones."""
+
+    rows: list[pl.DataFrame]
+    size: int
     corrupt: dict[str, bytes] = field(default_factory=dict)
+
+
+def _read_one_by_one(bodies: dict[str, bytes], columns: Sequence[str], wanted: pl.Series | None) -> _Files:
+    """Return rows of files, and the contents of the corrupt ones, which are logged."""
+    files = _Files([], sum(map(len, bodies.values())))
+    for key, body in bodies.items():
+        try:
+            rows = read_parquet(body, "catalogue", Catalogue, key, REMEDY).select(columns)
+            files.rows.append(rows if wanted is None else rows.filter(pl.col("appid").is_in(wanted.implode())))
+        except CorruptFile as error:
+            log.warning("catalogue file is corrupt", key=key, fault=str(error))
+            files.corrupt[key] = body
+    return files

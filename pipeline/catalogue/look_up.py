@@ -18,7 +18,6 @@ from pipeline.frames.catalogue import (
     merge_catalogues,
     needs_igdb_lookup,
     needs_store_type,
-    rows_about_apps,
     store_types_as_catalogue,
 )
 from pipeline.frames.classify import classify, parse_store_items
@@ -81,7 +80,7 @@ class CatalogueLookup:
             Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups; what the store answered is kept.
         """
         now = datetime.now(UTC)
-        known = rows_about_apps(self.catalogue.read(), library)
+        known = self.catalogue.read_about(library)
         without_type = needs_store_type(library, known, now, self.lifetimes)
         learnt = await look_up_store_types(self.steam_store, without_type, now, progress)
         known = merge_catalogues([known, learnt])

@@ -16,7 +16,7 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.catalogue.look_up import CatalogueLookup, Progress, no_progress, read_overrides
 from pipeline.errors import Failed, Retryable
-from pipeline.frames.catalogue import needs_store_type, not_looked_up, postpone_store_types, rows_about_apps
+from pipeline.frames.catalogue import needs_store_type, not_looked_up, postpone_store_types
 from pipeline.frames.raw_library import library_of_nobody
 from pipeline.storage.csv import read_rows, to_csv
 from pipeline.storage.keys import WANTED, wanted_key
@@ -93,7 +93,7 @@ async def _look_up_part(
 
 def _unanswered(lookup: CatalogueLookup, appids: pl.Series, overrides: DataFrame[Overrides]) -> pl.Series:
     library = library_of_nobody(appids.to_frame("appid"))
-    known = rows_about_apps(lookup.catalogue.read(), library)
+    known = lookup.catalogue.read_about(library)
     return not_looked_up(library, known, overrides, datetime.now(UTC), lookup.lifetimes)
 
 

@@ -66,9 +66,8 @@ def compact(settings: Settings, *, as_json: bool) -> None:
 @with_settings(*STORE)
 def show(settings: Settings, *, as_json: bool) -> None:
     """Print how many apps the catalogue knows, how old that is, and how large its files are."""
-    files = clients.open_catalogue(settings)
-    sizes = files.sizes()
-    coverage = _coverage(files.read()) | {"files": len(sizes), "bytes": sum(sizes.values())}
+    known = clients.open_catalogue(settings).read_look_ups()
+    coverage = _coverage(known.rows) | {"files": known.files, "bytes": known.size}
     if as_json:
         click.echo(json.dumps(coverage))
         return

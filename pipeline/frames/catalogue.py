@@ -10,7 +10,7 @@ from pandera.typing.polars import DataFrame
 from pipeline.errors import Failed
 from pipeline.frames.classify import classify, is_game, is_game_unless_named_otherwise
 from pipeline.frames.match import NO_GAME_TYPES
-from schemas.catalogue import Catalogue, Games, Matches, Overrides, StoreTypes
+from schemas.catalogue import Catalogue, CatalogueLookUps, Games, Matches, Overrides, StoreTypes
 from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import (
     GENRES,
@@ -49,14 +49,23 @@ def merge_catalogues(parts: Sequence[DataFrame[Catalogue]]) -> DataFrame[Catalog
 
     Of two answers with the same time, the one in the later part is taken.
     """
-    rows = pl.concat([empty_frame(Catalogue), *parts])
+    return conform(_merge(pl.concat([empty_frame(Catalogue), *parts])), Catalogue)
+
+
+def merge_look_ups(parts: Sequence[DataFrame[CatalogueLookUps]]) -> DataFrame[CatalogueLookUps]:
+    """Return the look-ups of several catalogues as one frame, with the answers that `merge_catalogues` takes."""
+    return conform(_merge(pl.concat([empty_frame(CatalogueLookUps), *parts])), CatalogueLookUps)
+
+
+def _merge(rows: pl.DataFrame) -> pl.DataFrame:
+    of_igdb = [name for name in rows.columns if name in _IGDB_COLUMNS]
     is_repeated = rows["appid"].is_duplicated()  # a few, while most apps have one row, which is copied as it is
     repeated = rows.filter(is_repeated)
     store = _latest(repeated.select("appid", *_STORE_COLUMNS), "store_asked_at")
-    igdb = _latest(repeated.select("appid", *_IGDB_COLUMNS), "looked_up_at")
-    merged = store.join(igdb, on="appid", how="full", coalesce=True, validate="1:1").select(dtypes(Catalogue).keys())
+    igdb = _latest(repeated.select("appid", *of_igdb), "looked_up_at")
+    merged = store.join(igdb, on="appid", how="full", coalesce=True, validate="1:1").select(rows.columns)
     single = rows.filter(~is_repeated) if repeated.height else rows
-    return conform(pl.concat([single, merged]).sort("appid"), Catalogue)
+    return pl.concat([single, merged]).sort("appid")
 
 
 def _latest(rows: pl.DataFrame, time: str) -> pl.DataFrame:

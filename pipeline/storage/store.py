@@ -142,6 +142,7 @@ class DirectoryStore:
     def __init__(self, root: Path, file_max_bytes: int = FILE_MAX_BYTES) -> None:
         # Normalized without following links, because `key_of` compares spellings.
         self._root = Path(os.path.normpath(absolute_path(root)))
+        self._real_root = os.path.realpath(self._root)
         self._swept = set[Path]()
         self.file_max_bytes = file_max_bytes
 
@@ -150,8 +151,9 @@ class DirectoryStore:
         path = self._path(key)
         with _os_errors(path):
             try:
-                require_size(key, path.stat().st_size, max_bytes)
-                return path.read_bytes()
+                with path.open("rb", buffering=0) as file:
+                    require_size(key, os.fstat(file.fileno()).st_size, max_bytes)
+                    return file.readall()
             except FileNotFoundError:
                 return None
 
@@ -226,7 +228,7 @@ class DirectoryStore:
 
     def _path(self, key: str) -> Path:
         path = self._root / require_key_inside(key)
-        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._root)):
+        if os.path.commonpath([os.path.realpath(path), self._real_root]) != self._real_root:
             says = f"{path} leads out of the store over a link. Put the files themselves there instead of the link."
             raise Failed("location_refused", says)
         return path

@@ -14,9 +14,10 @@ from structlog.testing import capture_logs
 from pipeline.catalogue import files
 from pipeline.catalogue.files import APPS, NEW, QUARANTINE, CatalogueFiles, Compaction, Memory
 from pipeline.errors import Retryable
+from pipeline.storage import versioned
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import to_parquet
-from schemas.catalogue import Catalogue
+from schemas.catalogue import Catalogue, CatalogueLookUps
 from schemas.frames import dtypes, empty_frame
 from tests.support.libraries import frame
 from tests.support.stores import OpenedStore, Watched, opened
@@ -158,6 +159,82 @@ def test_a_file_is_read_once(at: OpenedStore) -> None:
     assert len(watched.called("read")) == len(set(watched.called("read"))) == 4
 
 
+def about(store: Store, *appids: int) -> DataFrame[Catalogue]:
+    """Return what the first join of a process reads about these apps."""
+    return CatalogueFiles(store).read_about(pl.DataFrame({"appid": appids}, schema={"appid": pl.Int32}))
+
+
+def test_a_join_opens_no_small_file_whose_name_lists_no_app_of_the_library(at: OpenedStore) -> None:
+    at.store.write(APPS, parquet(known(10, 20, 30, days_old=3)))
+    for rows in (known(20, 16_777_215), known(40, 50), known(*range(60, 107)), known(*range(200, 248)), known(1 << 24)):
+        CatalogueFiles(at.store).remember(rows)
+    by_hand = f"{NEW}part.0001.parquet"
+    at.store.write(by_hand, parquet(known(70, 71, days_old=0)))
+    watched = Watched(at.store)
+    assert_frame_equal(about(watched, 30, 40, 99), pl.concat([known(30, days_old=3), known(40, 99)]))
+    opened = watched.called("read")
+    assert len(opened) == 6  # the large file, that by hand, two with an app, one with too many, one with too high an id
+    assert {APPS, by_hand} <= set(opened)
+    assert max(len(Path(key).name) for key in at.store.list(NEW)) + len("..0123456789abcdef.draft") <= 255
+
+
+@pytest.mark.parametrize(
+    "appids",
+    [(), (5,), (10, 20), (10, 30, 70), (1, 45, 99), range(1, 100)],
+    ids=["none", "no", "two", "three", "ends", "all"],
+)
+def test_a_join_reads_the_rows_that_a_read_of_all_has_about_its_apps(
+    here: OpenedStore, monkeypatch: pytest.MonkeyPatch, appids: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(versioned, "ROWS_PER_GROUP", 4)
+    here.store.write(APPS, parquet(known(*range(10, 90, 5), days_old=3)))
+    parts = [
+        known(20, 30, days_old=1),
+        known(30, 40, days_old=2),
+        known(*range(41, 50)),
+        known(99),
+        known(70, days_old=5),
+    ]
+    for number, rows in enumerate([*parts, empty_frame(Catalogue)]):
+        here.store.write(f"{NEW}{number}.parquet", parquet(rows))
+    whole = CatalogueFiles(here.store).read()
+    assert_frame_equal(about(here.store, *appids), whole.filter(pl.col("appid").is_in(list(appids))))
+    looked_up = CatalogueFiles(here.store).read_look_ups()
+    assert_frame_equal(looked_up.rows, CatalogueLookUps.validate(whole.select(dtypes(CatalogueLookUps).keys())))
+    assert (looked_up.files, looked_up.size) == (7, sum(len(here.store.read(key) or b"") for key in keys(here.store)))
+
+
+def damaged(body: bytes) -> bytes:
+    """Return a Parquet file with zeros in a column of its first rows, which is not that of the appids."""
+    return body[:1000] + bytes(150) + body[1150:]
+
+
+def test_a_join_decodes_neither_row_groups_nor_small_files_without_its_apps(
+    here: OpenedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versioned, "ROWS_PER_GROUP", 4)
+    here.store.write(APPS, damaged(parquet(known(*range(1, 9)))))
+    here.store.write(f"{NEW}small.parquet", damaged(parquet(known(20, 30))))
+    here.store.write(f"{NEW}other.parquet", parquet(known(8, 40, days_old=0)))
+    with capture_logs() as logged:
+        assert_frame_equal(about(here.store, 6, 8), pl.concat([known(6), known(8, days_old=0)]))
+    assert logged == []
+    for appid in (1, 20):
+        with capture_logs() as logged:
+            about(here.store, appid)
+        assert {event["key"] for event in logged} == {APPS, f"{NEW}small.parquet"}
+
+
+def test_a_process_that_joins_again_keeps_the_rows_of_all_files(at: OpenedStore) -> None:
+    at.store.write(APPS, parquet(known(10, 20)))
+    CatalogueFiles(at.store).remember(known(30))
+    watched, memory = Watched(at.store), Memory()
+    library = pl.DataFrame({"appid": [10, 30]}, schema={"appid": pl.Int32})
+    for reads in (2, 4, 4, 4):
+        assert_frame_equal(CatalogueFiles(watched, memory).read_about(library), known(10, 30))
+        assert len(watched.called("read")) == reads
+
+
 def test_readers_with_one_memory_read_a_file_once(here: OpenedStore) -> None:
     memory = Memory()
     CatalogueFiles(here.store).remember(known(10))
@@ -251,11 +328,13 @@ class Interfering(Watched):
 
 
 @pytest.mark.parametrize("before", ["list", "read"])
-def test_a_compaction_during_a_read_hides_no_row(at: OpenedStore, before: str) -> None:
+@pytest.mark.parametrize("is_join", [False, True], ids=["of all rows", "of a join"])
+def test_a_compaction_during_a_read_hides_no_row(at: OpenedStore, before: str, *, is_join: bool) -> None:
     for appid in (10, 20, 30):
         CatalogueFiles(at.store).remember(known(appid))
     interfering = Interfering(at.store, before=before, interfere=lambda: CatalogueFiles(at.store).compact())
-    assert CatalogueFiles(interfering).read()["appid"].to_list() == [10, 20, 30]
+    rows = about(interfering, 10, 20, 30) if is_join else CatalogueFiles(interfering).read()
+    assert rows["appid"].to_list() == [10, 20, 30]
 
 
 def test_a_compaction_between_the_two_listings_hides_no_row_from_a_reader_with_a_memory(at: OpenedStore) -> None:
