@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -89,6 +90,8 @@ class Token:
 
     value: str = field(default="", repr=False)
     expires_at: float = 0.0
+    takes_multiqueries: bool = True
+    """False once IGDB has refused one: that costs one request, which the clients after the first save."""
 
     def is_fresh(self) -> bool:
         """Return True if the token does not expire within the next minute."""
@@ -165,7 +168,8 @@ class Igdb:
     """The IGDB client of one Twitch application; `retries` counts the requests that repeated another.
 
     Several queries go out in one multiquery where there are several. What a multiquery does not answer is asked for in
-    single queries; if IGDB refuses multiqueries, or limits their rate, all further queries of this client are single.
+    single queries; if IGDB refuses multiqueries, answers none of their queries, or limits their rate, all further
+    queries of this client are single. After one that is too large or too slow, those of its endpoint hold fewer.
     A batch of ids that fails for good is `igdb_unavailable` in its `BatchResult`, and not raised.
 
     Raises:
@@ -185,10 +189,12 @@ class Igdb:
         self.retries = Retries("igdb")
         self._http = http
         self._client_id = application.client_id
-        self._twitch = Twitch(http, application, token or Token())
+        self._token = token or Token()
+        self._twitch = Twitch(http, application, self._token)
         self._retry_policy = replace(retry_policy, rate_limit_factor=RATE_LIMIT_FACTOR)
         self._rate_limiter = rate_limiter
-        self.queries_at_once = MAX_QUERIES if multiquery else 1
+        self._sends_multiqueries = multiquery and self._token.takes_multiqueries
+        self._most_queries = dict[str, int]()
         self._limited = 0
         self._breaker = CircuitBreaker(MAX_FAILURES)
         self._has_answered = False
@@ -205,6 +211,10 @@ class Igdb:
     def requests(self) -> int:
         """The number of requests sent, to IGDB and to Twitch."""
         return self._sent + self._twitch.requests
+
+    def queries_at_once(self, endpoint: str) -> int:
+        """Return how many queries of an endpoint may go out in one request; 1 if no multiqueries are sent."""
+        return self._most_queries.get(endpoint, MAX_QUERIES) if self._sends_multiqueries else 1
 
     async def fetch_external_games(self, appids: Iterable[int], on_batch: OnBatch = ignore_count) -> list[BatchResult]:
         """Return the `external_games` rows (`id, uid, game`) of Steam apps, in one BatchResult per batch.
@@ -270,33 +280,39 @@ class Igdb:
 
     async def _fetch_first_pages(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
         """Return the first page of each query, by multiqueries; queries that these do not answer are missing."""
-        if self.queries_at_once == 1 or len(queries) <= 1:
+        most = self.queries_at_once(queries[0].endpoint) if queries else 1
+        if most == 1 or len(queries) == 1:
             return {}
-        groups = group_for_multiquery(queries, self.queries_at_once)
+        groups = group_for_multiquery(queries, most)
         parts = await gather_or_cancel([self._fetch_group(group) for group in groups])
         return {query: rows for part in parts for query, rows in part.items()}
 
     async def _fetch_group(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
         try:
-            return await self._request_multiquery(queries, self._should_repeat_multiquery)
-        except (Retryable, RefusedQuery) as error:
-            if isinstance(error, RefusedQuery):
-                self._limit_multiqueries(1, error.message)
-            elif _asks_too_much(error):
-                self._limit_multiqueries(max(1, len(queries) // 2), error.message)
-            log.warning("multiquery failed", queries=len(queries), error=error.message)
+            first_pages = await self._request_multiquery(queries, self._should_repeat_multiquery)
+        except RefusedQuery as error:
+            self._token.takes_multiqueries = False
+            self._end_multiqueries(error.message)
             return {}
+        except Retryable as error:
+            endpoint = queries[0].endpoint
+            if _may_pass_with_fewer_queries(error):
+                self._most_queries[endpoint] = min(self.queries_at_once(endpoint), max(1, len(queries) // 2))
+            log.warning("multiquery failed", endpoint=endpoint, queries=len(queries), error=error.message)
+            return {}
+        if not first_pages:
+            self._end_multiqueries("IGDB answers none of the queries of one.")
+        return first_pages
 
     def _should_repeat_multiquery(self, error: Retryable, failures: int) -> bool:
         if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-            return self.queries_at_once > 1
-        return _is_transient(error) and not _asks_too_much(error) and failures < ATTEMPTS_BEFORE_SPLIT
+            return self._sends_multiqueries
+        return _is_transient(error) and not _may_pass_with_fewer_queries(error) and failures < ATTEMPTS_BEFORE_SPLIT
 
-    def _limit_multiqueries(self, most: int, why: str) -> None:
-        """Send fewer queries in a multiquery from now on; with one, none are sent any more."""
-        if most < self.queries_at_once:
-            self.queries_at_once = most
-            log.warning("fewer queries in a request", at_most=most, why=why)
+    def _end_multiqueries(self, why: str) -> None:
+        if self._sends_multiqueries:
+            self._sends_multiqueries = False
+            log.warning("no more multiqueries", why=why)
 
     async def _fetch_pages(self, query: Query, first: list[Any] | None, *, may_split: bool) -> list[Any]:
         """Return the rows of all pages: IGDB cuts an answer off at its limit without a word."""
@@ -344,11 +360,13 @@ class Igdb:
     async def _request_multiquery(
         self, queries: Sequence[AnyQuery], should_repeat: ShouldRetry
     ) -> dict[AnyQuery, list[Any]]:
-        """Return the rows of several queries, asked by one request; queries without an answer are missing."""
+        """Return the rows of several queries, asked by one request; queries without one clear answer are missing."""
         text = "".join(multiquery_part(number, query) for number, query in enumerate(queries))
         results = await self._request(MULTIQUERY, text, list, should_repeat)
-        rows = {str(result.get("name")): result.get("result") for result in results if isinstance(result, dict)}
-        answered = ((query, rows.get(str(number))) for number, query in enumerate(queries))
+        parts = [(str(part.get("name")), part.get("result")) for part in results if isinstance(part, dict)]
+        times, rows = Counter(name for name, _ in parts), dict(parts)
+        names = ((query, str(number)) for number, query in enumerate(queries))
+        answered = ((query, rows[name]) for query, name in names if times[name] == 1)
         return {query: page for query, page in answered if isinstance(page, list) and len(page) <= PAGE_SIZE}
 
     async def _request(
@@ -397,7 +415,7 @@ class Igdb:
             token = await self._twitch.fetch_token(refused)
 
         async with self._rate_limiter.acquire(prepare):
-            if endpoint == MULTIQUERY and self.queries_at_once == 1:
+            if endpoint == MULTIQUERY and not self._sends_multiqueries:
                 says = "IGDB refused multiqueries, or limited their rate, while this one waited."
                 raise Retryable("igdb_unavailable", says, status=HTTPStatus.TOO_MANY_REQUESTS)
             headers = {"Client-ID": self._client_id, "Authorization": f"Bearer {token}"}
@@ -413,7 +431,7 @@ class Igdb:
         # One of a single query says nothing about multiqueries: others may use the account too.
         self._limited += endpoint == MULTIQUERY
         if self._limited >= MAX_LIMITED:
-            self._limit_multiqueries(1, "IGDB answers 429, as if it counted each query.")
+            self._end_multiqueries("IGDB answers 429, as if it counted each query.")
 
     def _refused_twice(self) -> PipelineError:
         """Return the error for two refused tokens in a row.
@@ -467,8 +485,8 @@ def _should_repeat_before_split(error: Retryable, failures: int) -> bool:
     return _is_transient(error) and not (error.is_too_large and failures >= ATTEMPTS_BEFORE_SPLIT)
 
 
-def _asks_too_much(error: Retryable) -> bool:
-    """Return whether a request failed by its size or its time, which fewer queries in one request may not."""
+def _may_pass_with_fewer_queries(error: Retryable) -> bool:
+    """Return whether a multiquery failed by its size or its time; `is_too_large` is true of every failed server."""
     is_timeout = isinstance(error.__cause__, httpx.TimeoutException | TimeoutError)
     return is_timeout or error.status in _TOO_LARGE | _TOO_SLOW
 

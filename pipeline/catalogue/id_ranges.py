@@ -50,7 +50,7 @@ async def read_in_order(
     """
     pending, ahead, last_id = [IdRange(after)], dict[int, list[Any]](), after
     while pending:
-        asked, pending = next_ranges(pending, igdb.queries_at_once)
+        asked, pending = next_ranges(pending, igdb.queries_at_once(query.endpoint))
         pages = await igdb.fetch_pages([query.within(each.after, each.last) for each in asked])
         on_page(sum(map(len, pages)))
         ahead |= {each.after: page for each, page in zip(asked, pages, strict=True)}

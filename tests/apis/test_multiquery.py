@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from pipeline.apis.batching import BatchResult, all_rows, all_unanswered
 from pipeline.apis.http import HttpLimits
-from pipeline.apis.igdb import MAX_OPEN, Igdb, RefusedQuery, Token
+from pipeline.apis.igdb import MAX_OPEN, MAX_QUERIES, Igdb, RefusedQuery, Token
 from pipeline.apis.igdb_queries import MAX_REQUEST_BYTES
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.sandbox.faults import Fault
@@ -31,12 +31,12 @@ def world(synthetic: World) -> World:
     return synthetic
 
 
-def fetched(sandbox: Sandbox, times: int = 1, per_second: float = 1_000) -> list[BatchResult]:
+def fetched(sandbox: Sandbox, times: int = 1, token: Token | None = None) -> list[BatchResult]:
     """What a client answers about 2,000 apps, the last time of several."""
 
     async def run() -> list[BatchResult]:
-        limiter = RateLimiter(per_second, MAX_OPEN)
-        async with open_igdb(sandbox.environment, QUICK, rate_limiter=limiter) as igdb:
+        limiter = RateLimiter(1_000, MAX_OPEN)
+        async with open_igdb(sandbox.environment, QUICK, rate_limiter=limiter, token=token) as igdb:
             for _ in range(times):
                 results = await igdb.fetch_external_games(APPIDS)
             return results
@@ -96,12 +96,33 @@ def test_after_a_refused_multiquery_all_queries_of_the_run_are_single(sandbox: S
     assert asked(sandbox) == [(MULTI, fault.status)] + [(SINGLE, 200)] * 2 * CHUNKS
 
 
+def test_a_refusal_of_multiqueries_costs_one_request_in_a_process(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(service="igdb", path=MULTI, status=403))
+    token = Token()
+    assert is_whole(fetched(sandbox, token=token))
+    sandbox.requests.clear()
+    assert is_whole(fetched(sandbox, token=token))
+    assert asked(sandbox) == [(SINGLE, 200)] * CHUNKS
+
+
 @pytest.mark.parametrize("fault", TOO_MUCH.values(), ids=TOO_MUCH)
 def test_what_asked_too_much_is_asked_singly_and_the_next_requests_ask_less(sandbox: Sandbox, fault: Fault) -> None:
     sandbox.faults.add(Fault(service="igdb", path=MULTI, status=fault.status, times=1))
     assert is_whole(fetched(sandbox, times=2))
     queries = [record.body.count("query external_games") for record in sandbox.asked("igdb")]
     assert (queries[: 1 + CHUNKS], sorted(queries[1 + CHUNKS :])) == ([CHUNKS, *[0] * CHUNKS], [1, 2, 2])
+
+
+@pytest.mark.parametrize("fault", TOO_MUCH.values(), ids=TOO_MUCH)
+def test_what_asked_too_much_limits_no_other_endpoint(sandbox: Sandbox, fault: Fault) -> None:
+    sandbox.faults.add(Fault(service="igdb", path=MULTI, status=fault.status, times=1))
+
+    async def run() -> tuple[int, int]:
+        async with open_igdb(sandbox.environment, QUICK) as igdb:
+            await igdb.fetch_external_games(APPIDS)
+            return igdb.queries_at_once("external_games"), igdb.queries_at_once("games")
+
+    assert asyncio.run(run()) == (CHUNKS // 2, MAX_QUERIES)
 
 
 def test_a_multiquery_that_takes_too_long_is_asked_singly(sandbox: Sandbox) -> None:
@@ -135,7 +156,7 @@ def test_one_rate_limit_is_waited_for_and_a_second_ends_the_multiqueries_of_the_
     with capture_logs() as logged:
         assert is_whole(fetched(sandbox, times=2))
     assert asked(sandbox) == [(MULTI, 429)] * 2 + [(SINGLE, 200)] * 2 * CHUNKS
-    assert [line["at_most"] for line in logged if line["event"] == "fewer queries in a request"] == [1]
+    assert [line["event"] for line in logged].count("no more multiqueries") == 1
 
 
 def test_multiqueries_that_wait_when_they_are_given_up_are_not_sent(sandbox: Sandbox) -> None:
@@ -169,7 +190,14 @@ def answers(change: Callable[[list[object]], object]) -> Callable[[httpx.Request
         pytest.param(lambda parts: [parts[0], {"name": "1", "title": "Forbidden"}], [1, 2], id="a part is refused"),
         pytest.param(lambda parts: [parts[0], {"name": "1", "count": 3}], [1, 2], id="a part is a count"),
         pytest.param(lambda parts: [parts[0], "1"], [1, 2], id="a part is no object"),
+        pytest.param(lambda parts: [*parts, parts[0]], [2, 1], id="a part twice"),
+        pytest.param(lambda parts: [parts[0], {"name": "1", "result": []}], [1, 0], id="a part finds nothing"),
         pytest.param(lambda _parts: [], [2, 2], id="nothing"),
+        pytest.param(
+            lambda _parts: [{"name": "Count", "count": 3}, {"name": "Rows", "result": [{"id": 1}]}],
+            [2, 2],
+            id="parts of other names",
+        ),
     ],
 )
 def test_a_part_without_an_answer_is_asked_singly(change: Callable[[list[object]], object], rows: list[int]) -> None:
@@ -179,6 +207,13 @@ def test_a_part_without_an_answer_is_asked_singly(change: Callable[[list[object]
             return await igdb.fetch_external_games(range(1, 801))
 
     assert [len(result.rows) for result in asyncio.run(run())] == rows
+
+
+@pytest.mark.parametrize(("answer", "multiqueries"), [("[]", 1), ("<html>", 4), ('{"name": "0"}', 4)])
+def test_a_multiquery_with_no_useful_answer_is_asked_singly(sandbox: Sandbox, answer: str, multiqueries: int) -> None:
+    sandbox.faults.add(Fault(service="igdb", path=MULTI, status=200, body=answer))
+    assert is_whole(fetched(sandbox, times=2))
+    assert sorted(path for path, _ in asked(sandbox)) == [SINGLE] * 2 * CHUNKS + [MULTI] * multiqueries
 
 
 def test_a_query_that_igdb_does_not_know_ends_the_run_when_it_is_refused_singly_too(sandbox: Sandbox) -> None:

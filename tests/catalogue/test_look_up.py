@@ -58,14 +58,24 @@ def test_the_same_library_again_asks_nothing_and_gives_the_same_csv(tmp_path: Pa
         assert first.requests > 0
 
 
-@pytest.mark.parametrize(("multiquery", "requests"), [(True, 2), (False, 9)])
+# What IGDB refuses shows only when it is asked: that takes a request, once in a process.
+REFUSED = Fault(service="igdb", path="multiquery", status=403)
+
+
+@pytest.mark.parametrize(
+    ("multiquery", "faults", "statuses"),
+    [(True, [], [200] * 2), (False, [], [200] * 9), (True, [REFUSED], [403] + [200] * 9)],
+    ids=["on", "off", "refused"],
+)
 def test_two_thousand_new_games_take_two_requests_to_igdb_with_multiquery_and_nine_without(
-    here: OpenedStore, requests: int, *, multiquery: bool
+    here: OpenedStore, faults: list[Fault], statuses: list[int], *, multiquery: bool
 ) -> None:
     with Sandbox(World.synthetic(2000), limits=False) as sandbox:
+        for fault in faults:
+            sandbox.faults.add(fault)
         location = fetch(sandbox, here.store, World.SYNTHETIC_ACCOUNT)
         response = enrich(sandbox, here.store, location, setup=Setup(multiquery=multiquery))
-        assert [record.status for record in sandbox.asked("igdb")] == [200] * requests
+        assert [record.status for record in sandbox.asked("igdb")] == statuses
         assert len(sandbox.asked("store")) == 10
     assert stats(response).matched == 2000
 
