@@ -5,9 +5,11 @@ from time import sleep
 
 import polars as pl
 from adbc_driver_postgresql import dbapi
+from pandera.typing.polars import DataFrame
 
 from pipeline.database.database import Database
 from pipeline.frames.staging import stage_library
+from schemas.library import EnrichedLibrary
 from schemas.staging import LoadOptions
 from tests.support.databases import NewDatabase, fetch, load_library
 from tests.support.libraries import FIGHTING, library, matched
@@ -37,7 +39,7 @@ SESSIONS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AN
 NEVER = {"ImportedGame": 0, "LibraryItem": 0, "Game": 0}
 
 
-def apps(*users: str, first: int = 1) -> pl.DataFrame:
+def apps(*users: str, first: int = 1) -> DataFrame[EnrichedLibrary]:
     """Twenty apps of each user; the first twenty of all are those of the others."""
     numbers = range(first, first + 20)
     return library(*(matched(n, n, user_id=user, igdb_genres=[FIGHTING]) for user in users for n in numbers))
@@ -58,7 +60,7 @@ def rows_read(url: str, load: Callable[[], object]) -> tuple[dict[str, int], int
         .filter(pl.col("relname").is_in(list(NEVER)))
     )
     own = read.filter(pl.col("relname") != "Game")
-    return dict(read.select("relname", "by_scan").rows()), own["by_index"].sum()
+    return dict(read.select("relname", "by_scan").rows()), int(own["by_index"].sum())
 
 
 def _rows_read_so_far(url: str) -> pl.DataFrame:
