@@ -18,6 +18,14 @@ Text = Annotated[str, StringConstraints(strict=True, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, StringConstraints(strict=True, pattern=r"^[^\x00]*[^\x00\s][^\x00]*$")]
 
 
+def _id_of(reference: object) -> object:
+    return reference.get("id") if isinstance(reference, dict) else reference
+
+
+# IGDB answers with an object in the place of a number where the reference was expanded.
+Reference = Annotated[Number | None, BeforeValidator(_id_of)]
+
+
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -46,10 +54,6 @@ class StoreItem(_Row):
     id: Id
     success: int = 0
     type: int | None = None
-
-
-def _id_of(reference: object) -> object:
-    return reference.get("id") if isinstance(reference, dict) else reference
 
 
 def _first_valid(model: type[Row]) -> Callable[[Any], Any]:
@@ -96,8 +100,8 @@ class Platform(_Row):
     abbreviation: Text | None = None
     alternative_name: Text | None = None
     generation: Number | None = None
-    platform_family: Number | None = None
-    platform_type: Number | None = None
+    platform_family: Reference = None
+    platform_type: Reference = None
     checksum: Text | None = None
 
 
@@ -116,7 +120,7 @@ class Game(_Row):
     summary: Text | None = None
     first_release_date: Annotated[int, Field(ge=_YEAR_1, le=YEAR_9999, strict=True)] | None = None
     cover: Annotated[Cover | None, BeforeValidator(_first_valid(Cover))] = None
-    game_type: Number | None = None
+    game_type: Reference = None
     version_parent: Annotated[Id | None, BeforeValidator(_id_of)] = None
     genres: Annotated[list[Genre], BeforeValidator(_only_valid(Genre))] = []
     platforms: Annotated[list[Platform], BeforeValidator(_only_valid(Platform))] = []

@@ -6,7 +6,7 @@ import pandera.polars as pa
 import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from schemas.apis import Id, Name, Number
+from schemas.apis import Id, Name, Number, Reference
 from schemas.catalogue import Action, Override
 from schemas.frames import StrictFrame
 from schemas.library import Kind, MatchReason, MatchStatus
@@ -124,7 +124,7 @@ class FoundGame(BaseModel):
     name: Name
     alternative_names: Annotated[list[str], BeforeValidator(_names)] = []
     first_release_date: Number | None = None
-    game_type: Number | None = None
+    game_type: Reference = None
     version_parent: Any = None
     platforms: Annotated[list[int], BeforeValidator(_ids)] = []
 

@@ -13,6 +13,7 @@ from pipeline.apis.igdb import Token
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.frames.match import parse_games
 from pipeline.frames.raw_library import parse_owned_games
+from pipeline.review.candidates import parse_found_games
 from tests.support.apis import ONCE, open_igdb, open_steam, open_steam_store
 
 ACCOUNT = "76561197960265729"
@@ -147,10 +148,31 @@ def test_games_may_lack_fields_and_hold_bare_ids() -> None:
         {"id": 1, "name": "Bare", "slug": "bare"},
         {"id": 2, "name": "Mixed", "slug": "mixed", "genres": [{"id": 5, "name": "Shooter"}, 31], "platforms": [6]},
         {"id": 3, "name": "Covered", "slug": "covered", "cover": {"id": 8, "image_id": "co1abc"}, "extra": {"a": 1}},
+        {"id": 5, "name": "Expanded", "slug": "expanded", "game_type": {"id": 8, "type": "Remake"}, "url": "//x"},
         {"id": 4, "name": "Old", "slug": "old", "first_release_date": -86_400, "url": "//x", "cover": 7},
     ]
-    read, faults = parse_games(games(Network(200, rows)).rows)
-    assert (read["igdb_id"].to_list(), faults) == ([1, 2, 3, 4], [])
+    read, faults = parse_games(games(Network(200, rows, **{"x-count": "5"})).rows)
+    assert (read["igdb_id"].to_list(), faults) == ([1, 2, 3, 5, 4], [])
+    assert read["igdb_game_type"].to_list() == [None, None, None, 8, None]
+
+
+def test_a_search_may_find_games_with_other_fields_than_asked_for_and_expanded_lists() -> None:
+    japanese = {"id": 9, "name": "\N{KATAKANA LETTER A}"}
+    rows = [
+        {"id": 1, "name": "Hue", "alternative_names": [japanese, 17], "platforms": [{"id": 6, "name": "PC"}, 48]},
+        {"id": 2, "name": "Hue: Pit", "slug": "hue-pit", "genres": [{"id": 12}], "game_type": {"id": 5, "type": "Mod"}},
+    ]
+
+    async def run() -> list[Any]:
+        network, token = Network(200, rows, **{"x-count": "2"}), Token("token", time.time() + 3_600)
+        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(network), token=token) as igdb:
+            return await igdb.search_games("Hue")
+
+    found = parse_found_games({10: asyncio.run(run())})
+    assert found.select("igdb_name", "other_names", "game_type", "is_on_computers").rows() == [
+        ("Hue", [japanese["name"]], None, True),
+        ("Hue: Pit", [], 5, False),
+    ]
 
 
 STEAM_PAGES = {
@@ -177,9 +199,12 @@ STEAM_ERRORS: list[tuple[str, type[PipelineError], str, str]] = [
 ]
 
 
-def owned(body: object, status: int = 200) -> list[Any] | None:
+PAGE = {"Content-Type": "text/html; charset=UTF-8"}
+
+
+def owned(body: object, status: int = 200, **headers: str) -> list[Any] | None:
     async def run() -> list[Any] | None:
-        network = httpx.MockTransport(Network(status, body))
+        network = httpx.MockTransport(Network(status, body, **headers))
         async with open_steam(policy=ONCE, transport=network) as steam:
             return await steam.fetch_owned_games(ACCOUNT)
 
@@ -190,7 +215,7 @@ def owned(body: object, status: int = 200) -> list[Any] | None:
 def test_each_page_of_steam_has_its_error(kind: str, error: type[PipelineError], code: str, says: str) -> None:
     status, page = STEAM_PAGES[kind]
     with pytest.raises(error) as raised:
-        owned(f"<html><head><title>{status}</title></head><body>{page}</body></html>", status)
+        owned(f"<html><head><title>{status}</title></head><body>{page}</body></html>", status, **PAGE)
     assert raised.value.code == code
     assert says in raised.value.message
 
@@ -206,7 +231,7 @@ def test_a_library_of_ones_own_has_times_by_platform_and_zero_is_never_played() 
 
 def test_of_somebody_elses_library_the_times_that_steam_leaves_out_are_null_and_not_0() -> None:
     played = {"appid": 20, "name": "Twenty", "playtime_forever": 29_520, "playtime_2weeks": 3_540}
-    bare = {"appid": 30, "playtime_forever": 0, "playtime_disconnected": 0}
+    bare = {"appid": 30, "playtime_forever": 0, "playtime_disconnected": 0}  # as without include_appinfo
     answer = owned({"response": {"game_count": 2, "games": [played, bare]}})
     rows, rejected = parse_owned_games(answer or [], "user", ACCOUNT)
     absent = rows.select("^playtime_(windows|mac|linux|deck)_forever$", "rtime_last_played")
@@ -251,7 +276,7 @@ def test_the_stores_page_of_an_error_leaves_its_apps_unanswered() -> None:
     page = "<HTML><HEAD><TITLE>Error</TITLE></HEAD><BODY>An error occurred.<p>Reference&#32;&#35;30&#46;0</BODY></HTML>"
 
     async def run() -> list[BatchResult]:
-        network = httpx.MockTransport(Network(503, page))
+        network = httpx.MockTransport(Network(503, page, **PAGE))
         async with open_steam_store(policy=ONCE, transport=network) as store:
             return await store.fetch_items([620])
 
