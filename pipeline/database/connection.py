@@ -271,20 +271,20 @@ def transaction(
     with _connection(url) as connection, connection.cursor() as cursor:
         session = Session(cursor)
         with _converted_errors(url, session):
+            cursor.executemany("BEGIN", None)
             _set_timeouts(session, timeouts)
             _set_schema(session, url, create=create_schema)
             yield session
-            if not commit:
-                connection.rollback()
             session.written = None  # from here on, rules that wait for the commit refuse
-            # Commits like commit(), but begins no other transaction, in which a pool would then find the connection.
-            connection.adbc_connection.set_autocommit(True)
+            cursor.executemany("COMMIT" if commit else "ROLLBACK", None)
 
 
 @contextmanager
 def _connection(url: DatabaseUrl) -> Iterator[dbapi.Connection]:
     try:
-        connection = dbapi.connect(url.libpq_url)
+        # BEGIN and COMMIT are ours: the driver's own transactions begin another one at each ingest, with a warning, and
+        # one after the last, in which a pool would find the connection.
+        connection = dbapi.connect(url.libpq_url, autocommit=True)
     except dbapi.Error as error:
         # Not chained: libpq may quote the URL.
         raise _connection_error(url, str(error)) from None

@@ -1,6 +1,7 @@
 """What a load writes, that it writes it once, and for whom."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -60,6 +61,17 @@ def test_a_second_load_changes_nothing(database_url: str) -> None:
     assert written(load(database_url, *MIXED)) == {}
     assert written(load(database_url)) == {"no_longer_owned": 5}
     assert contents(database_url) == before
+
+
+def test_a_load_is_one_transaction_without_a_warning_in_the_servers_log(own_database_url: str) -> None:
+    folder = fetch(own_database_url, "SELECT current_setting('data_directory') AS folder").item()
+    log = Path(f"{folder}.run") / "log"
+    before = log.read_text("utf-8")
+
+    load(own_database_url, *MIXED)
+
+    assert len({transaction for rows in contents(own_database_url).values() for transaction, _ in rows}) == 1
+    assert "WARNING" not in log.read_text("utf-8").removeprefix(before)
 
 
 def test_only_the_rows_that_differ_are_written(database_url: str) -> None:
