@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from pathlib import Path
 
 import click
+import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline import clients
@@ -22,17 +23,19 @@ from pipeline.backfill.runner import reset_for_replay
 from pipeline.catalogue.look_up import read_overrides
 from pipeline.catalogue.names import NameFile
 from pipeline.cli.backfill import report_table, run_steps
-from pipeline.cli.imports import enrich_csv, load_csv
+from pipeline.cli.imports import enrich_csv, load_csv, recording_failure
 from pipeline.cli.local import absolute_location
 from pipeline.cli.options import DATABASE, IGDB, json_option, trust_option, with_settings
 from pipeline.cli.output import ImportReport, console, progress_bars, summary_table
 from pipeline.cli.terminal import Group, echo, echo_always
+from pipeline.errors import Failed
 from pipeline.review.decisions import AppliedReview, NamedGames, apply_review, name_games, parse_decisions
 from pipeline.review.look_up import NameLookup
 from pipeline.review.sheet import (
     AppsToReview,
     Choice,
     ReviewExport,
+    add_unowned_apps,
     count_owners,
     enrich_owned_apps,
     export_review,
@@ -43,13 +46,13 @@ from pipeline.storage.csv import read_local_file
 from pipeline.storage.keys import Checkpoint, parse_checkpoint_key
 from pipeline.storage.store import Store
 from schemas.backfill import Report
-from schemas.catalogue import Catalogue, Overrides
-from schemas.events import EnrichEvent, LoadEvent
+from schemas.catalogue import Catalogue
+from schemas.events import EnrichEvent, EnrichResponse, LoadEvent, LoadResponse
 from schemas.frames import conform, dtypes
 from schemas.library import EnrichedLibrary, RawLibrary
-from schemas.review import Decision
+from schemas.review import Decision, OwnedApps
 
-SKIPPED_SHOWN = 20
+SKIPPED_SHOWN = LIBRARIES_SHOWN = 20
 
 
 @click.group("review", cls=Group, epilog="steam-import review apply games.csv")
@@ -88,7 +91,10 @@ def export(  # noqa: PLR0913 - the command's options
     settings.require(*clients.NEEDED_BY_ENRICH)
     store, known = clients.open_store(settings), clients.open_catalogue(settings).read()
     overrides = read_overrides(store)
-    apps = _read_source(store, source, known, overrides, trust=trust)
+    if source and ("/" in source or source.endswith(".csv")):
+        apps = _read_import(store, source, trust=trust)
+    else:
+        apps = enrich_owned_apps(_count_owners(store, source, known, appids), known, overrides)
 
     async def make_sheet() -> ReviewExport:
         with progress_bars() as progress:
@@ -126,8 +132,10 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
     store = clients.open_store(settings)
     sheet = parse_decisions(read_local_file(file, store.file_max_bytes))
     libraries = _read_one(store, location, trust=trust) if location else read_newest_libraries(store)
-    owners = find_owners(store, libraries, {decision.appid for decision in sheet.decisions})
-    applied = apply_review(store, sheet, asyncio.run(_name_games(settings, sheet.decisions)), owners.names)
+    wanted = pl.DataFrame({"appid": [decision.appid for decision in sheet.decisions]}, schema={"appid": pl.Int32})
+    owners = find_owners(store, libraries, wanted["appid"].to_list())
+    apps = dict.fromkeys(clients.open_catalogue(settings).read_about(wanted)["appid"]) | owners.names
+    applied = apply_review(store, sheet, asyncio.run(_name_games(settings, sheet.decisions)), apps)
     for line in applied.skipped[:SKIPPED_SHOWN]:
         echo_always(f"{file.name}, line {line.line} is skipped: {line.why}", err=True)
     if len(applied.skipped) > SKIPPED_SHOWN:
@@ -144,23 +152,25 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
     finally:
         if as_json:
             click.echo(json.dumps(_result_json(store, applied, owners, imports, backfills)))
-    if not as_json:
-        _print_loads(imports, backfills)
+        else:
+            _print_loads(imports, backfills)
 
 
-def _read_source(
-    store: Store, source: str | None, known: DataFrame[Catalogue], overrides: DataFrame[Overrides], *, trust: bool
-) -> AppsToReview:
-    """Return the apps of a source with their owners; those of several users are enriched by the catalogue of today."""
-    if source and ("/" in source or source.endswith(".csv")):
-        checkpoint = parse_checkpoint_key(store.key_of(absolute_location(source)), "enriched")
-        enriched = read_checkpoint(store, checkpoint, EnrichedLibrary, trust=trust).rows
-        library = conform(enriched.select(dtypes(RawLibrary).keys()), RawLibrary)
-        return AppsToReview(enriched, count_owners([library]))
-    libraries = (
-        read_libraries_of_backfill(store, require_plan(store, source)) if source else read_newest_libraries(store)
-    )
-    return enrich_owned_apps(count_owners(library.rows for library in libraries), known, overrides)
+def _read_import(store: Store, location: str, *, trust: bool) -> AppsToReview:
+    """Return the apps of an import as its enriched CSV has them."""
+    checkpoint = parse_checkpoint_key(store.key_of(absolute_location(location)), "enriched")
+    enriched = read_checkpoint(store, checkpoint, EnrichedLibrary, trust=trust).rows
+    library = conform(enriched.select(dtypes(RawLibrary).keys()), RawLibrary)
+    return AppsToReview(enriched, count_owners([library]))
+
+
+def _count_owners(
+    store: Store, run_id: str | None, known: DataFrame[Catalogue], appids: Collection[int]
+) -> DataFrame[OwnedApps]:
+    """Return the apps of a backfill with their owners; without one, those of all users and of the catalogue."""
+    if run_id:
+        return count_owners(library.rows for library in read_libraries_of_backfill(store, require_plan(store, run_id)))
+    return add_unowned_apps(count_owners(library.rows for library in read_newest_libraries(store)), known, appids)
 
 
 def _read_one(store: Store, location: str, *, trust: bool) -> list[FetchedLibraries]:
@@ -184,17 +194,36 @@ def _load_again(
     *,
     trust: bool,
 ) -> None:
-    """Enrich and load the raw CSVs of owners again, and put the results into the two lists."""
+    """Enrich and load the raw CSVs of owners again, and put the results into the two lists.
+
+    Raises:
+        Failed: In the end, if single users could not be loaded; the others are.
+    """
+    failures: list[Failed] = []
     for raw in owners.imports:
         imports.append(ImportReport(raw.user_id))
-        raw_event = EnrichEvent(user_id=raw.user_id, s3_location=store.locate(raw.key))
-        imports[-1].enrich = enrich_csv(settings, raw_event, trust=trust)
-        event = LoadEvent(user_id=raw.user_id, s3_enriched_location=store.locate(raw.enriched.key))
-        imports[-1].load = load_csv(settings, event)
+        try:
+            _load_library_again(settings, raw, store.locate(raw.key), imports[-1], trust=trust)
+        except Failed as error:
+            failures.append(error)
     for run_id, shards in owners.shards.items():
         plan = require_plan(store, run_id)
         reset_for_replay(store, plan, shards)
         backfills.append(run_steps(settings, store, plan, ("enrich", "load")))
+    if failures:
+        says = f"{len(failures)} of {len(imports)} libraries were not loaded again, the others were. The first:"
+        raise Failed(failures[0].code, f"{says} {failures[0].message}")
+
+
+def _load_library_again(
+    settings: Settings, raw: Checkpoint, location: str, report: ImportReport, *, trust: bool
+) -> None:
+    with recording_failure(report, "enrich", EnrichResponse):
+        event = EnrichEvent(user_id=raw.user_id, s3_location=location)
+        report.enrich = enrich_csv(settings, event, trust=trust)
+    with recording_failure(report, "load", LoadResponse):
+        enriched = str(report.enrich.s3_enriched_location)
+        report.load = load_csv(settings, LoadEvent(user_id=raw.user_id, s3_enriched_location=enriched))
 
 
 def _counts(exported: ReviewExport) -> dict[str, int]:
@@ -221,9 +250,12 @@ def _describe(exported: ReviewExport) -> str:
 
 
 def _print_loads(imports: list[ImportReport], backfills: list[Report]) -> None:
-    for report in imports:
+    loaded = [report for report in imports if report.load and report.load.success]
+    for report in loaded[:LIBRARIES_SHOWN]:
         echo(f"\nLibrary of {report.user_id}:")
         console().print(summary_table(report))
+    if len(loaded) > LIBRARIES_SHOWN:
+        echo(f"\nand {len(loaded) - LIBRARIES_SHOWN:,} more libraries, loaded again as well")
     for backfill in backfills:
         echo(f"\nBackfill {backfill.run_id}:")
         console().print(report_table(backfill))

@@ -84,7 +84,7 @@ def apply_review(store: Store, sheet: FilledSheet, games: NamedGames, apps: Mapp
         store: The store that has overrides.csv.
         sheet: The decisions of the sheet, and its lines that are skipped already.
         games: What IGDB says about the games of the sheet; a line with another game is skipped.
-        apps: The names of the apps that users own; a line about another app is skipped.
+        apps: The names of the apps that users own or the catalogue has; a line about another app is skipped.
 
     Raises:
         Refused: `configuration`, where overrides.csv is not a CSV in UTF-8 with commas; nothing is written.
@@ -99,7 +99,7 @@ def apply_review(store: Store, sheet: FilledSheet, games: NamedGames, apps: Mapp
 
 
 def _fault_of_app(decision: Decision, apps: Mapping[int, str | None]) -> str | None:
-    return None if decision.appid in apps else f"appid: no library that was imported has app {decision.appid}"
+    return None if decision.appid in apps else f"appid: neither a library nor the catalogue has app {decision.appid}"
 
 
 def _describe(decision: Decision, app_name: str | None, games: NamedGames) -> str:

@@ -103,6 +103,23 @@ def enrich_owned_apps(
     return AppsToReview(join_catalogue(classify(library, known, overrides), known, overrides), owned)
 
 
+def add_unowned_apps(
+    owned: DataFrame[OwnedApps], known: DataFrame[Catalogue], appids: Collection[int]
+) -> DataFrame[OwnedApps]:
+    """Return the apps with those that nobody owns: the unmatched ones in the catalogue, and those of some appids.
+
+    Their names are null, for the catalogue has none; they have 0 owners.
+    """
+    is_chosen = (pl.col("match_status") == "UNMATCHED") | pl.col("appid").is_in(list(appids))
+    unowned = known.filter(is_chosen).join(owned, on="appid", how="anti", maintain_order="left")
+    nobody = {"name": pl.lit(None), "owners": pl.lit(0), "playtime_forever": pl.lit(0)}
+    rows = unowned.select("appid", **nobody)
+    return conform(
+        pl.concat([owned, rows.select(pl.col(name).cast(dtype) for name, dtype in dtypes(OwnedApps).items())]),
+        OwnedApps,
+    )
+
+
 def count_owners(libraries: Iterable[DataFrame[RawLibrary]]) -> DataFrame[OwnedApps]:
     """Return a row per app of some libraries with its owners and minutes; a hundred are in memory at a time.
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
@@ -357,13 +358,40 @@ def test_a_library_that_cannot_be_read_is_left_out_and_the_others_count(steam_im
     assert "library left out" in ended.err
 
 
+def test_what_the_catalogue_knows_is_reviewed_when_its_owners_are_gone(steam_import: SteamImport) -> None:
+    imported(steam_import)
+    shutil.rmtree("data/imports")
+    assert exported_all(steam_import) == {UNKNOWN}
+    assert (sheet()[UNKNOWN]["owners"], sheet()[UNKNOWN]["name"]) == ("0", "")
+    assert exported_all(steam_import, "--app", str(PORTAL)) == {PORTAL}
+    assert sheet()[PORTAL]["match_status"] == "MATCHED"
+
+    SHEET.write_text(f"appid,action,igdb_id,note\n{PORTAL},match,{GAME},\n7,ignore,,\n")
+    ended = steam_import("review", "apply", str(SHEET))
+    assert (ended.status, f"App ({PORTAL}) → Nobody Knows Me!" in ended.out) == (0, True)
+    assert "line 3 is skipped: appid: neither a library nor the catalogue has app 7" in ended.err
+    assert overridden().splitlines()[1:] == [f"{PORTAL},match,{GAME},"]
+
+
+def test_a_user_who_cannot_be_loaded_stops_no_other(steam_import: SteamImport, sandbox: Sandbox, database: str) -> None:
+    sandbox.world.add_owned("76561197960287931", UNKNOWN, "Nobody Knows Me")
+    assert steam_import("fetch", "76561197960287931", "--user", "gone").status == 0
+    exported(steam_import, imported(steam_import))
+    fill_in(action={UNKNOWN: "match"}, igdb_id={UNKNOWN: str(GAME)})
+
+    ended = steam_import("review", "apply", str(SHEET))
+    assert (ended.status, GAME in library_items(database)) == (1, True)
+    assert "user_not_found: 1 of 2 libraries were not loaded again, the others were. The first: " in ended.err
+    assert (f"Library of {USER}:" in ended.out, "Library of gone:" in ended.out) == (True, False)
+
+
 @pytest.fixture
 def store(at: OpenedStore) -> Store:
     return at.store
 
 
 OWNED = dict.fromkeys(range(1, 41))
-"""The apps that somebody owns, without names."""
+"""The apps that a library or the catalogue has, without names."""
 
 
 def deciding(store: Store, *appids: int, action: str = "ignore") -> AppliedReview:
@@ -377,7 +405,7 @@ def actions(store: Store) -> dict[int, str]:
     return dict(rows.select("appid", "action").rows())
 
 
-def test_decisions_are_merged_into_the_overrides_that_are_there_but_for_apps_that_nobody_owns(store: Store) -> None:
+def test_decisions_are_merged_into_the_overrides_that_are_there_but_for_apps_that_nobody_knows(store: Store) -> None:
     store.write("overrides.csv", b"appid,action,igdb_id,note\n99,match,5,not of this run\n2,game,,why\n")
     applied = deciding(store, 41, 1, 2)
     assert (len(applied.decided), [line.line for line in applied.skipped]) == (2, [2])

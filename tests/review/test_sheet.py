@@ -10,6 +10,7 @@ from pipeline.review.candidates import parse_found_games, rank_candidates
 from pipeline.review.sheet import (
     LIBRARIES_AT_ONCE,
     Choice,
+    add_unowned_apps,
     build_review_sheet,
     choose_apps,
     count_owners,
@@ -64,6 +65,13 @@ def test_owners_and_minutes_are_added_up_over_more_libraries_than_are_in_memory(
     named = conform(users[0].with_columns(user_id=pl.lit("last"), name=pl.lit("Portal")), RawLibrary)
     assert count_owners([*users, named]).rows() == [(1, "Portal", 102, 102 * (2**31 - 1))]
     assert count_owners([]).is_empty()
+
+
+def test_what_the_catalogue_has_and_nobody_owns_is_added_if_it_is_unmatched_or_was_asked_for() -> None:
+    statuses = {1: "UNMATCHED", 2: "UNMATCHED", 3: "MATCHED", 4: "MATCHED", 5: None}
+    known = frame(Catalogue, [{"appid": appid, "match_status": status} for appid, status in statuses.items()])
+    mine = owned(library(app(1, name="Portal", playtime_forever=60)))
+    assert add_unowned_apps(mine, known, [4]).rows() == [(1, "Portal", 1, 60), (2, None, 0, 0), (4, None, 0, 0)]
 
 
 @pytest.mark.parametrize(
