@@ -29,8 +29,8 @@ class SearchTerms(StrictFrame):
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     name: str = pa.Field(description="Its name on Steam")
     spellings: Annotated[pl.List, pl.String] = pa.Field(description="Forms in which IGDB may hold the name")
-    search: str = pa.Field(nullable=True, description="Words to search for; null where the name has none")
-    distinctive: str = pa.Field(description="The words to search for if those find nothing; blank if there are none")
+    search_text: str = pa.Field(nullable=True, description="What to search for; null where the name has no words")
+    fallback_text: str = pa.Field(description="The words to search for if that finds nothing; blank if there are none")
 
 
 class FoundGames(StrictFrame):

@@ -111,19 +111,19 @@ class NameLookup:
         answers: "_Answers",
     ) -> None:
         """Search for one name; for its distinctive words too, if that finds nothing or only what may be by chance."""
-        (appid, name, _, search, distinctive), rows = term.row(0), list[Any](exact)
+        (appid, name, _, search_text, fallback_text), rows = term.row(0), list[Any](exact)
 
         def ranked() -> DataFrame[Candidates]:
             return rank_candidates(term, parse_found_games({appid: rows}))
 
         async with turns:
             try:
-                found = await self.igdb.search_games(search) if search else []
+                found = await self.igdb.search_games(search_text) if search_text else []
                 rows += found
                 best = next(iter(ranked()["score"]), 0)
-                is_other = distinctive and distinctive.casefold() != (search or "").casefold()
+                is_other = fallback_text and fallback_text.casefold() != (search_text or "").casefold()
                 if is_other and best < (DOUBTFUL if found else MAIN_TITLE):
-                    rows += await self.igdb.search_games(distinctive)
+                    rows += await self.igdb.search_games(fallback_text)
             except (Retryable, RefusedQuery) as error:
                 answers.skip(name, error)
                 return

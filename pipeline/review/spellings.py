@@ -42,7 +42,7 @@ def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:
         named.select("appid", "name", whole=_tidy(pl.col("name")), clean=_tidy(straight.str.replace_all("[™®©℠]", "")))
         .with_columns(
             plain=_tidy(pl.col("clean").str.replace_all(_BRACKETS, " ")),
-            nearly=_tidy(pl.col("clean").str.replace(_LAST_EDITION, "$1")),
+            without_last_edition=_tidy(pl.col("clean").str.replace(_LAST_EDITION, "$1")),
         )
         .with_columns(base=_or_else(_tidy(pl.col("plain").str.replace(EDITION, "$1")), "clean"))
         .with_columns(
@@ -55,8 +55,8 @@ def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:
         "appid",
         "name",
         spellings=_spellings(),
-        search=pl.when(_has_words(searched)).then(searched),
-        distinctive=_distinctive_words(),
+        search_text=pl.when(_has_words(searched)).then(searched),
+        fallback_text=_distinctive_words(),
     )
     return conform(terms, SearchTerms)
 
@@ -64,19 +64,22 @@ def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:
 def _spellings() -> pl.Expr:
     """Return an expression that lists the forms in which IGDB may hold a name: each costs a few bytes of a request.
 
-    A form with an asterisk is left out: in a condition of IGDB it may stand for any text.
+    A form with an asterisk is left out: in a condition of IGDB it may stand for any text. So is a form of one word that
+    says little (The, Deluxe, 2), unless the app is called so, and the first of two words: other games are called so.
     """
-    forms = pl.concat_str("whole", "clean", "plain", "nearly", "base", "shorter", "title", separator="\n")
+    forms = pl.concat_str("whole", "clean", "plain", "without_last_edition", "base", "shorter", "title", separator="\n")
     further = [
         pl.col("clean", "base").str.replace_all(r"\s+[-\x{2013}\x{2014}~]\s*", ": ").name.suffix("_colon"),
         pl.col("clean", "base").str.replace_all(r"\s*:\s+", " - ").name.suffix("_dash"),
         _tidy(pl.col("base").str.replace_all(_EAST_ASIAN, " ")).alias("latin"),
-        _tidy(pl.col("base").str.replace(r"^(\S.*) \S+$", "$1")).alias("without_last_word"),
+        _tidy(pl.col("base").str.replace(r"^(\S+ \S.*) \S+$", "$1")).alias("without_last_word"),
         _tidy(pl.col("base").str.replace(r"^(\S+ \S.*) \S+ \S+$", "$1")).alias("without_last_two_words"),
     ]
     all_forms = pl.concat_str(forms, *_with_other_numerals(forms), *further, separator="\n").str.split("\n")
+    says_much = pl.element().filter(~pl.element().str.contains(_INDISTINCT))
     is_asked = _has_words(pl.element()) & ~pl.element().str.contains("*", literal=True)
-    return all_forms.list.unique(maintain_order=True).list.eval(pl.element().filter(is_asked))
+    own = pl.concat_list("whole", "clean", all_forms.list.eval(says_much))
+    return own.list.unique(maintain_order=True).list.eval(pl.element().filter(is_asked))
 
 
 def _with_other_numerals(forms: pl.Expr) -> list[pl.Expr]:

@@ -73,6 +73,23 @@ def test_an_edition_is_stripped_and_a_name_stays(name: str, base: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "asked", "not_asked"),
+    [
+        pytest.param("Deluxe: A Game", ["Deluxe: A Game", "Deluxe - A Game"], ["Deluxe"], id="an edition word"),
+        pytest.param("The: Game of Games", ["The: Game of Games"], ["The"], id="a stop word"),
+        pytest.param("It™", ["It™", "It"], [], id="an app that is called so"),
+        pytest.param("Dark Souls", ["Dark Souls"], ["Dark"], id="the first of two words"),
+        pytest.param("Dark Souls Reborn", ["Dark Souls Reborn", "Dark Souls"], ["Dark"], id="two of three words"),
+        pytest.param("Portal: Still Alive", ["Portal: Still Alive", "Portal"], [], id="a title of one word"),
+    ],
+)
+def test_a_name_is_asked_for_in_forms_that_say_whose_it_is(name: str, asked: list[str], not_asked: list[str]) -> None:
+    spellings = terms(name)["spellings"].item().to_list()
+    assert set(asked) <= set(spellings)
+    assert not set(not_asked) & set(spellings)
+
+
+@pytest.mark.parametrize(
     ("name", "search"),
     [
         ("X-Men™ Origins: Wolverine®", "X Men Origins Wolverine"),
@@ -85,7 +102,7 @@ def test_an_edition_is_stripped_and_a_name_stays(name: str, base: str) -> None:
     ],
 )
 def test_search_terms_lack_what_a_search_stumbles_over(name: str, search: str | None) -> None:
-    assert terms(name)["search"].to_list() == [search]
+    assert terms(name)["search_text"].to_list() == [search]
 
 
 BIOHAZARD = [{"id": 5, "name": "Biohazard 4"}, {"id": 6, "name": "BH4"}]
