@@ -21,7 +21,17 @@ from pipeline.backfill.shards import ShardFiles, map_concurrently, to_json, writ
 from pipeline.errors import Failed, Refused
 from pipeline.settings import Settings
 from pipeline.storage.csv import BYTE_ORDER_MARK, parse_csv, to_csv, unescape_formulas
-from pipeline.storage.keys import BACKFILLS, LISTS, PLAN, Shard, backfill_key, parse_shard_key, user_folder
+from pipeline.storage.keys import (
+    BACKFILLS,
+    LAST_LOADED,
+    LAST_LOADED_BEFORE,
+    LISTS,
+    PLAN,
+    Shard,
+    backfill_key,
+    parse_shard_key,
+    user_folder,
+)
 from pipeline.storage.store import Store
 from schemas.backfill import Plan, ShardCsv, ShardManifest
 from schemas.events import SHARD_STEPS, ForgetEvent, ForgetResponse
@@ -52,7 +62,7 @@ def forget_user(store: Store, user_id: str, *, dry_run: bool = False) -> ForgetR
 
     Raises:
         Refused: `bad_event`, naming the backfills with the user that have not ended; nothing was erased then.
-        Failed: `checkpoint_invalid`, where a file of a backfill cannot be read.
+        Failed: `checkpoint_invalid`, naming the file of a backfill, or that of what was last loaded, that is corrupt.
     """
     traces = find_traces(store, user_id)
     if traces.running:
@@ -62,6 +72,8 @@ def forget_user(store: Store, user_id: str, *, dry_run: bool = False) -> ForgetR
             "erased. Wait for its report, or end it with `steam-import backfill --resume RUN_ID`, and run this again.",
         )
     if not dry_run:
+        for folder in _folders_with_drafts(traces):
+            store.delete_drafts(folder)
         for key in traces.lists:
             _rewrite(store, key, partial(drop_user_from_list, user_id=user_id))
         for run_id in traces.backfills:
@@ -95,6 +107,14 @@ def find_traces(store: Store, user_id: str) -> Traces:
     lists = [key for key in _lists(store, in_backfills, runs) if _is_in_list(store, key, user_id)]
     is_last_loaded = forget_last_loaded(store, user_id, dry_run=True)
     return Traces(list(store.list(user_folder(user_id))), lists, ended, running, is_last_loaded)
+
+
+def _folders_with_drafts(traces: Traces) -> list[str]:
+    """Return the folders, besides that of the imports, where killed processes may have left drafts with the user."""
+    of_backfills = [backfill_key(run_id, folder) for run_id in traces.backfills for folder in ("", "shards/")]
+    of_lists = [f"{key.rpartition('/')[0]}/".lstrip("/") for key in traces.lists]
+    of_last_loaded = [f"{key.rpartition('/')[0]}/" for key in (LAST_LOADED, LAST_LOADED_BEFORE)]
+    return list(dict.fromkeys([LISTS, *of_lists, *of_backfills, *of_last_loaded]))
 
 
 def _have_user(store: Store, shards: list[Shard], user_id: str) -> Iterator[bool]:

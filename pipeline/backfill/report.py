@@ -228,26 +228,37 @@ def read_last_loaded(store: Store) -> DataFrame[LastLoaded]:
     """
     for key in (LAST_LOADED, LAST_LOADED_BEFORE):
         if body := store.read(key):
-            return _parse_last_loaded(body, key)
+            try:
+                return _parse_last_loaded(body, key)
+            except CorruptFile as error:
+                log.warning("all users are loaded again", key=key, fault=str(error))
+                break
     return empty_frame(LastLoaded)
 
 
 def _parse_last_loaded(body: bytes, key: str) -> DataFrame[LastLoaded]:
     remedy = "Use the program's version that wrote it, or delete it: then all users are loaded again."
-    try:
-        return read_parquet(body, "last_loaded", LastLoaded, key, remedy)
-    except CorruptFile as error:
-        log.warning("all users are loaded again", key=key, fault=str(error))
-        return empty_frame(LastLoaded)
+    return read_parquet(body, "last_loaded", LastLoaded, key, remedy)
 
 
 def forget_last_loaded(store: Store, user_id: str, *, dry_run: bool = False) -> bool:
-    """Remove a user from what was last loaded for whom, unless in a dry run; return whether the user was there."""
+    """Remove a user from what was last loaded for whom, unless in a dry run; return whether the user was there.
+
+    Raises:
+        Failed: `checkpoint_invalid`, if the file is corrupt, so that nobody knows who is in it.
+    """
     was_there = False
     for key in (LAST_LOADED, LAST_LOADED_BEFORE):
         for _ in range(TRIES):
             etag, body = store.list(key).get(key), store.read(key)
-            known = _parse_last_loaded(body, key) if body else empty_frame(LastLoaded)
+            try:
+                known = _parse_last_loaded(body, key) if body else empty_frame(LastLoaded)
+            except CorruptFile as error:
+                raise Failed(
+                    "checkpoint_invalid",
+                    f"{key} is corrupt ({error}), so that users cannot be removed from it. Delete it, and run the same "
+                    "again: without it all users are loaded again.",
+                ) from None
             left = known.filter(pl.col("user_id") != user_id)
             if left.height == known.height:
                 break

@@ -61,11 +61,15 @@ class Answered(NamedTuple):
 async def look_up_wanted(store: Store, lookup: CatalogueLookup, progress: Progress = no_progress) -> Answered:
     """Look up the apps of all wanted files, add the answers to the catalogue, and delete the files that it answers.
 
+    A corrupt file is logged and deleted: a later join wants its apps again.
+
     Raises:
         Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups; all files stay.
     """
     etags, overrides = store.list(WANTED), read_overrides(store)
-    wanted = {key: appids for key, appids in _read_files(store, etags).items() if appids is not None}
+    read = _read_files(store, etags)
+    wanted = {key: appids for key, appids in read.items() if appids is not None}
+    _delete_unchanged(store, {key: etags[key] for key in read.keys() - wanted.keys()})
     apps = pl.concat([pl.Series("appid", [], pl.Int32), *wanted.values()]).unique().sort()
     for number, part in enumerate(apps.to_frame().iter_slices(APPS_PER_PART)):
         try:
@@ -105,7 +109,7 @@ def _read_files(store: Store, keys: Iterable[str]) -> dict[str, pl.Series | None
         try:
             return None if body is None else _parse(key, body)
         except Failed as error:
-            log.warning("wanted file skipped", key=key, fault=error.message)
+            log.warning("wanted file is corrupt, and is deleted", key=key, fault=error.message)
             return None
 
     with ThreadPoolExecutor(OPEN_FILES) as readers:

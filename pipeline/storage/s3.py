@@ -167,6 +167,9 @@ class S3Store:
         for key in self.list(prefix):
             self.delete(key)
 
+    def delete_drafts(self, folder: str) -> None:
+        """Do nothing: S3 shows no object that is half written."""
+
     def locate(self, key: str) -> str:
         """Return the location of a key: `s3://bucket/key`, with the store's prefix."""
         return f"s3://{self._bucket}/{self._prefix}{key}"

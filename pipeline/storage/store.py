@@ -50,6 +50,10 @@ class Store(Protocol):
         """Delete every file whose key begins with a prefix that ends in a slash, and drafts of killed processes."""
         ...
 
+    def delete_drafts(self, folder: str) -> None:
+        """Delete what killed processes left half written in a folder; a process that writes there now has to retry."""
+        ...
+
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
         """Write a file if its ETag is still `etag` (None: if there is still no file); return True if it was written."""
         ...
@@ -214,6 +218,14 @@ class DirectoryStore:
         path = self._path(prefix)
         with _os_errors(path), suppress(FileNotFoundError):
             shutil.rmtree(path)
+
+    def delete_drafts(self, folder: str) -> None:
+        """Delete all drafts in a folder, but not in folders below it."""
+        path = self._path(folder)
+        with _os_errors(path), suppress(FileNotFoundError):
+            for draft in path.iterdir():
+                if DRAFT.fullmatch(draft.name):
+                    draft.unlink(missing_ok=True)
 
     def locate(self, key: str) -> str:
         """Return the absolute path of a key."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from pipeline.backfill.list import drop_user_from_list
 from pipeline.backfill.plan import require_plan
 from pipeline.backfill.report import OUTCOMES_CSV, read_last_loaded, read_report
 from pipeline.backfill.shards import list_shards
-from pipeline.errors import Refused, Retryable
+from pipeline.errors import Failed, Refused, Retryable
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from pipeline.storage.keys import LAST_LOADED_BEFORE, backfill_key, raw_checkpoint
+from pipeline.storage.keys import LAST_LOADED, LAST_LOADED_BEFORE, backfill_key, raw_checkpoint
 from pipeline.storage.store import Store
 from schemas.backfill import LastLoaded
 from schemas.frames import dtypes
@@ -26,7 +27,7 @@ from tests.support.backfills import Operator, add_accounts, new_operator, user_l
 from tests.support.crashes import find_damaged_objects
 from tests.support.databases import NewDatabase
 from tests.support.programs import SteamImport
-from tests.support.stores import TIMESTAMP, OpenedStore, Watched, own
+from tests.support.stores import BUCKET, REGION, TIMESTAMP, OpenedStore, Watched, local_s3, own
 
 USERS = 4
 GONE = "user-1"
@@ -76,7 +77,22 @@ def only_run(store: Store) -> str:
     return next(key.split("/")[1] for key in store.list("backfills/") if key.endswith("/plan.json"))
 
 
-def test_no_byte_of_a_user_is_left_and_others_are_as_before(operator: Operator, accounts: list[str]) -> None:
+@pytest.fixture(params=["directory", "prefix"])
+def operator_of(request: pytest.FixtureRequest, operator: Operator) -> Iterator[Operator]:
+    """The operator with the store in a directory, and then with the same store below a prefix of a bucket."""
+    if request.param == "directory":
+        yield operator
+        return
+    with local_s3():
+        in_bucket = operator.changed(store_url=f"s3://{BUCKET}/of/ours", aws_region=REGION)
+        for key in operator.store.list(""):
+            if not key.startswith("postgres/"):
+                in_bucket.store.write(key, operator.store.read(key) or b"")
+        yield in_bucket
+
+
+def test_no_byte_of_a_user_is_left_and_others_are_as_before(operator_of: Operator, accounts: list[str]) -> None:
+    operator = operator_of
     store, run_id = operator.store, only_run(operator.store)
     before = outcomes_of_others(store, run_id)
     assert len(mentions(store, GONE, accounts[1])) > 10
@@ -84,6 +100,7 @@ def test_no_byte_of_a_user_is_left_and_others_are_as_before(operator: Operator, 
     assert (erased.files, erased.backfills, erased.last_loaded) == (2, [run_id], True)
     assert erased.lists == [store.locate(LIST)]
     assert mentions(store, GONE, accounts[1]) == []
+    assert store.list(f"imports/{GONE}/") == {}
     assert not Path(store.locate(f"imports/{GONE}")).exists()
     assert find_damaged_objects(store) == []
     assert outcomes_of_others(store, run_id) == before
@@ -96,6 +113,41 @@ def test_no_byte_of_a_user_is_left_and_others_are_as_before(operator: Operator, 
     again = forget_user(store, GONE)
     assert (again.files, again.backfills, again.lists, again.last_loaded) == (0, [], [], False)
     expect_a_periodic_run(operator)
+
+
+def test_drafts_that_killed_writers_have_just_left_of_a_user_are_erased_too(
+    operator: Operator, tmp_path: Path, accounts: list[str]
+) -> None:
+    run = backfill_key(only_run(operator.store), "")
+    beside = [
+        f"imports/{GONE}/1-raw.csv",
+        f"{run}users.rejected.csv",
+        f"{run}shards/00001-users.csv",
+        LIST,
+        LAST_LOADED,
+    ]
+    for key in [*beside, LAST_LOADED_BEFORE, "lists/another.csv"]:
+        path = tmp_path / key
+        path.with_name(f".{path.name}.0123456789abcdef.draft").write_text(f"{GONE},{accounts[1]}\n")
+    forget_user(operator.store, GONE)
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and "postgres" not in path.parts]
+    names = [name.encode() for name in (f"{GONE},", accounts[1])]
+    assert [path for path in left if any(name in path.read_bytes() for name in names)] == []
+    assert [path for path in left if path.name.endswith(".draft")] == []
+
+
+def test_nothing_is_erased_while_what_was_last_loaded_is_corrupt(at: OpenedStore) -> None:
+    own(at.store, [{"appid": 620, "name": "Portal 2"}], raw_checkpoint(GONE, TIMESTAMP))
+    at.store.write(LIST, user_list(["76561197960300000", "76561197960300001"]))
+    at.store.write(LAST_LOADED, b"PAR1 cut off")
+    before = at.store.list("")
+    for is_dry in (True, False):
+        with pytest.raises(Failed, match=rf"{LAST_LOADED} is corrupt .*Delete it, and run the same again"):
+            forget_user(at.store, GONE, dry_run=is_dry)
+    assert at.store.list("") == before
+    at.store.delete(LAST_LOADED)
+    assert forget_user(at.store, GONE).files == 2
+    assert mentions(at.store, GONE) == []
 
 
 def expect_a_periodic_run(operator: Operator) -> None:

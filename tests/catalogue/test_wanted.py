@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import polars as pl
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline import stages
 from pipeline.catalogue.files import CatalogueFiles
@@ -174,8 +175,12 @@ def test_a_file_that_cannot_be_read_holds_no_other_up(
 ) -> None:
     want_apps(here.store, "run-1", pl.Series([10], dtype=pl.Int32))
     misfortune(here.store)
-    assert look_up(sandbox, here.store).unanswered == 0
-    assert "run-1.csv" not in dict.fromkeys(key.removeprefix(WANTED) for key in here.store.list(WANTED))
+    with capture_logs() as logged:
+        assert look_up(sandbox, here.store).unanswered == 0
+    assert here.store.list(WANTED) == {}
+    assert [event["key"] for event in logged if "corrupt" in event["event"]] == (
+        [f"{WANTED}rubbish.csv"] if misfortune is corrupt else []
+    )
 
 
 @pytest.mark.parametrize("run_id", ["../../imports/user-2", "a/../b", "r" * 256, "arn:aws:states"])

@@ -175,6 +175,9 @@ class Memory:
         for key in self.list(prefix):
             self.delete(key)
 
+    def delete_drafts(self, folder: str) -> None:
+        """A store in memory has none."""
+
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
         is_same = self.list(key).get(key) == etag
         if is_same:
@@ -235,6 +238,9 @@ class Watched:
 
     def delete_folder(self, prefix: str) -> None:
         self._call("delete_folder", prefix, lambda: self.store.delete_folder(prefix))
+
+    def delete_drafts(self, folder: str) -> None:
+        self._call("delete_drafts", folder, lambda: self.store.delete_drafts(folder))
 
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
         return bool(self._call("replace", key, lambda: self.store.replace(key, body, etag)))
