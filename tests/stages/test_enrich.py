@@ -40,13 +40,15 @@ def test_a_recorded_library_is_enriched_and_every_row_accounted_for(at: OpenedSt
     assert fallout == [("MATCHED", 16, "fallout-new-vegas", cover)]
 
 
-def test_two_thousand_new_games_take_at_most_ten_requests_each_and_four_in_any_second(tmp_path: Path) -> None:
+def test_two_thousand_new_games_take_at_most_four_requests_to_igdb_ten_to_the_store_and_four_in_any_second(
+    tmp_path: Path,
+) -> None:
     with Sandbox(World.synthetic(2000), latency_seconds=0.08) as sandbox, opened("directory", tmp_path) as store:
         location = fetch(sandbox, store, World.SYNTHETIC_ACCOUNT)
         response = enrich(sandbox, store, location)
         asked, types_asked = sandbox.asked("igdb"), sandbox.asked("store")
     assert stats(response).matched == 2000
-    assert len(asked) <= 10
+    assert len(asked) <= 4
     assert len(types_asked) <= 10
     assert {record.status for record in asked + types_asked} == {200}
     assert sandbox.busiest_second("igdb") <= 4
