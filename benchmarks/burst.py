@@ -3,7 +3,7 @@
 A discrete-event simulation walks through `infra/import.asl.json` state by state, for each import. Retry policies,
 waits and rounds are those of the state machine, and the functions' concurrency that of `infra/template.yaml`. How long
 an invocation takes is measured first, on the real handlers, against the sandbox, an S3 of moto's and an embedded
-PostgreSQL. Steam's ten requests a second are shared by all fetches.
+PostgreSQL. The template's requests a second to Steam are shared by all fetches.
 """
 
 import heapq
@@ -44,7 +44,7 @@ INFRA = Path(__file__).parent.parent / "infra"
 GAMES, APPS, UNKNOWN_GAMES = 300, 100_000, 10
 """Games of a user, distinct apps of all users, and how many a user owns that the catalogue lacks, if it lacks any."""
 
-BURST_SECONDS, STEAM_PER_SECOND, LATENCY_SECONDS = 60.0, 10.0, 0.08
+BURST_SECONDS, LATENCY_SECONDS = 60.0, 0.08
 ACCOUNT_CONCURRENCY = 1_000
 """How many functions AWS runs at once for an account, all together, unless it is asked for more."""
 
@@ -259,6 +259,7 @@ class Burst:
 
     def _functions(self) -> dict[str, Function]:
         template = read_template(str(INFRA / "template.yaml"))
+        self.steam_per_second = float(template["Parameters"]["ImportRequestsPerSecond"]["Default"])
         reserved = {name: concurrency(template, name) for name in (FETCH, ENRICH, LOOK_UP, LOAD)}
         rest = ACCOUNT_CONCURRENCY - sum(most or 0 for most in reserved.values())
         return {name: Function(rest if most is None else most) for name, most in reserved.items()}
@@ -308,7 +309,7 @@ class Burst:
         last = function.idle.pop() if function.idle else None
         answer, seconds = self._work(name, one)
         # Each environment of the fetch has its share of what Steam allows the account.
-        begins = max(self.now, last + function.most / STEAM_PER_SECOND) if name == FETCH and last else self.now
+        begins = max(self.now, last + function.most / self.steam_per_second) if name == FETCH and last else self.now
 
         def end() -> None:
             function.running -= 1

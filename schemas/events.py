@@ -223,6 +223,7 @@ SHARD_STEPS: tuple[ShardStep, ...] = ("fetch", "enrich", "load")
 RunId = Annotated[str, Field(pattern=RUN_ID)]
 ShardNumber = Annotated[int, Field(strict=True, ge=0, lt=MAX_SHARDS)]
 ShardSize = Annotated[int, Field(strict=True, ge=1, le=MAX_SHARD_SIZE)]
+FetchConcurrency = Annotated[int, Field(strict=True, ge=1, le=1_000)]
 Step = Literal["plan", "fetch", "catalogue", "enrich", "load", "report"]
 
 
@@ -230,7 +231,8 @@ class BackfillEvent(HandlerEvent):
     """The event that asks for one step of a backfill; steps of one shard have the shard's number.
 
     The step `plan` takes the location of the list of users, `database` for all users of the database who have a
-    `steamId64`, or none to continue a run; and the size of a shard.
+    `steamId64`, or none to continue a run; and the size of a shard. A `fetch` says how many shards are fetched at
+    once, which share Steam's rate.
     """
 
     stage = "backfill"
@@ -240,6 +242,7 @@ class BackfillEvent(HandlerEvent):
     users: str | None = None
     shard: ShardNumber | None = None
     shard_size: ShardSize | None = None
+    fetch_concurrency: FetchConcurrency = 1
 
     @model_validator(mode="after")
     def _require_shard(self) -> Self:

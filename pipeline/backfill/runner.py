@@ -254,6 +254,8 @@ async def run_event(settings: Settings, event: BackfillEvent, deadline: float | 
             )
             found = {"stats": manifest.counts}
         case step:
+            processes = max(settings.steam_processes, event.fetch_concurrency)
+            settings = settings.model_copy(update={"steam_processes": processes})
             done = await _run_shard_step(settings, store, event, step, deadline)
             found = {"stats": {"users": len(done.users), **done.counts}}
     return response.model_copy(update=found)

@@ -189,3 +189,21 @@ def test_near_the_time_limit_of_its_function_a_step_raises_so_that_it_is_run_aga
     assert deployed.asked("igdb") == []
     assert catalogue.handler({"step": "look_up"}, Remaining(seconds=60))["success"]
     assert backfill.handler(run | {"step": "catalogue"}, None)["stats"] == lacking | {"pending": 0}
+
+
+def test_shards_that_are_fetched_at_once_share_the_rate_of_steam(
+    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(LIST, user_list(add_accounts(deployed.world, 1, 1)))
+    assert invoke(backfill.handler, {"step": "plan", "run_id": "run-2", "users": LIST})["shards"] == 1
+    opened: list[int] = []
+    open_steam = clients.open_steam
+
+    def open_and_tell(settings: Settings) -> Any:
+        opened.append(settings.steam_processes)
+        return open_steam(settings)
+
+    monkeypatch.setattr(clients, "open_steam", open_and_tell)
+    event = {"step": "fetch", "run_id": "run-2", "shard": 0, "fetch_concurrency": 5}
+    assert invoke(backfill.handler, event)["success"]
+    assert opened == [5]

@@ -90,7 +90,8 @@ def test_the_steps_follow_each_other_and_each_shard_is_asked_for_once(bucket: st
     assert events[0] == {"step": "plan", "run_id": "run-1", "users": INPUT["users"], "shard_size": None}
     for step in ("fetch", "enrich", "load"):
         asked = sorted((event for event in events if event["step"] == step), key=lambda event: event["shard"])
-        assert asked == [{"step": step, "run_id": "run-1", "shard": shard} for shard in range(FEW)]
+        shared: dict[str, Any] = {"fetch_concurrency": 2} if step == "fetch" else {}
+        assert asked == [{"step": step, "run_id": "run-1", "shard": shard} | shared for shard in range(FEW)]
     for step, times in (("catalogue", 2), ("report", 1)):
         assert [event for event in events if event["step"] == step] == times * [{"step": step, "run_id": "run-1"}]
     assert [(run["maxConcurrency"], run["toleratedFailurePercentage"]) for run in runs] == [(2, 50), (20, 50), (4, 50)]

@@ -366,7 +366,9 @@ def test_a_join_needs_no_secret_and_the_look_up_answers_it(deployed: Sandbox, mo
         joined = invoke(igdb_enrichment.handler, ENRICH | {"look_up": False, "run_id": "run-1"})
         assert joined["stats"].items() >= {"processed": 1, "pending": 1}.items()
         assert list(written("catalogue/wanted/")) == ["catalogue/wanted/run-1.csv"]
-        assert invoke(igdb_enrichment.handler, ENRICH)["error_code"] == "configuration"
+        refused = invoke(igdb_enrichment.handler, ENRICH)
+        assert refused["error_code"] == "configuration"
+        assert '"look_up": false' in refused["error"]
         assert invoke(catalogue.handler, {"step": "look_up"})["error_code"] == "configuration"
     assert deployed.requests == []
     assert invoke(catalogue.handler, {"step": "look_up"}) == {

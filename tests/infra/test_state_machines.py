@@ -226,7 +226,7 @@ def test_a_busy_look_up_is_waited_for_15_seconds_and_longer_if_it_is_still_busy(
     states = definition("import")["States"]
     look_ups = [state for state in states.values() if "CatalogueFunction" in state.get("Resource", "")]
     assert len(look_ups) == len(NONE)
-    for look_up, seconds in zip(look_ups, (15, 120, 120), strict=True):
+    for look_up, seconds in zip(look_ups, (15, 130, 120), strict=True):
         (busy, *_) = look_up["Catch"]
         assert busy["ErrorEquals"] == ["Lambda.TooManyRequestsException"]
         assert states[busy["Next"]].items() >= {"Type": "Wait", "Seconds": seconds, "Next": "EnrichAgain"}.items()

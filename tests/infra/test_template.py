@@ -27,6 +27,7 @@ from tests.support.deployment import (
 )
 from tests.support.stores import REGION
 
+STEAM_RATE = 10
 PARAMETERS = tuple(template()["Parameters"])
 
 
@@ -144,6 +145,15 @@ def test_as_many_functions_run_at_once_as_the_parameters_say_and_share_the_rate_
         assert function(name)["ReservedConcurrentExecutions"] == {"Ref": parameter}
         assert template()["Parameters"][parameter]["Default"] == default
     assert variables("SteamImport")["STEAM_PROCESSES"] == {"Ref": "FetchConcurrency"}
+
+
+def test_imports_and_backfills_together_keep_to_the_ten_requests_a_second_of_steams_key() -> None:
+    rates = {"SteamImport": "ImportRequestsPerSecond", "Backfill": "BackfillRequestsPerSecond"}
+    for name, parameter in rates.items():
+        assert variables(name)["STEAM_REQUESTS_PER_SECOND"] == {"Ref": parameter}
+    assert sum(template()["Parameters"][parameter]["Default"] for parameter in rates.values()) == STEAM_RATE
+    fetch = definition("backfill")["States"]["Fetch"]
+    assert fetch["ItemSelector"]["fetch_concurrency.$"] == fetch["MaxConcurrencyPath"]
 
 
 def test_everything_is_traced_and_no_schedule_has_a_fixed_name_or_loses_what_it_cannot_start(
