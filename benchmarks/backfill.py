@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import new_database, server
+from benchmarks.databases import new_database, server
 from pipeline.backfill.plan import find_plan
 from pipeline.backfill.report import read_report
 from pipeline.backfill.shards import list_shards

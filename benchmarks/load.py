@@ -1,124 +1,26 @@
-"""The speed of a load relative to bare COPY, and its memory: `python -m benchmarks.load`."""
+"""The speed of a load: relative to bare COPY, beside other users' rows, and beside other loads; and its memory.
+
+`python -m benchmarks.load`; `--only copy|large|beside` prints one part.
+"""
 
 import argparse
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 from adbc_driver_postgresql import dbapi
 
-from pipeline.database.database import Database, LoadResult
-from pipeline.frames.staging import stage_library
-from pipeline.sandbox.embedded import create_tables
-from pipeline.sandbox.postgres import serve_postgres
-from schemas.frames import dtypes
-from schemas.library import EnrichedLibrary
+from benchmarks import concurrent_loads, large_database
+from benchmarks.databases import execute, fetch, libraries, load, new_database, server, timed
 from schemas.savepoint import SAVEPOINT
 
 ROWS, USERS, GAMES = 1_000_000, 5_000, 50_000
 LEAST_OF_COPY, MOST_OF_FIRST, MOST_MEMORY = 0.7, 1 / 3, 3.0
 TABLES = ("Genre", "Platform", "Game", "GameGenre", "GamePlatform", "ImportedGame", "LibraryItem")
 """In an order that the foreign keys allow."""
-
-SCHEMA = dtypes(EnrichedLibrary)
-
-
-def libraries(rows: int, users: int, games: int) -> pl.DataFrame:
-    """An enriched frame of many users, each of whom owns as many games, every one of them MATCHED."""
-    each = rows // users
-    genres = [f'{{"id":{n},"name":"Genre {n}","slug":"genre-{n}","checksum":"g{n}"}}' for n in range(1, 24)]
-    platforms = [
-        f'{{"id":{n},"name":"Platform {n}","slug":"platform-{n}","abbreviation":"P{n}","alternative_name":null,'
-        f'"generation":{n},"platform_family":1,"platform_type":1,"checksum":"p{n}"}}'
-        for n in range(1, 42)
-    ]
-    game = pl.int_range(1, games + 1, eager=True).alias("game").to_frame()
-    facts = game.select(
-        "game",
-        appid=(pl.col("game") * 10).cast(pl.Int32),
-        name=pl.format("Game number {}", "game"),
-        igdb_id=(pl.col("game") + 1000).cast(pl.Int32),
-        igdb_name=pl.format("Game number {}", "game"),
-        igdb_slug=pl.format("game-number-{}", "game"),
-        igdb_summary=pl.format("The {}th game of this benchmark, told in a sentence of the usual length.", "game"),
-        igdb_genres=_two_of(genres),
-        igdb_platforms=_two_of(platforms),
-    )
-    owned = pl.DataFrame({"user": pl.int_range(users, eager=True)}).select(
-        "user", game=((pl.col("user") * 7919 + pl.int_ranges(0, each) * 97) % games + 1)
-    )
-    return (
-        owned.explode("game")
-        .join(facts, on="game", how="left", validate="m:1", maintain_order="left")
-        .with_columns(
-            user_id=pl.format("user-{}", "user"),
-            steam_id64=pl.lit("76561197960287930"),
-            playtime_forever=((pl.col("user") * pl.col("game")) % 500).cast(pl.Int32),
-            img_icon_url=pl.lit("5406b4e3d8b8ac6a4f8b9d4bd1a0f5f8ab2e9b27"),
-            kind=pl.lit("game"),
-            kind_reason=pl.lit("default"),
-            match_status=pl.lit("MATCHED"),
-            match_reason=pl.lit("external_game"),
-            igdb_game_type=pl.lit(0, pl.Int32),
-        )
-        .pipe(_conforming)
-    )
-
-
-def _two_of(entries: list[str]) -> pl.Expr:
-    listed = pl.Series(entries)
-    first, second = (pl.lit(listed).gather((pl.col("game") * step) % len(entries)) for step in (1, 3))
-    return pl.when(first == second).then(pl.format("[{}]", first)).otherwise(pl.format("[{},{}]", first, second))
-
-
-def _conforming(rows: pl.DataFrame) -> pl.DataFrame:
-    absent = [pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in rows.columns]
-    return EnrichedLibrary.validate(rows.with_columns(absent).select(SCHEMA.keys()).cast(SCHEMA), lazy=True)
-
-
-@contextmanager
-def server() -> Iterator[str]:
-    """A PostgreSQL of this benchmark's own, as it comes."""
-    temporary = tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp", ignore_cleanup_errors=True)
-    with temporary as folder, serve_postgres(Path(folder)) as url:
-        yield url
-
-
-def new_database(url: str, name: str, users: int) -> str:
-    """An empty database with SavePoint's tables of 2026 and its users."""
-    with dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
-    made = url.replace("/postgres?", f"/{name}?")
-    create_tables(made)
-    execute(
-        made,
-        f"""INSERT INTO "user" (id, "updatedAt") SELECT 'user-' || n, now() FROM generate_series(0, {users - 1}) n""",
-    )
-    execute(made, "ANALYZE")
-    return made
-
-
-def execute(url: str, statement: str) -> None:
-    """Run a statement, outside a transaction."""
-    with dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-
-
-def fetch(url: str, query: str) -> pl.DataFrame:
-    """The rows of a query."""
-    with dbapi.connect(url) as connection, connection.cursor() as cursor:
-        rows: pl.DataFrame = cursor.execute(query).fetch_polars()
-        return rows
-
-
-def load(url: str, rows: pl.DataFrame) -> LoadResult:
-    """What is measured: from a validated frame to the commit."""
-    return Database(url).load(stage_library(rows), rows["user_id"].unique())
 
 
 def copy_of(url: str) -> dict[str, pl.DataFrame]:
@@ -158,13 +60,6 @@ def written(url: str) -> int:
     return int(counted.item())
 
 
-def timed(what: Callable[[], object]) -> float:
-    """Seconds of a call."""
-    began = time.perf_counter()
-    what()
-    return time.perf_counter() - began
-
-
 def measure(rows: int, users: int, games: int) -> list[bool]:
     """Print every figure; whether each met its target."""
     frame = libraries(rows, users, games)
@@ -172,11 +67,11 @@ def measure(rows: int, users: int, games: int) -> list[bool]:
     with server() as url:
         first_url = new_database(url, "first", users)
         small = load(new_database(url, "small", users), frame.head(10))
-        loaded: list[LoadResult] = []
-        first = timed(lambda: loaded.append(load(first_url, frame)))
-        print(f"first load: {first:.1f} s, {rows / first:,.0f} rows a second, {loaded[0].statements} statements")
+        statements: list[int] = []
+        first = timed(lambda: statements.append(load(first_url, frame).statements))
+        print(f"first load: {first:.1f} s, {rows / first:,.0f} rows a second, {statements[0]} statements")
         print(f"statements for 10 rows: {small.statements}")
-        met = [small.statements == loaded[0].statements, _copies(url, first_url, users, first)]
+        met = [small.statements == statements[0], _copies(url, first_url, users, first)]
         met += [_again(first_url, frame, first), _one_percent(first_url, frame)]
         return [*met, _memory(url, frame, users)]
 
@@ -243,12 +138,23 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, default=ROWS)
     arguments.add_argument("--users", type=int, default=USERS)
     arguments.add_argument("--games", type=int, default=GAMES)
+    arguments.add_argument("--only", choices=["copy", "large", "beside"])
+    arguments.add_argument("--imports-of-others", type=int, default=large_database.IMPORTS)
+    arguments.add_argument("--games-of-others", type=int, default=large_database.GAMES)
     arguments.add_argument("--memory-of", nargs=2, metavar=("FILE", "URL"))
     options = arguments.parse_args()
     if options.memory_of:
         print(_peak_factor(*options.memory_of))
         return
-    sys.exit(0 if all(measure(options.rows, options.users, options.games)) else 1)
+    met = []
+    if options.only in {None, "copy"}:
+        met += measure(options.rows, options.users, options.games)
+    with server() as url:
+        if options.only in {None, "beside"}:
+            met.append(concurrent_loads.measure(url))
+        if options.only in {None, "large"}:
+            met.append(large_database.measure(url, options.imports_of_others, options.games_of_others))
+    sys.exit(0 if all(met) else 1)
 
 
 if __name__ == "__main__":

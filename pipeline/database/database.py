@@ -39,10 +39,11 @@ from pipeline.database.live_schema import STEAM_ID, LiveSchema, read_live_schema
 from pipeline.database.merge_games import (
     dropped_rows_query,
     existing_row_statements,
+    found_game_statement,
     game_statements,
     genre_and_platform_statements,
     link_statements,
-    noted_game_statements,
+    noted_games_statement,
     pending_changes_lock_query,
     pending_changes_query,
     unwritten_rows_query,
@@ -58,7 +59,7 @@ from pipeline.database.merge_libraries import (
     previous_imports_comparison_query,
     user_lock_query,
 )
-from pipeline.database.staging_tables import NOT_COUNTED, NOW, CountedStatement, new_id_prefix
+from pipeline.database.staging_tables import LOCKED, NOT_COUNTED, NOW, CountedStatement, new_id_prefix
 from pipeline.errors import Failed, Refused, Retryable
 from schemas.frames import conform, dtypes
 from schemas.savepoint import GAME_GENRE, GAME_PLATFORM, IMPORTED_GAME, LIBRARY_ITEM
@@ -399,8 +400,13 @@ def _merge(
     counts, prefix = Counter(staged.counts), new_id_prefix()
 
     def run(statements: Iterable[CountedStatement], *, are_needed: bool = True) -> None:
-        for counted in statements:
-            counts[counted.counted_as] += _execute_whole(session, live, counted.statement) if are_needed else 0
+        locked = 0
+        for name, statement, needs_locked, is_needed in statements:
+            is_run = are_needed and is_needed and (locked > 0 or not needs_locked)
+            if is_run and name == LOCKED:
+                locked = session.fetch(statement).item()
+            else:
+                counts[name] += _execute_whole(session, live, statement) if is_run else 0
 
     has_overrides = bool(staged.imported_games["isMatchOverride"].any())
     if options.details:
@@ -412,21 +418,22 @@ def _merge(
     compared = session.fetch(previous_imports_comparison_query()).row(0, named=True)
     run(imported_game_statements(live, prefix), are_needed=compared["has_changes"])
     has_games = has_overrides or pending["has_entries"] or pending["has_games"]
+    noted = 0
     if has_games:
         session.fetch(pending_changes_lock_query())
-        run(noted_game_statements())
+        run([found_game_statement()])
+        noted = session.execute(noted_games_statement())
     if options.details:
         session.execute(games_before_statement(live))
     run(genre_and_platform_statements(prefix), are_needed=pending["has_entries"])
-    run(game_statements(prefix, has_overrides=has_overrides), are_needed=has_games)
+    run(game_statements(prefix, has_noted=noted > 0, has_overrides=has_overrides), are_needed=has_games)
     run(link_statements(), are_needed=has_games)
     run(item_move_statements(live, statuses), are_needed=has_overrides)
     run([new_item_statement(live, statuses)], are_needed=compared["has_changes"])
     _require_written(session, live)
     counts["no_longer_owned"] = compared["no_longer_owned"]
-    counts["steam_app_ids_moved"] += 0  # also where there are no overrides
     counts["library_items_to_review"] = session.fetch(items_to_review_query()).item() if has_overrides else 0
-    del counts[NOT_COUNTED]
+    del counts[NOT_COUNTED], counts[LOCKED]
     return dict(counts)
 
 

@@ -40,6 +40,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from pipeline.database.staging_tables import (
+    LOCKED,
     MOVED_APPS,
     NOT_COUNTED,
     NOTED_GAMES,
@@ -129,24 +130,41 @@ def genre_and_platform_statements(id_prefix: str) -> Iterator[CountedStatement]:
         yield from _write(merge, id_prefix)
 
 
-def noted_game_statements() -> list[CountedStatement]:
-    """Return the SQL statements that find the staged games again, and fill NOTED_GAMES; to be run under the lock."""
-    return [_find(GAMES), CountedStatement(NOT_COUNTED, _note_games_with_staged_appids())]
+def found_game_statement() -> CountedStatement:
+    """Return the SQL UPDATE that finds the staged games again; to be run under the lock."""
+    return _find(GAMES)
 
 
-def game_statements(id_prefix: str, *, has_overrides: bool) -> Iterator[CountedStatement]:
-    """Yield the SQL statements that update and insert games and set their `steamAppId`, after `noted_game_statements`.
+def noted_games_statement() -> Insert:
+    """Return the SQL INSERT that fills NOTED_GAMES; to be run under the lock, after the games were found again.
 
-    They are in the order to run them. Without overrides, none moves an appid.
+    It notes the games that have an appid which this load may give to a game: a new one, or one that has none. An
+    override moves appids, and the game that loses one takes another of its own: then any staged appid may be given.
     """
-    yield CountedStatement("games_adopted", _relink_by_steam_id())
-    if has_overrides:
-        yield CountedStatement(NOT_COUNTED, _note_moved_apps())
+    own = select(GAME.c.steamAppId).where(GAME.c.id == STAGED_GAMES.c.foundId).scalar_subquery()
+    overridden = STAGED_IMPORTED_GAMES.c.isMatchOverride & STAGED_IMPORTED_GAMES.c.igdbId.is_not(None)
+    has_overrides = exists().where(overridden)
+    given = union_all(
+        select(STAGED_GAMES.c.steamAppId).where(or_(own.is_(None), has_overrides)),
+        select(cast(STAGED_IMPORTED_GAMES.c.storefrontGameId, Integer)).where(overridden),
+    )
+    names = list(NOTED_GAMES.c.keys())
+    rows = select(*(GAME.c[name] for name in names)).where(GAME.c.steamAppId.in_(given))
+    return insert(NOTED_GAMES).from_select(names, rows)
+
+
+def game_statements(id_prefix: str, *, has_noted: bool, has_overrides: bool) -> Iterator[CountedStatement]:
+    """Yield the SQL statements that update and insert games and set their `steamAppId`, in the order to run them.
+
+    Without rows in NOTED_GAMES no game is adopted and no appid taken, and without overrides no appid moves.
+    """
+    moves = has_noted and has_overrides
+    yield CountedStatement("games_adopted", _relink_by_steam_id(), is_needed=has_noted)
+    yield CountedStatement(NOT_COUNTED, _note_moved_apps(), is_needed=moves)
     yield _lock(GAME, [*_select_changed_ids(GAMES), *_select_ids_of_moved_apps()])
-    if has_overrides:
-        yield CountedStatement("steam_app_ids_moved", _clear_moved_steam_app_ids())
-        yield CountedStatement(NOT_COUNTED, _stage_moved_steam_app_ids())
-    yield CountedStatement("steam_app_id_conflicts", _drop_taken_steam_app_ids())
+    yield CountedStatement("steam_app_ids_moved", _clear_moved_steam_app_ids(), is_needed=moves)
+    yield CountedStatement(NOT_COUNTED, _stage_moved_steam_app_ids(), is_needed=moves)
+    yield CountedStatement("steam_app_id_conflicts", _drop_taken_steam_app_ids(), is_needed=has_noted)
     yield from _write(GAMES, id_prefix)
 
 
@@ -211,7 +229,7 @@ def _lock(target: Table, ids: list[Select[Any]]) -> CountedStatement:
         .with_for_update(key_share=True)
         .subquery()
     )
-    return CountedStatement(NOT_COUNTED, select(func.count()).select_from(locked))
+    return CountedStatement(LOCKED, select(func.count()).select_from(locked))
 
 
 def _select_changed_ids(merge: Merge) -> list[Select[Any]]:
@@ -224,9 +242,10 @@ def _select_changed_ids(merge: Merge) -> list[Select[Any]]:
 
 def _write(merge: Merge, id_prefix: str) -> Iterator[CountedStatement]:
     for key in _unique_keys(merge.staged):
-        yield CountedStatement(f"{merge.counted_as}_with_taken_{key}", _resolve_key_conflict(merge, key))
-        yield CountedStatement(NOT_COUNTED, _free_key(merge, key))
-    yield CountedStatement(f"{merge.counted_as}_updated", _update(merge))
+        taken = f"{merge.counted_as}_with_taken_{key}"
+        yield CountedStatement(taken, _resolve_key_conflict(merge, key), needs_locked=True)
+        yield CountedStatement(NOT_COUNTED, _free_key(merge, key), needs_locked=True)
+    yield CountedStatement(f"{merge.counted_as}_updated", _update(merge), needs_locked=True)
     yield CountedStatement(f"{merge.counted_as}_created", _insert(merge, id_prefix))
 
 
@@ -313,23 +332,6 @@ def _insert(merge: Merge, id_prefix: str) -> Insert:
 
 
 # Which game has which Steam app's id.
-
-
-def _note_games_with_staged_appids() -> Insert:
-    """Note the games that have an appid which this load may give to a game: a new one, or one that has none.
-
-    An override moves appids, and the game that loses one takes another of its own: then any staged appid may be given.
-    """
-    own = select(GAME.c.steamAppId).where(GAME.c.id == STAGED_GAMES.c.foundId).scalar_subquery()
-    overridden = STAGED_IMPORTED_GAMES.c.isMatchOverride & STAGED_IMPORTED_GAMES.c.igdbId.is_not(None)
-    has_overrides = exists().where(overridden)
-    given = union_all(
-        select(STAGED_GAMES.c.steamAppId).where(or_(own.is_(None), has_overrides)),
-        select(cast(STAGED_IMPORTED_GAMES.c.storefrontGameId, Integer)).where(overridden),
-    )
-    names = list(NOTED_GAMES.c.keys())
-    rows = select(*(GAME.c[name] for name in names)).where(GAME.c.steamAppId.in_(given))
-    return insert(NOTED_GAMES).from_select(names, rows)
 
 
 def _relink_by_steam_id() -> Update:

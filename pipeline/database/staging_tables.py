@@ -122,11 +122,21 @@ NOT_COUNTED = ""
 Values = Mapping[str, ColumnElement[Any]]
 
 
+LOCKED = "locked"
+"""The `counted_as` of a query that locks the rows which the statements after it change, and returns their number."""
+
+
 class CountedStatement(NamedTuple):
-    """An SQL statement of a load, and the name in the load's counts to which its number of written rows is added."""
+    """An SQL statement of a load, and the name in the load's counts to which its number of written rows is added.
+
+    With `needs_locked`, it does nothing unless the LOCKED query before it found rows; unless `is_needed`, it does
+    nothing at all. Then it need not be run, and counts as 0 rows.
+    """
 
     counted_as: str
     statement: Insert | Update | Delete | Select[Any]
+    needs_locked: bool = False
+    is_needed: bool = True
 
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"

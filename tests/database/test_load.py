@@ -95,8 +95,8 @@ def test_the_number_of_statements_depends_on_what_changes_and_not_on_the_number_
         rows = (matched(n, n, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS], **columns) for n in range(1, games + 1))
         return load(url, *rows).statements
 
-    assert statements(1) == 66
-    assert (statements(10), statements(1_000)) == (50, 50)
+    assert statements(1) == 51
+    assert (statements(10), statements(1_000)) == (45, 45)
     assert (statements(10), statements(1_000)) == (33, 33)
     assert (statements(10, playtime_forever=1), statements(1_000, playtime_forever=2)) == (36, 36)
 

@@ -1,0 +1,48 @@
+"""Loads at the same time: of users whose games are all known, and of users who bring new games."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from statistics import median
+
+import polars as pl
+
+from benchmarks.databases import libraries, load, new_database, timed
+from pipeline.database.database import Database
+
+AT_ONCE, LOADS, ROUNDS = 8, 16, 5
+APPS, KNOWN_GAMES = 100, 2_000
+LEAST_WITH_NEWS = 0.85
+
+
+def measure(server: str) -> bool:
+    """Print the rates of loads with and without new games, and their ratio; return whether it meets the target."""
+    url = new_database(server, "beside", 1)
+    load(url, libraries(KNOWN_GAMES, 1, KNOWN_GAMES))
+    print(f"{AT_ONCE} loads at once, {LOADS} loads in each of {ROUNDS} rounds, {APPS} apps each:")
+    met = []
+    with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("forkserver")) as pool:
+        _rate(pool, url, 0, 0)  # starts the processes
+        for news in (APPS // 10, APPS):
+            rates = [(_rate(pool, url, 2 * n, 0), _rate(pool, url, 2 * n + 1, news)) for n in range(1, ROUNDS + 1)]
+            ratio = median(with_news / without for without, with_news in rates)
+            without, with_news = (median(rate) for rate in zip(*rates, strict=True))
+            print(f"  {without:.1f} a second without news, {with_news:.1f} with {news} new games each: {ratio:.0%}")
+            met.append(ratio >= LEAST_WITH_NEWS)
+    print(f"  (target: at least {LEAST_WITH_NEWS:.0%})")
+    return all(met)
+
+
+def _rate(pool: ProcessPoolExecutor, url: str, number: int, news: int) -> float:
+    """Load so many libraries of new users, in all of which so many of the games are new; return the loads a second."""
+    first = 1_000_000 + (number * 2 + bool(news)) * 100 * LOADS + (news == APPS) * 1_000_000
+    users = range(first, first + LOADS)
+    Database(url).ensure_users([f"user-{user}" for user in users])
+    orders = [(url, user, news) for user in users]
+    return LOADS / timed(lambda: list(pool.map(_load, orders)))
+
+
+def _load(order: tuple[str, int, int]) -> None:
+    url, user, news = order
+    known = libraries(APPS - news, 1, KNOWN_GAMES, user)
+    new = libraries(news, 1, news, user, user * 100) if news else known.clear()
+    load(url, pl.concat([known, new]))
