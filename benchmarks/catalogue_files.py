@@ -1,9 +1,12 @@
 """A catalogue with many small files, in a directory and in an S3 of moto: `python -m benchmarks.catalogue_files`.
 
-It prints the seconds of cold joins of one library, of cold reads for `catalogue show`, of cold reads of all rows, and
-of a compaction. The program names a small file after its apps; those named by hand are all read. At most 99 are left by
-the program itself; more are there only if others write them. moto's server takes up to 10 ms a request, one by one, so
-that files named by hand have no target there.
+It prints the seconds of a cold join of one library, of `steam-import catalogue show` in a process of its own, and of a
+compaction. The program names a small file after its apps, and a join opens those of its apps; files named by hand are
+all read. At most 99 are left by the program itself; more are there only if others write them.
+
+The exit status judges the joins, without the start of a process: 2 s with 500 files, three times that of none with 99
+and 3,000; of files named by hand those in a directory with 99 and 500. And it judges show, with the start, in a
+directory: three times that of none. moto's server takes up to 10 ms a request, one by one.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,30 +56,34 @@ def _measure(kind: str, store: Store) -> bool:
     """Print the figures of a store, and return whether the targets were met."""
     rows = catalogue(KNOWN)
     store.write(APPS, to_parquet(rows, "catalogue"))
-    owned = library(GAMES, KNOWN)
+    owned, is_directory = library(GAMES, KNOWN), kind == "directory"
 
     def join() -> None:
         join_catalogue(owned, CatalogueFiles(store).read_about(owned), empty_frame(Overrides))
 
     def show() -> None:
-        CatalogueFiles(store).read_look_ups()
+        program = str(Path(sys.executable).with_name("steam-import"))
+        command = [program, "catalogue", "show", "--store-url", store.locate("")]
+        subprocess.run(command, check=True, capture_output=True)
 
-    def read() -> None:
-        CatalogueFiles(store).read()
-
-    none, is_met = _quickest(join), True
-    print(f"{kind}: cold join of {GAMES} games over {KNOWN:,} apps: {none:.2f} s", end="; ")
-    print(f"show {_quickest(show):.2f} s; read of all rows {_quickest(read):.2f} s", flush=True)
-    for is_named in (True, False):
-        for number in (MAX_SMALL_FILES - 1, FEW, MANY) if is_named or kind == "directory" else (FEW,):
-            _add_files(store, rows, number, is_named=is_named)
-            seconds = _quickest(join)
-            target = MOST_JOIN_SECONDS if number == FEW else MOST_TIMES_NONE * none
-            if is_named or kind == "directory":
-                is_met &= seconds <= target
-            print(f"{kind}: {number:,} small files named {'by the program' if is_named else 'by hand'}", end=": ")
-            print(f"join {seconds:.2f} s, {seconds / none:.1f} times (target: {target:.2f} s)", end="; ")
-            print(f"show {_seconds(show):.2f} s; read of all rows {_seconds(read):.2f} s", flush=True)
+    all_rows = _quickest(lambda: CatalogueFiles(store).read())
+    none, none_shown = _quickest(join), _quickest(show) if is_directory else 0.0
+    print(f"{kind}: {KNOWN:,} apps: cold join of {GAMES} games {none:.2f} s; read of all rows {all_rows:.2f} s", end="")
+    print(f"; show {none_shown:.2f} s" if is_directory else "", flush=True)
+    is_met = True
+    for is_named, number in product((True, False), (MAX_SMALL_FILES - 1, FEW, MANY)):
+        if not (is_named or is_directory or number == FEW):
+            continue
+        _add_files(store, rows, number, is_named=is_named)
+        seconds, target = _quickest(join), MOST_JOIN_SECONDS if number == FEW else MOST_TIMES_NONE * none
+        print(f"{kind}: {number:,} small files named by {'the program' if is_named else 'hand'}", end=": ")
+        print(f"join {seconds:.2f} s, {seconds / none:.1f} times (target: {target:.2f} s)", end="", flush=True)
+        is_met &= seconds <= target or not (is_named or (is_directory and number < MANY))
+        shown = _quickest(show) if is_directory else 0.0
+        print(
+            f"; show {shown:.2f} s (target: {MOST_TIMES_NONE * none_shown:.2f} s)" if is_directory else "", flush=True
+        )
+        is_met &= shown <= MOST_TIMES_NONE * none_shown
     compacted = _seconds(CatalogueFiles(store).compact)
     left = len(store.list(NEW))
     print(f"{kind}: compaction {compacted:.2f} s; small files left: {left}; cold join after it {_quickest(join):.2f} s")

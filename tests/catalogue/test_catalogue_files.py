@@ -1,8 +1,10 @@
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import polars as pl
@@ -20,6 +22,7 @@ from pipeline.storage.versioned import to_parquet
 from schemas.catalogue import Catalogue, CatalogueLookUps
 from schemas.frames import dtypes, empty_frame
 from tests.support.libraries import frame
+from tests.support.programs import SteamImport
 from tests.support.stores import OpenedStore, Watched, opened
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -223,6 +226,34 @@ def test_a_join_decodes_neither_row_groups_nor_small_files_without_its_apps(
         with capture_logs() as logged:
             about(here.store, appid)
         assert {event["key"] for event in logged} == {APPS, f"{NEW}small.parquet"}
+
+
+@dataclass
+class Meeting(Watched):
+    """A store in which the reads of small files wait for each other."""
+
+    all_there: Barrier = field(default_factory=lambda: Barrier(4, timeout=10))
+
+    def _call(self, name: str, key: str, call: Callable[[], Any]) -> Any:
+        if name == "read" and key.startswith(NEW):
+            self.all_there.wait()
+        return super()._call(name, key, call)
+
+
+def test_small_files_are_read_at_the_same_time(here: OpenedStore) -> None:
+    for appid in (10, 20, 30, 40):
+        CatalogueFiles(here.store).remember(known(appid))
+    assert about(Meeting(here.store), 10, 20, 30, 40).height == 4
+    assert CatalogueFiles(Meeting(here.store)).read().height == 4
+
+
+def test_show_prints_what_was_asked_and_how_large_the_files_are(here: OpenedStore, steam_import: SteamImport) -> None:
+    here.store.write(APPS, parquet(known(10, 20)))
+    CatalogueFiles(here.store).remember(known(20, 30, days_old=0))
+    shown = json.loads(steam_import("catalogue", "show", "--json", "--store-url", here.store.locate("")).out)
+    assert (shown["apps"], shown["asked_of_igdb"], shown["with_store_type"]) == (3, 3, 0)
+    assert shown["igdb_external_game"] == 3
+    assert (shown["files"], shown["bytes"]) == (2, sum(len(here.store.read(key) or b"") for key in keys(here.store)))
 
 
 def test_a_process_that_joins_again_keeps_the_rows_of_all_files(at: OpenedStore) -> None:

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline import stages
-from pipeline.catalogue.files import CatalogueFiles
+from pipeline.catalogue.files import NEW, CatalogueFiles
 from pipeline.catalogue.look_up import OVERRIDES, CatalogueLookup
 from pipeline.catalogue.wanted import Answered, look_up_wanted, want_apps
 from pipeline.errors import Retryable
@@ -20,6 +20,7 @@ from pipeline.sandbox.world import World
 from pipeline.storage.keys import WANTED, wanted_key
 from pipeline.storage.store import Store
 from schemas.events import EnrichEvent
+from tests.catalogue.test_catalogue_files import known
 from tests.support.apis import LONG, ONCE, QUICK, open_igdb, open_steam_store
 from tests.support.stores import RAW, OpenedStore, Watched
 
@@ -51,6 +52,15 @@ def join(here: OpenedStore, run_id: str = "run-1", lifetimes: Lifetimes = LONG) 
     response = stages.join(here.store, CatalogueFiles(here.store), lifetimes, event)
     assert response.requests == 0
     return here.verdicts()
+
+
+def test_a_join_opens_only_the_catalogue_files_that_have_apps_of_its_library(owned: OpenedStore) -> None:
+    for appids in ((10, 77), (78,), (79, 80)):
+        CatalogueFiles(owned.store).remember(known(*appids))
+    watched = Watched(owned.store)
+    event = EnrichEvent(user_id="user-1", s3_location=owned.store.locate(RAW.key), look_up=False)
+    stages.join(watched, CatalogueFiles(watched), LONG, event)
+    assert len([key for key in watched.called("read") if key.startswith(NEW)]) == 1
 
 
 def look_up(sandbox: Sandbox, store: Store, *, patient: bool = True) -> Answered:
