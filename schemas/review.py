@@ -6,7 +6,7 @@ import pandera.polars as pa
 import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from schemas.apis import Id, Name, Number, Reference
+from schemas.apis import Id, Name, Number, Reference, parse_rows
 from schemas.catalogue import Action, Override
 from schemas.frames import StrictFrame
 from schemas.library import Kind, MatchReason, MatchStatus
@@ -44,6 +44,7 @@ class FoundGames(StrictFrame):
     game_type: pl.Int32 = pa.Field(nullable=True, description="Its game_type")
     is_edition: bool = pa.Field(description="Whether it is an edition of another game (version_parent)")
     is_on_computers: bool = pa.Field(description="Whether it is out for Windows, macOS or Linux")
+    platforms: Annotated[pl.List, pl.String] = pa.Field(description="The abbreviations of its platforms")
 
 
 class NameScores(StrictFrame):
@@ -59,7 +60,7 @@ class Candidates(StrictFrame):
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
     igdb_id: pl.Int32 = pa.Field(ge=1, description="IGDB's id of a game")
-    label: str = pa.Field(description="Its name, year and type")
+    label: str = pa.Field(description="Its name, year, type and platforms")
     score: pl.Int32 = pa.Field(ge=0, le=100, description="Similarity of the names, from 0 to 100 (equal but for case)")
 
 
@@ -86,19 +87,19 @@ class ReviewSheet(StrictFrame):
         nullable=True, description="To fill in: the reason; a blank cell keeps the note that overrides.csv has"
     )
     candidate_1_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the game with the most similar name")
-    candidate_1: str = pa.Field(nullable=True, description="Its name (year, type)")
+    candidate_1: str = pa.Field(nullable=True, description="Its name (year, type, platforms)")
     candidate_1_score: pl.Int32 = pa.Field(nullable=True, description="Similarity of the names, from 0 to 100")
     candidate_2_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the next game")
-    candidate_2: str = pa.Field(nullable=True, description="Its name (year, type)")
+    candidate_2: str = pa.Field(nullable=True, description="Its name (year, type, platforms)")
     candidate_2_score: pl.Int32 = pa.Field(nullable=True, description="Similarity of the names, from 0 to 100")
     candidate_3_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the next game")
-    candidate_3: str = pa.Field(nullable=True, description="Its name (year, type)")
+    candidate_3: str = pa.Field(nullable=True, description="Its name (year, type, platforms)")
     candidate_3_score: pl.Int32 = pa.Field(nullable=True, description="Similarity of the names, from 0 to 100")
     candidate_4_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the next game")
-    candidate_4: str = pa.Field(nullable=True, description="Its name (year, type)")
+    candidate_4: str = pa.Field(nullable=True, description="Its name (year, type, platforms)")
     candidate_4_score: pl.Int32 = pa.Field(nullable=True, description="Similarity of the names, from 0 to 100")
     candidate_5_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the next game")
-    candidate_5: str = pa.Field(nullable=True, description="Its name (year, type)")
+    candidate_5: str = pa.Field(nullable=True, description="Its name (year, type, platforms)")
     candidate_5_score: pl.Int32 = pa.Field(nullable=True, description="Similarity of the names, from 0 to 100")
 
 
@@ -109,10 +110,19 @@ def _names(rows: object) -> object:
     return [name.encode(errors="replace").decode() for name in found if isinstance(name, str)]
 
 
-def _ids(rows: object) -> object:
-    """Return the ids in a list of IGDB's references, whether IGDB expanded them to objects or not."""
-    found = (row.get("id") if isinstance(row, dict) else row for row in rows) if isinstance(rows, list) else ()
-    return [number for number in found if isinstance(number, int)]
+class FoundPlatform(BaseModel):
+    """A platform of a found game: IGDB's id, and its abbreviation where IGDB gives one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: Id
+    abbreviation: Name | None = None
+
+
+def _platforms(rows: object) -> object:
+    """Return the platforms in a list of IGDB's references, whether IGDB expanded them to objects or not."""
+    found = (row if isinstance(row, dict) else {"id": row} for row in rows) if isinstance(rows, list) else ()
+    return parse_rows(list(found), FoundPlatform)[0]
 
 
 class FoundGame(BaseModel):
@@ -126,7 +136,7 @@ class FoundGame(BaseModel):
     first_release_date: Number | None = None
     game_type: Reference = None
     version_parent: Any = None
-    platforms: Annotated[list[int], BeforeValidator(_ids)] = []
+    platforms: Annotated[list[FoundPlatform], BeforeValidator(_platforms)] = []
 
 
 class Decision(Override):

@@ -31,6 +31,7 @@ from pipeline.cli.terminal import Group, echo, echo_always
 from pipeline.errors import Failed
 from pipeline.review.decisions import AppliedReview, NamedGames, apply_review, name_games, parse_decisions
 from pipeline.review.look_up import NameLookup
+from pipeline.review.page import render_review_page
 from pipeline.review.sheet import (
     AppsToReview,
     Choice,
@@ -42,7 +43,7 @@ from pipeline.review.sheet import (
 )
 from pipeline.settings import Settings
 from pipeline.storage.checkpoints import read_checkpoint
-from pipeline.storage.csv import read_local_file
+from pipeline.storage.csv import read_local_file, to_spreadsheet
 from pipeline.storage.keys import Checkpoint, parse_checkpoint_key
 from pipeline.storage.store import Store
 from schemas.backfill import Report
@@ -62,7 +63,13 @@ def review() -> None:
 
 @review.command(epilog="steam-import review export -o games.csv")
 @click.argument("source", required=False)
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file, instead of stdout.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A new CSV, or a page (.html), instead of stdout.",
+)
 @click.option("--matched", is_flag=True, help="Also the games that are matched, as some may be matched wrongly.")
 @click.option("--app", "appids", type=click.IntRange(1), multiple=True, help="Only this appid; may be repeated.")
 @trust_option
@@ -78,11 +85,12 @@ def export(  # noqa: PLR0913 - the command's options
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Write unmatched games, with candidates from IGDB, into a sheet.
+    """Write unmatched games, with candidates from IGDB, into a sheet or a page.
 
     SOURCE is the location of an enriched CSV, or the run id of a backfill. Without it, the sheet has what all
     imports and backfills fetched and the catalogue knows. Each app is listed once, those with the most owners first.
-    Fill in the column action: match (with the igdb_id beside it), ignore or game. An empty cell decides nothing.
+    A FILE that ends in .html is a page to decide in, by a browser. A CSV is for a spreadsheet: fill in the column
+    action: match (with the igdb_id beside it), ignore or game. An empty cell decides nothing.
     """
     if as_json and output is None:
         raise click.UsageError("--json needs --output, for the file would go to stdout too.")
@@ -104,15 +112,19 @@ def export(  # noqa: PLR0913 - the command's options
                 return await export_review(apps, known, overrides, look_up, Choice(matched, appids))
 
     exported = asyncio.run(make_sheet())
+    is_page = output is not None and output.suffix.lower() in {".html", ".htm"}
+    body = render_review_page(exported.sheet).encode() if is_page else to_spreadsheet(exported.sheet)
     if output:
-        output.write_bytes(exported.body)
+        output.write_bytes(body)
     else:
-        click.echo(exported.body, nl=False)
+        click.echo(body, nl=False)
     if as_json:
         click.echo(json.dumps({"file": str(output), **_counts(exported)}))
     else:
         echo(_describe(exported), err=output is None)
-    if output and not as_json:
+    if is_page and not as_json:
+        echo(f"Open {output} in a browser, decide, save games.csv, then: steam-import review apply games.csv")
+    elif output and not as_json:
         echo(f"Fill in the column action of {output}, then: steam-import review apply {output}")
 
 

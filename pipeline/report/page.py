@@ -1,18 +1,15 @@
 """Render the HTML report of an enriched library: one file that runs no script but its own, and loads only covers."""
 
 import re
-from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from hashlib import sha256
-from importlib.resources import files
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pandera.typing.polars import DataFrame
 
+from pipeline.pages.render import render_page
 from pipeline.report.figures import (
     MATCH_WORDS,
     UNKNOWN_PLAYTIME,
@@ -68,29 +65,29 @@ def render_report(
     unmatched = conform(games.filter(pl.col("match_status") == "UNMATCHED"), ReportGames)
     links = _links(unmatched, empty_frame(LinkedCandidates) if candidates is None else candidates)
     charts = (hours_by_last_play, last_two_weeks, backlog_by_genre, hours_by_platform, match_results, filtered_kinds)
-    script = _read_part("report.js")
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            {chart.__name__: _chart(chart(enriched)) for chart in charts},
-            title=_title(enriched),
-            date=origin.fetched_at and f"{origin.fetched_at.day} {origin.fetched_at:%B %Y}",
-            source=origin.name,
-            figures=count_figures(enriched),
-            top_games=top_games(enriched).to_dicts(),
-            unmatched=unmatched.head(UNMATCHED_SHOWN).to_dicts(),
-            links=links,
-            words=MATCH_WORDS,
-            unknown_playtime=UNKNOWN_PLAYTIME,
-            table={"rows": games.to_dict(as_series=False), "words": MATCH_WORDS, "links": links},
-            covers=covers,
-            image_host=IMAGE_HOST,
-            style=_read_part("report.css"),
-            script=script,
-            script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
-        )
-    )
+    variables = {chart.__name__: _chart(chart(enriched)) for chart in charts} | {
+        "title": _title(enriched),
+        "date": origin.fetched_at and f"{origin.fetched_at.day} {origin.fetched_at:%B %Y}",
+        "source": origin.name,
+        "figures": count_figures(enriched),
+        "top_games": top_games(enriched).to_dicts(),
+        "unmatched": unmatched.head(UNMATCHED_SHOWN).to_dicts(),
+        "links": links,
+        "words": MATCH_WORDS,
+        "unknown_playtime": UNKNOWN_PLAYTIME,
+        "table": {"rows": games.to_dict(as_series=False), "words": MATCH_WORDS, "links": links},
+        "covers": covers,
+        "image_host": IMAGE_HOST,
+    }
+    filters: dict[str, Callable[..., Any]] = {
+        "hours": format_minutes,
+        "thousands": "{:,}".format,
+        "count_of": count_of,
+        "percent": _percent,
+        "tenths": _tenths,
+        "ticks": _ticks,
+    }
+    return render_page("pipeline.report", "report", filters, variables)
 
 
 def _links(
@@ -109,32 +106,6 @@ def _links(
         text = label or (f"IGDB's game {igdb_id}" if igdb_id else "Search IGDB")
         links.setdefault(appid, []).append({"label": text, "url": url})
     return links
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("pipeline", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "hours": format_minutes,
-        "thousands": "{:,}".format,
-        "count_of": count_of,
-        "percent": _percent,
-        "tenths": _tenths,
-        "ticks": _ticks,
-    }
-    # Names of games are mostly not ASCII where they are long; as \uXXXX they would be three times as large.
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-    return environment
-
-
-def _read_part(name: str) -> str:
-    return files("pipeline.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _title(enriched: DataFrame[EnrichedLibrary]) -> str:

@@ -22,6 +22,9 @@ GAME_TYPES = (
 )
 """The names of IGDB's game types, at the index that is the type's number (`game_type`)."""
 
+PLATFORMS_SHOWN = 6
+"""The number of platforms in a candidate's label, so that a game of all consoles has one of some length only."""
+
 LEAST_SCORE = 50
 """The lowest similarity, from 0 to 100, with which a game is shown as a candidate.
 
@@ -58,7 +61,8 @@ def parse_found_games(rows: Mapping[int, Sequence[Any]]) -> DataFrame[FoundGames
             "year": released.dt.year(),
             "game_type": [game.game_type for _, game in games],
             "is_edition": [game.version_parent is not None for _, game in games],
-            "is_on_computers": [not COMPUTERS.isdisjoint(game.platforms) for _, game in games],
+            "is_on_computers": [not COMPUTERS.isdisjoint(one.id for one in game.platforms) for _, game in games],
+            "platforms": [[one.abbreviation for one in game.platforms if one.abbreviation] for _, game in games],
         },
         schema_overrides=dtypes(FoundGames),
     )
@@ -89,7 +93,9 @@ def rank_candidates(
 
 def _label() -> pl.Expr:
     type_ = pl.col("game_type").replace_strict(dict(enumerate(GAME_TYPES)), default=None, return_dtype=pl.String)
-    facts = pl.concat_str(pl.col("year").cast(pl.String), type_, separator=", ", ignore_nulls=True)
+    shown, count = pl.col("platforms").list.head(PLATFORMS_SHOWN).list.join(", "), pl.col("platforms").list.len()
+    platforms = pl.when(count > PLATFORMS_SHOWN).then(pl.format("{} …", shown)).when(count > 0).then(shown)
+    facts = pl.concat_str(pl.col("year").cast(pl.String), type_, platforms, separator=", ", ignore_nulls=True)
     return pl.when(facts == "").then("igdb_name").otherwise(pl.format("{} ({})", "igdb_name", facts))
 
 

@@ -18,7 +18,6 @@ from pipeline.frames.raw_library import library_of_nobody
 from pipeline.review.candidates import parse_found_games, rank_candidates
 from pipeline.review.look_up import NameLookup
 from pipeline.review.spellings import search_terms
-from pipeline.storage.csv import to_spreadsheet
 from schemas.apis import parse_rows
 from schemas.catalogue import ACTIONS, Catalogue, Overrides
 from schemas.frames import conform, dtypes, empty_frame
@@ -30,12 +29,12 @@ LIBRARIES_AT_ONCE = 100
 
 @dataclass(frozen=True)
 class ReviewExport:
-    """The bytes of a review sheet as CSV, the numbers of its apps, and the requests that it took.
+    """A review sheet, the numbers of its apps, and the requests that it took.
 
     `unanswered` counts the apps that IGDB gave no answer for.
     """
 
-    body: bytes
+    sheet: DataFrame[ReviewSheet]
     unmatched: int
     matched: int
     no_longer_filtered: int
@@ -65,7 +64,7 @@ async def export_review(
     names: NameLookup,
     choice: Choice,
 ) -> ReviewExport:
-    """Return the review sheet of some apps as the bytes of a CSV, each app once, with candidates from IGDB.
+    """Return the review sheet of some apps, each app once, with candidates from IGDB.
 
     The sheet has the unmatched games, and the filtered apps that would not be filtered today; the apps with the most
     owners come first, and of these the most played. An app that IGDB gives no answer for has no candidates, and is
@@ -85,7 +84,7 @@ async def export_review(
     to_match = conform(chosen.filter(pl.col("proposed").is_null()).drop("proposed"), EnrichedLibrary)
     candidates, unanswered_apps = await _find_candidates(names, to_match)
     return ReviewExport(
-        body=to_spreadsheet(build_review_sheet(chosen, apps.owned, candidates, overrides)),
+        sheet=build_review_sheet(chosen, apps.owned, candidates, overrides),
         unmatched=to_match.filter(pl.col("match_status") == "UNMATCHED").height,
         matched=to_match.filter(pl.col("match_status") == "MATCHED").height,
         no_longer_filtered=chosen.height - to_match.height,
