@@ -13,7 +13,7 @@ from schemas.staging import DEFAULT_OPTIONS, LoadOptions
 
 IMPORTS, GAMES, OTHERS = 2_000_000, 200_000, 10_000
 MOST_OF_EMPTY = 1.3
-APPS, KNOWN_GAMES, SHARD_USERS, ROUNDS = 300, 2_000, 200, 9
+APPS, KNOWN_GAMES, SHARD_USERS, ROUNDS = 300, 2_000, 200, 5
 FIRST_OVERRIDDEN = 900_000
 MOST_ROWS = 200
 """By so many rows two loads of a kind may differ: a plan may read a row once more."""
