@@ -19,6 +19,7 @@ from pipeline.frames.name_rules import RULES
 from schemas.catalogue import Catalogue, Overrides
 from schemas.changes import History, LibraryChanges
 from schemas.library import EnrichedLibrary, RawLibrary
+from schemas.review import MOST_CANDIDATES, ReviewSheet
 from tests.support.surroundings import surroundings_table
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ WITH_TABLES = (README, *(ROOT / "docs" / f"{name}.md" for name in ("columns", "d
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CALL = re.compile(r"(?<![\w/-])(?:\.venv/bin/)?steam-import (?P<words>[^\n|;)]*)")
 MODELS: dict[str, type[pa.DataFrameModel]] = {
-    model.__name__: model for model in (EnrichedLibrary, Overrides, Catalogue, LibraryChanges, History)
+    model.__name__: model for model in (EnrichedLibrary, Overrides, Catalogue, LibraryChanges, History, ReviewSheet)
 }
 
 GENRES = '[{"id":9,"name":"Puzzle","slug":"puzzle","checksum":"3f1a"}]'
@@ -78,6 +79,16 @@ EXAMPLES = {
     "old_name": "Portal II",
     "minutes_played": "90",
     "fetched_at": "2026-11-20T03:17:49Z",
+    "owners": "3",
+    "matched_id": "71",
+    "matched": "Portal",
+    "proposed": "game",
+    "decided": "match 71",
+    "note": "the sequel",
+} | {
+    f"candidate_{number}{what}": example
+    for number in range(1, MOST_CANDIDATES + 1)
+    for what, example in {"_id": "72", "": "Portal 2 (2011, main game, PC)", "_score": "100"}.items()
 }
 """One of each column, as a CSV would hold it."""
 
@@ -135,7 +146,7 @@ def _type(dtype: str) -> str:
 
 
 def _exact_type(dtype: str) -> str:
-    exact = {"String": "text", "Int32": "integer, 32 bits", "Boolean": "true or false"}
+    exact = {"String": "text", "Int32": "integer, 32 bits", "Int64": "integer, 64 bits", "Boolean": "true or false"}
     if dtype.startswith("Enum"):
         return ", ".join(re.findall(r"'(\w+)'", dtype))
     return exact.get(dtype, "time, UTC" if dtype.startswith("Datetime") else "list")
