@@ -107,7 +107,7 @@ def test_an_unmatched_game_is_matched_and_loaded_by_three_commands(
     counts = exported(steam_import, enriched)
     assert counts.items() >= {"unmatched": 1, "freed": 0, "with_candidates": 1, "unanswered": 0}.items()
     row = sheet()[UNKNOWN]
-    assert (row["candidate_1_id"], row["candidate_1"]) == (str(GAME), "Nobody Knows Me! (2011, main game)")
+    assert (row["candidate_1_id"], row["candidate_1"]) == (str(GAME), "Nobody Knows Me! (2011, main game, PC)")
     assert (row["candidate_1_score"], row["action"], row["igdb_id"]) == ("99", "", "")
 
     ended = steam_import("review", "apply", str(SHEET))
