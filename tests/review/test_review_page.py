@@ -1,4 +1,4 @@
-"""The page in which a person reviews games: its text here, its behaviour in tests/review/test_review_page_in_chromium.py."""
+"""The page in which a person reviews games: its text; its behaviour is tested in test_review_page_in_chromium.py."""
 
 import json
 import re
