@@ -13,6 +13,7 @@ import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
 from pydantic import ValidationError
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 from pipeline.apis.retry import Retries
 from pipeline.catalogue.files import CatalogueFiles
@@ -63,7 +64,7 @@ from schemas.events import (
     LoadResponse,
     StageEvent,
 )
-from schemas.frames import set_aside
+from schemas.frames import Model, set_aside
 from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.manifest import LoadManifest, Source
 from schemas.staging import DEFAULT_OPTIONS, LoadOptions
@@ -134,7 +135,7 @@ async def enrich(
         Retryable: `igdb_unavailable`, if no look-up succeeded. If some did, the apps of the others are PENDING.
     """
     run = _StageRun(event)
-    raw = read_checkpoint(store, _raw_checkpoint(store, event), RawLibrary, trust=trust)
+    raw = run.continued(read_checkpoint(store, _raw_checkpoint(store, event), RawLibrary, trust=trust))
     overrides = read_overrides(store)
     apps, known = await lookup.look_up(raw.rows, overrides, progress)
 
@@ -151,7 +152,7 @@ def join(
     Apps that the catalogue has no fresh answer about are PENDING, and wanted from the next look-up.
     """
     run = _StageRun(event)
-    raw = read_checkpoint(store, _raw_checkpoint(store, event), RawLibrary, trust=trust)
+    raw = run.continued(read_checkpoint(store, _raw_checkpoint(store, event), RawLibrary, trust=trust))
     overrides = read_overrides(store)
     known = catalogue.read_about(raw.rows)
 
@@ -172,7 +173,7 @@ def load(store: Store, database: "Database", event: LoadEvent, options: LoadOpti
     """
     run = _StageRun(event)
     checkpoint = _enriched_checkpoint(store, event)
-    data = read_checkpoint(store, checkpoint, EnrichedLibrary, trust=options.trust)
+    data = run.continued(read_checkpoint(store, checkpoint, EnrichedLibrary, trust=options.trust))
     changes = _changes_since_last(store, checkpoint, data.rows)
 
     staged = stage_library(data.rows, checkpoint.fetched_at)
@@ -296,6 +297,14 @@ class _StageRun:
         self.event = event
         self.run_id = event.run_id or uuid4().hex
         self._started_at = datetime.now(UTC)
+
+    def continued(self, data: CheckpointData[Model]) -> CheckpointData[Model]:
+        """Return the data; unless the event names a run, the stage belongs to the run that made them."""
+        if self.event.run_id is None and data.run_id:
+            self.run_id = data.run_id
+        if "run_id" in get_contextvars():
+            bind_contextvars(run_id=self.run_id)
+        return data
 
     @property
     def seconds(self) -> float:

@@ -15,6 +15,7 @@ from pipeline.cli.options import IGDB, STORE, json_option, with_settings
 from pipeline.cli.output import progress_bars
 from pipeline.cli.terminal import Group, echo, echo_always
 from pipeline.settings import Settings
+from schemas.frames import as_text
 
 
 @click.group("catalogue", cls=Group, epilog="steam-import catalogue sync")
@@ -72,23 +73,25 @@ def show(settings: Settings, *, as_json: bool) -> None:
         click.echo(json.dumps(coverage))
         return
     for name, figure in coverage.items():
-        echo_always(f"{name.replace('_', ' ') + ':':22}{figure if isinstance(figure, str) else f'{figure:,}'}")
+        shown = f"{figure:,}" if isinstance(figure, int) else _age(figure)
+        echo_always(f"{name.replace('_', ' ') + ':':22}{shown}")
 
 
-def _coverage(known: pl.DataFrame) -> dict[str, int | str]:
+def _coverage(known: pl.DataFrame) -> dict[str, int | str | None]:
+    """Return counts of apps and, as ISO 8601 in UTC, the times of the oldest and the newest look-up, None if none."""
     by_reason = known.filter(pl.col("match_reason").is_not_null()).group_by("match_reason").len().sort("match_reason")
-    reasons = by_reason.select(pl.format("igdb_{}", "match_reason"), "len").rows()
+    reasons, looked_up_at = by_reason.select(pl.format("igdb_{}", "match_reason"), "len").rows(), pl.col("looked_up_at")
+    ages = known.select(oldest_look_up=looked_up_at.min(), newest_look_up=looked_up_at.max())
     return {
         "apps": known.height,
         "with_store_type": known["store_type"].count(),
         "asked_of_igdb": known["looked_up_at"].count(),
         **dict(reasons),
-        "oldest_look_up": _age(known["looked_up_at"].min()),
-        "newest_look_up": _age(known["looked_up_at"].max()),
+        **as_text(ages).row(0, named=True),
     }
 
 
-def _age(time: object) -> str:
-    return (
-        f"{(datetime.now(UTC) - time).total_seconds() / 86400:.1f} days ago" if isinstance(time, datetime) else "never"
-    )
+def _age(time: str | None) -> str:
+    if time is None:
+        return "never"
+    return f"{(datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds() / 86400:.1f} days ago"

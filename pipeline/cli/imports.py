@@ -93,6 +93,7 @@ def run(
             click.echo(json.dumps(report.as_json()))
     if not as_json:
         print_import(settings, report)
+        _print_next(report)
 
 
 @click.command(cls=Command, epilog="steam-import fetch https://steamcommunity.com/id/gabelogannewell --user user-1")
@@ -335,6 +336,14 @@ def print_import(settings: Settings, report: ImportReport) -> None:
     echo_always(format_unmatched_games(enriched))
     for name, location in report.locations.items():
         echo_always(f"{name.capitalize() + ' CSV:':14}{location}")
+
+
+def _print_next(report: ImportReport) -> None:
+    """Print the commands that are useful after an import: a review, if games were not matched, and a report."""
+    enriched = shlex.quote(str(report.locations["enriched"]))
+    if report.enrich and report.enrich.stats and report.enrich.stats.unmatched:
+        echo(f"To match games by hand: steam-import review export {enriched} -o games.html")
+    echo(f"To see it in a browser: steam-import report {enriched} -o library.html")
 
 
 def _print_tables(report: ImportReport) -> None:

@@ -50,11 +50,13 @@ _NOT_LIBPQS = IGNORED_PARAMETERS | {"schema", "client_encoding"}
 # and host and database are shown in messages.
 _HOST = r"(?:\[[^\]@/?]*\]|[^@/?:,\[\]]*)(?::\d*)?"
 _URL = re.compile(
-    r"postgres(?:ql)?://(?:[^:@/]*(?::(?P<password>[^@/]*))?@)?"
+    r"postgres(?:ql)?://(?:(?P<user>[^:@/]*)(?::(?P<password>[^@/]*))?@)?"
     rf"(?P<host>{_HOST}(?:,{_HOST})*)(?:/(?P<database>[^/?@]*))?(?:\?(?P<query>.*))?"
 )
 _DRIVER = re.compile(r"^(postgres(?:ql)?)\+\w+(?=://)")
 _BEFORE_AT = re.compile(r"\S+@")
+_EVERYDAY = re.compile(r".{1,5}|[a-z]{1,9}|[A-Z]{1,9}", re.DOTALL)
+"""A password that may well stand in a sentence with another meaning."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +142,19 @@ class DatabaseUrl:
         return f"{self.url.partition('?')[0]}?{'&'.join(kept)}"
 
     def redact(self, text: str) -> str:
-        """Return a text with `***` for the URL's password, also percent-decoded, and for anything else before an @."""
-        passwords = {self._part("password"), *re.findall(r"password=([^&]*)", self._part("query") or "")} - {None, ""}
-        for secret in passwords | {unquote(secret) for secret in passwords}:
-            text = text.replace(secret, "***")
-        return _BEFORE_AT.sub("***@", text)
+        """Return a text with `***` for the URL's password, also percent-decoded, and for anything else before an @.
+
+        A password that is an everyday word, or another part of the URL as well, is replaced only where it stands as in
+        a URL, after a colon or an equals sign: else it would be replaced in sentences and names, too.
+        """
+        text = _BEFORE_AT.sub("***@", text)
+        others = {self._part("user"), self._part("host"), self._part("database"), self._option("dbname"), self.schema}
+        written = (self._part("password"), *re.findall(r"password=([^&]*)", self._part("query") or ""))
+        passwords = {secret for secret in written if secret}
+        for secret in sorted(passwords | {unquote(secret) for secret in passwords}, key=len, reverse=True):
+            is_everyday = secret in others or _EVERYDAY.fullmatch(secret)
+            text = re.sub(rf"{'(?<=[:=])' if is_everyday else ''}(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+        return text
 
     def _verifies(self) -> bool:
         """Return whether `sslaccept=strict` asks for a certificate of a known authority, with the host's name."""

@@ -24,10 +24,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class CheckpointData(Generic[Model]):
-    """The rows of a checkpoint, and the key and digest of the CSV that they were read from."""
+    """The rows of a checkpoint, the key and digest of the CSV that they were read from, and the run that made it.
+
+    `run_id` is None for a CSV whose manifest does not prove it.
+    """
 
     rows: DataFrame[Model]
     source: Source
+    run_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,23 +175,25 @@ def _read(store: Store, key: str, model: type[Model], *, trust: bool) -> Checkpo
             raise invalid_file(key, f"there is no such file in {store.locate('')}: check its name.")
         source = Source(key=key, sha256=sha256(body).hexdigest())
         migrations: Iterable[Migration] = ()
-        if manifest is not None and _proves(manifest, source, trust=trust):
+        proof = None if manifest is None else _find_proof(manifest, source, trust=trust)
+        if manifest is not None and proof:
             migrations = find_migrations("checkpoint", json_version(manifest), key)
         else:
             require_whole(body, key)
         rows = parse_csv(body, key)
         for migration in migrations:
             rows = migration.rows(rows)
-        return CheckpointData(require_model(rows, key, model), source)
+        return CheckpointData(require_model(rows, key, model), source, proof.run_id if proof else None)
     except Failed as error:
         raise Failed(error.code, f"{error.message} {_how_to_make_again(store, key)}") from None
 
 
-def _proves(manifest: bytes, source: Source, *, trust: bool) -> bool:
-    """Return True if a manifest has the digest of a CSV; if not, log a warning with `trust`, else raise."""
+def _find_proof(body: bytes, source: Source, *, trust: bool) -> Manifest | None:
+    """Return a manifest that has the digest of a CSV; if it has not, None and a warning with `trust`, else raise."""
     try:
-        if _parse_manifest(manifest, source.key).sha256 == source.sha256:
-            return True
+        manifest = _parse_manifest(body, source.key)
+        if manifest.sha256 == source.sha256:
+            return manifest
         raise invalid_file(source.key, f"it is not the file that {manifest_key(source.key)} describes.")
     except WrongVersion:
         raise
@@ -196,7 +202,7 @@ def _proves(manifest: bytes, source: Source, *, trust: bool) -> bool:
             says = f"{error.message} If it was edited on purpose, give --trust (in Python trust=True)."
             raise Failed(error.code, says) from None
         log.warning("trusted a file that its manifest does not prove", key=source.key, fault=error.message)
-        return False
+        return None
 
 
 def _parse_manifest(body: bytes, key: str) -> Manifest:

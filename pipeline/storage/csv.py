@@ -15,6 +15,7 @@ from pipeline.errors import Failed, Refused
 from pipeline.settings import absolute_path
 from pipeline.storage.store import require_size
 from schemas.frames import TIME_FORMAT, Model, check_rows, conform, dtypes
+from schemas.library import RawLibrary
 
 csv.field_size_limit(2**31 - 1)  # a summary of a game may be longer than the module's limit of 131,072 characters
 
@@ -45,6 +46,8 @@ def require_model(text: pl.DataFrame, name: str, model: type[Model]) -> DataFram
             that does not conform and the check that it fails.
     """
     expected = list(dtypes(model))
+    if set(text.columns) == set(dtypes(RawLibrary)) < set(expected):
+        raise invalid_file(name, "this is a raw CSV: enrich it first, with `steam-import enrich`.")
     if missing := [name for name in expected if name not in text.columns]:
         raise invalid_file(name, f"it lacks the column {', '.join(missing)}.")
     if unknown := [name for name in text.columns if name not in expected]:

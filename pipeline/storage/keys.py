@@ -157,7 +157,14 @@ def parse_checkpoint_key(key: str, stage: CsvStage, user_id: str | None = None) 
         Failed: `location_refused`, if it is no key of a CSV of `stage`, or is one of another user than `user_id`.
     """
     found = _CHECKPOINT.fullmatch(key)
-    if found is None or found["stage"] != stage:
+    if found and found["stage"] != stage:
+        other = key.replace(f"-{found['stage']}.csv", f"-{stage}.csv")
+        says = {
+            "raw": f"this is an enriched CSV. Give the raw one, {other}.",
+            "enriched": "this is a raw CSV: enrich it first, with `steam-import enrich`, and give its CSV.",
+        }
+        raise Failed("location_refused", f"{key}: {says[stage]}")
+    if found is None:
         raise Failed(
             "location_refused",
             f"{key!r:.200} is not imports/{{user_id}}/{{timestamp}}-{stage}.csv of this store. Give a location as "

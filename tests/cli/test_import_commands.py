@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +64,11 @@ def test_run_prints_a_table_a_person_wants_to_read_and_a_second_one_changes_noth
         "Not matched (1):",
         "Nobody Knows Me (999010, not_found)",
     }
+    (enriched,) = Path("data/imports").absolute().rglob("*-enriched.csv")
+    assert ended.out.splitlines()[-2:] == [
+        f"To match games by hand: steam-import review export {enriched} -o games.html",
+        f"To see it in a browser: steam-import report {enriched} -o library.html",
+    ]
     (rows,) = (line for line in lines if line.startswith("Rows created"))
     assert "4 ImportedGame" in rows
     csvs = list(Path("data/imports").absolute().rglob("*.csv"))
@@ -70,6 +76,31 @@ def test_run_prints_a_table_a_person_wants_to_read_and_a_second_one_changes_noth
     assert len(rows_of(database, "ImportedGame")) == 4
     again = words(steam_import("run", ACCOUNT, "--user", USER).out)
     assert [line for line in again if line[:1] == ["Rows"]] == [["Rows", "created", "0"], ["Rows", "updated", "0"]]
+
+
+@pytest.mark.usefixtures("database")
+def test_stages_of_the_same_files_are_one_run_and_a_csv_of_another_stage_is_called_so(
+    steam_import: SteamImport,
+) -> None:
+    raw = steam_import("fetch", ACCOUNT, "--user", USER).out.strip()
+    enriched = steam_import("enrich", raw).out.strip()
+    assert "this is a raw CSV: enrich it first" in steam_import("load", raw).err
+    assert "this is an enriched CSV. Give the raw one" in steam_import("enrich", enriched).err
+    Path("copy.csv").write_bytes(Path(raw).read_bytes())
+    assert "this is a raw CSV: enrich it first" in steam_import("report", "copy.csv").err
+    assert steam_import("load", enriched).status == 0
+    manifests = [json.loads(path.read_text()) for path in Path(raw).parent.glob("*.json")]
+    assert len(manifests) == 3
+    assert len({manifest["run_id"] for manifest in manifests}) == 1
+
+
+@pytest.mark.usefixtures("database")
+def test_the_catalogue_is_shown_to_programs_with_times_and_to_people_with_days(steam_import: SteamImport) -> None:
+    assert json.loads(steam_import("catalogue", "show", "--json").out)["newest_look_up"] is None
+    steam_import("run", ACCOUNT, "--user", USER)
+    shown = json.loads(steam_import("catalogue", "show", "--json").out)
+    assert datetime.now(UTC) - datetime.fromisoformat(shown["newest_look_up"]) < timedelta(minutes=5)
+    assert "newest look up:       0.0 days ago" in steam_import("catalogue", "show").out
 
 
 @pytest.mark.usefixtures("database")

@@ -252,3 +252,17 @@ def test_a_transaction_whose_block_raises_writes_nothing(database_url: str) -> N
         fail()
 
     assert fetch(database_url, "SELECT to_regclass('made')::text").item() is None
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "shown"),
+    [
+        ("postgresql://u:S3cr-et@h/db?", "no S3cr-et, and u:S3cr-et@h", "no ***, and ***@h"),
+        ("postgresql://u:S3cr%2Det@h/db?", "no S3cr-et, no S3cr%2Det", "no ***, no ***"),
+        ("postgresql://u:a@h/db?", "a table that is not a=a", "a table that is not a=***"),
+        ("postgresql://postgres:postgres@h/db?", "postgres at h: postgres:postgres@h", "postgres at h: ***@h"),
+        ("postgresql://u@h/db?password=table&", "the table, password=table", "the table, password=***"),
+    ],
+)
+def test_a_password_is_masked_and_no_other_text(url: str, said: str, shown: str) -> None:
+    assert DatabaseUrl(f"{url}sslmode=require").redact(said) == shown
