@@ -50,7 +50,7 @@ test-unit: setup ## The tests of pure functions, schemas and settings (a few sec
 
 .PHONY: test-slow
 test-slow: setup ## The tests that take longer
-	$(RUN) pytest -n 2 --dist worksteal -m slow
+	$(RUN) pytest -n $(WORKERS) --dist worksteal -m slow
 
 .PHONY: test-live
 test-live: setup ## The three stages against the real Steam, IGDB, S3 and PostgreSQL (.env.integration)

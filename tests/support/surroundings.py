@@ -391,7 +391,7 @@ CASES = {
         "a deferred trigger that raises",
         1,
         "schema_mismatch",
-        f"…: a rule of the database {REFUSED_BY}it raises an error",
+        f"…: a rule of the database {REFUSED_BY}SQLSTATE P0001 in PL/pgSQL function refuse()",
     ),
     "trigger drops imports": Case(
         "database",
