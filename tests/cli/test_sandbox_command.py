@@ -1,6 +1,7 @@
 """`steam-import sandbox`, started as a process of its own: its settings are pasted into the environment of another."""
 
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from pipeline.sandbox.faults import Kind, parse_fault
 from pipeline.sandbox.world import World
 from tests.support.databases import rows_of
+from tests.support.documents import ROOT
 from tests.support.programs import (
     PROGRAM,
     QUICK_SETTINGS,
@@ -54,7 +56,10 @@ def sandbox_of(folder: Path, *arguments: str, end: signal.Signals = signal.SIGIN
 
 @pytest.mark.slow
 def test_an_import_with_the_pasted_settings_loads_the_library_into_the_sandboxs_database() -> None:
-    with open_folder() as folder, sandbox_of(folder, "--database", end=signal.SIGTERM) as settings:
+    page = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+    _, *documented = shlex.split(re.findall(r"(?m)^steam-import (sandbox .*)$", page)[0])
+    assert "--database" in documented
+    with open_folder() as folder, sandbox_of(folder, *documented, end=signal.SIGTERM) as settings:
         ended = run_program(folder, environment() | settings, "run", "gabelogannewell")
         assert (ended.status, "129 ImportedGame" in ended.out) == (0, True)
         assert len(rows_of(settings["DATABASE_URL"], "ImportedGame")) == 129

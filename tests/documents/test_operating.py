@@ -15,7 +15,7 @@ import pytest
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from tests.support.databases import NewDatabase, execute, give_steam_ids
-from tests.support.documents import ROOT, blocks_of, calls_of
+from tests.support.documents import ROOT, calls_of, script_of
 from tests.support.programs import environment, open_folder
 
 PAGE = ROOT / "docs" / "operating.md"
@@ -117,7 +117,7 @@ def test_the_page_shows_what_its_commands_print(new_database: NewDatabase) -> No
 
 
 def test_each_command_of_the_page_shows_its_output_and_each_of_an_operators_commands_is_there() -> None:
-    assert "".join(example.commands for example in EXAMPLES) == "".join(blocks_of(PAGE))
+    assert "".join(example.commands for example in EXAMPLES) == "".join(script_of(PAGE))
     assert all(example.shown for example in EXAMPLES)
     called = {" ".join(word for word in call[:2] if word[0].isalpha()) for call in CALLS}
     assert called >= {"backfill", "review export", "review apply", "run", "diff", "report", "replay", "runs show"}

@@ -24,9 +24,13 @@ from tests.support.surroundings import surroundings_table
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-DOCUMENTS = (README, *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 WITH_TABLES = (README, *(ROOT / "docs" / f"{name}.md" for name in ("columns", "deciding", "settings", "surroundings")))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+BLOCK = re.compile(r"(?ms)^ *```(\w*)\n(.*?)^ *```$")
+COMMAND = re.compile(
+    r"(?m)^ *(?:\w+=\"?\$\()?(?:\.venv/bin/)?(?:steam-import|make|python3? -m|aws|sam|uv|pipx?)(?= )(?:\\\n|[^\n])*"
+)
 CALL = re.compile(r"(?<![\w/-])(?:\.venv/bin/)?steam-import (?P<words>[^\n|;)]*)")
 MODELS: dict[str, type[pa.DataFrameModel]] = {
     model.__name__: model for model in (EnrichedLibrary, Overrides, Catalogue, LibraryChanges, History, ReviewSheet)
@@ -152,9 +156,21 @@ def _exact_type(dtype: str) -> str:
     return exact.get(dtype, "time, UTC" if dtype.startswith("Datetime") else "list")
 
 
-def blocks_of(document: Path) -> list[str]:
-    """Its blocks of shell, in their order."""
-    return re.findall(r"(?ms)^ *```sh\n(.*?)^ *```", document.read_text(encoding="utf-8"))
+def blocks_of(document: Path, *languages: str) -> list[str]:
+    """Its blocks of shell that a reader types one after the other, or those of other languages, in their order."""
+    blocks = BLOCK.findall(document.read_text(encoding="utf-8"))
+    return [block for language, block in blocks if language in (languages or ("sh",))]
+
+
+def script_of(document: Path) -> list[str]:
+    """The blocks of a document that its test runs; those of make are commands of a checkout, and run elsewhere."""
+    blocks = [block for block in blocks_of(document) if not block.lstrip().startswith("make ")]
+    return blocks if any(CALL.search(block) for block in blocks) else []
+
+
+def commands_of(block: str) -> list[str]:
+    """The commands of a block that are ours, or that install or deploy what is ours, without their comments."""
+    return [re.sub(r"\s+#.*", "", command[0]).strip() for command in COMMAND.finditer(block)]
 
 
 def calls_of(script: str) -> Iterator[list[str]]:
