@@ -152,7 +152,11 @@ def test_unmatched_games_are_listed_with_links_to_their_candidates_or_to_a_searc
             f'<a href="https://www.igdb.com/{href}" rel="noopener noreferrer" target="_blank"><bdi>{text}</bdi></a>'
             in page
         )
-    for text in ("Several games on IGDB", "steam-import review export", '<a href="#status=unmatched">2 more</a>'):
+    for text in (
+        "Several games on IGDB",
+        "steam-import review export ENRICHED_CSV -o games.html",
+        '<a href="#status=unmatched">2 more</a>',
+    ):
         assert text in page
 
 
