@@ -235,8 +235,9 @@ async def enrich_with_settings(
 ) -> EnrichResponse:
     """Enrich a raw CSV with the store and the clients that the settings configure, and return its response.
 
-    Apps that IGDB does not answer about before the deadline, in seconds of `time.monotonic`, are PENDING. For an event
-    without `look_up` no client is opened, and no secret is needed.
+    Apps that IGDB does not answer about before the deadline, in seconds of `time.monotonic`, get the `match_status`
+    PENDING. An event whose `look_up` is false is joined with the catalogue as it is: no API is asked, and no secret is
+    needed.
     """
     store = _open_store(settings, event, NEEDED_BY_ENRICH if event.look_up else ("store",))
     if not event.look_up:

@@ -199,7 +199,7 @@ class ChangeSummary(BaseModel):
 
 
 class LoadResponse(StageResponse):
-    """The response of a load: in `stats` the numbers of rows written, which may be more than the contract's five."""
+    """The response of a load: `stats` holds the numbers of rows created and updated by table, and further counts."""
 
     stats: dict[str, int] | None = None
     dry_run: DryRun | None = Field(default=None, exclude=True, description="What a dry run would write")

@@ -124,10 +124,10 @@ class EnrichedLibrary(MatchedLibrary):
 
     @pa.check("igdb_genres", "igdb_platforms")
     @classmethod
-    def escapes_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
-        """Return for each JSON text whether it is free of U+0000, as it is or escaped.
+    def has_no_nul(cls, column: pa.PolarsData) -> pl.LazyFrame:
+        r"""Return a boolean for each JSON text: whether it is without U+0000, which PostgreSQL's text cannot hold.
 
-        The escape is six characters after an even number of backslashes.
+        The character may stand in the text itself or as JSON's escape, `\u0000` after an even number of backslashes.
         """
         return column.lazyframe.select(~pl.col(column.key).str.contains(r"\x00|(^|[^\\])(\\\\)*\\u0000"))
 

@@ -26,7 +26,13 @@ ROW_COUNTS = (*STATUS_COUNTS, "rejected")
 def outcomes_of_fetch(
     users: DataFrame[FetchedUsers], library: DataFrame[RawLibrary], rejected: pl.DataFrame
 ) -> DataFrame[ShardOutcomes]:
-    """Return the outcomes of a shard's users after the fetch: one row per user, with its rows counted."""
+    """Return one row per user of a shard with the outcome of the fetch and the numbers of rows accepted and rejected.
+
+    Args:
+        users: The shard's users, with what Steam answered about each.
+        library: The rows that were accepted, of all these users.
+        rejected: The rows that were rejected, of all these users.
+    """
     return _shard_outcomes(
         users.join(_rows_by_user(library, "accepted"), on="user_id", how="left", validate="1:1", maintain_order="left")
         .join(_rows_by_user(rejected, "rejected"), on="user_id", how="left", validate="1:1", maintain_order="left")

@@ -14,10 +14,10 @@ from pipeline.apis.retry import Retries
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.frames.catalogue import (
     Lifetimes,
+    apps_to_look_up,
+    apps_without_store_type,
     matches_as_catalogue,
     merge_catalogues,
-    needs_igdb_lookup,
-    needs_store_type,
     store_types_as_catalogue,
 )
 from pipeline.frames.classify import classify, parse_store_items
@@ -81,10 +81,10 @@ class CatalogueLookup:
         """
         now = datetime.now(UTC)
         known = self.catalogue.read_about(library)
-        without_type = needs_store_type(library, known, now, self.lifetimes)
+        without_type = apps_without_store_type(library, known, now, self.lifetimes)
         learnt = await look_up_store_types(self.steam_store, without_type, now, progress)
         known = merge_catalogues([known, learnt])
-        without_match = needs_igdb_lookup(library, known, overrides, now, self.lifetimes)
+        without_match = apps_to_look_up(library, known, overrides, now, self.lifetimes)
         try:
             matches = await look_up_matches(self.igdb, without_match, overrides, now, progress)
             learnt = merge_catalogues([learnt, matches])

@@ -16,7 +16,7 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.catalogue.look_up import CatalogueLookup, Progress, no_progress, read_overrides
 from pipeline.errors import Failed, Retryable
-from pipeline.frames.catalogue import needs_store_type, not_looked_up, postpone_store_types
+from pipeline.frames.catalogue import apps_without_store_type, not_looked_up, postpone_store_types
 from pipeline.frames.raw_library import library_of_nobody
 from pipeline.storage.csv import read_rows, to_csv
 from pipeline.storage.keys import WANTED, wanted_key
@@ -91,7 +91,7 @@ async def _look_up_part(
     """Look up some apps; those about which only Steam's store does not answer are decided without it for a while."""
     _, known = await lookup.look_up(library, overrides, progress)
     now = datetime.now(UTC)
-    without_type = needs_store_type(library, known, now, lookup.lifetimes)
+    without_type = apps_without_store_type(library, known, now, lookup.lifetimes)
     lookup.catalogue.remember(postpone_store_types(without_type, known, now, lookup.lifetimes))
 
 

@@ -106,7 +106,7 @@ class DatabaseUrl:
 
     @property
     def schema(self) -> str | None:
-        """The schema of all tables and enums that `schema` names, as in Prisma's URLs; None leaves the search path."""
+        """The PostgreSQL schema of all tables and enums, by the URL's parameter `schema`; None for the search path."""
         return self._option("schema") or None
 
     @property
@@ -142,7 +142,7 @@ class DatabaseUrl:
         return f"{self.url.partition('?')[0]}?{'&'.join(kept)}"
 
     def redact(self, text: str) -> str:
-        """Return a text with `***` for the URL's password, also percent-decoded, and for anything else before an @.
+        """Return a text with `***` in the place of the URL's password, and of all that stands before an @ in a word.
 
         A password that is an everyday word, or another part of the URL as well, is replaced only where it stands as in
         a URL, after a colon or an equals sign: else it would be replaced in sentences and names, too.

@@ -73,16 +73,16 @@ def _latest(rows: pl.DataFrame, time: str) -> pl.DataFrame:
     return answered.sort(time, maintain_order=True).unique("appid", keep="last", maintain_order=True)
 
 
-def needs_store_type(
+def apps_without_store_type(
     library: DataFrame[RawLibrary], known: DataFrame[Catalogue], now: datetime, lifetimes: Lifetimes
 ) -> pl.Series:
-    """Return the appids of the library, sorted, whose store type is missing from the catalogue or too old."""
+    """Return the sorted appids of the library whose type in Steam's store the catalogue lacks, or has too old."""
     apps = library.select("appid").unique().join(known, on="appid", how="left", validate="1:1")
     is_fresh = _is_fresh("store_asked_at", pl.col("store_type").is_not_null(), now, lifetimes)
     return apps.filter(~is_fresh)["appid"].sort()
 
 
-def needs_igdb_lookup(
+def apps_to_look_up(
     library: DataFrame[RawLibrary],
     known: DataFrame[Catalogue],
     overrides: DataFrame[Overrides],
@@ -141,9 +141,9 @@ def not_looked_up(
     These are the apps without a fresh store type, unless an override says what they are, and those that IGDB has to be
     asked about.
     """
-    without_type = needs_store_type(library, known, now, lifetimes)
+    without_type = apps_without_store_type(library, known, now, lifetimes)
     without_type = without_type.filter(~without_type.is_in(overrides["appid"].implode()))
-    without_match = needs_igdb_lookup(library, known, overrides, now, lifetimes)
+    without_match = apps_to_look_up(library, known, overrides, now, lifetimes)
     return pl.concat([without_type, without_match]).unique().sort()
 
 

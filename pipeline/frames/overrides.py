@@ -69,7 +69,10 @@ def override_pairs(overrides: DataFrame[Overrides]) -> DataFrame[ExternalGames]:
 
 
 def describe_fault(error: Exception) -> str:
-    """Return a text that says why a line is invalid: of a validation error, the first invalid field and the reason."""
+    """Return the text for an exception about an invalid line of overrides.csv or of a review sheet.
+
+    For Pydantic's ValidationError it is the first invalid field and the reason, for any other the exception's own text.
+    """
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False, include_input=False)[0]

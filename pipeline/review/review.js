@@ -17,7 +17,7 @@
 
   // Decisions: a mapping of appid to [action, igdb_id]. The browser keeps them, those of each sheet for itself.
   const KEY = `steam-import review ${digest}`;
-  const decisions = new Map(read());
+  let decisions = new Map(read());
   const past = [];
 
   function read() {
@@ -35,6 +35,14 @@
       byId("told").textContent = "This browser keeps nothing: save the decisions before you close the page.";
     }
   }
+  // The same sheet in another tab.
+  window.addEventListener("storage", (event) => {
+    if (event.key !== KEY) return;
+    decisions = new Map(read());
+    past.length = 0;
+    showCount();
+    refresh();
+  });
 
   function decide(appid, decision, isUndone = false) {
     const before = decisions.get(appid);
@@ -60,7 +68,7 @@
     byId("count").textContent = `${thousands.format(decisions.size)} of ${many(apps.length, "game")} decided`;
     Object.assign(byId("progress"), { max: apps.length || 1, value: decisions.size });
     byId("save").disabled = decisions.size === 0;
-    byId("undo").disabled = past.length === 0;
+    byId("undo").setAttribute("aria-disabled", String(past.length === 0)); // it keeps the focus
   }
 
   const valueOf = ([action, id]) => (action === "match" ? `match ${id}` : action);
@@ -104,7 +112,7 @@
     fieldset.id = `app-${app.appid}`;
     fieldset.dataset.appid = app.appid;
     put(".name", name);
-    put(".played", `${hours.format(app.playtime_forever / 60)} hours, ${many(app.owners, "owner")}`);
+    put(".played", `${app.name === null ? "" : `App ${app.appid}, `}${hours.format(app.playtime_forever / 60)} hours, ${many(app.owners, "owner")}`);
     const store = item.querySelector(".store");
     store.href = `https://store.steampowered.com/app/${app.appid}`;
     store.setAttribute("aria-label", `${name} on Steam`);
@@ -238,4 +246,5 @@
   byId("tools").hidden = byId("filter").hidden = byId("keys").hidden = apps.length === 0;
   showCount();
   refresh();
+  keep();
 })();

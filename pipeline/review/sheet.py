@@ -44,7 +44,7 @@ class ReviewExport:
 
 
 class AppsToReview(NamedTuple):
-    """Apps with what enriching made of them, whose rows may be of several users, and their owners."""
+    """Two frames about the same apps: the enriched rows, one per user and app, and one row per app with its owners."""
 
     enriched: DataFrame[EnrichedLibrary]
     owned: DataFrame[OwnedApps]

@@ -166,7 +166,7 @@ def test_a_list_that_is_not_the_json_of_the_schema_is_refused(column: str, text:
 
 
 def test_a_raw_csv_is_no_enriched_one() -> None:
-    assert "it lacks the column kind" in refusal(write(OLD, RAW)).message
+    assert "this is a raw CSV: enrich it first" in refusal(write(OLD, RAW)).message
 
 
 def test_runs_are_listed_the_newest_first_with_what_their_stages_counted() -> None:

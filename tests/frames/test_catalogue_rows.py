@@ -10,14 +10,14 @@ from polars.testing import assert_frame_equal
 from pipeline.errors import Failed
 from pipeline.frames.catalogue import (
     Lifetimes,
+    apps_to_look_up,
+    apps_without_store_type,
     decode_column,
     decode_lists,
     drop_overridden,
     join_catalogue,
     matches_as_catalogue,
     merge_catalogues,
-    needs_igdb_lookup,
-    needs_store_type,
     rows_about_games,
     store_types_as_catalogue,
 )
@@ -128,7 +128,7 @@ SECOND = timedelta(seconds=1)
 )
 def test_the_store_is_asked_about_missing_and_old_types(row: dict[str, Any] | None, *, is_asked: bool) -> None:
     rows = known(row) if row else NOTHING
-    assert needs_store_type(library(10), rows, NOW, LIVES).to_list() == [10] * is_asked
+    assert apps_without_store_type(library(10), rows, NOW, LIVES).to_list() == [10] * is_asked
 
 
 @pytest.mark.parametrize(
@@ -145,17 +145,17 @@ def test_the_store_is_asked_about_missing_and_old_types(row: dict[str, Any] | No
 )
 def test_igdb_is_asked_about_missing_and_old_matches(row: dict[str, Any] | None, *, is_asked: bool) -> None:
     rows = known(row) if row else NOTHING
-    assert needs_igdb_lookup(library(10), rows, NO_OVERRIDES, NOW, LIVES).to_list() == [10] * is_asked
+    assert apps_to_look_up(library(10), rows, NO_OVERRIDES, NOW, LIVES).to_list() == [10] * is_asked
 
 
 def test_each_app_is_asked_about_once_in_order_and_igdb_not_about_no_games_of_the_store_and_ignored_ones() -> None:
-    assert needs_store_type(library(30, 10, 10), NOTHING, NOW, LIVES).to_list() == [10, 30]
+    assert apps_without_store_type(library(30, 10, 10), NOTHING, NOW, LIVES).to_list() == [10, 30]
     apps, rows = (
         library((10, "X - Demo"), 20, 40, 30, 30, 50, 60, 70),
         known(store(50, "dlc"), store(60, "dlc"), store(70, "mod")),
     )
     overrides = overriding((20, "ignore", None), (60, "game", None))
-    assert needs_igdb_lookup(apps, rows, overrides, NOW, LIVES).to_list() == [10, 30, 40, 60, 70]
+    assert apps_to_look_up(apps, rows, overrides, NOW, LIVES).to_list() == [10, 30, 40, 60, 70]
 
 
 @pytest.mark.parametrize(
@@ -177,15 +177,15 @@ def test_a_match_that_does_not_follow_todays_override_is_game_again(
     override: tuple[str, int | None] | None, row: dict[str, Any], *, is_asked: bool
 ) -> None:
     overrides = overriding((10, *override)) if override else NO_OVERRIDES
-    asked = needs_igdb_lookup(library(10), known(row), overrides, NOW, LIVES).to_list()
+    asked = apps_to_look_up(library(10), known(row), overrides, NOW, LIVES).to_list()
     (status,) = join_catalogue(classified(10), known(row), overrides)["match_status"]
     assert (asked, status) == (([10], "PENDING") if is_asked else ([], "MATCHED"))
 
 
 def test_a_game_of_an_override_that_igdb_lacks_is_a_miss_like_others() -> None:
     overrides, rows = overriding((10, "match", 72)), known(lacking(10, 72))
-    assert needs_igdb_lookup(library(10), rows, overrides, NOW, LIVES).to_list() == []
-    assert needs_igdb_lookup(library(10), rows, overrides, NOW + 7 * DAY, LIVES).to_list() == [10]
+    assert apps_to_look_up(library(10), rows, overrides, NOW, LIVES).to_list() == []
+    assert apps_to_look_up(library(10), rows, overrides, NOW + 7 * DAY, LIVES).to_list() == [10]
     joined = join_catalogue(classified(10), rows, overrides)
     assert decisions(joined) == [(10, "UNMATCHED", "igdb_incomplete", None)]
     assert joined["igdb_candidates"].to_list() == [None]
@@ -283,7 +283,7 @@ def test_only_a_match_has_columns_of_igdb() -> None:
 
 def test_an_old_row_is_used_as_long_as_there_is_no_newer_one() -> None:
     stale = known(hit(10, age=365 * DAY), miss(20, age=365 * DAY))
-    assert needs_igdb_lookup(library(10, 20), stale, NO_OVERRIDES, NOW, LIVES).to_list() == [10, 20]
+    assert apps_to_look_up(library(10, 20), stale, NO_OVERRIDES, NOW, LIVES).to_list() == [10, 20]
     assert decisions(join_catalogue(classified(10, 20), stale, NO_OVERRIDES)) == [
         (10, "MATCHED", "external_game", 72),
         (20, "UNMATCHED", "not_found", None),

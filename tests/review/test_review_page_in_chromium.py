@@ -151,6 +151,16 @@ def test_decisions_about_one_sheet_are_not_those_about_another(open_sheet: Open)
     assert counted(open_sheet(few())) == "1 of 3 games decided"
 
 
+def test_two_tabs_of_a_sheet_do_not_undo_each_others_decisions(open_sheet: Open) -> None:
+    one, other = open_sheet(few()), open_sheet(few())
+    one.get_by_label("Portal 2 (2011").check()
+    expect(other.locator("#count")).to_have_text("1 of 3 games decided")
+    other.locator("#app-2").get_by_label("No game").check()
+    expect(one.locator("#count")).to_have_text("2 of 3 games decided")
+    one.reload()
+    assert counted(one) == "2 of 3 games decided"
+
+
 def test_a_browser_that_keeps_nothing_says_so_and_still_saves(open_sheet: Open, tmp_path: Path) -> None:
     page = open_sheet(few())
     page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('', 'QuotaExceededError') } }")

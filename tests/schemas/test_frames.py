@@ -126,4 +126,4 @@ def test_an_escaped_nul_in_json_is_rejected(json: str, rejected: int) -> None:
 def test_every_column_of_free_text_is_checked_for_nul() -> None:
     for name, column in EnrichedLibrary.to_schema().columns.items():
         if column.dtype.type == pl.String and name not in ("user_id", "steam_id64", "igdb_candidates"):
-            assert {check.name for check in column.checks} & {"holds_no_nul", "escapes_no_nul"}, name
+            assert {check.name for check in column.checks} & {"holds_no_nul", "has_no_nul"}, name
