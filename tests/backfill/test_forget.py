@@ -77,7 +77,7 @@ def only_run(store: Store) -> str:
     return next(key.split("/")[1] for key in store.list("backfills/") if key.endswith("/plan.json"))
 
 
-@pytest.fixture(params=["directory", "prefix"])
+@pytest.fixture(params=["directory", pytest.param("prefix", marks=pytest.mark.slow)])
 def operator_of(request: pytest.FixtureRequest, operator: Operator) -> Iterator[Operator]:
     """The operator with the store in a directory, and then with the same store below a prefix of a bucket."""
     if request.param == "directory":

@@ -137,6 +137,7 @@ def test_a_game_that_igdb_does_not_know_is_refused(steam_import: SteamImport) ->
     assert not Path("data/overrides.csv").exists()
 
 
+@pytest.mark.slow
 def test_invalid_lines_are_skipped_with_the_reason_and_the_rest_counts(
     steam_import: SteamImport, sandbox: Sandbox
 ) -> None:
@@ -161,6 +162,7 @@ def test_invalid_lines_are_skipped_with_the_reason_and_the_rest_counts(
     assert (len(told), told[-1]) == (21, "and 10 more lines")
 
 
+@pytest.mark.slow
 def test_a_filtered_app_that_would_not_be_filtered_today_is_proposed_as_a_game(
     steam_import: SteamImport,
 ) -> None:
@@ -233,6 +235,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 def test_hostile_names_are_exported_without_a_formula_and_come_back(
     steam_import: SteamImport, sandbox: Sandbox
 ) -> None:
@@ -373,6 +376,7 @@ def test_what_the_catalogue_knows_is_reviewed_when_its_owners_are_gone(steam_imp
     assert overridden().splitlines()[1:] == [f"{PORTAL},match,{GAME},"]
 
 
+@pytest.mark.slow
 def test_a_user_who_cannot_be_loaded_stops_no_other(steam_import: SteamImport, sandbox: Sandbox, database: str) -> None:
     sandbox.world.add_owned("76561197960287931", UNKNOWN, "Nobody Knows Me")
     assert steam_import("fetch", "76561197960287931", "--user", "gone").status == 0
