@@ -290,9 +290,9 @@ class Igdb:
     async def _fetch_group(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
         try:
             first_pages = await self._request_multiquery(queries, self._should_repeat_multiquery)
-        except RefusedQuery as error:
+        except RefusedQuery:
             self._token.takes_multiqueries = False
-            self._end_multiqueries(error.message)
+            self._end_multiqueries("IGDB refuses them. The queries are sent one by one, and nothing is lost.")
             return {}
         except Retryable as error:
             endpoint = queries[0].endpoint

@@ -10,9 +10,10 @@ class Rule(NamedTuple):
     r"""Patterns of names, and the kind of the apps whose names match one of them.
 
     `patterns` are searched in the name in lower case; their `\b` is a border of ASCII letters and digits, so that there
-    is one in 战记Demo. Each has the evidence of ten apps or more, or names a product of Valve. `evidence` counts, by
-    their types, the real apps that the rule decides among the 105,871 of `python -m benchmarks.classification`, without
-    games mistyped at the source. A rule that `beats_store` holds even where the store says game.
+    is one in 战记Demo. Each has the evidence of ten apps or more, names a product of Valve, or finds a class that the
+    specification asks for (multiplayer). `evidence` counts, by their types, the real apps that the rule decides among
+    the 105,871 of `python -m benchmarks.classification`, without games mistyped at the source. A rule that
+    `beats_store` holds even where the store says game.
     """
 
     name: str
