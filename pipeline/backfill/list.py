@@ -182,17 +182,19 @@ def _parse_page(page: DataFrame[SteamUsers], first_line: int) -> pl.DataFrame:
 def _refuse_rounded_ids(steam_ids: pl.Series) -> None:
     """Raise `bad_event` for a list whose SteamID64s have all lost their last digits: they are strangers' accounts.
 
-    Spreadsheets keep 15 digits of a number, and an id has 17. One id in a hundred ends in 00 by itself, and three of
-    three do in one list of a million.
+    Spreadsheets keep 15 digits of a number, and an id has 17; some write 7.65612E+16. One id in a hundred ends in 00 by
+    itself, and three of three do in one list of a million. Ids may stand in links to profiles.
     """
-    ids = steam_ids.filter(steam_ids.str.contains(r"^\d{17}$")).unique()
-    if ids.len() >= FEWEST_ROUNDED and ids.str.ends_with("00").all():
+    ids = steam_ids.str.extract(r"^(?:\S*/)?(\d{17})/?$").drop_nulls().unique()
+    powers_of_ten = steam_ids.str.contains(r"^\d[.,]\d+[Ee]\+1\d$").sum()
+    rounded = ids.len() + powers_of_ten
+    if rounded >= FEWEST_ROUNDED and ids.str.ends_with("00").all():
         raise Refused(
             "bad_event",
-            f"All {ids.len()} SteamID64s of the list end in 00: a spreadsheet has rounded them to 15 digits, and they "
-            "are other people's now. Get the ids from their source again, and import the column as text: in Excel with "
-            "Data > From Text/CSV > Transform Data > data type Text, in LibreOffice with the column's type in the "
-            "import's dialogue. Ids that are rounded cannot be repaired.",
+            f"All {rounded} SteamID64s of the list end in 00, or are written as powers of ten: a spreadsheet has "
+            "rounded them, and they are other people's now. Get the ids from their source again, and import the column "
+            "as text: in Excel with Data > From Text/CSV > Transform Data > data type Text, in LibreOffice with the "
+            "column's type in the import's dialogue. Ids that are rounded cannot be repaired.",
         )
 
 

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -196,8 +196,20 @@ def test_a_list_that_a_spreadsheet_has_rounded_is_refused(steam_import: SteamImp
     ended = steam_import("backfill", "users.csv", "--database-url", "postgresql://127.0.0.1:1/x")
     assert "as text" in ended.err
     ends_as("rounded ids", ended)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        (*ROUNDED[:3], "gabelogannewell", "not an id"),
+        ("7.65612E+16",) * 3,
+        [f"https://steamcommunity.com/profiles/{rounded}/" for rounded in ROUNDED],
+    ],
+    ids=["among others", "powers of ten", "in links"],
+)
+def test_rounded_ids_are_refused_however_they_are_written(ids: Sequence[str]) -> None:
     with pytest.raises(PipelineError) as refused:
-        parse_list(list_of(*ROUNDED[:3], "gabelogannewell", "not an id"))
+        parse_list(list_of(*ids))
     ends_as("rounded ids", refused.value)
 
 

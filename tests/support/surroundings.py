@@ -126,7 +126,7 @@ CASES = {
         "a list of users whose SteamID64s a spreadsheet has rounded",
         2,
         "bad_event",
-        "All … SteamID64s of the list end in 00: a spreadsheet has rounded them",
+        "All … SteamID64s of the list end in 00, or are written as powers of ten: a spreadsheet has rounded them",
     ),
     "unknown authority": Case(
         "database",
