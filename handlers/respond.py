@@ -7,7 +7,6 @@ from functools import cache
 from os import environ
 from time import monotonic
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import structlog
 from aws_lambda_powertools.metrics import MetricUnit
@@ -22,13 +21,11 @@ from pipeline.stages import parse_event
 from pipeline.storage import s3  # noqa: F401 - imported while Lambda initialises, not while a user waits
 from schemas.events import (
     CatalogueResponse,
-    EnrichEvent,
     EnrichResponse,
     EnrichStats,
     ErrorCode,
     FetchResponse,
     HandlerEvent,
-    LoadEvent,
     LoadResponse,
     StageResponse,
 )
@@ -105,10 +102,7 @@ def _event_loop() -> asyncio.Runner:
 def _run_stage(event: object, event_type: type[Event], stage: Callable[[Settings, Event], Response]) -> Response:
     configure_logging(Settings.model_construct())  # the defaults, for errors in the event and the settings
     parsed = parse_event(event, event_type)
-    run_id = parsed.run_id or uuid4().hex
-    bind_contextvars(**parsed.model_dump(include={"user_id"}), run_id=run_id)
-    if not isinstance(parsed, EnrichEvent | LoadEvent):  # their CSV's manifest has the run id, where there is one
-        parsed = parsed.model_copy(update={"run_id": run_id})
+    bind_contextvars(**parsed.model_dump(include={"user_id", "run_id"}))
     settings = Settings.read()
     configure_logging(settings)
     try:

@@ -13,7 +13,7 @@ import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
 from pydantic import ValidationError
-from structlog.contextvars import bind_contextvars, get_contextvars
+from structlog.contextvars import bind_contextvars
 
 from pipeline.apis.retry import Retries
 from pipeline.catalogue.files import CatalogueFiles
@@ -135,7 +135,8 @@ async def enrich(
         Retryable: `igdb_unavailable`, if no look-up succeeded. If some did, the apps of the others are PENDING.
     """
     run = _StageRun(event)
-    raw = run.continued(read_checkpoint(store, _raw_checkpoint(store, event), RawLibrary, trust=trust))
+    raw = read_checkpoint(store, _raw_checkpoint(store, event), RawLibrary, trust=trust)
+    run.continue_run_of(raw)
     overrides = read_overrides(store)
     apps, known = await lookup.look_up(raw.rows, overrides, progress)
 
@@ -152,7 +153,8 @@ def join(
     Apps that the catalogue has no fresh answer about are PENDING, and wanted from the next look-up.
     """
     run = _StageRun(event)
-    raw = run.continued(read_checkpoint(store, _raw_checkpoint(store, event), RawLibrary, trust=trust))
+    raw = read_checkpoint(store, _raw_checkpoint(store, event), RawLibrary, trust=trust)
+    run.continue_run_of(raw)
     overrides = read_overrides(store)
     known = catalogue.read_about(raw.rows)
 
@@ -173,7 +175,8 @@ def load(store: Store, database: "Database", event: LoadEvent, options: LoadOpti
     """
     run = _StageRun(event)
     checkpoint = _enriched_checkpoint(store, event)
-    data = run.continued(read_checkpoint(store, checkpoint, EnrichedLibrary, trust=options.trust))
+    data = read_checkpoint(store, checkpoint, EnrichedLibrary, trust=options.trust)
+    run.continue_run_of(data)
     changes = _changes_since_last(store, checkpoint, data.rows)
 
     staged = stage_library(data.rows, checkpoint.fetched_at)
@@ -296,16 +299,17 @@ class _StageRun:
 
     def __init__(self, event: StageEvent) -> None:
         self.event = event
-        self.run_id = event.run_id or uuid4().hex
         self._started_at = datetime.now(UTC)
+        self._set_run_id(event.run_id or uuid4().hex)
 
-    def continued(self, data: CheckpointData[Model]) -> CheckpointData[Model]:
-        """Return the data; unless the event names a run, the stage belongs to the run that made them."""
+    def continue_run_of(self, data: CheckpointData[Model]) -> None:
+        """Take the run id of the run that made a CSV, unless the event names another run."""
         if self.event.run_id is None and data.run_id:
-            self.run_id = data.run_id
-        if "run_id" in get_contextvars():
-            bind_contextvars(run_id=self.run_id)
-        return data
+            self._set_run_id(data.run_id)
+
+    def _set_run_id(self, run_id: str) -> None:
+        self.run_id = run_id
+        bind_contextvars(run_id=run_id)
 
     @property
     def seconds(self) -> float:
