@@ -1,7 +1,6 @@
 """Functions with which notebooks and scripts read the pipeline's files; `from pipeline import …` gives them."""
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -12,7 +11,7 @@ import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline import clients
-from pipeline.backfill.plan import find_plan, require_plan
+from pipeline.backfill.plan import list_plans, require_plan
 from pipeline.backfill.report import OUTCOMES_CSV, read_report
 from pipeline.backfill.shards import list_shards, map_concurrently
 from pipeline.backfill.steps import find_look_up
@@ -31,13 +30,12 @@ from pipeline.storage.checkpoints import (
 )
 from pipeline.storage.csv import read_rows, unescape_formulas
 from pipeline.storage.keys import (
-    BACKFILLS,
+    IMPORTS,
     Checkpoint,
     backfill_key,
-    manifest_key,
+    parse_csv_key,
     parse_loaded_key,
     parse_manifest_key,
-    parse_plan_key,
 )
 from pipeline.storage.store import Store
 from schemas.backfill import STATUS_COUNTS, Outcomes, Plan, Report, ShardManifest, StepEfforts, StepManifest
@@ -45,7 +43,7 @@ from schemas.changes import History, LibraryChanges
 from schemas.events import KEY_TIME, SHARD_STEPS, StageEvent
 from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import DecodedLibrary, EnrichedLibrary, RawLibrary
-from schemas.manifest import STAGES, Runs
+from schemas.manifest import STAGES, LoadManifest, Runs
 
 Model = TypeVar("Model", bound=pa.DataFrameModel)
 Record = TypeVar("Record")
@@ -114,7 +112,7 @@ def read_history(user: str, store_url: str | None = None) -> DataFrame[History]:
     store = _open_store(store_url)
     user_id = parse_event({"user_id": user}, StageEvent).user_id
     snapshots = [empty_frame(History)]
-    for checkpoint in list_checkpoints(store, user_id, "raw"):
+    for checkpoint in list_checkpoints(store, "raw", user_id):
         rows = read_checkpoint(store, checkpoint, RawLibrary).rows
         at = pl.lit(checkpoint.fetched_at, dtype=dtypes(History)["fetched_at"])
         snapshots.append(conform(rows.with_columns(fetched_at=at).select(dtypes(History).names()), History))
@@ -147,11 +145,10 @@ def find_import(store: Store, run: str) -> Checkpoint:
         Refused: `bad_event`, if there is no such import, or more than one.
     """
     if "/" in run or run.endswith(".csv"):
-        checkpoint = parse_manifest_key(manifest_key(store.key_of(run if "://" in run else str(absolute_path(run)))))
+        checkpoint = parse_csv_key(store.key_of(run if "://" in run else str(absolute_path(run))))
         if checkpoint is not None:
             return checkpoint.enriched
-    keys = [of for key in store.list("imports/") if (of := parse_manifest_key(manifest_key(key)))]
-    found = {of.enriched for of in keys if of.stem == run} or {
+    found = {of.enriched for key in store.list(IMPORTS) if (of := parse_csv_key(key)) and of.stem == run} or {
         Checkpoint(user_id, timestamp, "enriched")
         for user_id, timestamp in runs_in(store)
         .filter((pl.col("kind") == "import") & (pl.col("run_id") == run))
@@ -244,13 +241,13 @@ def _list_imports(store: Store, limit: int | None) -> DataFrame[Runs]:
 
     A load does not count if its CSV was enriched anew since.
     """
-    keys = store.list("imports/")
+    keys = store.list(IMPORTS)
     checkpoints = [checkpoint for key in keys if (checkpoint := parse_manifest_key(key))]
     loaded = [checkpoint for key in keys if (checkpoint := parse_loaded_key(key))]
     newest = set(sorted({(of.stem, of.user_id) for of in checkpoints + loaded}, reverse=True)[:limit])
     of_newest, loads = ([of for of in some if (of.stem, of.user_id) in newest] for some in (checkpoints, loaded))
-    rows = [row for row in map_concurrently(partial(_manifest_row, store), of_newest) if row]
-    rows += [row for row in map_concurrently(partial(_load_row, store), loads) if row]
+    rows = [row for row in map_concurrently(partial(_stage_row, store), of_newest) if row]
+    rows += [row for row in map_concurrently(partial(_stage_row, store, is_load=True), loads) if row]
     is_stage = {stage: pl.col("stage") == stage for stage in STAGES}
     enriched_now = pl.col("sha256").filter(is_stage["enrich"]).first().over("user_id", "timestamp")
     runs = (
@@ -273,71 +270,42 @@ def _list_imports(store: Store, limit: int | None) -> DataFrame[Runs]:
     return conform(runs.select(dtypes(Runs).names()).cast(dtypes(Runs)), Runs)
 
 
-def _manifest_row(store: Store, checkpoint: Checkpoint) -> dict[str, object] | None:
+def _stage_row(store: Store, checkpoint: Checkpoint, *, is_load: bool = False) -> dict[str, object] | None:
     """Return a row about a stage of an import from its manifest; None if there is none, or it cannot be read."""
     try:
-        manifest = read_manifest(store, checkpoint.key)
+        manifest = read_load_manifest(store, checkpoint) if is_load else read_manifest(store, checkpoint.key)
     except Failed as error:
-        log.warning("manifest skipped", key=checkpoint.manifest_key, fault=error.message)
+        log.warning("manifest skipped", key=checkpoint.key, fault=error.message)
         return None
     if manifest is None:
         return None
-    return {count: manifest.counts.get(count) for count in STATUS_COUNTS} | {
-        "stage": manifest.stage,
-        "location": store.locate(checkpoint.key),
-        "sha256": manifest.sha256,
-        "user_id": checkpoint.user_id,
-        "timestamp": checkpoint.stem,
-        "run_id": manifest.run_id,
-        "rows": manifest.rows,
-        "rejected": manifest.counts.get("rejected", 0),
-        "requests": manifest.requests,
-        "seconds": manifest.seconds,
-        "started_at": manifest.started_at,
+    row = {"user_id": checkpoint.user_id, "timestamp": checkpoint.stem} | {
+        name: getattr(manifest, name) for name in ("stage", "run_id", "rows", "seconds", "started_at")
     }
-
-
-def _load_row(store: Store, checkpoint: Checkpoint) -> dict[str, object] | None:
-    """Return a row about the load of an import from its manifest; None if it cannot be read."""
-    try:
-        manifest = read_load_manifest(store, checkpoint)
-    except Failed as error:
-        log.warning("manifest skipped", key=checkpoint.loaded_key, fault=error.message)
-        return None
-    if manifest is None:
-        return None
-    return {
-        "stage": manifest.stage,
-        "sha256": manifest.input.sha256,
-        "user_id": checkpoint.user_id,
-        "timestamp": checkpoint.stem,
-        "run_id": manifest.run_id,
-        "rows": manifest.rows,
-        "rejected": 0,
-        "requests": 0,
-        "seconds": manifest.seconds,
-        "started_at": manifest.started_at,
-    }
+    if isinstance(manifest, LoadManifest):
+        return row | {"sha256": manifest.input.sha256}
+    counts = {count: manifest.counts.get(count) for count in STATUS_COUNTS}
+    rejected = manifest.counts.get("rejected", 0)
+    of_csv = {"location": store.locate(checkpoint.key), "sha256": manifest.sha256, "requests": manifest.requests}
+    return row | counts | of_csv | {"rejected": rejected}
 
 
 def _list_backfills(store: Store, limit: int | None) -> DataFrame[Runs]:
     """Return a row for each of the newest backfills; one without a report is running, or was killed."""
-    run_ids = [run_id for key in store.list(BACKFILLS) if (run_id := parse_plan_key(key))]
-    plans = [plan for plan in map_concurrently(partial(_find, store, find_plan), run_ids) if plan]
-    newest = sorted(plans, key=lambda plan: plan.created_at, reverse=True)[:limit]
-    reports = map_concurrently(partial(_find, store, read_report), [plan.run_id for plan in newest])
+    newest = list_plans(store)[:limit]
+    reports = map_concurrently(partial(_find_report, store), newest)
     rows = [
         _plan_row(plan) | (_report_row(report) if report else {}) for plan, report in zip(newest, reports, strict=True)
     ]
     return conform(pl.DataFrame(rows, schema=dtypes(Runs)), Runs)
 
 
-def _find(store: Store, find: Callable[[Store, str], Record | None], run_id: str) -> Record | None:
-    """Return the plan or the report of a backfill; None if there is none, or if it cannot be read, which is logged."""
+def _find_report(store: Store, plan: Plan) -> Report | None:
+    """Return the report of a backfill; None if there is none, or if it cannot be read, which is logged."""
     try:
-        return find(store, run_id)
+        return read_report(store, plan.run_id)
     except Failed as error:
-        log.warning("record skipped", run_id=run_id, fault=error.message)
+        log.warning("record skipped", run_id=plan.run_id, fault=error.message)
         return None
 
 

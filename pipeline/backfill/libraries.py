@@ -9,12 +9,12 @@ import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
 
-from pipeline.backfill.plan import find_plan
+from pipeline.backfill.plan import list_plans
 from pipeline.backfill.report import read_report
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
 from pipeline.errors import Failed
-from pipeline.storage.checkpoints import read_checkpoint
-from pipeline.storage.keys import BACKFILLS, Checkpoint, manifest_key, parse_manifest_key, parse_plan_key
+from pipeline.storage.checkpoints import list_checkpoints, read_checkpoint
+from pipeline.storage.keys import Checkpoint
 from pipeline.storage.store import Store
 from schemas.backfill import Plan
 from schemas.frames import conform, empty_frame
@@ -44,9 +44,9 @@ def read_newest_libraries(store: Store) -> Iterator[FetchedLibraries]:
 
     A file that cannot be read is logged and left out. A few files are in memory at a time.
     """
-    imports = _newest_imports(store)
+    imports = {checkpoint.user_id: checkpoint for checkpoint in list_checkpoints(store, "raw")}
     seen: set[str] = set()
-    for plan in _plans(store):
+    for plan in list_plans(store):
         at = plan.created_at
         later = {user for user, checkpoint in imports.items() if checkpoint.fetched_at and checkpoint.fetched_at > at}
         for files, rows in read_libraries_of_backfill(store, plan):
@@ -78,23 +78,6 @@ def find_owners(store: Store, libraries: Iterable[FetchedLibraries], appids: Col
         if owned.height and ended[run_id]:
             owners.shards.setdefault(run_id, []).append(source)
     return owners
-
-
-def _newest_imports(store: Store) -> dict[str, Checkpoint]:
-    keys = [key for key in store.list("imports/") if key.endswith("-raw.csv")]
-    checkpoints = [found for key in keys if (found := parse_manifest_key(manifest_key(key))) and found.fetched_at]
-    return {checkpoint.user_id: checkpoint for checkpoint in sorted(checkpoints, key=lambda one: one.stem)}
-
-
-def _plans(store: Store) -> list[Plan]:
-    """Return the plans of all backfills, the newest first."""
-    found: list[Plan] = []
-    for run_id in filter(None, map(parse_plan_key, store.list(BACKFILLS))):
-        try:
-            found += filter(None, [find_plan(store, run_id)])
-        except Failed as error:
-            log.warning("backfill left out", run_id=run_id, fault=error.message)
-    return sorted(found, key=lambda plan: plan.created_at, reverse=True)
 
 
 def _read_import(store: Store, checkpoint: Checkpoint) -> FetchedLibraries:

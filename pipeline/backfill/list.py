@@ -12,7 +12,7 @@ from pipeline.database.database import Database
 from pipeline.errors import Failed, Refused
 from pipeline.steam_id import Vanity, parse_steam_id
 from pipeline.storage.csv import drop_records, parse_header, parse_records, read_rows, to_spreadsheet, unescape_formulas
-from pipeline.storage.keys import backfill_key
+from pipeline.storage.keys import IMPORTS, backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import ListedUsers, RejectedLines
 from schemas.events import USER_ID
@@ -21,7 +21,7 @@ from schemas.staging import SteamUsers
 
 LIST_COLUMNS = ("user_id", "steam_id64")
 
-NOT_LISTS = ("imports/", "catalogue/", "state/")
+NOT_LISTS = (IMPORTS, "catalogue/", "state/")
 """Key prefixes of the store under which no list of users may lie: libraries, the catalogue, and what was loaded."""
 
 FEWEST_ROUNDED = 3

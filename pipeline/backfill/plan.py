@@ -8,16 +8,17 @@ from itertools import count
 from math import ceil
 from typing import NamedTuple
 
+import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline.apis.igdb_queries import APPS_PER_REQUEST, PAGE_SIZE
-from pipeline.backfill.list import UserList, list_of_csv, write_rejected_lines
+from pipeline.backfill.list import UserList, write_rejected_lines
 from pipeline.backfill.report import read_last_loaded, read_report
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently, read_json, write_json
-from pipeline.errors import Refused
+from pipeline.errors import Failed, Refused
 from pipeline.settings import Settings
 from pipeline.storage.csv import to_csv
-from pipeline.storage.keys import PLAN, backfill_key
+from pipeline.storage.keys import BACKFILLS, PLAN, backfill_key, parse_plan_key
 from pipeline.storage.store import Store
 from schemas.backfill import LastLoaded, ListedUsers, Plan, RejectedLines, ShardUsers
 from schemas.events import DEFAULT_SHARD_SIZE, MAX_SHARDS, RUN_ID
@@ -31,6 +32,8 @@ MAX_APPS = 170_000
 
 APPS_PER_USER = 200
 
+log = structlog.get_logger()
+
 
 class Draft(NamedTuple):
     """A plan that is not written to the store yet, with the users and the rejected lines of its list."""
@@ -43,13 +46,13 @@ class Draft(NamedTuple):
 def draft_plan(
     store: Store,
     source: str,
-    listed: bytes | UserList,
+    listed: UserList,
     *,
     run_id: str | None = None,
     shard_size: int = DEFAULT_SHARD_SIZE,
     is_full: bool = False,
 ) -> Draft:
-    """Return the plan for a list of users, or its CSV, with its users and rejected lines; nothing is written.
+    """Return the plan for a list of users, with these and the rejected lines; nothing is written.
 
     Without a `run_id` the plan continues the backfill of the list that is not complete, or begins a new one. The id
     depends on the arguments and the store alone, so that workers who begin at the same time share a backfill. With
@@ -60,8 +63,6 @@ def draft_plan(
     """
     if run_id:
         _check_run_id(run_id, "")
-    if isinstance(listed, bytes):
-        listed = list_of_csv(listed)
     users = listed.user_count
     if users > MAX_SHARDS * shard_size:
         says = f"{users:,} users make more than {MAX_SHARDS:,} shards of {shard_size}."
@@ -125,6 +126,21 @@ def find_plan(store: Store, run_id: str) -> Plan | None:
         Failed: `checkpoint_invalid`, for one of a version that this program does not read.
     """
     return read_json(store, backfill_key(run_id, PLAN), Plan)
+
+
+def list_plans(store: Store) -> list[Plan]:
+    """Return the plans of all backfills in a store, the newest first; one that cannot be read is logged alone."""
+
+    def find(run_id: str) -> Plan | None:
+        try:
+            return find_plan(store, run_id)
+        except Failed as error:
+            log.warning("record skipped", run_id=run_id, fault=error.message)
+            return None
+
+    run_ids = [run_id for key in store.list(BACKFILLS) if (run_id := parse_plan_key(key))]
+    found = [plan for plan in map_concurrently(find, run_ids) if plan]
+    return sorted(found, key=lambda plan: plan.created_at, reverse=True)
 
 
 def require_plan(store: Store, run_id: str) -> Plan:

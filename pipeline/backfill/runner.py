@@ -11,7 +11,7 @@ import polars as pl
 import structlog
 
 from pipeline import clients
-from pipeline.backfill.list import list_of_database, read_list
+from pipeline.backfill.list import list_of_csv, list_of_database, read_list
 from pipeline.backfill.outcomes import outcomes_of_fetch
 from pipeline.backfill.plan import SHARDS, draft_plan, find_plan, require_plan, write_plan
 from pipeline.backfill.report import REPORT, read_report, withdraw_report, write_report
@@ -271,8 +271,11 @@ def _plan(settings: Settings, store: Store, event: BackfillEvent) -> dict[str, o
         plan = standing
     else:
         size = event.shard_size or DEFAULT_SHARD_SIZE
-        is_csv = event.users != FROM_DATABASE
-        listed = read_list(store, event.users) if is_csv else list_of_database(clients.open_database(settings))
+        listed = (
+            list_of_database(clients.open_database(settings))
+            if event.users == FROM_DATABASE
+            else list_of_csv(read_list(store, event.users))
+        )
         plan = write_plan(store, draft_plan(store, event.users, listed, run_id=event.run_id, shard_size=size))
     withdraw_report(store, plan)
     bucket, _, shards_key = store.locate(backfill_key(plan.run_id, SHARDS)).removeprefix("s3://").partition("/")

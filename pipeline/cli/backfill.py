@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 
 from pipeline import clients
-from pipeline.backfill.list import UserList, list_of_database, read_list
+from pipeline.backfill.list import UserList, list_of_csv, list_of_database, read_list
 from pipeline.backfill.plan import Draft, Estimate, draft_plan, estimate_cost, find_plan, require_plan, write_plan
 from pipeline.backfill.report import OUTCOMES_CSV, read_report
 from pipeline.backfill.runner import reset_for_replay, run_backfill
@@ -114,13 +114,13 @@ def replay(settings: Settings, run_id: str, *, everything: bool, as_json: bool) 
     _run(settings, plan, ("enrich", "load"), as_json=as_json)
 
 
-def _read_list(settings: Settings, store: Store, users_csv: str | None, *, counts_only: bool) -> bytes | UserList:
-    """Return the list of users in the database, or the bytes of one in a file of this machine or in the store."""
+def _read_list(settings: Settings, store: Store, users_csv: str | None, *, counts_only: bool) -> UserList:
+    """Return the list of users in the database, or in a CSV of this machine or of the store."""
     if users_csv is None:
         return list_of_database(clients.open_database(settings), counts_only=counts_only)
     if "://" in users_csv:
-        return read_list(store, users_csv)
-    return read_local_file(Path(users_csv), store.file_max_bytes)
+        return list_of_csv(read_list(store, users_csv))
+    return list_of_csv(read_local_file(Path(users_csv), store.file_max_bytes))
 
 
 def _print_rejected(draft: Draft) -> None:

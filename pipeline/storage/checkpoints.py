@@ -13,7 +13,7 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed, PipelineError
 from pipeline.storage.csv import escape_formulas, invalid_file, parse_csv, require_model, require_whole, to_csv
-from pipeline.storage.keys import Checkpoint, CsvStage, manifest_key, parse_manifest_key, user_folder
+from pipeline.storage.keys import IMPORTS, Checkpoint, CsvStage, manifest_key, parse_csv_key, user_folder
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, Migration, WrongVersion, find_migrations, json_version, parse_json
 from schemas.frames import Model
@@ -80,16 +80,15 @@ def read_manifest(store: Store, key: str) -> Manifest | None:
     return None if body is None else _parse_manifest(body, key)
 
 
-def list_checkpoints(store: Store, user_id: str, stage: CsvStage) -> list[Checkpoint]:
-    """Return the checkpoints of a user whose CSV is in the store and has a time in its key, the oldest first."""
-    csvs = [key for key in store.list(user_folder(user_id)) if key.endswith(f"-{stage}.csv")]
-    found = [checkpoint for key in csvs if (checkpoint := parse_manifest_key(manifest_key(key)))]
-    return sorted((of for of in found if of.fetched_at and of.user_id == user_id), key=lambda of: of.stem)
+def list_checkpoints(store: Store, stage: CsvStage, user_id: str | None = None) -> list[Checkpoint]:
+    """Return the checkpoints of a user, or of all users, whose CSV has a time in its key, the oldest first."""
+    found = map(parse_csv_key, store.list(user_folder(user_id) if user_id else IMPORTS))
+    return sorted((of for of in found if of and of.stage == stage and of.fetched_at), key=lambda of: of.stem)
 
 
 def find_earlier(store: Store, checkpoint: Checkpoint) -> Checkpoint | None:
     """Return the user's last checkpoint of the same stage before this one; None if there is none."""
-    listed = list_checkpoints(store, checkpoint.user_id, checkpoint.stage) if checkpoint.fetched_at else []
+    listed = list_checkpoints(store, checkpoint.stage, checkpoint.user_id) if checkpoint.fetched_at else []
     return next((of for of in reversed(listed) if of.stem < checkpoint.stem), None)
 
 
@@ -214,7 +213,7 @@ def _parse_manifest(body: bytes, key: str) -> Manifest:
 
 def _how_to_make_again(store: Store, key: str) -> str:
     """Return the text of the command that makes a CSV again, as far as its key tells."""
-    checkpoint = parse_manifest_key(manifest_key(key))
+    checkpoint = parse_csv_key(key)
     if checkpoint is None:
         return "Make it again with the stage that made it."
     if checkpoint.stage == "raw":

@@ -17,6 +17,9 @@ _CHECKPOINT = re.compile(
 )
 """The key of a checkpoint: a user id, a time and a stage. No character of them can lead to another folder."""
 
+IMPORTS = "imports/"
+"""The folder of the imports, with a folder for each user."""
+
 BACKFILLS, PLAN = "backfills/", "plan.json"
 
 LISTS = "lists/"
@@ -141,7 +144,7 @@ def wanted_key(run_id: str, suffix: str = "") -> str:
 
 def user_folder(user_id: str) -> str:
     """Return the folder of all imports of a user."""
-    return f"imports/{user_id}/"
+    return f"{IMPORTS}{user_id}/"
 
 
 def parse_shard_key(key: str) -> Shard | None:
@@ -156,33 +159,37 @@ def parse_checkpoint_key(key: str, stage: CsvStage, user_id: str | None = None) 
     Raises:
         Failed: `location_refused`, if it is no key of a CSV of `stage`, or is one of another user than `user_id`.
     """
-    found = _CHECKPOINT.fullmatch(key)
-    if found and found["stage"] != stage:
-        other = key.replace(f"-{found['stage']}.csv", f"-{stage}.csv")
-        says = {
-            "raw": f"this is an enriched CSV. Give the raw one, {other}.",
-            "enriched": "this is a raw CSV: enrich it first, with `steam-import enrich`, and give its CSV.",
-        }
-        raise Failed("location_refused", f"{key}: {says[stage]}")
+    found = parse_csv_key(key)
     if found is None:
         raise Failed(
             "location_refused",
             f"{key!r:.200} is not imports/{{user_id}}/{{timestamp}}-{stage}.csv of this store. Give a location as "
             f"{'fetch' if stage == 'raw' else 'enrich'} printed it.",
         )
-    if user_id not in (None, found["user_id"]):
+    if user_id not in (None, found.user_id):
         raise Failed(
             "location_refused",
-            f"{key!r:.200} belongs to user {found['user_id']}, not to user {user_id}. Give a location of that user.",
+            f"{key!r:.200} belongs to user {found.user_id}, not to user {user_id}. Give a location of that user.",
         )
-    return Checkpoint(found["user_id"], found["stem"], stage)
+    if found.stage != stage:
+        says = {
+            "raw": f"this is an enriched CSV. Give the raw one, {Checkpoint(found.user_id, found.stem, 'raw').key}.",
+            "enriched": "this is a raw CSV: enrich it first, with `steam-import enrich`, and give its CSV.",
+        }
+        raise Failed("location_refused", f"{key}: {says[stage]}")
+    return found
+
+
+def parse_csv_key(key: str) -> Checkpoint | None:
+    """Return the checkpoint that the key of a user's raw or enriched CSV belongs to; None for any other key."""
+    found = _CHECKPOINT.fullmatch(key)
+    return Checkpoint(found["user_id"], found["stem"], cast("CsvStage", found["stage"])) if found else None
 
 
 def parse_manifest_key(key: str) -> Checkpoint | None:
     """Return the checkpoint that the key of a manifest belongs to; None for any other key."""
     csv, dot, _ = key.rpartition(".json")
-    found = _CHECKPOINT.fullmatch(f"{csv}.csv") if dot else None
-    return Checkpoint(found["user_id"], found["stem"], cast("CsvStage", found["stage"])) if found else None
+    return parse_csv_key(f"{csv}.csv") if dot else None
 
 
 def parse_loaded_key(key: str) -> Checkpoint | None:

@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 
 import pipeline
 from pipeline import list_runs, read_backfill, read_enriched, read_raw
+from pipeline.backfill.list import list_of_csv
 from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.backfill.report import write_report
 from pipeline.errors import PipelineError
@@ -230,7 +231,7 @@ def planned(run_id: str) -> Plan:
     """A backfill of two users, and two lines that are none, as it begins."""
     store = DirectoryStore(Path("data"))
     users = b"user_id,steam_id64\n-one,76561197960287930\ntwo,76561197960287931\n../,1\n,2\n"
-    return write_plan(store, draft_plan(store, "users.csv", users, run_id=run_id, shard_size=1))
+    return write_plan(store, draft_plan(store, "users.csv", list_of_csv(users), run_id=run_id, shard_size=1))
 
 
 def test_a_backfill_without_a_report_is_listed_as_not_ended() -> None:

@@ -3,6 +3,7 @@
 import polars as pl
 import pytest
 
+from pipeline.backfill.list import list_of_csv
 from pipeline.backfill.plan import Estimate, cut_into_shards, draft_plan, estimate_cost, find_plan, write_plan
 from pipeline.backfill.report import write_report
 from pipeline.errors import Refused
@@ -15,7 +16,7 @@ LIST = b"user_id,steam_id64\none,76561197960287930\ntwo,76561197960287931\n"
 
 
 def plan(store: Memory, body: bytes = LIST, run_id: str | None = None, shard_size: int = 1) -> Plan:
-    return write_plan(store, draft_plan(store, "users.csv", body, run_id=run_id, shard_size=shard_size))
+    return write_plan(store, draft_plan(store, "users.csv", list_of_csv(body), run_id=run_id, shard_size=shard_size))
 
 
 def test_shards_keep_the_order_of_the_list_and_know_what_was_loaded_before() -> None:

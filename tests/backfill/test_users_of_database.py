@@ -45,7 +45,11 @@ def test_the_plan_is_that_of_the_same_list_as_a_csv(own_database_url: str, monke
     csv = "\n".join(["user_id,steam_id64", *lines, ""])
     plans = [
         draft_plan(Memory(), "users", listed, shard_size=2).plan.model_dump(exclude={"created_at"})
-        for listed in (csv.encode(), list_of_database(database), list_of_database(database, counts_only=True))
+        for listed in (
+            list_of_csv(csv.encode()),
+            list_of_database(database),
+            list_of_database(database, counts_only=True),
+        )
     ]
     assert plans[0] == plans[1] == plans[2]
     assert (plans[0]["users"], plans[0]["rejected"]) == (7, 5)

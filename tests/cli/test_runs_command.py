@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from pipeline import list_runs
+from pipeline.backfill.list import list_of_csv
 from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.database.database import Database
 from pipeline.sandbox.faults import Fault
@@ -63,7 +64,7 @@ def test_a_backfill_is_listed_among_the_imports_with_whether_it_has_ended(
     store = DirectoryStore(tmp_path / "data")
     make_runs(store, 21)
     users = b"user_id,steam_id64\nme,76561197960287930\n"
-    write_plan(store, draft_plan(store, "users.csv", users, run_id="crowd"))
+    write_plan(store, draft_plan(store, "users.csv", list_of_csv(users), run_id="crowd"))
     shown = unconfigured_program("runs").out
     assert any("crowd, users: 1" in line and "not ended" in line for line in shown.splitlines())
     assert f"{tmp_path}/data/backfills/{{backfill}}/outcomes.csv" in shown
@@ -79,7 +80,9 @@ def test_a_narrow_terminal_drops_columns_and_shows_each_id_whole(
     store = DirectoryStore(tmp_path / "data")
     provenance = Provenance("run", STARTED, 2, {"games": 2, "rejected": 0})
     write_checkpoint(store, raw_checkpoint(user, "20261121T031749Z"), RAW, pl.DataFrame(), provenance)
-    write_plan(store, draft_plan(store, "users.csv", b"user_id,steam_id64\nme,76561197960287930\n", run_id=run_id))
+    write_plan(
+        store, draft_plan(store, "users.csv", list_of_csv(b"user_id,steam_id64\nme,76561197960287930\n"), run_id=run_id)
+    )
     wide, *_ = unconfigured_program("runs").out.splitlines()
     for name, value in {"FORCE_COLOR": "1", "TERM": "dumb", "COLUMNS": str(columns), "LINES": "25"}.items():
         monkeypatch.setenv(name, value)

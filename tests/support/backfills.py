@@ -15,6 +15,7 @@ import polars as pl
 from pydantic import SecretStr
 
 from pipeline import clients
+from pipeline.backfill.list import list_of_csv
 from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.backfill.report import OUTCOMES_CSV, REJECTED_CSV, REPORT
 from pipeline.backfill.runner import run_backfill
@@ -61,7 +62,7 @@ class Operator:
         return clients.open_store(self.settings)
 
     def plan(self, users: bytes, size: int = 3, run_id: str | None = None, *, is_full: bool = False) -> Plan:
-        draft = draft_plan(self.store, "users.csv", users, run_id=run_id, shard_size=size, is_full=is_full)
+        draft = draft_plan(self.store, "users.csv", list_of_csv(users), run_id=run_id, shard_size=size, is_full=is_full)
         return write_plan(self.store, draft)
 
     def run(self, plan: Plan, steps: Sequence[ShardStep] = SHARD_STEPS) -> Report:

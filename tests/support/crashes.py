@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from pipeline import clients, stages
+from pipeline.backfill.list import list_of_csv
 from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.backfill.runner import run_backfill
 from pipeline.catalogue.files import CatalogueFiles
@@ -129,7 +130,7 @@ async def _import(settings: Settings, place: Store, account: str, timestamp: str
 def backfill(settings: Settings, place: Store, steps: Sequence[ShardStep] = SHARD_STEPS) -> None:
     """Import two users in two shards; a line of their list is nobody."""
     users = user_list([str(FIRST_ACCOUNT + number) for number in range(USERS)], "user-9,nobody at all")
-    plan = write_plan(place, draft_plan(place, "users.csv", users, shard_size=1))
+    plan = write_plan(place, draft_plan(place, "users.csv", list_of_csv(users), shard_size=1))
     asyncio.run(run_backfill(settings, plan, store=place, steps=steps))
 
 
