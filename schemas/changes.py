@@ -1,4 +1,4 @@
-"""Columns of the changes between two imports of a user, and of the history of all imports."""
+"""Frames about several imports of a user: the games that changed between two of them, and the history of all."""
 
 import pandera.polars as pa
 import polars as pl

@@ -173,10 +173,11 @@ class ChangedGame(BaseModel):
 
 
 class ChangeSummary(BaseModel):
-    """What changed since the import at the time `since` (as keys have it), None if there is no earlier import.
+    """The games that changed between two imports of a user, by kind of change, and the minutes played in between.
 
-    Games are apps that are not filtered. `most_played` has at most five. Of hidden playtimes nothing is known, so that
-    with `playtimes_hidden`, of either import, no minutes are counted.
+    `since` and `until` are the times of the imports as their keys have them; without an earlier import `since` is None
+    and nothing has changed. Games are apps that are not filtered. `most_played` has at most five. Where the playtimes
+    of either import were hidden, `playtimes_hidden` is true and no minutes are counted.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -193,7 +194,7 @@ class ChangeSummary(BaseModel):
 
     @property
     def is_nothing(self) -> bool:
-        """Whether there is an earlier import, and nothing is other than in it."""
+        """Whether there is an earlier import that does not differ from the later one."""
         lists = (self.new_games, self.no_longer_owned, self.newly_matched, self.renamed)
         return self.since is not None and not any(lists) and not self.minutes_played_since
 

@@ -38,7 +38,6 @@ class ListedCommand(NamedTuple):
 
 COMMANDS = {
     "demo": ListedCommand("imports", "Import a recorded library twice, with nothing configured."),
-    "forget": ListedCommand("forget", "Erase what the store holds of a user."),
     "doctor": ListedCommand("doctor", "Check what an import needs, and say what to fix."),
     "settings": ListedCommand("settings", "Print all settings with their values, and where each value comes from."),
     "run": ListedCommand("imports", "Fetch, enrich and load a library."),
@@ -46,13 +45,14 @@ COMMANDS = {
     "enrich": ListedCommand("imports", "Match the raw CSV at LOCATION to IGDB."),
     "load": ListedCommand("imports", "Load the enriched CSV at LOCATION into the database."),
     "runs": ListedCommand("runs", "List the runs in the store, the newest first."),
-    "diff": ListedCommand("diff", "Print what changed between two imports of a user."),
+    "diff": ListedCommand("runs", "Print what changed between two imports of a user."),
     "report": ListedCommand("report", "Write a page about the enriched CSV at ENRICHED_CSV."),
     "review": ListedCommand("review", "Match games by hand: export a sheet, fill it in, apply it."),
     "backfill": ListedCommand("backfill", "Import the libraries of all users in USERS_CSV, or in the database."),
     "replay": ListedCommand("backfill", "Load rejected and PENDING rows of a backfill again."),
     "catalogue": ListedCommand("catalogue", "Fill, compact or describe the catalogue of Steam apps."),
     "db": ListedCommand("db", "Check SavePoint's database, or make one to try things in."),
+    "forget": ListedCommand("forget", "Erase what the store holds of a user."),
     "sandbox": ListedCommand("sandbox", "Serve a local Steam, Twitch and IGDB, to develop and try things with."),
     "docs": ListedCommand("docs", "Print a page of the documentation, or the names of all pages."),
 }

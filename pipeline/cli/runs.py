@@ -1,4 +1,4 @@
-"""The commands that list imports and backfills, and show one of them."""
+"""The commands that list imports and backfills, show one of them, and compare two imports."""
 
 import json
 import re
@@ -13,14 +13,15 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from pipeline import clients
-from pipeline.api import find_import, runs_in
+from pipeline.api import find_import, find_pair, runs_in
 from pipeline.backfill.plan import find_plan
 from pipeline.backfill.report import OUTCOMES_CSV, read_report
 from pipeline.cli.backfill import report_table
 from pipeline.cli.options import STORE, json_option, with_settings
 from pipeline.cli.output import add_change_rows, console, figures_table
-from pipeline.cli.terminal import Group, echo
+from pipeline.cli.terminal import Command, Group, echo
 from pipeline.settings import Settings
+from pipeline.stages import read_changes_between
 from pipeline.storage.checkpoints import read_load_manifest, read_manifest
 from pipeline.storage.csv import parse_csv
 from pipeline.storage.keys import Checkpoint, backfill_key
@@ -76,6 +77,31 @@ def show(settings: Settings, run: str, *, as_json: bool) -> None:
         _show_backfill(store, plan, as_json=as_json)
     else:
         _show_import(store, find_import(store, run), as_json=as_json)
+
+
+@click.command(cls=Command, epilog="steam-import diff 20261123T031749Z")
+@click.argument("run")
+@click.argument("later", required=False, metavar="[RUN]")
+@json_option
+@with_settings(*STORE)
+def diff(settings: Settings, run: str, later: str | None, *, as_json: bool) -> None:
+    """Print what changed between two imports of a user.
+
+    With one RUN, since the user's import before it. A RUN is a run id, a time or the location of a CSV, as `runs`
+    lists them.
+    """
+    store = clients.open_store(settings)
+    earlier, after = find_pair(store, run, later)
+    changes = read_changes_between(store, earlier, after)
+    if as_json:
+        click.echo(changes.model_dump_json())
+        return
+    nothing = ": nothing has changed." if changes.is_nothing else ":"
+    echo(f"{after.user_id}, from {changes.since} to {changes.until}{nothing}")
+    table = figures_table()
+    add_change_rows(table, changes, shown=None)
+    if table.row_count:
+        console().print(table)
 
 
 def _show_backfill(store: Store, plan: Plan, *, as_json: bool) -> None:
