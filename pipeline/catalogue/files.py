@@ -79,7 +79,7 @@ class Memory:
 
 
 class KnownLookUps(NamedTuple):
-    """What was asked about all apps of a catalogue, and the number and the bytes of its files."""
+    """The look-ups of all apps in a catalogue, one row per app, and the number and the size in bytes of its files."""
 
     rows: DataFrame[CatalogueLookUps]
     files: int

@@ -56,7 +56,7 @@ _URL = re.compile(
 _DRIVER = re.compile(r"^(postgres(?:ql)?)\+\w+(?=://)")
 _BEFORE_AT = re.compile(r"\S+@")
 _EVERYDAY = re.compile(r".{1,5}|[a-z]{1,9}|[A-Z]{1,9}", re.DOTALL)
-"""A password that may well stand in a sentence with another meaning."""
+"""Matches passwords that are short or plain words, and so may stand in a message with another meaning."""
 
 
 @dataclass(frozen=True)

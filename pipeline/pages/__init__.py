@@ -1,1 +1,1 @@
-"""What the HTML pages have in common: how a template becomes one file, and the style that all start from."""
+"""Pages of HTML: a template and its data become one file, with a style and a script that all pages begin with."""

@@ -14,8 +14,9 @@ def render_page(
 ) -> str:
     """Return the text of a page from the files `name`.html, .css and .js of a package; equal arguments, equal pages.
 
-    The template gets the variables, and `style` (the common one and the page's own), `script`, and `script_hash` for
-    its Content-Security-Policy. Text in variables is escaped.
+    The template gets the variables, and `style`, `script` (base.css and base.js, then the page's own), and
+    `script_hash` for its Content-Security-Policy. Text in variables is escaped. The page has an element `data` with
+    the JSON that its script reads.
     """
     environment = Environment(
         loader=PackageLoader(package, ""),
@@ -28,7 +29,7 @@ def render_page(
     environment.filters |= filters
     # Names of games are mostly not ASCII where they are long; as \\uXXXX they would be three times as large.
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-    script = _read(package, f"{name}.js")
+    script = _read(__package__, "base.js") + _read(package, f"{name}.js")
     return environment.get_template(f"{name}.html").render(
         variables,
         style=_read(__package__, "base.css") + _read(package, f"{name}.css"),

@@ -1,16 +1,13 @@
-"use strict";
 (() => {
   const CHUNK = 100; // the style sheet prints as many
   const TYPING_MS = 120;
   const MEASURED = new Set(["playtime_forever", "last_played", "year"]);
   const TONES = { MATCHED: "main", IGNORED: "muted" };
 
-  const byId = (id) => document.getElementById(id);
-  const { rows, words, links } = JSON.parse(byId("data").textContent);
+  const { rows, words, links } = data;
   const all = rows.appid.map((_, row) => row);
   const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
   const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-  const thousands = new Intl.NumberFormat("en");
 
   const isGame = (row) => rows.match_status[row] !== "IGNORED";
   const kindOf = (row) => rows.kind[row].replaceAll("_", " ");
@@ -29,8 +26,6 @@
   rows.genre_names = rows.genres.map((names) => names.join(", "));
   rows.played = rows.last_played.map((day) => day?.slice(0, 4) ?? null);
 
-  // Without accents and case, so that pokemon finds Pokémon.
-  const folded = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
   const texts = all.map((row) =>
     folded([rows.name[row], rows.igdb_name[row] ?? "", rows.genre_names[row], kindOf(row), rows.match[row]].join("\n")));
 
@@ -168,19 +163,10 @@
     change();
   }
 
-  // Spreadsheets take such a text for a formula; `escape_formulas` of the pipeline does the same to its CSVs.
-  const unformulaic = (text) => text.replace(/^('*[=+\-@＝＋－＠\t\r\n])/, "'$1").replace(/([;\t\r\n])(['"]*[=+\-@＝＋－＠])/g, "$1'$2");
-  function cell(value) {
-    if (value === null) return "";
-    const text = Array.isArray(value) ? value.join(", ") : value;
-    return typeof text === "number" ? String(text) : `"${unformulaic(text).replaceAll('"', '""')}"`;
-  }
   function save() {
     const columns = byId("save").dataset.columns.split(" ");
-    const lines = found.map((row) => columns.map((column) => cell(rows[column][row])).join(","));
-    const url = URL.createObjectURL(new Blob(["\ufeff", [columns.join(","), ...lines, ""].join("\n")], { type: "text/csv" }));
-    Object.assign(document.createElement("a"), { href: url, download: "games.csv" }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    const shown = (value) => (Array.isArray(value) ? value.join(", ") : value);
+    saveCsv([columns, ...found.map((row) => columns.map((column) => shown(rows[column][row])))]);
   }
 
   function offer(id, values) {

@@ -2,6 +2,7 @@
 
 from hashlib import sha256
 
+import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline.pages.render import render_page
@@ -17,7 +18,7 @@ REASON_WORDS = {
     "external_game": "matched by IGDB's list of Steam ids",
     "override": "decided by hand",
 }
-"""What the page says about each `match_reason`."""
+"""The words in which the page gives the reason for an app's match, by `match_reason`."""
 
 
 def render_review_page(sheet: DataFrame[ReviewSheet]) -> str:
@@ -25,23 +26,16 @@ def render_review_page(sheet: DataFrame[ReviewSheet]) -> str:
 
     The page asks nobody for anything. It keeps the decisions in the browser, apart from those of another sheet.
     """
-    apps = [_as_json(row) for row in sheet.iter_rows(named=True)]
-    digest = sha256(sheet.write_csv().encode()).hexdigest()[:16]
-    return render_page(
-        "pipeline.review", "review", {}, {"apps": apps, "data": {"apps": apps, "digest": digest, "words": REASON_WORDS}}
-    )
-
-
-def _as_json(row: dict[str, object]) -> dict[str, object]:
-    """Return a row of the sheet as the page's script reads it, with its candidates in a list."""
     columns = ("appid", "name", "owners", "playtime_forever", "match_status", "match_reason", "kind", "proposed")
-    candidates = [
-        {
-            "id": row[f"candidate_{number}_id"],
-            "label": row[f"candidate_{number}"],
-            "score": row[f"candidate_{number}_score"],
-        }
-        for number in range(1, MOST_CANDIDATES + 1)
-        if row[f"candidate_{number}_id"] is not None
-    ]
-    return {name: row[name] for name in (*columns, "decided", "matched_id", "matched")} | {"candidates": candidates}
+    candidates = pl.concat_list(_candidate(number) for number in range(1, MOST_CANDIDATES + 1)).list.drop_nulls()
+    apps = sheet.select(*columns, "decided", "matched_id", "matched", candidates=candidates).to_dicts()
+    digest = sha256(sheet.write_csv().encode()).hexdigest()[:16]
+    data = {"apps": apps, "digest": digest, "words": REASON_WORDS}
+    return render_page("pipeline.review", "review", {}, {"apps": apps, "data": data})
+
+
+def _candidate(number: int) -> pl.Expr:
+    """Return an expression for a candidate of each app, by its number from 1: a struct, null where there is none."""
+    name = f"candidate_{number}"
+    candidate = pl.struct(id=f"{name}_id", label=name, score=f"{name}_score")
+    return pl.when(pl.col(f"{name}_id").is_not_null()).then(candidate)

@@ -1,17 +1,13 @@
-"use strict";
 (() => {
   const CHUNK = 50;
   const TYPING_MS = 120;
   const LATER = "later";
   const MOST_IGDB_ID = 2 ** 31 - 1;
 
-  const byId = (id) => document.getElementById(id);
-  const { apps, digest, words } = JSON.parse(byId("data").textContent);
+  const { apps, digest, words } = data;
   const place = new Map(apps.map((app, index) => [app.appid, index]));
-  const thousands = new Intl.NumberFormat("en");
   const hours = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
   const many = (count, noun) => `${thousands.format(count)} ${noun}${count === 1 ? "" : "s"}`;
-  const folded = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
   const nameOf = (app) => app.name ?? `App ${app.appid}`;
   const texts = apps.map((app) => folded(nameOf(app)));
 
@@ -28,9 +24,9 @@
       return [];
     }
   }
-  function keep() {
+  function keep(key = KEY) {
     try {
-      localStorage.setItem(KEY, JSON.stringify([...decisions]));
+      localStorage.setItem(key, JSON.stringify([...decisions]));
     } catch {
       byId("told").textContent = "This browser keeps nothing: save the decisions before you close the page.";
     }
@@ -211,18 +207,12 @@
     event.preventDefault();
   }
 
-  // Spreadsheets take such a text for a formula; `escape_formulas` of the pipeline does the same to its CSVs.
-  const unformulaic = (text) => text.replace(/^('*[=+\-@＝＋－＠\t\r\n])/, "'$1").replace(/([;\t\r\n])(['"]*[=+\-@＝＋－＠])/g, "$1'$2");
-  const cell = (value) => `"${unformulaic(String(value ?? "")).replaceAll('"', '""')}"`;
   function save() {
     const lines = apps.filter(({ appid }) => decisions.has(appid)).map((app) => {
       const [action, id] = decisions.get(app.appid);
-      return [app.appid, cell(app.name), action, id ?? "", ""].join(",");
+      return [app.appid, app.name, action, id, null];
     });
-    const csv = ["appid,name,action,igdb_id,note", ...lines, ""].join("\n");
-    const url = URL.createObjectURL(new Blob(["\ufeff", csv], { type: "text/csv" }));
-    Object.assign(document.createElement("a"), { href: url, download: "games.csv" }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    saveCsv([["appid", "name", "action", "igdb_id", "note"], ...lines]);
     byId("told").textContent = `${many(lines.length, "decision")} saved. Next: steam-import review apply games.csv`;
   }
 
@@ -246,5 +236,5 @@
   byId("tools").hidden = byId("filter").hidden = byId("keys").hidden = apps.length === 0;
   showCount();
   refresh();
-  keep();
+  keep("steam-import review"); // a try under another key, which tells at once if this browser keeps nothing
 })();

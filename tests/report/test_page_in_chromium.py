@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from pandera.typing.polars import DataFrame
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from pipeline.report.page import IMAGE_HOST, Origin, render_report
 from schemas.library import EnrichedLibrary
-from tests.support.chromium import DESKTOP, IN_CHROMIUM, PHONE, find_violations, is_as_wide_as_the_window
+from tests.support.chromium import DESKTOP, IN_CHROMIUM, PHONE, Watched, find_violations, is_as_wide_as_the_window
 from tests.support.libraries import FIGHTING, SHOOTER, app, library, matched
 
 pytestmark = IN_CHROMIUM
@@ -31,34 +31,22 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture
-def open_report(browser: Browser, tmp_path: Path) -> Iterator[Open]:
-    """Opens the report of a library as a file; afterwards it has asked for nothing, said nothing and run no one's."""
-    context = browser.new_context()
-    said: list[str] = []
-    asked: list[str] = []
-    allowed: list[str] = []
+def open_report(watched: Watched, tmp_path: Path) -> Iterator[Open]:
+    """Opens the report of a library as a file; afterwards it has asked for nothing but the covers that were allowed."""
     address = (tmp_path / "report.html").as_uri()
-    context.route(f"{IMAGE_HOST}/**", lambda route: route.fulfill(body=PICTURE, content_type="image/svg+xml"))
+    allowed = {address}
+    watched.context.route(f"{IMAGE_HOST}/**", lambda route: route.fulfill(body=PICTURE, content_type="image/svg+xml"))
 
     def open_page(
         enriched: DataFrame[EnrichedLibrary], size: tuple[int, int] = DESKTOP, state: str = "", **options: Any
     ) -> Page:
         (tmp_path / "report.html").write_text(render_report(enriched, ORIGIN, **options), encoding="utf-8")
         if options.get("covers"):
-            allowed.append(COVER)
-        page = context.new_page()
-        page.set_viewport_size({"width": size[0], "height": size[1]})
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: said.append(dialog.message))
-        page.goto(address + state)
-        return page
+            allowed.add(COVER)
+        return watched.open(address + state, size)
 
     yield open_page
-    context.close()
-    assert said == []
-    assert {url.split("#")[0] for url in asked} <= {address, *allowed}
+    assert {url.split("#")[0] for url in watched.asked} <= allowed
 
 
 def few() -> DataFrame[EnrichedLibrary]:
@@ -255,11 +243,11 @@ def test_filters_are_in_the_address_and_the_address_brings_them_back(open_report
 def test_a_bar_leads_to_the_rows_that_it_counts(open_report: Open) -> None:
     page = open_report(few())
     page.get_by_role("link", name="Windows").press("Enter")
-    assert names(page) == ["Pokémon Arena"]
+    expect(page.locator("#games tbody bdi")).to_have_text(["Pokémon Arena"])
     expect(page.get_by_role("heading", name="All games and apps")).to_be_in_viewport()
     expect(page.get_by_label("Played on")).to_have_value("Windows")
     page.go_back()
-    assert count(page) == "4 of 4 apps"
+    expect(page.get_by_role("status")).to_have_text("4 of 4 apps")
 
 
 def test_the_rows_shown_are_saved_as_csv(open_report: Open, tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from pandera.typing.polars import DataFrame
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from pipeline.review.page import render_review_page
 from pipeline.sandbox.server import Sandbox
 from schemas.review import ReviewSheet
 from tests.review.test_review_page import HOSTILE, sheet_of
-from tests.support.chromium import DESKTOP, IN_CHROMIUM, PHONE, find_violations, is_as_wide_as_the_window
+from tests.support.chromium import DESKTOP, IN_CHROMIUM, PHONE, Watched, find_violations, is_as_wide_as_the_window
 from tests.support.databases import NewDatabase, fetch
 from tests.support.lambda_functions import ACCOUNT, USER
 from tests.support.libraries import app
@@ -29,28 +29,16 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture
-def open_file(browser: Browser) -> Iterator[Open]:
-    """Opens a page as a file; afterwards it has asked for nothing and said nothing."""
-    context = browser.new_context()
-    said: list[str] = []
-    asked: list[str] = []
+def open_file(watched: Watched) -> Iterator[Open]:
+    """Opens a page as a file; afterwards it has asked for nothing."""
     opened: set[str] = set()
 
     def open_page(path: Path, size: tuple[int, int] = DESKTOP) -> Page:
         opened.add(path.as_uri())
-        page = context.new_page()
-        page.set_viewport_size({"width": size[0], "height": size[1]})
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: said.append(dialog.message))
-        page.goto(path.as_uri())
-        return page
+        return watched.open(path.as_uri(), size)
 
     yield open_page
-    context.close()
-    assert said == []
-    assert {url for url in asked if not url.startswith("blob:")} <= opened
+    assert {url for url in watched.asked if not url.startswith("blob:")} <= opened
 
 
 @pytest.fixture

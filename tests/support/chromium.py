@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 IN_CHROMIUM = [
@@ -36,6 +36,35 @@ def browser() -> Iterator[Browser]:
         playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS) as opened,
     ):
         yield opened
+
+
+class Watched:
+    """A browser context whose pages are watched: what they ask for, and what they say on the console or in dialogs."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.context = context
+        self.asked: list[str] = []
+        self.said: list[str] = []
+
+    def open(self, address: str, size: tuple[int, int]) -> Page:
+        """Open an address in a new page of a size."""
+        page = self.context.new_page()
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("dialog", lambda dialog: self.said.append(dialog.message))
+        page.goto(address)
+        return page
+
+
+@pytest.fixture
+def watched(browser: Browser) -> Iterator[Watched]:
+    """A context of its own; afterwards its pages have said nothing."""
+    opened = Watched(browser.new_context())
+    yield opened
+    opened.context.close()
+    assert opened.said == []
 
 
 def find_violations(page: Page) -> list[str]:
