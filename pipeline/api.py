@@ -19,7 +19,7 @@ from pipeline.errors import Failed, Refused
 from pipeline.frames.catalogue import decode_lists
 from pipeline.frames.changes import compare_libraries
 from pipeline.settings import Settings, absolute_path
-from pipeline.stages import parse_event
+from pipeline.stages import require_user_id
 from pipeline.storage.checkpoints import (
     find_earlier,
     list_checkpoints,
@@ -40,7 +40,7 @@ from pipeline.storage.keys import (
 from pipeline.storage.store import Store
 from schemas.backfill import STATUS_COUNTS, Outcomes, Plan, Report, ShardManifest, StepEfforts, StepManifest
 from schemas.changes import History, LibraryChanges
-from schemas.events import KEY_TIME, SHARD_STEPS, StageEvent
+from schemas.events import KEY_TIME, SHARD_STEPS
 from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import DecodedLibrary, EnrichedLibrary, RawLibrary
 from schemas.manifest import STAGES, LoadManifest, Runs
@@ -110,7 +110,7 @@ def read_history(user: str, store_url: str | None = None) -> DataFrame[History]:
             if an import cannot be read.
     """
     store = _open_store(store_url)
-    user_id = parse_event({"user_id": user}, StageEvent).user_id
+    user_id = require_user_id(user)
     snapshots = [empty_frame(History)]
     for checkpoint in list_checkpoints(store, "raw", user_id):
         rows = read_checkpoint(store, checkpoint, RawLibrary).rows

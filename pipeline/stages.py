@@ -3,6 +3,7 @@
 A stage takes open clients, or opens them itself as `…_with_settings`. Run again, it overwrites its own output.
 """
 
+import re
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -52,6 +53,8 @@ from pipeline.storage.checkpoints import (
 from pipeline.storage.keys import Checkpoint, parse_checkpoint_key, raw_checkpoint
 from pipeline.storage.store import Store
 from schemas.events import (
+    USER_ID,
+    USER_ID_RULE,
     ChangeSummary,
     DryRun,
     EnrichEvent,
@@ -88,8 +91,18 @@ def parse_event(event: object, event_type: type[Event]) -> Event:
         return event_type.model_validate(event)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
-        listed = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'event'}: {fault['msg']}" for fault in faults)
+        listed = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'event'}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in faults
+        )
         raise Refused("bad_event", f"The event cannot be used. Fix {listed}.") from None
+
+
+def require_user_id(user_id: str) -> str:
+    """Return a user id unchanged, or raise `bad_event` for a text that is none."""
+    if not re.fullmatch(USER_ID, user_id):
+        raise Refused("bad_event", f"{user_id!r:.80} is no user id. Give another: {USER_ID_RULE}.")
+    return user_id
 
 
 async def fetch(store: Store, steam: "Steam", event: FetchEvent) -> FetchResponse:

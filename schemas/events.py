@@ -1,9 +1,10 @@
 """Events and responses of the Lambda functions, whose keys are the contract with SavePoint and the state machines."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 ErrorCode = Literal[
     "bad_event",
@@ -28,6 +29,7 @@ ErrorCode = Literal[
 
 Stage = Literal["fetch", "enrich", "load", "backfill", "catalogue", "forget"]
 USER_ID = r"^[A-Za-z0-9_-]{1,64}$"
+USER_ID_RULE = "a user id has 1 to 64 letters, digits, hyphens or underscores"
 STEAM_BEGAN = 2003
 KEY_TIME = "%Y%m%dT%H%M%SZ"
 
@@ -53,7 +55,13 @@ def to_key_time(text: object) -> object:
         raise ValueError(f"{text} is out of range in UTC") from None
 
 
-UserId = Annotated[str, Field(pattern=USER_ID)]
+def _check_user_id(user_id: str) -> str:
+    if not re.fullmatch(USER_ID, user_id):
+        raise ValueError(USER_ID_RULE)
+    return user_id
+
+
+UserId = Annotated[str, AfterValidator(_check_user_id)]
 KeyTime = Annotated[str, BeforeValidator(to_key_time)]
 
 

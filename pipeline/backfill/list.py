@@ -15,7 +15,7 @@ from pipeline.storage.csv import drop_records, parse_header, parse_records, read
 from pipeline.storage.keys import IMPORTS, backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import ListedUsers, RejectedLines
-from schemas.events import USER_ID
+from schemas.events import USER_ID, USER_ID_RULE
 from schemas.frames import conform, empty_frame
 from schemas.staging import SteamUsers
 
@@ -209,9 +209,7 @@ def _parse_account(steam_id: str) -> tuple[str | None, str | None]:
 
 def _with_errors(lines: pl.DataFrame) -> pl.DataFrame:
     """Add the column `error`: why a line cannot be used, null where it can."""
-    bad_user_id = pl.when(~pl.col("user_id").str.contains(USER_ID)).then(
-        pl.format("bad_event: the user id has to match {}", pl.lit(USER_ID))
-    )
+    bad_user_id = pl.when(~pl.col("user_id").str.contains(USER_ID)).then(pl.lit(f"bad_event: {USER_ID_RULE}"))
     lines = lines.with_columns(error=pl.coalesce("fault", bad_user_id, "steam_id_error"))
     first = pl.col("line").filter(pl.col("error").is_null()).min().over("user_id")
     repeated = pl.when(pl.col("line") != first).then(pl.format("bad_event: line {} has this user already", first))

@@ -6,7 +6,7 @@ from pipeline.backfill.forget import forget_with_settings
 from pipeline.cli.options import STORE, json_option, with_settings
 from pipeline.cli.terminal import Command, echo
 from pipeline.settings import Settings
-from pipeline.stages import parse_event
+from pipeline.stages import require_user_id
 from schemas.events import ForgetEvent, ForgetResponse
 
 
@@ -22,7 +22,7 @@ def forget(settings: Settings, user_id: str, *, dry_run: bool, as_json: bool) ->
     backfill with the user has not ended, nothing is erased. The database is not touched.
     """
     settings.require("store")
-    erased = forget_with_settings(settings, parse_event({"user_id": user_id, "dry_run": dry_run}, ForgetEvent))
+    erased = forget_with_settings(settings, ForgetEvent(user_id=require_user_id(user_id), dry_run=dry_run))
     if as_json:
         click.echo(erased.model_dump_json(exclude={"seconds", "requests"}))
     else:

@@ -40,7 +40,7 @@ from pipeline.cli.report import write_report
 from pipeline.cli.terminal import Command, echo, echo_always, is_quiet
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.settings import DATA, Settings
-from pipeline.stages import parse_event
+from pipeline.stages import parse_event, require_user_id
 from pipeline.steam_id import HINT, Vanity, parse_steam_id
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import CsvStage, parse_checkpoint_key
@@ -52,7 +52,6 @@ from schemas.events import (
     FetchResponse,
     LoadEvent,
     LoadResponse,
-    StageEvent,
     StageResponse,
 )
 from schemas.library import EnrichedLibrary
@@ -154,7 +153,7 @@ def _check_ids(steam_id: str | None, user_id: str | None) -> None:
     if steam_id is not None:
         parse_steam_id(steam_id)
     if user_id is not None:
-        parse_event({"user_id": user_id}, StageEvent)
+        require_user_id(user_id)
 
 
 def _complete_ids(settings: Settings, steam_id: str | None, user_id: str | None) -> tuple[str, str | None]:
@@ -272,7 +271,7 @@ def _next_command(report: ImportReport) -> str | None:
 def _find_account(settings: Settings, steam_id: str, user_id: str | None) -> str:
     """Return the SteamID64 of any form of Steam id; an invalid user id is refused before Steam is asked."""
     if user_id is not None:
-        parse_event({"user_id": user_id}, StageEvent)
+        require_user_id(user_id)
     return asyncio.run(stages.find_account_with_settings(settings, steam_id))
 
 

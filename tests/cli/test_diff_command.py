@@ -199,7 +199,7 @@ def test_what_cannot_be_compared_is_refused_with_what_to_give_instead(
         ended = unconfigured_program(*arguments)
         assert (ended.status, ended.out) == (2, "")
         assert says in " ".join(ended.err.split())
-    with pytest.raises(Refused, match="user_id"):
+    with pytest.raises(Refused, match="is no user id"):
         read_history("../user-1")
     assert read_history("user-3").is_empty()
 

@@ -47,7 +47,7 @@ def spoil(_sandbox: Sandbox) -> None:
 
 FETCH = f"fetch {ACCOUNT}"
 CASES: dict[str, Case] = {
-    "bad_event": Case(f"{FETCH} --user ../x", 2, "Fix user_id"),
+    "bad_event": Case(f"{FETCH} --user ../x", 2, "Give another: a user id has"),
     "bad_steam_id": Case("fetch 10000000000000000", 2, "Give a SteamID64"),
     "configuration": Case(f"{FETCH} --store-url ftp://host", 2, "give a directory, or s3://bucket/prefix"),
     "bad_steam_key": Case(f"{FETCH} --steam-api-key wrong", 2, "https://steamcommunity.com/dev/apikey"),

@@ -1,7 +1,8 @@
 import polars as pl
 import pytest
+from structlog.testing import capture_logs
 
-from pipeline.cli.output import console, dry_run_tables, format_unmatched_games
+from pipeline.cli.output import console, dry_run_tables, format_unmatched_games, log_progress
 from pipeline.cli.terminal import echo, echo_always, strip_control_characters
 from schemas.events import DryRun
 from schemas.frames import conform
@@ -28,3 +29,14 @@ def test_a_terminal_shows_control_characters_and_obeys_none(capsys: pytest.Captu
 def test_names_of_any_language_and_lines_are_shown_as_they_are() -> None:
     text = "Ni no Kuni \N{EM DASH} 二ノ国\tŁódź\nعربي \N{VIDEO GAME}"
     assert strip_control_characters(text) == text
+
+
+def test_without_a_terminal_the_log_tells_how_far_a_task_is_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 104.0, 105.0, 110.0])
+    monkeypatch.setattr("pipeline.cli.output.time.monotonic", lambda: next(clock))
+    show = log_progress(seconds=5)
+    with capture_logs() as logs:
+        for done in (0, 4, 5, 10):
+            show("Names looked up on IGDB", done, 40)
+    (line,) = logs
+    assert line.items() >= {"task": "Names looked up on IGDB", "done": 10, "of": 40, "seconds_left": 30}.items()

@@ -1,6 +1,7 @@
 """CONTRIBUTING.md and the lock file: the map of the house, and the packages that we depend on."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -62,3 +63,10 @@ def test_the_map_of_the_house_names_what_is_there_and_every_module_of_the_pipeli
     folders = {f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / "pipeline").rglob("__init__.py")}
     unnamed = (modules | folders) - paths
     assert [path for path in sorted(unnamed) if not path.startswith("pipeline/sandbox/")] == []
+
+
+def test_the_first_make_says_what_it_sets_up_and_how_long_that_takes() -> None:
+    recipe = subprocess.run(["make", "-n", "-B", "demo"], cwd=ROOT, check=True, capture_output=True, text=True).stdout  # noqa: S607
+    first = recipe.splitlines()[0]
+    assert first.startswith('echo "Setting up .venv with ')
+    assert "takes about a minute the first time" in first

