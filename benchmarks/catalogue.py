@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, get_args
 
 import polars as pl
 from pandera.typing.polars import DataFrame
@@ -164,12 +164,16 @@ def uneven_world(rows: int) -> World:
 
 def measure_requests(steam_rows: int) -> bool:
     """Print the requests of new games and of a sync, and return whether the targets are met."""
-    is_met = True
-    for multiquery in ("on", "off", "refused"):
-        requests, seconds = look_up(multiquery)
-        is_met &= multiquery != "on" or (requests <= MOST_REQUESTS and seconds <= MOST_SECONDS)
-        print(f"{NEW_GAMES:,} new games, multiquery {multiquery}: {requests} requests to IGDB, {seconds:.2f} s")
-    print(f"  (targets, on: at most {MOST_REQUESTS} requests and {MOST_SECONDS} s at {LATENCY_SECONDS * 1_000:.0f} ms)")
+    asked: dict[Multiquery, int] = {}
+    took: dict[Multiquery, float] = {}
+    for multiquery in get_args(Multiquery):
+        asked[multiquery], took[multiquery] = look_up(multiquery)
+        figures = f"{asked[multiquery]} requests to IGDB, {took[multiquery]:.2f} s"
+        print(f"{NEW_GAMES:,} new games, multiquery {multiquery}: {figures}")
+    print(f"  (targets, on: at most {MOST_REQUESTS} requests and {MOST_SECONDS} s at {LATENCY_SECONDS * 1_000:.0f} ms;")
+    print("  refused: one request more than off, the one that was refused)")
+    is_quick = asked["on"] <= MOST_REQUESTS and took["on"] <= MOST_SECONDS
+    is_met = is_quick and asked["refused"] <= asked["off"] + 1
     world = uneven_world(steam_rows)
     what = f"sync of {len(world.external_games):,} rows and {len(world.games):,} games"
     counts = {}
