@@ -66,7 +66,8 @@ def test_the_map_of_the_house_names_what_is_there_and_every_module_of_the_pipeli
 
 
 def test_the_first_make_says_what_it_sets_up_and_how_long_that_takes() -> None:
-    recipe = subprocess.run(["make", "-n", "-B", "demo"], cwd=ROOT, check=True, capture_output=True, text=True).stdout  # noqa: S607
+    command = ["make", "-n", "-B", "--no-print-directory", "demo"]
+    recipe = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout  # noqa: S603
     first = recipe.splitlines()[0]
     assert first.startswith('echo "Setting up .venv with ')
     assert "takes about a minute the first time" in first
