@@ -1,5 +1,6 @@
 """The newest library of each user in a store, whether an import or a backfill wrote it."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,35 +25,44 @@ log = structlog.get_logger()
 
 
 class FetchedLibraries(NamedTuple):
-    """The rows of a raw CSV, and where it is: one user's checkpoint, or a shard of a backfill."""
+    """The rows of a raw CSV, and where it is: one user's checkpoint, or a shard of a backfill, which may have ended."""
 
     source: Checkpoint | ShardFiles
     rows: DataFrame[RawLibrary]
+    is_ended: bool = True
 
 
 @dataclass
 class Owners:
-    """Who owns some apps: the names of the apps that anybody owns, users' raw checkpoints, and shards by run id."""
+    """Who owns some apps: the names of the apps that anybody owns, users' raw checkpoints, and shards by run id.
+
+    `unfinished` counts the owners in each backfill that has not ended, by its run id.
+    """
 
     names: dict[int, str | None] = field(default_factory=dict)
     imports: list[Checkpoint] = field(default_factory=list)
     shards: dict[str, list[ShardFiles]] = field(default_factory=dict)
+    unfinished: Counter[str] = field(default_factory=Counter)
 
 
-def read_newest_libraries(store: Store) -> Iterator[FetchedLibraries]:
+def read_newest_libraries(store: Store, *, with_last_ended: bool = False) -> Iterator[FetchedLibraries]:
     """Yield the raw rows of all users, each user's from the newest import or backfill that fetched them.
 
-    A file that cannot be read is logged and left out. A few files are in memory at a time.
+    With `with_last_ended`, where that is a backfill that has not ended, the user's rows from the newest import or
+    backfill that has ended come too. A file that cannot be read is logged and left out. A few files are in memory at a
+    time.
     """
     imports = {checkpoint.user_id: checkpoint for checkpoint in list_checkpoints(store, "raw")}
     seen: set[str] = set()
     for plan in list_plans(store):
         at = plan.created_at
         later = {user for user, checkpoint in imports.items() if checkpoint.fetched_at and checkpoint.fetched_at > at}
-        for files, rows in read_libraries_of_backfill(store, plan):
+        is_ended = read_report(store, plan.run_id) is not None
+        for files, rows, _ in read_libraries_of_backfill(store, plan):
             others = rows.filter(~pl.col("user_id").is_in(list(seen | later)))
-            seen.update(others["user_id"].unique())
-            yield FetchedLibraries(files, conform(others, RawLibrary))
+            if is_ended or not with_last_ended:
+                seen.update(others["user_id"].unique())
+            yield FetchedLibraries(files, conform(others, RawLibrary), is_ended)
     remaining = [checkpoint for user, checkpoint in imports.items() if user not in seen]
     yield from map_concurrently(partial(_read_import, store), remaining)
 
@@ -62,21 +72,20 @@ def read_libraries_of_backfill(store: Store, plan: Plan) -> Iterator[FetchedLibr
     yield from map_concurrently(_read_shard, list_shards(store, plan))
 
 
-def find_owners(store: Store, libraries: Iterable[FetchedLibraries], appids: Collection[int]) -> Owners:
-    """Return who owns some apps among the libraries; of backfills those that have ended count."""
+def find_owners(libraries: Iterable[FetchedLibraries], appids: Collection[int]) -> Owners:
+    """Return who owns some apps among the libraries; owners in backfills that have not ended are only counted."""
     owners, is_wanted = Owners(), pl.col("appid").is_in(list(appids))
-    ended: dict[str, bool] = {}
-    for source, rows in libraries:
+    for source, rows, is_ended in libraries:
         owned = rows.filter(is_wanted)
         owners.names.update(owned.select("appid", "name").rows())
-        if isinstance(source, Checkpoint):
-            owners.imports += [source] if owned.height else []
+        if not owned.height:
             continue
-        run_id = source.shard.run_id
-        if run_id not in ended:
-            ended[run_id] = read_report(store, run_id) is not None
-        if owned.height and ended[run_id]:
-            owners.shards.setdefault(run_id, []).append(source)
+        if isinstance(source, Checkpoint):
+            owners.imports.append(source)
+        elif is_ended:
+            owners.shards.setdefault(source.shard.run_id, []).append(source)
+        else:
+            owners.unfinished[source.shard.run_id] += owned["user_id"].n_unique()
     return owners
 
 

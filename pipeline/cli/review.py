@@ -138,14 +138,17 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
     """Put the decisions in FILE into overrides.csv, and load all users again who own these apps.
 
     Their newest raw CSVs are enriched and loaded, of imports and of backfills that have ended; Steam is not asked.
+    Backfills that have not ended are named.
     With LOCATION, it is only the user of that raw or enriched CSV.
     """
     settings.require(*clients.NEEDED_BY_ENRICH)
     store = clients.open_store(settings)
     sheet = parse_decisions(read_local_file(file, store.file_max_bytes))
-    libraries = _read_one(store, location, trust=trust) if location else read_newest_libraries(store)
+    libraries = (
+        _read_one(store, location, trust=trust) if location else read_newest_libraries(store, with_last_ended=True)
+    )
     wanted = pl.DataFrame({"appid": [decision.appid for decision in sheet.decisions]}, schema={"appid": pl.Int32})
-    owners = find_owners(store, libraries, wanted["appid"].to_list())
+    owners = find_owners(libraries, wanted["appid"].to_list())
     apps = dict.fromkeys(clients.open_catalogue(settings).read_about(wanted)["appid"]) | owners.names
     applied = apply_review(store, sheet, asyncio.run(_name_games(settings, sheet.decisions)), apps)
     for line in applied.skipped[:SKIPPED_SHOWN]:
@@ -156,6 +159,10 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
         for decided in applied.decided:
             echo(decided)
         echo(f"Decisions put into overrides.csv: {len(applied.decided)}. Lines skipped: {len(applied.skipped)}.")
+    for run_id, users in owners.unfinished.items() if applied.decided else ():
+        says = f"{users:,} owners of these apps are in backfill {run_id}, which has not ended and was left out."
+        how = f"Run steam-import backfill --resume {run_id}, and when it has ended, apply the file again."
+        echo_always(f"{says} {how}", err=True)
     imports: list[ImportReport] = []
     backfills: list[Report] = []
     try:
@@ -283,4 +290,5 @@ def _result_json(
         "skipped": [line._asdict() for line in applied.skipped],
         "runs": [report.as_json() | {"raw": store.locate(raw.key)} for raw, report in runs],
         "backfills": [report.model_dump(mode="json") for report in backfills],
+        "unfinished": dict(owners.unfinished),
     }

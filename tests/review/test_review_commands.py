@@ -319,6 +319,30 @@ def test_each_app_of_all_users_is_listed_once_and_a_decision_is_loaded_for_all_i
     assert exported_all(steam_import) == set()
 
 
+def test_owners_in_a_backfill_that_has_not_ended_are_loaded_from_what_has_ended_before_it_and_it_is_named(
+    steam_import: SteamImport, sandbox: Sandbox, database: str
+) -> None:
+    run_id = owned_by(steam_import, sandbox, database)
+    enriched = imported(steam_import)
+    add_user(database, "only")
+    users = f"backfilled,76561197960287931\n{USER},{ACCOUNT}\nonly,76561197960287932\n"
+    Path("users.csv").write_text(f"user_id,steam_id64\n{users}")
+    assert steam_import("backfill", "users.csv", "--resume", "killed").status == 0
+    Path("data/backfills/killed/report.json").unlink()
+
+    SHEET.write_text(f"appid,action,igdb_id,note\n{UNKNOWN},match,{GAME},\n")
+    applied = steam_import("review", "apply", str(SHEET), "--json")
+    assert applied.status == 0, applied.err
+    assert "3 owners of these apps are in backfill killed, which has not ended" in applied.err
+    assert "Run steam-import backfill --resume killed" in applied.err
+    said = json.loads(applied.out)
+    assert (said["unfinished"], [one["run_id"] for one in said["backfills"]]) == ({"killed": 3}, [run_id])
+    assert verdicts(enriched)[UNKNOWN] == ("MATCHED", "override", GAME)
+    rows = fetch(database, 'SELECT "userId", "storefrontGameId", "igdbMatchStatus"::text FROM "ImportedGame"')
+    matched = rows.filter(storefrontGameId=str(UNKNOWN), igdbMatchStatus="MATCHED")
+    assert set(matched["userId"]) == {"backfilled", "also", USER}
+
+
 def exported_all(steam_import: SteamImport, *arguments: str) -> set[int]:
     """The apps in a sheet about all users."""
     SHEET.unlink(missing_ok=True)
