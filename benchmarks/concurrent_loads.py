@@ -34,16 +34,18 @@ def measure(server: str) -> bool:
 
 
 def _load_users(pool: ProcessPoolExecutor, url: str, number: int, news: int) -> float:
-    """Load libraries of new users, in all of which so many of the games are new; return the seconds that it took."""
+    """Load libraries of new users, in all of which so many of the games are new; return the seconds of the loads."""
     first = 1_000_000 + number * 100 * LOADS
     users = range(first, first + LOADS)
     Database(url).ensure_users([f"user-{user}" for user in users])
-    orders = [(url, user, news) for user in users]
+    orders = [(url, _library(user, news)) for user in users]
     return timed(lambda: list(pool.map(_load, orders)))
 
 
-def _load(order: tuple[str, int, int]) -> None:
-    url, user, news = order
+def _library(user: int, news: int) -> pl.DataFrame:
     known = libraries(APPS - news, 1, KNOWN_GAMES, user)
-    new = libraries(news, 1, news, user, user * 100) if news else known.clear()
-    load(url, pl.concat([known, new]))
+    return pl.concat([known, libraries(news, 1, news, user, user * 100)]) if news else known
+
+
+def _load(order: tuple[str, pl.DataFrame]) -> None:
+    load(*order)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from urllib.parse import parse_qs, unquote
+from weakref import WeakKeyDictionary
 
 import polars as pl
 import structlog
@@ -251,7 +252,20 @@ class Session:
         self._cursor.adbc_ingest(table.name, rows, mode="append", temporary=True)
 
 
+_COMPILED: WeakKeyDictionary[Executable, tuple[str, pl.DataFrame | None]] = WeakKeyDictionary()
+"""SQL text and parameters by statement. To compile most statements takes longer than to run them, and those that do not
+depend on a load's arguments are the same objects in every load.
+"""
+
+
 def _compile(statement: Executable) -> tuple[str, pl.DataFrame | None]:
+    """Return the SQL text of a statement and a frame of one row with its parameters, or None where it has none."""
+    if statement not in _COMPILED:
+        _COMPILED[statement] = _compile_anew(statement)
+    return _COMPILED[statement]
+
+
+def _compile_anew(statement: Executable) -> tuple[str, pl.DataFrame | None]:
     if isinstance(statement, ExecutableDDLElement):
         return str(statement.compile(dialect=DIALECT)), None
     compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})  # type: ignore[attr-defined]

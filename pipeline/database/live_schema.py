@@ -5,6 +5,7 @@ It is read from PostgreSQL's own catalogue (pg_class and others), for the tables
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -295,6 +296,7 @@ _INDEXES = table(
 )
 
 
+@cache
 def _select_columns() -> Executable:
     """Select each column of SavePoint's tables: its type, what it takes, and whether rows of its table are hidden."""
     has_default = _ATTRIBUTES.c.atthasdef | (cast(_ATTRIBUTES.c.attidentity, Text) != "")
@@ -321,6 +323,7 @@ def _select_columns() -> Executable:
     )
 
 
+@cache
 def _select_facts() -> Executable:
     """Select, in one query, the enums' values in their order, the tables' triggers and rules, and two settings."""
     settings = [
@@ -370,6 +373,7 @@ def _select_enum_values() -> Select[Any]:
     )
 
 
+@cache
 def _select_unique_keys() -> Executable:
     """Select the columns of each unique index that is checked at once, and for every row."""
     columns = (
@@ -390,6 +394,7 @@ def _select_unique_keys() -> Executable:
     )
 
 
+@cache
 def _select_users_table() -> Executable:
     """Select the schema, table and column that `ImportedGame.userId` refers to, and two facts about the table.
 

@@ -1,7 +1,8 @@
 """The SQL statements that write IGDB's data into SavePoint's tables: genres, platforms, games, and their links.
 
 The number of statements does not depend on the number of rows, and none writes a row that would stay the same.
-docs/loading.md has the rules. A genre, platform or game is found by its IGDB id.
+docs/loading.md has the rules. A genre, platform or game is found by its IGDB id. Statements that are the same in every
+load are cached, so that a process compiles them once.
 
 Loads that write the same games at once meet in every order, because the rows that lose a slug are not known before the
 other load has committed. So a load that changes anything here takes one lock until its commit, and looks again. Most
@@ -12,6 +13,7 @@ row; a join might read all games instead. Only `steamAppId` has no index: NOTED_
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -102,11 +104,13 @@ Class 1 is the users' locks, of `user_lock_query`.
 """
 
 
+@cache
 def existing_row_statements() -> list[CountedStatement]:
     """Return the SQL UPDATEs that set `foundId` of staged genres, platforms and games to the id of SavePoint's row."""
     return [_find(merge) for merge in MERGES]
 
 
+@cache
 def pending_changes_query() -> Select[bool, bool]:
     """Return the SQL query for one row of two booleans, about what the load would change.
 
@@ -117,6 +121,7 @@ def pending_changes_query() -> Select[bool, bool]:
     return select(or_(*entries).label("has_entries"), or_(_has_changed_rows(GAMES), *links).label("has_games"))
 
 
+@cache
 def pending_changes_lock_query() -> Select[tuple[None]]:
     """Return the SQL query that waits for, and takes, the lock of loads that change genres, platforms or games."""
     return select(func.pg_advisory_xact_lock(*(literal(number, literal_execute=True) for number in LOCK_KEY)))
@@ -130,11 +135,13 @@ def genre_and_platform_statements(id_prefix: str) -> Iterator[CountedStatement]:
         yield from _write(merge, id_prefix)
 
 
+@cache
 def found_game_statement() -> CountedStatement:
     """Return the SQL UPDATE that finds the staged games again; to be run under the lock."""
     return _find(GAMES)
 
 
+@cache
 def noted_games_statement() -> Insert:
     """Return the SQL INSERT that fills NOTED_GAMES; to be run under the lock, after the games were found again.
 
@@ -161,23 +168,30 @@ def game_statements(id_prefix: str, *, has_noted: bool, has_overrides: bool) -> 
     moves = has_noted and has_overrides
     yield CountedStatement("games_adopted", _relink_by_steam_id(), is_needed=has_noted)
     yield CountedStatement(NOT_COUNTED, _note_moved_apps(), is_needed=moves)
-    yield _lock(GAME, [*_select_changed_ids(GAMES), *_select_ids_of_moved_apps()])
+    yield _lock_changed_games()
     yield CountedStatement("steam_app_ids_moved", _clear_moved_steam_app_ids(), is_needed=moves)
     yield CountedStatement(NOT_COUNTED, _stage_moved_steam_app_ids(), is_needed=moves)
     yield CountedStatement("steam_app_id_conflicts", _drop_taken_steam_app_ids(), is_needed=has_noted)
     yield from _write(GAMES, id_prefix)
 
 
-def link_statements() -> Iterator[CountedStatement]:
-    """Yield the SQL statements that delete and insert the links of games to genres and platforms, as IGDB lists them.
+@cache
+def link_statements() -> list[CountedStatement]:
+    """Return the SQL statements that delete and insert the links of games to genres and platforms, as IGDB lists them.
 
     A game without any staged genre keeps its genres, and one without any staged platform its platforms.
     """
-    for links in (GENRE_LINKS, PLATFORM_LINKS):
-        yield CountedStatement(f"{links.counted_as}_removed", _delete_unlisted_links(links))
-        yield CountedStatement(f"{links.counted_as}_created", _insert_links(links))
+    return [
+        statement
+        for links in (GENRE_LINKS, PLATFORM_LINKS)
+        for statement in (
+            CountedStatement(f"{links.counted_as}_removed", _delete_unlisted_links(links)),
+            CountedStatement(f"{links.counted_as}_created", _insert_links(links)),
+        )
+    ]
 
 
+@cache
 def unwritten_rows_query() -> Select[Any]:
     """Return the SQL query for the number of staged genres, platforms and games without a row after the merge.
 
@@ -240,6 +254,11 @@ def _select_changed_ids(merge: Merge) -> list[Select[Any]]:
     return [changed, *(_select_holders_of_key(merge, key) for key in _unique_keys(staged))]
 
 
+@cache
+def _lock_changed_games() -> CountedStatement:
+    return _lock(GAME, [*_select_changed_ids(GAMES), *_select_ids_of_moved_apps()])
+
+
 def _write(merge: Merge, id_prefix: str) -> Iterator[CountedStatement]:
     for key in _unique_keys(merge.staged):
         taken = f"{merge.counted_as}_with_taken_{key}"
@@ -261,6 +280,7 @@ def _select_holders_of_key(merge: Merge, key: str) -> Select[Any]:
     return select(func.unnest(func.array(holders), type_=Text()).label("id")).select_from(staged)
 
 
+@cache
 def _resolve_key_conflict(merge: Merge, key: str) -> Update:
     """Give a row that is not in the file its fallback, or if that is taken too, the fallback with the row's id."""
     target, staged, _ = merge
@@ -278,6 +298,7 @@ def _resolve_key_conflict(merge: Merge, key: str) -> Update:
     )
 
 
+@cache
 def _free_key(merge: Merge, key: str) -> Update:
     """Put an interim value into rows of the file whose key passes to another one, so that two rows can swap theirs."""
     target = merge.target
@@ -305,6 +326,7 @@ def _values(merge: Merge) -> Values:
     return values
 
 
+@cache
 def _update(merge: Merge) -> Update:
     target, staged, _ = merge
     values = _values(merge)

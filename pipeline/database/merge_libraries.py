@@ -8,6 +8,7 @@ load has moved it, the item is counted for review.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -131,6 +132,7 @@ def explain_item_statuses(live: LiveSchema, options: LoadOptions) -> dict[str, C
     return chosen
 
 
+@cache
 def user_lock_query() -> Select[Any]:
     """Return the SQL query that locks each staged user, so that loads for one user run one after the other.
 
@@ -153,6 +155,7 @@ def previous_import_statements(live: LiveSchema) -> Iterator[CountedStatement]:
     yield CountedStatement(NOT_COUNTED, _insert_previous_imports(live))
 
 
+@cache
 def previous_imports_comparison_query() -> Select[int, bool]:
     """Return the SQL query for one row that compares the staged apps with those that the users had before.
 
@@ -187,6 +190,7 @@ def item_move_statements(live: LiveSchema, statuses: ItemStatuses) -> Iterator[C
     yield CountedStatement("library_items_moved", _move_items(live, statuses))
 
 
+@cache
 def items_to_review_query() -> Select[Any]:
     """Return the SQL query for the number of items that stay with a game although an override moved their app away.
 
@@ -216,6 +220,7 @@ def _of_each_user(rows: Select[Any], table: Table) -> tuple[FromClause, FromClau
     return STAGED_USERS.join(own, true()), own
 
 
+@cache
 def _lock_open_rows() -> Select[Any]:
     """Lock the rows that the file decides about: what their users do now waits, and what they did before stays."""
     is_open = STATUS.in_([as_enum(status, STATUS) for status in OPEN])
