@@ -12,7 +12,7 @@ from pandera.typing.polars import DataFrame
 
 from pipeline import clients
 from pipeline.backfill.plan import list_plans, require_plan
-from pipeline.backfill.report import OUTCOMES_CSV, read_report
+from pipeline.backfill.report import read_outcomes, read_report
 from pipeline.backfill.shards import list_shards, map_concurrently
 from pipeline.backfill.steps import find_look_up
 from pipeline.errors import Failed, Refused
@@ -28,11 +28,9 @@ from pipeline.storage.checkpoints import (
     read_load_manifest,
     read_manifest,
 )
-from pipeline.storage.csv import read_rows, unescape_formulas
 from pipeline.storage.keys import (
     IMPORTS,
     Checkpoint,
-    backfill_key,
     parse_csv_key,
     parse_loaded_key,
     parse_manifest_key,
@@ -214,14 +212,13 @@ def backfill_in(store: Store, run_id: str) -> BackfillResults:
             "checkpoint_invalid",
             f"The backfill {run_id} has no report yet. Wait for it, or run `steam-import backfill --resume {run_id}`.",
         )
-    key = backfill_key(run_id, OUTCOMES_CSV)
-    outcomes = unescape_formulas(read_rows(store.read(key) or b"", key, Outcomes))
+    outcomes = read_outcomes(store, run_id)
     look_up = find_look_up(store, plan)
     manifests: list[StepManifest] = [look_up] if look_up else []
     for of_shard in map_concurrently(lambda files: map(files.find_manifest, SHARD_STEPS), list_shards(store, plan)):
         manifests += filter(None, of_shard)
     efforts = pl.DataFrame([_effort_row(manifest) for manifest in manifests], schema=dtypes(StepEfforts))
-    return BackfillResults(conform(outcomes, Outcomes), conform(efforts, StepEfforts))
+    return BackfillResults(outcomes, conform(efforts, StepEfforts))
 
 
 def _open_store(store_url: str | None) -> Store:

@@ -21,7 +21,7 @@ from pipeline.backfill.outcomes import (
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently, read_json, write_json
 from pipeline.backfill.steps import LOOK_UP, find_look_up
 from pipeline.errors import Failed, Retryable
-from pipeline.storage.csv import escape_formulas, to_spreadsheet
+from pipeline.storage.csv import escape_formulas, read_rows, to_spreadsheet, unescape_formulas
 from pipeline.storage.keys import LAST_LOADED, LAST_LOADED_BEFORE, backfill_key
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, read_parquet, to_parquet
@@ -64,6 +64,16 @@ def read_report(store: Store, run_id: str) -> Report | None:
         Failed: `checkpoint_invalid`, for one of a version that this program does not read.
     """
     return read_json(store, backfill_key(run_id, REPORT), Report)
+
+
+def read_outcomes(store: Store, run_id: str) -> DataFrame[Outcomes]:
+    """Return the outcomes that a backfill with a report wrote into `outcomes.csv`.
+
+    Raises:
+        Failed: `checkpoint_invalid`, if the file is missing or was edited.
+    """
+    key = backfill_key(run_id, OUTCOMES_CSV)
+    return conform(unescape_formulas(read_rows(store.read(key) or b"", key, Outcomes)), Outcomes)
 
 
 def withdraw_report(store: Store, plan: Plan) -> None:

@@ -173,36 +173,39 @@ def _run(settings: Settings, plan: Plan, steps: Sequence[ShardStep], *, as_json:
     """Run steps of a backfill with progress bars, print its report, and raise an error if a shard failed."""
     echo(f"Backfill {plan.run_id}", err=True)
     store = clients.open_store(settings)
-    try:
-        with interruptible():
-            report = run_steps(settings, store, plan, steps)
-    except (PipelineError, KeyboardInterrupt) as stopped:
-        stopped.add_note(_how_to_continue(plan))
-        raise
+    report = run_steps(settings, store, plan, steps)
     if as_json:
         click.echo(report.model_dump_json())
     else:
         console().print(report_table(report))
         click.echo(store.locate(backfill_key(plan.run_id, OUTCOMES_CSV)))
     if not report.is_complete:
-        raise _shards_failed(store, plan, report)
+        raise shards_failed(store, plan, report)
 
 
 def run_steps(settings: Settings, store: Store, plan: Plan, steps: Sequence[ShardStep]) -> Report:
-    """Run steps of a backfill with progress bars, and return its report; the database is embedded if none is set."""
-    with with_database(settings) as local:
-        if local is not settings:
-            users = map_concurrently(ShardFiles.users, list_shards(store, plan))
-            clients.open_database(local).ensure_users([user_id for shard in users for user_id in shard["user_id"]])
-        with progress_bars() as progress:
-            return asyncio.run(run_backfill(local, plan, progress, steps))
+    """Run steps of a backfill with progress bars, and return its report; the database is embedded if none is set.
+
+    An error or an interruption gets a note that names the command which continues.
+    """
+    try:
+        with interruptible(), with_database(settings) as local:
+            if local is not settings:
+                users = map_concurrently(ShardFiles.users, list_shards(store, plan))
+                clients.open_database(local).ensure_users([user_id for shard in users for user_id in shard["user_id"]])
+            with progress_bars() as progress:
+                return asyncio.run(run_backfill(local, plan, progress, steps))
+    except (PipelineError, KeyboardInterrupt) as stopped:
+        stopped.add_note(_how_to_continue(plan))
+        raise
 
 
-def _shards_failed(store: Store, plan: Plan, report: Report) -> PipelineError:
+def shards_failed(store: Store, plan: Plan, report: Report) -> PipelineError:
     """Return the error for a backfill with failed shards; it is retryable if the error of any shard is."""
     failures = [failure for failure in map_concurrently(ShardFiles.find_failure, list_shards(store, plan)) if failure]
     kind = Retryable if any(failure.retryable for failure in failures) else Failed
-    message = f"{len(report.failures)} shards failed, the first: {report.failures[0]}"
+    shards = f"{len(report.failures)} of {plan.shards} shards of backfill {plan.run_id} failed"
+    message = f"{shards}, the first: {report.failures[0]}"
     error = kind(failures[0].error_code if failures else "checkpoint_invalid", message)
     error.add_note(_how_to_continue(plan))
     return error

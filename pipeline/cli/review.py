@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,16 +19,17 @@ from pipeline.backfill.libraries import (
     read_newest_libraries,
 )
 from pipeline.backfill.plan import require_plan
+from pipeline.backfill.report import read_outcomes
 from pipeline.backfill.runner import reset_for_replay
 from pipeline.catalogue.look_up import read_overrides
 from pipeline.catalogue.names import NameFile
-from pipeline.cli.backfill import report_table, run_steps
+from pipeline.cli.backfill import report_table, run_steps, shards_failed
 from pipeline.cli.imports import enrich_csv, load_csv, recording_failure
 from pipeline.cli.local import absolute_location
 from pipeline.cli.options import DATABASE, IGDB, json_option, trust_option, with_settings
 from pipeline.cli.output import ImportReport, console, progress_bars, summary_table
 from pipeline.cli.terminal import Group, echo, echo_always
-from pipeline.errors import Failed
+from pipeline.errors import Failed, PipelineError, Retryable
 from pipeline.review.decisions import AppliedReview, NamedGames, apply_review, name_games, parse_decisions
 from pipeline.review.look_up import NameLookup
 from pipeline.review.page import render_review_page
@@ -53,7 +54,7 @@ from schemas.frames import conform, dtypes
 from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.review import Decision, OwnedApps
 
-SKIPPED_SHOWN = LIBRARIES_SHOWN = 20
+SKIPPED_SHOWN = LIBRARIES_SHOWN = FAILED_SHOWN = 20
 
 
 @click.group("review", cls=Group, epilog="steam-import review apply games.csv")
@@ -216,22 +217,37 @@ def _load_again(
     """Enrich and load the raw CSVs of owners again, and put the results into the two lists.
 
     Raises:
-        Failed: In the end, if single users could not be loaded; the others are.
+        PipelineError: In the end, if single users or shards could not be loaded; the others are.
     """
     failures: list[Failed] = []
+    errors: list[PipelineError] = []
     for raw in owners.imports:
         imports.append(ImportReport(raw.user_id))
         try:
             _load_library_again(settings, raw, store.locate(raw.key), imports[-1], trust=trust)
         except Failed as error:
             failures.append(error)
+    if failures:
+        says = f"{len(failures)} of {len(imports)} libraries were not loaded again, the others were. The first:"
+        errors.append(Failed(failures[0].code, f"{says} {failures[0].message}"))
     for run_id, shards in owners.shards.items():
         plan = require_plan(store, run_id)
         reset_for_replay(store, plan, shards)
         backfills.append(run_steps(settings, store, plan, ("enrich", "load")))
-    if failures:
-        says = f"{len(failures)} of {len(imports)} libraries were not loaded again, the others were. The first:"
-        raise Failed(failures[0].code, f"{says} {failures[0].message}")
+        if not backfills[-1].is_complete:
+            errors.append(shards_failed(store, plan, backfills[-1]))
+    _name_failed_users(store, imports, backfills)
+    if errors:
+        raise _all_of(errors)
+
+
+def _all_of(errors: Sequence[PipelineError]) -> PipelineError:
+    """Return one error with the messages and the notes of all; it is retryable if one of them is."""
+    kind = Retryable if any(error.retryable for error in errors) else Failed
+    error = kind(errors[0].code, " ".join(error.message for error in errors))
+    for note in (note for one in errors for note in getattr(one, "__notes__", ())):
+        error.add_note(note)
+    return error
 
 
 def _load_library_again(
@@ -278,6 +294,23 @@ def _print_loads(imports: list[ImportReport], backfills: list[Report]) -> None:
     for backfill in backfills:
         echo(f"\nBackfill {backfill.run_id}:")
         console().print(report_table(backfill))
+
+
+def _name_failed_users(store: Store, imports: list[ImportReport], backfills: list[Report]) -> None:
+    """Print who could not be loaded again, and why; of a backfill's failed users those of whom there are rows."""
+    failed = [
+        (report.user_id, f"{stage.error_code}: {stage.error}")
+        for report in imports
+        for stage in (report.enrich, report.load)
+        if stage and not stage.success
+    ]
+    for report in backfills:
+        has_failed = (pl.col("outcome") == "failed") & (pl.col("rows") > 0)
+        failed += read_outcomes(store, report.run_id).filter(has_failed).select("user_id", "error").rows()
+    for user_id, why in failed[:FAILED_SHOWN]:
+        echo_always(f"User {user_id} was not loaded again: {why}", err=True)
+    if len(failed) > FAILED_SHOWN:
+        echo_always(f"and {len(failed) - FAILED_SHOWN:,} more users", err=True)
 
 
 def _result_json(

@@ -23,7 +23,7 @@ from pipeline.storage.csv import parse_records
 from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore, Store
 from schemas.library import EnrichedLibrary
-from tests.support.databases import add_user, fetch
+from tests.support.databases import add_user, execute, fetch
 from tests.support.lambda_functions import ACCOUNT, USER
 from tests.support.programs import SteamImport
 from tests.support.stores import Memory, OpenedStore
@@ -319,6 +319,24 @@ def test_each_app_of_all_users_is_listed_once_and_a_decision_is_loaded_for_all_i
     assert exported_all(steam_import) == set()
 
 
+def test_a_shard_that_cannot_be_loaded_again_stops_no_other_and_its_users_are_named_at_the_end(
+    steam_import: SteamImport, sandbox: Sandbox, database: str
+) -> None:
+    run_id = owned_by(steam_import, sandbox, database)
+    rule = """ADD CONSTRAINT "ours" CHECK ("userId" <> 'also' OR "igdbMatchStatus" <> 'MATCHED') NOT VALID"""
+    execute(database, f'ALTER TABLE "ImportedGame" {rule}')
+    SHEET.write_text(f"appid,action,igdb_id,note\n{UNKNOWN},match,{GAME},\n")
+    applied = steam_import("review", "apply", str(SHEET))
+    assert applied.status == 1
+    assert f"Backfill {run_id}:" in applied.out
+    assert "User also was not loaded again: schema_mismatch: " in applied.err
+    assert f"schema_mismatch: 1 of 2 shards of backfill {run_id} failed, the first: shard 1: " in applied.err
+    assert f"To continue: steam-import backfill --resume {run_id}" in applied.err
+    rows = fetch(database, 'SELECT "userId", "igdbMatchStatus"::text FROM "ImportedGame"')
+    assert rows.filter(igdbMatchStatus="MATCHED")["userId"].unique().to_list() == ["backfilled"]
+
+
+@pytest.mark.slow
 def test_owners_in_a_backfill_that_has_not_ended_are_loaded_from_what_has_ended_before_it_and_it_is_named(
     steam_import: SteamImport, sandbox: Sandbox, database: str
 ) -> None:
@@ -410,6 +428,7 @@ def test_a_user_who_cannot_be_loaded_stops_no_other(steam_import: SteamImport, s
     ended = steam_import("review", "apply", str(SHEET))
     assert (ended.status, GAME in library_items(database)) == (1, True)
     assert "user_not_found: 1 of 2 libraries were not loaded again, the others were. The first: " in ended.err
+    assert "User gone was not loaded again: user_not_found: " in ended.err
     assert (f"Library of {USER}:" in ended.out, "Library of gone:" in ended.out) == (True, False)
 
 
