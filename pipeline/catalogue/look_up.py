@@ -16,11 +16,12 @@ from pipeline.frames.catalogue import (
     Lifetimes,
     apps_to_look_up,
     apps_without_store_type,
+    classify_looked_up,
     matches_as_catalogue,
     merge_catalogues,
     store_types_as_catalogue,
 )
-from pipeline.frames.classify import classify, parse_store_items
+from pipeline.frames.classify import parse_store_items
 from pipeline.frames.match import (
     mark_overrides,
     parse_external_games,
@@ -91,7 +92,7 @@ class CatalogueLookup:
         finally:
             self.catalogue.remember(learnt)
         known = merge_catalogues([known, learnt])
-        return classify(library, known, overrides), known
+        return classify_looked_up(library, known, overrides, without_match), known
 
 
 def no_progress(_what: str, _done: int, _total: int) -> None:

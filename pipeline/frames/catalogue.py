@@ -106,6 +106,25 @@ def apps_to_look_up(
     return apps.filter(is_asked)["appid"].sort()
 
 
+def classify_looked_up(
+    library: DataFrame[RawLibrary], known: DataFrame[Catalogue], overrides: DataFrame[Overrides], asked: pl.Series
+) -> DataFrame[ClassifiedLibrary]:
+    """Return the library with the kind of each app, after IGDB was `asked` about some appids.
+
+    No rule about its name filters an app that IGDB has never answered for: IGDB may list it as a game.
+    """
+    apps = (
+        asked.to_frame("appid")
+        .join(known, on="appid", how="left", validate="1:1")
+        .join(overrides, on="appid", how="left", validate="1:1")
+    )
+    is_answered = pl.col("match_status").is_not_null() & _follows_overrides().fill_null(value=False)
+    is_unanswered = pl.col("appid").is_in(apps.filter(~is_answered)["appid"].implode())
+    nameless = library.with_columns(name=pl.when(~is_unanswered).then("name"))
+    classified = classify(conform(nameless, RawLibrary), known, overrides)
+    return conform(classified.with_columns(library["name"]), ClassifiedLibrary)
+
+
 def _is_fresh(time: str, is_hit: pl.Expr, now: datetime, lifetimes: Lifetimes) -> pl.Expr:
     age = _time(now) - pl.col(time)
     lifetime = pl.when(is_hit.fill_null(value=False)).then(lifetimes.hit).otherwise(lifetimes.miss)

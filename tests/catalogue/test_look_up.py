@@ -172,6 +172,35 @@ def test_a_game_that_igdb_lists_is_none_that_its_name_filters_unless_it_stands_u
     assert sandbox.requests == []
 
 
+def test_an_app_that_igdb_did_not_answer_for_is_pending_whatever_its_name_says(
+    sandbox: Sandbox, here: OpenedStore
+) -> None:
+    sandbox.world.add_game(10, 1, "One")
+    sandbox.world.add_game(9000, 2, "Trailer: The Game Trailer")
+    sandbox.world.add_store_item(9020, "Store Game Playtest", type=0)
+    names = {9000: "Trailer: The Game Trailer", 9010: "Plain", 9020: "Store Game Playtest", 9030: "Forced - Demo"}
+    here.own(
+        *({"appid": appid, "name": f"{appid} - Demo"} for appid in range(10, 410)),
+        *({"appid": appid, "name": name} for appid, name in names.items()),
+    )
+    override(here, "9030,game,,")
+    fault = sandbox.faults.add(Fault(service="igdb", status=503, when=lambda text: '"9000"' in text))
+    enrich(sandbox, here.store, setup=Setup(policy=ONCE))
+    rows = here.rows().select("appid", "name", "kind", "kind_reason", "match_status", "match_reason").rows()
+    assert rows[1] == (11, "11 - Demo", "demo", "name:demo", "IGNORED", "filtered")
+    pending = ("PENDING", "igdb_unavailable")
+    assert rows[400:] == [
+        (9000, "Trailer: The Game Trailer", "game", "default", *pending),
+        (9010, "Plain", "game", "default", *pending),
+        (9020, "Store Game Playtest", "game", "store:game", *pending),
+        (9030, "Forced - Demo", "game", "override", *pending),
+    ]
+    sandbox.faults.remove(fault)
+    enrich(sandbox, here.store)
+    assert here.verdicts()[9000] == ("MATCHED", "external_game", 2)
+    assert here.verdicts()[9020] == ("IGNORED", "filtered", None)
+
+
 def override(here: OpenedStore, *lines: str) -> None:
     here.store.write(OVERRIDES, (HEADER + "".join(f"{line}\n" for line in lines)).encode())
 
