@@ -85,7 +85,8 @@ def list_runs(store_url: str | None = None) -> DataFrame[Runs]:
 def read_changes(run: str, later: str | None = None, store_url: str | None = None) -> DataFrame[LibraryChanges]:
     """Return a row for each game that changed from the import before `run` to it, or from `run` to a later import.
 
-    A run is a run id, the time in its keys, or the location of one of its CSVs.
+    The import before is the user's last one that was loaded, or the last one of all where none was. A run is a run id,
+    the time in its keys, or the location of one of its CSVs.
     Without a `store_url`, the store that the settings name is read, or `./data`.
 
     Raises:
@@ -120,7 +121,8 @@ def read_history(user: str, store_url: str | None = None) -> DataFrame[History]:
 def find_pair(store: Store, run: str, later: str | None = None) -> tuple[Checkpoint, Checkpoint]:
     """Return the enriched checkpoints of two imports of one user, the earlier one first.
 
-    They are those of two runs, or of one run and of the import before it. Raises the errors of `read_changes`.
+    They are those of two runs, or of one run and of the user's last import before it that was loaded. Raises the errors
+    of `read_changes`.
     """
     found = find_import(store, run)
     if later is not None:

@@ -87,8 +87,8 @@ def show(settings: Settings, run: str, *, as_json: bool) -> None:
 def diff(settings: Settings, run: str, later: str | None, *, as_json: bool) -> None:
     """Print what changed between two imports of a user.
 
-    With one RUN, since the user's import before it. A RUN is a run id, a time or the location of a CSV, as `runs`
-    lists them.
+    With one RUN, since the user's last import before it that was loaded. A RUN is a run id, a time or the location of a
+    CSV, as `runs` lists them.
     """
     store = clients.open_store(settings)
     earlier, after = find_pair(store, run, later)

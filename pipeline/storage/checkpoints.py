@@ -82,14 +82,23 @@ def read_manifest(store: Store, key: str) -> Manifest | None:
 
 def list_checkpoints(store: Store, stage: CsvStage, user_id: str | None = None) -> list[Checkpoint]:
     """Return the checkpoints of a user, or of all users, whose CSV has a time in its key, the oldest first."""
-    found = map(parse_csv_key, store.list(user_folder(user_id) if user_id else IMPORTS))
-    return sorted((of for of in found if of and of.stage == stage and of.fetched_at), key=lambda of: of.stem)
+    return _checkpoints_among(store.list(user_folder(user_id) if user_id else IMPORTS), stage)
 
 
 def find_earlier(store: Store, checkpoint: Checkpoint) -> Checkpoint | None:
-    """Return the user's last checkpoint of the same stage before this one; None if there is none."""
-    listed = list_checkpoints(store, checkpoint.stage, checkpoint.user_id) if checkpoint.fetched_at else []
-    return next((of for of in reversed(listed) if of.stem < checkpoint.stem), None)
+    """Return the user's last checkpoint of the same stage before this one that was loaded; None if there is none.
+
+    Where none before it was loaded, as in stores that older versions wrote, the last one counts.
+    """
+    keys = store.list(user_folder(checkpoint.user_id)) if checkpoint.fetched_at else {}
+    earlier = [of for of in _checkpoints_among(keys, checkpoint.stage) if of.stem < checkpoint.stem]
+    loaded = [of for of in earlier if of.loaded_key in keys]
+    return next(reversed(loaded or earlier), None)
+
+
+def _checkpoints_among(keys: Iterable[str], stage: CsvStage) -> list[Checkpoint]:
+    found = map(parse_csv_key, keys)
+    return sorted((of for of in found if of and of.stage == stage and of.fetched_at), key=lambda of: of.stem)
 
 
 def read_load_manifest(store: Store, checkpoint: Checkpoint) -> LoadManifest | None:

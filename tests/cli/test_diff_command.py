@@ -99,6 +99,27 @@ def test_what_changed_is_the_same_in_diff_stats_manifest_and_history(
     assert f"Next: steam-import load {tmp_path}/data" in steam_import("runs", "show", THIRD).out
 
 
+def test_news_since_the_last_load_are_not_lost_by_an_import_that_was_not_loaded(
+    steam_import: SteamImport, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = DirectoryStore(tmp_path / "data")
+    first, second, third = write(store, FIRST, *BEFORE), write(store, SECOND, *AFTER), write(store, THIRD, *AFTER)
+    unloaded_before = load(store, database, second, LoadOptions(dry_run=True))
+    assert unloaded_before.changes is not None
+    assert unloaded_before.changes.since == FIRST, "none was loaded, as in the stores of older versions"
+
+    load(store, database, first)
+    load(store, database, second, LoadOptions(dry_run=True))
+    loaded = load(store, database, third)
+
+    assert (loaded.stats or {}).items() >= {"imported_games_created": 1, "new_games": 1}.items()
+    manifest = read_load_manifest(store, third)
+    assert loaded.changes is not None
+    assert (loaded.changes.since, manifest and manifest.changes) == (FIRST, loaded.changes)
+    capsys.readouterr()  # the log of the loads
+    assert json.loads(steam_import("diff", THIRD, "--json").out) == loaded.changes.model_dump(mode="json")
+
+
 def test_a_load_that_is_committed_stays_done_when_its_manifest_cannot_be_written(
     steam_import: SteamImport, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
