@@ -54,8 +54,8 @@ def parse_list(body: bytes) -> tuple[DataFrame[ListedUsers], DataFrame[RejectedL
     be used counts, and the others are rejected.
 
     Raises:
-        Refused: `bad_event`, where a column is missing, there is no line after the header, or a spreadsheet has rounded
-            the ids.
+        Refused: `bad_event`, where a column is missing or there twice, there is no line after the header, or a
+            spreadsheet has rounded the ids.
     """
     lines = _with_errors(_parse_lines(body))
     _refuse_rounded_ids(lines["steam_id64"])
@@ -165,6 +165,10 @@ def _parse_lines(body: bytes) -> pl.DataFrame:
     header = parse_header(body)
     if missing := [name for name in LIST_COLUMNS if name not in header]:
         raise Refused("bad_event", f"The list lacks the column {' and '.join(missing)}; its first line names them.")
+    if repeated := [name for name in LIST_COLUMNS if header.count(name) > 1]:
+        raise Refused(
+            "bad_event", f"The list has more than one column {' and '.join(repeated)}: keep the one you mean."
+        )
     return pl.DataFrame(rows, schema=_LINE, orient="row")
 
 

@@ -2,9 +2,10 @@
 
 import csv
 import re
+from codecs import BOM_UTF16
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
-from itertools import zip_longest
+from itertools import accumulate, pairwise, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -186,21 +187,29 @@ def parse_header(body: bytes) -> Sequence[str]:
 def drop_records(body: bytes, column: str, text: str) -> bytes:
     """Return a CSV as any spreadsheet saves it, without the records that have a text in a column, and else unchanged.
 
-    A record that cannot be read is dropped if it has the text as a word anywhere.
+    Every column of that name counts. A record that cannot be read is dropped if it has the text as a word anywhere.
     """
     lines = list(StringIO(_decode(body), newline=""))
     records = list(_lines(body))
     names = _names(records[0][1]) if records else []
-    index = names.index(column) if column in names else len(names)
     word = re.compile(rf"(?<![\w-]){re.escape(text)}(?![\w-])")
     dropped = set[int]()
     for number, (line, cells, fault) in enumerate(records[1:], 2):
         end = records[number][0] if number < len(records) else len(lines) + 1
-        has_text = unescape_cell("".join(cells[index : index + 1])).strip() == text
+        named = (cell for name, cell in zip(names, cells, strict=False) if name == column)
+        has_text = any(unescape_cell(cell).strip() == text for cell in named)
         if has_text or (fault and word.search("".join(lines[line - 1 : end - 1]))):
             dropped.update(range(line, end))
-    kept = "".join(line for number, line in enumerate(lines, 1) if number not in dropped)
-    return kept.encode(_encoding(body)) if dropped else body
+    kept = (line for number, line in enumerate(_byte_lines(body, lines), 1) if number not in dropped)
+    return b"".join(kept) if dropped else body
+
+
+def _byte_lines(body: bytes, lines: Sequence[str]) -> list[bytes]:
+    """Return the bytes of each line: encoding its text again would lose the bytes that are no character."""
+    if _encoding(body) != "utf-16":
+        return body.splitlines(keepends=True)
+    ends = [*accumulate((len(line.encode("utf-16-le")) for line in lines), initial=len(BOM_UTF16))]
+    return [body[start:end] for start, end in pairwise([0, *ends[1:]])]
 
 
 def _names(header: Sequence[str]) -> list[str]:

@@ -224,11 +224,32 @@ def test_what_earlier_versions_remembered_is_read_and_forgotten_too(here: Opened
     assert mentions(store, GONE) == []
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        pytest.param("utf-8", "é", id="UTF-8"),
+        pytest.param("utf-8-sig", "é", id="UTF-8 with BOM"),
+        pytest.param("utf-16", "é😀", id="UTF-16"),
+        pytest.param("cp1252", "é", id="Western Europe"),
+        pytest.param("cp1250", "Truť, Řáď", id="Central Europe"),
+        pytest.param("latin-1", "".join(map(chr, range(0x80, 0x100))), id="any byte"),
+    ],
+)
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_a_list_keeps_its_form_but_for_the_lines_of_the_user(encoding: str, separator: str) -> None:
-    lines = ["user_id,steam_id64,note", 'user-1,1,"two\nlines"', "user-10,2,é", ' user-1 ,3,""', "user-2,4,"]
+def test_a_list_keeps_its_form_but_for_the_lines_of_the_user(encoding: str, name: str, separator: str) -> None:
+    lines = ["user_id,steam_id64,note", 'user-1,1,"two\nlines"', f'user-10,2,"{name}"', ' user-1 ,3,""', "user-2,4,"]
     whole = "\r\n".join([*lines, ""]).replace(",", separator).encode(encoding)
     left = "\r\n".join([lines[0], lines[2], lines[4], ""]).replace(",", separator).encode(encoding)
     assert drop_user_from_list(whole, GONE) == left
     assert drop_user_from_list(left, GONE) == left
+
+
+def test_a_list_in_big_endian_utf_16_with_broken_characters_keeps_its_other_bytes() -> None:
+    header, gone, other = (f"{line}\n".encode("utf-16-be") for line in ("user_id,note", "user-1,é", "user-2,é"))
+    kept = b"\xfe\xff" + header + b"\xd8\x00" + other
+    assert drop_user_from_list(kept + gone + other + b"\x00", GONE) == kept + other + b"\x00"
+
+
+def test_a_user_in_any_column_of_a_list_with_the_name_user_id_is_erased() -> None:
+    whole = b"user_id,steam_id64,user_id\nuser-1,1,other\nother,2,user-1\nother,3,one\n"
+    assert drop_user_from_list(whole, GONE) == b"user_id,steam_id64,user_id\nother,3,one\n"
