@@ -76,6 +76,47 @@ def read_outcomes(store: Store, run_id: str) -> DataFrame[Outcomes]:
     return conform(unescape_formulas(read_rows(store.read(key) or b"", key, Outcomes)), Outcomes)
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a backfill is: shards done by step, users fetched, and the failures of shards that are not done."""
+
+    shards: dict[str, int]
+    users_fetched: int
+    failures: list[str]
+
+
+def read_progress(store: Store, plan: Plan) -> Progress:
+    """Return how far a backfill is, from the files of its shards; it needs no report, and writes none."""
+    shards, users_fetched, failures = Counter[str](), 0, list[str]()
+    for steps, users, failure in map_concurrently(_progress_of_shard, list_shards(store, plan)):
+        shards.update(steps)
+        users_fetched += users
+        failures += [failure] if failure else []
+    return Progress({step: shards[step] for step in SHARD_STEPS}, users_fetched, failures)
+
+
+def _progress_of_shard(files: ShardFiles) -> tuple[list[ShardStep], int, str | None]:
+    """Return the finished steps of a shard, the number of its users if they are fetched, and its failure if any."""
+    try:
+        finished = files.finished_steps()
+        failure = None if "load" in finished else files.find_failure()
+    except Failed as error:
+        return [], 0, f"shard {files.shard.number}: {error.code}: {error.message}"
+    users = len(finished["fetch"].users) if "fetch" in finished else 0
+    says = f"shard {files.shard.number}: {failure.error_code}: {failure.error}" if failure else None
+    return list(finished), users, says
+
+
+def count_errors(store: Store, run_id: str) -> dict[str, int]:
+    """Return how many users of a backfill with a report failed with which error code, the most frequent first.
+
+    Users of shards that the backfill has not come to yet count as `not_tried`.
+    """
+    code = pl.col("error").str.extract(r"^([a-z0-9_]+): ").fill_null("not_tried")
+    failed = read_outcomes(store, run_id).filter(pl.col("outcome") == "failed")
+    return dict(failed.group_by(code).len().sort("len", "error", descending=[True, False]).rows())
+
+
 def withdraw_report(store: Store, plan: Plan) -> None:
     """Delete the report of a backfill that is not complete, before it goes on: one with a report is not under way."""
     report = read_report(store, plan.run_id)

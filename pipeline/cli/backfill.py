@@ -2,17 +2,17 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline import clients
 from pipeline.backfill.list import UserList, list_of_csv, list_of_database, read_list
 from pipeline.backfill.plan import Draft, Estimate, draft_plan, estimate_cost, find_plan, require_plan, write_plan
-from pipeline.backfill.report import OUTCOMES_CSV, read_report
+from pipeline.backfill.report import OUTCOMES_CSV, read_progress, read_report
 from pipeline.backfill.runner import reset_for_replay, run_backfill
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
 from pipeline.cli.imports import interruptible
@@ -20,7 +20,7 @@ from pipeline.cli.local import with_database
 from pipeline.cli.options import DATABASE, IGDB, STEAM, TIMEOUTS, json_option, with_settings
 from pipeline.cli.output import console, figures_table, progress_bars
 from pipeline.cli.terminal import Command, echo
-from pipeline.errors import Failed, PipelineError, Retryable
+from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.settings import Settings
 from pipeline.storage.csv import read_local_file
 from pipeline.storage.keys import backfill_key
@@ -110,6 +110,9 @@ def replay(settings: Settings, run_id: str, *, everything: bool, as_json: bool) 
         else:
             echo(says)
         return
+    if not shards and not read_progress(store, plan).shards["fetch"]:
+        says = f"No user of backfill {run_id} is fetched yet: there is nothing to run again, and nothing was written."
+        raise Refused("bad_event", f"{says} Fetch them: steam-import backfill --resume {run_id}")
     echo(f"Shards to run again: {shards} of {plan.shards}.", err=True)
     _run(settings, plan, ("enrich", "load"), as_json=as_json)
 
@@ -131,24 +134,15 @@ def _print_rejected(draft: Draft) -> None:
 
 
 def _print_plan(settings: Settings, store: Store, plan: Plan, *, as_json: bool) -> None:
-    done = _count_done(store, plan)
+    is_written = find_plan(store, plan.run_id) is not None
+    done = read_progress(store, plan if is_written else plan.model_copy(update={"shards": 0}))
     known_apps = clients.open_catalogue(settings).read().height
-    cost = estimate_cost(settings, plan.users - done["users_fetched"], known_apps)
+    cost = estimate_cost(settings, plan.users - done.users_fetched, known_apps)
     if as_json:
-        click.echo(json.dumps(plan.model_dump(mode="json") | {"done": done, "estimate": cost._asdict()}))
+        counts = {"users_fetched": done.users_fetched, **done.shards}
+        click.echo(json.dumps(plan.model_dump(mode="json") | {"done": counts, "estimate": cost._asdict()}))
     else:
-        console().print(_plan_table(plan, cost, done, settings.steam_requests_per_day))
-
-
-def _count_done(store: Store, plan: Plan) -> dict[str, int]:
-    """Return the number of shards that are done by step, and the number of users fetched as `users_fetched`."""
-    counts: Counter[str] = Counter()
-    for done in map_concurrently(
-        ShardFiles.finished_steps, list_shards(store, plan) if find_plan(store, plan.run_id) else []
-    ):
-        counts.update(dict.fromkeys(done, 1))
-        counts["users_fetched"] += len(done["fetch"].users) if "fetch" in done else 0
-    return {"users_fetched": counts["users_fetched"], **{step: counts[step] for step in SHARD_STEPS}}
+        console().print(_plan_table(plan, cost, done.shards, settings.steam_requests_per_day))
 
 
 def _plan_table(plan: Plan, cost: Estimate, done: dict[str, int], requests_per_day: int) -> Table:
@@ -237,5 +231,5 @@ def report_table(report: Report) -> Table:
         ]
         table.add_row(f"Seconds, {step}", f"{effort.seconds:,.1f}", ", ".join(filter(None, remarks)))
     for failure in report.failures[:FAILURES_SHOWN]:
-        table.add_row("Failed", "", failure)
+        table.add_row("Failed", "", escape(failure))
     return table

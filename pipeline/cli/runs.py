@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import asdict
 
 import click
 import polars as pl
@@ -15,8 +16,8 @@ from rich.table import Table
 from pipeline import clients
 from pipeline.api import find_import, find_pair, runs_in
 from pipeline.backfill.plan import find_plan
-from pipeline.backfill.report import OUTCOMES_CSV, read_report
-from pipeline.cli.backfill import report_table
+from pipeline.backfill.report import OUTCOMES_CSV, Progress, count_errors, read_progress, read_report
+from pipeline.cli.backfill import FAILURES_SHOWN, report_table
 from pipeline.cli.options import STORE, json_option, with_settings
 from pipeline.cli.output import add_change_rows, console, figures_table
 from pipeline.cli.terminal import Command, Group, echo
@@ -26,8 +27,8 @@ from pipeline.storage.checkpoints import read_load_manifest, read_manifest
 from pipeline.storage.csv import parse_csv
 from pipeline.storage.keys import Checkpoint, backfill_key
 from pipeline.storage.store import Store
-from schemas.backfill import Plan
-from schemas.events import RUN_ID
+from schemas.backfill import Plan, Report
+from schemas.events import RUN_ID, SHARD_STEPS
 from schemas.frames import as_text
 from schemas.manifest import LoadManifest, Manifest, Runs
 
@@ -106,23 +107,57 @@ def diff(settings: Settings, run: str, later: str | None, *, as_json: bool) -> N
 
 def _show_backfill(store: Store, plan: Plan, *, as_json: bool) -> None:
     report = read_report(store, plan.run_id)
-    if report is None or not report.is_complete:
-        hint = f"steam-import backfill --resume {plan.run_id}"
-    elif report.stages["enrich"].get("pending") or any(stage.get("rejected") for stage in report.stages.values()):
-        hint = f"steam-import replay {plan.run_id}"
-    else:
-        hint = None
+    progress = read_progress(store, plan) if report is None else None
+    errors = count_errors(store, plan.run_id) if report and report.users["failed"] else {}
+    hint = _next_of_backfill(plan, report)
+    again = _try_failed_again(store, plan) if report and report.is_complete and errors else None
     if as_json:
         shown = {"plan": plan.model_dump(mode="json"), "report": report and report.model_dump(mode="json")}
-        click.echo(json.dumps(shown | {"next": hint}))
+        so_far = {"progress": progress and asdict(progress), "errors": errors}
+        click.echo(json.dumps(shown | so_far | {"next": hint or again, "try_failed_again": again}))
         return
     echo(f"Backfill {plan.run_id} of {plan.users} users, planned {plan.created_at:%Y-%m-%dT%H:%M:%SZ}")
-    if report:
-        console().print(report_table(report))
-        echo(store.locate(backfill_key(plan.run_id, OUTCOMES_CSV)))
-    else:
+    if progress:
         echo("It has no report yet: it is running, or was interrupted.")
-    echo(f"Next: {hint}" if hint else "Nothing is left to do.")
+    table = report_table(report) if report else figures_table()
+    _add_progress(table, plan, progress, report)
+    for code, users in errors.items():
+        table.add_row("Users failed", f"{users:,}", code)
+    console().print(table)
+    if report:
+        echo(store.locate(backfill_key(plan.run_id, OUTCOMES_CSV)))
+    if again:
+        echo(f"To try the failed users again: {again}")
+    if hint or not again:
+        echo(f"Next: {hint}" if hint else "Nothing is left to do.")
+
+
+def _add_progress(table: Table, plan: Plan, progress: Progress | None, report: Report | None) -> None:
+    """Add the shards that are done by step to a table, if not all are, and without a report also what failed."""
+    shards = progress.shards if progress else report.shards if report and not report.is_complete else {}
+    for step in SHARD_STEPS if shards else ():
+        table.add_row(f"Shards, {step}", f"{shards[step]:,}", f"of {plan.shards:,} are done")
+    if progress:
+        table.add_row("Users fetched", f"{progress.users_fetched:,}", "")
+        for failure in progress.failures[:FAILURES_SHOWN]:
+            table.add_row("Failed", "", escape(failure))
+
+
+def _next_of_backfill(plan: Plan, report: Report | None) -> str | None:
+    """Return the command that continues a backfill, or runs rejected and PENDING rows again; None if none is left."""
+    if report is None or not report.is_complete:
+        return f"steam-import backfill --resume {plan.run_id}"
+    if report.stages["enrich"].get("pending") or any(stage.get("rejected") for stage in report.stages.values()):
+        return f"steam-import replay {plan.run_id}"
+    return None
+
+
+def _try_failed_again(store: Store, plan: Plan) -> str:
+    """Return the command that makes a list of a backfill's failed users, and imports them again."""
+    location = shlex.quote(store.locate(backfill_key(plan.run_id, OUTCOMES_CSV)))
+    read, file = (f"aws s3 cp {location} - | ", "") if location.startswith("s3://") else ("", f" {location}")
+    failed = """awk -F, 'NR == 1 || $3 == "failed"'"""
+    return f"{read}{failed}{file} > again.csv && steam-import backfill again.csv"
 
 
 def _show_import(store: Store, enriched: Checkpoint, *, as_json: bool) -> None:

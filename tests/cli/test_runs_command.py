@@ -1,6 +1,7 @@
 """`steam-import runs`: imports and backfills, the newest first."""
 
 import json
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,18 +11,20 @@ import pytest
 from pipeline import list_runs
 from pipeline.backfill.list import list_of_csv
 from pipeline.backfill.plan import draft_plan, write_plan
+from pipeline.backfill.shards import list_shards
 from pipeline.database.database import Database
+from pipeline.errors import Failed
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.checkpoints import Provenance, write_checkpoint
-from pipeline.storage.keys import raw_checkpoint
+from pipeline.storage.keys import backfill_key, raw_checkpoint
 from pipeline.storage.store import DirectoryStore, Store
 from schemas.library import RawLibrary
-from tests.support.backfills import add_accounts, user_list
+from tests.support.backfills import add_accounts, operator_without_database, user_list
 from tests.support.libraries import app, library
 from tests.support.programs import SteamImport
-from tests.support.stores import opened
+from tests.support.stores import names, opened
 
 STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
 RAW = library(app(10), app(20)).select(RawLibrary.to_schema().columns.keys())
@@ -122,6 +125,8 @@ def test_a_backfill_is_shown_with_its_outcomes_rejected_rows_errors_and_what_to_
     }  # fmt: skip
     assert figures(first)["Rows to fetch"] == ["9", "8", "kept,", "1", "rejected"]
     assert "shard 1: steam_unavailable" in first
+    assert figures(first)["Shards, load"] == ["1", "of", "2", "are", "done"]
+    assert figures(first)["Users failed"] == ["1", "steam_unavailable"]
     assert f"{tmp_path}/data/backfills/{run_id}/outcomes.csv\n" in first
     assert first.endswith(f"Next: steam-import backfill --resume {run_id}\n")
 
@@ -131,6 +136,63 @@ def test_a_backfill_is_shown_with_its_outcomes_rejected_rows_errors_and_what_to_
     assert shown().endswith(f"Next: steam-import replay {run_id}\n")
     found = json.loads(steam_import("runs", "show", run_id, "--json").out)
     assert (found["report"]["users"]["done"], found["next"]) == (3, f"steam-import replay {run_id}")
+
+
+def test_failed_users_of_a_complete_backfill_are_shown_by_error_with_the_command_that_tries_them_again(
+    steam_import: SteamImport, sandbox: Sandbox, database: str, tmp_path: Path
+) -> None:
+    accounts = add_accounts(sandbox.world, 4, 2)
+    assert database, "it has user-1 alone"
+    (tmp_path / "users.csv").write_bytes(user_list(accounts))
+    sandbox.faults.add(Fault(service="steam", when=lambda query: accounts[3] in query, status=500))
+    run_id = json.loads(steam_import("backfill", "users.csv", "--json").out)["run_id"]
+    shown = steam_import("runs", "show", run_id).out
+    failed = [line.split() for line in shown.splitlines() if line.startswith("Users failed")]
+    assert failed == [["Users", "failed", "2", "user_not_found"], ["Users", "failed", "1", "steam_unavailable"]]
+    assert "Nothing is left to do." not in shown
+    found = json.loads(steam_import("runs", "show", run_id, "--json").out)
+    assert found["errors"] == {"user_not_found": 2, "steam_unavailable": 1}
+    assert shown.endswith(f"To try the failed users again: {found['next']}\n")
+
+    make_list, _, import_list = found["next"].partition(" && ")
+    subprocess.run(make_list, shell=True, check=True, cwd=tmp_path)  # noqa: S602 - what we print, in a test's folder
+    assert import_list == "steam-import backfill again.csv"
+    assert [line.split(",")[0] for line in (tmp_path / "again.csv").read_text().splitlines()[1:]] == [
+        "user-0", "user-2", "user-3"
+    ]  # fmt: skip
+
+
+def test_a_backfill_that_has_not_ended_is_shown_with_its_shards_so_far_and_cannot_be_replayed_before_it_is_fetched(
+    steam_import: SteamImport, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    operator = operator_without_database(sandbox, tmp_path / "data")
+    plan = operator.plan(user_list(add_accounts(sandbox.world, 3, 2)), size=1, run_id="killed")
+    before = names("directory", tmp_path / "data")
+    replayed = steam_import("replay", "killed")
+    assert (replayed.status, replayed.out) == (2, "")
+    assert "No user of backfill killed is fetched yet" in replayed.err
+    assert "Fetch them: steam-import backfill --resume killed\n" in replayed.err
+    assert names("directory", tmp_path / "data") == before
+
+    operator.run(plan, ["fetch"])
+    shards = list_shards(operator.store, plan)
+    with pytest.raises(Failed), shards[1].recording_failure("enrich"):
+        raise Failed("checkpoint_invalid", "[a] broken file")
+    for key in (shards[2].shard.manifest_key("fetch"), backfill_key("killed", "report.json")):
+        operator.store.delete(key)
+    shown = steam_import("runs", "show", "killed").out
+    assert [" ".join(line.split()) for line in shown.splitlines()[1:]] == [
+        "It has no report yet: it is running, or was interrupted.",
+        "Shards, fetch 2 of 3 are done",
+        "Shards, enrich 0 of 3 are done",
+        "Shards, load 0 of 3 are done",
+        "Users fetched 2",
+        "Failed shard 1: checkpoint_invalid: [a] broken file",
+        "Next: steam-import backfill --resume killed",
+    ]
+    found = json.loads(steam_import("runs", "show", "killed", "--json").out)
+    assert found["progress"]["shards"] == {"fetch": 2, "enrich": 0, "load": 0}
+    assert found["progress"]["failures"] == ["shard 1: checkpoint_invalid: [a] broken file"]
 
 
 def test_a_replay_that_finds_nothing_says_so_and_prints_no_old_figures(
