@@ -34,6 +34,7 @@ from pipeline.storage.keys import (
     parse_csv_key,
     parse_loaded_key,
     parse_manifest_key,
+    user_folder,
 )
 from pipeline.storage.store import Store
 from schemas.backfill import STATUS_COUNTS, Outcomes, Plan, Report, ShardManifest, StepEfforts, StepManifest
@@ -144,17 +145,13 @@ def find_import(store: Store, run: str) -> Checkpoint:
     Raises:
         Refused: `bad_event`, if there is no such import, or more than one.
     """
-    if "/" in run or run.endswith(".csv"):
-        checkpoint = parse_csv_key(store.key_of(run if "://" in run else str(absolute_path(run))))
-        if checkpoint is not None:
-            return checkpoint.enriched
-    found = {of.enriched for key in store.list(IMPORTS) if (of := parse_csv_key(key)) and of.stem == run} or {
-        Checkpoint(user_id, timestamp, "enriched")
-        for user_id, timestamp in runs_in(store)
-        .filter((pl.col("kind") == "import") & (pl.col("run_id") == run))
-        .select("user_id", "timestamp")
-        .rows()
-    }
+    is_location = "/" in run or run.endswith(".csv")
+    named = parse_csv_key(store.key_of(run if "://" in run else str(absolute_path(run)))) if is_location else None
+    folder, stem = (user_folder(named.user_id), named.stem) if named else (IMPORTS, run)
+    found = {of.enriched for key in store.list(folder) if (of := parse_csv_key(key)) and of.stem == stem}
+    if not found and named is None:
+        of_run = runs_in(store).filter((pl.col("kind") == "import") & (pl.col("run_id") == run))
+        found = {Checkpoint(*row, "enriched") for row in of_run.select("user_id", "timestamp").rows()}
     if len(found) != 1:
         says = "More than one import has" if found else "No import has"
         raise Refused(
