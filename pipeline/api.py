@@ -151,7 +151,7 @@ def find_import(store: Store, run: str) -> Checkpoint:
     found = {of.enriched for key in store.list(folder) if (of := parse_csv_key(key)) and of.stem == stem}
     if not found and named is None:
         of_run = runs_in(store).filter((pl.col("kind") == "import") & (pl.col("run_id") == run))
-        found = {Checkpoint(*row, "enriched") for row in of_run.select("user_id", "timestamp").rows()}
+        found = {Checkpoint(user, time, "enriched") for user, time in of_run.select("user_id", "timestamp").rows()}
     if len(found) != 1:
         says = "More than one import has" if found else "No import has"
         raise Refused(
