@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from secrets import randbelow
@@ -344,4 +345,6 @@ def _accept_rejected_rows(files: ShardFiles, fetched: ShardManifest) -> None:
         requests=fetched.requests,
         rate_limited=fetched.rate_limited,
     )
-    files.commit(files.start_step("fetch"), result)
+    # A load tells by the time of the fetch what was played recently, and Steam is not asked now.
+    started = files.start_step("fetch")
+    files.commit(replace(started, started_at=fetched.started_at, finished_at=fetched.finished_at), result)

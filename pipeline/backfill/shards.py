@@ -47,12 +47,16 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class StartedStep:
-    """A step of a shard that was started: its input's SHA-256, its start, and the ETag of the manifest to replace."""
+    """A step of a shard that was started: its input's SHA-256, its start, and the ETag of the manifest to replace.
+
+    `finished_at` is the end of one that only gets another result, such as a fetch whose rejected rows are accepted.
+    """
 
     step: ShardStep
     input: str
     started_at: datetime
     replaces: str | None
+    finished_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,7 @@ class ShardFiles:
             rate_limited=result.rate_limited,
             database=result.database,
             started_at=started.started_at,
-            finished_at=datetime.now(UTC),
+            finished_at=started.finished_at or datetime.now(UTC),
         )
         if not self.store.replace(self.shard.manifest_key(step), to_json(manifest), started.replaces):
             return replace(self, _cache=None).require_manifest(step)

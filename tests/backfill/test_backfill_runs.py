@@ -1,6 +1,8 @@
 """Backfills from the plan to the report: outcomes, what is loaded again, resuming, limits, and the replay."""
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -329,9 +331,13 @@ def test_a_replay_loads_rejected_rows_that_conform_today(operator: Operator, acc
     users = conform(files.outcomes(manifest).select(dtypes(FetchedUsers).names()), FetchedUsers)
     accepted = conform(rows.slice(2), RawLibrary)
     result = StepResult(outcomes_of_fetch(users, accepted, rejected), accepted, rejected)
-    files.commit(files.start_step("fetch"), result)
+    begun = manifest.started_at - timedelta(days=8)
+    old = files.commit(replace(files.start_step("fetch"), started_at=begun, finished_at=begun), result)
     assert operator.run(plan).stages["fetch"]["rejected"] == 2
     assert reset_for_replay(operator.store, plan) == 1
+    assert files.require_manifest("fetch").rejected is None
+    times = [(one.started_at, one.finished_at) for one in (old, files.require_manifest("fetch"))]
+    assert times == [(begun, begun)] * 2, "the load takes the end of the fetch for the time at which Steam was asked"
     report = operator.run(plan, ["enrich", "load"])
     assert (report.stages["fetch"]["rejected"], report.stages["enrich"]["rows"]) == (0, USERS * GAMES)
     assert imported_games(url).height == USERS * GAMES
