@@ -17,9 +17,9 @@ from pipeline.backfill.shards import list_shards, map_concurrently
 from pipeline.backfill.steps import find_look_up
 from pipeline.errors import Failed, Refused
 from pipeline.frames.catalogue import decode_lists
-from pipeline.frames.changes import compare_libraries
+from pipeline.frames.changes import Snapshot, compare_libraries, follow_playtimes
 from pipeline.settings import Settings, absolute_path
-from pipeline.stages import require_user_id
+from pipeline.stages import read_snapshot, require_user_id
 from pipeline.storage.checkpoints import (
     find_earlier,
     list_checkpoints,
@@ -40,7 +40,7 @@ from pipeline.storage.store import Store
 from schemas.backfill import STATUS_COUNTS, Outcomes, Plan, Report, ShardManifest, StepEfforts, StepManifest
 from schemas.changes import History, LibraryChanges
 from schemas.events import KEY_TIME, SHARD_STEPS
-from schemas.frames import conform, dtypes, empty_frame
+from schemas.frames import conform, dtypes
 from schemas.library import DecodedLibrary, EnrichedLibrary, RawLibrary
 from schemas.manifest import STAGES, LoadManifest, Runs
 
@@ -94,10 +94,7 @@ def read_changes(run: str, later: str | None = None, store_url: str | None = Non
         PipelineError: `bad_event` if there is no such import, or none before it; `checkpoint_invalid`, `configuration`
             or `store_unavailable` if one cannot be read.
     """
-    store = _open_store(store_url)
-    earlier, after = find_pair(store, run, later)
-    before = read_checkpoint(store, earlier, EnrichedLibrary).rows
-    return compare_libraries(before, read_checkpoint(store, after, EnrichedLibrary).rows, earlier.fetched_at)
+    return compare_libraries(*read_pair(_open_store(store_url), run, later))
 
 
 def read_history(user: str, store_url: str | None = None) -> DataFrame[History]:
@@ -111,16 +108,15 @@ def read_history(user: str, store_url: str | None = None) -> DataFrame[History]:
     """
     store = _open_store(store_url)
     user_id = require_user_id(user)
-    snapshots = [empty_frame(History)]
-    for checkpoint in list_checkpoints(store, "raw", user_id):
-        rows = read_checkpoint(store, checkpoint, RawLibrary).rows
-        at = pl.lit(checkpoint.fetched_at, dtype=dtypes(History)["fetched_at"])
-        snapshots.append(conform(rows.with_columns(fetched_at=at).select(dtypes(History).names()), History))
-    return conform(pl.concat(snapshots), History)
+    return follow_playtimes(
+        (checkpoint.fetched_at, read_checkpoint(store, checkpoint, RawLibrary).rows)
+        for checkpoint in list_checkpoints(store, "raw", user_id)
+        if checkpoint.fetched_at
+    )
 
 
-def find_pair(store: Store, run: str, later: str | None = None) -> tuple[Checkpoint, Checkpoint]:
-    """Return the enriched checkpoints of two imports of one user, the earlier one first.
+def read_pair(store: Store, run: str, later: str | None = None) -> tuple[Snapshot, Snapshot]:
+    """Return the enriched libraries of two imports of one user, the earlier one first.
 
     They are those of two runs, or of one run and of the user's last import before it that was loaded. Raises the errors
     of `read_changes`.
@@ -130,13 +126,13 @@ def find_pair(store: Store, run: str, later: str | None = None) -> tuple[Checkpo
         pair = sorted((found, find_import(store, later)), key=lambda of: of.stem)
         if pair[0].user_id != pair[1].user_id:
             raise Refused("bad_event", f"{run} and {later} are imports of two users. Give two of one user.")
-        return pair[0], pair[1]
+        return read_snapshot(store, pair[0]), read_snapshot(store, pair[1])
     before = find_earlier(store, found)
     if before is None:
         raise Refused(
             "bad_event", f"{found.key} is the first import of {found.user_id}: there is none to compare with."
         )
-    return before, found
+    return read_snapshot(store, before), read_snapshot(store, found)
 
 
 def find_import(store: Store, run: str) -> Checkpoint:

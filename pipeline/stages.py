@@ -37,7 +37,7 @@ from pipeline.frames.catalogue import (
     join_catalogue,
     join_without_look_up,
 )
-from pipeline.frames.changes import compare_libraries, playtimes_hidden, summarize_changes
+from pipeline.frames.changes import Snapshot, summarize_changes
 from pipeline.frames.raw_library import parse_owned_games
 from pipeline.frames.staging import stage_library
 from pipeline.settings import Settings
@@ -204,15 +204,9 @@ def load(store: Store, database: "Database", event: LoadEvent, options: LoadOpti
     return LoadResponse(success=True, stats=stats, rejected=0, seconds=run.seconds, dry_run=dry_run, changes=changes)
 
 
-def read_changes_between(
-    store: Store, earlier: Checkpoint, later: Checkpoint, rows: DataFrame[EnrichedLibrary] | None = None
-) -> ChangeSummary:
-    """Return what changed between two enriched CSVs of a user; `rows` are the later one's, if they are known."""
-    before = read_checkpoint(store, earlier, EnrichedLibrary).rows
-    after = read_checkpoint(store, later, EnrichedLibrary).rows if rows is None else rows
-    changes = compare_libraries(before, after, earlier.fetched_at)
-    is_hidden = playtimes_hidden(before, after, earlier.fetched_at)
-    return summarize_changes(changes, earlier.stem, later.stem, is_hidden=is_hidden)
+def read_snapshot(store: Store, checkpoint: Checkpoint) -> Snapshot:
+    """Return the library of an enriched checkpoint with its user and its time; raises what `read_checkpoint` raises."""
+    return _snapshot(checkpoint, read_checkpoint(store, checkpoint, EnrichedLibrary).rows)
 
 
 async def find_account(steam: "Steam", steam_id: str) -> str:
@@ -289,15 +283,19 @@ async def find_account_with_settings(settings: Settings, steam_id: str) -> str:
 
 
 def _changes_since_last(store: Store, checkpoint: Checkpoint, rows: DataFrame[EnrichedLibrary]) -> ChangeSummary | None:
-    """Return what changed since the user's import before; None, with a warning, if that one cannot be read."""
+    """Return what changed since the user's last loaded import; None, with a warning, if that one cannot be read."""
     earlier = find_earlier(store, checkpoint)
     if earlier is None:
         return ChangeSummary(until=checkpoint.stem)
     try:
-        return read_changes_between(store, earlier, checkpoint, rows)
+        return summarize_changes(read_snapshot(store, earlier), _snapshot(checkpoint, rows))
     except Failed as error:
         log.warning("what changed is not known", earlier=earlier.key, fault=error.message)
         return None
+
+
+def _snapshot(checkpoint: Checkpoint, rows: DataFrame[EnrichedLibrary]) -> Snapshot:
+    return Snapshot(checkpoint.user_id, checkpoint.stem, checkpoint.fetched_at, rows)
 
 
 def _count_changes(changes: ChangeSummary | None) -> dict[str, int]:

@@ -24,6 +24,9 @@ class History(StrictFrame):
     """One row per import and app of a user, the oldest import first: the playtimes in minutes at that time."""
 
     fetched_at: Time = pa.Field(description="When the import asked Steam, UTC")
+    since: Time = pa.Field(
+        nullable=True, description="The import before it, by which minutes_played counts; null in the first"
+    )
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
     name: str = pa.Field(nullable=True, description="The app's name at that time; null when Steam gave none")
     playtime_forever: pl.Int32 = pa.Field(
@@ -35,3 +38,6 @@ class History(StrictFrame):
         nullable=True, description="Minutes played on Linux until then, a Steam Deck included"
     )
     playtime_deck_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on a Steam Deck until then")
+    minutes_played: pl.Int32 = pa.Field(
+        nullable=True, ge=0, description="Minutes played since the import before; null in the first"
+    )

@@ -184,8 +184,8 @@ class ChangeSummary(BaseModel):
     """The games that changed between two imports of a user, by kind of change, and the minutes played in between.
 
     `since` and `until` are the times of the imports as their keys have them; without an earlier import `since` is None
-    and nothing has changed. Games are apps that are not filtered. `most_played` has at most five. Where the playtimes
-    of either import were hidden, `playtimes_hidden` is true and no minutes are counted.
+    and nothing has changed. Games are apps that are not filtered. `most_played` has at most five. Where playtimes
+    of either import were hidden, `playtimes_hidden` is true and the minutes of these games are not counted.
     """
 
     model_config = ConfigDict(frozen=True)

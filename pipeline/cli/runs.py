@@ -14,15 +14,15 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from pipeline import clients
-from pipeline.api import find_import, find_pair, runs_in
+from pipeline.api import find_import, read_pair, runs_in
 from pipeline.backfill.plan import find_plan
 from pipeline.backfill.report import OUTCOMES_CSV, Progress, count_errors, read_progress, read_report
 from pipeline.cli.backfill import FAILURES_SHOWN, report_table
 from pipeline.cli.options import STORE, json_option, with_settings
 from pipeline.cli.output import add_change_rows, console, figures_table
 from pipeline.cli.terminal import Command, Group, echo
+from pipeline.frames.changes import summarize_changes
 from pipeline.settings import Settings
-from pipeline.stages import read_changes_between
 from pipeline.storage.checkpoints import read_load_manifest, read_manifest
 from pipeline.storage.csv import parse_csv
 from pipeline.storage.keys import Checkpoint, backfill_key
@@ -92,8 +92,8 @@ def diff(settings: Settings, run: str, later: str | None, *, as_json: bool) -> N
     CSV, as `runs` lists them.
     """
     store = clients.open_store(settings)
-    earlier, after = find_pair(store, run, later)
-    changes = read_changes_between(store, earlier, after)
+    earlier, after = read_pair(store, run, later)
+    changes = summarize_changes(earlier, after)
     if as_json:
         click.echo(changes.model_dump_json())
         return

@@ -1,91 +1,142 @@
 """Compare two imports of a library: games bought, gone, newly matched or renamed, and the time played."""
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import polars as pl
 from pandera.typing.polars import DataFrame
 
-from schemas.changes import LibraryChanges
+from schemas.changes import History, LibraryChanges
 from schemas.events import ChangedGame, ChangeSummary
-from schemas.frames import conform, dtypes
-from schemas.library import EnrichedLibrary
+from schemas.frames import conform, dtypes, empty_frame
+from schemas.library import EnrichedLibrary, RawLibrary
 
 MOST_PLAYED = 5
-_COMPARED = ("appid", "name", "playtime_forever", "match_status", "igdb_id")
+_COMPARED = ("appid", "name", "match_status", "igdb_id")
+_PLAYTIMES = ("appid", "playtime_forever", "rtime_last_played")
+
+LAG = timedelta(days=1)
+"""The time by which playtimes may lag behind the times of imports.
+
+Steam adds a session when it ends, and a fetch may be retried for hours after the time in its key.
+"""
 
 
-def compare_libraries(
-    earlier: DataFrame[EnrichedLibrary], later: DataFrame[EnrichedLibrary], earlier_at: datetime | None = None
-) -> DataFrame[LibraryChanges]:
+class Snapshot(NamedTuple):
+    """The enriched library of a user at a time, written as in the keys of imports; `at` is None for any other text."""
+
+    user_id: str
+    time: str
+    at: datetime | None
+    library: DataFrame[EnrichedLibrary]
+
+
+def compare_libraries(earlier: Snapshot, later: Snapshot) -> DataFrame[LibraryChanges]:
     """Return a row for each game that differs between two imports of a user, the most played first.
 
     Apps are compared by appid, so a new name is no purchase. A game is an app that is not filtered in the later import,
-    or in the earlier one if it is no longer owned. Playtimes that the owner hid in either import, the earlier of which
-    asked Steam at `earlier_at`, count as no time played.
+    or in the earlier one if it is no longer owned. Minutes that were played before the earlier import, which did not
+    show them, do not count.
     """
-    is_comparable = not playtimes_hidden(earlier, later, earlier_at)
-    both = _games_by_appid(later).join(
-        _games_by_appid(earlier), on="appid", how="full", coalesce=True, suffix="_before", validate="1:1"
-    )
-    status, status_before = pl.col("match_status"), pl.col("match_status_before")
+    before, after = (_by_appid(of.library, _COMPARED) for of in (earlier, later))
+    both = before.join(after, on="appid", how="full", coalesce=True, suffix="_after", validate="1:1")
+    played = _minutes_played(earlier.library, later.library, earlier.at, later.at)
+    status, status_before = pl.col("match_status_after"), pl.col("match_status")
     is_matched = status == "MATCHED"
-    played = pl.col("playtime_forever") - pl.col("playtime_forever_before").fill_null(0)
-    is_renamed = pl.col("name") != pl.col("name_before")
+    is_renamed = pl.col("name_after") != pl.col("name")
     games = both.filter(pl.coalesce(status, status_before) != "IGNORED").select(
         "appid",
-        pl.coalesce("name", "name_before"),
+        name=pl.coalesce("name_after", "name"),
         is_new=status_before.is_null(),
         is_no_longer_owned=status.is_null(),
         is_newly_matched=(is_matched & (status_before != "MATCHED")).fill_null(value=False),
-        old_name=pl.when(is_renamed).then("name_before"),
-        minutes_played=(played if is_comparable else pl.lit(0)).fill_null(0).clip(0).cast(pl.Int32),
-        igdb_id=pl.when(is_matched).then("igdb_id"),
+        old_name=pl.when(is_renamed).then("name"),
+        igdb_id=pl.when(is_matched).then("igdb_id_after"),
     )
     flags = pl.any_horizontal("is_new", "is_no_longer_owned", "is_newly_matched", pl.col("old_name").is_not_null())
-    changed = games.filter(flags | (pl.col("minutes_played") > 0))
-    return conform(
-        changed.sort("minutes_played", "appid", descending=[True, False]).select(dtypes(LibraryChanges).names()),
-        LibraryChanges,
+    changed = (
+        games.join(played, on="appid", how="left", validate="1:1")
+        .with_columns(pl.col("minutes_played").fill_null(0))
+        .filter(flags | (pl.col("minutes_played") > 0))
+        .sort("minutes_played", "appid", descending=[True, False])
     )
+    return conform(changed.select(dtypes(LibraryChanges).names()), LibraryChanges)
 
 
-def playtimes_hidden(
-    earlier: DataFrame[EnrichedLibrary], later: DataFrame[EnrichedLibrary], earlier_at: datetime | None = None
-) -> bool:
-    """Return True if all playtimes of one import are 0 because the owner hid them, as far as the other one tells.
-
-    Playtimes never fall, so a later import without any was hidden. An earlier one was if a game was played before it.
-    """
-    has_time = pl.col("playtime_forever") > 0
-    before, after = earlier.filter(has_time), later.filter(has_time)
-    if before.height and not after.height:
-        return later.height > 0
-    played_before = pl.col("rtime_last_played") < pl.lit(earlier_at)
-    since = after.join(earlier.select("appid"), on="appid", how="semi").filter(played_before)
-    return before.height == 0 and since.height > 0
-
-
-def summarize_changes(
-    changes: DataFrame[LibraryChanges], since: str, until: str, *, is_hidden: bool = False
-) -> ChangeSummary:
-    """Return the changes between the imports with two times in their keys, as lists of games by kind of change."""
-    played = changes.filter(pl.col("minutes_played") > 0)
+def summarize_changes(earlier: Snapshot, later: Snapshot) -> ChangeSummary:
+    """Return the changes between two imports of a user as lists of games, by kind of change."""
+    changes = compare_libraries(earlier, later)
+    minutes = _minutes_played(earlier.library, later.library, earlier.at, later.at)
     return ChangeSummary(
-        since=since,
-        until=until,
+        since=earlier.time,
+        until=later.time,
         new_games=_games(changes.filter("is_new")),
         no_longer_owned=_games(changes.filter("is_no_longer_owned")),
         newly_matched=_games(changes.filter("is_newly_matched")),
         renamed=_games(changes.filter(pl.col("old_name").is_not_null())),
         minutes_played_since=int(changes["minutes_played"].sum()),
-        most_played=_games(played.head(MOST_PLAYED)),
-        playtimes_hidden=is_hidden,
+        most_played=_games(changes.filter(pl.col("minutes_played") > 0).head(MOST_PLAYED)),
+        playtimes_hidden=minutes["is_hidden"].any(),
     )
 
 
-def _games_by_appid(library: DataFrame[EnrichedLibrary]) -> pl.DataFrame:
-    """Return the compared columns, with one row per app also where people wrote an app into a CSV twice."""
-    return library.select(_COMPARED).unique("appid", keep="first", maintain_order=True)
+def follow_playtimes(libraries: Iterable[tuple[datetime, DataFrame[RawLibrary]]]) -> DataFrame[History]:
+    """Return a row for each app of each library of a user, which come with their times, the oldest first.
+
+    Minutes count from the library before it, or the last one before that shows any playtime.
+    """
+    snapshots: list[pl.DataFrame] = [empty_frame(History)]
+    earlier: tuple[datetime, pl.DataFrame] | None = None
+    for at, library in libraries:
+        since, before = earlier or (None, library)
+        played = _minutes_played(before, library, since, at)
+        rows = library.join(played, on="appid", how="left", validate="m:1").with_columns(
+            pl.when(since is not None).then("minutes_played"),
+            fetched_at=pl.lit(at, dtype=dtypes(History)["fetched_at"]),
+            since=pl.lit(since, dtype=dtypes(History)["since"]),
+        )
+        snapshots.append(rows.select(dtypes(History).names()))
+        if since is None or _shows_playtimes(library) or not _shows_playtimes(before):
+            earlier = (at, library)
+    return conform(pl.concat(snapshots), History)
+
+
+def _minutes_played(
+    earlier: pl.DataFrame, later: pl.DataFrame, since: datetime | None, until: datetime | None
+) -> pl.DataFrame:
+    """Return the minutes that each app of the later library was played since, and whether a playtime of it was hidden.
+
+    An app without playtime, or missing, in the earlier library was played before if its last play was, or if it has
+    more minutes than have passed; if the library shows no playtimes at all, then so were all. Playtimes never fall, so
+    one that is 0 now is hidden.
+    """
+    now, before = pl.col("playtime_forever"), pl.col("playtime_forever_before")
+    in_both = before.is_not_null()
+    passed = pl.lit((until - since + LAG) / timedelta(minutes=1) if since and until else None, dtype=pl.Float64)
+    was_played = (now > passed) | ((now > 0) & (pl.col("rtime_last_played") < pl.lit(since)))
+    is_older = (before.fill_null(0) == 0) & was_played.fill_null(value=False)
+    if not _shows_playtimes(earlier):
+        are_older = (is_older & in_both).any() | (now.filter(in_both).sum() > passed).fill_null(value=False)
+        is_older |= (now > 0) & are_older
+    return (
+        _by_appid(later, _PLAYTIMES)
+        .join(_by_appid(earlier, _PLAYTIMES), on="appid", how="left", suffix="_before", validate="1:1")
+        .select(
+            "appid",
+            minutes_played=pl.when(is_older).then(0).otherwise(now - before.fill_null(0)).clip(0).cast(pl.Int32),
+            is_hidden=in_both & (is_older | ((before > 0) & (now == 0))),
+        )
+    )
+
+
+def _shows_playtimes(library: pl.DataFrame) -> bool:
+    return library.filter(pl.col("playtime_forever") > 0).height > 0
+
+
+def _by_appid(library: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
+    """Return some columns, with one row per app also where people wrote an app into a CSV twice."""
+    return library.select(columns).unique("appid", keep="first", maintain_order=True)
 
 
 def _games(changes: pl.DataFrame) -> list[ChangedGame]:

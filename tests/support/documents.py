@@ -83,6 +83,7 @@ EXAMPLES = {
     "old_name": "Portal II",
     "minutes_played": "90",
     "fetched_at": "2026-11-20T03:17:49Z",
+    "since": "2026-11-13T03:17:49Z",
     "owners": "3",
     "matched_id": "71",
     "matched": "Portal",
