@@ -411,12 +411,18 @@ _OWN_KEY = re.compile(
     r"(ImportedGame|LibraryItem|GameGenre|GamePlatform)_(userId|gameId|genreId|platformId)_fkey"
 )
 
-# SQLSTATEs whose message names table and rule, and quotes nothing of a row.
-_QUOTABLE = re.compile(r"23514|2350[235]|23P01|22001|22003|42|428C9|44|55000|0A")
+# SQLSTATEs whose message names table and rule, and quotes nothing of a row, unless a function is at work: what that
+# says, and with which SQLSTATE, is for its author to choose.
+_QUOTABLE = re.compile(r"23514|2350[235]|23P01|22001|42|428C9|44|55000|0A")
+_OWN_CONTEXT = re.compile(r'(?:(?:while|COPY|SQL statement "SELECT 1 FROM ONLY) .*\n?)*')
+"""Matches the context of an error that concerns no function but the database's own, such as those of foreign keys."""
+
+_FUNCTION = re.compile(r"^((?:PL/\w+|SQL) function \S+(?: line \d+)?)(.*)", re.MULTILINE)
+_TELLING_LANGUAGES = ("PL/pgSQL", "SQL")
+"""The languages whose context tells whether a function raised the error itself; of others, it is taken to have."""
 
 # The driver says so of Ctrl-C while a statement runs, and of pg_cancel_backend(); a timeout has another message.
 _CANCELLED = "canceling statement due to user request"
-_IN_A_FUNCTION = re.compile(r"PL/\w+ function \S+(?: line \d+)?")
 
 
 def _connection_error(url: DatabaseUrl, text: str) -> PipelineError:
@@ -448,20 +454,25 @@ def _statement_error(url: DatabaseUrl, session: Session, error: dbapi.Error) -> 
     state, says = error.sqlstate or "", _server_message(error)
     if "statement pooling" in says or (not state and "Failed to connect" in str(error)):
         return _connection_error(url, str(error))
-    if state == _INSUFFICIENT_PRIVILEGE:
-        if "row-level security" in says:
-            return Refused("configuration", f"{url}: {says}. {ROW_SECURITY_REMEDY}")
-        return Refused("configuration", f"{url}: {says}. Grant it to this role.")
     fields = {name.decode(): value.decode(errors="replace") for name, value in error.details or ()}
-    key = fields.get("PG_DIAG_CONSTRAINT_NAME")
-    is_race = _KEY_VIOLATION.match(state) and (key is None or _OWN_KEY.fullmatch(key))
-    if is_race or _TRANSIENT.match(state) or (not state and _passes(error)):
-        return Retryable("database_unavailable", f"{url}: {says}. Try again.", is_cancelled=_CANCELLED in str(error))
-    raised_in = _IN_A_FUNCTION.search(fields.get("PG_DIAG_CONTEXT", ""))
+    context = fields.get("PG_DIAG_CONTEXT", "")
+    is_of_statement = bool(_OWN_CONTEXT.fullmatch(context))
+    function, at = found.groups() if (found := _FUNCTION.search(context)) else ("", "")
+    is_raised = not is_of_statement and (" at RAISE" in at or not function.startswith(_TELLING_LANGUAGES))
     # Any other message may quote the row.
-    rule = f"SQLSTATE {state}" if state else "it raises an error"
-    rule = says if _QUOTABLE.match(state) else rule + (f" in {raised_in[0]}" if raised_in else "")
-    return Failed("schema_mismatch", _not_loaded(url, session, rule), is_about_rows=not state.startswith("42"))
+    unquoted = (f"SQLSTATE {state}" if state else "it raises an error") + (f" in {function}" if function else "")
+    shown = says if is_of_statement else unquoted
+    if state == _INSUFFICIENT_PRIVILEGE and not is_raised:
+        is_hidden = "row-level security" in shown
+        return Refused("configuration", f"{url}: {shown}. {ROW_SECURITY_REMEDY if is_hidden else _GRANT_REMEDY}")
+    is_race = _KEY_VIOLATION.match(state) and _OWN_KEY.fullmatch(fields.get("PG_DIAG_CONSTRAINT_NAME", ""))
+    passes = is_race or _TRANSIENT.match(state) or (not state and _passes(error))
+    if state.startswith("40") if is_raised else passes:
+        is_cancelled = not is_raised and _CANCELLED in str(error)
+        return Retryable("database_unavailable", f"{url}: {shown}. Try again.", is_cancelled=is_cancelled)
+    rule = shown if _QUOTABLE.match(state) else unquoted
+    is_about_rows = not (is_of_statement and state.startswith("42"))
+    return Failed("schema_mismatch", _not_loaded(url, session, rule), is_about_rows=is_about_rows)
 
 
 def _passes(error: Exception) -> bool:
@@ -469,6 +480,7 @@ def _passes(error: Exception) -> bool:
     return bool(_PASSING.search(str(error)) or _PASSING_STATEMENT.search(_server_message(error)))
 
 
+_GRANT_REMEDY = "Grant it to this role."
 ROW_SECURITY_REMEDY = (
     "Have the database's owner ALTER ROLE … BYPASSRLS, or turn row-level security off for the importer's role."
 )

@@ -14,8 +14,9 @@ from pipeline.database.connection import DatabaseUrl, Timeouts, transaction
 from pipeline.database.database import Database, LoadResult
 from pipeline.errors import Retryable
 from pipeline.frames.staging import stage_library
-from tests.support.databases import add_user, execute, fetch, insert_import, load, rows_of
+from tests.support.databases import NewDatabase, add_user, execute, fetch, insert_import, load, rows_of
 from tests.support.libraries import FIGHTING, WINDOWS, library, matched
+from tests.support.surroundings import handled
 
 OTHER_GAME = """
 INSERT INTO "Game" (id, "igdbId", title, slug, "updatedAt") VALUES ('other', 1, 'Other', 'new', now())
@@ -93,6 +94,27 @@ def test_a_load_is_retried_when_another_writer_takes_a_slug_that_it_needs(
         assert started.result().counts["games_with_taken_slug"] == 1
 
     assert rows_of(database_url, "Game", '"igdbId", slug') == [(1, "new-igdb-1"), (100, "new")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["deadlock", "serialization"])
+def test_what_other_writers_are_in_the_way_of_may_pass(new_database: NewDatabase, case: str) -> None:
+    url = new_database(2026)
+    games = [matched(10, 100), matched(11, 101)]
+    load(url, *games)
+    name = fetch(url, "SELECT current_database()").item()
+    execute(url, f"ALTER DATABASE {name} SET deadlock_timeout TO '1500ms'")
+    if case == "serialization":
+        execute(url, f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'")
+    update = 'UPDATE "Game" SET "hltbId" = NULL WHERE "igdbId" = '
+
+    with other_writer(url, "SET deadlock_timeout TO '1min'", f"{update} 101") as (other, start):
+        started = start(*(game | {"igdb_name": "New"} for game in games), attempts=1)
+        if case == "deadlock":
+            with other.cursor() as cursor:
+                cursor.execute(f"{update} 100")
+        other.commit()
+        handled(case, started.result)
 
 
 def test_a_load_is_retried_after_a_deadlock(own_database_url: str) -> None:
