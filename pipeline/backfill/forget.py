@@ -1,4 +1,4 @@
-"""Erase a user from the store: imports, lists, what was last loaded, and the files of backfills that have ended.
+"""Erase a user from the store: imports, lists, what was last loaded, ended backfills, and names of wanted apps' files.
 
 It may be killed at any point and run again: what names a user last (of a shard the list of its users, of a backfill its
 report) is rewritten last. The database is not touched.
@@ -27,10 +27,12 @@ from pipeline.storage.keys import (
     LAST_LOADED_BEFORE,
     LISTS,
     PLAN,
+    WANTED,
     Shard,
     backfill_key,
     parse_shard_key,
     user_folder,
+    wanted_key,
 )
 from pipeline.storage.store import Store
 from schemas.backfill import Plan, ShardCsv, ShardManifest
@@ -43,12 +45,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Traces:
-    """The files of a store that hold something of a user: imports, lists, ended backfills, and the rest."""
+    """The files of a store that hold or name something of a user: imports, lists, ended backfills, and the rest."""
 
     imports: list[str]
     lists: list[str]
     backfills: list[str]
     running: list[str]
+    wanted: list[str]
     is_last_loaded: bool
 
 
@@ -78,6 +81,8 @@ def forget_user(store: Store, user_id: str, *, dry_run: bool = False) -> ForgetR
             _rewrite(store, key, partial(drop_user_from_list, user_id=user_id))
         for run_id in traces.backfills:
             _forget_in_backfill(store, run_id, user_id)
+        for key in traces.wanted:
+            _rename(store, key)
         forget_last_loaded(store, user_id)
         store.delete_folder(user_folder(user_id))
         log.info("forgotten", user_id=user_id, imports=len(traces.imports), backfills=len(traces.backfills))
@@ -93,7 +98,7 @@ def forget_user(store: Store, user_id: str, *, dry_run: bool = False) -> ForgetR
 
 
 def find_traces(store: Store, user_id: str) -> Traces:
-    """Return what a store holds of a user, outside of the catalogue, which holds nothing of users."""
+    """Return what a store holds of a user; of the catalogue's files the wanted ones may name the user, by their run."""
     in_backfills = list(store.list(BACKFILLS))
     runs = dict.fromkeys(key.split("/")[1] for key in in_backfills if key.count("/") > 1)
     shards = [shard for key in in_backfills if (shard := parse_shard_key(key))]
@@ -106,7 +111,8 @@ def find_traces(store: Store, user_id: str) -> Traces:
             (ended if plan and report else running).append(run_id)
     lists = [key for key in _lists(store, in_backfills, runs) if _is_in_list(store, key, user_id)]
     is_last_loaded = forget_last_loaded(store, user_id, dry_run=True)
-    return Traces(list(store.list(user_folder(user_id))), lists, ended, running, is_last_loaded)
+    wanted = [key for key in store.list(WANTED) if user_id in key.removeprefix(WANTED)]
+    return Traces(list(store.list(user_folder(user_id))), lists, ended, running, wanted, is_last_loaded)
 
 
 def _folders_with_drafts(traces: Traces) -> list[str]:
@@ -114,7 +120,7 @@ def _folders_with_drafts(traces: Traces) -> list[str]:
     of_backfills = [backfill_key(run_id, folder) for run_id in traces.backfills for folder in ("", "shards/")]
     of_lists = [f"{key.rpartition('/')[0]}/".lstrip("/") for key in traces.lists]
     of_last_loaded = [f"{key.rpartition('/')[0]}/" for key in (LAST_LOADED, LAST_LOADED_BEFORE)]
-    return list(dict.fromkeys([LISTS, *of_lists, *of_backfills, *of_last_loaded]))
+    return list(dict.fromkeys([LISTS, WANTED, *of_lists, *of_backfills, *of_last_loaded]))
 
 
 def _have_user(store: Store, shards: list[Shard], user_id: str) -> Iterator[bool]:
@@ -244,6 +250,14 @@ def _without_user(body: bytes, key: str, user_id: str) -> bytes | None:
         return None
     mark = BYTE_ORDER_MARK.encode() if body.startswith(BYTE_ORDER_MARK.encode()) else b""
     return mark + to_csv(rows.filter(is_kept))
+
+
+def _rename(store: Store, key: str) -> None:
+    """Name a file of wanted apps after its bytes instead of its run: its apps stay wanted."""
+    body = store.read(key)
+    if body is not None and key != (named_by_bytes := wanted_key(sha256(body).hexdigest())):
+        store.write(named_by_bytes, body)
+        store.delete(key)
 
 
 def _rewrite(store: Store, key: str, change: Callable[[bytes], bytes]) -> bytes | None:

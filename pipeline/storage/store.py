@@ -127,8 +127,11 @@ def require_size(name: str, size: int, max_bytes: int | None) -> None:
         )
 
 
-DRAFT = re.compile(r"\..+\.[0-9a-f]{16}\.draft")
-"""The name of a draft: a file that is being written, and that gets its final name when it is complete."""
+DRAFT = re.compile(r"\..+\.([0-9a-f]{16}\.draft|lock)")
+"""The name of a draft: a file that is being written, and that gets its final name when it is complete.
+
+So are the locks treated that earlier versions left beside each file, named after it.
+"""
 
 ABANDONED_SECONDS = 3_600
 """The age in seconds from which a draft is that of a killed process: no write takes so long."""
@@ -180,12 +183,12 @@ class DirectoryStore:
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
         """Write a file if its ETag is still `etag` (None: if there is still no file); return True if it was written.
 
-        A lock holds off other processes of this machine only.
+        A lock of the folder holds off other processes of this machine only.
         """
         path = self._path(key)
         with _os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.with_name(f".{path.name}.lock").open("wb") as lock:
+            with path.with_name(".lock").open("wb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 is_same = _etag(path) == etag
                 if is_same:

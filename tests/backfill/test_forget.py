@@ -16,10 +16,11 @@ from pipeline.backfill.list import drop_user_from_list
 from pipeline.backfill.plan import require_plan
 from pipeline.backfill.report import OUTCOMES_CSV, read_last_loaded, read_report
 from pipeline.backfill.shards import list_shards
+from pipeline.catalogue.wanted import want_apps
 from pipeline.errors import Failed, Refused, Retryable
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from pipeline.storage.keys import LAST_LOADED, LAST_LOADED_BEFORE, backfill_key, raw_checkpoint
+from pipeline.storage.keys import LAST_LOADED, LAST_LOADED_BEFORE, WANTED, backfill_key, raw_checkpoint
 from pipeline.storage.store import Store
 from schemas.backfill import LastLoaded
 from schemas.frames import dtypes
@@ -27,7 +28,7 @@ from tests.support.backfills import Operator, add_accounts, new_operator, user_l
 from tests.support.crashes import find_damaged_objects
 from tests.support.databases import NewDatabase
 from tests.support.programs import SteamImport
-from tests.support.stores import BUCKET, REGION, TIMESTAMP, OpenedStore, Watched, local_s3, own
+from tests.support.stores import BUCKET, REGION, TIMESTAMP, OpenedStore, Watched, local_s3, names, own
 
 USERS = 4
 GONE = "user-1"
@@ -134,6 +135,26 @@ def test_drafts_that_killed_writers_have_just_left_of_a_user_are_erased_too(
     names = [name.encode() for name in (f"{GONE},", accounts[1])]
     assert [path for path in left if any(name in path.read_bytes() for name in names)] == []
     assert [path for path in left if path.name.endswith(".draft")] == []
+
+
+RUN = f"import-{GONE}-20261126"
+
+
+def test_no_name_of_a_file_is_left_that_a_run_named_after_the_user_gave_it(at: OpenedStore) -> None:
+    wanted = [pl.Series(appids, dtype=pl.Int32) for appids in ([10], [20], [10, 30])]
+    for run_id, appids in zip((RUN, "run-2", RUN), wanted, strict=True):
+        want_apps(at.store, run_id, appids)
+    if at.kind == "directory":
+        (at.folder / WANTED / f".{RUN}.csv.lock").touch()  # as earlier versions left it
+    before = at.store.list("")
+    assert len([key for key in before if GONE in key]) == 2
+    forget_user(at.store, GONE, dry_run=True)
+    assert at.store.list("") == before
+    for _ in range(2):
+        forget_user(at.store, GONE)
+        assert [name for name in names(at.kind, at.folder) if GONE in name] == []
+        bodies = [(at.store.read(key) or b"").split() for key in at.store.list(WANTED)]
+        assert sorted(bodies) == [[b"appid", b"10"], [b"appid", b"10", b"30"], [b"appid", b"20"]]
 
 
 def test_nothing_is_erased_while_what_was_last_loaded_is_corrupt(at: OpenedStore) -> None:

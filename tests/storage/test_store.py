@@ -120,10 +120,13 @@ def test_a_list_has_the_files_below_a_prefix_and_etags_that_change_with_the_byte
     assert at.store.list("never/") == {}
 
 
-def test_a_lock_is_not_listed(tmp_path: Path) -> None:
+def test_a_folder_has_one_lock_which_is_not_listed_and_those_of_earlier_versions_are_swept(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
-    store.replace("a/b", b"one", None)
-    assert (list(store.list("a/")), names("directory", tmp_path)) == (["a/b"], ["a/.b.lock", "a/b"])
+    for key in ("a/b", "a/c"):
+        store.replace(key, b"one", None)
+    (tmp_path / "a" / ".b.lock").touch()
+    store.delete_drafts("a/")
+    assert (list(store.list("a/")), names("directory", tmp_path)) == (["a/b", "a/c"], ["a/.lock", "a/b", "a/c"])
 
 
 @pytest.mark.slow
