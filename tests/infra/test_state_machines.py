@@ -75,6 +75,11 @@ def dicts(tree: Any) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", ["import", "backfill"])
 def test_every_task_retries_what_may_pass_by_itself_and_has_a_limit(name: str) -> None:
+    assert all(
+        retrier.get("JitterStrategy") == "FULL"
+        for state in dicts(definition(name))
+        for retrier in state.get("Retry", [])
+    )
     tasks = [state for state in dicts(definition(name)) if ":lambda:" in state.get("Resource", "")]
     assert len(tasks) >= len(FUNCTIONS)
     # A look-up of an import that fails is followed by a wait and another join.
@@ -82,7 +87,6 @@ def test_every_task_retries_what_may_pass_by_itself_and_has_a_limit(name: str) -
     for task in tasks:
         retried = {error: retrier for retrier in task["Retry"] for error in retrier["ErrorEquals"]}
         assert retried["Retryable"].items() >= {"IntervalSeconds": 60, "BackoffRate": 2}.items()
-        assert all(retrier["JitterStrategy"] == "FULL" for retrier in task["Retry"])
         assert retried["Lambda.TooManyRequestsException"]["MaxAttempts"] == MOST_THROTTLES
         assert "Lambda.ServiceException" in retried
         assert not {"States.ALL", "States.TaskFailed", "Exception"} & retried.keys()
@@ -218,7 +222,7 @@ def test_what_is_pending_after_four_rounds_is_loaded_so_whatever_the_look_up_say
         ended = execute("import", INPUT)
     assert ended.output.items() >= {"success": True, "enrich": enriched(pending=1), "load": LOADED}.items()
     assert [len(functions.events[name]) for name in FUNCTIONS] == [1, 4, 3, 1]
-    assert "1 of its games are PENDING" in ended.output["note"]
+    assert "1 of the games are PENDING" in ended.output["note"]
     assert transitions(ended) < MOST_TRANSITIONS
 
 
@@ -237,8 +241,7 @@ def test_a_join_that_fails_in_a_later_round_leaves_the_import_a_success_with_a_n
     with deployed_functions(STAND_INS | {ENRICH: answering(enriched(pending=1), KeyError("appid"))}):
         ended = execute("import", INPUT)
     assert ended.output.items() >= {"success": True, "enrich": enriched(pending=1), "load": LOADED}.items()
-    assert "The library is loaded" in ended.output["note"]
-    assert "KeyError" in ended.output["note"]
+    assert "A later round, for games that are PENDING, failed with KeyError" in ended.output["note"]
 
 
 def test_a_join_that_is_refused_in_a_later_round_leaves_the_import_a_success_with_a_note(bucket: str) -> None:
@@ -256,6 +259,27 @@ def test_a_join_that_is_refused_in_a_later_round_leaves_the_import_a_success_wit
     assert "was refused: Why." in ended.output["note"]
     (load,) = functions.events[LOAD]
     assert load["s3_enriched_location"] == "enriched"
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        pytest.param(enriched(pending=1), id="pending"),
+        pytest.param(KeyError("appid"), id="outage"),
+        pytest.param(ENRICHED | {"success": False, "error": "Why.", "error_code": "bad_event"}, id="refusal"),
+    ],
+)
+def test_no_note_says_that_a_library_is_loaded_whose_load_is_refused(
+    bucket: str, later: dict[str, Any] | Exception
+) -> None:
+    assert bucket
+    refused = {"success": False, "error": "No such user.", "error_code": "user_not_found", "stats": None}
+    rounds = answering(enriched(pending=1), later)
+    with deployed_functions(STAND_INS | {ENRICH: rounds, LOAD: answering(refused)}):
+        ended = execute("import", INPUT)
+    assert ended.output.items() >= {"success": False, "error_code": "user_not_found", "load": refused}.items()
+    assert "PENDING" in ended.output["note"]
+    assert "loaded" not in ended.output["note"]
 
 
 @pytest.mark.parametrize("stage", [FETCH, ENRICH])
