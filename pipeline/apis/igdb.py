@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -52,6 +52,15 @@ MAX_QUERIES = 10
 MAX_LIMITED = 2
 """The number of 429s in a run after which IGDB seems to count each query of a multiquery: no more are sent."""
 
+MAX_REFUSED_MULTIQUERIES = 2
+"""The number of refused multiqueries in a row after which a process sends no more: one may have been by chance."""
+
+SINGLE_AFTER_REFUSAL = 20
+"""The number of single queries that follow a refused multiquery before another one is sent."""
+
+MAX_REFUSED_NAMES = 8
+"""The number of refusals after which names that IGDB has never answered are given up: whole, halves and quarters."""
+
 MAX_PAGES = 20
 """The number of pages of one query after which IGDB's list counts as endless."""
 
@@ -90,8 +99,8 @@ class Token:
 
     value: str = field(default="", repr=False)
     expires_at: float = 0.0
-    takes_multiqueries: bool = True
-    """False once IGDB has refused one: that costs one request, which the clients after the first save."""
+    refused_multiqueries: int = 0
+    """How many multiqueries in a row IGDB has refused to the clients that share this token."""
 
     def is_fresh(self) -> bool:
         """Return True if the token does not expire within the next minute."""
@@ -168,8 +177,9 @@ class Igdb:
     """The IGDB client of one Twitch application; `retries` counts the requests that repeated another.
 
     Several queries go out in one multiquery where there are several. What a multiquery does not answer is asked for in
-    single queries; if IGDB refuses multiqueries, answers none of their queries, or limits their rate, all further
-    queries of this client are single. After one that is too large or too slow, those of its endpoint hold fewer.
+    single queries. After a refused one the next queries are single, and after a second one all of this process; if IGDB
+    answers none of a multiquery's queries, or limits their rate, all further queries of this client are single. After
+    one that is too large or too slow, those of its endpoint hold fewer.
     A batch of ids that fails for good is `igdb_unavailable` in its `BatchResult`, and not raised.
 
     Raises:
@@ -193,7 +203,8 @@ class Igdb:
         self._twitch = Twitch(http, application, self._token)
         self._retry_policy = replace(retry_policy, rate_limit_factor=RATE_LIMIT_FACTOR)
         self._rate_limiter = rate_limiter
-        self._sends_multiqueries = multiquery and self._token.takes_multiqueries
+        self._may_send_multiqueries = multiquery
+        self._single_queries_left = 0
         self._most_queries = dict[str, int]()
         self._limited = 0
         self._breaker = CircuitBreaker(MAX_FAILURES)
@@ -215,6 +226,11 @@ class Igdb:
     def queries_at_once(self, endpoint: str) -> int:
         """Return how many queries of an endpoint may go out in one request; 1 if no multiqueries are sent."""
         return self._most_queries.get(endpoint, MAX_QUERIES) if self._sends_multiqueries else 1
+
+    @property
+    def _sends_multiqueries(self) -> bool:
+        is_refused = self._token.refused_multiqueries >= MAX_REFUSED_MULTIQUERIES
+        return self._may_send_multiqueries and not is_refused and self._single_queries_left <= 0
 
     async def fetch_external_games(self, appids: Iterable[int], on_batch: OnBatch = ignore_count) -> list[BatchResult]:
         """Return the `external_games` rows (`id, uid, game`) of Steam apps, in one BatchResult per batch.
@@ -290,9 +306,8 @@ class Igdb:
     async def _fetch_group(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
         try:
             first_pages = await self._request_multiquery(queries, self._should_repeat_multiquery)
-        except RefusedQuery:
-            self._token.takes_multiqueries = False
-            self._end_multiqueries("IGDB refuses them. The queries are sent one by one, and nothing is lost.")
+        except RefusedQuery as error:
+            self._note_refused_multiquery(error)
             return {}
         except Retryable as error:
             endpoint = queries[0].endpoint
@@ -300,6 +315,7 @@ class Igdb:
                 self._most_queries[endpoint] = min(self.queries_at_once(endpoint), max(1, len(queries) // 2))
             log.warning("multiquery failed", endpoint=endpoint, queries=len(queries), error=error.message)
             return {}
+        self._token.refused_multiqueries = 0
         if not first_pages:
             self._end_multiqueries("IGDB answers none of the queries of one.")
         return first_pages
@@ -309,9 +325,17 @@ class Igdb:
             return self._sends_multiqueries
         return _is_transient(error) and not _may_pass_with_fewer_queries(error) and failures < ATTEMPTS_BEFORE_SPLIT
 
+    def _note_refused_multiquery(self, error: RefusedQuery) -> None:
+        if not self._sends_multiqueries:
+            return  # it was open together with one whose refusal was noted
+        self._token.refused_multiqueries += 1
+        self._single_queries_left = SINGLE_AFTER_REFUSAL
+        says = "Its queries are sent one by one, and nothing is lost. If this goes on, set IGDB_MULTIQUERY=off."
+        log.warning("multiquery refused", error=f"{error.message} {says}")
+
     def _end_multiqueries(self, why: str) -> None:
-        if self._sends_multiqueries:
-            self._sends_multiqueries = False
+        if self._may_send_multiqueries:
+            self._may_send_multiqueries = False
             log.warning("no more multiqueries", why=why)
 
     async def _fetch_pages(self, query: Query, first: list[Any] | None, *, may_split: bool) -> list[Any]:
@@ -331,31 +355,40 @@ class Igdb:
             f"IGDB's list of {query.endpoint} does not end after {MAX_PAGES} pages. Try again later.",
         )
 
-    async def _fetch_named(
-        self, names: Sequence[str], unanswered: set[str], *, by_other_names: bool = True
-    ) -> list[Any]:
-        """Return the rows of some names; a request that may be too large is split, and one that fails has no rows.
+    async def _fetch_named(self, group: Sequence[str], unanswered: set[str]) -> list[Any]:
+        """Return the rows of a group of names; those of requests that fail have none, and are added to `unanswered`.
 
-        The names of a request that fails are added to `unanswered`.
-
-        Nobody has shown that IGDB takes hundreds of alternative names: if it refuses, it is asked without them.
+        A request that is refused, or may be too large, is sent again in halves, so that one name spoils no other. A
+        name that is refused alone has no rows, for IGDB would refuse it again.
         """
-        may_split = len(names) > SMALLEST_BATCH
-        try:
+        rows = list[Any]()
+        pending, by_other_names, refusals, has_answered = deque([group]), True, 0, False
+        while pending:
+            names = pending.popleft()
             query = named_games_query(names, by_other_names=by_other_names)
-            return await self._fetch_pages(query, None, may_split=may_split)
-        except Retryable as error:
-            if may_split and error.is_too_large and not self._breaker.is_open:
-                halves = split(names, -(-len(names) // 2))
-                parts = [await self._fetch_named(half, unanswered, by_other_names=by_other_names) for half in halves]
-                return [row for rows in parts for row in rows]
-            log.warning("names failed", names=len(names), first=names[0], error=error.message)
-        except RefusedQuery as error:
-            if by_other_names:
-                return await self._fetch_named(names, unanswered, by_other_names=False)
-            log.warning("names refused", names=len(names), first=names[0], error=error.message)
-        unanswered.update(names)
-        return []
+            may_split = len(names) > SMALLEST_BATCH
+            try:
+                rows += await self._fetch_pages(query, None, may_split=may_split)
+                has_answered = True
+            except Retryable as error:
+                if may_split and error.is_too_large and not self._breaker.is_open:
+                    pending += _halves(names)
+                    continue
+                log.warning("names failed", names=len(names), first=names[0], error=error.message)
+                unanswered.update(names)
+            except RefusedQuery as error:
+                refusals += 1
+                if by_other_names:  # nobody has shown that IGDB takes hundreds of alternative names
+                    by_other_names = False
+                    pending.appendleft(names)
+                elif not has_answered and refusals >= MAX_REFUSED_NAMES:
+                    unanswered.update(names, *pending)
+                    return rows
+                elif len(names) > 1:
+                    pending += _halves(names)
+                else:
+                    log.warning("name refused", name=names[0], error=error.message)
+        return rows
 
     async def _request_multiquery(
         self, queries: Sequence[AnyQuery], should_repeat: ShouldRetry
@@ -401,6 +434,7 @@ class Igdb:
                 self._breaker.note_failure()
             raise
         self._breaker.note_success()
+        self._single_queries_left -= endpoint != MULTIQUERY
         self._has_answered = True
         self._rate_limiter.speed_up()
         return decoded
@@ -473,6 +507,10 @@ def raise_for_status(answer: httpx.Response, url_setting: str) -> None:
         ours = f"This version of the program, {version('steam-library-import')}, asks what IGDB does not answer"
         raise RefusedQuery("configuration", f"{says} {ours}: install a newer one.")
     raise RefusedQuery("configuration", f"{says} Check {url_setting}: it may not be the address of this API.")
+
+
+def _halves(names: Sequence[str]) -> list[Sequence[str]]:
+    return split(names, -(-len(names) // 2))
 
 
 def _is_transient(error: Retryable) -> bool:

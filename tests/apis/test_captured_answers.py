@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline.apis.batching import BatchResult
 from pipeline.apis.igdb import Token
@@ -72,7 +73,6 @@ FINAL = [
     ("400 invalid field", "configuration", "Invalid Field, Invalid field name: 'hue'", version("steam-library-import")),
     ("400 syntax", "configuration", "Syntax Error, Expecting a STRING as input", "install a newer one"),
     ("400 without a cause", "configuration", "400: Syntax Error.", "install a newer one"),
-    ("400 of too many queries", "configuration", "Too Many Concurrent queries, The maximum is at 10", "a newer one"),
     ("403 limit", "configuration", "Request limit to high, 501, but your maximum is 500", "install a newer one"),
     ("403 tier", "bad_igdb_credentials", "Forbidden, not available in your API tier", "IGDB_CLIENT_ID"),
     ("403 explicit deny", "bad_igdb_credentials", "User is not authorized to access this", "IGDB_CLIENT_ID"),
@@ -94,6 +94,22 @@ def test_a_final_refusal_of_igdb_says_what_igdb_said_and_what_is_at_fault(
     assert at_fault in raised.value.message
     assert "ry again" not in raised.value.message
     assert "Bearer" not in raised.value.message
+
+
+def test_the_log_says_why_igdb_refused_a_multiquery_and_which_setting_ends_them() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return response(*IGDB_ANSWERS["400 of too many queries"]) if "multi" in request.url.path else response(200, [])
+
+    async def run() -> list[BatchResult]:
+        token = Token("token", time.time() + 3_600)
+        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(answer), token=token) as igdb:
+            return await igdb.fetch_games(range(1, 601))
+
+    with capture_logs() as logged:
+        assert [result.unanswered for result in asyncio.run(run())] == [[], []]
+    (warning,) = logged
+    assert "400: Too Many Concurrent queries, The maximum is at 10" in warning["error"]
+    assert "IGDB_MULTIQUERY=off" in warning["error"]
 
 
 @pytest.mark.parametrize("kind", ["408", "413 response", "413 request", "429", "502", "504"])

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from pipeline.apis.batching import BatchResult, all_rows, all_unanswered
 from pipeline.apis.http import HttpLimits
-from pipeline.apis.igdb import MAX_OPEN, MAX_QUERIES, Igdb, RefusedQuery, Token
+from pipeline.apis.igdb import MAX_OPEN, MAX_QUERIES, SINGLE_AFTER_REFUSAL, Igdb, RefusedQuery, Token
 from pipeline.apis.igdb_queries import MAX_REQUEST_BYTES
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.sandbox.faults import Fault
@@ -96,13 +96,23 @@ def test_after_a_refused_multiquery_all_queries_of_the_run_are_single(sandbox: S
     assert asked(sandbox) == [(MULTI, fault.status)] + [(SINGLE, 200)] * 2 * CHUNKS
 
 
-def test_a_refusal_of_multiqueries_costs_one_request_in_a_process(sandbox: Sandbox) -> None:
+def test_a_second_refusal_in_a_row_ends_the_multiqueries_of_the_process(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(service="igdb", path=MULTI, status=403))
     token = Token()
-    assert is_whole(fetched(sandbox, token=token))
-    sandbox.requests.clear()
-    assert is_whole(fetched(sandbox, token=token))
-    assert asked(sandbox) == [(SINGLE, 200)] * CHUNKS
+    for refused in (1, 1, 0):
+        sandbox.requests.clear()
+        assert is_whole(fetched(sandbox, token=token))
+        assert asked(sandbox) == [(MULTI, 403)] * refused + [(SINGLE, 200)] * CHUNKS
+
+
+@pytest.mark.parametrize("fault", REFUSALS.values(), ids=REFUSALS)
+def test_after_a_refusal_by_chance_multiqueries_are_sent_again(sandbox: Sandbox, fault: Fault) -> None:
+    token = Token()
+    for _ in range(3):
+        sandbox.requests.clear()
+        sandbox.faults.add(Fault(service="igdb", path=MULTI, status=fault.status, body=fault.body, times=1))
+        assert is_whole(fetched(sandbox, times=5, token=token))
+        assert asked(sandbox) == [(MULTI, fault.status)] + [(SINGLE, 200)] * SINGLE_AFTER_REFUSAL + [(MULTI, 200)]
 
 
 @pytest.mark.parametrize("fault", TOO_MUCH.values(), ids=TOO_MUCH)

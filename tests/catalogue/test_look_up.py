@@ -58,7 +58,7 @@ def test_the_same_library_again_asks_nothing_and_gives_the_same_csv(tmp_path: Pa
         assert first.requests > 0
 
 
-# What IGDB refuses shows only when it is asked: that takes a request, once in a process.
+# What IGDB refuses shows only when it is asked: that takes a request, and the next queries are single.
 REFUSED = Fault(service="igdb", path="multiquery", status=403)
 
 
