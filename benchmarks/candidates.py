@@ -156,8 +156,7 @@ async def _look_up(sandbox: Sandbox, names: NameFile, apps: pl.DataFrame) -> Dat
     environment = {name.lower(): value for name, value in sandbox.environment.items()}
     settings = Settings.read(**environment, igdb_requests_per_second=1_000)
     async with clients.open_igdb(settings) as igdb:
-        candidates, _ = await NameLookup(igdb, names).look_up(search_terms(apps))
-    return candidates
+        return (await NameLookup(igdb, names).look_up(search_terms(apps))).candidates
 
 
 def recorded_world() -> tuple[World, dict[int, str]]:

@@ -269,6 +269,7 @@ def _counts(exported: ReviewExport) -> dict[str, int]:
         "freed": exported.no_longer_filtered,
         "with_candidates": exported.with_candidates,
         "unanswered": exported.unanswered,
+        "refused": len(exported.refused),
         "requests": exported.requests,
     }
 
@@ -281,6 +282,9 @@ def _describe(exported: ReviewExport) -> str:
     )
     if exported.unanswered:
         message += f"\nIGDB did not answer for {exported.unanswered} of the games: export again for their candidates."
+    if exported.refused:
+        name, says = next(iter(exported.refused.items()))
+        message += f"\nIGDB refuses {len(exported.refused)} of the names, such as {name}: {says}"
     return message
 
 

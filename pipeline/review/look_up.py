@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import structlog
@@ -14,7 +14,7 @@ from pipeline.apis.batching import OnBatch, gather_or_cancel
 from pipeline.apis.igdb import MAX_OPEN, Igdb, RefusedQuery
 from pipeline.catalogue.look_up import Progress, add_up, no_progress
 from pipeline.catalogue.names import NameFile
-from pipeline.errors import PipelineError, Retryable
+from pipeline.errors import Retryable
 from pipeline.review.candidates import parse_found_games, rank_candidates
 from schemas.apis import parse_rows
 from schemas.catalogue import KnownNames
@@ -42,6 +42,14 @@ MAX_REFUSED = 8
 log = structlog.get_logger()
 
 
+class FoundNames(NamedTuple):
+    """The candidates of apps, the appids without an answer, and what IGDB said of each name that it refuses."""
+
+    candidates: DataFrame[Candidates]
+    unanswered: set[int]
+    refused: dict[str, str]
+
+
 @dataclass(frozen=True)
 class NameLookup:
     """Looks up the names of apps at IGDB, and writes what is found into the file of names, also if it is stopped."""
@@ -50,10 +58,10 @@ class NameLookup:
     names: NameFile
     progress: Progress = no_progress
 
-    async def look_up(self, terms: DataFrame[SearchTerms]) -> tuple[DataFrame[Candidates], set[int]]:
-        """Return the candidates of apps, and the appids whose names IGDB gave no answer for.
+    async def look_up(self, terms: DataFrame[SearchTerms]) -> FoundNames:
+        """Return the candidates of apps; IGDB is asked for the names that were not looked up lately.
 
-        IGDB is asked for the names that were not looked up lately.
+        A name that IGDB refuses for good is remembered like one that it does not know, if it answered others.
 
         Raises:
             Refused: `bad_igdb_credentials`, or `configuration` if IGDB refuses name after name.
@@ -65,13 +73,15 @@ class NameLookup:
         try:
             for some in unknown.iter_slices(NAMES_AT_ONCE):
                 await self._ask(conform(some, SearchTerms), answers)
+            answers.add_refused()
         finally:
             answers.write()
         answered = terms.join(
             pl.concat([known, answers.frame()]), on="name", how="inner", validate="m:1", maintain_order="left"
         )
         candidates = answered.select("appid", "candidates").explode("candidates").drop_nulls().unnest("candidates")
-        return conform(candidates, Candidates), set(terms["appid"]) - set(answered["appid"])
+        unanswered = terms.filter(~pl.col("name").is_in([*answered["name"], *answers.refused]))
+        return FoundNames(conform(candidates, Candidates), set(unanswered["appid"]), answers.refused)
 
     async def _ask(self, terms: DataFrame[SearchTerms], answers: "_Answers") -> None:
         """Ask for exact names, then search for those of which no game has the same name."""
@@ -124,10 +134,12 @@ class NameLookup:
                 is_other = fallback_text and fallback_text.casefold() != (search_text or "").casefold()
                 if is_other and best < (DOUBTFUL if found else MAIN_TITLE):
                     rows += await self.igdb.search_games(fallback_text)
-            except (Retryable, RefusedQuery) as error:
+            except Retryable as error:
                 answers.skip(name, error)
-                return
-        answers.add(term, ranked())
+            except RefusedQuery as error:
+                answers.refuse(term, ranked(), error)
+            else:
+                answers.add(term, ranked())
 
 
 class _Answers:
@@ -136,28 +148,40 @@ class _Answers:
     def __init__(self, names: NameFile, on_batch: OnBatch) -> None:
         self.unsure: set[str] = set()
         """The names of which a spelling got no answer: what a search finds is used, but not remembered."""
+        self.refused: dict[str, str] = {}
+        """What IGDB said of each name that it refuses to search for."""
         self._names = names
         self._on_batch = on_batch
         self._rows: list[dict[str, Any]] = []
+        self._refused_rows: list[dict[str, Any]] = []
         self._written = 0
-        self._refused = 0
 
     def add(self, term: pl.DataFrame, ranked: DataFrame[Candidates]) -> None:
         """Add the candidates of the app that `term` is about."""
-        own = ranked.filter(pl.col("appid") == term["appid"].item()).drop("appid")
-        answer = {"name": term["name"].item(), "looked_up_at": datetime.now(UTC), "candidates": own.to_dicts()}
-        self._rows.append(answer)
+        self._rows.append(_answer(term, ranked))
         self._on_batch(1)
         if len(self._rows) - self._written >= WRITTEN_AT_ONCE:
             self.write()
 
-    def skip(self, name: str, error: PipelineError) -> None:
-        """Count a name that IGDB gave no answer for; raise the error if IGDB refuses one after the other."""
+    def skip(self, name: str, error: Retryable) -> None:
+        """Count a name that IGDB gave no answer for."""
         log.warning("search failed", name=name, error=error.message)
         self._on_batch(1)
-        self._refused += isinstance(error, RefusedQuery)
-        if error.code == "bad_igdb_credentials" or (self._refused > MAX_REFUSED and not self._rows):
+
+    def refuse(self, term: pl.DataFrame, ranked: DataFrame[Candidates], error: RefusedQuery) -> None:
+        """Keep a name that IGDB refuses to search for; raise the error if IGDB refuses one after the other."""
+        name = term["name"].item()
+        log.warning("search refused", name=name, error=error.message)
+        self._on_batch(1)
+        self.refused[name] = error.message
+        self._refused_rows.append(_answer(term, ranked))
+        if error.code == "bad_igdb_credentials" or (len(self.refused) > MAX_REFUSED and not self._rows):
             raise error
+
+    def add_refused(self) -> None:
+        """Add what was found for refused names, unless IGDB answered none: then it may not be the names it refuses."""
+        if self._rows:
+            self._rows += self._refused_rows
 
     def write(self) -> None:
         """Write the answers that are not written yet."""
@@ -169,3 +193,9 @@ class _Answers:
     def frame(self, begin: int = 0) -> DataFrame[KnownNames]:
         """Return the answers as rows of the file, from the one with index `begin`."""
         return conform(pl.DataFrame(self._rows[begin:], schema=dtypes(KnownNames)), KnownNames)
+
+
+def _answer(term: pl.DataFrame, ranked: DataFrame[Candidates]) -> dict[str, Any]:
+    """Return the row of the file of names about the app that `term` is about."""
+    own = ranked.filter(pl.col("appid") == term["appid"].item()).drop("appid")
+    return {"name": term["name"].item(), "looked_up_at": datetime.now(UTC), "candidates": own.to_dicts()}

@@ -16,7 +16,7 @@ from pipeline.frames.catalogue import decode_column, join_catalogue
 from pipeline.frames.classify import classify, is_game
 from pipeline.frames.raw_library import library_of_nobody
 from pipeline.review.candidates import parse_found_games, rank_candidates
-from pipeline.review.look_up import NameLookup
+from pipeline.review.look_up import FoundNames, NameLookup
 from pipeline.review.spellings import search_terms
 from schemas.apis import parse_rows
 from schemas.catalogue import ACTIONS, Catalogue, Overrides
@@ -31,7 +31,7 @@ LIBRARIES_AT_ONCE = 100
 class ReviewExport:
     """A review sheet, the numbers of its apps, and the requests that it took.
 
-    `unanswered` counts the apps that IGDB gave no answer for.
+    `unanswered` counts the apps without an answer; `refused` has what IGDB said of each name that it refuses.
     """
 
     sheet: DataFrame[ReviewSheet]
@@ -40,6 +40,7 @@ class ReviewExport:
     no_longer_filtered: int
     with_candidates: int
     unanswered: int
+    refused: dict[str, str]
     requests: int
 
 
@@ -82,14 +83,15 @@ async def export_review(
     """
     chosen = choose_apps(apps.enriched, known, overrides, choice)
     to_match = conform(chosen.filter(pl.col("proposed").is_null()).drop("proposed"), EnrichedLibrary)
-    candidates, unanswered_apps = await _find_candidates(names, to_match)
+    candidates, unanswered, refused = await _find_candidates(names, to_match)
     return ReviewExport(
         sheet=build_review_sheet(chosen, apps.owned, candidates, overrides),
         unmatched=to_match.filter(pl.col("match_status") == "UNMATCHED").height,
         matched=to_match.filter(pl.col("match_status") == "MATCHED").height,
         no_longer_filtered=chosen.height - to_match.height,
         with_candidates=candidates["appid"].n_unique(),
-        unanswered=len(unanswered_apps),
+        unanswered=len(unanswered),
+        refused=refused,
         requests=names.igdb.requests,
     )
 
@@ -208,19 +210,17 @@ def _side_by_side(candidates: DataFrame[Candidates]) -> pl.DataFrame:
     )
 
 
-async def _find_candidates(
-    names: NameLookup, apps: DataFrame[EnrichedLibrary]
-) -> tuple[DataFrame[Candidates], set[int]]:
-    """Return the candidates of apps, and the appids that IGDB gave no answer for.
+async def _find_candidates(names: NameLookup, apps: DataFrame[EnrichedLibrary]) -> FoundNames:
+    """Return the candidates of apps, the appids that IGDB gave no answer for, and the names that it refuses.
 
     The name of an ambiguous app is not looked up: IGDB's list of Steam ids names its games.
     """
     terms, listed_ids = search_terms(apps), _ambiguous_games(apps)
     listed = await _read_games(names.igdb, listed_ids, names.progress)
     unlisted = terms.filter(~pl.col("appid").is_in(list(listed_ids)))
-    found, unanswered = await names.look_up(conform(unlisted, SearchTerms))
+    found, unanswered, refused = await names.look_up(conform(unlisted, SearchTerms))
     candidates = pl.concat([rank_candidates(terms, parse_found_games(listed.rows), least_score=0), found])
-    return conform(candidates, Candidates), listed.unanswered | unanswered
+    return FoundNames(conform(candidates, Candidates), listed.unanswered | unanswered, refused)
 
 
 def _ambiguous_games(apps: DataFrame[EnrichedLibrary]) -> dict[int, list[int]]:

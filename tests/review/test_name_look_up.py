@@ -47,7 +47,7 @@ def looking_up(
 
     async def ask() -> tuple[dict[str, list[int]], list[str]]:
         async with open_igdb(sandbox.environment, TWICE) as igdb:
-            found, unanswered = await NameLookup(igdb, NameFile(store, lifetime), stop).look_up(search_terms(apps))
+            found, unanswered, _ = await NameLookup(igdb, NameFile(store, lifetime), stop).look_up(search_terms(apps))
         games: dict[str, list[int]] = {}
         for appid, igdb_id in found.select("appid", "igdb_id").rows():
             games.setdefault(names[appid - 1], []).append(igdb_id)
@@ -117,11 +117,27 @@ def test_a_look_up_that_is_killed_has_written_what_it_found_some_names_ago(
 
 def test_a_name_that_fails_leaves_the_others_their_answers_and_is_asked_for_again(sandbox: Sandbox) -> None:
     store = Memory()
-    for status in (400, 500):
-        sandbox.faults.add(Fault(service="igdb", when=lambda text: "Zzyzx" in text, status=status, times=4))
-        found, unanswered = looking_up(sandbox, store, "Zzyzx", "Portal", "Castan 2")
-        assert (found["Portal"][0], found["Castan 2"][0], unanswered) == (2, 4, ["Zzyzx"])
+    sandbox.faults.add(Fault(service="igdb", when=lambda text: "Zzyzx" in text, status=500, times=4))
+    found, unanswered = looking_up(sandbox, store, "Zzyzx", "Portal", "Castan 2")
+    assert (found["Portal"][0], found["Castan 2"][0], unanswered) == (2, 4, ["Zzyzx"])
     assert looking_up(sandbox, store, "Zzyzx")[1] == []
+
+
+def test_a_name_that_igdb_refuses_spoils_no_other_and_is_remembered_like_them(sandbox: Sandbox) -> None:
+    exact = [f"Quest of {first}{last}" for first in "ABCDEFGHIJ" for last in ("aba", "ebe", "ibi", "obo", "ubu")]
+    for number, name in enumerate(exact, start=1):
+        sandbox.world.add_game(1_000 + number, 1_000 + number, name)
+    fault = sandbox.faults.add(Fault(service="igdb", when=lambda text: "Zzyzx" in text, status=400))
+    store, names = Memory(), (*map(str.upper, exact), "Zzyzx")
+    first = looking_up(sandbox, store, *names)
+    assert (len(first[0]), first[1]) == (len(exact), [])
+    assert len(sandbox.asked("igdb")) <= 2 + 2 * 6 + 2, "whole, halves down to one name, and the searches for it"
+    assert NameFile(store, WEEK).read().height == len(names)
+    sandbox.requests.clear()
+    assert looking_up(sandbox, store, *names) == first
+    assert sandbox.requests == []
+    sandbox.faults.remove(fault)
+    assert looking_up(sandbox, store, "Zzyzx", lifetime=timedelta(0)) == ({}, [])
 
 
 def test_a_refusal_of_name_after_name_is_what_igdb_says_and_not_a_missing_answer(sandbox: Sandbox) -> None:

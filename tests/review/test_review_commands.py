@@ -219,6 +219,22 @@ def test_a_name_without_an_answer_has_no_candidates_and_the_export_says_so(
     assert "did not answer for 1 of the games" in ended.out
 
 
+def test_a_name_that_igdb_refuses_is_told_in_igdbs_words_and_nobody_is_told_to_export_again(
+    steam_import: SteamImport, sandbox: Sandbox
+) -> None:
+    sandbox.world.add_owned(ACCOUNT, 999_030, "Another Unknown")
+    enriched = imported(steam_import)
+    sandbox.faults.add(Fault(service="igdb", when=lambda text: "Another" in text, status=400))
+    ended = steam_import("review", "export", enriched, "-o", str(SHEET))
+    assert "IGDB refuses 1 of the names, such as Another Unknown: 127.0.0.1 answers 400: Syntax Error." in ended.out
+    assert "export again" not in ended.out
+    SHEET.unlink()
+    counts = exported(steam_import, enriched)
+    assert (
+        counts.items() >= {"unmatched": 2, "with_candidates": 1, "unanswered": 0, "refused": 0, "requests": 0}.items()
+    )
+
+
 HOSTILE = {
     1001: '=HYPERLINK("http://evil.example";"Click")',
     1002: "+1",
