@@ -93,7 +93,7 @@ class Steam:
             return None
         steam_id64 = response.get("steamid")
         if not isinstance(steam_id64, str) or not re.fullmatch(r"\d{17}", steam_id64, re.ASCII):
-            raise _bad_answer(f"Steam's answer about the custom URL {name!r} holds no id.")
+            raise _bad_answer("Steam's answer about the custom URL holds no id.")
         return steam_id64
 
     async def _request_owned_games(self, steam_id64: str) -> list[Any] | None:

@@ -112,6 +112,33 @@ def test_an_event_that_cannot_be_parsed_is_logged(deployed: Sandbox, capfd: pyte
     assert line.items() >= {"event": "failed", "stage": "fetch", "error_code": "bad_event", "run_id": None}.items()
 
 
+@pytest.mark.parametrize(
+    ("status", "response"),
+    [
+        pytest.param(200, None, id="the right one"),
+        pytest.param(200, '{"success":1}', id="no id"),
+        pytest.param(200, '{"success":1,"steamid":"x"}', id="an id that is none"),
+        pytest.param(200, '{"success":42,"message":"No match"}', id="nobody has it"),
+        pytest.param(400, "{}", id="refused"),
+        pytest.param(404, "{}", id="no such method"),
+        pytest.param(503, "{}", id="down"),
+    ],
+)
+def test_no_line_and_no_exception_of_a_fetch_by_custom_url_has_the_url(
+    deployed: Sandbox, capfd: pytest.CaptureFixture[str], status: int, response: str | None
+) -> None:
+    if response:
+        deployed.faults.add(Fault(service="steam", status=status, body=f'{{"response":{response}}}'))
+    raised = ""
+    try:
+        call(steam_import.handler, "a", steam_id64="https://steamcommunity.com/id/four-apps")
+    except Retryable as error:
+        raised = str(error)
+    written = "".join(capfd.readouterr())
+    assert len(lines(written)) >= 2
+    assert "four-apps" not in written + raised
+
+
 def test_a_run_without_an_id_is_given_one(deployed: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
     deployed.faults.add(Fault(service="steam", status=429, times=1, headers={"Retry-After": "0"}))
     call(steam_import.handler, "a", steam_id64=ACCOUNT)
