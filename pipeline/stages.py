@@ -47,6 +47,7 @@ from pipeline.storage.checkpoints import (
     Provenance,
     find_earlier,
     read_checkpoint,
+    read_manifest,
     write_checkpoint,
     write_load_manifest,
 )
@@ -192,7 +193,7 @@ def load(store: Store, database: "Database", event: LoadEvent, options: LoadOpti
     run.continue_run_of(data)
     changes = _changes_since_last(store, checkpoint, data.rows)
 
-    staged = stage_library(data.rows, checkpoint.fetched_at)
+    staged = stage_library(data.rows, _find_fetch_time(store, checkpoint))
 
     loaded = database.load(staged, [event.user_id], options)
     stats = loaded.counts | _count_changes(changes)
@@ -280,6 +281,20 @@ async def find_account_with_settings(settings: Settings, steam_id: str) -> str:
     settings.require("steam_api_key")
     async with open_steam(settings) as steam:
         return await find_account(steam, steam_id)
+
+
+def _find_fetch_time(store: Store, checkpoint: Checkpoint) -> datetime | None:
+    """Return when the fetch of an import ended, by the raw CSV's manifest; without one, the time in the key, if any.
+
+    The time in the key is that of the whole import's start: a fetch may be retried for hours after it.
+    """
+    raw = Checkpoint(checkpoint.user_id, checkpoint.stem, "raw")
+    try:
+        fetched = read_manifest(store, raw.key)
+    except Failed as error:
+        log.warning("the end of the fetch is not known", key=raw.manifest_key, fault=error.message)
+        fetched = None
+    return fetched.finished_at if fetched else checkpoint.fetched_at
 
 
 def _changes_since_last(store: Store, checkpoint: Checkpoint, rows: DataFrame[EnrichedLibrary]) -> ChangeSummary | None:
