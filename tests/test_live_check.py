@@ -143,7 +143,8 @@ PAGE = {"path": "/v4/games", "asked": "fields genres.name;"}
 JUDGED = [
     ("malformed steamid", "confirmed", [answered("malformed steamid", 400, "<h1>Bad Request</h1>")]),
     ("malformed steamid", "not touched", [answered("malformed steamid", 403, "key=")]),
-    ("id without an account", "refuted", [NO_PROFILE, answered("games of an unused id", 500)]),
+    ("id without an account", "refuted", [NO_PROFILE, answered("games of an unused id", 400)]),
+    ("id without an account", "not touched", [NO_PROFILE, answered("games of an unused id", 500)]),
     ("id without an account", "not touched", [SOMEBODY]),
     ("Deck", "confirmed", [library({"playtime_deck_forever": 5, "playtime_linux_forever": 9})]),
     ("Deck", "refuted", [library({"playtime_deck_forever": 5, "playtime_linux_forever": 0})]),
@@ -155,6 +156,7 @@ JUDGED = [
         "confirmed",
         [library({"appid": 1, "family_shared": True}, label="family licences"), library(label="all games")],
     ),
+    ("family", "not touched", [answered("family licences", 500), library(*THREE, label="all games")]),
     ("family", "not touched", [library(*THREE, label="family licences"), library(*THREE, label="all games")]),
     ("Retry-After", "confirmed", [answered("fetch", 429, headers={"Retry-After": "5"})]),
     ("Retry-After", "refuted", [answered("fetch", 429)]),
@@ -163,6 +165,7 @@ JUDGED = [
     ("two letters", "confirmed", [answered("vanity name of two", 200, {"response": {"success": 1, "steamid": "7"}})]),
     ("GetItems", "refuted", [answered("store item", 200, {"response": {"store_items": [{"success": 1, "appid": 1}]}})]),
     ("burst", "confirmed", [answered("burst of multiqueries", 200), answered("eight at once", 429)]),
+    ("burst", "not touched", [answered("burst of multiqueries", 200), answered("eight at once", 200)]),
     ("burst", "refuted", [answered("burst of multiqueries", 200), answered("burst of multiqueries", 429)]),
     ("burst", "not touched", [answered("burst of multiqueries", 503)]),
     ("key in the header", "confirmed", [answered("all games", 200), answered("no key at all", 401)]),
@@ -176,7 +179,20 @@ JUDGED = [
     ("search in a multiquery", "confirmed", [FOUND, answered("search in a multiquery", 200, [])]),
     ("search in a multiquery", "confirmed", [FOUND, answered("search in a multiquery", 200, [{"result": []}])]),
     ("search in a multiquery", "refuted", [FOUND, answered("search in a multiquery", 200, [{"result": [{"id": 1}]}])]),
-    ("search in a multiquery", "not touched", [FOUND, answered("search in a multiquery", 503)]),
+    *(
+        ("search in a multiquery", "not touched", [FOUND, answered("search in a multiquery", status)])
+        for status in (None, 400, 404, 408, 413, 500, 503)
+    ),
+    *(
+        (about, "not touched", [answered(label, status), answered("no key at all", 401)])
+        for about, label in (
+            ("search of games alone", "single search"),
+            ("key in the header", "all games"),
+            ("key in the address", "key in the address"),
+        )
+        for status in (None, 408, 429, 500, 503)
+    ),
+    ("key in the header", "not touched", [answered("all games", 200), answered("no key at all", 500)]),
     ("time out", "confirmed", [answered("enrich", 200, [{}] * 500, **PAGE)]),
     ("time out", "refuted", [answered("enrich", None, "ReadTimeout", **PAGE)]),
     ("same element", "confirmed", [answered("same element", 200, [])]),
