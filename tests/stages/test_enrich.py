@@ -1,5 +1,6 @@
 """The second stage, with clients of the sandbox's APIs and a catalogue in the store."""
 
+import asyncio
 import json
 from datetime import timedelta
 from hashlib import sha256
@@ -8,11 +9,15 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from pipeline import stages
+from pipeline.apis.igdb_queries import APPS_PER_REQUEST
 from pipeline.errors import Refused, Retryable
 from pipeline.frames.catalogue import Lifetimes
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
+from pipeline.settings import Settings
+from schemas.events import EnrichEvent
 from tests.support.apis import ONCE, Setup, enrich, fetch, stats
 from tests.support.stores import ENRICHED, RAW, OpenedStore, opened
 
@@ -54,6 +59,24 @@ def test_two_thousand_new_games_take_at_most_four_requests_to_igdb_ten_to_the_st
     assert sandbox.busiest_second("igdb") <= 4
     assert sandbox.tokens_minted == 1
     assert response.requests == len(asked) + len(types_asked) + 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "endpoints"),
+    [
+        pytest.param({}, ["multiquery"], id="by default"),
+        pytest.param({"igdb_multiquery": "off"}, ["external_games"] * 2, id="off"),
+    ],
+)
+def test_the_setting_igdb_multiquery_decides_whether_queries_go_in_one_request(
+    sandbox: Sandbox, here: OpenedStore, tmp_path: Path, changed: dict[str, str], endpoints: list[str]
+) -> None:
+    here.own(*({"appid": appid} for appid in range(1, APPS_PER_REQUEST + 2)))
+    named = {name.lower(): value for name, value in sandbox.environment.items()}
+    settings = Settings.read(**named, store_url=str(tmp_path), **changed)
+    event = EnrichEvent(user_id="user-1", s3_location=here.store.locate(RAW.key))
+    asyncio.run(stages.enrich_with_settings(settings, event))
+    assert [record.path.removeprefix("/v4/") for record in sandbox.asked("igdb")] == endpoints
 
 
 def test_every_kind_of_match_and_miss_has_its_reason(sandbox: Sandbox, here: OpenedStore) -> None:
