@@ -251,6 +251,23 @@ def test_the_document_describes_every_parameter_and_alarm_and_no_other() -> None
     }
 
 
+def test_the_page_about_erasing_names_each_queue_with_outcomes_and_how_long_it_keeps_them(
+    resources: dict[str, Any],
+) -> None:
+    text = (ROOT / "docs" / "erasing.md").read_text(encoding="utf-8")
+    remains = dict(re.findall(r"(?m)^\| The queue `(\w+)`.* \| (.*?) \|$", text))
+    queues = of_type(resources, "AWS::SQS::Queue")
+    assert remains.keys() == queues.keys() - {"ScheduleDeadLetters"}
+    for name, says in remains.items():
+        assert f"{queues[name]['MessageRetentionPeriod'] // 86_400} days" in says
+
+
+def test_the_page_about_queries_counts_the_functions() -> None:
+    words = {4: "four", 5: "five", 6: "six"}
+    text = (ROOT / "docs" / "log-queries.md").read_text(encoding="utf-8")
+    assert f"all {words[len(FUNCTIONS)]} functions" in text
+
+
 def test_the_form_of_the_console_has_every_parameter_once() -> None:
     groups = template()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert sorted(name for group in groups for name in group["Parameters"]) == sorted(PARAMETERS)
