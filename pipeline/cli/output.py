@@ -210,8 +210,10 @@ def _add_rows_written(table: Table, load: LoadResponse) -> None:
 
 
 def _add_changes(table: Table, load: LoadResponse) -> None:
-    """Add what changed since the import before; nothing is added where there is none."""
-    if load.changes and load.changes.since:
+    """Add what changed since the last import that was loaded, or that this one is the first."""
+    if load.changes and load.changes.since is None:
+        table.add_row("First import", "", "there is none before it to compare with")
+    elif load.changes:
         table.add_row(f"Since {load.changes.since}", "", "nothing has changed" if load.changes.is_nothing else "")
         add_change_rows(table, load.changes)
 

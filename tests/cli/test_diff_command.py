@@ -169,7 +169,8 @@ def test_a_run_says_what_changed_since_and_one_after_a_private_phase_that_nothin
         time.sleep(1.01)  # the time in the keys has whole seconds
         return steam_import("run", ACCOUNT, "--user", "user-1", *options)
 
-    assert run().status == 0
+    first = run()
+    assert re.search(r"(?m)^First import +there is none before it to compare with *$", first.out), first.out
     owned[620]["playtime_forever"] += 120  # play
     sandbox.world.add_owned(ACCOUNT, 500, "Left 4 Dead")  # purchase
     account.games.remove(owned[400])  # refund
@@ -202,6 +203,10 @@ def test_a_run_says_what_changed_since_and_one_after_a_private_phase_that_nothin
     assert sets == [[400, 620, 999_010, 999_020], *[[500, 620, 999_010, 999_020]] * 2]
     assert history.filter(appid=620)["playtime_forever"].to_list() == [90, 210, 210]
     assert sorted(set(history.filter(appid=999_010)["name"])) == ["Nobody Knows Me", "Somebody Knows Me"]
+
+    assert steam_import("forget", "user-1").status == 0
+    after_forget = json.loads(run("--json").out)["load"]
+    assert (after_forget["changes"]["since"], after_forget["stats"]["new_games"]) == (None, 0)
 
 
 def test_what_cannot_be_compared_is_refused_with_what_to_give_instead(
