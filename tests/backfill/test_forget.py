@@ -27,6 +27,7 @@ from schemas.frames import dtypes
 from tests.support.backfills import Operator, add_accounts, new_operator, user_list
 from tests.support.crashes import find_damaged_objects
 from tests.support.databases import NewDatabase
+from tests.support.deployment import allows, statements_of
 from tests.support.programs import SteamImport
 from tests.support.stores import BUCKET, REGION, TIMESTAMP, OpenedStore, Watched, local_s3, names, own
 
@@ -97,7 +98,11 @@ def test_no_byte_of_a_user_is_left_and_others_are_as_before(operator_of: Operato
     store, run_id = operator.store, only_run(operator.store)
     before = outcomes_of_others(store, run_id)
     assert len(mentions(store, GONE, accounts[1])) > 10
-    erased = forget_user(store, GONE)
+    want_apps(store, RUN, pl.Series([10], dtype=pl.Int32))
+    watched = Watched(store)
+    erased = forget_user(watched, GONE)
+    rights = statements_of("Backfill")
+    assert [call for call in actions(watched) if not allows(rights, "bucket", *call)] == []
     assert (erased.files, erased.backfills, erased.last_loaded) == (2, [run_id], True)
     assert erased.lists == [store.locate(LIST)]
     assert mentions(store, GONE, accounts[1]) == []
@@ -169,6 +174,22 @@ def test_nothing_is_erased_while_what_was_last_loaded_is_corrupt(at: OpenedStore
     at.store.delete(LAST_LOADED)
     assert forget_user(at.store, GONE).files == 2
     assert mentions(at.store, GONE) == []
+
+
+ACTIONS = {
+    "read": ["s3:GetObject"],
+    "write": ["s3:PutObject"],
+    "replace": ["s3:PutObject"],
+    "delete": ["s3:DeleteObject"],
+    "delete_folder": ["s3:ListBucket", "s3:DeleteObject"],
+    "delete_drafts": [],
+    "list": ["s3:ListBucket"],
+}
+
+
+def actions(watched: Watched) -> list[tuple[str, str]]:
+    """What the calls would have asked S3 for, with the key or the prefix of each."""
+    return [(action, key) for name, key in watched.calls for action in ACTIONS[name]]
 
 
 def expect_a_periodic_run(operator: Operator) -> None:

@@ -4,7 +4,7 @@ import json
 from ast import literal_eval
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from functools import partial
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -22,7 +22,7 @@ from pipeline.clients import cached_secrets, secret_provider
 from pipeline.sandbox.server import Sandbox
 from tests.support import cloudformation
 from tests.support.databases import NewDatabase
-from tests.support.deployment import FUNCTIONS, translated
+from tests.support.deployment import FUNCTIONS, allows, translated
 from tests.support.lambda_functions import ACCOUNT, USER, invoke
 from tests.support.programs import QUICK_SETTINGS, set_only
 from tests.support.stores import REGION
@@ -69,22 +69,7 @@ class Stack:
 
     def allows(self, function: str, action: str, key: str) -> bool:
         """As IAM decides it, of an object's key or a listing's prefix."""
-        is_listing = action == "s3:ListBucket"
-        resource = f"arn:aws:s3:::{self.bucket}" + ("" if is_listing else f"/{key}")
-        return any(
-            action in _listed(statement["Action"])
-            and any(fnmatchcase(resource, pattern) for pattern in _listed(statement["Resource"]))
-            and (not is_listing or any(fnmatchcase(key, prefix) for prefix in _prefixes(statement)))
-            for statement in self.statements[function]
-        )
-
-
-def _listed(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
-
-
-def _prefixes(statement: dict[str, Any]) -> list[str]:
-    return _listed(statement["Condition"]["StringLikeIfExists"]["s3:prefix"])
+        return allows(self.statements[function], self.bucket, action, key)
 
 
 @pytest.fixture
@@ -215,6 +200,40 @@ def test_the_functions_import_a_library_with_the_stacks_names_and_no_permission_
         assert calls, f"{function} has asked S3 for nothing"
         for other in asked.keys() - {function}:
             assert not all(stack.allows(other, *call) for call in calls), f"{other} may do what {function} does"
+
+
+def test_every_step_of_a_backfill_of_the_catalogue_and_of_erasing_may_do_what_it_has_to(
+    stack: Stack, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = partial(run, stack, sandbox, monkeypatch)
+    s3 = boto3.client("s3")
+    s3.put_object(Bucket=stack.bucket, Key="lists/users.csv", Body=f"user_id,steam_id64\n{USER},{ACCOUNT}\n".encode())
+    step("SteamImport", {"user_id": USER, "steam_id64": ACCOUNT})
+    plan = {"step": "plan", "run_id": "run-1", "users": f"s3://{stack.bucket}/lists/users.csv", "shard_size": 1}
+    assert step("Backfill", plan)["shards"] == 1
+    step("Backfill", {"step": "fetch", "run_id": "run-1", "shard": 0})
+    step("Backfill", {"step": "catalogue", "run_id": "run-1"})
+    assert any(key.startswith("catalogue/wanted/") for action, key in stack.asked if action == "s3:PutObject")
+    for name in ("look_up", "sync", "compact"):
+        step("Catalogue", {"step": name})
+        assert stack.asked, name
+    for name in ("enrich", "load"):
+        step("Backfill", {"step": name, "run_id": "run-1", "shard": 0})
+    assert step("Backfill", {"step": "report", "run_id": "run-1"})["report"]
+    s3.put_object(Bucket=stack.bucket, Key=f"catalogue/wanted/import-{USER}.csv", Body=b"appid\n620\n")
+    forget = {"step": "forget", "user_id": USER}
+    before = keys_of(stack)
+    assert step("Backfill", forget | {"dry_run": True})["files"] == 2
+    assert keys_of(stack) == before
+    erased = step("Backfill", forget)
+    assert (erased["files"], erased["backfills"], erased["last_loaded"]) == (2, ["run-1"], True)
+    deleted = {key.split("/")[0] for action, key in stack.asked if action == "s3:DeleteObject"}
+    assert deleted == {"backfills", "catalogue", "imports"}
+    assert [key for key in keys_of(stack) if USER in key] == []
+
+
+def keys_of(stack: Stack) -> list[str]:
+    return [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket=stack.bucket)["Contents"]]
 
 
 def test_what_a_function_does_not_need_it_may_not(stack: Stack) -> None:

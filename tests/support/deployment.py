@@ -6,8 +6,9 @@ import re
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +64,35 @@ class _ManagedPolicies:
 
 def _definition(name: str) -> str:
     return (ROOT / "infra" / f"{name}.asl.json").read_text(encoding="utf-8")
+
+
+def statements_of(function: str) -> list[dict[str, Any]]:
+    """The statements of a function's policy as they are written, with the ARN of a bucket `bucket` filled in."""
+    policies = json.dumps(template()["Resources"][f"{function}Function"]["Properties"]["Policies"])
+    policies = policies.replace('{"Fn::GetAtt": ["Bucket", "Arn"]}', '"arn:aws:s3:::bucket"')
+    filled_in = re.sub(r'\{"Fn::Sub": "\$\{Bucket\.Arn\}/([^"$]*)"\}', r'"arn:aws:s3:::bucket/\1"', policies)
+    statements: list[dict[str, Any]] = json.loads(filled_in)[0]["Statement"]
+    return statements
+
+
+def allows(statements: Iterable[dict[str, Any]], bucket: str, action: str, key: str) -> bool:
+    """As IAM decides it, of an object's key or a listing's prefix."""
+    is_listing = action == "s3:ListBucket"
+    resource = f"arn:aws:s3:::{bucket}" + ("" if is_listing else f"/{key}")
+    return any(
+        action in _listed(statement["Action"])
+        and any(fnmatchcase(resource, pattern) for pattern in _listed(statement["Resource"]))
+        and (not is_listing or any(fnmatchcase(key, prefix) for prefix in _prefixes(statement)))
+        for statement in statements
+    )
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _prefixes(statement: dict[str, Any]) -> list[str]:
+    return _listed(statement["Condition"]["StringLikeIfExists"]["s3:prefix"])
 
 
 def definition(name: str) -> dict[str, Any]:
