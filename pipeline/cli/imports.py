@@ -13,7 +13,7 @@ from uuid import uuid4
 import click
 
 from pipeline import clients, stages
-from pipeline.cli.local import absolute_location, with_database, with_sandbox
+from pipeline.cli.local import absolute_location, describe_embedded, with_database, with_sandbox
 from pipeline.cli.options import (
     DATABASE,
     IGDB,
@@ -209,10 +209,15 @@ def _find_owner(settings: Settings, steam_id64: str) -> str:
 
 
 def _check_database(settings: Settings, owner: str | None) -> None:
-    """Check a configured database before Steam and IGDB are asked: URL, connection, tables, rights, and the user."""
-    if settings.has("database_url"):
-        options = stages.with_statuses(DEFAULT_OPTIONS, settings)
-        clients.open_database(settings).require_ready([owner] if owner else [], options)
+    """Check the database before Steam and IGDB are asked: URL, connection, tables, rights, and the user.
+
+    Of the embedded one, which is not started for it, only that its folder can be one.
+    """
+    if not settings.has("database_url"):
+        describe_embedded(settings)
+        return
+    options = stages.with_statuses(DEFAULT_OPTIONS, settings)
+    clients.open_database(settings).require_ready([owner] if owner else [], options)
 
 
 def import_library(

@@ -104,18 +104,20 @@ def data_folder(folder: Path, elsewhere: Path = ELSEWHERE) -> Path:
     return elsewhere / hashlib.sha256(str(asked).encode()).hexdigest()[:16]
 
 
-def describe(folder: Path) -> str:
+def describe(folder: Path, elsewhere: Path = ELSEWHERE) -> str:
     """Return a clause about a folder's server, `PostgreSQL 18 in /…, not started`; nothing is started or written.
 
     Raises:
         Refused: `configuration`, where the files in the folder can be no server's, or may not be read.
     """
-    home = data_folder(folder)
+    home = data_folder(folder, elsewhere)
     with _converted_errors(home):
         version = _version(home)
         _program(version)
         if version is None and home.exists() and any(home.iterdir()):
             raise Refused("configuration", f"{home} holds other files than PostgreSQL's. Choose another STORE_URL.")
+        if version is None:
+            _require_known_user()
         state = "running" if _running(home) else "not started" if version else "made when a command needs it"
     return f"PostgreSQL {version or VERSION} in {home}, {state}"
 
@@ -132,7 +134,7 @@ def _url(home: Path) -> str:
 
 def _enter(home: Path, elsewhere: Path) -> IO[bytes]:
     """Start the server unless it runs, and return a file that holds this use's lock."""
-    with _starting_or_stopping(home) as lock, ExitStack() as stack:
+    with _open_to_server(), _starting_or_stopping(home) as lock, ExitStack() as stack:
         users = stack.enter_context((_run_folder(home) / "users").open("ab"))
         if not _running(home):
             if not _try_lock_alone(users):
@@ -357,6 +359,7 @@ def _make_files(home: Path, program: Path, lock: IO[bytes]) -> None:
 
     initdb inherits the lock, for it goes on where this process is killed: the next one then waits for its end.
     """
+    _require_known_user()
     new = home.with_name(f"{home.name}.new")
     if new.exists():
         shutil.rmtree(new)  # of one that was killed
@@ -422,10 +425,35 @@ def _is_root() -> bool:
     return os.geteuid() == 0
 
 
+def _require_known_user() -> None:
+    """Refuse a user of whom the system has no name, as a container may be run: initdb needs one."""
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise Refused(
+            "configuration",
+            f"This system has no user with the id {os.geteuid()}, and PostgreSQL makes no database for a user without "
+            "a name. Run it as a user that the system knows, add this one to /etc/passwd, or set DATABASE_URL.",
+        ) from None
+
+
 def _is_reachable(path: Path) -> bool:
-    """Return whether every folder above a path is open to everyone."""
-    above = (parent for parent in path.resolve().parents if parent.exists())
-    return all(parent.stat().st_mode & ENTER_AND_LIST == ENTER_AND_LIST for parent in above)
+    """Return whether every folder above a path is open to everyone, and those that are missing would be."""
+    before = os.umask(0)
+    os.umask(before)
+    modes = [above.stat().st_mode if above.exists() else ~before for above in path.resolve().parents]
+    return all(mode & ENTER_AND_LIST == ENTER_AND_LIST for mode in modes)
+
+
+@contextmanager
+def _open_to_server() -> Iterator[None]:
+    """Let the server's own user into the folders that root makes meanwhile, whatever root's umask is."""
+    before = os.umask(0)
+    os.umask(0o022 if _is_root() else before)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _server_user(home: Path) -> tuple[int, int] | None:

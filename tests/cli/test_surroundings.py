@@ -17,6 +17,7 @@ import pytest
 from pipeline.backfill.list import parse_list
 from pipeline.cli import main
 from pipeline.errors import PipelineError
+from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
 from tests.support.lambda_functions import ACCOUNT
 from tests.support.programs import PROGRAM, Ended, SteamImport, checked, environment, run_program
@@ -88,6 +89,16 @@ def test_the_demo_succeeds_as_two_users_of_the_machine_at_once(folder: Path) -> 
     for process in started:
         out, err = process.communicate(timeout=90)
         ends_as("two users of a machine", checked(Ended(process.returncode, out, err)))
+
+
+def test_run_looks_at_the_embedded_database_s_folder_before_steam_is_asked(
+    steam_import: SteamImport, sandbox: Sandbox, folder: Path
+) -> None:
+    (folder / "postgres").mkdir()
+    (folder / "postgres" / "letter").touch()
+    before = len(sandbox.requests)
+    ends_as("run, embedded folder of others", steam_import("run", ACCOUNT, "--store-url", str(folder)))
+    assert len(sandbox.requests) == before
 
 
 @pytest.mark.usefixtures("steam_import")

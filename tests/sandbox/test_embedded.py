@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pwd
 import shutil
 import signal
 import stat
@@ -235,6 +236,38 @@ def test_a_full_disk_is_told_as_such(folder: Path) -> None:
     finally:
         subprocess.run(["/bin/umount", str(folder / "small")], check=True)  # noqa: S603
     ends_as("embedded disk full", failed.value)
+
+
+@pytest.mark.slow
+@ROOT
+@pytest.mark.parametrize("umask", [0o077, 0o027])
+def test_root_s_umask_keeps_it_from_nothing_and_no_user_is_made(folder: Path, umask: int) -> None:
+    asked, elsewhere, users = folder / "data" / "demo" / "postgres", folder / "var" / "elsewhere", pwd.getpwall()
+    before = os.umask(umask)
+    try:
+        for _ in range(2):
+            assert describe(asked, elsewhere).startswith(f"PostgreSQL 18 in {elsewhere}")
+            with serve_postgres(asked, elsewhere) as url:
+                hang_up(url)
+                assert one(url) == 1
+            asked.parent.mkdir(parents=True, exist_ok=True)  # as the store makes it, for the CSVs
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert pwd.getpwall() == users
+    ends_as("umask", None)
+
+
+@ROOT
+def test_a_user_whom_the_system_does_not_know_is_told_so(folder: Path) -> None:
+    folder.chmod(0o777)
+    os.seteuid(12345)
+    try:
+        with pytest.raises(PipelineError) as refused:
+            serve_postgres(folder / "postgres").__enter__()
+    finally:
+        os.seteuid(0)
+    ends_as("unknown user", refused.value)
 
 
 @pytest.mark.slow

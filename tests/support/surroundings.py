@@ -54,6 +54,14 @@ CASES = {
         0,
     ),
     "two users of a machine": Case("machine", "two users of one machine run it at once", 0),
+    "umask": Case("machine", "root's umask (077) keeps all others out of new folders", 0),
+    "unknown user": Case(
+        "machine",
+        "a user whom the system does not know, as in a container, and no embedded database yet",
+        2,
+        "configuration",
+        "This system has no user with the id …, and PostgreSQL makes no database for a user without a name.",
+    ),
     "stale pid": Case(
         "machine", "a `postmaster.pid` left by a crash has the pid of a live process, which is left alone", 0
     ),
@@ -80,6 +88,13 @@ CASES = {
         2,
         "configuration",
         "The embedded database cannot be started in …: [Errno 39] Directory not empty",
+    ),
+    "run, embedded folder of others": Case(
+        "machine",
+        "the same, as `run` looks for it; Steam and IGDB are not asked",
+        2,
+        "configuration",
+        "… holds other files than PostgreSQL's. Choose another STORE_URL.",
     ),
     "embedded corrupt": Case(
         "machine",
