@@ -383,15 +383,17 @@ _PASSING_STATEMENT = re.compile(
 
 _REMEDIES = (
     (
-        r"certificate|root\.crt",
-        "Set sslrootcert in DATABASE_URL to the file of the authority, or correct the host",
+        r"valid client certificate|certificate required|certificate authentication|unknown ca",
+        "Set sslcert and sslkey in DATABASE_URL to a certificate that the server knows",
     ),
-    (r"key file|sslkey|sslcert", "Correct sslcert and sslkey in DATABASE_URL"),
+    (r"private key|key file|(?<!root )certificate file|sslkey|sslcert", "Correct sslcert and sslkey in DATABASE_URL"),
+    (r"pg_hba", "Have the server's pg_hba.conf allow this role and machine, or correct DATABASE_URL"),
+    (r"permission denied for database", "Have the database's owner GRANT CONNECT to the role of DATABASE_URL"),
+    (r"certificate|root\.crt", "Set sslrootcert in DATABASE_URL to the file of the authority, or correct the host"),
     (r"SSL|TLS", "Check sslmode, host and port of DATABASE_URL"),
     (r"statement pooling", "Set pool_mode = transaction or session for the pool that DATABASE_URL leads to"),
     (r'database "|no such database', "Correct the name of the database in DATABASE_URL"),
     (r"authentication|password|role \"|no such user", "Correct user and password in DATABASE_URL"),
-    (r"pg_hba", "Have the server's pg_hba.conf allow this machine, or correct DATABASE_URL"),
     (r"parameter|option|invalid \S+ value", "Correct or remove that parameter of DATABASE_URL"),
     (r"invalid port|value .* for .*\bport\b|first received character", "Correct the port in DATABASE_URL"),
 )

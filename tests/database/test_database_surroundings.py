@@ -99,6 +99,38 @@ def test_a_port_of_another_program() -> None:
         handled("other program's port", lambda: load(f"postgresql://u@127.0.0.1:{port}/savepoint?sslmode=require"))
 
 
+ADVICE = {
+    'no pg_hba.conf entry for host "10.0.0.1", user "u", database "savepoint", no encryption': "pg_hba.conf allow",
+    'pg_hba.conf rejects connection for host "10.0.0.1", user "u", database "d", SSL encryption': "pg_hba.conf allow",
+    "connection requires a valid client certificate": "Set sslcert and sslkey",
+    'certificate authentication failed for user "u"': "Set sslcert and sslkey",
+    'certificate present, but not private key file "/root/.postgresql/postgresql.key"': "Correct sslcert and sslkey",
+    'could not read certificate file "/own.pem": No such file or directory': "Correct sslcert and sslkey",
+    'could not read root certificate file "/root.pem": no certificate found': "Set sslrootcert",
+    'permission denied for database "savepoint"': "GRANT CONNECT",
+    'database "savepoint" does not exist': "the name of the database",
+    'role "u" is not permitted to log in': "user and password",
+    'password authentication failed for user "u"': "user and password",
+    'unrecognized configuration parameter "colour"': "that parameter",
+    "anything else": "Check DATABASE_URL.",
+}
+
+
+@pytest.mark.parametrize("said", ADVICE)
+def test_a_refusal_names_the_setting_to_change(said: str) -> None:
+    with answering(refusal(said)) as port, pytest.raises(PipelineError, match="refuses the connection") as refused:
+        load(f"postgresql://u@127.0.0.1:{port}/savepoint?sslmode=disable")
+    assert refused.value.code == "configuration"
+    assert said in refused.value.message
+    assert ADVICE[said] in refused.value.message
+
+
+def refusal(said: str) -> bytes:
+    """What PostgreSQL answers to a connection that it refuses: the message ErrorResponse of its protocol."""
+    fields = f"SFATAL\0VFATAL\0C28000\0M{said}\0\0".encode()
+    return b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
+
+
 @pytest.mark.slow
 def test_a_server_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
