@@ -8,8 +8,8 @@ import errno
 import gc
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
 from typing import NamedTuple
@@ -106,26 +106,35 @@ def main() -> None:
             *_notes(error),
             f"More: steam-import docs errors {error.code} (docs/errors.md#{error.code})",
         ]
-        echo_always("\n".join(lines), err=True)
-        sys.exit(exit_status(error))
+        with _ending(exit_status(error)):
+            echo_always("\n".join(lines), err=True)
     except click.ClickException as error:
-        error.show()
-        sys.exit(EXIT_REFUSED)
+        with _ending(EXIT_REFUSED):
+            error.show()
     except (click.Abort, KeyboardInterrupt) as stopped:
         how = _notes(stopped.__cause__ or stopped) or ["To continue, run the same command again."]
-        echo_always(" ".join(["Interrupted. Every file that was written is complete.", *how]), err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        with _ending(EXIT_INTERRUPTED):
+            echo_always(" ".join(["Interrupted. Every file that was written is complete.", *how]), err=True)
     except OSError as error:
         # Of stdout or stderr, which alone have no name; every file is written by a store, which converts its errors.
         if error.filename is not None or error.errno not in OUTPUT_ERRORS:
             raise
         says = f"The output cannot be written: {error.strerror}. Every file that was written is complete."
-        with suppress(OSError):
+        with _ending(EXIT_RETRYABLE):
             echo_always(f"{says} Make room for the output, and run the same command again.", err=True)
+            raise
+
+
+@contextmanager
+def _ending(status: int) -> Iterator[None]:
+    """Exit with a status after the block, which prints the reason; where no output can be written, without it."""
+    try:
+        yield
+    except OSError:
         # Python flushes both at its end, and would report that it cannot.
         for descriptor in (STDOUT, STDERR):
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-        sys.exit(EXIT_RETRYABLE)
+    sys.exit(status)
 
 
 def exit_status(error: PipelineError) -> int:

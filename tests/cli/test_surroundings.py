@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -175,18 +176,39 @@ def test_ctrl_c_while_the_program_is_imported_is_a_sentence(library: str, tmp_pa
     ends_as("early Ctrl-C", checked(Ended(process.returncode, "", err)))
 
 
-def test_a_full_disk_behind_the_output_is_told_and_passes(tmp_path: Path) -> None:
+def run_on_full_disk(folder: Path, *arguments: str, stderr: int | IO[bytes] = subprocess.PIPE) -> Ended:
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(  # noqa: S603 - our own program
-            [*PROGRAM, "--help"],
-            cwd=tmp_path,
+            [*PROGRAM, *arguments],
+            cwd=folder,
             env=environment(),
             stdout=full,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             check=False,
         )
-    ends_as("output disk full", checked(Ended(ended.returncode, "", ended.stderr)))
+    return checked(Ended(ended.returncode, "", ended.stderr or ""))
+
+
+def test_a_full_disk_behind_the_output_is_told_and_passes(tmp_path: Path) -> None:
+    ends_as("output disk full", run_on_full_disk(tmp_path, "--help"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("--help",), 75),
+        (("load",), 2),
+        (("runs", "--store-url", "s3:/typo"), 2),
+        (("db", "check", "--database-url", "postgresql://u@127.0.0.1:1/x"), 75),
+    ],
+    ids=lambda value: str(value[0]) if isinstance(value, tuple) else None,
+)
+def test_a_full_disk_behind_the_message_of_an_error_leaves_its_status(
+    tmp_path: Path, arguments: tuple[str, ...], status: int
+) -> None:
+    ended = run_on_full_disk(tmp_path, *arguments, stderr=subprocess.STDOUT)
+    assert ended.status == status
 
 
 def test_on_windows_it_says_where_it_runs(unconfigured_program: SteamImport, monkeypatch: pytest.MonkeyPatch) -> None:
