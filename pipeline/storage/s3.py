@@ -78,7 +78,9 @@ _REASONS = {
     JSONDecodeError: "the program of credential_process prints no JSON",
 }
 _LOG_IN = "Log in again (aws sso login), or renew AWS_SESSION_TOKEN"
-_KEYS = "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+_KEY_SETTINGS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+_KEYS = f"Correct {_KEY_SETTINGS}"
+_SETTINGS = "Correct AWS_PROFILE, AWS_REGION, the AWS_ENDPOINT_URL… settings, or the file of AWS_CONFIG_FILE."
 _REGION = "Set AWS_REGION to the region of the bucket"
 _CLOCK = "This machine's clock is off: synchronise it (timedatectl set-ntp true)"
 _REMEDIES = {
@@ -95,8 +97,12 @@ _REMEDIES = {
     "AuthorizationHeaderMalformed": _REGION,
     "RequestTimeTooSkewed": _CLOCK,
     "RequestExpired": _CLOCK,
+    "RequestInTheFuture": _CLOCK,
 }
 """The advice for the user by the error code that AWS answers."""
+
+_OF_CLOCK = re.compile(r"Signature (?:expired|not yet current)")
+"""Matches what services other than S3 say of a clock that is off, under the code of a wrong key."""
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
 _NEEDS = (
     "Check S3_BUCKET or STORE_URL, and that the credentials allow s3:GetObject, PutObject, DeleteObject and ListBucket."
@@ -206,7 +212,7 @@ def aws_error(error: BaseException, service: str, where: str, needs: str) -> Pip
     if refused:
         remedy = f"The proxy answers {refused[1].strip()}. Correct HTTPS_PROXY: http://user:password@host:port"
     elif isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return Refused("configuration", f"There are no AWS credentials for {where}. {needs}")
+        return Refused("configuration", f"There are no AWS credentials for {where}. Set {_KEY_SETTINGS}.")
     elif isinstance(error, SSOError | TokenRetrievalError):
         remedy = _LOG_IN
     elif isinstance(error, SSLError | HTTPClientError):
@@ -232,18 +238,18 @@ def _is_passing(error: BaseException, cause: object) -> bool:
 
 def _answered(error: ClientError, service: str, where: str, needs: str) -> PipelineError:
     """Return the error for an answer of AWS that is not a success."""
-    code = error.response["Error"].get("Code", "unknown")
+    code, message = error.response["Error"].get("Code", "unknown"), error.response["Error"].get("Message", "")
     status = error.response["ResponseMetadata"].get("HTTPStatusCode", 500)
     says = f"{service} answers {code} for {where}"
     if status == HTTPStatus.NOT_IMPLEMENTED:
-        reason = str(error.response["Error"].get("Message", ""))[:200].rstrip(".")
         checksum = " Set AWS_REQUEST_CHECKSUM_CALCULATION=when_required, if it is S3's checksums that it does not know."
-        remedy = f"This server lacks what a store needs.{checksum if error.operation_name == 'PutObject' else ''}"
-        return Refused("configuration", f"{says}: {reason}. {remedy}")
+        lacks = f"This server lacks what a store needs.{checksum if error.operation_name == 'PutObject' else ''}"
+        return Refused("configuration", f"{says}: {message[:200].rstrip('.')}. {lacks}")
+    remedy = _CLOCK if _OF_CLOCK.search(message) else _REMEDIES.get(code)
     is_server_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if code not in _REMEDIES and (is_server_error or status in _RETRYABLE_STATUSES or code in _RETRYABLE_CODES):
+    if not remedy and (is_server_error or status in _RETRYABLE_STATUSES or code in _RETRYABLE_CODES):
         return Retryable("store_unavailable", f"{says}. Try again later.")
-    return Refused("configuration", f"{says}. {_REMEDIES[code]}." if code in _REMEDIES else f"{says}. {needs}")
+    return Refused("configuration", f"{says}. {remedy}." if remedy else f"{says}. {needs}")
 
 
 def open_aws(
@@ -275,7 +281,7 @@ def open_aws(
         # The address that boto uses may also come from its own settings, such as AWS_ENDPOINT_URL.
         address = urlsplit(require_encrypted(client.meta.endpoint_url))
     except UNANSWERED as error:  # an unknown region or profile, for example
-        raise aws_error(error, "AWS", purpose, "Check the AWS_… settings.") from error
+        raise aws_error(error, "AWS", purpose, _SETTINGS) from error
     except ValueError:  # without its text, which may quote an endpoint with a password in it
         raise Refused(
             "configuration",

@@ -95,11 +95,11 @@ def open_store_at_url(
         Refused: `configuration`, if the URL, or a setting of AWS, cannot be used.
     """
     url = url.strip()
-    if url.startswith("s3://arn:"):
+    if re.match(r"(s3://)?arn:", url):
         raise Refused(
             "configuration",
-            f"{url} names an access point by its ARN: use its alias, as `aws s3control get-access-point` prints it "
-            "(Alias: …-s3alias), in place of a bucket's name.",
+            f"{url} is an ARN: give s3://bucket/prefix. Of an access point use its alias in place of a bucket's name, "
+            "as `aws s3control get-access-point` prints it (Alias: …-s3alias).",
         )
     if not looks_like_a_url(url):
         return DirectoryStore(Path(url), file_max_bytes)
@@ -113,8 +113,8 @@ def open_store_at_url(
 
 
 def looks_like_a_url(text: str) -> bool:
-    """Return True for a URL, and for `s3:/typo` and `s3//typo`, which are no names of directories."""
-    return "://" in text or bool(re.match(r"(?i)s3(:|//)", text))
+    """Return True for a URL, an ARN, and `s3:/typo` and `s3//typo`, which are no names of directories."""
+    return "://" in text or bool(re.match(r"(?i)s3(:|//)|arn:", text))
 
 
 def require_size(name: str, size: int, max_bytes: int | None) -> None:

@@ -1,5 +1,6 @@
 """How a bucket of S3 is not reached; docs/surroundings.md lists it."""
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,8 @@ import boto3
 import pytest
 from moto.core import set_initial_no_auth_action_count
 
+from pipeline.clients import secret_provider, secret_value
+from pipeline.settings import Settings
 from pipeline.storage.store import AwsLimits, open_store_at_url
 from tests.support.programs import SteamImport
 from tests.support.servers import Authority, answering, free_port, http_answer
@@ -44,6 +47,7 @@ def set_all(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]) -> None:
 ANSWERS = {
     "S3, expired": ("400", "ExpiredToken"),
     "S3, clock": ("403", "RequestTimeTooSkewed"),
+    "S3, clock ahead": ("403", "RequestInTheFuture"),
     "S3, wrong key": ("403", "InvalidAccessKeyId"),
     "S3, wrong secret": ("403", "SignatureDoesNotMatch"),
     "S3, region": ("400", "AuthorizationHeaderMalformed"),
@@ -62,6 +66,27 @@ def test_an_answer_of_s3_that_is_no_success(case: str, monkeypatch: pytest.Monke
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{SENTENCE}</Message></Error>"
     with answering(http_answer(f"{status} X", body, "application/xml")) as port:
         handled(case, lambda: write(endpoint_url=f"http://127.0.0.1:{port}"))
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("InvalidSignatureException", "Signature expired: 20261126T010000Z is now earlier than 20261126T015500Z"),
+        ("InvalidSignatureException", "Signature not yet current: 20261126T030000Z is still later than 20261126T02"),
+        ("SignatureDoesNotMatch", "Signature expired: 20261126T010000Z is now earlier than 20261126T015500Z"),
+    ],
+)
+def test_a_clock_that_is_off_is_told_of_other_services_too(
+    code: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = json.dumps({"__type": code, "message": message})
+    with answering(http_answer("400 X", body, "application/x-amz-json-1.1")) as port:
+        set_all(monkeypatch, KEY | {"AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://127.0.0.1:{port}"})
+        arn = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:key"
+        settings = Settings(steam_api_key_secret_arn=arn, retry_attempts=1)
+        secret_provider.cache_clear()
+        handled("secret, clock", lambda: secret_value(settings, "steam_api_key"))
+    secret_provider.cache_clear()
 
 
 SERVERS: dict[str, tuple[Callable[[Path], AbstractContextManager[int]], str]] = {
@@ -136,6 +161,8 @@ def test_a_bucket_that_is_not_there_or_may_not_be_used(monkeypatch: pytest.Monke
     ("case", "url", "endpoint_url"),
     [
         ("S3, ARN", "s3://arn:aws:s3:eu-central-1:123456789012:accesspoint/imports/prefix", None),
+        ("S3, ARN", "arn:aws:s3:eu-central-1:123456789012:accesspoint/imports", None),
+        ("S3, ARN", "arn:aws:s3:::bucket", None),
         ("S3, typo", "s3:/typo", None),
         ("S3, unencrypted", f"s3://{BUCKET}", "http://s3.example"),
     ],

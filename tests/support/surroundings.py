@@ -35,12 +35,34 @@ class Case(NamedTuple):
     code: str = ""
     """The error's code; empty where it succeeds, or ends by a sentence without a code."""
     words: str = ""
-    """The first words of the message, as a pattern of `re`: `…` stands for what differs."""
+    """The first words of the message: `…` stands for what differs."""
+    advice: str = ""
+    """What the message says to do; each of `configuration` has some."""
 
-    @property
-    def pattern(self) -> str:
-        return re.escape(f"{self.code}: {self.words}" if self.code else self.words).replace("…", ".*")
 
+# What messages say to do, where several say the same.
+_CERTIFICATE = "Set sslrootcert in DATABASE_URL to the file of the authority, or correct the host."
+_LOGIN = "Correct user and password in DATABASE_URL."
+_DATABASE = "Correct the name of the database in DATABASE_URL."
+_PARAMETER = "Correct or remove that parameter of DATABASE_URL."
+_BYPASS = "Have the database's owner ALTER ROLE … BYPASSRLS, or turn row-level security off for the importer's role."
+_CERT_FILE = (
+    "Set SSL_CERT_FILE to a file with the certificate of the authority, as a company's proxy has its "
+    "own, or correct HTTPS_PROXY."
+)
+_PROXY = "Correct HTTPS_PROXY: give http://user:password@host:port if it wants a password."
+_AWS_KEYS = "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+_REGION = "Set AWS_REGION to the region of the bucket."
+_BUCKET = (
+    "Check S3_BUCKET or STORE_URL, and that the credentials allow s3:GetObject, PutObject, DeleteObject and ListBucket."
+)
+_CA_BUNDLE = "Set AWS_CA_BUNDLE to a file with the certificate of the authority, or correct AWS_ENDPOINT_URL_S3."
+_CREDENTIALS = "Correct what AWS_PROFILE, AWS_CONFIG_FILE or AWS_WEB_IDENTITY_TOKEN_FILE say of credentials."
+_AWS_CONFIG = "Correct AWS_PROFILE, AWS_REGION, the AWS_ENDPOINT_URL… settings, or the file of AWS_CONFIG_FILE."
+_SET_KEYS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+_CLOCK = "This machine's clock is off: synchronise it (timedatectl set-ntp true)."
+_SIGN_IN = "Log in again (aws sso login), or renew AWS_SESSION_TOKEN."
+_ELSEWHERE = "Set DATABASE_URL, or another STORE_URL."
 
 CASES = {
     "folder with a space": Case("machine", "a folder called `my projects`", 0),
@@ -61,6 +83,7 @@ CASES = {
         2,
         "configuration",
         "This system has no user with the id …, and PostgreSQL makes no database for a user without a name.",
+        "Run it as a user that the system knows, add this one to /etc/passwd, or set DATABASE_URL.",
     ),
     "stale pid": Case(
         "machine", "a `postmaster.pid` left by a crash has the pid of a live process, which is left alone", 0
@@ -74,6 +97,7 @@ CASES = {
         2,
         "configuration",
         "PostgreSQL cannot keep its files in '…', a path with a line break",
+        "Set another STORE_URL.",
     ),
     "embedded elsewhere in use": Case(
         "machine",
@@ -81,6 +105,7 @@ CASES = {
         2,
         "configuration",
         "… is in use by a process of another container or machine",
+        "Wait for its end, or set another STORE_URL or DATABASE_URL.",
     ),
     "embedded folder of others": Case(
         "machine",
@@ -88,13 +113,15 @@ CASES = {
         2,
         "configuration",
         "The embedded database cannot be started in …: [Errno 39] Directory not empty",
+        _ELSEWHERE,
     ),
     "run, embedded folder of others": Case(
         "machine",
         "the same, as `run` looks for it; Steam and IGDB are not asked",
         2,
         "configuration",
-        "… holds other files than PostgreSQL's. Choose another STORE_URL.",
+        "… holds other files than PostgreSQL's.",
+        "Choose another STORE_URL.",
     ),
     "embedded corrupt": Case(
         "machine",
@@ -102,6 +129,7 @@ CASES = {
         2,
         "configuration",
         "The embedded database cannot be started in …: PostgreSQL says: ",
+        _ELSEWHERE,
     ),
     "embedded disk full": Case(
         "machine",
@@ -117,6 +145,7 @@ CASES = {
         2,
         "configuration",
         "The file .env cannot be read: Permission denied.",
+        "Make it readable, or move it away.",
     ),
     "unknown home": Case(
         "machine",
@@ -124,9 +153,15 @@ CASES = {
         2,
         "configuration",
         "~nosuchuser/…: this machine knows no such home.",
+        "Write the whole path.",
     ),
     "folder is gone": Case(
-        "machine", "the current folder was deleted", 2, "configuration", "…: the current folder is gone."
+        "machine",
+        "the current folder was deleted",
+        2,
+        "configuration",
+        "…: the current folder is gone.",
+        "Change to one that is there.",
     ),
     "early Ctrl-C": Case("machine", "Ctrl-C in the first second", 130, words="Interrupted. "),
     "output disk full": Case(
@@ -135,7 +170,14 @@ CASES = {
         75,
         words="The output cannot be written: No space left on device. Every file that was written is complete.",
     ),
-    "Windows": Case("machine", "Windows without WSL", 2, "configuration", "steam-import runs on Linux and macOS."),
+    "Windows": Case(
+        "machine",
+        "Windows without WSL",
+        2,
+        "configuration",
+        "steam-import runs on Linux and macOS.",
+        "install it in WSL",
+    ),
     "rounded ids": Case(
         "machine",
         "a list of users whose SteamID64s a spreadsheet has rounded",
@@ -149,6 +191,7 @@ CASES = {
         2,
         "configuration",
         f"{REFUSES}…certificate verify failed",
+        _CERTIFICATE,
     ),
     "other host's certificate": Case(
         "database",
@@ -156,6 +199,7 @@ CASES = {
         2,
         "configuration",
         f"{REFUSES}…does not match host name",
+        _CERTIFICATE,
     ),
     "no root certificate": Case(
         "database",
@@ -163,6 +207,7 @@ CASES = {
         2,
         "configuration",
         f"{REFUSES}…root certificate file …does not exist",
+        _CERTIFICATE,
     ),
     "strict, unknown authority": Case(
         "database",
@@ -170,6 +215,7 @@ CASES = {
         2,
         "configuration",
         f"{REFUSES}…certificate verify failed",
+        _CERTIFICATE,
     ),
     "no client key": Case(
         "database",
@@ -177,19 +223,16 @@ CASES = {
         2,
         "configuration",
         f"{REFUSES}…private key file",
+        "Correct sslcert and sslkey in DATABASE_URL.",
     ),
     "wrong password": Case(
-        "database", "a wrong password", 2, "configuration", f"{REFUSES}…password authentication failed"
+        "database", "a wrong password", 2, "configuration", f"{REFUSES}…password authentication failed", _LOGIN
     ),
     "no password": Case(
-        "database",
-        "no password where one is asked for",
-        2,
-        "configuration",
-        f"{REFUSES}…no password supplied",
+        "database", "no password where one is asked for", 2, "configuration", f"{REFUSES}…no password supplied", _LOGIN
     ),
     "unknown role": Case(
-        "database", "a role that is not there", 2, "configuration", f"{REFUSES}…role … does not exist"
+        "database", "a role that is not there", 2, "configuration", f"{REFUSES}…role … does not exist", _LOGIN
     ),
     "unknown database": Case(
         "database",
@@ -197,6 +240,7 @@ CASES = {
         2,
         "configuration",
         f"{REFUSES}…database … does not exist",
+        _DATABASE,
     ),
     "address not allowed": Case(
         "database",
@@ -204,14 +248,23 @@ CASES = {
         2,
         "configuration",
         f"{REFUSES}…pg_hba.conf rejects",
+        "Have the server's pg_hba.conf allow this role and machine, or correct DATABASE_URL.",
     ),
-    "no such port": Case("database", "a port above 65535", 2, "configuration", f"{REFUSES}invalid port number"),
+    "no such port": Case(
+        "database",
+        "a port above 65535",
+        2,
+        "configuration",
+        f"{REFUSES}invalid port number",
+        "Correct the port in DATABASE_URL.",
+    ),
     "other program's port": Case(
         "database",
         "a port where another program answers",
         2,
         "configuration",
         f"{REFUSES}…received invalid response to SSL negotiation",
+        "Check sslmode, host and port of DATABASE_URL.",
     ),
     "unknown parameter": Case(
         "database",
@@ -219,6 +272,7 @@ CASES = {
         2,
         "configuration",
         f"{REFUSES}invalid URI query parameter",
+        _PARAMETER,
     ),
     "invalid parameter": Case(
         "database",
@@ -226,6 +280,7 @@ CASES = {
         2,
         "configuration",
         f"{REFUSES}…invalid integer value",
+        _PARAMETER,
     ),
     "statement pooling": Case(
         "database",
@@ -233,9 +288,15 @@ CASES = {
         2,
         "configuration",
         f"{REFUSES}…statement pooling",
+        "Set pool_mode = transaction or session for the pool that DATABASE_URL leads to.",
     ),
     "pool without database": Case(
-        "database", "PgBouncer without that database", 2, "configuration", f"{REFUSES}…database … does not exist"
+        "database",
+        "PgBouncer without that database",
+        2,
+        "configuration",
+        f"{REFUSES}…database … does not exist",
+        _DATABASE,
     ),
     "pool without server": Case(
         "database", "PgBouncer, and PostgreSQL behind it is down", 75, "database_unavailable", "… cannot be reached: "
@@ -367,7 +428,12 @@ CASES = {
     ),
     "schema": Case("database", "`?schema=` names another schema, for tables, enums and users", 0),
     "unknown schema": Case(
-        "database", "`?schema=` names one that is not there", 2, "configuration", "…: there is no such schema"
+        "database",
+        "`?schema=` names one that is not there",
+        2,
+        "configuration",
+        "…: there is no such schema",
+        "Correct schema= in DATABASE_URL, or have the owner GRANT USAGE ON SCHEMA …",
     ),
     "row-level security": Case(
         "database",
@@ -375,6 +441,7 @@ CASES = {
         2,
         "configuration",
         "Row-level security hides rows of ImportedGame from this role",
+        _BYPASS,
     ),
     "row-level security of users": Case(
         "database",
@@ -382,6 +449,7 @@ CASES = {
         2,
         "configuration",
         "Row-level security hides rows of user from this role",
+        _BYPASS,
     ),
     "CHECK": Case(
         "database",
@@ -496,7 +564,14 @@ CASES = {
         "schema_mismatch",
         f'{LACKS}a default of column "Game"."publisher"',
     ),
-    "right missing": Case("database", "a right is missing", 2, "configuration", "…: permission denied for table Game"),
+    "right missing": Case(
+        "database",
+        "a right is missing",
+        2,
+        "configuration",
+        "…: permission denied for table Game",
+        "Grant it to this role.",
+    ),
     "no user": Case(
         "database", "the user has no row", 1, "user_not_found", 'The table "user" has no row with the id user-1'
     ),
@@ -534,6 +609,7 @@ CASES = {
         2,
         "configuration",
         "127.0.0.1 has no certificate or encryption that this machine trusts: unable to get local issuer certificate",
+        _CERT_FILE,
     ),
     "API, other host": Case(
         "network",
@@ -541,6 +617,7 @@ CASES = {
         2,
         "configuration",
         "localhost has no certificate or encryption that this machine trusts: Hostname mismatch",
+        _CERT_FILE,
     ),
     "API, expired": Case(
         "network",
@@ -548,6 +625,7 @@ CASES = {
         2,
         "configuration",
         "127.0.0.1 has no certificate or encryption that this machine trusts: certificate has expired",
+        _CERT_FILE,
     ),
     "API, not TLS": Case(
         "network",
@@ -555,6 +633,7 @@ CASES = {
         2,
         "configuration",
         "127.0.0.1 has no certificate or encryption that this machine trusts: wrong version number",
+        _CERT_FILE,
     ),
     "no SSL_CERT_FILE": Case(
         "network",
@@ -562,12 +641,23 @@ CASES = {
         2,
         "configuration",
         "The certificate authorities that SSL_CERT_FILE names cannot be read",
+        "Correct SSL_CERT_FILE, or unset it.",
     ),
     "proxy wants a password": Case(
-        "network", "a proxy that wants a password (407)", 2, "configuration", "The proxy for api.invalid answers 407"
+        "network",
+        "a proxy that wants a password (407)",
+        2,
+        "configuration",
+        "The proxy for api.invalid answers 407",
+        _PROXY,
     ),
     "proxy forbids": Case(
-        "network", "a proxy that forbids the host (403)", 2, "configuration", "The proxy for api.invalid answers 403"
+        "network",
+        "a proxy that forbids the host (403)",
+        2,
+        "configuration",
+        "The proxy for api.invalid answers 403",
+        _PROXY,
     ),
     "proxy is busy": Case(
         "network", "a proxy that is busy (503)", 75, "steam_unavailable", "api.invalid did not answer"
@@ -582,8 +672,16 @@ CASES = {
         2,
         "configuration",
         "HTTPS_PROXY or ALL_PROXY is not a usable proxy",
+        "give http://host:port.",
     ),
-    "API, 501": Case("network", "an answer 501", 2, "configuration", "127.0.0.1 answers 501"),
+    "API, 501": Case(
+        "network",
+        "an answer 501",
+        2,
+        "configuration",
+        "127.0.0.1 answers 501",
+        "Check the …_URL settings and HTTPS_PROXY.",
+    ),
     "API, 503": Case("network", "an answer 503", 75, "steam_unavailable", "Steam answers 503"),
     "API, closed": Case("network", "the connection is closed", 75, "steam_unavailable", "127.0.0.1 did not answer"),
     "API, refused": Case("network", "nothing listens there", 75, "steam_unavailable", "127.0.0.1 did not answer"),
@@ -592,51 +690,43 @@ CASES = {
     ),
     "API, silent": Case("network", "no answer in time", 75, "steam_unavailable", "127.0.0.1 did not answer"),
     "S3, expired": Case(
-        "S3", "credentials that have expired", 2, "configuration", "S3 answers ExpiredToken for …. Log in again"
+        "S3", "credentials that have expired", 2, "configuration", "S3 answers ExpiredToken for …", _SIGN_IN
     ),
-    "S3, clock": Case(
+    "S3, clock": Case("S3", "a clock that is off", 2, "configuration", "S3 answers RequestTimeTooSkewed for …", _CLOCK),
+    "S3, clock ahead": Case(
+        "S3", "a clock that is ahead", 2, "configuration", "S3 answers RequestInTheFuture for …", _CLOCK
+    ),
+    "secret, clock": Case(
         "S3",
-        "a clock that is off",
+        "Secrets Manager, SSM or STS, and a clock that is off",
         2,
         "configuration",
-        "S3 answers RequestTimeTooSkewed for …. This machine's clock is off",
+        "AWS answers … for STEAM_API_KEY_SECRET_ARN",
+        _CLOCK,
     ),
     "S3, wrong key": Case(
-        "S3",
-        "a key that AWS does not know",
-        2,
-        "configuration",
-        "S3 answers InvalidAccessKeyId for …. Correct AWS_ACCESS_KEY_ID",
+        "S3", "a key that AWS does not know", 2, "configuration", "S3 answers InvalidAccessKeyId for …", _AWS_KEYS
     ),
     "S3, wrong secret": Case(
-        "S3",
-        "a wrong secret key",
-        2,
-        "configuration",
-        "S3 answers SignatureDoesNotMatch for …. Correct AWS_ACCESS_KEY_ID",
+        "S3", "a wrong secret key", 2, "configuration", "S3 answers SignatureDoesNotMatch for …", _AWS_KEYS
     ),
     "S3, region": Case(
-        "S3",
-        "a bucket in another region",
-        2,
-        "configuration",
-        "S3 answers AuthorizationHeaderMalformed for …. Set AWS_REGION",
+        "S3", "a bucket in another region", 2, "configuration", "S3 answers AuthorizationHeaderMalformed for …", _REGION
     ),
     "S3, circle": Case(
-        "S3", "a server that redirects in circles", 2, "configuration", "S3 redirects in circles for …. Set AWS_REGION"
+        "S3", "a server that redirects in circles", 2, "configuration", "S3 redirects in circles for …", _REGION
     ),
-    "S3, denied": Case(
-        "S3", "a right is missing", 2, "configuration", "S3 answers AccessDenied for …. Check S3_BUCKET"
-    ),
+    "S3, denied": Case("S3", "a right is missing", 2, "configuration", "S3 answers AccessDenied for …", _BUCKET),
     "S3, no bucket": Case(
-        "S3", "a bucket that is not there", 2, "configuration", "S3 answers NoSuchBucket for …. Check S3_BUCKET"
+        "S3", "a bucket that is not there", 2, "configuration", "S3 answers NoSuchBucket for …", _BUCKET
     ),
     "S3, 501": Case(
         "S3",
         "a server that lacks what a store needs (501)",
         2,
         "configuration",
-        "S3 answers NotImplemented for …: …. Set AWS_REQUEST_CHECKSUM_CALCULATION=when_required",
+        "S3 answers NotImplemented for …: …",
+        "Set AWS_REQUEST_CHECKSUM_CALCULATION=when_required, if it is S3's checksums that it does not know.",
     ),
     "S3, slow down": Case(
         "S3", "S3 asks to slow down", 75, "store_unavailable", "S3 answers SlowDown for …. Try again later."
@@ -660,6 +750,7 @@ CASES = {
         2,
         "configuration",
         "S3 cannot be asked for …: SSL validation failed",
+        _CA_BUNDLE,
     ),
     "S3, not TLS": Case(
         "S3",
@@ -667,9 +758,15 @@ CASES = {
         2,
         "configuration",
         "S3 cannot be asked for …: SSL validation failed",
+        _CA_BUNDLE,
     ),
     "S3, no CA bundle": Case(
-        "S3", "`AWS_CA_BUNDLE` names a file that is not there", 2, "configuration", "S3 cannot be asked for …: "
+        "S3",
+        "`AWS_CA_BUNDLE` names a file that is not there",
+        2,
+        "configuration",
+        "S3 cannot be asked for …: ",
+        _CA_BUNDLE,
     ),
     "S3, proxy": Case(
         "S3",
@@ -677,6 +774,7 @@ CASES = {
         2,
         "configuration",
         "S3 cannot be asked for …: Failed to connect to proxy URL…The proxy answers 407",
+        "Correct HTTPS_PROXY: http://user:password@host:port.",
     ),
     "S3, proxy down": Case(
         "S3",
@@ -685,9 +783,11 @@ CASES = {
         "store_unavailable",
         "S3 cannot be reached for …: Failed to connect to proxy URL",
     ),
-    "S3, no credentials": Case("S3", "no credentials", 2, "configuration", "There are no AWS credentials for …"),
+    "S3, no credentials": Case(
+        "S3", "no credentials", 2, "configuration", "There are no AWS credentials for …", _SET_KEYS
+    ),
     "S3, half credentials": Case(
-        "S3", "a key without its secret", 2, "configuration", "There are no AWS credentials for …"
+        "S3", "a key without its secret", 2, "configuration", "There are no AWS credentials for …", _SET_KEYS
     ),
     "S3, no program": Case(
         "S3",
@@ -695,6 +795,7 @@ CASES = {
         2,
         "configuration",
         "AWS cannot be asked for …: [Errno 2] No such file or directory",
+        _CREDENTIALS,
     ),
     "S3, program fails": Case(
         "S3",
@@ -702,6 +803,7 @@ CASES = {
         2,
         "configuration",
         "AWS cannot be asked for …: Error when retrieving credentials from custom-process",
+        _CREDENTIALS,
     ),
     "S3, program prints text": Case(
         "S3",
@@ -709,6 +811,7 @@ CASES = {
         2,
         "configuration",
         "AWS cannot be asked for …: the program of credential_process prints no JSON",
+        _CREDENTIALS,
     ),
     "S3, no token file": Case(
         "S3",
@@ -716,13 +819,15 @@ CASES = {
         2,
         "configuration",
         "S3 cannot be asked for …: [Errno 2] No such file or directory",
+        _CREDENTIALS,
     ),
     "S3, not logged in": Case(
         "S3",
         "not logged in (`aws sso login`)",
         2,
         "configuration",
-        "S3 cannot be asked for …: Error loading SSO Token: …. Log in again",
+        "S3 cannot be asked for …: Error loading SSO Token: …",
+        _SIGN_IN,
     ),
     "S3, no profile": Case(
         "S3",
@@ -730,6 +835,7 @@ CASES = {
         2,
         "configuration",
         "AWS cannot be asked for …: The config profile (nobody) could not be found",
+        _AWS_CONFIG,
     ),
     "S3, broken config": Case(
         "S3",
@@ -737,6 +843,7 @@ CASES = {
         2,
         "configuration",
         "AWS cannot be asked for …: Unable to parse config file",
+        _AWS_CONFIG,
     ),
     "S3, unencrypted": Case(
         "S3",
@@ -744,20 +851,23 @@ CASES = {
         2,
         "configuration",
         "AWS cannot be set up for …: in the AWS_ENDPOINT_URL… settings",
+        "give an address that begins with https://",
     ),
     "S3, ARN": Case(
         "S3",
-        "an access point's ARN as the bucket",
+        "an ARN, as of an access point, as the bucket",
         2,
         "configuration",
-        "s3://arn:… names an access point by its ARN: use its alias",
+        "…arn:… is an ARN: give s3://bucket/prefix.",
+        "Of an access point use its alias in place of a bucket's name, as `aws s3control get-access-point` prints it",
     ),
     "S3, typo": Case(
         "S3",
         "`STORE_URL=s3:/typo`",
         2,
         "configuration",
-        "STORE_URL is 's3:/typo': give a directory, or s3://bucket/prefix.",
+        "STORE_URL is 's3:/typo'",
+        "give a directory, or s3://bucket/prefix.",
     ),
     "S3, no conditions": Case(
         "S3",
@@ -781,7 +891,14 @@ def ends_as(name: str, ended: Ended | PipelineError | None) -> None:
         status, lines = ended.status, ended.err.splitlines()
     assert status == case.status, lines
     if case.words:
-        assert [line for line in lines if re.match(case.pattern, line)], lines
+        first_words = _pattern(f"{case.code}: {case.words}" if case.code else case.words)
+        assert [line for line in lines if first_words.match(line)], lines
+    assert case.advice or case.code != "configuration", f"{name}: what is there to do?"
+    assert _pattern(case.advice).search("\n".join(lines)), lines
+
+
+def _pattern(words: str) -> re.Pattern[str]:
+    return re.compile(re.escape(words).replace("…", ".*"))
 
 
 def handled(name: str, call: Callable[[], object]) -> PipelineError | None:
@@ -812,7 +929,8 @@ def surroundings_table() -> str:
     parts = []
     for group in ("database", "network", "S3", "machine"):
         rows = [
-            f"| {case.what} | {f'`{case.code}`' if case.code else ''} | {case.status} | {case.words.strip()} |"
+            f"| {case.what} | {f'`{case.code}`' if case.code else ''} | {case.status} | {case.words.strip()} | "
+            f"{case.advice} |"
             for case in CASES.values()
             if case.group == group
         ]
@@ -820,7 +938,13 @@ def surroundings_table() -> str:
             title = group if group == "S3" else group.capitalize()
             parts.append(
                 "\n".join(
-                    [f"## {title}", "", "| what | code | exit status | first words |", "|---|---|---|---|", *rows]
+                    [
+                        f"## {title}",
+                        "",
+                        "| what | code | exit status | first words | what to do |",
+                        "|---|---|---|---|---|",
+                        *rows,
+                    ]
                 )
             )
     return "\n\n".join(parts)
