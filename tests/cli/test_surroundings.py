@@ -24,6 +24,7 @@ from tests.support.lambda_functions import ACCOUNT
 from tests.support.programs import PROGRAM, Ended, SteamImport, checked, environment, run_program
 from tests.support.surroundings import ends_as
 
+ROOT = Path(__file__).parents[2]
 NAMES = {
     "folder with a space": "my projects",
     "folder with quotes and $": "it's $HOME",
@@ -39,6 +40,29 @@ def test_the_demo_succeeds_in_any_folder(case: str, folder: Path) -> None:
     ended = run_program(folder / NAMES[case], environment(), "demo")
     assert "129" in ended.out, ended.err
     ends_as(case, ended)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_make_demo_succeeds_in_a_clone_in_any_folder(folder: Path) -> None:
+    clone = folder / """it's "my" $HOME, 100% a=b"""
+    ignored = shutil.ignore_patterns(".venv", ".git", "data", "dist", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, clone, ignore=ignored)
+    # uv is not asked of the network, and takes the libraries from the cache that `make setup` filled.
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", clone / ".venv"], check=True)  # noqa: S603
+    shutil.copy(Path(sys.executable).with_name("uv"), clone / ".venv" / "bin" / "uv")
+    make = subprocess.run(
+        ["make", "demo"],  # noqa: S607 - the one that developers have
+        cwd=clone,
+        env=environment(UV_OFFLINE="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "network was disabled" in make.stderr:
+        pytest.skip("the cache of uv lacks libraries")
+    assert make.returncode == 0, make.stderr
+    assert "129" in make.stdout, make.stderr
 
 
 @pytest.mark.slow

@@ -12,10 +12,11 @@ from adbc_driver_postgresql import dbapi
 
 from pipeline.database.connection import Timeouts, log_ignored_parameters
 from pipeline.database.database import Database
-from pipeline.errors import Failed, PipelineError
+from pipeline.errors import Failed, PipelineError, Refused
 from pipeline.frames.staging import stage_library
 from pipeline.sandbox.embedded import statements_of
 from pipeline.sandbox.server import Sandbox
+from schemas.savepoint import SAVEPOINT
 from tests.support.databases import NewDatabase, as_role, execute, fetch, hang_up, rows_of, url_of
 from tests.support.libraries import FIGHTING, WINDOWS, library, matched
 from tests.support.programs import SteamImport
@@ -324,6 +325,18 @@ def test_a_database_with_rules_of_its_own(case: str, new_database: NewDatabase) 
         assert NAME not in error.message
         assert "Game 100" not in error.message
     assert stored_names(url) == []
+
+
+def test_row_level_security_on_any_table_is_found_before_a_load_writes(new_database: NewDatabase) -> None:
+    url = new_database(2026)
+    for table in SAVEPOINT.tables:
+        execute(url, f'ALTER TABLE "{table}" ENABLE ROW LEVEL SECURITY')
+        with pytest.raises(Refused, match=f"hides rows of {table} from this role") as refused:
+            load(as_role(url))
+        assert refused.value.code == "configuration"
+        execute(url, f'ALTER TABLE "{table}" DISABLE ROW LEVEL SECURITY')
+    load(as_role(url))
+    assert stored_names(url) == [NAME]
 
 
 PASSING = ("40001", "40P01")

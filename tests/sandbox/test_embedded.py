@@ -62,8 +62,10 @@ def one(url: str) -> int:
     return int(fetch(url, "SELECT 1").item())
 
 
-def test_it_has_the_tables_of_2026_and_keeps_what_is_written(data: Path) -> None:
+def test_it_has_the_tables_of_2026_and_keeps_what_is_written_and_makes_no_user(data: Path) -> None:
+    users = pwd.getpwall()
     with embedded_database(data) as url:
+        assert pwd.getpwall() == users
         schema = Database(url).read_schema()
         assert (schema.missing, schema.left_out) == ([], [])
         Database(url).ensure_users(["76561197960287930"])
