@@ -1,7 +1,9 @@
 """Functions with which notebooks and scripts read the pipeline's files; `from pipeline import …` gives them."""
 
 import os
+import re
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -11,9 +13,10 @@ import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline import clients
-from pipeline.backfill.plan import list_plans, require_plan
+from pipeline.backfill.plan import find_plan, list_plans, require_plan
 from pipeline.backfill.report import read_outcomes, read_report
 from pipeline.backfill.shards import list_shards, map_concurrently
+from pipeline.backfill.snapshots import read_enriched_library, read_fetched_libraries
 from pipeline.backfill.steps import find_look_up
 from pipeline.errors import Failed, Refused
 from pipeline.frames.catalogue import decode_lists
@@ -39,7 +42,7 @@ from pipeline.storage.keys import (
 from pipeline.storage.store import Store
 from schemas.backfill import STATUS_COUNTS, Outcomes, Plan, Report, ShardManifest, StepEfforts, StepManifest
 from schemas.changes import History, LibraryChanges
-from schemas.events import KEY_TIME, SHARD_STEPS
+from schemas.events import KEY_TIME, RUN_ID, SHARD_STEPS
 from schemas.frames import conform, dtypes
 from schemas.library import DecodedLibrary, EnrichedLibrary, RawLibrary
 from schemas.manifest import STAGES, LoadManifest, Runs
@@ -83,60 +86,83 @@ def list_runs(store_url: str | None = None) -> DataFrame[Runs]:
     return runs_in(_open_store(store_url))
 
 
-def read_changes(run: str, later: str | None = None, store_url: str | None = None) -> DataFrame[LibraryChanges]:
-    """Return a row for each game that changed from the import before `run` to it, or from `run` to a later import.
+def read_changes(
+    run: str, later: str | None = None, store_url: str | None = None, *, user: str | None = None
+) -> DataFrame[LibraryChanges]:
+    """Return a row for each game that changed from the import before `run` to it, or from `run` to a later run.
 
-    The import before is the user's last one that was loaded, or the last one of all where none was. A run is a run id,
-    the time in its keys, or the location of one of its CSVs.
+    The import before is the user's last one that was loaded, or the last one of all where none was. A run is the run id
+    of an import, the time in its keys, or the location of one of its CSVs. Of two runs one or both may be backfills, by
+    their run ids; `user` says whose library is meant where none of them is an import.
     Without a `store_url`, the store that the settings name is read, or `./data`.
 
     Raises:
-        PipelineError: `bad_event` if there is no such import, or none before it; `checkpoint_invalid`, `configuration`
-            or `store_unavailable` if one cannot be read.
+        PipelineError: `bad_event` if there is no such run, or none before it; `checkpoint_invalid`, `configuration` or
+            `store_unavailable` if one cannot be read.
     """
-    return compare_libraries(*read_pair(_open_store(store_url), run, later))
+    return compare_libraries(*read_pair(_open_store(store_url), run, later, user))
 
 
 def read_history(user: str, store_url: str | None = None) -> DataFrame[History]:
-    """Return a row for each import and app of a user, the oldest import first, with the playtimes at that time.
+    """Return a row for each app of a user in each import and ended backfill, the oldest first, with playtimes.
 
-    Without a `store_url`, the store that the settings name is read, or `./data`. A user without imports has no rows.
+    Without a `store_url`, the store that the settings name is read, or `./data`. Backfills are there until the store
+    deletes their files. A user whom nothing has fetched has no rows.
 
     Raises:
         PipelineError: `bad_event` for an invalid user id; `checkpoint_invalid`, `configuration` or `store_unavailable`
-            if an import cannot be read.
+            if an import or a backfill cannot be read.
     """
     store = _open_store(store_url)
     user_id = require_user_id(user)
-    return follow_playtimes(
+    imported = [
         (checkpoint.fetched_at, read_checkpoint(store, checkpoint, RawLibrary).rows)
         for checkpoint in list_checkpoints(store, "raw", user_id)
         if checkpoint.fetched_at
-    )
+    ]
+    return follow_playtimes(sorted([*imported, *read_fetched_libraries(store, user_id)], key=itemgetter(0)))
 
 
-def read_pair(store: Store, run: str, later: str | None = None) -> tuple[Snapshot, Snapshot]:
-    """Return the enriched libraries of two imports of one user, the earlier one first.
+def read_pair(
+    store: Store, run: str, later: str | None = None, user_id: str | None = None
+) -> tuple[Snapshot, Snapshot]:
+    """Return the enriched libraries of a user in two runs, the earlier one first.
 
-    They are those of two runs, or of one run and of the user's last import before it that was loaded. Raises the errors
-    of `read_changes`.
+    With one run, which has to be an import, the other is the user's last import before it that was loaded. Raises the
+    errors of `read_changes`.
     """
-    found = find_import(store, run)
-    if later is not None:
-        pair = sorted((found, find_import(store, later)), key=lambda of: of.stem)
-        if pair[0].user_id != pair[1].user_id:
-            raise Refused("bad_event", f"{run} and {later} are imports of two users. Give two of one user.")
-        return read_snapshot(store, pair[0]), read_snapshot(store, pair[1])
-    before = find_earlier(store, found)
-    if before is None:
-        raise Refused(
-            "bad_event", f"{found.key} is the first import of {found.user_id}: there is none to compare with."
-        )
-    return read_snapshot(store, before), read_snapshot(store, found)
+    found = [_find_run(store, of, user_id) for of in (run, later) if of is not None]
+    users = {of.user_id for of in found if isinstance(of, Checkpoint)} | ({user_id} if user_id else set())
+    if len(users) > 1:
+        raise Refused("bad_event", f"{run} and {later} are imports of two users. Give two of one user.")
+    if not users:
+        raise Refused("bad_event", f"{run} has libraries of many users. Say whose is meant: --user (in Python user=…).")
+    (owner,) = users
+    if later is None:
+        if isinstance(found[0], Plan):
+            raise Refused("bad_event", f"{run} is a backfill. Give the run to compare it with, too.")
+        before = find_earlier(store, found[0])
+        if before is None:
+            says = f"{found[0].key} is the first import of {owner}: there is none to compare with."
+            raise Refused("bad_event", says)
+        found.append(before)
+    first, second = (
+        read_snapshot(store, of) if isinstance(of, Checkpoint) else read_enriched_library(store, of, owner)
+        for of in found
+    )
+    return (first, second) if first.time <= second.time else (second, first)
 
 
-def find_import(store: Store, run: str) -> Checkpoint:
+def _find_run(store: Store, run: str, user_id: str | None) -> Plan | Checkpoint:
+    """Return the plan of a backfill by its run id, or else the enriched checkpoint of an import."""
+    plan = find_plan(store, run) if re.fullmatch(RUN_ID, run) else None
+    return plan or find_import(store, run, user_id)
+
+
+def find_import(store: Store, run: str, user_id: str | None = None) -> Checkpoint:
     """Return the enriched checkpoint of an import by its run id, its time, or the location of one of its CSVs.
+
+    With a user id, only imports of the user are looked at.
 
     Raises:
         Refused: `bad_event`, if there is no such import, or more than one.
@@ -148,6 +174,7 @@ def find_import(store: Store, run: str) -> Checkpoint:
     if not found and named is None:
         of_run = runs_in(store).filter((pl.col("kind") == "import") & (pl.col("run_id") == run))
         found = {Checkpoint(user, time, "enriched") for user, time in of_run.select("user_id", "timestamp").rows()}
+    found = {of for of in found if user_id in (None, of.user_id)}
     if len(found) != 1:
         says = "More than one import has" if found else "No import has"
         raise Refused(

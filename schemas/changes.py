@@ -21,11 +21,11 @@ class LibraryChanges(StrictFrame):
 
 
 class History(StrictFrame):
-    """One row per import and app of a user, the oldest import first: the playtimes in minutes at that time."""
+    """One row per app of a user in each import and backfill, the oldest first: the playtimes in minutes then."""
 
-    fetched_at: Time = pa.Field(description="When the import asked Steam, UTC")
+    fetched_at: Time = pa.Field(description="When Steam was asked, UTC")
     since: Time = pa.Field(
-        nullable=True, description="The import before it, by which minutes_played counts; null in the first"
+        nullable=True, description="The fetch before it, since which minutes_played counts; null in the first"
     )
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
     name: str = pa.Field(nullable=True, description="The app's name at that time; null when Steam gave none")
@@ -39,5 +39,5 @@ class History(StrictFrame):
     )
     playtime_deck_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on a Steam Deck until then")
     minutes_played: pl.Int32 = pa.Field(
-        nullable=True, ge=0, description="Minutes played since the import before; null in the first"
+        nullable=True, ge=0, description="Minutes played since the fetch before; null in the first"
     )

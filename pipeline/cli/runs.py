@@ -83,16 +83,17 @@ def show(settings: Settings, run: str, *, as_json: bool) -> None:
 @click.command(cls=Command, epilog="steam-import diff 20261123T031749Z")
 @click.argument("run")
 @click.argument("later", required=False, metavar="[RUN]")
+@click.option("--user", "user_id", help="Whose library it is, where no RUN is an import of one user.")
 @json_option
 @with_settings(*STORE)
-def diff(settings: Settings, run: str, later: str | None, *, as_json: bool) -> None:
+def diff(settings: Settings, run: str, later: str | None, user_id: str | None, *, as_json: bool) -> None:
     """Print what changed between two imports of a user.
 
     With one RUN, since the user's last import before it that was loaded. A RUN is a run id, a time or the location of a
-    CSV, as `runs` lists them.
+    CSV, as `runs` lists them. Of two RUNs one or both may be backfills.
     """
     store = clients.open_store(settings)
-    earlier, after = read_pair(store, run, later)
+    earlier, after = read_pair(store, run, later, user_id)
     changes = summarize_changes(earlier, after)
     if as_json:
         click.echo(changes.model_dump_json())
