@@ -13,6 +13,13 @@ from schemas.catalogue import KIND_OF_STORE_TYPE, STORE_TYPES, Catalogue, Overri
 from schemas.frames import conform, dtypes
 from schemas.library import ENRICHED_KINDS, KINDS, ClassifiedLibrary, RawLibrary
 
+_BESIDE_RULE = (
+    r"^( (open|closed|public|private|internal|final|technical|tech|network|stress|pre|alpha|beta|demo|tests?|client"
+    r"|server|dedicated|branch|build|environment|multiplayer|linux|windows|version"
+    r"|the|digital|complete|extended|and|art|book|artbook|v|vol|volume|(v|vol)?[0-9]+))*$"
+)
+"""A pattern for what may follow the parent's name, folded, beside the words of a rule (… Closed Playtest 2)."""
+
 _CATALOGUE_COLUMNS = ("appid", "store_type", "match_reason", "igdb_name", "igdb_game_type")
 
 
@@ -87,16 +94,18 @@ def _mark_contradicted_rules(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the rows with `is_contradicted`: whether IGDB lists the app as a game, against the rule about its name.
 
     IGDB lists some demos and tests under the game that they belong to: what is left of their names without the words
-    of the rule is that game's name, but for an edition, and the rule stands. So it does where the game has no name.
+    of the rule is that game's name, but for an edition or a word like closed or client, and the rule stands. So it does
+    where the game has no name.
     """
     # A match that an override gave says nothing about what IGDB lists.
     is_listed = pl.col("match_reason").cast(pl.String).is_in(["external_game", "ambiguous"])
     is_no_game = pl.col("igdb_game_type").is_in(NO_GAME_TYPES).fill_null(value=False)
     rest = strip_edition(normalise_name(without_words_of_rule(pl.col("name"), pl.col("rule"))))
-    is_under_parent = (rest == strip_edition(normalise_name(pl.col("igdb_name")))).fill_null(value=True)
+    parent = strip_edition(normalise_name(pl.col("igdb_name")))
+    is_under_parent = rest.str.starts_with(parent) & rest.str.strip_prefix(parent).str.contains(_BESIDE_RULE)
     rows = rows.with_row_index()
     listed = rows.filter(pl.col("rule").is_not_null() & is_listed & ~is_no_game)
-    contradicted = listed.filter(~is_under_parent).select("index", is_contradicted=True)
+    contradicted = listed.filter(~is_under_parent.fill_null(value=True)).select("index", is_contradicted=True)
     return rows.join(contradicted, on="index", how="left", validate="1:1", maintain_order="left")
 
 

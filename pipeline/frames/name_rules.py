@@ -75,7 +75,7 @@ RULES = (
         ),
         "5,284 music, 36 dlc; no game",
     ),
-    Rule("server", "tool", (r"\bdedicated[ -]server", r"\bserver$"), "329 tool, 2 application; 1 game"),
+    Rule("server", "tool", (r"\bdedicated[ -]server", r"\bserver$"), "328 tool, 2 application; 1 game"),
     Rule(
         "sdk",
         "tool",
@@ -144,31 +144,36 @@ RULES = (
 
 _EXTRAS = (
     r"ost|sound ?tracks?|score|music|songs?|albums?|art ?books?|dlcs?|content|guide|packs?|skins?|costumes?|expansions?"
+    r"|servers?|sdk|editors?|tools"
 )
+
+_WITH = (
+    r"( \+ ?|\x{ff0b})([^+]*[^a-z+])?|\+"
+    r"|[ (](&|and|with|plus|incl[a-z.]*) ((the|its|official|original|digital|bonus|game|level|dedicated) )*"
+)
+
+EXTRA = rf"({_WITH})({_EXTRAS})\b.*$"
+"""A pattern for what a game is sold with, in lower case (… + OST): it is taken off a name that a rule matches.
+
+If a rule matches what stands before it too, the app is an extra (… Soundtrack + Art Book), and else a game.
+"""
+
+EXTRA_KINDS = ("soundtrack", "dlc", "bonus_content", "tool")
+"""The kinds of what games are sold with."""
 
 _MARKS = r"[ -/:-@\[-`{-~]*"
 
-EXTRA = (
-    rf"(( \+ ?|\x{{ff0b}})([^+]*[^a-z+])?"
-    r"|[ (](&|and|with|plus|incl[a-z.]*) ((the|its|official|original|digital|bonus|game) )*)"
-    rf"({_EXTRAS})( (bundle|pack|edition|collection))?{_MARKS}$"
-)
-"""A pattern for what a game is sold with, in lower case (… + OST): no rule looks at that part of a name."""
+_ANYWHERE = "|".join(pattern for rule in RULES for pattern in rule.patterns if pattern[0] != "^")
 
-EXTRA_KINDS = ("soundtrack", "dlc", "bonus_content")
-"""The kinds of what games are sold with."""
-
-CALLED_SO = (
-    rf"^{_MARKS}((the|an?|my) )?({'|'.join(p for rule in RULES for p in rule.patterns if p[0] != '^')}){_MARKS}$"
-)
-"""A pattern of names, in lower case, that are nothing but what a rule looks for: no rule takes them."""
+CALLED_SO = rf"^{_MARKS}((the|an?|my)\b)?{_MARKS}({_ANYWHERE}){_MARKS}$"
+"""A pattern of names, in lower case after a blank, that are nothing but what a rule looks for: no rule takes them."""
 
 STORE_GAME_RULES = tuple(rule for rule in RULES if rule.beats_store)
 """The rules that decide even for apps whose type in Steam's store is game."""
 
 _KEYWORDS = (
     *("demo", "体験", "體驗", "试", "試", "test", "beta", " alpha", "测", "測", "staging", "experimental", "sound"),
-    *(" ost", "(ost", "-ost", "original", "原声", "原聲", "音乐", "音樂", "サウンド", "collection", " song", "album"),
+    *("ost", "original", "原声", "原聲", "音乐", "音樂", "サウンド", "collection", " song", "album"),
     *("server", "sdk", " kit", "editor", "tool", "uploader", "proton", "runtime", "- multi", "trailer", "esrb"),
     *("pegi", "usk", "diar", "subtitles", "beginners", "3ds max", "drawing", "substance", "dlc", "downloadable"),
     *(" pack", "skin", "costume", "guide", "cyberlink", "magix", "movavi", "steam ", "valve"),
@@ -195,7 +200,7 @@ def _first_number_of_app(names: pl.Expr, rules: Sequence[tuple[int, Rule]]) -> p
     is_extra = first.is_in([number for number, rule in rules if rule.kind in EXTRA_KINDS]).fill_null(value=False)
     is_beside_game = name.filter(is_extra).str.contains(_with_ascii_borders(EXTRA))
     without_extra = name.filter(has_extra).str.replace(_with_ascii_borders(EXTRA), "")
-    named_so = name.filter(first.is_not_null()).str.contains(_with_ascii_borders(CALLED_SO))
+    named_so = (" " + name.filter(first.is_not_null())).str.contains(_with_ascii_borders(CALLED_SO))
     # One struct after the other: an expression on a struct that is used twice is computed twice.
     return (
         pl.struct(name=names)

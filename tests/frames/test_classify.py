@@ -67,6 +67,7 @@ def test_a_store_type_other_than_game_wins_over_the_name(store_type: str) -> Non
     ("name", "kind", "kind_reason"),
     [
         ("Conan Exiles - Public Beta Client", "beta", "name:beta"),
+        ("The Stress Test", "game", "store:game"),
         ("Call of Duty: Ghosts - Multiplayer", "multiplayer_component", "name:multiplayer"),
         ("A Game - Demo", "game", "store:game"),
         ("Half-Life", "game", "store:game"),
@@ -120,6 +121,35 @@ def test_igdbs_list_of_games_wins_over_a_rule_about_the_name(
     classified = classify(library, frame(Catalogue, [listed, listed | {"appid": 2}]), overriding())
     assert classified["kind_reason"].to_list() == [kind_reason] * 2
     assert classified["kind"].is_in(["game"]).to_list() == [not kind_reason.startswith("name:")] * 2
+
+
+BESIDE_RULE = [
+    ("Conan Exiles - Public Beta Client", "Conan Exiles", "name:beta"),
+    ("Conan Exiles - Public Beta Dedicated Server", "Conan Exiles", "name:beta"),
+    ("Scribble Wolf (Open Beta Test)", "Scribble Wolf", "name:beta"),
+    ("Marathon Closed Technical Test", "Marathon", "name:beta"),
+    ("Doors Closed Playtest", "Doors", "name:playtest"),
+    ("Doors Closed Playtest", "Doors Closed", "name:playtest"),
+    ("Bounters Playtest Server", "Bounters", "name:playtest"),
+    ("X Playtest 2", "X", "name:playtest"),
+    ("X 2 Playtest", "X II", "name:playtest"),
+    ("X Closed Alpha Playtest", "X", "name:playtest"),
+    ("X Soundtrack Vol. 1", "X", "name:soundtrack"),
+    ("X - Original Soundtrack (Digital)", "X", "name:soundtrack"),
+    ("X Closed Playtest", "Y", "igdb"),
+    ("X Closed Playtest", "X Closed Playtest", "igdb"),
+    ("Xylophone Playtest", "X", "igdb"),
+    ("X Arena Playtest", "X", "igdb"),
+]
+"""Names, the names of the games that IGDB lists them as, and what decides."""
+
+
+def test_a_rule_stands_where_only_words_of_tests_are_left_beside_the_parents_name() -> None:
+    names, parents, reasons = zip(*BESIDE_RULE, strict=True)
+    columns = {"match_reason": "external_game", "igdb_id": 7}
+    listed = [{"appid": n, "igdb_name": parent, **columns} for n, parent in enumerate(parents, start=1)]
+    decided = classify(named(*names), frame(Catalogue, listed), overriding())["kind_reason"]
+    assert list(zip(names, parents, decided, strict=True)) == list(zip(names, parents, reasons, strict=True))
 
 
 def test_a_store_type_wins_over_igdb_and_igdb_over_the_rules_that_hold_against_the_store_type_game() -> None:
