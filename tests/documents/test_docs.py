@@ -32,7 +32,7 @@ NOT_IN_A_SCRIPT = {
     "make demo": "CI runs it: .ci/run",
     "make test": "CI runs it: .ci/run",
     "make test-unit": "a part of make test",
-    "make bench": "it takes long, and each benchmark has a test of its own",
+    "make bench": "it takes long, and its figures depend on the machine",
     "make package": "tests/infra/test_bundles.py makes and runs the bundles",
     "uv tool install": "tests/infra/test_installation.py installs the wheel, without and with the extra",
     "steam-import --version": "tests/infra/test_installation.py asks the installed program",
