@@ -214,9 +214,9 @@ def test_every_step_of_a_backfill_of_the_catalogue_and_of_erasing_may_do_what_it
     step("Backfill", {"step": "fetch", "run_id": "run-1", "shard": 0})
     step("Backfill", {"step": "catalogue", "run_id": "run-1"})
     assert any(key.startswith("catalogue/wanted/") for action, key in stack.asked if action == "s3:PutObject")
-    for name in ("look_up", "sync", "compact"):
+    for name, needed in (("look_up", "s3:PutObject"), ("compact", "s3:DeleteObject"), ("sync", "s3:PutObject")):
         step("Catalogue", {"step": name})
-        assert stack.asked, name
+        assert needed in {action for action, _ in stack.asked}, name
     for name in ("enrich", "load"):
         step("Backfill", {"step": name, "run_id": "run-1", "shard": 0})
     assert step("Backfill", {"step": "report", "run_id": "run-1"})["report"]

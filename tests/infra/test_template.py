@@ -166,6 +166,13 @@ def test_imports_and_backfills_together_keep_to_the_ten_requests_a_second_of_ste
     assert fetch["ItemSelector"]["fetch_concurrency.$"] == fetch["MaxConcurrencyPath"]
 
 
+def test_the_documented_start_of_a_backfill_does_not_begin_beside_another_as_each_has_the_whole_rate() -> None:
+    text = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+    (given,) = re.findall(r'"\$BackfillStateMachineArn" \\\n +--input "(.*)"', text)
+    assert json.loads(given.replace("\\", ""))["unless_running"] is True
+    assert "Run one backfill at a time" in text
+
+
 def test_everything_is_traced_and_no_schedule_has_a_fixed_name_or_loses_what_it_cannot_start(
     resources: dict[str, Any],
 ) -> None:
