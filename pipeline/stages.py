@@ -5,6 +5,7 @@ A stage takes open clients, or opens them itself as `…_with_settings`. Run aga
 
 import re
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -48,6 +49,7 @@ from pipeline.storage.checkpoints import (
     find_earlier,
     read_checkpoint,
     read_manifest,
+    recording_failure,
     write_checkpoint,
     write_load_manifest,
 )
@@ -251,10 +253,11 @@ async def enrich_with_settings(
     needed.
     """
     store = _open_store(settings, event, NEEDED_BY_ENRICH if event.look_up else ("store",))
-    if not event.look_up:
-        return join(store, open_catalogue(settings, store), lifetimes_of(settings), event, trust=trust)
-    async with open_catalogue_lookup(settings, deadline, store) as lookup:
-        return await enrich(store, lookup, event, progress, trust=trust)
+    with recording_failure(store, _raw_checkpoint(store, event), "enrich"):
+        if not event.look_up:
+            return join(store, open_catalogue(settings, store), lifetimes_of(settings), event, trust=trust)
+        async with open_catalogue_lookup(settings, deadline, store) as lookup:
+            return await enrich(store, lookup, event, progress, trust=trust)
 
 
 def load_with_settings(settings: Settings, event: LoadEvent, options: LoadOptions = DEFAULT_OPTIONS) -> LoadResponse:
@@ -263,7 +266,11 @@ def load_with_settings(settings: Settings, event: LoadEvent, options: LoadOption
     New library items get the statuses that the settings name.
     """
     store = _open_store(settings, event, NEEDED_BY_LOAD)
-    return load(store, open_database(settings), event, with_statuses(options, settings))
+    is_recorded = (
+        nullcontext() if options.dry_run else recording_failure(store, _enriched_checkpoint(store, event), "load")
+    )
+    with is_recorded:
+        return load(store, open_database(settings), event, with_statuses(options, settings))
 
 
 def with_statuses(options: LoadOptions, settings: Settings) -> LoadOptions:

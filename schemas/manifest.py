@@ -7,11 +7,11 @@ import pandera.polars as pa
 import polars as pl
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from schemas.events import ChangeSummary
+from schemas.events import ChangeSummary, ErrorCode
 from schemas.frames import StrictFrame
 from schemas.library import Time
 
-FileKind = Literal["checkpoint", "catalogue", "names", "sync", "backfill", "last_loaded", "load"]
+FileKind = Literal["checkpoint", "catalogue", "names", "sync", "backfill", "last_loaded", "load", "failure"]
 
 VERSIONS: Mapping[FileKind, int] = {
     "checkpoint": 1,
@@ -21,6 +21,7 @@ VERSIONS: Mapping[FileKind, int] = {
     "backfill": 1,
     "last_loaded": 2,
     "load": 1,
+    "failure": 1,
 }
 """The version in which this program writes each kind of file; `docs/extending.md` says when to raise one."""
 
@@ -82,6 +83,21 @@ class LoadManifest(BaseModel):
     started_at: AwareDatetime
     finished_at: AwareDatetime
     seconds: float
+
+
+class StageFailure(BaseModel):
+    """The JSON file beside the CSVs of an import whose last enrichment or load failed: the error's code and message.
+
+    The next success of either deletes it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = Field(default_factory=lambda: VERSIONS["failure"])
+    stage: Literal["enrich", "load"]
+    error_code: ErrorCode
+    error: str
+    failed_at: AwareDatetime
 
 
 STAGES = ("fetch", "enrich", "load")

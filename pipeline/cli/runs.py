@@ -23,7 +23,7 @@ from pipeline.cli.output import add_change_rows, console, figures_table
 from pipeline.cli.terminal import Command, Group, echo
 from pipeline.frames.changes import summarize_changes
 from pipeline.settings import Settings
-from pipeline.storage.checkpoints import read_load_manifest, read_manifest
+from pipeline.storage.checkpoints import read_failure, read_load_manifest, read_manifest
 from pipeline.storage.csv import parse_csv
 from pipeline.storage.keys import Checkpoint, backfill_key
 from pipeline.storage.store import Store
@@ -168,10 +168,12 @@ def _show_import(store: Store, enriched: Checkpoint, *, as_json: bool) -> None:
     load = read_load_manifest(store, enriched)
     manifests = {**written, "load": load}
     rejected = {stage: _rejected_checks(store, of) for stage, of in csvs.items()}
-    hint = _next_step(store, raw, written["enrich"], load)
+    failure = read_failure(store, enriched)
+    hint = _next_step(store, raw, written["enrich"], load, failure.stage if failure else None)
     if as_json:
         stages = {stage: found and found.model_dump(mode="json") for stage, found in manifests.items()}
-        click.echo(json.dumps({"user_id": raw.user_id, **stages, "rejected": rejected, "next": hint}))
+        failed = {"failure": failure and failure.model_dump(mode="json")}
+        click.echo(json.dumps({"user_id": raw.user_id, **stages, "rejected": rejected, **failed, "next": hint}))
         return
     echo(f"Import of {raw.user_id} at {raw.stem}")
     table = figures_table()
@@ -187,6 +189,8 @@ def _show_import(store: Store, enriched: Checkpoint, *, as_json: bool) -> None:
         echo(f"Loaded into {load.database} with {load.statements} statements, run {load.run_id}")
     for checkpoint in csvs.values():
         echo(store.locate(checkpoint.key))
+    if failure:
+        echo(f"{failure.stage} failed at {failure.failed_at:%Y-%m-%dT%H:%M:%SZ}: {failure.error_code}: {failure.error}")
     echo(f"Next: {hint}" if hint else "Nothing is left to do.")
 
 
@@ -198,14 +202,16 @@ def _rejected_checks(store: Store, checkpoint: Checkpoint) -> dict[str, int]:
     return dict(parse_csv(body, checkpoint.rejected_key).group_by("rejected_check").len().sort("rejected_check").rows())
 
 
-def _next_step(store: Store, raw: Checkpoint, enrich: Manifest | None, load: LoadManifest | None) -> str | None:
+def _next_step(
+    store: Store, raw: Checkpoint, enrich: Manifest | None, load: LoadManifest | None, failed: str | None
+) -> str | None:
     """Return the command that continues an import, or asks again for its PENDING games; None if nothing is left.
 
-    A load of an earlier enriched CSV of the import does not count.
+    It is that of the stage that has failed. A load of an earlier enriched CSV of the import does not count.
     """
-    if enrich is None or enrich.counts.get("pending"):
+    if enrich is None or enrich.counts.get("pending") or failed == "enrich":
         return shlex.join(["steam-import", "enrich", store.locate(raw.key)])
-    if load is None or load.input.sha256 != enrich.sha256:
+    if load is None or load.input.sha256 != enrich.sha256 or failed == "load":
         return shlex.join(["steam-import", "load", store.locate(raw.enriched.key)])
     return None
 

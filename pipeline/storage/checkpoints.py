@@ -1,11 +1,12 @@
 """Read and write checkpoints: the CSVs between the stages, and the manifests that hold their digests."""
 
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Generic
+from typing import Generic, Literal
 
 import polars as pl
 import structlog
@@ -15,9 +16,17 @@ from pipeline.errors import Failed, PipelineError
 from pipeline.storage.csv import escape_formulas, invalid_file, parse_csv, require_model, require_whole, to_csv
 from pipeline.storage.keys import IMPORTS, Checkpoint, CsvStage, manifest_key, parse_csv_key, user_folder
 from pipeline.storage.store import Store
-from pipeline.storage.versioned import CorruptFile, Migration, WrongVersion, find_migrations, json_version, parse_json
+from pipeline.storage.versioned import (
+    CorruptFile,
+    Migration,
+    Record,
+    WrongVersion,
+    find_migrations,
+    json_version,
+    parse_json,
+)
 from schemas.frames import Model
-from schemas.manifest import LoadManifest, Manifest, Source
+from schemas.manifest import FileKind, LoadManifest, Manifest, Source, StageFailure
 
 log = structlog.get_logger()
 
@@ -107,22 +116,51 @@ def read_load_manifest(store: Store, checkpoint: Checkpoint) -> LoadManifest | N
     Raises:
         Failed: `checkpoint_invalid`, if it cannot be read.
     """
-    key = checkpoint.loaded_key
+    return _read_json(store, checkpoint.loaded_key, "load", LoadManifest)
+
+
+def read_failure(store: Store, checkpoint: Checkpoint) -> StageFailure | None:
+    """Return why the last stage of an import failed, None if it did not; raises the same."""
+    return _read_json(store, checkpoint.failure_key, "failure", StageFailure)
+
+
+def _read_json(store: Store, key: str, kind: FileKind, model: type[Record]) -> Record | None:
     body = store.read(key)
     try:
-        return None if body is None else parse_json(body, "load", LoadManifest, key)
+        return None if body is None else parse_json(body, kind, model, key)
     except CorruptFile as error:
-        raise invalid_file(key, f"it is not the manifest of a load: {error}.") from None
+        raise invalid_file(key, f"it is not the record of a {kind}: {error}.") from None
 
 
 def write_load_manifest(store: Store, checkpoint: Checkpoint, manifest: LoadManifest) -> None:
     """Write the manifest of a load; an error is logged alone, for what was loaded is committed by then."""
-    try:
+    with _logging_alone("the load is done, but its manifest was not written", checkpoint.loaded_key):
         store.write(checkpoint.loaded_key, manifest.model_dump_json(indent=2).encode())
+
+
+@contextmanager
+def recording_failure(store: Store, source: Checkpoint, stage: Literal["enrich", "load"]) -> Iterator[None]:
+    """Store an error of the body beside the CSV that the stage reads, if it is there; a success deletes the record."""
+    key, says = source.failure_key, "why the stage failed was not written, or not deleted"
+    try:
+        yield
     except PipelineError as error:
-        log.warning(
-            "the load is done, but its manifest was not written", key=checkpoint.loaded_key, fault=error.message
-        )
+        failure = StageFailure(stage=stage, error_code=error.code, error=error.message, failed_at=datetime.now(UTC))
+        with _logging_alone(says, key):
+            # Without the CSV the user may be erased, and then nothing of the user may be written again.
+            if not error.is_cancelled and source.key in store.list(source.key):
+                store.write(key, failure.model_dump_json(indent=2).encode())
+        raise
+    with _logging_alone(says, key):
+        store.delete(key)
+
+
+@contextmanager
+def _logging_alone(says: str, key: str) -> Iterator[None]:
+    try:
+        yield
+    except PipelineError as error:
+        log.warning(says, key=key, fault=error.message)
 
 
 def require_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None:

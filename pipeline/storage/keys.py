@@ -75,6 +75,11 @@ class Checkpoint:
         return f"imports/{self.user_id}/{self.stem}-loaded.json"
 
     @property
+    def failure_key(self) -> str:
+        """The key of the file that says why the last stage of this import failed, if it did."""
+        return f"imports/{self.user_id}/{self.stem}-failed.json"
+
+    @property
     def enriched(self) -> "Checkpoint":
         """The checkpoint of the enriched CSV that is made from this raw one, with the same time in its key."""
         return Checkpoint(self.user_id, self.stem, "enriched")

@@ -13,10 +13,11 @@ import pytest
 from pipeline import read_changes, read_history, stages
 from pipeline.database.database import Database
 from pipeline.errors import Refused, Retryable
+from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import PRIVATE, PUBLIC
 from pipeline.storage.checkpoints import Provenance, read_load_manifest, write_checkpoint
-from pipeline.storage.keys import Checkpoint
+from pipeline.storage.keys import Checkpoint, CsvStage
 from pipeline.storage.store import DirectoryStore
 from schemas.events import LoadEvent, LoadResponse
 from schemas.frames import dtypes
@@ -134,6 +135,49 @@ def test_a_load_that_is_committed_stays_done_when_its_manifest_cannot_be_written
     assert "the load is done, but its manifest was not written" in logged.out + logged.err
     assert read_load_manifest(store, csv) is None
     assert "Next: steam-import load" in steam_import("runs", "show", FIRST).out
+
+
+def test_why_a_load_or_an_enrichment_failed_is_shown_until_the_same_stage_succeeds(
+    steam_import: SteamImport, database: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    store = DirectoryStore(tmp_path / "data")
+    csv = write(store, FIRST, app(620, user_id="user-2"), user="user-2")
+    location, raw = store.locate(csv.key), store.locate(Checkpoint("user-2", FIRST, "raw").key)
+
+    def shown() -> tuple[str, dict[str, Any]]:
+        found = json.loads(steam_import("runs", "show", FIRST, "--json").out)
+        return steam_import("runs", "show", FIRST).out, found
+
+    assert steam_import("load", location, "--dry-run").status == 1
+    assert shown()[1]["failure"] is None, "a dry run writes nothing"
+    assert steam_import("load", location).status == 1
+    text, found = shown()
+    assert re.search(r"(?m)^load failed at 20\S+Z: user_not_found: .*user-2", text)
+    assert text.endswith(f"Next: steam-import load {location}\n")
+    assert (found["failure"]["stage"], found["failure"]["error_code"]) == ("load", "user_not_found")
+
+    Database(database).ensure_users(["user-2"])
+    assert steam_import("load", location).status == 0
+    text, found = shown()
+    assert (found["failure"], text.endswith("Nothing is left to do.\n")) == (None, True)
+
+    outage = sandbox.faults.add(Fault(service="igdb", status=503))
+    assert steam_import("enrich", raw).status == 75
+    assert re.search(r"(?m)^enrich failed at 20\S+Z: igdb_unavailable: ", shown()[0])
+    assert shown()[0].endswith(f"Next: steam-import enrich {raw}\n")
+    sandbox.faults.remove(outage)
+    assert steam_import("enrich", raw).status == 0
+    assert shown()[1]["failure"] is None
+
+
+@pytest.mark.parametrize(("command", "stage"), [("enrich", "raw"), ("load", "enriched")])
+def test_a_stage_whose_csv_was_erased_leaves_nothing_of_the_user(
+    steam_import: SteamImport, database: str, tmp_path: Path, command: str, stage: CsvStage
+) -> None:
+    assert database
+    missing = Checkpoint("user-1", FIRST, stage)
+    assert steam_import(command, str(tmp_path / "data" / missing.key)).status == 1
+    assert not (tmp_path / "data" / "imports").exists()
 
 
 def test_the_manifest_of_a_load_names_the_database_and_never_its_password(
