@@ -454,11 +454,11 @@ def _converted_errors(url: DatabaseUrl, session: Session) -> Iterator[None]:
 
 def _statement_error(url: DatabaseUrl, session: Session, error: dbapi.Error) -> PipelineError:
     state, says = error.sqlstate or "", _server_message(error)
-    if "statement pooling" in says or (not state and "Failed to connect" in str(error)):
-        return _connection_error(url, str(error))
     fields = {name.decode(): value.decode(errors="replace") for name, value in error.details or ()}
     context = fields.get("PG_DIAG_CONTEXT", "")
     is_of_statement = bool(_OWN_CONTEXT.fullmatch(context))
+    if is_of_statement and ("statement pooling" in says or (not state and "Failed to connect" in str(error))):
+        return _connection_error(url, str(error))
     function, at = found.groups() if (found := _FUNCTION.search(context)) else ("", "")
     is_raised = not is_of_statement and (" at RAISE" in at or not function.startswith(_TELLING_LANGUAGES))
     # Any other message may quote the row.

@@ -346,7 +346,8 @@ FINAL = (
 )
 QUOTING = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'bad name: %', NEW.name USING ERRCODE = '{code}', CONSTRAINT = '{key}'; END $$
+$$ BEGIN RAISE EXCEPTION 'bad name: %, as in statement pooling', NEW.name
+   USING ERRCODE = '{code}', CONSTRAINT = '{key}'; END $$
 """
 
 
