@@ -266,10 +266,10 @@ def load_with_settings(settings: Settings, event: LoadEvent, options: LoadOption
     New library items get the statuses that the settings name.
     """
     store = _open_store(settings, event, NEEDED_BY_LOAD)
-    is_recorded = (
+    recorded = (
         nullcontext() if options.dry_run else recording_failure(store, _enriched_checkpoint(store, event), "load")
     )
-    with is_recorded:
+    with recorded:
         return load(store, open_database(settings), event, with_statuses(options, settings))
 
 

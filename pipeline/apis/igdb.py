@@ -434,7 +434,8 @@ class Igdb:
                 self._breaker.note_failure()
             raise
         self._breaker.note_success()
-        self._single_queries_left -= endpoint != MULTIQUERY
+        if endpoint != MULTIQUERY:
+            self._single_queries_left -= 1
         self._has_answered = True
         self._rate_limiter.speed_up()
         return decoded

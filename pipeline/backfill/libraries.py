@@ -25,7 +25,10 @@ log = structlog.get_logger()
 
 
 class FetchedLibraries(NamedTuple):
-    """The rows of a raw CSV, and where it is: one user's checkpoint, or a shard of a backfill, which may have ended."""
+    """The rows of a raw CSV, and where it is: one user's checkpoint, or a shard of a backfill.
+
+    `is_ended` is false for a shard of a backfill that has not ended.
+    """
 
     source: Checkpoint | ShardFiles
     rows: DataFrame[RawLibrary]
@@ -48,8 +51,8 @@ class Owners:
 def read_newest_libraries(store: Store, *, with_last_ended: bool = False) -> Iterator[FetchedLibraries]:
     """Yield the raw rows of all users, each user's from the newest import or backfill that fetched them.
 
-    With `with_last_ended`, where that is a backfill that has not ended, the user's rows from the newest import or
-    backfill that has ended come too. A file that cannot be read is logged and left out. A few files are in memory at a
+    Where that is a backfill that has not ended, `with_last_ended` yields the user's rows from the newest import or
+    ended backfill too. A file that cannot be read is logged and left out. A few files are in memory at a
     time.
     """
     imports = {checkpoint.user_id: checkpoint for checkpoint in list_checkpoints(store, "raw")}

@@ -85,8 +85,11 @@ class Progress:
     failures: list[str]
 
 
+NOT_BEGUN = Progress(dict.fromkeys(SHARD_STEPS, 0), 0, [])
+
+
 def read_progress(store: Store, plan: Plan) -> Progress:
-    """Return how far a backfill is, from the files of its shards; it needs no report, and writes none."""
+    """Return how far a backfill is, from the files of its shards; no report is needed."""
     shards, users_fetched, failures = Counter[str](), 0, list[str]()
     for steps, users, failure in map_concurrently(_progress_of_shard, list_shards(store, plan)):
         shards.update(steps)

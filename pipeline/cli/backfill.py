@@ -12,7 +12,7 @@ from rich.table import Table
 from pipeline import clients
 from pipeline.backfill.list import UserList, list_of_csv, list_of_database, read_list
 from pipeline.backfill.plan import Draft, Estimate, draft_plan, estimate_cost, find_plan, require_plan, write_plan
-from pipeline.backfill.report import OUTCOMES_CSV, read_progress, read_report
+from pipeline.backfill.report import NOT_BEGUN, OUTCOMES_CSV, read_progress, read_report
 from pipeline.backfill.runner import reset_for_replay, run_backfill
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
 from pipeline.cli.imports import interruptible
@@ -134,8 +134,7 @@ def _print_rejected(draft: Draft) -> None:
 
 
 def _print_plan(settings: Settings, store: Store, plan: Plan, *, as_json: bool) -> None:
-    is_written = find_plan(store, plan.run_id) is not None
-    done = read_progress(store, plan if is_written else plan.model_copy(update={"shards": 0}))
+    done = read_progress(store, plan) if find_plan(store, plan.run_id) else NOT_BEGUN
     known_apps = clients.open_catalogue(settings).read().height
     cost = estimate_cost(settings, plan.users - done.users_fetched, known_apps)
     if as_json:
@@ -174,7 +173,7 @@ def _run(settings: Settings, plan: Plan, steps: Sequence[ShardStep], *, as_json:
         console().print(report_table(report))
         click.echo(store.locate(backfill_key(plan.run_id, OUTCOMES_CSV)))
     if not report.is_complete:
-        raise shards_failed(store, plan, report)
+        raise error_of_failed_shards(store, plan, report)
 
 
 def run_steps(settings: Settings, store: Store, plan: Plan, steps: Sequence[ShardStep]) -> Report:
@@ -194,7 +193,7 @@ def run_steps(settings: Settings, store: Store, plan: Plan, steps: Sequence[Shar
         raise
 
 
-def shards_failed(store: Store, plan: Plan, report: Report) -> PipelineError:
+def error_of_failed_shards(store: Store, plan: Plan, report: Report) -> PipelineError:
     """Return the error for a backfill with failed shards; it is retryable if the error of any shard is."""
     failures = [failure for failure in map_concurrently(ShardFiles.find_failure, list_shards(store, plan)) if failure]
     kind = Retryable if any(failure.retryable for failure in failures) else Failed

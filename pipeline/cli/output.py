@@ -233,7 +233,11 @@ def add_change_rows(table: Table, changes: ChangeSummary, shown: int | None = NA
         most = ", ".join(f"{_name(game)} {game.minutes_played / 60:.1f}" for game in changes.most_played)
         table.add_row("  hours played", f"{changes.minutes_played_since / 60:.1f}", escape(most))
     if changes.playtimes_hidden:
-        table.add_row("", "", "playtimes were hidden in one of the two imports: the hours of these games are not known")
+        table.add_row(
+            "",
+            "",
+            "playtimes were hidden in one of the two imports: hours of games whose playtime was hidden are not counted",
+        )
 
 
 def _describe_game(game: ChangedGame) -> str:

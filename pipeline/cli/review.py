@@ -23,7 +23,7 @@ from pipeline.backfill.report import read_outcomes
 from pipeline.backfill.runner import reset_for_replay
 from pipeline.catalogue.look_up import read_overrides
 from pipeline.catalogue.names import NameFile
-from pipeline.cli.backfill import report_table, run_steps, shards_failed
+from pipeline.cli.backfill import error_of_failed_shards, report_table, run_steps
 from pipeline.cli.imports import enrich_csv, load_csv, recording_failure
 from pipeline.cli.local import absolute_location
 from pipeline.cli.options import DATABASE, IGDB, json_option, trust_option, with_settings
@@ -235,13 +235,13 @@ def _load_again(
         reset_for_replay(store, plan, shards)
         backfills.append(run_steps(settings, store, plan, ("enrich", "load")))
         if not backfills[-1].is_complete:
-            errors.append(shards_failed(store, plan, backfills[-1]))
+            errors.append(error_of_failed_shards(store, plan, backfills[-1]))
     _name_failed_users(store, imports, backfills)
     if errors:
-        raise _all_of(errors)
+        raise _combine(errors)
 
 
-def _all_of(errors: Sequence[PipelineError]) -> PipelineError:
+def _combine(errors: Sequence[PipelineError]) -> PipelineError:
     """Return one error with the messages and the notes of all; it is retryable if one of them is."""
     kind = Retryable if any(error.retryable for error in errors) else Failed
     error = kind(errors[0].code, " ".join(error.message for error in errors))

@@ -420,8 +420,8 @@ _OWN_CONTEXT = re.compile(r'(?:(?:while|COPY|SQL statement "SELECT 1 FROM ONLY) 
 """Matches the context of an error that concerns no function but the database's own, such as those of foreign keys."""
 
 _FUNCTION = re.compile(r"^((?:PL/\w+|SQL) function \S+(?: line \d+)?)(.*)", re.MULTILINE)
-_TELLING_LANGUAGES = ("PL/pgSQL", "SQL")
-"""The languages whose context tells whether a function raised the error itself; of others, it is taken to have."""
+_LANGUAGES_WITH_RAISE = ("PL/pgSQL", "SQL")
+"""The languages whose error context shows RAISE; in a function of another one, any error counts as raised."""
 
 # The driver says so of Ctrl-C while a statement runs, and of pg_cancel_backend(); a timeout has another message.
 _CANCELLED = "canceling statement due to user request"
@@ -460,7 +460,7 @@ def _statement_error(url: DatabaseUrl, session: Session, error: dbapi.Error) -> 
     if is_of_statement and ("statement pooling" in says or (not state and "Failed to connect" in str(error))):
         return _connection_error(url, str(error))
     function, at = found.groups() if (found := _FUNCTION.search(context)) else ("", "")
-    is_raised = not is_of_statement and (" at RAISE" in at or not function.startswith(_TELLING_LANGUAGES))
+    is_raised = not is_of_statement and (" at RAISE" in at or not function.startswith(_LANGUAGES_WITH_RAISE))
     # Any other message may quote the row.
     unquoted = (f"SQLSTATE {state}" if state else "it raises an error") + (f" in {function}" if function else "")
     shown = says if is_of_statement else unquoted
@@ -468,8 +468,10 @@ def _statement_error(url: DatabaseUrl, session: Session, error: dbapi.Error) -> 
         is_hidden = "row-level security" in shown
         return Refused("configuration", f"{url}: {shown}. {ROW_SECURITY_REMEDY if is_hidden else _GRANT_REMEDY}")
     is_race = _KEY_VIOLATION.match(state) and _OWN_KEY.fullmatch(fields.get("PG_DIAG_CONSTRAINT_NAME", ""))
-    passes = is_race or _TRANSIENT.match(state) or (not state and _passes(error))
-    if state.startswith("40") if is_raised else passes:
+    may_pass = is_race or _TRANSIENT.match(state) or (not state and _passes(error))
+    if is_raised:
+        may_pass = state.startswith("40")
+    if may_pass:
         is_cancelled = not is_raised and _CANCELLED in str(error)
         return Retryable("database_unavailable", f"{url}: {shown}. Try again.", is_cancelled=is_cancelled)
     rule = shown if _QUOTABLE.match(state) else unquoted

@@ -119,10 +119,7 @@ def classify_looked_up(
         .join(overrides, on="appid", how="left", validate="1:1")
     )
     is_answered = pl.col("match_status").is_not_null() & _follows_overrides().fill_null(value=False)
-    is_unanswered = pl.col("appid").is_in(apps.filter(~is_answered)["appid"].implode())
-    nameless = library.with_columns(name=pl.when(~is_unanswered).then("name"))
-    classified = classify(conform(nameless, RawLibrary), known, overrides)
-    return conform(classified.with_columns(library["name"]), ClassifiedLibrary)
+    return classify(library, known, overrides, apps.filter(~is_answered)["appid"].to_list())
 
 
 def _is_fresh(time: str, is_hit: pl.Expr, now: datetime, lifetimes: Lifetimes) -> pl.Expr:

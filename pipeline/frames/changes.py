@@ -24,7 +24,10 @@ Steam adds a session when it ends, and a fetch may be retried for hours after th
 
 
 class Snapshot(NamedTuple):
-    """The enriched library of a user at a time, written as in the keys of imports; `at` is None for any other text."""
+    """The enriched library of a user at the time of an import.
+
+    `time` is the text in the import's keys, and `at` the same time in UTC, or None where the text is no time.
+    """
 
     user_id: str
     time: str
@@ -39,9 +42,12 @@ def compare_libraries(earlier: Snapshot, later: Snapshot) -> DataFrame[LibraryCh
     or in the earlier one if it is no longer owned. Minutes that were played before the earlier import, which did not
     show them, do not count.
     """
+    return _compare(earlier, later, _minutes_between(earlier, later))
+
+
+def _compare(earlier: Snapshot, later: Snapshot, minutes: pl.DataFrame) -> DataFrame[LibraryChanges]:
     before, after = (_by_appid(of.library, _COMPARED) for of in (earlier, later))
     both = before.join(after, on="appid", how="full", coalesce=True, suffix="_after", validate="1:1")
-    played = _minutes_played(earlier.library, later.library, earlier.at, later.at)
     status, status_before = pl.col("match_status_after"), pl.col("match_status")
     is_matched = status == "MATCHED"
     is_renamed = pl.col("name_after") != pl.col("name")
@@ -56,7 +62,7 @@ def compare_libraries(earlier: Snapshot, later: Snapshot) -> DataFrame[LibraryCh
     )
     flags = pl.any_horizontal("is_new", "is_no_longer_owned", "is_newly_matched", pl.col("old_name").is_not_null())
     changed = (
-        games.join(played, on="appid", how="left", validate="1:1")
+        games.join(minutes, on="appid", how="left", validate="1:1")
         .with_columns(pl.col("minutes_played").fill_null(0))
         .filter(flags | (pl.col("minutes_played") > 0))
         .sort("minutes_played", "appid", descending=[True, False])
@@ -66,8 +72,8 @@ def compare_libraries(earlier: Snapshot, later: Snapshot) -> DataFrame[LibraryCh
 
 def summarize_changes(earlier: Snapshot, later: Snapshot) -> ChangeSummary:
     """Return the changes between two imports of a user as lists of games, by kind of change."""
-    changes = compare_libraries(earlier, later)
-    minutes = _minutes_played(earlier.library, later.library, earlier.at, later.at)
+    minutes = _minutes_between(earlier, later)
+    changes = _compare(earlier, later, minutes)
     return ChangeSummary(
         since=earlier.time,
         until=later.time,
@@ -82,9 +88,10 @@ def summarize_changes(earlier: Snapshot, later: Snapshot) -> ChangeSummary:
 
 
 def follow_playtimes(libraries: Iterable[tuple[datetime, DataFrame[RawLibrary]]]) -> DataFrame[History]:
-    """Return a row for each app of each library of a user, which come with their times, the oldest first.
+    """Return a row for each app of each library of a user; the libraries come with their times, the oldest first.
 
-    Minutes count from the library before it, or the last one before that shows any playtime.
+    The minutes played count from the library before, or where playtimes were hidden in it, from the last one that shows
+    any.
     """
     snapshots: list[pl.DataFrame] = [empty_frame(History)]
     earlier: tuple[datetime, pl.DataFrame] | None = None
@@ -102,30 +109,35 @@ def follow_playtimes(libraries: Iterable[tuple[datetime, DataFrame[RawLibrary]]]
     return conform(pl.concat(snapshots), History)
 
 
+def _minutes_between(earlier: Snapshot, later: Snapshot) -> pl.DataFrame:
+    return _minutes_played(earlier.library, later.library, earlier.at, later.at)
+
+
 def _minutes_played(
     earlier: pl.DataFrame, later: pl.DataFrame, since: datetime | None, until: datetime | None
 ) -> pl.DataFrame:
-    """Return the minutes that each app of the later library was played since, and whether a playtime of it was hidden.
+    """Return a row for each app of the later library: the minutes played since the earlier one, and `is_hidden`.
 
-    An app without playtime, or missing, in the earlier library was played before if its last play was, or if it has
-    more minutes than have passed; if the library shows no playtimes at all, then so were all. Playtimes never fall, so
-    one that is 0 now is hidden.
+    `is_hidden` is true where the owner hid the app's playtime in one of the two libraries. An app that the earlier one
+    has without playtime, or not at all, was played before it if its last play was earlier, or if it has more minutes
+    than have passed since: these minutes do not count. If that is so of any app that the earlier library has, and it
+    shows no playtime of any app, it counts for all its apps. Playtimes never fall, so one that is 0 now is hidden.
     """
     now, before = pl.col("playtime_forever"), pl.col("playtime_forever_before")
     in_both = before.is_not_null()
     passed = pl.lit((until - since + LAG) / timedelta(minutes=1) if since and until else None, dtype=pl.Float64)
-    was_played = (now > passed) | ((now > 0) & (pl.col("rtime_last_played") < pl.lit(since)))
-    is_older = (before.fill_null(0) == 0) & was_played.fill_null(value=False)
+    is_from_before = (now > passed) | ((now > 0) & (pl.col("rtime_last_played") < pl.lit(since)))
+    was_unseen = (before.fill_null(0) == 0) & is_from_before.fill_null(value=False)
     if not _shows_playtimes(earlier):
-        are_older = (is_older & in_both).any() | (now.filter(in_both).sum() > passed).fill_null(value=False)
-        is_older |= (now > 0) & are_older
+        is_all_unseen = (was_unseen & in_both).any() | (now.filter(in_both).sum() > passed).fill_null(value=False)
+        was_unseen |= (now > 0) & is_all_unseen
     return (
         _by_appid(later, _PLAYTIMES)
         .join(_by_appid(earlier, _PLAYTIMES), on="appid", how="left", suffix="_before", validate="1:1")
         .select(
             "appid",
-            minutes_played=pl.when(is_older).then(0).otherwise(now - before.fill_null(0)).clip(0).cast(pl.Int32),
-            is_hidden=in_both & (is_older | ((before > 0) & (now == 0))),
+            minutes_played=pl.when(was_unseen).then(0).otherwise(now - before.fill_null(0)).clip(0).cast(pl.Int32),
+            is_hidden=in_both & (was_unseen | ((before > 0) & (now == 0))),
         )
     )
 

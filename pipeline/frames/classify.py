@@ -1,6 +1,6 @@
 """Classify apps into kinds: by override, store type, IGDB's list of games, name, or else as games."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import polars as pl
@@ -24,22 +24,27 @@ _CATALOGUE_COLUMNS = ("appid", "store_type", "match_reason", "igdb_name", "igdb_
 
 
 def classify(
-    library: DataFrame[RawLibrary], known: DataFrame[Catalogue], overrides: DataFrame[Overrides]
+    library: DataFrame[RawLibrary],
+    known: DataFrame[Catalogue],
+    overrides: DataFrame[Overrides],
+    unanswered: Collection[int] = (),
 ) -> DataFrame[ClassifiedLibrary]:
     """Return the library with the kind of each app (game, dlc, …) and the reason for it.
 
     The authorities, in their order: an override to `match` or `game`; a store type other than game; IGDB, where it
     lists as a game what a rule would filter; the rules about names; the store type game. Test servers and public betas
-    are games to the store, so some rules hold against that type too.
+    are games to the store, so some rules hold against that type too. No rule decides about the appids in `unanswered`,
+    which IGDB was asked for without an answer: it may list them as games.
     """
+    name = pl.when(~pl.col("appid").is_in(list(unanswered))).then("name")
     rule = pl.when(pl.col("store_type") == "game").then("store_game_rule").otherwise("any_rule")
     rows = (
         library.join(known.select(_CATALOGUE_COLUMNS), on="appid", how="left", validate="m:1", maintain_order="left")
         .join(overrides.select("appid", "action"), on="appid", how="left", validate="m:1", maintain_order="left")
         .with_columns(
             pl.col("store_type").cast(pl.String),
-            any_rule=first_matching_rule(pl.col("name")),
-            store_game_rule=first_matching_rule(pl.col("name"), STORE_GAME_RULES),
+            any_rule=first_matching_rule(name),
+            store_game_rule=first_matching_rule(name, STORE_GAME_RULES),
         )
         .with_columns(rule.struct.field("kind").alias("kind_by_name"), rule.struct.field("rule"))
     )

@@ -43,7 +43,7 @@ log = structlog.get_logger()
 
 
 class FoundNames(NamedTuple):
-    """The candidates of apps, the appids without an answer, and what IGDB said of each name that it refuses."""
+    """The candidates of apps, the appids without an answer, and IGDB's message by name for names that it refuses."""
 
     candidates: DataFrame[Candidates]
     unanswered: set[int]
@@ -149,7 +149,7 @@ class _Answers:
         self.unsure: set[str] = set()
         """The names of which a spelling got no answer: what a search finds is used, but not remembered."""
         self.refused: dict[str, str] = {}
-        """What IGDB said of each name that it refuses to search for."""
+        """IGDB's message by name, for each name that IGDB refuses to search for."""
         self._names = names
         self._on_batch = on_batch
         self._rows: list[dict[str, Any]] = []

@@ -130,7 +130,7 @@ def require_size(name: str, size: int, max_bytes: int | None) -> None:
 DRAFT = re.compile(r"\..+\.([0-9a-f]{16}\.draft|lock)")
 """The name of a draft: a file that is being written, and that gets its final name when it is complete.
 
-So are the locks treated that earlier versions left beside each file, named after it.
+The lock files that earlier versions left beside each file match too: they are deleted like drafts.
 """
 
 ABANDONED_SECONDS = 3_600
