@@ -36,8 +36,14 @@ demo: setup ## A real library of 129 games through all three stages, with nothin
 test: setup ## Tests, linters, types and import contracts (under 3 minutes on two cores)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	$(RUN) mypy
 	.venv/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-logo
+	@$(MAKE) --no-print-directory --jobs 2 types quick
+
+# Types are checked by one process, beside the tests; it prints errors alone.
+.PHONY: types quick
+types: setup
+	$(RUN) mypy --no-error-summary
+quick: setup
 	$(RUN) pytest -n $(WORKERS) --dist worksteal -m "not slow and not live"
 
 .PHONY: coverage
