@@ -24,6 +24,9 @@ from pipeline.sandbox.world import World
 TWITCH_TOKEN_SECONDS = 5_587_808
 """The lifetime in Twitch's documentation: 65 days."""
 
+ACCEPTING_SECONDS = 0.001
+"""The time in which a client's connection is accepted: asyncio leaves one open that is under way when a server ends."""
+
 SECRET_PARAMS = frozenset({"key", "access_token", "client_secret"})
 """Query parameters that are left out of the recorded requests."""
 
@@ -92,7 +95,7 @@ class Sandbox:
         self._stop()
 
     def _stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -134,6 +137,10 @@ class Sandbox:
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
         host, port = self._runner.addresses[0]
         return f"http://{host}:{port}"
+
+    async def _end(self) -> None:
+        await asyncio.sleep(ACCEPTING_SECONDS)
+        await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         at = time.monotonic()

@@ -1,5 +1,8 @@
+import gc
+import socket
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -101,3 +104,12 @@ def test_a_stalled_request_does_not_delay_the_end() -> None:
             httpx.get(f"{sandbox.url}/steam/x", timeout=0.1)
         started = time.monotonic()
     assert time.monotonic() - started < 2
+
+
+def test_a_connection_made_just_before_the_end_is_closed() -> None:
+    for _ in range(5):
+        with Sandbox(World()) as sandbox:
+            clients = [socket.create_connection(("127.0.0.1", urlsplit(sandbox.url).port)) for _ in range(20)]
+        for client in clients:
+            client.close()
+    gc.collect()  # pytest fails where it finds a socket that was left open
