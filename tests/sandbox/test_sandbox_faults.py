@@ -1,5 +1,6 @@
 import gc
 import socket
+import sys
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -106,10 +107,13 @@ def test_a_stalled_request_does_not_delay_the_end() -> None:
     assert time.monotonic() - started < 2
 
 
-def test_a_connection_made_just_before_the_end_is_closed() -> None:
+def test_a_connection_made_just_before_the_end_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    left_open: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: left_open.append(found.exc_value))
     for _ in range(5):
         with Sandbox(World()) as sandbox:
             clients = [socket.create_connection(("127.0.0.1", urlsplit(sandbox.url).port)) for _ in range(20)]
         for client in clients:
             client.close()
-    gc.collect()  # pytest fails where it finds a socket that was left open
+    gc.collect()
+    assert left_open == []
