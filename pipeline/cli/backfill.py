@@ -17,7 +17,7 @@ from pipeline.backfill.runner import reset_for_replay, run_backfill
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
 from pipeline.cli.imports import interruptible
 from pipeline.cli.local import with_database
-from pipeline.cli.options import DATABASE, IGDB, STEAM, TIMEOUTS, json_option, with_settings
+from pipeline.cli.options import DATABASE, IGDB, STEAM, TIMEOUTS, json_option, next_command, with_settings
 from pipeline.cli.output import console, figures_table, progress_bars
 from pipeline.cli.terminal import Command, echo
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
@@ -112,7 +112,7 @@ def replay(settings: Settings, run_id: str, *, everything: bool, as_json: bool) 
         return
     if not shards and not read_progress(store, plan).shards["fetch"]:
         says = f"No user of backfill {run_id} is fetched yet: there is nothing to run again, and nothing was written."
-        raise Refused("bad_event", f"{says} Fetch them: steam-import backfill --resume {run_id}")
+        raise Refused("bad_event", f"{says} Fetch them: {next_command('backfill', '--resume', run_id)}")
     echo(f"Shards to run again: {shards} of {plan.shards}.", err=True)
     _run(settings, plan, ("enrich", "load"), as_json=as_json)
 
@@ -205,7 +205,7 @@ def error_of_failed_shards(store: Store, plan: Plan, report: Report) -> Pipeline
 
 
 def _how_to_continue(plan: Plan) -> str:
-    return f"To continue: steam-import backfill --resume {plan.run_id}"
+    return f"To continue: {next_command('backfill', '--resume', plan.run_id)}"
 
 
 def report_table(report: Report) -> Table:

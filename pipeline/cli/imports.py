@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain, count
+from pathlib import Path
 from typing import cast
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from pipeline.cli.options import (
     details_option,
     dry_run_option,
     json_option,
+    next_command,
     steam_id_argument,
     trust_option,
     user_option,
@@ -230,9 +232,9 @@ def import_library(
     try:
         _run_stages(settings, steam_id, report, options)
     except (PipelineError, KeyboardInterrupt) as stopped:
-        if command := _next_command(report):
-            dry_run = " --dry-run" if options.dry_run else ""
-            stopped.add_note(f"To continue, with the same settings: {command}{dry_run}")
+        if words := _next_stage(report):
+            command = next_command(*words, *(["--dry-run"] if options.dry_run else []))
+            stopped.add_note(f"To continue, with the same settings: {command}")
         raise
 
 
@@ -265,11 +267,11 @@ def recording_failure(report: ImportReport, stage: str, response: type[StageResp
         raise
 
 
-def _next_command(report: ImportReport) -> str | None:
-    """Return the text of the command that continues an import from the last CSV it wrote; None if it wrote none."""
+def _next_stage(report: ImportReport) -> tuple[str, str] | None:
+    """Return the stage that continues an import and the last CSV that it wrote; None if it wrote none."""
     for command, location in (("load", report.locations["enriched"]), ("enrich", report.locations["raw"])):
         if location:
-            return shlex.join(["steam-import", command, location])
+            return command, location
     return None
 
 
@@ -344,10 +346,13 @@ def print_import(settings: Settings, report: ImportReport) -> None:
 
 def _print_next(report: ImportReport) -> None:
     """Print the commands that are useful after an import: a review, if games were not matched, and a report."""
-    enriched = shlex.quote(str(report.locations["enriched"]))
+    enriched = str(report.locations["enriched"])
     if report.enrich and report.enrich.stats and report.enrich.stats.unmatched:
-        echo(f"To match games by hand: steam-import review export {enriched} -o games.html")
-    echo(f"To see it in a browser: steam-import report {enriched} -o library.html")
+        # `review export` refuses a page that exists, which may hold decisions.
+        names = chain(["games.html"], (f"games-{number}.html" for number in count(2)))
+        page = next(name for name in names if not Path(name).exists())
+        echo(f"To match games by hand: {next_command('review', 'export', enriched, '-o', page)}")
+    echo(f"To see it in a browser: {next_command('report', enriched, '-o', 'library.html')}")
 
 
 def _print_tables(report: ImportReport) -> None:

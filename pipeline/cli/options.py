@@ -1,5 +1,6 @@
 """The arguments and options that commands share; an option that overrides a setting is named after it."""
 
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -76,6 +77,13 @@ def with_settings(*names: str, log_level: str | None = None) -> Callable[[Comman
         return quiet_option(with_options)
 
     return decorate
+
+
+def next_command(*words: str) -> str:
+    """Return the text of a command to run after this one, with the option --store-url if this one was given it."""
+    context = click.get_current_context(silent=True)
+    store = context and context.params.get("store_url")
+    return shlex.join(["steam-import", *words, *(("--store-url", store) if store else ())])
 
 
 def _setting_help(name: str) -> str:

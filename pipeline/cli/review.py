@@ -26,7 +26,7 @@ from pipeline.catalogue.names import NameFile
 from pipeline.cli.backfill import error_of_failed_shards, report_table, run_steps
 from pipeline.cli.imports import enrich_csv, load_csv, recording_failure
 from pipeline.cli.local import absolute_location
-from pipeline.cli.options import DATABASE, IGDB, json_option, trust_option, with_settings
+from pipeline.cli.options import DATABASE, IGDB, json_option, next_command, trust_option, with_settings
 from pipeline.cli.output import ImportReport, console, progress_bars, summary_table
 from pipeline.cli.terminal import Group, echo, echo_always
 from pipeline.errors import Failed, PipelineError, Retryable
@@ -123,10 +123,10 @@ def export(  # noqa: PLR0913 - the command's options
         click.echo(json.dumps({"file": str(output), **_counts(exported)}))
     else:
         echo(_describe(exported), err=output is None)
-    if is_page and not as_json:
-        echo(f"Open {output} in a browser, decide, save games.csv, then: steam-import review apply games.csv")
-    elif output and not as_json:
-        echo(f"Fill in the column action of {output}, then: steam-import review apply {output}")
+    if output and not as_json:
+        page = f"Open {output} in a browser, decide, save games.csv"
+        how, sheet = (page, "games.csv") if is_page else (f"Fill in the column action of {output}", str(output))
+        echo(f"{how}, then: {next_command('review', 'apply', sheet)}")
 
 
 @review.command(epilog="steam-import review apply games.csv")
@@ -162,7 +162,7 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
         echo(f"Decisions put into overrides.csv: {len(applied.decided)}. Lines skipped: {len(applied.skipped)}.")
     for run_id, users in owners.unfinished.items() if applied.decided else ():
         says = f"{users:,} owners of these apps are in backfill {run_id}, which has not ended and was left out."
-        how = f"Run steam-import backfill --resume {run_id}, and when it has ended, apply the file again."
+        how = f"Run {next_command('backfill', '--resume', run_id)}, and when it has ended, apply the file again."
         echo_always(f"{says} {how}", err=True)
     imports: list[ImportReport] = []
     backfills: list[Report] = []

@@ -18,7 +18,7 @@ from pipeline.api import find_import, read_pair, runs_in
 from pipeline.backfill.plan import find_plan
 from pipeline.backfill.report import OUTCOMES_CSV, Progress, count_errors, read_progress, read_report
 from pipeline.cli.backfill import FAILURES_SHOWN, report_table
-from pipeline.cli.options import STORE, json_option, with_settings
+from pipeline.cli.options import STORE, json_option, next_command, with_settings
 from pipeline.cli.output import add_change_rows, console, figures_table
 from pipeline.cli.terminal import Command, Group, echo
 from pipeline.frames.changes import summarize_changes
@@ -147,9 +147,9 @@ def _add_progress(table: Table, plan: Plan, progress: Progress | None, report: R
 def _next_of_backfill(plan: Plan, report: Report | None) -> str | None:
     """Return the command that continues a backfill, or runs rejected and PENDING rows again; None if none is left."""
     if report is None or not report.is_complete:
-        return f"steam-import backfill --resume {plan.run_id}"
+        return next_command("backfill", "--resume", plan.run_id)
     if report.stages["enrich"].get("pending") or any(stage.get("rejected") for stage in report.stages.values()):
-        return f"steam-import replay {plan.run_id}"
+        return next_command("replay", plan.run_id)
     return None
 
 
@@ -158,7 +158,7 @@ def _try_failed_again(store: Store, plan: Plan) -> str:
     location = shlex.quote(store.locate(backfill_key(plan.run_id, OUTCOMES_CSV)))
     read, file = (f"aws s3 cp {location} - | ", "") if location.startswith("s3://") else ("", f" {location}")
     failed = """awk -F, 'NR == 1 || $3 == "failed"'"""
-    return f"{read}{failed}{file} > again.csv && steam-import backfill again.csv"
+    return f"{read}{failed}{file} > again.csv && {next_command('backfill', 'again.csv')}"
 
 
 def _show_import(store: Store, enriched: Checkpoint, *, as_json: bool) -> None:
@@ -210,9 +210,9 @@ def _next_step(
     It is that of the stage that has failed. A load of an earlier enriched CSV of the import does not count.
     """
     if enrich is None or enrich.counts.get("pending") or failed == "enrich":
-        return shlex.join(["steam-import", "enrich", store.locate(raw.key)])
+        return next_command("enrich", store.locate(raw.key))
     if load is None or load.input.sha256 != enrich.sha256 or failed == "load":
-        return shlex.join(["steam-import", "load", store.locate(raw.enriched.key)])
+        return next_command("load", store.locate(raw.enriched.key))
     return None
 
 

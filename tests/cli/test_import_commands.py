@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +77,23 @@ def test_run_prints_a_table_a_person_wants_to_read_and_a_second_one_changes_noth
     assert len(rows_of(database, "ImportedGame")) == 4
     again = words(steam_import("run", ACCOUNT, "--user", USER).out)
     assert [line for line in again if line[:1] == ["Rows"]] == [["Rows", "created", "0"], ["Rows", "updated", "0"]]
+
+
+@pytest.mark.usefixtures("database")
+def test_the_commands_that_a_run_names_work_with_a_store_that_an_option_names_and_after_another_run(
+    steam_import: SteamImport,
+) -> None:
+    for page in ("games.html", "games-2.html"):
+        ended = steam_import("run", ACCOUNT, "--user", USER, "--store-url", "another store")
+        review, report = (line.split(": ", 1)[1] for line in ended.out.splitlines()[-2:])
+        assert steam_import(*shlex.split(report)[1:]).status == 0
+        exported = steam_import(*shlex.split(review)[1:])
+        assert (exported.status, Path(page).exists()) == (0, True)
+        Path("games.csv").write_text("appid,action,igdb_id,note\n999010,ignore,,\n", encoding="utf-8")
+        apply = exported.out.splitlines()[-1].partition(", then: ")[2]
+        assert "999010" in steam_import(*shlex.split(apply)[1:]).out
+        Path("another store/overrides.csv").unlink()
+    assert not Path("data/imports").exists()
 
 
 @pytest.mark.usefixtures("database")
