@@ -17,6 +17,7 @@ from pipeline.apis.retry import Retries, RetryPolicy, call_with_retries
 from pipeline.errors import PipelineError, Refused, Retryable
 from pipeline.logs import quiet_library_logs
 from pipeline.settings import proxy_for
+from pipeline.words import agree
 from schemas.events import ErrorCode
 
 _UNFINISHED = (httpx.TimeoutException, httpx.ReadError, httpx.RemoteProtocolError)
@@ -89,7 +90,8 @@ class HttpClient:
             says = f"{host} answers with more than {most} bytes. If that is right, set HTTP_MAX_BYTES higher."
             raise Retryable(code_if_too_large or code, says, is_too_large=True) from None
         except TimeoutError as error:
-            says = f"{host} did not finish its answer in {self._limits.answer_seconds:g} seconds. Try again later."
+            seconds = self._limits.answer_seconds
+            says = f"{host} did not finish its answer in {seconds:g} {agree(seconds, 'second')}. Try again later."
             raise Retryable(code, says, is_too_large=True) from error
         except httpx.RequestError as error:
             raise _network_error(host, code, error) from error

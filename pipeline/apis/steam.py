@@ -18,6 +18,7 @@ from pipeline.apis.http import HttpClient, decode_json, read_text, retry_after
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import CircuitBreaker, Retries, RetryPolicy, call_with_retries
 from pipeline.errors import Failed, Refused, Retryable
+from pipeline.words import count_of
 
 KEY_HEADER = "x-webapi-key"
 """The header for the key (Steamworks, "Authentication using Web API Keys"); as a parameter it would be in addresses."""
@@ -105,7 +106,7 @@ class Steam:
         if type(count) is not int or count < 0 or not isinstance(games, list):
             raise _bad_answer("Steam's list of games is malformed.")
         if count > len(games):
-            raise _bad_answer(f"Steam counts {count} games and lists {len(games)}; nothing was written.")
+            raise _bad_answer(f"Steam counts {count_of(count, 'game')} and lists {len(games)}; nothing was written.")
         return games
 
     async def _fetch(self, method: str, params: Mapping[str, str]) -> dict[str, Any]:

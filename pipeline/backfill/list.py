@@ -14,6 +14,7 @@ from pipeline.steam_id import Vanity, parse_steam_id
 from pipeline.storage.csv import drop_records, parse_header, parse_records, read_rows, to_spreadsheet, unescape_formulas
 from pipeline.storage.keys import IMPORTS, backfill_key
 from pipeline.storage.store import Store
+from pipeline.words import agree
 from schemas.backfill import ListedUsers, RejectedLines
 from schemas.events import USER_ID, USER_ID_RULE
 from schemas.frames import conform, empty_frame
@@ -164,7 +165,10 @@ def _parse_lines(body: bytes) -> pl.DataFrame:
         raise Refused("bad_event", "The list holds no users. Give a CSV with the columns user_id and steam_id64.")
     header = parse_header(body)
     if missing := [name for name in LIST_COLUMNS if name not in header]:
-        raise Refused("bad_event", f"The list lacks the column {' and '.join(missing)}; its first line names them.")
+        raise Refused(
+            "bad_event",
+            f"The list lacks the {agree(len(missing), 'column')} {' and '.join(missing)}; its first line names them.",
+        )
     if repeated := [name for name in LIST_COLUMNS if header.count(name) > 1]:
         raise Refused(
             "bad_event", f"The list has more than one column {' and '.join(repeated)}: keep the one you mean."

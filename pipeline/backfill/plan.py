@@ -20,6 +20,7 @@ from pipeline.settings import Settings
 from pipeline.storage.csv import to_csv
 from pipeline.storage.keys import BACKFILLS, PLAN, backfill_key, parse_plan_key
 from pipeline.storage.store import Store
+from pipeline.words import count_of
 from schemas.backfill import LastLoaded, ListedUsers, Plan, RejectedLines, ShardUsers
 from schemas.events import DEFAULT_SHARD_SIZE, MAX_SHARDS, RUN_ID
 from schemas.frames import conform, empty_frame
@@ -199,6 +200,6 @@ def _check_same(standing: Plan, plan: Plan) -> None:
     if (standing.input, standing.shard_size) != (plan.input, plan.shard_size):
         raise Refused(
             "bad_event",
-            f"The backfill {standing.run_id} is of another list, or of shards of {standing.shard_size} users. Give "
-            "--resume without a list, or leave it out.",
+            f"The backfill {standing.run_id} is of another list, or of shards of "
+            f"{count_of(standing.shard_size, 'user')}. Give --resume without a list, or leave it out.",
         )

@@ -25,6 +25,7 @@ from pipeline.storage.csv import escape_formulas, read_rows, to_spreadsheet, une
 from pipeline.storage.keys import LAST_LOADED, LAST_LOADED_BEFORE, backfill_key
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, read_parquet, to_parquet
+from pipeline.words import agree, count_of
 from schemas.backfill import (
     OUTCOMES,
     STATUS_COUNTS,
@@ -257,13 +258,14 @@ def _effort(manifests: Sequence[StepManifest], rows: int) -> Effort:
 def _require_all_accounted_for(plan: Plan, report: Report, outcomes: DataFrame[Outcomes]) -> None:
     """Raise `checkpoint_invalid` unless the rows into each step come out of it, and each listed user has an outcome."""
     faults = [
-        f"{step}: {counts['rows']} rows came in, {out} are accounted for"
+        f"{step}: {count_of(counts['rows'], 'row')} came in, {out} {agree(out, 'is', 'are')} accounted for"
         for step, counts in report.stages.items()
         if counts and counts["rows"] != (out := sum(counts.get(name, 0) for name in ("kept", *ROW_COUNTS)))
     ]
     faults += [f"user {user_id}" for user_id in users_with_lost_rows(outcomes)[:5]]
     if outcomes.height != plan.users + plan.rejected:
-        faults.append(f"{plan.users + plan.rejected} users were listed, {outcomes.height} have an outcome")
+        listed = count_of(plan.users + plan.rejected, "user was", "users were")
+        faults.append(f"{listed} listed, {outcomes.height} {agree(outcomes.height, 'has', 'have')} an outcome")
     if faults:
         raise Failed(
             "checkpoint_invalid",

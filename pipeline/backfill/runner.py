@@ -33,6 +33,7 @@ from pipeline.settings import Settings
 from pipeline.stages import with_statuses
 from pipeline.storage.keys import Shard, backfill_key
 from pipeline.storage.store import Store
+from pipeline.words import count_of
 from schemas.backfill import FetchedUsers, Plan, Report, ShardManifest
 from schemas.events import DEFAULT_SHARD_SIZE, FROM_DATABASE, SHARD_STEPS, BackfillEvent, BackfillResponse, ShardStep
 from schemas.frames import conform, dtypes, set_aside
@@ -210,12 +211,13 @@ def _within_daily_limit(settings: Settings, shards: Sequence[ShardFiles], fetch:
         nonlocal spent
         needed = files.users().height
         if needed > allowed:
-            says = f"A shard of {needed} users takes as many requests to Steam, and STEAM_REQUESTS_PER_DAY is {allowed}"
-            raise Refused("configuration", f"{says}. Plan smaller ones, with --shard-size.")
+            says = f"A shard of {count_of(needed, 'user')} takes as many requests to Steam"
+            but = f"and STEAM_REQUESTS_PER_DAY is {allowed}"
+            raise Refused("configuration", f"{says}, {but}. Plan smaller ones, with --shard-size.")
         if spent + needed > allowed:
             raise Retryable(
                 "steam_rate_limited",
-                f"{spent} requests went to Steam today, and it allows {allowed} a day "
+                f"{count_of(spent, 'request')} went to Steam today, and it allows {allowed} a day "
                 "(STEAM_REQUESTS_PER_DAY). Go on tomorrow.",
             )
         manifest = await fetch(files)
@@ -289,7 +291,7 @@ async def _run_shard_step(
 ) -> ShardManifest:
     plan, number = require_plan(store, event.run_id), cast("int", event.shard)
     if number >= plan.shards:
-        raise Refused("bad_event", f"The backfill {plan.run_id} has {plan.shards} shards, and no {number}.")
+        raise Refused("bad_event", f"The backfill {plan.run_id} has {count_of(plan.shards, 'shard')}, and no {number}.")
     async with open_step(settings, step, deadline) as function:
         manifest = await run_step(ShardFiles(store, Shard(plan.run_id, number)), step, function)
     if manifest is None:

@@ -23,6 +23,7 @@ from pipeline.frames.catalogue import drop_overridden, matches_as_catalogue, row
 from pipeline.frames.match import parse_external_games, resolve_matches
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, parse_json, read_parquet, to_parquet
+from pipeline.words import count_of
 from schemas.apis import RowId, parse_rows
 from schemas.catalogue import Catalogue, ExternalGames, Games, Overrides, SyncState
 from schemas.frames import Model, conform, empty_frame
@@ -137,7 +138,7 @@ async def _read_changes(
     rows = await look_up_matches(igdb, appids, empty_frame(Overrides), datetime.now(UTC), progress)
     unanswered = appids.len() - rows.height
     if unanswered:
-        raise Retryable("igdb_unavailable", f"IGDB did not answer for {unanswered} apps. Sync again later.")
+        raise Retryable("igdb_unavailable", f"IGDB did not answer for {count_of(unanswered, 'app')}. Sync again later.")
     return rows
 
 

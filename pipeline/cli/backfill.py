@@ -25,6 +25,7 @@ from pipeline.settings import Settings
 from pipeline.storage.csv import read_local_file
 from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
+from pipeline.words import count_of
 from schemas.backfill import OUTCOMES, Plan, Report
 from schemas.events import DEFAULT_SHARD_SIZE, FROM_DATABASE, MAX_SHARD_SIZE, SHARD_STEPS, ShardStep
 
@@ -130,7 +131,7 @@ def _print_rejected(draft: Draft) -> None:
     for line, user_id, _, error in draft.rejected_lines.head(REJECTED_SHOWN).rows():
         echo(f"line {line} ({user_id!r}): {error}", err=True)
     if draft.plan.rejected > REJECTED_SHOWN:
-        echo(f"and {draft.plan.rejected - REJECTED_SHOWN:,} more lines, in users.rejected.csv", err=True)
+        echo(f"and {count_of(draft.plan.rejected - REJECTED_SHOWN, 'more line')}, in users.rejected.csv", err=True)
 
 
 def _print_plan(settings: Settings, store: Store, plan: Plan, *, as_json: bool) -> None:
@@ -148,7 +149,7 @@ def _plan_table(plan: Plan, cost: Estimate, done: dict[str, int], requests_per_d
     table = figures_table()
     table.add_row("Users", f"{plan.users:,}", f"and lines rejected: {plan.rejected:,}" if plan.rejected else "")
     progress = f"{done['fetch']} fetched, {done['enrich']} enriched, {done['load']} loaded"
-    table.add_row("Shards", f"{plan.shards:,}", f"of up to {plan.shard_size} users; {progress}")
+    table.add_row("Shards", f"{plan.shards:,}", f"of up to {count_of(plan.shard_size, 'user')}; {progress}")
     share = f"{cost.steam_requests / requests_per_day:.1%} of the {requests_per_day:,} that are allowed a day"
     table.add_row("Steam requests", f"{cost.steam_requests:,}", f"at least, {share}; {_duration(cost.steam_seconds)}")
     table.add_row("IGDB requests", f"{cost.igdb_requests:,}", f"at most; {_duration(cost.igdb_seconds)}")
@@ -197,7 +198,7 @@ def error_of_failed_shards(store: Store, plan: Plan, report: Report) -> Pipeline
     """Return the error for a backfill with failed shards; it is retryable if the error of any shard is."""
     failures = [failure for failure in map_concurrently(ShardFiles.find_failure, list_shards(store, plan)) if failure]
     kind = Retryable if any(failure.retryable for failure in failures) else Failed
-    shards = f"{len(report.failures)} of {plan.shards} shards of backfill {plan.run_id} failed"
+    shards = f"{len(report.failures)} of {count_of(plan.shards, 'shard')} of backfill {plan.run_id} failed"
     message = f"{shards}, the first: {report.failures[0]}"
     error = kind(failures[0].error_code if failures else "checkpoint_invalid", message)
     error.add_note(_how_to_continue(plan))
@@ -224,9 +225,9 @@ def report_table(report: Report) -> Table:
     for step in STEPS:
         effort = report.effort[step]
         remarks = [
-            f"{effort.requests:,} requests" if effort.requests else "",
+            count_of(effort.requests, "request") if effort.requests else "",
             f"{effort.rate_limited:,} of them refused for their rate" if effort.rate_limited else "",
-            f"{effort.rows_per_second:,.0f} rows a second" if effort.rows_per_second else "",
+            count_of(round(effort.rows_per_second), "row a second", "rows a second") if effort.rows_per_second else "",
         ]
         table.add_row(f"Seconds, {step}", f"{effort.seconds:,.1f}", ", ".join(filter(None, remarks)))
     for failure in report.failures[:FAILURES_SHOWN]:

@@ -46,6 +46,7 @@ from pipeline.stages import parse_event, require_user_id
 from pipeline.steam_id import HINT, Vanity, parse_steam_id
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import CsvStage, parse_checkpoint_key
+from pipeline.words import agree, count_of
 from schemas.events import (
     KEY_TIME,
     EnrichEvent,
@@ -293,7 +294,8 @@ def enrich_csv(settings: Settings, event: EnrichEvent, *, trust: bool = False) -
     with progress_bars() as progress:
         response = asyncio.run(stages.enrich_with_settings(settings, event, progress, trust=trust))
     if response.stats and response.stats.pending:
-        echo(f"IGDB did not answer for {response.stats.pending} games; run it again for these.", err=True)
+        games, them = count_of(response.stats.pending, "game"), agree(response.stats.pending, "it", "these")
+        echo(f"IGDB did not answer for {games}; run it again for {them}.", err=True)
     return response
 
 

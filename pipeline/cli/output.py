@@ -18,6 +18,7 @@ from rich.text import Text
 
 from pipeline.catalogue.look_up import Progress, no_progress
 from pipeline.cli.terminal import is_quiet, strip_control_characters
+from pipeline.words import agree, count_of
 from schemas.events import (
     ChangedGame,
     ChangeSummary,
@@ -52,11 +53,20 @@ TABLES = {
 """SavePoint's tables, by the name under which a load counts their rows: `{name}_created` and `{name}_updated`."""
 
 REMARKS = {
-    "no_longer_owned": "apps are no longer owned; their rows were left as they are",
-    "playtimes_hidden": "owner hides all playtimes; the known playtimes were kept",
-    "library_items_to_review": "library items may belong to another game since an override: check them by hand",
+    "no_longer_owned": (
+        "app is no longer owned; its rows were left as they are",
+        "apps are no longer owned; their rows were left as they are",
+    ),
+    "playtimes_hidden": (
+        "owner hides all playtimes; the known playtimes were kept",
+        "owners hide all playtimes; the known playtimes were kept",
+    ),
+    "library_items_to_review": (
+        "library item may belong to another game since an override: check it by hand",
+        "library items may belong to another game since an override: check them by hand",
+    ),
 }
-"""Sentences with which the summary explains counts of a load that are not 0, by the count's name."""
+"""Sentences with which the summary explains counts of a load that are 1 or more, by the count's name."""
 
 
 log = structlog.get_logger()
@@ -163,8 +173,9 @@ def summary_table(report: ImportReport) -> Table:
     """Return a table for the terminal about an import: games found and matched, rows written, seconds and requests."""
     table = figures_table()
     if report.fetch:
-        rejected = report.fetch.rejected
-        remark = f"and {rejected} rows that were rejected, see the rejected CSV" if rejected else ""
+        rejected = report.fetch.rejected or 0
+        rows = count_of(rejected, "row that was", "rows that were")
+        remark = f"and {rows} rejected, see the rejected CSV" if rejected else ""
         table.add_row("Games found", str(report.fetch.game_count), remark)
     if report.enrich:
         _add_matches(table, report.enrich)
@@ -204,9 +215,9 @@ def _add_rows_written(table: Table, load: LoadResponse) -> None:
         rows = {name: counts.get(f"{key}_{change}", 0) for key, name in TABLES.items()}
         parts = ", ".join(f"{count} {name}" for name, count in rows.items() if count)
         table.add_row(f"Rows {change}", str(sum(rows.values())), parts)
-    for count, remark in REMARKS.items():
-        if counts.get(count):
-            table.add_row("", str(counts[count]), remark)
+    for name, remarks in REMARKS.items():
+        if count := counts.get(name):
+            table.add_row("", str(count), agree(count, *remarks))
 
 
 def _add_changes(table: Table, load: LoadResponse) -> None:

@@ -47,6 +47,7 @@ from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.csv import read_local_file, to_spreadsheet
 from pipeline.storage.keys import Checkpoint, parse_checkpoint_key
 from pipeline.storage.store import Store
+from pipeline.words import agree, count_of
 from schemas.backfill import Report
 from schemas.catalogue import Catalogue
 from schemas.events import EnrichEvent, EnrichResponse, LoadEvent, LoadResponse
@@ -155,13 +156,14 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
     for line in applied.skipped[:SKIPPED_SHOWN]:
         echo_always(f"{file.name}, line {line.line} is skipped: {line.why}", err=True)
     if len(applied.skipped) > SKIPPED_SHOWN:
-        echo_always(f"and {len(applied.skipped) - SKIPPED_SHOWN} more lines", err=True)
+        echo_always(f"and {count_of(len(applied.skipped) - SKIPPED_SHOWN, 'more line')}", err=True)
     if not as_json:
         for decided in applied.decided:
             echo(decided)
         echo(f"Decisions put into overrides.csv: {len(applied.decided)}. Lines skipped: {len(applied.skipped)}.")
     for run_id, users in owners.unfinished.items() if applied.decided else ():
-        says = f"{users:,} owners of these apps are in backfill {run_id}, which has not ended and was left out."
+        who = count_of(users, "owner of these apps is", "owners of these apps are")
+        says = f"{who} in backfill {run_id}, which has not ended and was left out."
         how = f"Run {next_command('backfill', '--resume', run_id)}, and when it has ended, apply the file again."
         echo_always(f"{says} {how}", err=True)
     imports: list[ImportReport] = []
@@ -228,8 +230,10 @@ def _load_again(
         except Failed as error:
             failures.append(error)
     if failures:
-        says = f"{len(failures)} of {len(imports)} libraries were not loaded again, the others were. The first:"
-        errors.append(Failed(failures[0].code, f"{says} {failures[0].message}"))
+        were = agree(len(failures), "was", "were")
+        says = f"{len(failures)} of {count_of(len(imports), 'library', 'libraries')} {were} not loaded again"
+        others = ", the others were. The first" if len(imports) > len(failures) else ". The first"
+        errors.append(Failed(failures[0].code, f"{says}{others}: {failures[0].message}"))
     for run_id, shards in owners.shards.items():
         plan = require_plan(store, run_id)
         reset_for_replay(store, plan, shards)
@@ -294,7 +298,7 @@ def _print_loads(imports: list[ImportReport], backfills: list[Report]) -> None:
         echo(f"\nLibrary of {report.user_id}:")
         console().print(summary_table(report))
     if len(loaded) > LIBRARIES_SHOWN:
-        echo(f"\nand {len(loaded) - LIBRARIES_SHOWN:,} more libraries, loaded again as well")
+        echo(f"\nand {count_of(len(loaded) - LIBRARIES_SHOWN, 'more library', 'more libraries')}, loaded again as well")
     for backfill in backfills:
         echo(f"\nBackfill {backfill.run_id}:")
         console().print(report_table(backfill))
@@ -314,7 +318,7 @@ def _name_failed_users(store: Store, imports: list[ImportReport], backfills: lis
     for user_id, why in failed[:FAILED_SHOWN]:
         echo_always(f"User {user_id} was not loaded again: {why}", err=True)
     if len(failed) > FAILED_SHOWN:
-        echo_always(f"and {len(failed) - FAILED_SHOWN:,} more users", err=True)
+        echo_always(f"and {count_of(len(failed) - FAILED_SHOWN, 'more user')}", err=True)
 
 
 def _result_json(

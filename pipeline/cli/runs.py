@@ -27,6 +27,7 @@ from pipeline.storage.checkpoints import read_failure, read_load_manifest, read_
 from pipeline.storage.csv import parse_csv
 from pipeline.storage.keys import Checkpoint, backfill_key
 from pipeline.storage.store import Store
+from pipeline.words import agree, count_of
 from schemas.backfill import Plan, Report
 from schemas.events import RUN_ID, SHARD_STEPS
 from schemas.frames import as_text
@@ -117,7 +118,7 @@ def _show_backfill(store: Store, plan: Plan, *, as_json: bool) -> None:
         so_far = {"progress": progress and asdict(progress), "errors": errors}
         click.echo(json.dumps(shown | so_far | {"next": hint or again, "try_failed_again": again}))
         return
-    echo(f"Backfill {plan.run_id} of {plan.users} users, planned {plan.created_at:%Y-%m-%dT%H:%M:%SZ}")
+    echo(f"Backfill {plan.run_id} of {count_of(plan.users, 'user')}, planned {plan.created_at:%Y-%m-%dT%H:%M:%SZ}")
     if progress:
         echo("It has no report yet: it is running, or was interrupted.")
     table = report_table(report) if report else figures_table()
@@ -137,7 +138,9 @@ def _add_progress(table: Table, plan: Plan, progress: Progress | None, report: R
     """Add the shards that are done by step to a table, if not all are, and without a report also what failed."""
     shards = progress.shards if progress else report.shards if report and not report.is_complete else {}
     for step in SHARD_STEPS if shards else ():
-        table.add_row(f"Shards, {step}", f"{shards[step]:,}", f"of {plan.shards:,} are done")
+        table.add_row(
+            f"Shards, {step}", f"{shards[step]:,}", f"of {plan.shards:,} {agree(shards[step], 'is', 'are')} done"
+        )
     if progress:
         table.add_row("Users fetched", f"{progress.users_fetched:,}", "")
         for failure in progress.failures[:FAILURES_SHOWN]:
@@ -186,7 +189,7 @@ def _show_import(store: Store, enriched: Checkpoint, *, as_json: bool) -> None:
         add_change_rows(table, load.changes)
     console().print(table)
     if load:
-        echo(f"Loaded into {load.database} with {load.statements} statements, run {load.run_id}")
+        echo(f"Loaded into {load.database} with {count_of(load.statements, 'statement')}, run {load.run_id}")
     for checkpoint in csvs.values():
         echo(store.locate(checkpoint.key))
     if failure:

@@ -61,6 +61,7 @@ from pipeline.database.merge_libraries import (
 )
 from pipeline.database.staging_tables import LOCKED, NOT_COUNTED, NOW, CountedStatement, new_id_prefix
 from pipeline.errors import Failed, Refused, Retryable
+from pipeline.words import count_of
 from schemas.frames import conform, dtypes
 from schemas.savepoint import GAME_GENRE, GAME_PLATFORM, IMPORTED_GAME, LIBRARY_ITEM
 from schemas.staging import DEFAULT_OPTIONS, Changes, LoadOptions, StagedRows, SteamUsers, WrittenTables
@@ -327,8 +328,8 @@ def _require_rows_of_users(staged: StagedRows, users: pl.DataFrame) -> None:
     if others.height:
         raise Failed(
             "location_refused",
-            f"{others.height} rows are of users that this load may not touch ({others['userId'][0]}); nothing was "
-            "written. Load the file of the right user, or name all of its users.",
+            f"{count_of(others.height, 'row is of a user', 'rows are of users')} that this load may not touch "
+            f"({others['userId'][0]}); nothing was written. Load the file of the right user, or name all of its users.",
         )
 
 

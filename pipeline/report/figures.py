@@ -7,6 +7,7 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline.frames.catalogue import decode_column
+from pipeline.words import agree, count_of
 from schemas.catalogue import Catalogue, KnownNames
 from schemas.frames import conform, dtypes
 from schemas.library import EnrichedLibrary
@@ -26,7 +27,7 @@ PLATFORMS = {
     "playtime_linux_forever": "Linux",
     "playtime_deck_forever": "Steam Deck",
 }
-"""The names of the platforms that Steam counts minutes on, by column; minutes on a Deck also count as Linux."""
+"""The names of the platforms that Steam counts minutes on, by column."""
 
 MATCH_WORDS = {
     "external_game": "By IGDB's list of Steam ids",
@@ -44,6 +45,9 @@ _NAMES_IN_WORDS = 3
 _MINUTES = pl.col("playtime_forever").cast(pl.Int64)
 _RECENT_MINUTES = pl.col("playtime_2weeks").cast(pl.Int64).fill_null(0)
 _IS_GAME = pl.col("match_status") != "IGNORED"
+_PLATFORM_MINUTES = {name: pl.col(column).cast(pl.Int64) for column, name in PLATFORMS.items()}
+# Steam counts minutes on a Deck as Linux too.
+_PLATFORM_MINUTES["Linux"] = (_PLATFORM_MINUTES["Linux"] - _PLATFORM_MINUTES["Steam Deck"]).clip(lower_bound=0)
 _NAME = pl.when(pl.col("name").str.strip_chars() != "").then("name").otherwise(pl.format("App {}", "appid"))
 _YEAR = pl.col("igdb_first_release_date").dt.year()
 _GENRES = pl.col("igdb_genres").list.eval(pl.element().struct.field("name").drop_nulls()).list.unique()
@@ -112,18 +116,20 @@ def hours_by_last_play(enriched: DataFrame[EnrichedLibrary]) -> Chart:
     played = enriched.filter(_IS_GAME & (_MINUTES > 0)).select(
         year=pl.when(last_play.is_between(*YEARS)).then(last_play), value=_MINUTES
     )
-    sums = played.drop_nulls("year").group_by("year").agg(pl.col("value").sum())
+    sums = played.drop_nulls("year").group_by("year").agg(pl.col("value").sum(), games=pl.len())
     every = sums.select(year=pl.int_ranges(pl.col("year").min(), pl.col("year").max() + 1, dtype=pl.Int32))
     years = every.explode("year").drop_nulls().join(sums, on="year", how="left", validate="1:1").sort("year")
     bars = _to_bars(years.select(label=pl.col("year").cast(pl.String), value=pl.col("value").fill_null(0)), "main")
     total, undated = int(played["value"].sum()), played.filter(pl.col("year").is_null())
     title, note = UNKNOWN_PLAYTIME, ""
     if bars.height:
-        title = _say_most("Games last played in {names} have {most} hours", bars, format_minutes, total)
+        games = sums.filter(pl.col("value") == pl.col("value").max())["games"]
+        who = agree(int(games.sum()), "The game last played in {names} has", "Games last played in {names} have")
+        title = _say_most(f"{who} {{most}} hours", bars, format_minutes, total)
         hours = format_minutes(int(undated["value"].sum()))
         note = f"{count_of(undated.height, 'game')} without a date of last play: {hours}." if undated.height else ""
     elif played.height:
-        title = f"When the {format_minutes(total)} were played is not known"
+        title = f"When the {format_minutes(total)} {agree(total, 'was', 'were')} played is not known"
     return Chart(title, "Hours by year of last play", bars, note)
 
 
@@ -136,9 +142,8 @@ def last_two_weeks(enriched: DataFrame[EnrichedLibrary]) -> Chart:
     if figures.minutes == 0:
         title = UNKNOWN_PLAYTIME
     elif figures.recent:
-        were = "was" if figures.recent == 1 else "were"
-        played = format_minutes(figures.recent_minutes)
-        title = f"{count_of(figures.recent, 'game')} {were} played in the last two weeks: {played}"
+        games = count_of(figures.recent, "game was", "games were")
+        title = f"{games} played in the last two weeks: {format_minutes(figures.recent_minutes)}"
     bars = _to_bars(rows.head(BARS_SHOWN), "main")
     return Chart(title, "Hours in the last two weeks", bars, _say_rest(rows, "game", format_minutes), "q=")
 
@@ -171,16 +176,15 @@ def backlog_by_genre(enriched: DataFrame[EnrichedLibrary]) -> Chart:
 
 def hours_by_platform(enriched: DataFrame[EnrichedLibrary]) -> Chart:
     """Return a chart of the minutes played on Windows, macOS, Linux and Steam Deck, as far as Steam counted them."""
-    sums = enriched.filter(_IS_GAME).select(
-        pl.col(column).cast(pl.Int64).sum().alias(PLATFORMS[column]) for column in PLATFORMS
-    )
+    sums = enriched.filter(_IS_GAME).select(minutes.sum().alias(name) for name, minutes in _PLATFORM_MINUTES.items())
     bars = _to_bars(sums.unpivot(variable_name="label").filter(pl.col("value").sum() > 0), "main")
-    title = UNKNOWN_PLAYTIME
+    title, minutes, counted = UNKNOWN_PLAYTIME, count_figures(enriched).minutes, int(bars["value"].sum())
     if bars.height:
-        title = _say_most("{names} {has} {most} hours", bars, format_minutes)
-    elif count_figures(enriched).minutes:
+        hours = "hours" if counted >= minutes else "hours counted by platform"
+        title = _say_most(f"{{names}} {{has}} {{most}} {hours}", bars, format_minutes, counted)
+    elif minutes:
         title = "On which platforms the games were played is not known"
-    note = "Steam has not counted platforms from the beginning, and counts time on a Deck as Linux too."
+    note = "Steam has not counted platforms from the beginning."
     return Chart(title, "Hours by platform", bars, note, "platform=")
 
 
@@ -194,7 +198,9 @@ def _say_most(beginning: str, bars: pl.DataFrame, format_value: Callable[[int], 
     value, is_one = longest["value"][0], longest.height == 1
     is_all = is_one and value == total
     said = beginning.format(
-        names=_in_words(longest["label"]), has="has" if is_one else "have", most="all the" if is_all else "the most"
+        names=_in_words(longest["label"]),
+        has=agree(longest.height, "has", "have"),
+        most="all the" if is_all else "the most",
     )
     each = "" if is_one else " each"
     of_total = "" if total is None or is_all else f" of {format_value(total)}"
@@ -230,7 +236,7 @@ def match_results(enriched: DataFrame[EnrichedLibrary]) -> Chart:
         tone=pl.when(is_matched).then(pl.lit("main")).otherwise(pl.lit("warn")).cast(pl.Enum(TONES)),
     )
     figures = count_figures(enriched)
-    are = "is" if figures.games == 1 else "are"
+    are = "is" if 1 in {figures.matched, figures.games} else "are"
     title = f"{figures.matched:,} of {count_of(figures.games, 'game')} {are} matched to IGDB"
     return Chart(title if games.height else "No games", "Number of games", conform(bars, Bars))
 
@@ -246,7 +252,7 @@ def filtered_kinds(enriched: DataFrame[EnrichedLibrary]) -> Chart:
     filtered = enriched.filter(~_IS_GAME).select(label=label)
     counts = filtered.group_by("label").agg(value=pl.len().cast(pl.Int64))
     bars = _to_bars(counts.sort("value", "label", descending=[True, False]), "muted")
-    are = "is" if enriched.height == 1 else "are"
+    are = "is" if 1 in {filtered.height, enriched.height} else "are"
     title = f"{filtered.height:,} of {count_of(enriched.height, 'app')} {are} filtered"
     return Chart(title if bars.height else "No app is filtered", "Number of apps", bars)
 
@@ -274,7 +280,7 @@ def report_games(enriched: DataFrame[EnrichedLibrary]) -> DataFrame[ReportGames]
         Failed: `checkpoint_invalid`, where genres or candidates are not the JSON that the schema describes.
     """
     listed = decode_column(decode_column(enriched, "igdb_genres"), "igdb_candidates")
-    played_on = [pl.when(pl.col(column) > 0).then(pl.lit(name)) for column, name in PLATFORMS.items()]
+    played_on = [pl.when(minutes > 0).then(pl.lit(name)) for name, minutes in _PLATFORM_MINUTES.items()]
     named = listed.with_columns(
         name=_NAME,
         last_played=pl.col("rtime_last_played").dt.strftime("%Y-%m-%d"),
@@ -322,8 +328,3 @@ def format_minutes(minutes: int) -> str:
         return f"{minutes} min"
     hours = round(minutes / _HOUR, 1)
     return f"{hours:.1f} h" if 0 < hours < _TENTHS_BELOW_HOURS else f"{minutes / _HOUR:,.0f} h"
-
-
-def count_of(number: int, noun: str) -> str:
-    """Return a number with its noun, such as "1 game" or "2,000 games"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

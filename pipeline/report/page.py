@@ -16,7 +16,6 @@ from pipeline.report.figures import (
     Chart,
     backlog_by_genre,
     count_figures,
-    count_of,
     filtered_kinds,
     format_minutes,
     hours_by_last_play,
@@ -26,6 +25,7 @@ from pipeline.report.figures import (
     report_games,
     top_games,
 )
+from pipeline.words import count_of
 from schemas.frames import conform, empty_frame
 from schemas.library import EnrichedLibrary
 from schemas.report import LinkedCandidates, ReportGames

@@ -14,6 +14,7 @@ from pipeline.errors import Failed, Retryable
 from pipeline.frames.overrides import check_overrides_format, describe_fault
 from pipeline.storage.csv import CsvRecord, parse_header, parse_records, strip_decimals
 from pipeline.storage.store import Store
+from pipeline.words import agree
 from schemas.apis import parse_rows
 from schemas.catalogue import OVERRIDES_HEADER
 from schemas.review import Decision, FoundGame
@@ -122,7 +123,8 @@ def parse_decisions(body: bytes) -> FilledSheet:
     if missing := [name for name in OVERRIDES_HEADER if name not in header]:
         raise Failed(
             "checkpoint_invalid",
-            f"The file lacks the column {', '.join(missing)}. Give the one of review export, saved as CSV.",
+            f"The file lacks the {agree(len(missing), 'column')} {', '.join(missing)}. Give the one of review export, "
+            "saved as CSV.",
         )
     decisions: list[Decision] = []
     skipped: list[SkippedLine] = []

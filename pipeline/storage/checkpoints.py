@@ -25,6 +25,7 @@ from pipeline.storage.versioned import (
     json_version,
     parse_json,
 )
+from pipeline.words import count_of
 from schemas.frames import Model
 from schemas.manifest import FileKind, LoadManifest, Manifest, Source, StageFailure
 
@@ -169,8 +170,8 @@ def require_owners(rows: pl.DataFrame, key: str, users: Collection[str]) -> None
     if others.height:
         raise Failed(
             "location_refused",
-            f"{key} holds {others.height} rows of another user ({others['user_id'][0]}). Give a file of the user "
-            "alone, or make this one again.",
+            f"{key} holds {count_of(others.height, 'row')} of another user ({others['user_id'][0]}). Give a file of "
+            "the user alone, or make this one again.",
         )
 
 

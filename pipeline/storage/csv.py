@@ -15,6 +15,7 @@ from pandera.typing.polars import DataFrame
 from pipeline.errors import Failed, Refused
 from pipeline.settings import absolute_path
 from pipeline.storage.store import require_size
+from pipeline.words import agree, count_of
 from schemas.frames import TIME_FORMAT, Model, check_rows, conform, dtypes
 from schemas.library import RawLibrary
 
@@ -50,13 +51,14 @@ def require_model(text: pl.DataFrame, name: str, model: type[Model]) -> DataFram
     if set(text.columns) == set(dtypes(RawLibrary)) < set(expected):
         raise invalid_file(name, "this is a raw CSV: enrich it first, with `steam-import enrich`.")
     if missing := [name for name in expected if name not in text.columns]:
-        raise invalid_file(name, f"it lacks the column {', '.join(missing)}.")
+        raise invalid_file(name, f"it lacks the {agree(len(missing), 'column')} {', '.join(missing)}.")
     if unknown := [name for name in text.columns if name not in expected]:
-        raise invalid_file(name, f"it has the unknown column {', '.join(unknown)}.")
+        raise invalid_file(name, f"it has the unknown {agree(len(unknown), 'column')} {', '.join(unknown)}.")
     rows, failures = check_rows(text.select(expected), model)
     if failures.height:
         index, failed = failures.row(0)
-        raise invalid_file(name, f"{failures.height} rows do not conform, the first of them row {index + 1}: {failed}.")
+        rows_fail = count_of(failures.height, "row does not conform,", "rows do not conform, the first of them")
+        raise invalid_file(name, f"{rows_fail} row {index + 1}: {failed}.")
     return conform(rows, model)
 
 
@@ -72,7 +74,7 @@ def require_whole(body: bytes, name: str) -> None:
         width = len(next(reader, []))
         for cells in reader:
             if len(cells) != width:
-                raise invalid_file(name, f"line {reader.line_num} has {len(cells)} cells, not {width}.")
+                raise invalid_file(name, f"line {reader.line_num} has {count_of(len(cells), 'cell')}, not {width}.")
     except (UnicodeDecodeError, csv.Error) as error:
         raise invalid_file(name, f"it is not a CSV file in UTF-8: {error}.") from None
 
@@ -172,7 +174,7 @@ def parse_records(body: bytes) -> Iterator[CsvRecord]:
     columns = _names(header)
     for line, cells, fault in lines:
         if fault or any(cells[len(columns) :]):
-            yield CsvRecord(line, {}, fault or f"it has {len(cells)} cells, not {len(columns)}")
+            yield CsvRecord(line, {}, fault or f"it has {count_of(len(cells), 'cell')}, not {len(columns)}")
         elif any(cells):
             texts = map(unescape_cell, cells[: len(columns)])
             yield CsvRecord(line, dict(zip_longest(columns, texts, fillvalue="")))

@@ -12,6 +12,7 @@ from pandera.typing.polars import DataFrame
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import Failed
+from pipeline.words import count_of
 from schemas.frames import Model, conform, dtypes, empty_frame
 from schemas.manifest import VERSIONS, FileKind
 
@@ -66,7 +67,7 @@ def parse_json(body: bytes, kind: FileKind, model: type[Record], name: str, reme
     try:
         return model.model_validate(record | {"schema_version": VERSIONS[kind]})
     except ValidationError as error:
-        raise CorruptFile(f"{error.error_count()} fields are wrong") from None
+        raise CorruptFile(count_of(error.error_count(), "field is wrong", "fields are wrong")) from None
 
 
 def json_version(body: bytes) -> int:

@@ -163,7 +163,7 @@ def test_rows_of_users_who_are_not_the_shards_are_refused(store: Memory, read: s
         "rejected": lambda: reset_for_replay(store, require_plan(store, "run")),
         "manifest": lambda: files.outcomes(manifest),
     }
-    with pytest.raises(Failed, match=r"rows of another user \(user-3\)") as refused:
+    with pytest.raises(Failed, match=r"rows? of another user \(user-3\)") as refused:
         reads[read]()
     assert refused.value.code == "location_refused"
 

@@ -59,7 +59,7 @@ def test_bad_lines_are_rejected_with_their_number_and_the_others_are_users() -> 
         ("", "holds no users"),
         (HEADER, "holds no users"),
         (f"user,steam_id64\none,{ONE}\n", "lacks the column user_id;"),
-        (f"one,{ONE}\ntwo,{TWO}\n", "user_id and steam_id64"),
+        (f"one,{ONE}\ntwo,{TWO}\n", "lacks the columns user_id and steam_id64;"),
         (f"user_id,steam_id64,USER_ID\none,{ONE},two\n", "more than one column user_id: keep"),
         ("\x00\xff", "holds no users"),
     ],

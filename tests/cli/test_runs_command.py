@@ -125,7 +125,7 @@ def test_a_backfill_is_shown_with_its_outcomes_rejected_rows_errors_and_what_to_
     }  # fmt: skip
     assert figures(first)["Rows to fetch"] == ["9", "8", "kept,", "1", "rejected"]
     assert "shard 1: steam_unavailable" in first
-    assert figures(first)["Shards, load"] == ["1", "of", "2", "are", "done"]
+    assert figures(first)["Shards, load"] == ["1", "of", "2", "is", "done"]
     assert figures(first)["Users failed"] == ["1", "steam_unavailable"]
     assert f"{tmp_path}/data/backfills/{run_id}/outcomes.csv\n" in first
     assert first.endswith(f"Next: steam-import backfill --resume {run_id}\n")

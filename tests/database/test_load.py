@@ -267,7 +267,7 @@ def test_a_user_who_does_not_exist_is_named_and_nothing_is_written(database_url:
 def test_a_row_of_a_user_that_the_load_may_not_touch_is_refused(database_url: str) -> None:
     add_user(database_url, "user-2")
 
-    with pytest.raises(Failed, match=r"1 rows are of users that this load may not touch \(user-1\)") as raised:
+    with pytest.raises(Failed, match=r"1 row is of a user that this load may not touch \(user-1\)") as raised:
         load_library(database_url, library(matched(10, 100), matched(10, 100, user_id="user-2")), "user-2")
 
     assert raised.value.code == "location_refused"

@@ -127,9 +127,18 @@ def test_hours_are_counted_by_the_platform_that_they_were_played_on() -> None:
     chart = hours_by_platform(
         library(app(1, playtime_forever=200, playtime_windows_forever=90), app(2, playtime_forever=90, **on_deck))
     )
-    expected = [("Windows", 90), ("macOS", 0), ("Linux", 90), ("Steam Deck", 30)]
+    expected = [("Windows", 90), ("macOS", 0), ("Linux", 60), ("Steam Deck", 30)]
     assert [(label, value) for label, value, _ in bars(chart.bars)] == expected
-    assert chart.title == "Windows and Linux have the most hours: 1.5 h each"
+    assert chart.title == "Windows has the most hours counted by platform: 1.5 h of 3.0 h"
+
+
+def test_minutes_on_a_deck_which_steam_counts_as_linux_too_are_no_time_on_linux() -> None:
+    on_deck = {"playtime_linux_forever": 60, "playtime_deck_forever": 60}
+    enriched = library(app(1, playtime_forever=60, **on_deck), app(2, **IGNORED))
+    chart = hours_by_platform(enriched)
+    assert chart.title == "Steam Deck has all the hours: 1.0 h"
+    assert [value for _, value, _ in bars(chart.bars)] == [0, 0, 0, 60]
+    assert report_games(enriched)["platforms"].to_list() == [["Steam Deck"], []]
 
 
 def test_matched_games_come_before_the_others() -> None:
@@ -232,7 +241,22 @@ UNPLAYED = matched(2, 10, igdb_genres=[SHOOTER])
             id="two years alike",
         ),
         pytest.param(
-            hours_by_last_play, library(ONE_HOUR), "Games last played in 2024 have all the hours: 1.0 h", id="one year"
+            hours_by_last_play,
+            library(ONE_HOUR),
+            "The game last played in 2024 has all the hours: 1.0 h",
+            id="one game",
+        ),
+        pytest.param(
+            hours_by_last_play,
+            library(ONE_HOUR, played(2, 60, 2024)),
+            "Games last played in 2024 have all the hours: 2.0 h",
+            id="one year",
+        ),
+        pytest.param(
+            hours_by_last_play,
+            library(app(1, playtime_forever=1)),
+            "When the 1 min was played is not known",
+            id="one minute, no last play",
         ),
         pytest.param(last_two_weeks, library(app(1)), UNKNOWN_PLAYTIME, id="no playtime, recently"),
         pytest.param(last_two_weeks, library(ONE_HOUR), "No game was played in the last two weeks", id="none recently"),
@@ -275,7 +299,23 @@ UNPLAYED = matched(2, 10, igdb_genres=[SHOOTER])
             "On which platforms the games were played is not known",
             id="no platform counted",
         ),
+        pytest.param(
+            hours_by_platform,
+            library(ONE_HOUR | {"playtime_windows_forever": 60}),
+            "Windows has all the hours: 1.0 h",
+            id="one platform",
+        ),
+        pytest.param(
+            hours_by_platform,
+            library(ONE_HOUR | {"playtime_windows_forever": 30, "playtime_mac_forever": 30}),
+            "Windows and macOS have the most hours: 30 min each of 1.0 h",
+            id="two platforms alike",
+        ),
         pytest.param(match_results, library(), "No games", id="no games"),
+        pytest.param(match_results, library(UNPLAYED, app(1)), "1 of 2 games is matched to IGDB", id="one of two"),
+        pytest.param(
+            filtered_kinds, library(app(1, **IGNORED), app(2)), "1 of 2 apps is filtered", id="one of two apps"
+        ),
         pytest.param(match_results, library(UNPLAYED), "1 of 1 game is matched to IGDB", id="one game"),
         pytest.param(filtered_kinds, library(app(1)), "No app is filtered", id="nothing filtered"),
         pytest.param(filtered_kinds, library(app(1, **IGNORED)), "1 of 1 app is filtered", id="one app"),

@@ -124,7 +124,7 @@ def test_matching_and_filters_come_last() -> None:
     headings = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
     assert headings == ["Most played", "At a glance", "Not matched", "All games and apps", "How this was made"]
     made = page.split("How this was made")[1]
-    assert "1 of 3 games are matched to IGDB" in made
+    assert "1 of 3 games is matched to IGDB" in made
     assert "No app is filtered" in made
     assert "enriched.csv" in made
 

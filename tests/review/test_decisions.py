@@ -71,7 +71,7 @@ def test_lines_that_agree_with_the_last_one_about_their_app_are_not_skipped() ->
     ],
 )
 def test_missing_columns_are_named(body: bytes, missing: str) -> None:
-    with pytest.raises(Failed, match=f"lacks the column {missing}. .*saved as CSV") as refused:
+    with pytest.raises(Failed, match=f"lacks the columns {missing}. .*saved as CSV") as refused:
         parse_decisions(body)
     assert refused.value.code == "checkpoint_invalid"
 

@@ -150,10 +150,10 @@ def test_a_csv_without_manifest_is_accepted_if_it_conforms(folder: Folder, text:
         ),
         pytest.param(f"{HEADER},colour\n{ROW},red\n", "it has the unknown column colour", id="extra column"),
         pytest.param(f"{HEADER},name\n{ROW},x\n", "it has the unknown column name", id="the same column twice"),
-        pytest.param(f"{ROW}\n", "it lacks the column user_id", id="no header"),
+        pytest.param(f"{ROW}\n", "it lacks the columns user_id, steam_id64", id="no header"),
         pytest.param(
             f"{HEADER}\n{ROW}\n{ROW}\n{ROW}\n".replace("440", "four", 2).replace("four", "440", 1),
-            "1 rows do not conform, the first of them row 2: appid: not Int32",
+            "1 row does not conform, row 2: appid: not Int32",
             id="wrong type",
         ),
         pytest.param(
@@ -291,7 +291,7 @@ def test_rows_of_another_user_are_refused_and_the_user_named(folder: Folder) -> 
     refusal = folder.refusal()
     assert refusal.code == "location_refused"
     assert refusal.message == (
-        f"{RAW.key} holds 1 rows of another user (user-2). Give a file of the user alone, or make this one again."
+        f"{RAW.key} holds 1 row of another user (user-2). Give a file of the user alone, or make this one again."
     )
 
 
