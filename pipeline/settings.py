@@ -116,7 +116,8 @@ class Settings(BaseSettings):
     s3_bucket: str | None = Field(None, description="Bucket of the CSVs and the catalogue")
     store_url: str | None = Field(
         None,
-        description="Store of the CSVs and the catalogue, s3://bucket[/prefix] or a directory; before S3_BUCKET",
+        description="Store of the CSVs and the catalogue, s3://bucket[/prefix] or a directory; before S3_BUCKET; "
+        "./data on the command line if neither is set",
     )
     aws_region: str | None = Field(None, description="AWS region of the bucket and the secrets")
     aws_endpoint_url_s3: Address | None = Field(None, description="URL of an S3 other than AWS's own")

@@ -48,10 +48,16 @@ def settings(settings: Settings, *, as_json: bool) -> None:
 
     Secrets are printed as ***. An option of a command overrides the environment, which overrides the file .env.
     """
+    params = click.get_current_context().params
+    options = {"log_level" if name == "quiet" else name for name, value in params.items() if value}
     given = Settings.read().model_fields_set
     in_environment = {name.lower() for name, value in os.environ.items() if value}
     found = [
-        {**setting._asdict(), "value": _value(settings, field), "source": _source(field, in_environment, given)}
+        {
+            **setting._asdict(),
+            "value": _value(settings, field),
+            "source": _source(field, options, in_environment, given),
+        }
         for setting in declared_settings()
         for field in [setting.name.lower()]
     ]
@@ -80,8 +86,10 @@ def _value(settings: Settings, field: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _source(field: str, in_environment: AbstractSet[str], given: AbstractSet[str]) -> str:
+def _source(field: str, options: AbstractSet[str], in_environment: AbstractSet[str], given: AbstractSet[str]) -> str:
     """Return where a value comes from; the command line has defaults of its own for the log and the store."""
+    if field in options:
+        return "option"
     if field in in_environment:
         return "environment"
     return ".env" if field in given else "default"

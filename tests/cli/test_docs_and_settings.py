@@ -38,12 +38,15 @@ def test_settings_are_printed_with_their_values_and_sources_and_without_secrets(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("STEAM_API_KEY=0123456789abcdef\nRETRY_ATTEMPTS=3\n", encoding="utf-8")
-    shown = call("settings", "--json", RETRY_ATTEMPTS="4")
+    shown = call("settings", "--json", "--log-format", "json", RETRY_ATTEMPTS="4", LOG_FORMAT="console")
     found = {row["name"]: (row["value"], row["source"]) for row in json.loads(shown.output)}
     assert list(found) == [name.upper() for name in Settings.model_fields]
     assert found["STEAM_API_KEY"] == ("***", ".env")
     assert found["RETRY_ATTEMPTS"] == ("4", "environment")
     assert found["STORE_URL"] == ("data", "default")
+    assert found["LOG_FORMAT"] == ("json", "option")
+    quiet = json.loads(call("settings", "--json", "--quiet", LOG_LEVEL="INFO").output)
+    assert [row["source"] for row in quiet if row["name"] == "LOG_LEVEL"] == ["option"]
     table = call("settings").output
     assert "*** " in table
     assert "0123456789abcdef" not in table
