@@ -13,7 +13,7 @@ import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed, PipelineError
-from pipeline.storage.csv import escape_formulas, invalid_file, parse_csv, require_model, require_whole, to_csv
+from pipeline.storage.csv import RawCsv, escape_formulas, invalid_file, parse_csv, require_model, require_whole, to_csv
 from pipeline.storage.keys import IMPORTS, Checkpoint, CsvStage, manifest_key, parse_csv_key, user_folder
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import (
@@ -231,6 +231,8 @@ def _read(store: Store, key: str, model: type[Model], *, trust: bool) -> Checkpo
         for migration in migrations:
             rows = migration.rows(rows)
         return CheckpointData(require_model(rows, key, model), source, proof.run_id if proof else None)
+    except RawCsv:  # says itself what to do
+        raise
     except Failed as error:
         raise Failed(error.code, f"{error.message} {_how_to_make_again(store, key)}") from None
 
