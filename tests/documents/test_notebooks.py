@@ -10,6 +10,7 @@ import pytest
 
 from notebooks.demo import DEMO, choose_store
 from pipeline import list_runs, read_backfill, read_history
+from pipeline.cli.local import install_command
 from tests.support.documents import NOTEBOOKS, ROOT, code_cells, texts
 from tests.support.programs import environment
 
@@ -66,6 +67,21 @@ def test_without_a_store_of_ones_own_the_notebooks_show_the_demo_s_data(monkeypa
     assert read_backfill("sample", url).outcomes.height == 60
     monkeypatch.setenv("STORE_URL", "s3://ours/library")
     assert choose_store().url == "s3://ours/library"
+
+
+def test_without_the_extra_the_first_line_of_a_notebook_says_how_to_install_it(
+    notebook: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_ = code_cells(notebook)
+    line = first["source"][0]
+    assert line.startswith("from demo import choose_store")
+    monkeypatch.syspath_prepend(ROOT / "notebooks")
+    monkeypatch.delitem(sys.modules, "demo", raising=False)
+    monkeypatch.setitem(sys.modules, "altair", None)
+    with pytest.raises(ImportError) as missing:
+        exec(line, {})  # noqa: S102 - our own notebook
+    says = f'The notebooks need the extra "notebooks" (altair not found). Run {install_command("notebooks")}, and '
+    assert missing.value.msg.startswith(says)
 
 
 @pytest.mark.slow
