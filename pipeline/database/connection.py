@@ -221,27 +221,29 @@ quote_identifier = PGIdentifierPreparer(DIALECT).quote
 class Session:
     """One open database transaction, which runs SQLAlchemy statements; `statements` is the number it has run.
 
-    `written` is the name of the table that the last of them wrote to, for the message of an error.
+    `written` is the name of the table that the last of them wrote to, for the message of an error. `parameters` are the
+    values of statements' `bindparam`s by name; other values stand in the statements themselves.
     """
 
     def __init__(self, cursor: dbapi.Cursor) -> None:
         self._cursor = cursor
         self.statements = 0
         self.written: str | None = None
+        self.parameters: dict[str, str] = {}
 
     def execute(self, statement: Executable) -> int:
         """Run an SQL statement, and return the number of rows that it inserted, updated or deleted."""
         self.statements += 1
         self.written = statement.table.description if isinstance(statement, Insert | Update | Delete) else None
         # Not execute(): with parameters it does not know the number of rows.
-        self._cursor.executemany(*_compile(statement))
+        self._cursor.executemany(*self._compiled(statement))
         written: int = self._cursor.rowcount
         return written
 
     def fetch(self, statement: Executable) -> pl.DataFrame:
         """Run a SQLAlchemy query, and return its rows as a Polars frame."""
         self.statements += 1
-        rows: pl.DataFrame = self._cursor.execute(*_compile(statement)).fetch_polars()
+        rows: pl.DataFrame = self._cursor.execute(*self._compiled(statement)).fetch_polars()
         return rows
 
     def create(self, table: Table) -> None:
@@ -254,6 +256,16 @@ class Session:
         self.statements += 1
         self._cursor.adbc_ingest(table.name, rows, mode="append", temporary=True)
 
+    def _compiled(self, statement: Executable) -> tuple[str, pl.DataFrame | None]:
+        """Return the SQL text of a statement and a frame of one row with its parameters, or None where it has none."""
+        if statement not in _COMPILED:
+            _COMPILED[statement] = _compile(statement)
+        sql, values = _COMPILED[statement]
+        if values is None:
+            return sql, None
+        own = {name: pl.lit(value) for name, value in self.parameters.items() if name in values.columns}
+        return sql, values.with_columns(**own) if own else values
+
 
 _COMPILED: WeakKeyDictionary[Executable, tuple[str, pl.DataFrame | None]] = WeakKeyDictionary()
 """SQL text and parameters by statement. To compile most statements takes longer than to run them, and those that do not
@@ -262,13 +274,6 @@ depend on a load's arguments are the same objects in every load.
 
 
 def _compile(statement: Executable) -> tuple[str, pl.DataFrame | None]:
-    """Return the SQL text of a statement and a frame of one row with its parameters, or None where it has none."""
-    if statement not in _COMPILED:
-        _COMPILED[statement] = _compile_anew(statement)
-    return _COMPILED[statement]
-
-
-def _compile_anew(statement: Executable) -> tuple[str, pl.DataFrame | None]:
     if isinstance(statement, ExecutableDDLElement):
         return str(statement.compile(dialect=DIALECT)), None
     compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})  # type: ignore[attr-defined]

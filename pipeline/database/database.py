@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import polars as pl
@@ -59,7 +60,7 @@ from pipeline.database.merge_libraries import (
     previous_imports_comparison_query,
     user_lock_query,
 )
-from pipeline.database.staging_tables import LOCKED, NOT_COUNTED, NOW, CountedStatement, new_id_prefix
+from pipeline.database.staging_tables import ID_PREFIX, LOCKED, NOT_COUNTED, NOW, CountedStatement, new_id_prefix
 from pipeline.errors import Failed, Refused, Retryable
 from pipeline.words import count_of
 from schemas.frames import conform, dtypes
@@ -206,9 +207,10 @@ class Database:
         """
         user_rows = _user_rows(users)
         _require_rows_of_users(staged, user_rows)
-        return self._in_transaction(
+        counts, statements, changes = self._in_transaction(
             lambda session: _load(session, staged, user_rows, options), commit=not options.dry_run
         )
+        return LoadResult(counts, statements, count_by_table(staged, counts), conform(changes, Changes))
 
     def find_missing_users(self, user_ids: Collection[str]) -> list[str]:
         """Return the ids, out of `user_ids`, for which the database's table of users has no row.
@@ -333,6 +335,7 @@ def _require_rows_of_users(staged: StagedRows, users: pl.DataFrame) -> None:
         )
 
 
+@cache
 def _select_missing_users(users: Table) -> Select[str]:
     # Not `SELECT *`, which needs more rights than to read the id.
     is_there = exists(users.c.id).where(users.c.id == tables.STAGED_USERS.c.id)
@@ -351,7 +354,13 @@ def _select_steam_users(live: LiveSchema) -> Select[str, str]:
     return select(users.c.id.label("user_id"), steam_id.label("steam_id64")).where(steam_id.is_not(None))
 
 
-def _load(session: Session, staged: StagedRows, user_rows: pl.DataFrame, options: LoadOptions) -> LoadResult:
+def _load(
+    session: Session, staged: StagedRows, user_rows: pl.DataFrame, options: LoadOptions
+) -> tuple[dict[str, int], int, pl.DataFrame]:
+    """Write the rows, and return the counts, the number of statements, and the changes if the options ask for them.
+
+    The report is made of them after the commit, as the transaction's locks keep other loads waiting.
+    """
     live = read_live_schema(session)
     users = live.require_complete()
     statuses = choose_item_statuses(live, options)
@@ -359,8 +368,10 @@ def _load(session: Session, staged: StagedRows, user_rows: pl.DataFrame, options
     _require_users(session, users)
     session.execute(user_lock_query())
     counts = _merge(session, live, staged, statuses, options)
-    changes = session.fetch(changes_query(live)) if options.details else pl.DataFrame(schema=dtypes(Changes))
-    return LoadResult(counts, session.statements, count_by_table(staged, counts), conform(changes, Changes))
+    changes = pl.DataFrame(schema=dtypes(Changes))
+    if options.details:
+        changes = session.fetch(changes_query(live.known_columns))
+    return counts, session.statements, changes
 
 
 def _ingest(session: Session, staged: StagedRows, user_rows: pl.DataFrame) -> None:
@@ -398,7 +409,8 @@ def _merge(
 
     What users own is written before the games where it can be: the lock on the games keeps other loads waiting.
     """
-    counts, prefix = Counter(staged.counts), new_id_prefix()
+    counts, columns = Counter(staged.counts), live.known_columns
+    session.parameters[ID_PREFIX.key] = new_id_prefix()
 
     def run(statements: Iterable[CountedStatement], *, are_needed: bool = True) -> None:
         locked = 0
@@ -412,12 +424,12 @@ def _merge(
     has_overrides = bool(staged.imported_games["isMatchOverride"].any())
     if options.details:
         session.create(tables.ROWS_BEFORE)
-        session.execute(libraries_before_statement(live))
+        session.execute(libraries_before_statement(columns))
     run(existing_row_statements())
     pending = session.fetch(pending_changes_query()).row(0, named=True)
-    run(previous_import_statements(live))
+    run(previous_import_statements(columns))
     compared = session.fetch(previous_imports_comparison_query()).row(0, named=True)
-    run(imported_game_statements(live, prefix), are_needed=compared["has_changes"])
+    run(imported_game_statements(columns), are_needed=compared["has_changes"])
     has_games = has_overrides or pending["has_entries"] or pending["has_games"]
     noted = 0
     if has_games:
@@ -425,12 +437,12 @@ def _merge(
         run([found_game_statement()])
         noted = session.execute(noted_games_statement())
     if options.details:
-        session.execute(games_before_statement(live))
-    run(genre_and_platform_statements(prefix), are_needed=pending["has_entries"])
-    run(game_statements(prefix, has_noted=noted > 0, has_overrides=has_overrides), are_needed=has_games)
+        session.execute(games_before_statement(columns))
+    run(genre_and_platform_statements(), are_needed=pending["has_entries"])
+    run(game_statements(has_noted=noted > 0, has_overrides=has_overrides), are_needed=has_games)
     run(link_statements(), are_needed=has_games)
-    run(item_move_statements(live, statuses), are_needed=has_overrides)
-    run([new_item_statement(live, statuses)], are_needed=compared["has_changes"])
+    run(item_move_statements(columns, statuses), are_needed=has_overrides)
+    run([new_item_statement(columns, statuses)], are_needed=compared["has_changes"])
     _require_written(session, live)
     counts["no_longer_owned"] = compared["no_longer_owned"]
     counts["library_items_to_review"] = session.fetch(items_to_review_query()).item() if has_overrides else 0

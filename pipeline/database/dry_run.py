@@ -1,6 +1,7 @@
 """The report of what a load writes: rows counted by table, and the values of each changed column before and after."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -20,7 +21,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from pipeline.database.live_schema import LiveSchema
+from pipeline.database.live_schema import LiveColumns
 from pipeline.database.staging_tables import (
     NOTED_GAMES,
     ROWS_BEFORE,
@@ -78,7 +79,8 @@ def _count_table(
     return table, created, updated, counts.get(f"{counted_as}_removed", 0), max(in_file - created - updated, 0)
 
 
-def games_before_statement(live: LiveSchema) -> Insert:
+@cache
+def games_before_statement(live: LiveColumns) -> Insert:
     """Return the SQL INSERT that copies all genres, platforms, games and links that a load may change to ROWS_BEFORE.
 
     It runs before these are merged, and after NOTED_GAMES was filled.
@@ -86,12 +88,14 @@ def games_before_statement(live: LiveSchema) -> Insert:
     return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), union_all(*_select_games(live)))
 
 
-def libraries_before_statement(live: LiveSchema) -> Insert:
+@cache
+def libraries_before_statement(live: LiveColumns) -> Insert:
     """Return the SQL INSERT that copies all imported games and items of the users to ROWS_BEFORE, before the merge."""
     return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), union_all(*_select_libraries(live)))
 
 
-def changes_query(live: LiveSchema) -> Select[Any]:
+@cache
+def changes_query(live: LiveColumns) -> Select[Any]:
     """Return the SQL query for `Changes`: ROWS_BEFORE compared with the live rows; it runs after the merge."""
     before, after = ROWS_BEFORE, union_all(*_select_games(live), *_select_libraries(live)).subquery("rows_after")
     is_same_row = and_(before.c.table == after.c.table, before.c.id == after.c.id)
@@ -108,7 +112,7 @@ def changes_query(live: LiveSchema) -> Select[Any]:
     )
 
 
-def _select_games(live: LiveSchema) -> Iterator[Row]:
+def _select_games(live: LiveColumns) -> Iterator[Row]:
     """Yield the queries for the genres, platforms, games and links that a load may change."""
     for target, staged in ((GENRE, STAGED_GENRES), (PLATFORM, STAGED_PLATFORMS), (GAME, STAGED_GAMES)):
         yield _select_row(target, cast(target.c.igdbId, Text), live).where(_may_change(target, staged))
@@ -134,7 +138,7 @@ def _may_change(target: Table, staged: Table) -> ColumnElement[bool]:
     return is_any_of(target.c.id, union_all(*ids))
 
 
-def _select_libraries(live: LiveSchema) -> Iterator[Row]:
+def _select_libraries(live: LiveColumns) -> Iterator[Row]:
     """Yield the queries for the imported games and the items of the users."""
     users = select(STAGED_USERS.c.id)
     app = IMPORTED_GAME.c.userId + "/" + IMPORTED_GAME.c.storefrontGameId
@@ -145,8 +149,8 @@ def _select_libraries(live: LiveSchema) -> Iterator[Row]:
     yield _select_row(LIBRARY_ITEM, item, live).where(is_any_of(LIBRARY_ITEM.c.userId, users))
 
 
-def _select_row(target: Table, key: ColumnElement[str], live: LiveSchema) -> Row:
-    known = [own for own in target.c if own.name not in EXCLUDED_COLUMNS and not is_read_only(own) and live.has(own)]
+def _select_row(target: Table, key: ColumnElement[str], live: LiveColumns) -> Row:
+    known = [own for own in target.c if own.name not in EXCLUDED_COLUMNS and not is_read_only(own) and own in live]
     columns = {own.name: own for own in known}
     return _select_parts(target, cast(target.c.id, Text), func.coalesce(key, ""), columns)
 

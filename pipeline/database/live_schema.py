@@ -66,6 +66,10 @@ FITTING_TYPES: dict[type[Any], tuple[str, ...]] = {
 """The mapping of a column's type to the types, by the names of PostgreSQL's catalogue, that hold all of its values."""
 
 
+LiveColumns = frozenset[Column[Any]]
+"""The columns in schemas/savepoint.py that a live database has. It is hashable, as the arguments of a cache must be."""
+
+
 @dataclass(frozen=True)
 class LiveSchema:
     """The columns, enum values and unique keys that a live database has of SavePoint's tables.
@@ -117,11 +121,15 @@ class LiveSchema:
     @property
     def left_out(self) -> list[str]:
         """The list of optional columns that the database lacks, as `"Table"."column"`; a load does not fill them."""
-        return [_quoted(own) for own in self._written_columns() if not is_required(own) and not self.has(own)]
+        return [
+            _quoted(own) for own in self._written_columns() if not is_required(own) and own not in self.known_columns
+        ]
 
-    def has(self, own: Column[Any]) -> bool:
-        """Return True if the live database has a column of SavePoint's tables."""
-        return own.name in self.columns.get(own.table.name, ())
+    @property
+    def known_columns(self) -> LiveColumns:
+        """The columns of SavePoint's tables that the live database has."""
+        known = (own for table in SAVEPOINT.sorted_tables for own in table.columns)
+        return frozenset(own for own in known if own.name in self.columns.get(own.table.name, ()))
 
     def require_complete(self) -> Table:
         """Return the SQLAlchemy table of users, after checking that the database has, and shows, all that a load needs.
@@ -164,7 +172,7 @@ class LiveSchema:
         return [
             f"column {_quoted(own)}"
             for own in self._written_columns()
-            if own.table.name in self.columns and is_required(own) and not self.has(own)
+            if own.table.name in self.columns and is_required(own) and own not in self.known_columns
         ]
 
     def _missing_types(self) -> list[str]:
@@ -240,10 +248,15 @@ def _read_users_table(session: Session) -> tuple[Table | None, bool]:
     if found.is_empty():
         return None, False
     schema, name, key, is_hidden, has_steam_id = found.row(0)
+    return _users_table(schema, name, key, has_steam_id=has_steam_id), is_hidden
+
+
+@cache
+def _users_table(schema: str, name: str, key: str, *, has_steam_id: bool) -> Table:
     columns: list[Column[Any]] = [Column(key, Text, key="id")]
     columns += [Column(time, TIMESTAMP(precision=3)) for time in ("createdAt", "updatedAt")]
     columns += [Column(STEAM_ID, Text)] if has_steam_id else []
-    return Table(name, MetaData(), *columns, schema=schema), is_hidden
+    return Table(name, MetaData(), *columns, schema=schema)
 
 
 def _facts(facts: pl.DataFrame, kind: str) -> pl.DataFrame:

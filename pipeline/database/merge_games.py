@@ -1,8 +1,8 @@
 """The SQL statements that write IGDB's data into SavePoint's tables: genres, platforms, games, and their links.
 
 The number of statements does not depend on the number of rows, and none writes a row that would stay the same.
-docs/loading.md has the rules. A genre, platform or game is found by its IGDB id. Statements that are the same in every
-load are cached, so that a process compiles them once.
+docs/loading.md has the rules. A genre, platform or game is found by its IGDB id. All statements are the same in every
+load, and cached, so that a process makes and compiles them once.
 
 Loads that write the same games at once meet in every order, because the rows that lose a slug are not known before the
 other load has committed. So a load that changes anything here takes one lock until its commit, and looks again. Most
@@ -127,12 +127,14 @@ def pending_changes_lock_query() -> Select[tuple[None]]:
     return select(func.pg_advisory_xact_lock(*(literal(number, literal_execute=True) for number in LOCK_KEY)))
 
 
-def genre_and_platform_statements(id_prefix: str) -> Iterator[CountedStatement]:
-    """Yield the SQL statements, in the order to run them, that update and insert genres and platforms."""
-    for merge in (GENRES, PLATFORMS):
-        yield _find(merge)
-        yield _lock(merge.target, _select_changed_ids(merge))
-        yield from _write(merge, id_prefix)
+@cache
+def genre_and_platform_statements() -> list[CountedStatement]:
+    """Return the SQL statements, in the order to run them, that update and insert genres and platforms."""
+    return [
+        statement
+        for merge in (GENRES, PLATFORMS)
+        for statement in (_find(merge), _lock(merge.target, _select_changed_ids(merge)), *_write(merge))
+    ]
 
 
 @cache
@@ -160,19 +162,22 @@ def noted_games_statement() -> Insert:
     return insert(NOTED_GAMES).from_select(names, rows)
 
 
-def game_statements(id_prefix: str, *, has_noted: bool, has_overrides: bool) -> Iterator[CountedStatement]:
-    """Yield the SQL statements that update and insert games and set their `steamAppId`, in the order to run them.
+@cache
+def game_statements(*, has_noted: bool, has_overrides: bool) -> list[CountedStatement]:
+    """Return the SQL statements that update and insert games and set their `steamAppId`, in the order to run them.
 
     Without rows in NOTED_GAMES no game is adopted and no appid taken, and without overrides no appid moves.
     """
     moves = has_noted and has_overrides
-    yield CountedStatement("games_adopted", _relink_by_steam_id(), is_needed=has_noted)
-    yield CountedStatement(NOT_COUNTED, _note_moved_apps(), is_needed=moves)
-    yield _lock_changed_games()
-    yield CountedStatement("steam_app_ids_moved", _clear_moved_steam_app_ids(), is_needed=moves)
-    yield CountedStatement(NOT_COUNTED, _stage_moved_steam_app_ids(), is_needed=moves)
-    yield CountedStatement("steam_app_id_conflicts", _drop_taken_steam_app_ids(), is_needed=has_noted)
-    yield from _write(GAMES, id_prefix)
+    return [
+        CountedStatement("games_adopted", _relink_by_steam_id(), is_needed=has_noted),
+        CountedStatement(NOT_COUNTED, _note_moved_apps(), is_needed=moves),
+        _lock(GAME, [*_select_changed_ids(GAMES), *_select_ids_of_moved_apps()]),
+        CountedStatement("steam_app_ids_moved", _clear_moved_steam_app_ids(), is_needed=moves),
+        CountedStatement(NOT_COUNTED, _stage_moved_steam_app_ids(), is_needed=moves),
+        CountedStatement("steam_app_id_conflicts", _drop_taken_steam_app_ids(), is_needed=has_noted),
+        *_write(GAMES),
+    ]
 
 
 @cache
@@ -254,18 +259,13 @@ def _select_changed_ids(merge: Merge) -> list[Select[Any]]:
     return [changed, *(_select_holders_of_key(merge, key) for key in _unique_keys(staged))]
 
 
-@cache
-def _lock_changed_games() -> CountedStatement:
-    return _lock(GAME, [*_select_changed_ids(GAMES), *_select_ids_of_moved_apps()])
-
-
-def _write(merge: Merge, id_prefix: str) -> Iterator[CountedStatement]:
+def _write(merge: Merge) -> Iterator[CountedStatement]:
     for key in _unique_keys(merge.staged):
         taken = f"{merge.counted_as}_with_taken_{key}"
         yield CountedStatement(taken, _resolve_key_conflict(merge, key), needs_locked=True)
         yield CountedStatement(NOT_COUNTED, _free_key(merge, key), needs_locked=True)
     yield CountedStatement(f"{merge.counted_as}_updated", _update(merge), needs_locked=True)
-    yield CountedStatement(f"{merge.counted_as}_created", _insert(merge, id_prefix))
+    yield CountedStatement(f"{merge.counted_as}_created", _insert(merge))
 
 
 def _unique_keys(staged: Table) -> list[str]:
@@ -280,7 +280,6 @@ def _select_holders_of_key(merge: Merge, key: str) -> Select[Any]:
     return select(func.unnest(func.array(holders), type_=Text()).label("id")).select_from(staged)
 
 
-@cache
 def _resolve_key_conflict(merge: Merge, key: str) -> Update:
     """Give a row that is not in the file its fallback, or if that is taken too, the fallback with the row's id."""
     target, staged, _ = merge
@@ -298,7 +297,6 @@ def _resolve_key_conflict(merge: Merge, key: str) -> Update:
     )
 
 
-@cache
 def _free_key(merge: Merge, key: str) -> Update:
     """Put an interim value into rows of the file whose key passes to another one, so that two rows can swap theirs."""
     target = merge.target
@@ -326,7 +324,6 @@ def _values(merge: Merge) -> Values:
     return values
 
 
-@cache
 def _update(merge: Merge) -> Update:
     target, staged, _ = merge
     values = _values(merge)
@@ -341,12 +338,12 @@ def _update(merge: Merge) -> Update:
     )
 
 
-def _insert(merge: Merge, id_prefix: str) -> Insert:
+def _insert(merge: Merge) -> Insert:
     """Insert in the order of the IGDB ids, so that loads that share games wait for each other, never in a circle."""
     target, staged, _ = merge
     names = _shared_columns(merge)
     rows = (
-        select(new_id(staged, id_prefix), *(staged.c[name] for name in names), NOW, NOW)
+        select(new_id(staged), *(staged.c[name] for name in names), NOW, NOW)
         .where(staged.c.foundId.is_(None))
         .order_by(staged.c.number)
     )

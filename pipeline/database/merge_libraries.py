@@ -1,13 +1,13 @@
 """The SQL statements that write what users own into SavePoint's tables: imported games and library items.
 
 What the user decided stays: removed rows, statuses set by hand, items that are there. docs/loading.md has the rules.
+Statements that depend on the columns which the database has take these as `live`.
 
 An override that moves an app to another game may also move the user's item. The database does not say which game an app
 was matched to: it is the Game that holds the appid when this load takes it away. Where no Game does, because an earlier
 load has moved it, the item is counted for review.
 """
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
-from pipeline.database.live_schema import LiveSchema
+from pipeline.database.live_schema import LiveColumns, LiveSchema
 from pipeline.database.staging_tables import (
     MOVED_APPS,
     MOVED_ITEMS,
@@ -146,13 +146,16 @@ def user_lock_query() -> Select[Any]:
     return select(func.pg_advisory_xact_lock(literal(1, literal_execute=True), keys.c.key))
 
 
-def previous_import_statements(live: LiveSchema) -> Iterator[CountedStatement]:
-    """Yield the SQL statements that fill PREVIOUS_IMPORTS, after locking the rows whose status the load may change.
+@cache
+def previous_import_statements(live: LiveColumns) -> list[CountedStatement]:
+    """Return the SQL statements that fill PREVIOUS_IMPORTS, after locking the rows whose status the load may change.
 
     Rows are compared with the staged ones here, once; only rows that differ are written later.
     """
-    yield CountedStatement(NOT_COUNTED, _lock_open_rows())
-    yield CountedStatement(NOT_COUNTED, _insert_previous_imports(live))
+    return [
+        CountedStatement(NOT_COUNTED, _lock_open_rows()),
+        CountedStatement(NOT_COUNTED, _insert_previous_imports(live)),
+    ]
 
 
 @cache
@@ -170,24 +173,31 @@ def previous_imports_comparison_query() -> Select[int, bool]:
     ).select_from(PREVIOUS_IMPORTS)
 
 
-def imported_game_statements(live: LiveSchema, id_prefix: str) -> Iterator[CountedStatement]:
-    """Yield the SQL statements that update and insert imported games."""
-    yield CountedStatement("imported_games_updated", _update_imports(live))
-    yield CountedStatement("imported_games_created", _insert_imports(live, id_prefix))
+@cache
+def imported_game_statements(live: LiveColumns) -> list[CountedStatement]:
+    """Return the SQL statements that update and insert imported games."""
+    return [
+        CountedStatement("imported_games_updated", _update_imports(live)),
+        CountedStatement("imported_games_created", _insert_imports(live)),
+    ]
 
 
-def new_item_statement(live: LiveSchema, statuses: ItemStatuses) -> CountedStatement:
+@cache
+def new_item_statement(live: LiveColumns, statuses: ItemStatuses) -> CountedStatement:
     """Return the SQL statement that inserts an item for each game newly MATCHED; it runs after `game_statements`."""
     return CountedStatement("library_items_created", _insert_items(live, statuses))
 
 
-def item_move_statements(live: LiveSchema, statuses: ItemStatuses) -> Iterator[CountedStatement]:
-    """Yield the SQL statements that move library items to another game, where an override moved their app there.
+@cache
+def item_move_statements(live: LiveColumns, statuses: ItemStatuses) -> list[CountedStatement]:
+    """Return the SQL statements that move library items to another game, where an override moved their app there.
 
     Items that a user edited stay. The statements run before `new_item_statement`.
     """
-    yield CountedStatement(NOT_COUNTED, _note_items_to_move(live, statuses))
-    yield CountedStatement("library_items_moved", _move_items(live, statuses))
+    return [
+        CountedStatement(NOT_COUNTED, _note_items_to_move(live, statuses)),
+        CountedStatement("library_items_moved", _move_items(live, statuses)),
+    ]
 
 
 @cache
@@ -220,7 +230,6 @@ def _of_each_user(rows: Select[Any], table: Table) -> tuple[FromClause, FromClau
     return STAGED_USERS.join(own, true()), own
 
 
-@cache
 def _lock_open_rows() -> Select[Any]:
     """Lock the rows that the file decides about: what their users do now waits, and what they did before stays."""
     is_open = STATUS.in_([as_enum(status, STATUS) for status in OPEN])
@@ -249,14 +258,14 @@ def _is_app_of(rows: FromClause) -> ColumnElement[bool]:
     return and_(STAGED.c.userId == rows.c.userId, STAGED.c.storefrontGameId == rows.c.storefrontGameId)
 
 
-def _insert_previous_imports(live: LiveSchema) -> Insert:
+def _insert_previous_imports(live: LiveColumns) -> Insert:
     is_removed = IMPORTED_GAME.c.deletedAt.is_not(None)
     app = (IMPORTED_GAME.c.userId, IMPORTED_GAME.c.storefrontGameId)
     order = (is_removed, IMPORTED_GAME.c.createdAt, IMPORTED_GAME.c.id)
     is_decided = func.bool_or(is_removed | cast(STATUS, Text).in_(DECIDED))
     of_users, previous = _of_each_user(
         select(
-            *filter(live.has, IMPORTED_GAME.c),
+            *(own for own in IMPORTED_GAME.c if own in live),
             is_removed.label("isRemoved"),
             # In the order of the rows, so that one sort serves both.
             is_decided.over(partition_by=app, order_by=order, rows=(None, None)).label("isDecided"),
@@ -274,14 +283,14 @@ def _insert_previous_imports(live: LiveSchema) -> Insert:
     return insert(PREVIOUS_IMPORTS).from_select(names, rows)
 
 
-def _values(rows: FromClause, live: LiveSchema) -> Values:
+def _values(rows: FromClause, live: LiveColumns) -> Values:
     """Return the new values of a row that is there: null erases nothing, and some columns only grow."""
     mapped_values = {
         mapped.database: (func.greatest if mapped.only_grows else func.coalesce)(
             STAGED.c[mapped.database], rows.c[mapped.database]
         )
         for mapped in MAPPED_COLUMNS
-        if live.has(IMPORTED_GAME.c[mapped.database])
+        if IMPORTED_GAME.c[mapped.database] in live
     }
     return {
         **mapped_values,
@@ -305,7 +314,7 @@ def _next_status(status: ColumnElement[Any]) -> ColumnElement[Any]:
     return case((takes_new_status, as_enum(STAGED.c.igdbMatchStatus, status)), else_=status)
 
 
-def _update_imports(live: LiveSchema) -> Update:
+def _update_imports(live: LiveColumns) -> Update:
     # Compared again: what another writer has changed since the rows were noted stands.
     values = _values(IMPORTED_GAME, live)
     return (
@@ -321,13 +330,13 @@ def _update_imports(live: LiveSchema) -> Update:
     )
 
 
-def _insert_imports(live: LiveSchema, id_prefix: str) -> Insert:
+def _insert_imports(live: LiveColumns) -> Insert:
     staged = {own.name: as_enum(STAGED.c[own.name], own) for own in IMPORTED_GAME.c if own.name in STAGED.c}
     values = _of_live_columns(
         IMPORTED_GAME,
         live,
         {
-            "id": new_id(STAGED, id_prefix),
+            "id": new_id(STAGED),
             **staged,
             "storefront": as_enum(STORE, IMPORTED_GAME.c.storefront),
             "createdAt": NOW,
@@ -338,14 +347,14 @@ def _insert_imports(live: LiveSchema, id_prefix: str) -> Insert:
     return insert(IMPORTED_GAME).from_select(list(values), rows)
 
 
-def _of_live_columns(target: Table, live: LiveSchema, values: Values) -> Values:
-    return {name: value for name, value in values.items() if live.has(target.c[name])}
+def _of_live_columns(target: Table, live: LiveColumns, values: Values) -> Values:
+    return {name: value for name, value in values.items() if target.c[name] in live}
 
 
 # Library items.
 
 
-def _insert_items(live: LiveSchema, statuses: ItemStatuses) -> Insert:
+def _insert_items(live: LiveColumns, statuses: ItemStatuses) -> Insert:
     """Insert one item per game that this load makes MATCHED, unless the user decided about one of its apps before."""
     game = row_of_staged_game(GAME.c.igdbId, GAME.c.steamAppId)
     of_users, own = _of_each_user(select(LIBRARY_ITEM.c.userId, LIBRARY_ITEM.c.gameId), LIBRARY_ITEM)
@@ -415,9 +424,9 @@ def _was_matched_before_override() -> ColumnElement[bool]:
     )
 
 
-def _note_items_to_move(live: LiveSchema, statuses: ItemStatuses) -> Insert:
+def _note_items_to_move(live: LiveColumns, statuses: ItemStatuses) -> Insert:
     """Note the items of the games that lose an app, and whether each can be moved; if it is ambiguous, none can."""
-    item = _items_of_user(*filter(live.has, LIBRARY_ITEM.c))
+    item = _items_of_user(*(own for own in LIBRARY_ITEM.c if own in live))
     is_alone = (
         func.count().over(partition_by=own) == 1
         for own in (
@@ -465,11 +474,11 @@ def _has_lost_item() -> ColumnElement[bool]:
     )
 
 
-def _is_untouched(items: FromClause, live: LiveSchema, statuses: ItemStatuses) -> ColumnElement[bool]:
+def _is_untouched(items: FromClause, live: LiveColumns, statuses: ItemStatuses) -> ColumnElement[bool]:
     """Return the condition that an item is as a load made it."""
     known, item = LIBRARY_ITEM.c, items.c
-    is_empty = [item[name].is_(None) for name in ("startedAt", "completedAt", "rating") if live.has(known[name])]
-    is_automatic = [item.statusIsManual.is_(False)] if live.has(known.statusIsManual) else []
+    is_empty = [item[name].is_(None) for name in ("startedAt", "completedAt", "rating") if known[name] in live]
+    is_automatic = [item.statusIsManual.is_(False)] if known.statusIsManual in live else []
     return and_(
         or_(*(is_enum(item.status, status) for status in statuses if status)),
         is_enum(item.acquisitionType, ACQUISITION),
@@ -480,7 +489,7 @@ def _is_untouched(items: FromClause, live: LiveSchema, statuses: ItemStatuses) -
     )
 
 
-def _move_items(live: LiveSchema, statuses: ItemStatuses) -> Update:
+def _move_items(live: LiveColumns, statuses: ItemStatuses) -> Update:
     return (
         update(LIBRARY_ITEM)
         .values(gameId=MOVED_ITEMS.c.gameId, updatedAt=NOW)

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     Update,
     any_,
+    bindparam,
     cast,
     func,
     literal,
@@ -153,10 +154,14 @@ def new_id_prefix() -> str:
     return "".join(["c", *digits, *(secrets.choice(_DIGITS) for _ in range(10))])
 
 
-def new_id(staged: Table, id_prefix: str) -> ColumnElement[str]:
-    """Return the SQL expression for a new row's id: the load's prefix, and its number in six hex digits."""
+ID_PREFIX = bindparam("id_prefix", None, type_=Text)
+"""The parameter of statements that insert rows; its value in a load is `new_id_prefix()`."""
+
+
+def new_id(staged: Table) -> ColumnElement[str]:
+    """Return the SQL expression for a new row's id: ID_PREFIX, and the staged row's number in six hex digits."""
     width = literal(6, literal_execute=True)
-    return literal(id_prefix) + func.lpad(func.to_hex(staged.c.number), width, "0")
+    return ID_PREFIX + func.lpad(func.to_hex(staged.c.number), width, "0")
 
 
 def as_enum(value: str | ColumnElement[Any], column: ColumnElement[Any]) -> ColumnElement[Any]:
