@@ -38,6 +38,7 @@ from pipeline.database.dry_run import changes_query, count_by_table, games_befor
 from pipeline.database.grants import grant_statements, read_grantables, read_missing_rights
 from pipeline.database.live_schema import STEAM_ID, LiveSchema, read_live_schema
 from pipeline.database.merge_games import (
+    MOST_STEAM_APP_LOCKS,
     dropped_rows_query,
     existing_row_statements,
     found_game_statement,
@@ -45,7 +46,7 @@ from pipeline.database.merge_games import (
     genre_and_platform_statements,
     link_statements,
     noted_games_statement,
-    pending_changes_lock_query,
+    pending_changes_lock_queries,
     pending_changes_query,
     unwritten_rows_query,
 )
@@ -430,10 +431,17 @@ def _merge(
     run(previous_import_statements(columns))
     compared = session.fetch(previous_imports_comparison_query()).row(0, named=True)
     run(imported_game_statements(columns), are_needed=compared["has_changes"])
-    has_games = has_overrides or pending["has_entries"] or pending["has_games"]
+    changes_rows = (
+        has_overrides
+        or pending["has_entries"]
+        or pending["has_changed_games"]
+        or pending["new_games"] > MOST_STEAM_APP_LOCKS
+    )
+    has_games = changes_rows or pending["new_games"] > 0
     noted = 0
     if has_games:
-        session.fetch(pending_changes_lock_query())
+        for query in pending_changes_lock_queries(changes_rows=changes_rows):
+            session.fetch(query)
         run([found_game_statement()])
         noted = session.execute(noted_games_statement())
     if options.details:

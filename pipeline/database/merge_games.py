@@ -4,9 +4,11 @@ The number of statements does not depend on the number of rows, and none writes 
 docs/loading.md has the rules. A genre, platform or game is found by its IGDB id. All statements are the same in every
 load, and cached, so that a process makes and compiles them once.
 
-Loads that write the same games at once meet in every order, because the rows that lose a slug are not known before the
-other load has committed. So a load that changes anything here takes one lock until its commit, and looks again. Most
-loads change nothing here, as an earlier one brought what IGDB knows, and run at the same time.
+Loads that change the same games at once meet in every order, because the rows that lose a slug are not known before the
+other load has committed. So a load that changes anything here takes a lock until its commit, and looks again. A load
+that changes rows which are there runs alone. One that only adds games, and at most MOST_STEAM_APP_LOCKS of them, runs
+beside others that only add games, unless they add games of the same Steam apps. Most loads change nothing here, as an
+earlier one brought what IGDB knows, and take no lock.
 
 Rows of games are found by scalar subqueries and arrays of ids, which PostgreSQL answers from an index for each staged
 row; a join might read all games instead. Only `steamAppId` has no index: NOTED_GAMES holds what one scan found.
@@ -100,8 +102,15 @@ PLATFORM_LINKS = Links(GAME_PLATFORM, STAGED_GAME_PLATFORMS, PLATFORM, "platform
 LOCK_KEY = (2, 0)
 """The class and number of PostgreSQL's advisory lock for loads that change games, genres or platforms.
 
-Class 1 is the users' locks, of `user_lock_query`.
+A load that changes rows takes it exclusively, one that only adds games shares it. Class 1 is the users' locks, of
+`user_lock_query`.
 """
+
+STEAM_APP_LOCKS = 3
+"""The class of the advisory locks for the Steam apps of new games; an appid is the number of its lock."""
+
+MOST_STEAM_APP_LOCKS = 100
+"""The number of new games above which a load runs alone: PostgreSQL has room for some 6,400 locks of all sessions."""
 
 
 @cache
@@ -111,20 +120,32 @@ def existing_row_statements() -> list[CountedStatement]:
 
 
 @cache
-def pending_changes_query() -> Select[bool, bool]:
-    """Return the SQL query for one row of two booleans, about what the load would change.
+def pending_changes_query() -> Select[bool, bool, int]:
+    """Return the SQL query for one row about what the load would change.
 
-    `has_entries`: any genre or platform. `has_games`: any game or link.
+    `has_entries` is true if it changes or adds a genre or platform, `has_changed_games` if it changes a game that is
+    there, or its links; `new_games` is the number of games that it adds.
     """
-    entries = [_has_changed_rows(merge) for merge in (GENRES, PLATFORMS)]
+    entries = [change for merge in (GENRES, PLATFORMS) for change in (_count_new(merge) > 0, _has_changed_rows(merge))]
     links = [_has_changed_links(links) for links in (GENRE_LINKS, PLATFORM_LINKS)]
-    return select(or_(*entries).label("has_entries"), or_(_has_changed_rows(GAMES), *links).label("has_games"))
+    return select(
+        or_(*entries).label("has_entries"),
+        or_(_has_changed_rows(GAMES), *links).label("has_changed_games"),
+        _count_new(GAMES).label("new_games"),
+    )
 
 
 @cache
-def pending_changes_lock_query() -> Select[tuple[None]]:
-    """Return the SQL query that waits for, and takes, the lock of loads that change genres, platforms or games."""
-    return select(func.pg_advisory_xact_lock(*(literal(number, literal_execute=True) for number in LOCK_KEY)))
+def pending_changes_lock_queries(*, changes_rows: bool) -> list[Select[tuple[None]]]:
+    """Return the SQL queries that wait for, and take, the locks of a load that changes rows, or only adds games."""
+    number = [literal(part, literal_execute=True) for part in LOCK_KEY]
+    if changes_rows:
+        return [select(func.pg_advisory_xact_lock(*number))]
+    is_new = STAGED_GAMES.c.foundId.is_(None) & STAGED_GAMES.c.steamAppId.is_not(None)
+    # In ascending order, so that two loads never wait for each other in a circle.
+    apps = select(STAGED_GAMES.c.steamAppId).distinct().where(is_new).order_by(STAGED_GAMES.c.steamAppId).subquery()
+    app_lock = func.pg_advisory_xact_lock(literal(STEAM_APP_LOCKS, literal_execute=True), apps.c.steamAppId)
+    return [select(func.pg_advisory_xact_lock_shared(*number)), select(app_lock)]
 
 
 @cache
@@ -474,9 +495,13 @@ def _insert_links(links: Links) -> Insert:
 # Whether there are pending changes.
 
 
+def _count_new(merge: Merge) -> ColumnElement[int]:
+    return select(func.count()).select_from(merge.staged).where(merge.staged.c.foundId.is_(None)).scalar_subquery()
+
+
 def _has_changed_rows(merge: Merge) -> ColumnElement[bool]:
-    is_new = exists(merge.staged.c.igdbId).where(merge.staged.c.foundId.is_(None))
-    return or_(is_new, *map(_has_any, _select_changed_ids(merge)))
+    """Return the condition that a row which is there changes, or holds a slug or name of a new one."""
+    return or_(*map(_has_any, _select_changed_ids(merge)))
 
 
 def _has_changed_links(links: Links) -> ColumnElement[bool]:

@@ -170,6 +170,72 @@ def test_loads_that_rename_the_same_games_meet_no_deadlock(own_database_url: str
     assert fetch(own_database_url, DEADLOCKS).item() == 0
 
 
+@contextmanager
+def load_before_its_commit(url: str, **facts: str) -> Iterator[Callable[[], LoadResult]]:
+    """A load of user-1 that has added the game 100 of the app 10, and has not committed.
+
+    The function that is yielded lets it go on, and returns its result.
+    """
+    load(url, matched(1, 1, igdb_genres=[FIGHTING]))
+    with other_writer(url, 'SELECT 1 FROM "Genre" FOR UPDATE') as (other, start):
+        started = start(matched(10, 100, igdb_genres=[FIGHTING], **facts))
+
+        def go_on() -> LoadResult:
+            other.commit()
+            return started.result()
+
+        yield go_on
+
+
+def load_at_once(url: str, user: str, *apps: dict[str, Any]) -> LoadResult:
+    """Load the apps of a user, but wait for no lock for longer than a fifth of a second."""
+    database = Database(url, attempts=1, timeouts=Timeouts(lock_seconds=0.2))
+    return database.load(stage_library(library(*(app | {"user_id": user} for app in apps))), [user])
+
+
+def test_a_load_that_only_adds_games_waits_for_no_other_such_load(database_url: str) -> None:
+    add_user(database_url, "user-2")
+    with load_before_its_commit(database_url) as go_on:
+        assert load_at_once(database_url, "user-2", matched(11, 101)).counts["games_created"] == 1
+        with pytest.raises(Retryable, match="lock timeout"):
+            load_at_once(database_url, "user-2", matched(10, 100))
+        with pytest.raises(Retryable, match="lock timeout"):
+            load_at_once(database_url, "user-2", matched(1, 1, igdb_name="Another name"))
+        with pytest.raises(Retryable, match="lock timeout"):
+            load_at_once(database_url, "user-2", *(matched(n, n) for n in range(200, 301)))
+
+        assert go_on().counts["games_created"] == 1
+
+    assert [game for (game,) in rows_of(database_url, "Game", '"igdbId"')] == [1, 100, 101]
+
+
+def test_loads_that_match_an_app_to_two_new_games_at_once_give_it_to_one(database_url: str) -> None:
+    add_user(database_url, "user-2")
+    other = stage_library(library(matched(10, 101, user_id="user-2")))
+    with load_before_its_commit(database_url) as go_on, ThreadPoolExecutor() as pool:
+        second = pool.submit(Database(database_url, attempts=1).load, other, ["user-2"])
+        sleep(0.2)
+        go_on()
+        assert second.result().counts["steam_app_id_conflicts"] == 1
+
+    assert rows_of(database_url, "Game", '"igdbId", "steamAppId"') == [(1, 1), (100, 10), (101, None)]
+
+
+def test_of_loads_that_add_two_games_of_one_slug_at_once_the_second_tries_again(database_url: str) -> None:
+    add_user(database_url, "user-2")
+    other = stage_library(library(matched(11, 101, igdb_slug="same", user_id="user-2")))
+    with (
+        load_before_its_commit(database_url, igdb_slug="same") as go_on,
+        ThreadPoolExecutor() as pool,
+    ):
+        second = pool.submit(Database(database_url, attempts=2, retry_base_seconds=0).load, other, ["user-2"])
+        sleep(0.2)
+        go_on()
+        assert second.result().counts["games_with_taken_slug"] == 1
+
+    assert rows_of(database_url, "Game", '"igdbId", slug')[1:] == [(100, "same-igdb-100"), (101, "same")]
+
+
 def test_users_who_share_games_can_be_loaded_at_the_same_time(database_url: str) -> None:
     users = [f"user-{number}" for number in range(1, 5)]
     for user in users:
