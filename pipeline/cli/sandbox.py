@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 from collections.abc import Iterator, Sequence
@@ -68,12 +69,22 @@ def sandbox(settings: Settings, port: int, faults: Sequence[str], *, database: b
             local = stack.enter_context(with_database(own.model_copy(update={"database_url_secret_arn": None})))
             clients.open_database(local).ensure_users(list(server.world.accounts))
             found["DATABASE_URL"] = _short_url(cast("SecretStr", local.database_url).get_secret_value())
-        exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in found.items())
+        exports = "\n".join(f"export {name}={quote(value)}" for name, value in found.items())
         click.echo(json.dumps(found) if as_json else exports)
         echo("Serving until Ctrl-C. With these settings: steam-import run gabelogannewell", err=True)
         with suppress(KeyboardInterrupt):
             signal.pause()
     echo("The sandbox has stopped.", err=True)
+
+
+def quote(text: str) -> str:
+    """Return a value so that a shell and a file `.env` read the same.
+
+    No such form is known for an apostrophe or a backslash beside a `$` or a backquote: a shell alone reads that right.
+    """
+    if not {"'", "\\"} & set(text):
+        return shlex.quote(text)
+    return '"' + re.sub(r'(["\\$`])', r"\\\1", text) + '"'
 
 
 def _short_url(url: str) -> str:

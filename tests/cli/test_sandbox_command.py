@@ -7,11 +7,14 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from dotenv import dotenv_values
 
+from pipeline.cli.sandbox import quote
 from pipeline.sandbox.faults import Kind, parse_fault
 from pipeline.sandbox.world import World
 from tests.support.databases import rows_of
@@ -52,6 +55,24 @@ def sandbox_of(folder: Path, *arguments: str, end: signal.Signals = signal.SIGIN
             process.send_signal(end)
             rest = process.stderr.read()
     assert (process.returncode, rest) == (0, "The sandbox has stopped.\n")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "/data",
+        "/a folder",
+        "/a\\\\b",
+        "/it's a folder",
+        '/it\'s "a" \\ folder',
+        "postgresql://u@h/d?a=1&b=2",
+        '/a "$HOME" `id`',
+    ],
+)
+def test_a_setting_is_printed_so_that_a_shell_and_a_file_env_read_the_same(value: str) -> None:
+    line = f"export STORE_URL={quote(value)}"
+    shown = subprocess.check_output(["/bin/sh", "-c", f'{line}; printf %s "$STORE_URL"'], text=True)  # noqa: S603 - as pasted
+    assert [shown, dotenv_values(stream=StringIO(line))["STORE_URL"]] == [value, value]
 
 
 @pytest.mark.slow
