@@ -105,3 +105,9 @@ def test_the_option_of_a_setting_says_what_it_means_and_its_default() -> None:
     shown = " ".join(help_of("fetch").split())
     assert "Key of the Steam Web API." in shown
     assert "Least severe log lines to print; WARNING on a terminal if unset. [default: INFO]" in shown
+
+
+def test_the_shell_completes_commands() -> None:
+    words = {"_STEAM_IMPORT_COMPLETE": "bash_complete", "COMP_WORDS": "steam-import re", "COMP_CWORD": "1"}
+    completed = CliRunner().invoke(cli, prog_name="steam-import", env=words)
+    assert set(completed.output.split()) == {"plain,report", "plain,review", "plain,replay"}
