@@ -113,8 +113,8 @@ class Interruptions:
         proxy = Proxy(as_role(self._url), message, moment, end, look)
         with proxy.listening():
             load_after(proxy.url, attempts=2)
-        # The driver opens two connections, one of them to ask for the types.
-        assert is_whole == [True, True], (message, moment)
+        # The driver connects again once, or twice if it had not asked for the database's types by then.
+        assert is_whole in ([True], [True, True]), (message, moment)
         assert rows(self._url, CONTENT) == self._done, (message, moment)
 
     def kill_the_load(self, message: int, moment: "Moment") -> None:
