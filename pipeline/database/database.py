@@ -46,7 +46,7 @@ from pipeline.database.merge_games import (
     genre_and_platform_statements,
     link_statements,
     noted_games_statement,
-    pending_changes_lock_queries,
+    pending_changes_lock_query,
     pending_changes_query,
     unwritten_rows_query,
 )
@@ -440,8 +440,7 @@ def _merge(
     has_games = changes_rows or pending["new_games"] > 0
     noted = 0
     if has_games:
-        for query in pending_changes_lock_queries(changes_rows=changes_rows):
-            session.fetch(query)
+        session.fetch(pending_changes_lock_query(changes_rows=changes_rows))
         run([found_game_statement()])
         noted = session.execute(noted_games_statement())
     if options.details:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Delete,
     Insert,
     Integer,
@@ -136,16 +137,16 @@ def pending_changes_query() -> Select[bool, bool, int]:
 
 
 @cache
-def pending_changes_lock_queries(*, changes_rows: bool) -> list[Select[tuple[None]]]:
-    """Return the SQL queries that wait for, and take, the locks of a load that changes rows, or only adds games."""
+def pending_changes_lock_query(*, changes_rows: bool) -> Select[Any] | CompoundSelect[Any]:
+    """Return the SQL query that waits for, and takes, the locks of a load that changes rows, or only adds games."""
     number = [literal(part, literal_execute=True) for part in LOCK_KEY]
     if changes_rows:
-        return [select(func.pg_advisory_xact_lock(*number))]
+        return select(func.pg_advisory_xact_lock(*number))
     is_new = STAGED_GAMES.c.foundId.is_(None) & STAGED_GAMES.c.steamAppId.is_not(None)
     # In ascending order, so that two loads never wait for each other in a circle.
     apps = select(STAGED_GAMES.c.steamAppId).distinct().where(is_new).order_by(STAGED_GAMES.c.steamAppId).subquery()
     app_lock = func.pg_advisory_xact_lock(literal(STEAM_APP_LOCKS, literal_execute=True), apps.c.steamAppId)
-    return [select(func.pg_advisory_xact_lock_shared(*number)), select(app_lock)]
+    return union_all(select(func.pg_advisory_xact_lock_shared(*number)), select(app_lock))
 
 
 @cache
