@@ -168,7 +168,7 @@ def _aws_limits(settings: Settings) -> AwsLimits:
 
 @cache
 def catalogue_memory(_store: str) -> Memory:
-    """Return this process's cache of the catalogue rows read from a store, which is empty at first."""
+    """Return the cache that this process keeps of a store's catalogue: the same at each call, and empty at first."""
     return Memory()
 
 

@@ -37,7 +37,7 @@ Action = Annotated[pl.Enum, ACTIONS]
 
 
 class StoreTypes(StrictFrame):
-    """One row per app that Steam's store was asked about, with its type in the store (game, dlc, …)."""
+    """One row per app that Steam's store answered about, with its type in the store (game, dlc, …)."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     store_type: StoreType = pa.Field(nullable=True, description="Its type; null when the store hides it")
@@ -83,7 +83,7 @@ class Matches(StrictFrame):
 
 
 class CatalogueStatus(StrictFrame):
-    """The columns of the catalogue with an app's type in Steam's store, and its match on IGDB."""
+    """Those of the catalogue's columns that hold an app's type in Steam's store, and its match on IGDB."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     store_type: StoreType = pa.Field(nullable=True, description="Its type in the store; null when hidden or not asked")

@@ -59,7 +59,10 @@ GENRES, PLATFORMS = pl.List(GENRE), pl.List(PLATFORM)
 
 
 class RawLibrary(StrictFrame):
-    """One row per app that Steam lists as the user's, in Steam's own names (IPlayerService/GetOwnedGames)."""
+    """One row per app that Steam lists as the user's. After the user's ids, columns are named as Steam's fields are.
+
+    They are those of IPlayerService/GetOwnedGames.
+    """
 
     user_id: str = pa.Field(str_matches=USER_ID, description="SavePoint's id of the owner")
     steam_id64: str = pa.Field(str_matches=r"^[0-9]{17}$", description="The owner's SteamID64")
@@ -104,7 +107,7 @@ class IgdbGame(StrictFrame):
 
 
 class LibraryWithStatus(ClassifiedLibrary):
-    """One row per app of the classified library, with whether it is matched to IGDB and why."""
+    """One row per app of the classified library, with the status of its match, such as MATCHED, and the reason."""
 
     match_status: MatchStatus = pa.Field(description="MATCHED, UNMATCHED, IGNORED (filtered) or PENDING (ask again)")
     match_reason: MatchReason = pa.Field(description=f"Why: {', '.join(MATCH_REASONS)}")

@@ -56,7 +56,7 @@ class NameScores(StrictFrame):
 
 
 class Candidates(StrictFrame):
-    """One row per pair of an app and an IGDB game that may be it: up to five per app, the most similar name first."""
+    """One row per pair of an app and an IGDB game that may be that app: up to five per app, most similar name first."""
 
     appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
     igdb_id: pl.Int32 = pa.Field(ge=1, description="IGDB's id of a game")

@@ -40,7 +40,7 @@ class MappedColumn:
 
     @property
     def starts_at_zero(self) -> bool:
-        """True if a null of the column counts as 0, because Steam leaves a playtime of 0 out of its answer."""
+        """True if a null in the raw CSV is staged as 0, because Steam leaves a playtime of 0 out of its answer."""
         return self.only_grows and self.dtype.is_integer()
 
 
@@ -59,9 +59,9 @@ FALLBACKS = {"name": (" (IGDB ", ")"), "slug": ("-igdb-", "")}
 
 
 class StagedImportedGames(StrictFrame):
-    """One row per user and Steam app that a load writes to SavePoint's ImportedGame.
+    """One row per user and Steam app that a load compares with SavePoint's ImportedGame, and writes where it differs.
 
-    Its columns are those below and then those of MAPPED_COLUMNS.
+    Its columns are those below and then those of MAPPED_COLUMNS, which come from the raw CSV.
     """
 
     number: pl.Int32 = pa.Field(unique=True, description="Place of the row, by user and appid")
@@ -186,7 +186,7 @@ DEFAULT_OPTIONS = LoadOptions()
 
 
 class WrittenTables(StrictFrame):
-    """One row per table of SavePoint's, with the numbers of rows that one load creates, updates and removes there."""
+    """One row per table of SavePoint's, with the numbers of rows that a load or a dry run writes and leaves alone."""
 
     table: str = pa.Field(unique=True, description="Name of SavePoint's table")
     created: pl.Int64 = pa.Field(description="Rows that are new")

@@ -33,7 +33,7 @@ class BatchResult:
 
 
 def ignore_count(_ids: int) -> None:
-    """Do nothing: the `OnBatch` function of callers that show no progress bar."""
+    """Do nothing with a batch's number of ids: for callers that show no progress bar."""
 
 
 async def request_in_batches(
@@ -71,7 +71,7 @@ def all_rows(results: Iterable[BatchResult]) -> list[Any]:
 
 
 def all_unanswered(results: Iterable[BatchResult]) -> list[int]:
-    """Return one list of the ids that no batch got an answer for, in their order."""
+    """Return one list of the ids that got no answer in these batches, in the order of the batches."""
     return [number for result in results for number in result.unanswered]
 
 

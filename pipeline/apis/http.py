@@ -223,7 +223,7 @@ def read_text(answer: httpx.Response) -> str:
 
 
 def retry_after(answer: httpx.Response) -> float | None:
-    """Return the seconds to wait that an answer's Retry-After asks for, or None without one (RFC 9110, 10.2.3)."""
+    """Return the seconds to wait by an answer's Retry-After (RFC 9110, 10.2.3); None if it has none that is valid."""
     text = answer.headers.get("Retry-After", "")
     if text.isdecimal():
         return float(text)

@@ -122,7 +122,7 @@ def _split(lines: pl.DataFrame) -> tuple[DataFrame[ListedUsers], DataFrame[Rejec
 
 
 def drop_user_from_list(body: bytes, user_id: str) -> bytes:
-    """Return a list without the lines of a user; the other lines stay as they are, and so does a list without any."""
+    """Return a list of users (the bytes of its CSV) without the lines of one user; the other lines stay as they are."""
     return drop_records(body, "user_id", user_id)
 
 

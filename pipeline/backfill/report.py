@@ -122,7 +122,10 @@ def count_errors(store: Store, run_id: str) -> dict[str, int]:
 
 
 def withdraw_report(store: Store, plan: Plan) -> None:
-    """Delete the report of a backfill that is not complete, before it goes on: one with a report is not under way."""
+    """Delete the report of a backfill that stopped before its end, so that it can go on; a complete one keeps its own.
+
+    A backfill with a report has ended.
+    """
     report = read_report(store, plan.run_id)
     if report and not report.is_complete:
         store.delete(backfill_key(plan.run_id, REPORT))

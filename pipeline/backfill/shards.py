@@ -316,7 +316,7 @@ def _log_finished(manifest: ShardManifest) -> None:
 
 
 def list_shards(store: Store, plan: Plan) -> list[ShardFiles]:
-    """Return the list of the shards of a plan, as their files, in the order of their numbers from 0."""
+    """Return the ShardFiles of each shard of a plan, in the order of their numbers from 0; reads none of them."""
     return [ShardFiles(store, Shard(plan.run_id, number)) for number in range(plan.shards)]
 
 

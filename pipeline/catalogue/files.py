@@ -68,7 +68,7 @@ class Compaction:
 
 @dataclass
 class Memory:
-    """A cache of a catalogue's rows, with the ETags of the files that they were read from, by key.
+    """A cache of a catalogue's rows, and of the ETags of the files that they were read from, by the files' keys.
 
     `is_asked` tells that the process has joined a library: the next join fills the cache.
     """
@@ -171,7 +171,7 @@ class CatalogueFiles:
             log.warning("catalogue is not compacted", error_code=error.code, error=error.message)
 
     def compact(self) -> Compaction:
-        """Merge all files into the large one, quarantine corrupt ones; return the numbers of rows and of both."""
+        """Merge all files into the large one, and quarantine corrupt ones; return how many rows and files these are."""
         for _ in range(TRIES):
             etags = self._list()
             files = self._read_files(etags)

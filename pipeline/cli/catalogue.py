@@ -54,7 +54,7 @@ async def _sync(settings: Settings, progress: Progress) -> SyncResult:
 @json_option
 @with_settings(*STORE)
 def compact(settings: Settings, *, as_json: bool) -> None:
-    """Merge the catalogue's small files into the large one."""
+    """Merge the catalogue's small files into the large one, and move corrupt ones aside."""
     done = clients.open_catalogue(settings).compact()
     if as_json:
         click.echo(json.dumps(asdict(done)))
@@ -66,7 +66,7 @@ def compact(settings: Settings, *, as_json: bool) -> None:
 @json_option
 @with_settings(*STORE)
 def show(settings: Settings, *, as_json: bool) -> None:
-    """Print how many apps the catalogue knows, how old that is, and how large its files are."""
+    """Print how many apps the catalogue knows, when IGDB was first and last asked, and how large its files are."""
     known = clients.open_catalogue(settings).read_look_ups()
     coverage = _coverage(known.rows) | {"files": known.files, "bytes": known.size}
     if as_json:

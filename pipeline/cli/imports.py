@@ -104,7 +104,7 @@ def run(
 @json_option
 @with_settings(*STEAM, "database_url")
 def fetch(settings: Settings, steam_id: str | None, user_id: str | None, *, as_json: bool) -> None:
-    """Write what Steam knows of a library into a raw CSV.
+    """Fetch the games and playtimes of an account from Steam into a raw CSV.
 
     Prints the location of the CSV, which `enrich` takes. STEAM_ID and --user are as for `run`.
     """

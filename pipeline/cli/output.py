@@ -123,7 +123,7 @@ def log_progress(seconds: float = LOG_SECONDS) -> Progress:
 
 @dataclass
 class ImportReport:
-    """The responses of the three stages of an import; that of a stage that has not run is None."""
+    """The responses of fetch, enrich and load in one import; that of a stage that has not run is None."""
 
     user_id: str | None = None
     steam_id64: str | None = None

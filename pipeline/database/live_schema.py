@@ -111,7 +111,7 @@ class LiveSchema:
 
     @property
     def remedy(self) -> str:
-        """The sentence that tells an operator how to add what is missing: a migration to apply, or what to check."""
+        """The sentence that tells an operator how to add what the database lacks, by a migration, or what to check."""
         if self.encoding != ENCODING:
             return f"Names of games need a database that is made with ENCODING '{ENCODING}' TEMPLATE template0."
         if any(missing.startswith(f"column {MATCH_STATUS}") for missing in self.missing):

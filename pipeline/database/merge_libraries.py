@@ -148,9 +148,9 @@ def user_lock_query() -> Select[Any]:
 
 @cache
 def previous_import_statements(live: LiveColumns) -> list[CountedStatement]:
-    """Return the SQL statements that fill PREVIOUS_IMPORTS, after locking the rows whose status the load may change.
+    """Return the SQL statements that lock the open rows which the file decides about, and fill PREVIOUS_IMPORTS.
 
-    Rows are compared with the staged ones here, once; only rows that differ are written later.
+    A row is compared with the staged one there; `imported_game_statements` writes only rows that differ.
     """
     return [
         CountedStatement(NOT_COUNTED, _lock_open_rows()),

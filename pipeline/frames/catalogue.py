@@ -317,9 +317,9 @@ def join_without_look_up(
     now: datetime,
     lifetimes: Lifetimes,
 ) -> tuple[DataFrame[EnrichedLibrary], pl.Series]:
-    """Return the library joined with the catalogue as it is, and the appids that it has no fresh answer about.
+    """Return the library joined with the catalogue as it is, and the appids to look up: those without a fresh answer.
 
-    These apps are PENDING `not_looked_up`, whatever their names say.
+    These apps are PENDING `not_looked_up`, also where a rule would filter an app of that name.
     """
     missed = not_looked_up(library, known, overrides, now, lifetimes)
     joined = join_catalogue(classify(library, known, overrides), known, overrides)

@@ -40,7 +40,7 @@ def owned_games_as_text(games: Sequence[Any], user_id: str, steam_id64: str) -> 
 
 
 def library_of_nobody(apps: pl.DataFrame) -> DataFrame[RawLibrary]:
-    """Return apps (`appid`, and other columns of RawLibrary if there are any) as a library that nobody owns."""
+    """Return apps as the raw library of a made-up user who never played them; columns besides `appid` may be absent."""
     of_nobody = {"user_id": pl.lit("nobody"), "steam_id64": pl.lit("0" * 17), "playtime_forever": pl.lit(0)}
     absent = {name: pl.lit(None) for name in dtypes(RawLibrary) if name not in apps.columns}
     columns = apps.with_columns(**absent | of_nobody)

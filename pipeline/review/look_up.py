@@ -52,7 +52,7 @@ class FoundNames(NamedTuple):
 
 @dataclass(frozen=True)
 class NameLookup:
-    """Looks up the names of apps at IGDB, and writes what is found into the file of names, also if it is stopped."""
+    """Looks up names of apps at IGDB, and writes what it finds to `catalogue/names.parquet`, also if it is stopped."""
 
     igdb: Igdb
     names: NameFile

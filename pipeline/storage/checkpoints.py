@@ -72,7 +72,9 @@ def read_checkpoint(
 
 
 def read_csv(store: Store, key: str, model: type[Model], *, trust: bool = False) -> DataFrame[Model]:
-    """Return the rows of a CSV with any name and of any users, whose digest has to be the one in its manifest, if any.
+    """Return the rows of a CSV, whatever its key and whoever its users are.
+
+    Its digest has to be the one in its manifest, if it has one, unless `trust` says otherwise.
 
     Raises:
         Failed: `checkpoint_invalid`, naming the file, the row and the column.
@@ -84,7 +86,7 @@ def read_manifest(store: Store, key: str) -> Manifest | None:
     """Return the manifest beside the CSV with a key, None if there is none.
 
     Raises:
-        Failed: `checkpoint_invalid`, if it cannot be read.
+        Failed: `checkpoint_invalid`, if it is corrupt or of a version that this program does not read.
     """
     body = store.read(manifest_key(key))
     return None if body is None else _parse_manifest(body, key)
@@ -115,7 +117,7 @@ def read_load_manifest(store: Store, checkpoint: Checkpoint) -> LoadManifest | N
     """Return the manifest of the load of an import, None if there is none.
 
     Raises:
-        Failed: `checkpoint_invalid`, if it cannot be read.
+        Failed: `checkpoint_invalid`, if it is corrupt or of a version that this program does not read.
     """
     return _read_json(store, checkpoint.loaded_key, "load", LoadManifest)
 

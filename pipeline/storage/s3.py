@@ -199,9 +199,10 @@ class S3Store:
 
 
 def aws_error(error: BaseException, service: str, where: str, needs: str) -> PipelineError:
-    """Return the error for what a call to an AWS service raised: `configuration`, unless it may pass by itself.
+    """Return our error for one that a call to an AWS service raised: Retryable if it may pass by itself, else Refused.
 
-    `needs` is the sentence that says what to check where nothing more is known.
+    Their codes are `store_unavailable` and `configuration`. `needs` is the sentence that says what to check where
+    nothing more is known.
     """
     if isinstance(error, ClientError):
         return _answered(error, service, where, needs)

@@ -67,7 +67,7 @@ class Store(Protocol):
         ...
 
     def key_of(self, location: str) -> str:
-        """Return the key of a location in this store, without reading; raises `location_refused` for any other."""
+        """Return the key of a location, even if no file is there; raises `location_refused` outside this store."""
         ...
 
 
@@ -183,7 +183,7 @@ class DirectoryStore:
     def replace(self, key: str, body: bytes, etag: str | None) -> bool:
         """Write a file if its ETag is still `etag` (None: if there is still no file); return True if it was written.
 
-        A lock of the folder holds off other processes of this machine only.
+        A lock of the folder holds off other calls of `replace`, on this machine only, and no `write` or `delete`.
         """
         path = self._path(key)
         with _os_errors(path):
