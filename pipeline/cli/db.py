@@ -9,7 +9,7 @@ from pipeline import clients
 from pipeline.cli.local import make_tables, with_database
 from pipeline.cli.options import DATABASE, json_option, with_settings
 from pipeline.cli.terminal import Group, echo, echo_always
-from pipeline.database.merge_libraries import explain_item_statuses
+from pipeline.database.item_statuses import explain_item_statuses
 from pipeline.settings import Settings
 from pipeline.stages import with_statuses
 from schemas.staging import DEFAULT_OPTIONS

@@ -36,6 +36,7 @@ from pipeline.database.connection import (
 )
 from pipeline.database.dry_run import changes_query, count_by_table, games_before_statement, libraries_before_statement
 from pipeline.database.grants import grant_statements, read_grantables, read_missing_rights
+from pipeline.database.item_statuses import ItemStatuses, choose_item_statuses
 from pipeline.database.live_schema import STEAM_ID, LiveSchema, read_live_schema
 from pipeline.database.merge_games import (
     MOST_STEAM_APP_LOCKS,
@@ -51,8 +52,6 @@ from pipeline.database.merge_games import (
     unwritten_rows_query,
 )
 from pipeline.database.merge_libraries import (
-    ItemStatuses,
-    choose_item_statuses,
     imported_game_statements,
     item_move_statements,
     items_to_review_query,
