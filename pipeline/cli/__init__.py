@@ -41,7 +41,7 @@ COMMANDS = {
     "doctor": ListedCommand("doctor", "Check what an import needs, and say what to fix."),
     "settings": ListedCommand("settings", "Print all settings with their values, and where each value comes from."),
     "run": ListedCommand("imports", "Fetch, enrich and load a library."),
-    "fetch": ListedCommand("imports", "Write what Steam knows of a library into a raw CSV."),
+    "fetch": ListedCommand("imports", "Fetch the games and playtimes of an account from Steam into a raw CSV."),
     "enrich": ListedCommand("imports", "Match the raw CSV at LOCATION to IGDB."),
     "load": ListedCommand("imports", "Load the enriched CSV at LOCATION into the database."),
     "runs": ListedCommand("runs", "List the runs in the store, the newest first."),
