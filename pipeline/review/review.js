@@ -103,12 +103,13 @@
   function made(app) {
     const item = byId("app").content.cloneNode(true);
     const name = nameOf(app);
+    const played = hours.format(app.playtime_forever / 60);
     const put = (where, text) => { item.querySelector(where).textContent = text; };
     const fieldset = item.querySelector("fieldset");
     fieldset.id = `app-${app.appid}`;
     fieldset.dataset.appid = app.appid;
     put(".name", name);
-    put(".played", `${app.name === null ? "" : `App ${app.appid}, `}${hours.format(app.playtime_forever / 60)} hours, ${many(app.owners, "owner")}`);
+    put(".played", `${app.name === null ? "" : `App ${app.appid}, `}${played} ${played === "1" ? "hour" : "hours"}, ${many(app.owners, "owner")}`);
     const store = item.querySelector(".store");
     store.href = `https://store.steampowered.com/app/${app.appid}`;
     store.setAttribute("aria-label", `${name} on Steam`);
@@ -120,7 +121,7 @@
     for (const { id, label, score } of app.candidates) choices.append(choice(app, `match ${id}`, label, `${score} % alike`));
     choices.append(otherGame(app));
     choices.append(choice(app, "ignore", "No game: it is not imported"));
-    if (app.match_reason === "filtered") choices.append(choice(app, "game", "A game, to be matched to IGDB"));
+    if (app.match_status === "IGNORED") choices.append(choice(app, "game", "A game, to be matched to IGDB"));
     choices.append(choice(app, LATER, "Decide later"));
     showDecision(fieldset, app.appid);
     return item;
@@ -167,18 +168,30 @@
     other.setAttribute("aria-invalid", String(other.value.trim() !== "" && !isId));
     return isId ? ["match", id] : null;
   }
+  let waiting = null; // the fieldset of a game whose number is still to be written
+  let isArrow = false;
   function take(event) {
     const fieldset = event.target.closest("fieldset");
     if (!fieldset) return;
     const appid = Number(fieldset.dataset.appid);
     const decision = chosen(fieldset);
-    decide(appid, decision ?? undefined);
-    if (decision !== null) return;
-    // The number is still to be written: nothing is decided, and the field for it stays.
-    fieldset.querySelector("input[value=other]").checked = true;
+    if (decision !== null) {
+      decide(appid, decision);
+      return;
+    }
+    // The number is still to be written: what was decided stays. Arrow keys can go on to the choice below.
+    waiting = fieldset;
     const number = fieldset.querySelector("input[type=text]");
     number.hidden = false;
-    number.focus();
+    if (event.target !== number && !isArrow) number.focus();
+  }
+  /** Show the decision again where a game is left without the number that it was to get. */
+  function leave({ target }) {
+    if (!waiting || waiting.contains(target)) return;
+    const isBlank = waiting.querySelector("input[type=text]").value.trim() === "";
+    // Afterwards, as a click on what moves up would miss it.
+    if (isBlank) setTimeout(showDecision, 0, waiting, Number(waiting.dataset.appid));
+    waiting = null;
   }
 
   function go(fieldset, step) {
@@ -190,6 +203,7 @@
     next.closest("fieldset").scrollIntoView({ block: "nearest" });
   }
   function press(event) {
+    isArrow = event.key.startsWith("Arrow");
     const fieldset = event.target.closest?.("fieldset");
     if (!fieldset || event.target.type === "text" || event.ctrlKey || event.metaKey || event.altKey) return;
     const radios = [...fieldset.querySelectorAll("input[type=radio]")];
@@ -231,7 +245,9 @@
   byId("undo").addEventListener("click", undo);
   byId("save").addEventListener("click", save);
   list.addEventListener("change", take);
+  document.addEventListener("focusin", leave);
   list.addEventListener("keydown", press);
+  list.addEventListener("keyup", () => { isArrow = false; });
 
   byId("tools").hidden = byId("filter").hidden = byId("keys").hidden = apps.length === 0;
   showCount();

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 from pandera.typing.polars import DataFrame
@@ -12,16 +13,18 @@ from schemas.catalogue import Catalogue, Overrides
 from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import RawLibrary
 from schemas.review import Candidates, ReviewSheet
-from tests.support.libraries import app, frame, library
+from tests.support.libraries import app, frame, library, matched
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028{{ data }}"
 
 
-def sheet_of(*apps: dict[str, Any], candidates: list[tuple[Any, ...]] | None = None) -> DataFrame[ReviewSheet]:
+def sheet_of(
+    *apps: dict[str, Any], candidates: list[tuple[Any, ...]] | None = None, appids: Collection[int] = ()
+) -> DataFrame[ReviewSheet]:
     """A review sheet of apps that one user owns, with candidates of appid, IGDB id, label and score."""
     enriched, overrides = library(*apps), empty_frame(Overrides)
     owned = count_owners([conform(enriched.select(dtypes(RawLibrary).keys()), RawLibrary)])
-    chosen = choose_apps(enriched, empty_frame(Catalogue), overrides, Choice(with_matched=True))
+    chosen = choose_apps(enriched, empty_frame(Catalogue), overrides, Choice(with_matched=True, appids=appids))
     return build_review_sheet(chosen, owned, frame(Candidates, candidates or []), overrides)
 
 
@@ -41,6 +44,19 @@ def test_the_page_has_every_app_of_the_sheet_and_is_always_the_same() -> None:
     assert first["candidates"] == [{"id": 72, "label": HOSTILE, "score": 99}]
     assert (second["name"], second["candidates"]) == (None, [])
     assert data_of(render_review_page(sheet_of(app(1))))["digest"] != data_of(page)["digest"]
+
+
+def test_the_page_knows_of_each_app_its_match_and_of_each_candidate_its_score() -> None:
+    sheet = sheet_of(
+        matched(1, 72, igdb_name="Portal 2"),
+        app(2, match_status="IGNORED", match_reason="override", kind_reason="override"),
+        candidates=[(1, 71, "Portal (2007)", 80)],
+        appids=(1, 2),
+    )
+    first, second = data_of(render_review_page(sheet))["apps"]
+    assert (first["match_status"], first["matched_id"], first["matched"]) == ("MATCHED", 72, "Portal 2")
+    assert first["candidates"] == [{"id": 71, "label": "Portal (2007)", "score": 80}]
+    assert (second["match_status"], second["match_reason"]) == ("IGNORED", "override")
 
 
 def test_the_page_loads_nothing_and_runs_its_own_script_alone() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from pandera.typing.polars import DataFrame
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from pipeline.review.page import render_review_page
 from pipeline.sandbox.server import Sandbox
@@ -16,7 +16,7 @@ from tests.review.test_review_page import HOSTILE, sheet_of
 from tests.support.chromium import DESKTOP, IN_CHROMIUM, PHONE, Watched, find_violations, is_as_wide_as_the_window
 from tests.support.databases import NewDatabase, fetch
 from tests.support.lambda_functions import ACCOUNT, USER
-from tests.support.libraries import app
+from tests.support.libraries import app, matched
 from tests.support.programs import PROGRAM, environment
 
 pytestmark = IN_CHROMIUM
@@ -119,6 +119,89 @@ def test_decisions_are_made_by_keyboard_alone_counted_undone_kept_and_saved(open
         {"appid": "3", "name": "", "action": "match", "igdb_id": "77", "note": ""},
     ]
     expect(page.get_by_text("3 decisions saved.")).to_be_visible()
+
+
+def test_arrow_keys_walk_through_all_choices_and_pass_over_a_number_without_losing_the_decision(
+    open_sheet: Open,
+) -> None:
+    page = open_sheet(few())
+    checked = page.locator("#app-1 input:checked")
+    checked.press("2")
+    for value, count in {
+        "other": "1 of 3 games decided",
+        "ignore": "1 of 3 games decided",
+        "later": "0 of 3 games decided",
+        "match 72": "1 of 3 games decided",
+        "match 71": "1 of 3 games decided",
+    }.items():
+        page.keyboard.press("ArrowDown")
+        expect(checked).to_be_focused()
+        assert (checked.get_attribute("value"), counted(page)) == (value, count)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Tab")
+    page.keyboard.type("none")
+    page.keyboard.press("Enter")
+    assert counted(page) == "1 of 3 games decided"
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.press("Delete")
+    page.get_by_label("Search", exact=True).focus()
+    expect(page.get_by_label("Portal (2007")).to_be_checked()
+    page.reload()
+    expect(page.get_by_label("Portal (2007")).to_be_checked()
+
+
+def test_decisions_are_made_by_touch(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "games.html"
+    file.write_text(render_review_page(few()), encoding="utf-8")
+    touched = Watched(browser.new_context(has_touch=True, is_mobile=True))
+    page = touched.open(file.as_uri(), PHONE)
+    first, second = page.locator("#app-1"), page.locator("#app-2")
+    first.get_by_text("Portal (2007").tap()
+    first.get_by_text("Another game, by its number").tap()
+    expect(first.get_by_role("textbox")).to_be_focused()
+    second.get_by_text("No game").tap()
+    assert counted(page) == "2 of 3 games decided"
+    expect(first.get_by_label("Portal (2007")).to_be_checked()
+    first.get_by_text("Another game, by its number").tap()
+    page.keyboard.type("77")
+    page.get_by_role("button", name="Undo").tap()
+    assert counted(page) == "2 of 3 games decided"
+    expect(first.get_by_label("Portal (2007")).to_be_checked()
+    page.get_by_role("button", name="Undo").tap()
+    assert counted(page) == "1 of 3 games decided"
+    assert [row["igdb_id"] for row in saved(page, tmp_path)] == ["71"]
+    touched.context.close()
+    assert touched.said == []
+
+
+def test_a_game_has_its_facts_a_link_to_the_store_the_reason_and_its_candidates_with_scores(open_sheet: Open) -> None:
+    page = open_sheet(
+        sheet_of(
+            matched(1, 72, name="Portal Too", playtime_forever=900, igdb_name="Portal 2"),
+            app(2, name=None, playtime_forever=60),
+            app(3, name="A demo", playtime_forever=90, match_status="IGNORED", match_reason="filtered", kind="demo"),
+            app(4, name="A tool", match_status="IGNORED", match_reason="override", kind_reason="override"),
+            candidates=[(1, 71, "Portal (2007, main game, PC)", 80)],
+            appids=(1, 2, 3, 4),
+        )
+    )
+    facts = {
+        1: ("App 1, 15 hours, 1 owner", "Matched by IGDB's list of Steam ids; now Portal 2 (72)."),
+        2: ("1 hour, 1 owner", "IGDB does not list its Steam id."),
+        3: ("App 3, 1.5 hours, 1 owner", "Filtered as demo."),
+        4: ("App 4, 0 hours, 1 owner", "Decided by hand."),
+    }
+    for appid, (played, why) in facts.items():
+        game = page.locator(f"#app-{appid}")
+        expect(game.locator(".facts")).to_have_text(f"{played} Steam Search IGDB")
+        expect(game.locator(".store")).to_have_attribute("href", f"https://store.steampowered.com/app/{appid}")
+        expect(game.locator(".why")).to_have_text(why)
+    other, rest = "Another game, by its number on IGDB", ["No game: it is not imported", "Decide later"]
+    again = [other, rest[0], "A game, to be matched to IGDB", rest[1]]
+    choices = {1: ["Portal (2007, main game, PC)", other, *rest], 2: [other, *rest], 3: again, 4: again}
+    for appid, labels in choices.items():
+        assert page.locator(f"#app-{appid} .choice bdi").all_inner_texts() == labels
+    assert page.locator(".score").all_inner_texts()[0] == "80 % alike"
 
 
 def test_games_are_filtered_by_name_and_by_whether_they_are_decided(open_sheet: Open) -> None:
