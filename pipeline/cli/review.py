@@ -279,11 +279,18 @@ def _counts(exported: ReviewExport) -> dict[str, int]:
 
 
 def _describe(exported: ReviewExport) -> str:
-    matched = f"{exported.matched} matched ones, " if exported.matched else ""
-    message = (
-        f"To review: {exported.unmatched} unmatched games, {matched}{exported.with_candidates} of them with "
-        f"candidates, and {exported.no_longer_filtered} apps that today's rules would not filter."
-    )
+    apps, freed = exported.sheet.height, exported.no_longer_filtered
+    today = "that today's rules would not filter"
+    parts = [
+        (exported.unmatched, "unmatched game", ""),
+        (exported.matched, "matched game", ""),
+        (freed, f"app {today}", f"apps {today}"),
+        (apps - exported.unmatched - exported.matched - freed, "other app", ""),
+    ]
+    listed = ", ".join(count_of(*part) for part in parts if part[0])
+    message = "There is nothing to review."
+    if apps:
+        message = f"To review: {count_of(apps, 'app')}, {exported.with_candidates:,} with candidates: {listed}."
     if exported.unanswered:
         message += f"\nIGDB did not answer for {exported.unanswered} of the games: export again for their candidates."
     if exported.refused:

@@ -278,7 +278,9 @@ def test_an_export_never_overwrites_a_file_that_may_hold_decisions(steam_import:
     assert "may hold decisions" in ended.err
     ended = steam_import("review", "export", enriched)
     assert (ended.status, ended.out.encode()) == (0, before)
-    assert "To review: 1 unmatched games" in ended.err
+    assert "To review: 1 app, 1 with candidates: 1 unmatched game." in ended.err
+    ended = steam_import("review", "export", enriched, *(f"--app={appid}" for appid in (UNKNOWN, PORTAL, SOUNDTRACK)))
+    assert "To review: 3 apps, 3 with candidates: 1 unmatched game, 1 matched game, 1 other app." in ended.err
     assert steam_import("review", "export", enriched, "--json").status == 2
 
 
