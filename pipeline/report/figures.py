@@ -145,7 +145,9 @@ def last_two_weeks(enriched: DataFrame[EnrichedLibrary]) -> Chart:
         games = count_of(figures.recent, "game was", "games were")
         title = f"{games} played in the last two weeks: {format_minutes(figures.recent_minutes)}"
     bars = _to_bars(rows.head(BARS_SHOWN), "main")
-    return Chart(title, "Hours in the last two weeks", bars, _say_rest(rows, "game", format_minutes), "q=")
+    return Chart(
+        title, "Hours in the last two weeks", bars, _say_rest(rows, "game", format_minutes), "status=recent&q="
+    )
 
 
 def backlog_by_genre(enriched: DataFrame[EnrichedLibrary]) -> Chart:
@@ -185,7 +187,7 @@ def hours_by_platform(enriched: DataFrame[EnrichedLibrary]) -> Chart:
     elif minutes:
         title = "On which platforms the games were played is not known"
     note = "Steam has not counted platforms from the beginning."
-    return Chart(title, "Hours by platform", bars, note, "platform=")
+    return Chart(title, "Hours by platform", bars, note, "status=played&platform=")
 
 
 def _say_most(beginning: str, bars: pl.DataFrame, format_value: Callable[[int], str], total: int | None = None) -> str:

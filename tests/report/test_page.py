@@ -119,6 +119,40 @@ def test_a_library_whose_playtimes_are_hidden_says_so_once() -> None:
     assert "At a glance" not in page
 
 
+def played() -> DataFrame[EnrichedLibrary]:
+    on_windows, recent = {"playtime_windows_forever": 90}, {"playtime_2weeks": 60}
+    return library(
+        matched(1, 10, name="Zebra", playtime_forever=5400, igdb_first_release_date=datetime(2011, 4, 18, tzinfo=UTC))
+        | {"rtime_last_played": datetime(2024, 5, 1, tzinfo=UTC), **on_windows, **recent},
+        app(2, name="Arena", playtime_forever=150),
+        matched(3, 11, igdb_genres=[FIGHTING]),
+        app(4, name="Zebra Demo", playtime_forever=90, match_status="IGNORED", match_reason="filtered", kind="demo")
+        | {**on_windows, **recent},
+    )
+
+
+def test_top_games_are_cards_with_their_hours_and_four_charts_follow() -> None:
+    page = render_report(played(), ORIGIN)
+    assert re.findall(r"</div><h3><bdi>(.*?)</bdi></h3><p>(.*?)</p></li>", page) == [
+        ("Zebra", '90 h <span class="released">2011</span>'),
+        ("Arena", "2.5 h"),
+    ]
+    units = ["Hours by year of last play", "Hours in the last two weeks", "Backlog by genre", "Hours by platform"]
+    assert re.findall(r'<p class="unit">(.*?)</p>', page)[:4] == units
+    first_screen = page.split("Not matched</h2>")[0]
+    for bar in ('title="2024: 90 h"', "Zebra</bdi></a> <span", "Fighting</bdi></a> <span", "Windows</bdi></a> <span"):
+        assert bar in first_screen
+
+
+def test_a_bar_leads_to_games_alone_as_it_counts_no_filtered_app() -> None:
+    links = [attributes["href"] for tag, attributes in Elements(render_report(played(), ORIGIN)).found if tag == "a"]
+    assert [link for link in links if link and "=" in link and link.startswith("#")] == [
+        "#status=recent&q=Zebra",
+        "#status=unplayed&genre=Fighting",
+        "#status=played&platform=Windows",
+    ]
+
+
 def test_matching_and_filters_come_last() -> None:
     page = render_report(library(app(1, playtime_forever=60), matched(2, 10), app(3)), ORIGIN)
     headings = re.findall(r"<h2[^>]*>(.*?)</h2>", page)

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from pandera.typing.polars import DataFrame
 from playwright.sync_api import Page, expect
 
 from pipeline.report.page import IMAGE_HOST, Origin, render_report
+from schemas.frames import conform
 from schemas.library import EnrichedLibrary
 from tests.support.chromium import DESKTOP, IN_CHROMIUM, PHONE, Watched, find_violations, is_as_wide_as_the_window
 from tests.support.libraries import FIGHTING, SHOOTER, app, library, matched
@@ -241,13 +243,18 @@ def test_filters_are_in_the_address_and_the_address_brings_them_back(open_report
 
 
 def test_a_bar_leads_to_the_rows_that_it_counts(open_report: Open) -> None:
-    page = open_report(few())
+    demo = app(9, name="Zebra Demo", playtime_forever=30, playtime_2weeks=30, match_status="IGNORED", kind="demo")
+    played = {"match_reason": "filtered", "playtime_windows_forever": 30}
+    page = open_report(conform(pl.concat([few(), library(demo | played)]), EnrichedLibrary))
+    page.get_by_role("link", name="Zebra", exact=True).press("Enter")
+    expect(page.locator("#games tbody bdi")).to_have_text(["Zebra"])
+    page.go_back()
     page.get_by_role("link", name="Windows").press("Enter")
     expect(page.locator("#games tbody bdi")).to_have_text(["Pokémon Arena"])
     expect(page.get_by_role("heading", name="All games and apps")).to_be_in_viewport()
     expect(page.get_by_label("Played on")).to_have_value("Windows")
     page.go_back()
-    expect(page.get_by_role("status")).to_have_text("4 of 4 apps")
+    expect(page.get_by_role("status")).to_have_text("5 of 5 apps")
 
 
 def test_the_rows_shown_are_saved_as_csv(open_report: Open, tmp_path: Path) -> None:
