@@ -1,6 +1,5 @@
 """The store that the notebooks show: the one that STORE_URL names, or else the demo's data, which is beside them."""
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +12,13 @@ if missing := [name for name in ("IPython", "altair", "pyarrow", "vl_convert") i
         f"{install_command('notebooks')}, and restart the kernel."
     )
 
+from dotenv import load_dotenv
 from IPython.display import Markdown
 
+from pipeline.settings import Settings
+
 DEMO = Path(__file__).parent / "demo_data"
+ENV = Path(__file__).parents[1] / ".env"
 
 
 class ChosenStore(NamedTuple):
@@ -26,9 +29,18 @@ class ChosenStore(NamedTuple):
 
 
 def choose_store() -> ChosenStore:
-    """Return the store that STORE_URL names, or else the demo's data, with a sentence that says which one it is."""
-    if url := os.environ.get("STORE_URL"):
-        return ChosenStore(url, Markdown("This is the store that `STORE_URL` names."))
+    """Return the store that STORE_URL names, or else the demo's data, with a sentence that says which one it is.
+
+    The settings in `.env` hold here too, also for what a notebook asks of the store later: they are put into the
+    environment, as Jupyter runs in another folder. A folder in STORE_URL is one from where `.env` is.
+
+    Raises:
+        Refused: `configuration`, naming the settings that are invalid.
+    """
+    load_dotenv(ENV)
+    if url := Settings.read().store_url:
+        place = url if url.startswith("s3:") else str(ENV.parent / Path(url).expanduser())
+        return ChosenStore(place, Markdown("This is the store that `STORE_URL` names."))
     says = (
         "`STORE_URL` is not set, so this is **the demo's data**. To see your own, set `STORE_URL` to your store (an "
         "absolute folder or `s3://bucket/prefix`), and run all cells again."

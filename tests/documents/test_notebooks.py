@@ -11,6 +11,7 @@ import pytest
 from notebooks.demo import DEMO, choose_store
 from pipeline import list_runs, read_backfill, read_history
 from pipeline.cli.local import install_command
+from pipeline.settings import Settings
 from tests.support.documents import NOTEBOOKS, ROOT, code_cells, texts
 from tests.support.programs import environment
 
@@ -57,7 +58,7 @@ def test_a_notebook_says_how_to_open_it_and_whose_data_it_shows(notebook: Path) 
 
 
 def test_without_a_store_of_ones_own_the_notebooks_show_the_demo_s_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("STORE_URL", raising=False)
+    monkeypatch.setenv("STORE_URL", "")
     url, says = choose_store()
     assert (url, "**the demo's data**" in says.data) == (str(DEMO), True)
     runs = list_runs(url)
@@ -67,6 +68,22 @@ def test_without_a_store_of_ones_own_the_notebooks_show_the_demo_s_data(monkeypa
     assert read_backfill("sample", url).outcomes.height == 60
     monkeypatch.setenv("STORE_URL", "s3://ours/library")
     assert choose_store().url == "s3://ours/library"
+
+
+def test_notebooks_show_the_store_that_env_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("notebooks.demo.ENV", tmp_path / ".env")
+    for written, url in {
+        "data": str(tmp_path / "data"),
+        "'/a folder'": "/a folder",
+        "s3://ours/library": "s3://ours/library",
+    }.items():
+        for name in ("STORE_URL", "AWS_REGION"):  # set before, so that they are unset again in the end
+            monkeypatch.setenv(name, "")
+            monkeypatch.delenv(name)
+        (tmp_path / ".env").write_text(f"STORE_URL={written}\nAWS_REGION=eu-north-1\n", encoding="utf-8")
+        store = choose_store()
+        assert (store.url, store.says.data) == (url, "This is the store that `STORE_URL` names.")
+        assert Settings.read().aws_region == "eu-north-1", "what opens the store reads it too"
 
 
 def test_without_the_extra_the_first_line_of_a_notebook_says_how_to_install_it(
