@@ -24,6 +24,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_ONLY_SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Authority:
     """A certificate authority of a test, with its certificate in a file."""
@@ -33,7 +45,8 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.certificate = folder / f"{name}.pem"
-        self.certificate.write_bytes(self._sign(self._name, self._key, [x509.BasicConstraints(ca=True, path_length=0)]))
+        extensions = [x509.BasicConstraints(ca=True, path_length=0), _ONLY_SIGNS]
+        self.certificate.write_bytes(self._sign(self._name, self._key, extensions))
 
     def issue(self, *hosts: str, days: int = 1) -> tuple[Path, Path]:
         """Write a certificate for hosts, and its key; one of negative days has expired."""
@@ -66,9 +79,13 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(days=9))
             .not_valid_after(now + timedelta(days=days))
+            # Python 3.13 trusts no certificate without the ids of both keys.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         for extension in extensions:
-            certificate = certificate.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+            is_critical = isinstance(extension, x509.BasicConstraints | x509.KeyUsage)
+            certificate = certificate.add_extension(extension, critical=is_critical)
         return certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
