@@ -66,6 +66,16 @@ _PASSING = (
 )
 """The errors without an answer that may pass by themselves; SSLError and the causes of some others are excepted."""
 
+_LASTING = (
+    ssl.SSLError,
+    FileNotFoundError,
+    PermissionError,
+    NotADirectoryError,
+    IsADirectoryError,
+    RecursionError,
+)
+"""What boto wraps into an error that might pass by itself, and does not."""
+
 UNANSWERED = (BotoCoreError, OSError, EOFError, RecursionError, JSONDecodeError)
 """Exceptions that a call to AWS raises when it gets no answer.
 
@@ -216,10 +226,10 @@ def aws_error(error: BaseException, service: str, where: str, needs: str) -> Pip
         return Refused("configuration", f"There are no AWS credentials for {where}. Set {_KEY_SETTINGS}.")
     elif isinstance(error, SSOError | TokenRetrievalError):
         remedy = _LOG_IN
+    elif isinstance(cause, RecursionError):
+        return Refused("configuration", f"{service} redirects in circles for {where}. {_REGION}.")
     elif isinstance(error, SSLError | HTTPClientError):
         remedy = "Set AWS_CA_BUNDLE to a file with the certificate of the authority, or correct AWS_ENDPOINT_URL_S3"
-    elif isinstance(error, RecursionError):
-        return Refused("configuration", f"{service} redirects in circles for {where}. {_REGION}.")
     elif isinstance(error, BotoCoreError) and not isinstance(error, CredentialRetrievalError):
         remedy = needs.rstrip(".")
     else:
@@ -232,7 +242,7 @@ def _is_passing(error: BaseException, cause: object) -> bool:
     """Return whether a call without an answer may succeed later; `cause` is what boto wrapped, if it did."""
     if isinstance(error, CredentialRetrievalError):
         return error.kwargs["provider"] not in ("custom-process", "sso", "login")
-    if isinstance(cause, ssl.SSLError | FileNotFoundError | PermissionError | NotADirectoryError | IsADirectoryError):
+    if isinstance(cause, _LASTING):
         return False
     return isinstance(error, _PASSING) or (isinstance(error, SSLError) and "EOF occurred" in str(error))
 
