@@ -100,10 +100,10 @@ def library(rows: int, apps: int) -> DataFrame[ClassifiedLibrary]:
     return conform(named.with_columns(absent).select(CLASSIFIED.keys()).cast(CLASSIFIED), ClassifiedLibrary)
 
 
-def best_of(*whats: Callable[[], object]) -> list[float]:
+def best_of(*whats: Callable[[], object], times: int = RUNS) -> list[float]:
     """The seconds of the quickest run of each, taking turns: what else the machine does then hits all of them."""
     seconds: list[list[float]] = [[] for _ in whats]
-    for _ in range(RUNS):
+    for _ in range(times):
         for what, runs in zip(whats, seconds, strict=True):
             began = time.perf_counter()
             what()

@@ -15,6 +15,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -177,7 +178,7 @@ class CatalogueFiles:
             files = self._read_files(etags)
             if files is None:
                 continue
-            for key, body in files.corrupt.items():
+            for key, (body, _) in files.corrupt.items():
                 self._store.write(QUARANTINE + key.removeprefix(ROOT).replace("/", "-"), body)
             apps = merge_catalogues([conform(rows, Catalogue) for rows in files.rows])
             if self._store.replace(APPS, to_parquet(apps, "catalogue"), etags.get(APPS)):
@@ -203,28 +204,33 @@ class CatalogueFiles:
     def _read_files(
         self, keys: Iterable[str], columns: Sequence[str] | None = None, wanted: pl.Series | None = None
     ) -> "_Files | None":
-        """Return the rows of files in their order, and the bytes of corrupt ones; None if one was deleted meanwhile."""
+        """Return the rows of files in their order, and the corrupt files; None if one was deleted meanwhile.
+
+        Each thread reads and decodes the large file, or a part of the small ones.
+        """
         keys = list(keys)
-        with ThreadPoolExecutor(THREADS) as threads:  # a task for each thread, as one for each file takes as long again
-            parts = threads.map(self._read_bodies, (keys[start::THREADS] for start in range(THREADS)))
-            read = {key: body for part in parts for key, body in part.items()}
-        bodies = {key: body for key in keys if (body := read[key]) is not None}
+        large, small = ([key for key in keys if (key == APPS) == is_large] for is_large in (True, False))
+        length = -(-len(small) // (THREADS - 1)) or 1
+        parts = [large, *(small[start : start + length] for start in range(0, len(small), length))]
+        read = partial(self._read_part, columns=columns, wanted=wanted)
+        with ThreadPoolExecutor(THREADS) as threads:
+            found = list(threads.map(read, parts))
+        complete = [part for part in found if part is not None]
+        if len(complete) < len(found):
+            return None
+        files = _together(complete)
+        for key, (_, fault) in files.corrupt.items():
+            log.warning("catalogue file is corrupt", key=key, fault=fault)
+        return files
+
+    def _read_part(
+        self, keys: Sequence[str], columns: Sequence[str] | None, wanted: pl.Series | None
+    ) -> "_Files | None":
+        bodies = [(key, body) for key in keys if (body := self._store.read(key)) is not None]
         if len(bodies) < len(keys):
             return None
-        large, small = (
-            [body for key, body in bodies.items() if (key == APPS) == is_large] for is_large in (True, False)
-        )
-        size = sum(map(len, bodies.values()))
-        try:
-            read_rows = partial(
-                read_current_parquets, kind="catalogue", model=Catalogue, columns=columns, wanted=wanted
-            )
-            return _Files([read_rows(large), read_rows(small)], size)
-        except CorruptFile:
-            return _read_one_by_one(bodies, columns or list(dtypes(Catalogue)), wanted)
-
-    def _read_bodies(self, keys: Iterable[str]) -> dict[str, bytes | None]:
-        return {key: self._store.read(key) for key in keys}
+        decode = partial(read_current_parquets, kind="catalogue", model=Catalogue, columns=columns, wanted=wanted)
+        return _decode(bodies, decode)
 
 
 def new_small_key(appids: pl.Series) -> str:
@@ -244,23 +250,39 @@ def _may_hold(key: str, wanted: frozenset[int]) -> bool:
     return any(int.from_bytes(listed[start : start + 3]) in wanted for start in range(0, len(listed), 3))
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The chosen columns and rows of files, the bytes of all of them together, and the contents of corrupt ones."""
+class _Corrupt(NamedTuple):
+    """The bytes of a file that cannot be read, and the reason."""
+
+    body: bytes
+    fault: str
+
+
+class _Files(NamedTuple):
+    """The chosen columns and rows of files, the bytes of all of them together, and the corrupt ones by key."""
 
     rows: list[pl.DataFrame]
     size: int
-    corrupt: dict[str, bytes] = field(default_factory=dict)
+    corrupt: dict[str, _Corrupt]
 
 
-def _read_one_by_one(bodies: dict[str, bytes], columns: Sequence[str], wanted: pl.Series | None) -> _Files:
-    """Return rows of files, and the contents of the corrupt ones, which are logged."""
-    files = _Files([], sum(map(len, bodies.values())))
-    for key, body in bodies.items():
-        try:
-            rows = read_parquet(body, "catalogue", Catalogue, key, REMEDY).select(columns)
-            files.rows.append(rows if wanted is None else rows.filter(pl.col("appid").is_in(wanted.implode())))
-        except CorruptFile as error:
-            log.warning("catalogue file is corrupt", key=key, fault=str(error))
-            files.corrupt[key] = body
+def _together(parts: Iterable[_Files]) -> _Files:
+    files = _Files([], 0, {})
+    for rows, size, corrupt in parts:
+        files = _Files(files.rows + rows, files.size + size, files.corrupt | corrupt)
     return files
+
+
+def _decode(bodies: Sequence[tuple[str, bytes]], decode: Callable[[list[bytes]], pl.DataFrame]) -> _Files:
+    """Return the rows of files with these keys and bytes; if one cannot be read, it is searched for by halves."""
+    size = sum(len(body) for _, body in bodies)
+    with suppress(CorruptFile):
+        return _Files([decode([body for _, body in bodies])], size, {})
+    if len(bodies) > 1:
+        middle = len(bodies) // 2
+        return _together(_decode(half, decode) for half in (bodies[:middle], bodies[middle:]))
+    [(key, body)] = bodies
+    try:
+        migrated = to_parquet(read_parquet(body, "catalogue", Catalogue, key, REMEDY), "catalogue")
+        return _Files([decode([migrated])], size, {})
+    except CorruptFile as error:
+        return _Files([], size, {key: _Corrupt(body, str(error))})

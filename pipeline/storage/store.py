@@ -204,10 +204,10 @@ class DirectoryStore:
             for folder, folders, names in os.walk(top, onerror=_raise_unless_missing):
                 start = begin if folder == str(top) else ""
                 folders[:] = [name for name in folders if name.startswith(start)]
-                for name in names:
-                    path = Path(folder, name)
-                    if name.startswith(start) and not name.startswith(".") and (etag := _etag(path)):
-                        found[str(path.relative_to(self._root))] = etag
+                inside = folder.removeprefix(str(self._root)).strip("/")
+                for name in names:  # thousands, for which a `Path` each takes several times as long
+                    if name.startswith(start) and not name.startswith(".") and (etag := _etag(f"{folder}/{name}")):
+                        found[f"{inside}/{name}".lstrip("/")] = etag
         return dict(sorted(found.items()))
 
     def delete(self, key: str) -> None:
@@ -259,13 +259,13 @@ class DirectoryStore:
                     path.unlink()
 
 
-def _etag(path: Path) -> str | None:
+def _etag(path: str | Path) -> str | None:
     """Return the ETag of a file: its inode, size and time; None if it is not a file.
 
     Each write makes a new inode.
     """
     with suppress(FileNotFoundError):
-        status = path.lstat()
+        status = os.lstat(path)
         if stat.S_ISREG(status.st_mode):
             return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
     return None

@@ -116,7 +116,7 @@ def read_current_parquets(
         rows = _scan(bodies, columns).collect() if wanted is None else _rows_with(bodies, wanted, columns)
         # The columns are of the right version, but an Enum of theirs may have got another category since.
         wrong = {name: dtype for name, dtype in rows.schema.items() if dtype != expected[name]}
-        return rows.cast({name: expected[name] for name in wrong})
+        return rows.cast({name: expected[name] for name in wrong}).rechunk()
 
 
 def _scan(bodies: Sequence[bytes], columns: Sequence[str] | None) -> pl.LazyFrame:
@@ -126,19 +126,19 @@ def _scan(bodies: Sequence[bytes], columns: Sequence[str] | None) -> pl.LazyFram
 def _rows_with(bodies: Sequence[bytes], wanted: pl.Series, columns: Sequence[str] | None) -> pl.DataFrame:
     """Return the rows with a wanted value; only files that have one are decoded beyond the column of these values.
 
-    Row groups whose statistics lie outside of the range of the values are skipped.
+    Of a file with several row groups those are skipped whose statistics lie outside of the range of the values.
     """
     name = wanted.name
     is_wanted = pl.col(name).is_between(wanted.min(), wanted.max()) & pl.col(name).is_in(wanted.implode())
     values = pl.read_parquet(list(bodies), columns=[name])[name]
     found = values.is_in(wanted.implode()).arg_true()
     ends = pl.Series(values.chunk_lengths()).cum_sum()
-    if len(ends) == len(bodies):  # Polars reads each row group into a chunk of its own, and a small file has one
+    if found.len() and len(ends) == len(bodies):  # Polars reads each row group into a chunk, and a small file has one
         having = [bodies[number] for number in ends.search_sorted(found, side="right").unique().sort()]
-        rows = _scan(having or bodies[:1], columns).filter(is_wanted).collect()
+        rows = _scan(having, columns).collect().filter(is_wanted)  # a filter in the scan takes longer for small files
         if rows.height == found.len():
             return rows
-    return _scan(bodies, columns).filter(is_wanted).collect()
+    return _scan(bodies[:1] if found.is_empty() else bodies, columns).filter(is_wanted).collect()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from pipeline.storage.store import Store
 from pipeline.storage.versioned import to_parquet
 from schemas.catalogue import Catalogue, CatalogueLookUps
 from schemas.frames import dtypes, empty_frame
+from schemas.manifest import VERSIONS
 from tests.support.libraries import frame
 from tests.support.programs import SteamImport
 from tests.support.stores import OpenedStore, Watched, opened
@@ -222,10 +223,34 @@ def test_a_join_decodes_neither_row_groups_nor_small_files_without_its_apps(
     with capture_logs() as logged:
         assert_frame_equal(about(here.store, 6, 8), pl.concat([known(6), known(8, days_old=0)]))
     assert logged == []
-    for appid in (1, 20):
+    for appid, key in ((1, APPS), (20, f"{NEW}small.parquet")):
         with capture_logs() as logged:
             about(here.store, appid)
-        assert {event["key"] for event in logged} == {APPS, f"{NEW}small.parquet"}
+        assert [event["key"] for event in logged] == [key]
+
+
+def test_of_many_small_files_only_the_corrupt_ones_are_skipped(
+    here: OpenedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "THREADS", 3)
+    monkeypatch.setitem(versioned.MIGRATIONS, ("catalogue", 0), versioned.Migration())
+    with monkeypatch.context() as older:
+        older.setitem(VERSIONS, "catalogue", 0)
+        here.store.write(f"{NEW}00.parquet", parquet(known(10, name="Of version 0")))
+    here.store.write(APPS, parquet(known(10, 20)))
+    for number in range(1, 20):
+        here.store.write(f"{NEW}{number:02}.parquet", parquet(known(10 + number, 40, name=f"Game {number}")))
+    corrupt = {f"{NEW}{name}.parquet": CORRUPT[fault] for name, fault in (("03", "cut off"), ("17", "another type"))}
+    for key, body in corrupt.items():
+        here.store.write(key, body)
+    with capture_logs() as logged:
+        rows = CatalogueFiles(here.store).read()
+    assert [event["key"] for event in logged] == list(corrupt)
+    assert rows["appid"].to_list() == sorted({*range(10, 30), 40} - {13, 27})
+    assert rows.filter(pl.col("appid").is_in([10, 40]))["igdb_name"].to_list() == ["Of version 0", "Game 19"]
+    with capture_logs() as logged:
+        assert_frame_equal(about(here.store, 10, 13, 40), rows.filter(pl.col("appid").is_in([10, 40])))
+    assert [event["key"] for event in logged] == list(corrupt)
 
 
 @dataclass
