@@ -59,9 +59,9 @@ GENRES, PLATFORMS = pl.List(GENRE), pl.List(PLATFORM)
 
 
 class RawLibrary(StrictFrame):
-    """One row per app that Steam lists as the user's. After the user's ids, columns are named as Steam's fields are.
+    """One row per app that Steam lists as the user's.
 
-    They are those of IPlayerService/GetOwnedGames.
+    After the ids of the user, the columns are named as the fields of IPlayerService/GetOwnedGames.
     """
 
     user_id: str = pa.Field(str_matches=USER_ID, description="SavePoint's id of the owner")

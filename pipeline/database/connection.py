@@ -222,7 +222,7 @@ class Session:
     """One open database transaction, which runs SQLAlchemy statements; `statements` is the number it has run.
 
     `written` is the name of the table that the last of them wrote to, for the message of an error. `parameters` are the
-    values of statements' `bindparam`s by name; other values stand in the statements themselves.
+    values that statements leave open, by the names of their `bindparam`s, as a cached statement holds no load's values.
     """
 
     def __init__(self, cursor: dbapi.Cursor) -> None:
@@ -248,7 +248,7 @@ class Session:
 
     def create(self, table: Table) -> None:
         """Create a temporary table."""
-        self.execute(CreateTable(table))
+        self.execute(_create_table_statement(table))
 
     def ingest(self, table: Table, rows: pl.DataFrame) -> None:
         """Create a temporary table, and COPY a frame's rows into it; table columns that the frame lacks are null."""
@@ -263,8 +263,13 @@ class Session:
         sql, values = _COMPILED[statement]
         if values is None:
             return sql, None
-        own = {name: pl.lit(value) for name, value in self.parameters.items() if name in values.columns}
-        return sql, values.with_columns(**own) if own else values
+        left_open = [name for name, dtype in values.schema.items() if dtype == pl.Null]
+        return sql, values.with_columns(pl.lit(self.parameters[name]).alias(name) for name in left_open)
+
+
+@cache
+def _create_table_statement(table: Table) -> CreateTable:
+    return CreateTable(table)
 
 
 _COMPILED: WeakKeyDictionary[Executable, tuple[str, pl.DataFrame | None]] = WeakKeyDictionary()

@@ -389,7 +389,12 @@ def _ingest(session: Session, staged: StagedRows, user_rows: pl.DataFrame) -> No
     for table in (tables.NOTED_GAMES, tables.PREVIOUS_IMPORTS, tables.MOVED_APPS, tables.MOVED_ITEMS):
         session.create(table)
     # Without it PostgreSQL plans for a small table, whatever was ingested.
-    session.execute(text(f"ANALYZE {', '.join(table.name for table in ingested)}"))
+    session.execute(_analyze_statement(tuple(table.name for table in ingested)))
+
+
+@cache
+def _analyze_statement(tables: tuple[str, ...]) -> Executable:
+    return text(f"ANALYZE {', '.join(tables)}")
 
 
 def _require_users(session: Session, users: Table) -> None:
@@ -430,23 +435,23 @@ def _merge(
     run(previous_import_statements(columns))
     compared = session.fetch(previous_imports_comparison_query()).row(0, named=True)
     run(imported_game_statements(columns), are_needed=compared["has_changes"])
-    changes_rows = (
+    runs_alone = (
         has_overrides
         or pending["has_entries"]
         or pending["has_changed_games"]
         or pending["new_games"] > MOST_STEAM_APP_LOCKS
     )
-    has_games = changes_rows or pending["new_games"] > 0
+    needs_lock = runs_alone or pending["new_games"] > 0
     noted = 0
-    if has_games:
-        session.fetch(pending_changes_lock_query(changes_rows=changes_rows))
+    if needs_lock:
+        session.fetch(pending_changes_lock_query(runs_alone=runs_alone))
         run([found_game_statement()])
         noted = session.execute(noted_games_statement())
     if options.details:
         session.execute(games_before_statement(columns))
     run(genre_and_platform_statements(), are_needed=pending["has_entries"])
-    run(game_statements(has_noted=noted > 0, has_overrides=has_overrides), are_needed=has_games)
-    run(link_statements(), are_needed=has_games)
+    run(game_statements(has_noted=noted > 0, has_overrides=has_overrides), are_needed=needs_lock)
+    run(link_statements(), are_needed=needs_lock)
     run(item_move_statements(columns, statuses), are_needed=has_overrides)
     run([new_item_statement(columns, statuses)], are_needed=compared["has_changes"])
     _require_written(session, live)
@@ -465,7 +470,8 @@ def _require_written(session: Session, live: LiveSchema) -> None:
     if has_unwritten:
         raise Retryable(
             "database_unavailable",
-            "Another load has just taken a slug or a name that this one needs; nothing was written. Try again.",
+            "Another load has just changed a game of this one, or taken a slug or a name that it needs; nothing was "
+            "written. Try again.",
         )
 
 

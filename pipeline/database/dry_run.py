@@ -80,24 +80,25 @@ def _count_table(
 
 
 @cache
-def games_before_statement(live: LiveColumns) -> Insert:
+def games_before_statement(live_columns: LiveColumns) -> Insert:
     """Return the SQL INSERT that copies all genres, platforms, games and links that a load may change to ROWS_BEFORE.
 
     It runs before these are merged, and after NOTED_GAMES was filled.
     """
-    return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), union_all(*_select_games(live)))
+    return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), union_all(*_select_games(live_columns)))
 
 
 @cache
-def libraries_before_statement(live: LiveColumns) -> Insert:
+def libraries_before_statement(live_columns: LiveColumns) -> Insert:
     """Return the SQL INSERT that copies all imported games and items of the users to ROWS_BEFORE, before the merge."""
-    return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), union_all(*_select_libraries(live)))
+    return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), union_all(*_select_libraries(live_columns)))
 
 
 @cache
-def changes_query(live: LiveColumns) -> Select[Any]:
+def changes_query(live_columns: LiveColumns) -> Select[Any]:
     """Return the SQL query for `Changes`: ROWS_BEFORE compared with the live rows; it runs after the merge."""
-    before, after = ROWS_BEFORE, union_all(*_select_games(live), *_select_libraries(live)).subquery("rows_after")
+    before = ROWS_BEFORE
+    after = union_all(*_select_games(live_columns), *_select_libraries(live_columns)).subquery("rows_after")
     is_same_row = and_(before.c.table == after.c.table, before.c.id == after.c.id)
     both = before.join(after, is_same_row, full=True)
     keys = func.jsonb_object_keys(func.coalesce(after.c.row, before.c.row))
@@ -112,10 +113,10 @@ def changes_query(live: LiveColumns) -> Select[Any]:
     )
 
 
-def _select_games(live: LiveColumns) -> Iterator[Row]:
+def _select_games(live_columns: LiveColumns) -> Iterator[Row]:
     """Yield the queries for the genres, platforms, games and links that a load may change."""
     for target, staged in ((GENRE, STAGED_GENRES), (PLATFORM, STAGED_PLATFORMS), (GAME, STAGED_GAMES)):
-        yield _select_row(target, cast(target.c.igdbId, Text), live).where(_may_change(target, staged))
+        yield _select_row(target, cast(target.c.igdbId, Text), live_columns).where(_may_change(target, staged))
     for links, other in ((GAME_GENRE, GENRE), (GAME_PLATFORM, PLATFORM)):
         other_id = next(own for own in links.c if own.name != "gameId")
         key = cast(GAME.c.igdbId, Text) + "/" + cast(other.c.igdbId, Text)
@@ -138,19 +139,21 @@ def _may_change(target: Table, staged: Table) -> ColumnElement[bool]:
     return is_any_of(target.c.id, union_all(*ids))
 
 
-def _select_libraries(live: LiveColumns) -> Iterator[Row]:
+def _select_libraries(live_columns: LiveColumns) -> Iterator[Row]:
     """Yield the queries for the imported games and the items of the users."""
     users = select(STAGED_USERS.c.id)
     app = IMPORTED_GAME.c.userId + "/" + IMPORTED_GAME.c.storefrontGameId
     is_steam = cast(IMPORTED_GAME.c.storefront, Text) == STORE
-    yield _select_row(IMPORTED_GAME, app, live).where(is_any_of(IMPORTED_GAME.c.userId, users), is_steam)
+    yield _select_row(IMPORTED_GAME, app, live_columns).where(is_any_of(IMPORTED_GAME.c.userId, users), is_steam)
     igdb_id = select(GAME.c.igdbId).where(GAME.c.id == LIBRARY_ITEM.c.gameId).scalar_subquery()
     item = LIBRARY_ITEM.c.userId + "/" + cast(igdb_id, Text) + "/" + cast(LIBRARY_ITEM.c.id, Text)
-    yield _select_row(LIBRARY_ITEM, item, live).where(is_any_of(LIBRARY_ITEM.c.userId, users))
+    yield _select_row(LIBRARY_ITEM, item, live_columns).where(is_any_of(LIBRARY_ITEM.c.userId, users))
 
 
-def _select_row(target: Table, key: ColumnElement[str], live: LiveColumns) -> Row:
-    known = [own for own in target.c if own.name not in EXCLUDED_COLUMNS and not is_read_only(own) and own in live]
+def _select_row(target: Table, key: ColumnElement[str], live_columns: LiveColumns) -> Row:
+    known = [
+        own for own in target.c if own.name not in EXCLUDED_COLUMNS and not is_read_only(own) and own in live_columns
+    ]
     columns = {own.name: own for own in known}
     return _select_parts(target, cast(target.c.id, Text), func.coalesce(key, ""), columns)
 

@@ -5,7 +5,7 @@ It is read from PostgreSQL's own catalogue (pg_class and others), for the tables
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import polars as pl
@@ -67,7 +67,10 @@ FITTING_TYPES: dict[type[Any], tuple[str, ...]] = {
 
 
 LiveColumns = frozenset[Column[Any]]
-"""The columns in schemas/savepoint.py that a live database has. It is hashable, as the arguments of a cache must be."""
+"""Those of the Column objects in schemas/savepoint.py that a live database has.
+
+Statements are cached by it: two sets of the same objects are equal, whichever database they were read from.
+"""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class LiveSchema:
             _quoted(own) for own in self._written_columns() if not is_required(own) and own not in self.known_columns
         ]
 
-    @property
+    @cached_property
     def known_columns(self) -> LiveColumns:
         """The columns of SavePoint's tables that the live database has."""
         known = (own for table in SAVEPOINT.sorted_tables for own in table.columns)

@@ -2,11 +2,11 @@
 
 The number of statements does not depend on the number of rows, and none writes a row that would stay the same.
 docs/loading.md has the rules. A genre, platform or game is found by its IGDB id. All statements are the same in every
-load, and cached, so that a process makes and compiles them once.
+load, and cached, so that a process makes and compiles each once.
 
 Loads that change the same games at once meet in every order, because the rows that lose a slug are not known before the
 other load has committed. So a load that changes anything here takes a lock until its commit, and looks again. A load
-that changes rows which are there runs alone. One that only adds games, and at most MOST_STEAM_APP_LOCKS of them, runs
+that is to change rows which are there runs alone. One that only adds games, at most MOST_STEAM_APP_LOCKS of them, runs
 beside others that only add games, unless they add games of the same Steam apps. Most loads change nothing here, as an
 earlier one brought what IGDB knows, and take no lock.
 
@@ -111,7 +111,11 @@ STEAM_APP_LOCKS = 3
 """The class of the advisory locks for the Steam apps of new games; an appid is the number of its lock."""
 
 MOST_STEAM_APP_LOCKS = 100
-"""The number of new games above which a load runs alone: PostgreSQL has room for some 6,400 locks of all sessions."""
+"""The number of new games above which a load runs alone.
+
+A load takes a lock for each, and PostgreSQL has room for 6,400 locks of all sessions unless it is set up otherwise. So
+the 20 loads that the template lets run at once leave two thirds of them to others.
+"""
 
 
 @cache
@@ -137,10 +141,14 @@ def pending_changes_query() -> Select[bool, bool, int]:
 
 
 @cache
-def pending_changes_lock_query(*, changes_rows: bool) -> Select[Any] | CompoundSelect[Any]:
-    """Return the SQL query that waits for, and takes, the locks of a load that changes rows, or only adds games."""
+def pending_changes_lock_query(*, runs_alone: bool) -> Select[Any] | CompoundSelect[Any]:
+    """Return the SQL query that waits for, and takes, the locks of a load that has to change or add games.
+
+    If it runs alone, that is LOCK_KEY, exclusively. Otherwise it shares LOCK_KEY, and takes the lock of the Steam app
+    of each game that it did not find. It looks for the games again afterwards.
+    """
     number = [literal(part, literal_execute=True) for part in LOCK_KEY]
-    if changes_rows:
+    if runs_alone:
         return select(func.pg_advisory_xact_lock(*number))
     is_new = STAGED_GAMES.c.foundId.is_(None) & STAGED_GAMES.c.steamAppId.is_not(None)
     # In ascending order, so that two loads never wait for each other in a circle.
@@ -230,12 +238,17 @@ def unwritten_rows_query() -> Select[Any]:
     return select(func.count().label("rows")).select_from(unwritten)
 
 
+@cache
 def dropped_rows_query() -> Select[str]:
-    """Return the SQL query for the names of tables that lack a staged row although no other row is in its way."""
+    """Return the SQL query for the names of tables that lack a staged row although no other row is in its way.
+
+    A row that was there when the load looked for it does not count: another writer has changed or deleted it since.
+    """
     merges = (
         select(literal(target.name).label("table_name"))
         .select_from(staged)
         .where(
+            staged.c.foundId.is_(None),
             ~exists().where(target.c.igdbId == staged.c.igdbId),
             *(~exists().where(target.c[key] == staged.c[key]) for key in _unique_keys(staged)),
         )

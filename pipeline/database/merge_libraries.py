@@ -1,7 +1,6 @@
 """The SQL statements that write what users own into SavePoint's tables: imported games and library items.
 
 What the user decided stays: removed rows, statuses set by hand, items that are there. docs/loading.md has the rules.
-Statements that depend on the columns which the database has take these as `live`.
 
 An override that moves an app to another game may also move the user's item. The database does not say which game an app
 was matched to: it is the Game that holds the appid when this load takes it away. Where no Game does, because an earlier
@@ -79,14 +78,14 @@ def user_lock_query() -> Select[Any]:
 
 
 @cache
-def previous_import_statements(live: LiveColumns) -> list[CountedStatement]:
+def previous_import_statements(live_columns: LiveColumns) -> list[CountedStatement]:
     """Return the SQL statements that lock the open rows which the file decides about, and fill PREVIOUS_IMPORTS.
 
     A row is compared with the staged one there; `imported_game_statements` writes only rows that differ.
     """
     return [
         CountedStatement(NOT_COUNTED, _lock_open_rows()),
-        CountedStatement(NOT_COUNTED, _insert_previous_imports(live)),
+        CountedStatement(NOT_COUNTED, _insert_previous_imports(live_columns)),
     ]
 
 
@@ -106,29 +105,29 @@ def previous_imports_comparison_query() -> Select[int, bool]:
 
 
 @cache
-def imported_game_statements(live: LiveColumns) -> list[CountedStatement]:
+def imported_game_statements(live_columns: LiveColumns) -> list[CountedStatement]:
     """Return the SQL statements that update and insert imported games."""
     return [
-        CountedStatement("imported_games_updated", _update_imports(live)),
-        CountedStatement("imported_games_created", _insert_imports(live)),
+        CountedStatement("imported_games_updated", _update_imports(live_columns)),
+        CountedStatement("imported_games_created", _insert_imports(live_columns)),
     ]
 
 
 @cache
-def new_item_statement(live: LiveColumns, statuses: ItemStatuses) -> CountedStatement:
+def new_item_statement(live_columns: LiveColumns, statuses: ItemStatuses) -> CountedStatement:
     """Return the SQL statement that inserts an item for each game newly MATCHED; it runs after `game_statements`."""
-    return CountedStatement("library_items_created", _insert_items(live, statuses))
+    return CountedStatement("library_items_created", _insert_items(live_columns, statuses))
 
 
 @cache
-def item_move_statements(live: LiveColumns, statuses: ItemStatuses) -> list[CountedStatement]:
+def item_move_statements(live_columns: LiveColumns, statuses: ItemStatuses) -> list[CountedStatement]:
     """Return the SQL statements that move library items to another game, where an override moved their app there.
 
     Items that a user edited stay. The statements run before `new_item_statement`.
     """
     return [
-        CountedStatement(NOT_COUNTED, _note_items_to_move(live, statuses)),
-        CountedStatement("library_items_moved", _move_items(live, statuses)),
+        CountedStatement(NOT_COUNTED, _note_items_to_move(live_columns, statuses)),
+        CountedStatement("library_items_moved", _move_items(live_columns, statuses)),
     ]
 
 
@@ -190,14 +189,14 @@ def _is_app_of(rows: FromClause) -> ColumnElement[bool]:
     return and_(STAGED.c.userId == rows.c.userId, STAGED.c.storefrontGameId == rows.c.storefrontGameId)
 
 
-def _insert_previous_imports(live: LiveColumns) -> Insert:
+def _insert_previous_imports(live_columns: LiveColumns) -> Insert:
     is_removed = IMPORTED_GAME.c.deletedAt.is_not(None)
     app = (IMPORTED_GAME.c.userId, IMPORTED_GAME.c.storefrontGameId)
     order = (is_removed, IMPORTED_GAME.c.createdAt, IMPORTED_GAME.c.id)
     is_decided = func.bool_or(is_removed | cast(STATUS, Text).in_(DECIDED))
     of_users, previous = _of_each_user(
         select(
-            *(own for own in IMPORTED_GAME.c if own in live),
+            *(own for own in IMPORTED_GAME.c if own in live_columns),
             is_removed.label("isRemoved"),
             # In the order of the rows, so that one sort serves both.
             is_decided.over(partition_by=app, order_by=order, rows=(None, None)).label("isDecided"),
@@ -208,21 +207,23 @@ def _insert_previous_imports(live: LiveColumns) -> Insert:
         IMPORTED_GAME,
     )
     names = list(PREVIOUS_IMPORTS.c.keys())
-    is_changed = and_(STAGED.c.number.is_not(None), ~previous.c.isRemoved, differs(previous, _values(previous, live)))
+    is_changed = and_(
+        STAGED.c.number.is_not(None), ~previous.c.isRemoved, differs(previous, _values(previous, live_columns))
+    )
     known = {**previous.c, "number": STAGED.c.number, "isChanged": is_changed}
     joined = of_users.outerjoin(STAGED, _is_app_of(previous))
     rows = select(*(known[name] for name in names)).select_from(joined)
     return insert(PREVIOUS_IMPORTS).from_select(names, rows)
 
 
-def _values(rows: FromClause, live: LiveColumns) -> Values:
+def _values(rows: FromClause, live_columns: LiveColumns) -> Values:
     """Return the new values of a row that is there: null erases nothing, and some columns only grow."""
     mapped_values = {
         mapped.database: (func.greatest if mapped.only_grows else func.coalesce)(
             STAGED.c[mapped.database], rows.c[mapped.database]
         )
         for mapped in MAPPED_COLUMNS
-        if IMPORTED_GAME.c[mapped.database] in live
+        if IMPORTED_GAME.c[mapped.database] in live_columns
     }
     return {
         **mapped_values,
@@ -246,9 +247,9 @@ def _next_status(status: ColumnElement[Any]) -> ColumnElement[Any]:
     return case((takes_new_status, as_enum(STAGED.c.igdbMatchStatus, status)), else_=status)
 
 
-def _update_imports(live: LiveColumns) -> Update:
+def _update_imports(live_columns: LiveColumns) -> Update:
     # Compared again: what another writer has changed since the rows were noted stands.
-    values = _values(IMPORTED_GAME, live)
+    values = _values(IMPORTED_GAME, live_columns)
     return (
         update(IMPORTED_GAME)
         .values({**values, "updatedAt": NOW})
@@ -262,11 +263,11 @@ def _update_imports(live: LiveColumns) -> Update:
     )
 
 
-def _insert_imports(live: LiveColumns) -> Insert:
+def _insert_imports(live_columns: LiveColumns) -> Insert:
     staged = {own.name: as_enum(STAGED.c[own.name], own) for own in IMPORTED_GAME.c if own.name in STAGED.c}
     values = _of_live_columns(
         IMPORTED_GAME,
-        live,
+        live_columns,
         {
             "id": new_id(STAGED),
             **staged,
@@ -279,14 +280,14 @@ def _insert_imports(live: LiveColumns) -> Insert:
     return insert(IMPORTED_GAME).from_select(list(values), rows)
 
 
-def _of_live_columns(target: Table, live: LiveColumns, values: Values) -> Values:
-    return {name: value for name, value in values.items() if target.c[name] in live}
+def _of_live_columns(target: Table, live_columns: LiveColumns, values: Values) -> Values:
+    return {name: value for name, value in values.items() if target.c[name] in live_columns}
 
 
 # Library items.
 
 
-def _insert_items(live: LiveColumns, statuses: ItemStatuses) -> Insert:
+def _insert_items(live_columns: LiveColumns, statuses: ItemStatuses) -> Insert:
     """Insert one item per game that this load makes MATCHED, unless the user decided about one of its apps before."""
     game = row_of_staged_game(GAME.c.igdbId, GAME.c.steamAppId)
     of_users, own = _of_each_user(select(LIBRARY_ITEM.c.userId, LIBRARY_ITEM.c.gameId), LIBRARY_ITEM)
@@ -296,7 +297,7 @@ def _insert_items(live: LiveColumns, statuses: ItemStatuses) -> Insert:
     status = case(*recent, (playtime > 0, statuses.played), else_=statuses.unplayed)
     values = _of_live_columns(
         LIBRARY_ITEM,
-        live,
+        live_columns,
         {
             "userId": STAGED.c.userId,
             "gameId": game.c.id,
@@ -356,9 +357,9 @@ def _was_matched_before_override() -> ColumnElement[bool]:
     )
 
 
-def _note_items_to_move(live: LiveColumns, statuses: ItemStatuses) -> Insert:
+def _note_items_to_move(live_columns: LiveColumns, statuses: ItemStatuses) -> Insert:
     """Note the items of the games that lose an app, and whether each can be moved; if it is ambiguous, none can."""
-    item = _items_of_user(*(own for own in LIBRARY_ITEM.c if own in live))
+    item = _items_of_user(*(own for own in LIBRARY_ITEM.c if own in live_columns))
     is_alone = (
         func.count().over(partition_by=own) == 1
         for own in (
@@ -367,7 +368,9 @@ def _note_items_to_move(live: LiveColumns, statuses: ItemStatuses) -> Insert:
             (STAGED.c.userId, NEW_GAME.c.id),
         )
     )
-    is_movable = and_(_is_untouched(item, live, statuses), ~_has_item_of_new_game(), ~_is_still_owned(), *is_alone)
+    is_movable = and_(
+        _is_untouched(item, live_columns, statuses), ~_has_item_of_new_game(), ~_is_still_owned(), *is_alone
+    )
     rows = (
         select(item.c.id, NEW_GAME.c.id, is_movable)
         .select_from(_overridden_apps())
@@ -406,11 +409,11 @@ def _has_lost_item() -> ColumnElement[bool]:
     )
 
 
-def _is_untouched(items: FromClause, live: LiveColumns, statuses: ItemStatuses) -> ColumnElement[bool]:
+def _is_untouched(items: FromClause, live_columns: LiveColumns, statuses: ItemStatuses) -> ColumnElement[bool]:
     """Return the condition that an item is as a load made it."""
     known, item = LIBRARY_ITEM.c, items.c
-    is_empty = [item[name].is_(None) for name in ("startedAt", "completedAt", "rating") if known[name] in live]
-    is_automatic = [item.statusIsManual.is_(False)] if known.statusIsManual in live else []
+    is_empty = [item[name].is_(None) for name in ("startedAt", "completedAt", "rating") if known[name] in live_columns]
+    is_automatic = [item.statusIsManual.is_(False)] if known.statusIsManual in live_columns else []
     return and_(
         or_(*(is_enum(item.status, status) for status in statuses if status)),
         is_enum(item.acquisitionType, ACQUISITION),
@@ -421,7 +424,7 @@ def _is_untouched(items: FromClause, live: LiveColumns, statuses: ItemStatuses) 
     )
 
 
-def _move_items(live: LiveColumns, statuses: ItemStatuses) -> Update:
+def _move_items(live_columns: LiveColumns, statuses: ItemStatuses) -> Update:
     return (
         update(LIBRARY_ITEM)
         .values(gameId=MOVED_ITEMS.c.gameId, updatedAt=NOW)
@@ -429,6 +432,6 @@ def _move_items(live: LiveColumns, statuses: ItemStatuses) -> Update:
             is_any_of(LIBRARY_ITEM.c.id, select(MOVED_ITEMS.c.itemId)),
             LIBRARY_ITEM.c.id == MOVED_ITEMS.c.itemId,
             MOVED_ITEMS.c.isMovable,
-            _is_untouched(LIBRARY_ITEM, live, statuses),
+            _is_untouched(LIBRARY_ITEM, live_columns, statuses),
         )
     )

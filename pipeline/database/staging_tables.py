@@ -155,7 +155,7 @@ def new_id_prefix() -> str:
 
 
 ID_PREFIX = bindparam("id_prefix", None, type_=Text)
-"""The parameter of statements that insert rows; its value in a load is `new_id_prefix()`."""
+"""The parameter that statements which insert rows leave open; `Session.parameters` has its value in a load."""
 
 
 def new_id(staged: Table) -> ColumnElement[str]:

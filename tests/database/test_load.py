@@ -101,6 +101,16 @@ def test_the_number_of_statements_depends_on_what_changes_and_not_on_the_number_
     assert (statements(10, playtime_forever=1), statements(1_000, playtime_forever=2)) == (36, 36)
 
 
+def test_a_process_compiles_the_statements_of_a_load_once(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    games = [matched(n, n, igdb_genres=[FIGHTING], igdb_platforms=[WINDOWS]) for n in range(1, 4)]
+    load(database_url, games[0])
+    load(database_url, *games[:2])
+
+    monkeypatch.delattr("pipeline.database.connection._compile")
+
+    assert load(database_url, *games).counts["games_created"] == 1
+
+
 def test_an_imported_game_holds_what_steam_says(new_database: NewDatabase) -> None:
     url = new_database(2026)
     played_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

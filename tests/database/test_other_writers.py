@@ -24,9 +24,9 @@ INSERT INTO "Game" (id, "igdbId", title, slug, "updatedAt") VALUES ('other', 1, 
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
-def wait_for_a_lock(url: str) -> None:
-    """Until some session waits for another one."""
-    while not fetch(url, "SELECT 1 FROM pg_locks WHERE NOT granted").height:
+def wait_for_locks(url: str, sessions: int = 1) -> None:
+    """Until so many sessions wait for other ones."""
+    while fetch(url, "SELECT DISTINCT pid FROM pg_locks WHERE NOT granted").height < sessions:
         sleep(0.01)
 
 
@@ -43,7 +43,7 @@ def other_writer(url: str, *statements: str) -> Iterator[tuple[dbapi.Connection,
         def start(*apps: dict[str, Any], attempts: int = 2) -> Future[LoadResult]:
             database = Database(url, attempts=attempts, retry_base_seconds=0)
             load = pool.submit(database.load, stage_library(library(*apps)), ["user-1"])
-            wait_for_a_lock(url)
+            wait_for_locks(url)
             return load
 
         yield other, start
@@ -214,7 +214,7 @@ def test_loads_that_match_an_app_to_two_new_games_at_once_give_it_to_one(databas
     other = stage_library(library(matched(10, 101, user_id="user-2")))
     with load_before_its_commit(database_url) as go_on, ThreadPoolExecutor() as pool:
         second = pool.submit(Database(database_url, attempts=1).load, other, ["user-2"])
-        sleep(0.2)
+        wait_for_locks(database_url, 2)
         go_on()
         assert second.result().counts["steam_app_id_conflicts"] == 1
 
@@ -229,11 +229,26 @@ def test_of_loads_that_add_two_games_of_one_slug_at_once_the_second_tries_again(
         ThreadPoolExecutor() as pool,
     ):
         second = pool.submit(Database(database_url, attempts=2, retry_base_seconds=0).load, other, ["user-2"])
-        sleep(0.2)
+        wait_for_locks(database_url, 2)
         go_on()
         assert second.result().counts["games_with_taken_slug"] == 1
 
     assert rows_of(database_url, "Game", '"igdbId", slug')[1:] == [(100, "same-igdb-100"), (101, "same")]
+
+
+def test_a_load_whose_game_another_load_adopts_meanwhile_tries_again(database_url: str) -> None:
+    add_user(database_url, "user-2")
+    same = {"igdb_name": "Same", "igdb_slug": "old"}
+    load(database_url, matched(10, 100, **same), matched(1, 1, igdb_genres=[FIGHTING]))
+    adopting = matched(10, 200, igdb_name="Same", igdb_slug="new")
+
+    with other_writer(database_url, 'SELECT 1 FROM "Genre" FOR UPDATE') as (other, start):
+        started = start(matched(10, 100, **same), matched(11, 101, igdb_genres=[FIGHTING]))
+        assert load_at_once(database_url, "user-2", adopting).counts["games_adopted"] == 1
+        other.commit()
+        assert started.result().counts["games_adopted"] == 1
+
+    assert rows_of(database_url, "Game", '"igdbId", slug') == [(1, "game-1"), (100, "old"), (101, "game-101")]
 
 
 def test_users_who_share_games_can_be_loaded_at_the_same_time(database_url: str) -> None:
