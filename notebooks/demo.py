@@ -1,4 +1,4 @@
-"""The store that the notebooks show: the one that STORE_URL names, or else the demo's data, which is beside them."""
+"""The store that the notebooks show: the one that the settings name, or else the demo's data, which is beside them."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +29,7 @@ class ChosenStore(NamedTuple):
 
 
 def choose_store() -> ChosenStore:
-    """Return the store that STORE_URL names, or else the demo's data, with a sentence that says which one it is.
+    """Return the store of STORE_URL or S3_BUCKET, or else the demo's data, with a sentence that says which one it is.
 
     The settings in `.env` hold here too, also for what a notebook asks of the store later: they are put into the
     environment, as Jupyter runs in another folder. A folder in STORE_URL is one from where `.env` is.
@@ -38,9 +38,11 @@ def choose_store() -> ChosenStore:
         Refused: `configuration`, naming the settings that are invalid.
     """
     load_dotenv(ENV)
-    if url := Settings.read().store_url:
+    settings = Settings.read()
+    if url := settings.store:
         place = url if url.startswith("s3:") else str(ENV.parent / Path(url).expanduser())
-        return ChosenStore(place, Markdown("This is the store that `STORE_URL` names."))
+        name = "STORE_URL" if settings.store_url else "S3_BUCKET"
+        return ChosenStore(place, Markdown(f"This is the store that `{name}` names."))
     says = (
         "`STORE_URL` is not set, so this is **the demo's data**. To see your own, set `STORE_URL` to your store (an "
         "absolute folder or `s3://bucket/prefix`), and run all cells again."

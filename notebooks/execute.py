@@ -35,7 +35,7 @@ def _executed(path: Path) -> nbformat.NotebookNode:
         resources={"metadata": {"path": str(NOTEBOOKS)}},
         extra_arguments=["--log-level=ERROR"],
     )
-    client.execute(env=os.environ | {"STORE_URL": ""})  # an empty one also keeps out that of .env
+    client.execute(env=os.environ | {"STORE_URL": "", "S3_BUCKET": ""})  # empty ones also keep out those of .env
     notebook.metadata["language_info"] = {"name": "python"}
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if picture := output.get("data", {}).get("image/png"):

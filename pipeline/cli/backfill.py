@@ -226,7 +226,7 @@ def report_table(report: Report) -> Table:
         effort = report.effort[step]
         remarks = [
             count_of(effort.requests, "request") if effort.requests else "",
-            f"{effort.rate_limited:,} of them refused for their rate" if effort.rate_limited else "",
+            f"{effort.rate_limited:,} refused by the rate limit" if effort.rate_limited else "",
             count_of(round(effort.rows_per_second), "row a second", "rows a second") if effort.rows_per_second else "",
         ]
         table.add_row(f"Seconds, {step}", f"{effort.seconds:,.1f}", ", ".join(filter(None, remarks)))

@@ -232,8 +232,10 @@ def _load_again(
     if failures:
         were = agree(len(failures), "was", "were")
         says = f"{len(failures)} of {count_of(len(imports), 'library', 'libraries')} {were} not loaded again"
-        others = ", the others were. The first" if len(imports) > len(failures) else ". The first"
-        errors.append(Failed(failures[0].code, f"{says}{others}: {failures[0].message}"))
+        others = len(imports) - len(failures)
+        loaded = f", the {agree(others, 'other was', 'others were')}" if others else ""
+        first = "The first: " if len(failures) > 1 else ""
+        errors.append(Failed(failures[0].code, f"{says}{loaded}. {first}{failures[0].message}"))
     for run_id, shards in owners.shards.items():
         plan = require_plan(store, run_id)
         reset_for_replay(store, plan, shards)

@@ -69,7 +69,7 @@ def sandbox(settings: Settings, port: int, faults: Sequence[str], *, database: b
             local = stack.enter_context(with_database(own.model_copy(update={"database_url_secret_arn": None})))
             clients.open_database(local).ensure_users(list(server.world.accounts))
             found["DATABASE_URL"] = _short_url(cast("SecretStr", local.database_url).get_secret_value())
-        exports = "\n".join(f"export {name}={quote(value)}" for name, value in found.items())
+        exports = "\n".join(f"export {name}={quote_for_shell_and_env(value)}" for name, value in found.items())
         click.echo(json.dumps(found) if as_json else exports)
         echo("Serving until Ctrl-C. With these settings: steam-import run gabelogannewell", err=True)
         with suppress(KeyboardInterrupt):
@@ -77,10 +77,10 @@ def sandbox(settings: Settings, port: int, faults: Sequence[str], *, database: b
     echo("The sandbox has stopped.", err=True)
 
 
-def quote(text: str) -> str:
-    """Return a value so that a shell and a file `.env` read the same.
+def quote_for_shell_and_env(text: str) -> str:
+    """Return a value in quotes that a shell and a file `.env` read alike.
 
-    No such form is known for an apostrophe or a backslash beside a `$` or a backquote: a shell alone reads that right.
+    There are none for `${…}`, and for an apostrophe or a backslash beside a `$` or a backquote: these are for a shell.
     """
     if not {"'", "\\"} & set(text):
         return shlex.quote(text)

@@ -47,7 +47,8 @@ _RECENT_MINUTES = pl.col("playtime_2weeks").cast(pl.Int64).fill_null(0)
 _IS_GAME = pl.col("match_status") != "IGNORED"
 _PLATFORM_MINUTES = {name: pl.col(column).cast(pl.Int64) for column, name in PLATFORMS.items()}
 # Steam counts minutes on a Deck as Linux too.
-_PLATFORM_MINUTES["Linux"] = (_PLATFORM_MINUTES["Linux"] - _PLATFORM_MINUTES["Steam Deck"]).clip(lower_bound=0)
+_PLATFORM_MINUTES["Linux"] -= _PLATFORM_MINUTES["Steam Deck"].fill_null(0)
+_PLATFORM_MINUTES["Linux"] = _PLATFORM_MINUTES["Linux"].clip(lower_bound=0)
 _NAME = pl.when(pl.col("name").str.strip_chars() != "").then("name").otherwise(pl.format("App {}", "appid"))
 _YEAR = pl.col("igdb_first_release_date").dt.year()
 _GENRES = pl.col("igdb_genres").list.eval(pl.element().struct.field("name").drop_nulls()).list.unique()

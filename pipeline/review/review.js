@@ -188,9 +188,8 @@
   /** Show the decision again where a game is left without the number that it was to get. */
   function leave({ target }) {
     if (!waiting || waiting.contains(target)) return;
-    const isBlank = waiting.querySelector("input[type=text]").value.trim() === "";
     // Afterwards, as a click on what moves up would miss it.
-    if (isBlank) setTimeout(showDecision, 0, waiting, Number(waiting.dataset.appid));
+    setTimeout(showDecision, 0, waiting, Number(waiting.dataset.appid));
     waiting = null;
   }
 

@@ -14,7 +14,7 @@ from typing import get_args
 import pytest
 from dotenv import dotenv_values
 
-from pipeline.cli.sandbox import quote
+from pipeline.cli.sandbox import quote_for_shell_and_env
 from pipeline.sandbox.faults import Kind, parse_fault
 from pipeline.sandbox.world import World
 from tests.support.databases import rows_of
@@ -70,7 +70,7 @@ def sandbox_of(folder: Path, *arguments: str, end: signal.Signals = signal.SIGIN
     ],
 )
 def test_a_setting_is_printed_so_that_a_shell_and_a_file_env_read_the_same(value: str) -> None:
-    line = f"export STORE_URL={quote(value)}"
+    line = f"export STORE_URL={quote_for_shell_and_env(value)}"
     shown = subprocess.check_output(["/bin/sh", "-c", f'{line}; printf %s "$STORE_URL"'], text=True)  # noqa: S603 - as pasted
     assert [shown, dotenv_values(stream=StringIO(line))["STORE_URL"]] == [value, value]
 

@@ -445,7 +445,7 @@ def test_a_user_who_cannot_be_loaded_stops_no_other(steam_import: SteamImport, s
 
     ended = steam_import("review", "apply", str(SHEET))
     assert (ended.status, GAME in library_items(database)) == (1, True)
-    assert "user_not_found: 1 of 2 libraries was not loaded again, the others were. The first: " in ended.err
+    assert "user_not_found: 1 of 2 libraries was not loaded again, the other was. " in ended.err
     assert "User gone was not loaded again: user_not_found: " in ended.err
     assert (f"Library of {USER}:" in ended.out, "Library of gone:" in ended.out) == (True, False)
 
