@@ -185,7 +185,9 @@ class Proxy:
     def url(self) -> str:
         """The URL of the proxy, with the user and the database of the server's URL."""
         server = urlsplit(self.upstream)
-        return f"postgresql://{server.username}@127.0.0.1:{self.port}{server.path}?sslmode=disable&gssencmode=disable"
+        # A name of its own, as a process keeps the driver of a URL, and a port may come again.
+        parameters = f"sslmode=disable&gssencmode=disable&application_name={self.message}-{self.moment}"
+        return f"postgresql://{server.username}@127.0.0.1:{self.port}{server.path}?{parameters}"
 
     @contextmanager
     def listening(self) -> Iterator["Proxy"]:
