@@ -9,8 +9,8 @@ export PYTHONPATH :=
 unexport VIRTUAL_ENV
 # Without bytecode every process compiles our modules anew, and imports take three times as long.
 unexport PYTHONDONTWRITEBYTECODE
-# Tests wait for clocks and servers as well; frames of a few rows gain nothing by threads.
-WORKERS := 4
+# Tests wait for clocks and servers as well, and each process imports them all; frames of a few rows gain nothing by threads.
+WORKERS := 3
 test coverage: export POLARS_MAX_THREADS := 1
 test test-slow coverage bench: export POLARS_ENGINE_AFFINITY := in-memory
 
