@@ -83,7 +83,7 @@ class Matches(StrictFrame):
 
 
 class CatalogueStatus(StrictFrame):
-    """Those of the catalogue's columns that hold an app's type in Steam's store, and its match on IGDB."""
+    """One row per app of the catalogue, with its type in Steam's store and the status of its match on IGDB."""
 
     appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
     store_type: StoreType = pa.Field(nullable=True, description="Its type in the store; null when hidden or not asked")

@@ -51,9 +51,8 @@ class Owners:
 def read_newest_libraries(store: Store, *, with_last_ended: bool = False) -> Iterator[FetchedLibraries]:
     """Yield the raw rows of all users, each user's from the newest import or backfill that fetched them.
 
-    Where that is a backfill that has not ended, `with_last_ended` yields the user's rows from the newest import or
-    ended backfill too. A file that cannot be read is logged and left out. A few files are in memory at a
-    time.
+    Where that is a backfill that has not ended, `with_last_ended` also yields the user's rows from the newest import or
+    ended backfill. A file that cannot be read is logged and left out. A few files are in memory at a time.
     """
     imports = {checkpoint.user_id: checkpoint for checkpoint in list_checkpoints(store, "raw")}
     seen: set[str] = set()

@@ -71,12 +71,12 @@ class Compaction:
 class Memory:
     """A cache of a catalogue's rows, and of the ETags of the files that they were read from, by the files' keys.
 
-    `is_asked` tells that the process has joined a library: the next join fills the cache.
+    `has_joined` is true if the process has joined a library with the catalogue: the next join fills the cache.
     """
 
     etags: dict[str, str] = field(default_factory=dict)
     known: DataFrame[Catalogue] = field(default_factory=partial(empty_frame, Catalogue), repr=False)
-    is_asked: bool = False
+    has_joined: bool = False
 
 
 class KnownLookUps(NamedTuple):
@@ -108,9 +108,9 @@ class CatalogueFiles:
 
         The first call of a process decodes no other rows; later ones take them from the cache, as `read` does.
         """
-        if self._memory.is_asked or self._memory.etags:
+        if self._memory.has_joined or self._memory.etags:
             return rows_about_apps(self.read(), apps)
-        self._memory.is_asked = True
+        self._memory.has_joined = True
         appids = apps["appid"].unique()
         wanted = frozenset(appids)
 

@@ -67,9 +67,9 @@ FITTING_TYPES: dict[type[Any], tuple[str, ...]] = {
 
 
 LiveColumns = frozenset[Column[Any]]
-"""Those of the Column objects in schemas/savepoint.py that a live database has.
+"""The set of the columns that a live database has of SavePoint's tables, as the objects in schemas/savepoint.py.
 
-Statements are cached by it: two sets of the same objects are equal, whichever database they were read from.
+Statements are cached by such a set: two databases with the same columns have equal ones.
 """
 
 

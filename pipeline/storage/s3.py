@@ -74,7 +74,7 @@ _LASTING = (
     IsADirectoryError,
     RecursionError,
 )
-"""What boto wraps into an error that might pass by itself, and does not."""
+"""The causes that do not pass by themselves, although boto wraps them into errors of _PASSING."""
 
 UNANSWERED = (BotoCoreError, OSError, EOFError, RecursionError, JSONDecodeError)
 """Exceptions that a call to AWS raises when it gets no answer.
