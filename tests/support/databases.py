@@ -98,11 +98,13 @@ def generation(request: pytest.FixtureRequest) -> Generation:
 def database_url(postgres_server: str, templates: dict[Generation, str], generation: Generation) -> Iterator[str]:
     """A database of either generation with the user `user-1`; for tests that only write rows.
 
-    Afterwards all rows go, but for the users.
+    Afterwards all rows go but that user's, as other databases are made from this one.
     """
     url = url_of(postgres_server, templates[generation])
     yield url
     execute(url, EMPTY)
+    users = {2025: """DELETE FROM "User" WHERE id <> 'user-1'""", 2026: """DELETE FROM "user" WHERE id <> 'user-1'"""}
+    execute(url, users[generation])
 
 
 @pytest.fixture
