@@ -1,4 +1,6 @@
-"""All errors that callers are meant to catch, in one tree; their codes are `schemas.events.ErrorCode`.
+"""All errors that callers are meant to catch, in one tree, and the words that messages count with.
+
+The codes of errors are `schemas.events.ErrorCode`.
 
 PipelineError
 ├── Refused    the event, the Steam id, the settings or the credentials are wrong and have to be fixed (exit status 2)
@@ -73,3 +75,13 @@ class Retryable(PipelineError):
         self.is_too_large = is_too_large
         self.is_cancelled = is_cancelled
         self.status = status
+
+
+def agree(number: float, singular: str, plural: str = "") -> str:
+    """Return the form of a word that agrees with a number; the plural is the singular with an s unless given."""
+    return singular if number == 1 else plural or f"{singular}s"
+
+
+def count_of(number: float, singular: str, plural: str = "") -> str:
+    """Return a number with the words that it counts, such as "1 game" or "2,000 games"."""
+    return f"{number:,} {agree(number, singular, plural)}"

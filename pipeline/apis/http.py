@@ -14,10 +14,9 @@ from typing import Self
 import httpx
 
 from pipeline.apis.retry import Retries, RetryPolicy, call_with_retries
-from pipeline.errors import PipelineError, Refused, Retryable
+from pipeline.errors import PipelineError, Refused, Retryable, agree
 from pipeline.logs import quiet_library_logs
 from pipeline.settings import proxy_for
-from pipeline.words import agree
 from schemas.events import ErrorCode
 
 _UNFINISHED = (httpx.TimeoutException, httpx.ReadError, httpx.RemoteProtocolError)

@@ -17,8 +17,7 @@ from pipeline.apis.batching import BatchResult, OnBatch, ignore_count, request_i
 from pipeline.apis.http import HttpClient, decode_json, read_text, retry_after
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import CircuitBreaker, Retries, RetryPolicy, call_with_retries
-from pipeline.errors import Failed, Refused, Retryable
-from pipeline.words import count_of
+from pipeline.errors import Failed, Refused, Retryable, count_of
 
 KEY_HEADER = "x-webapi-key"
 """The header for the key (Steamworks, "Authentication using Web API Keys"); as a parameter it would be in addresses."""

@@ -9,12 +9,11 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline.database.database import Database
-from pipeline.errors import Failed, Refused
+from pipeline.errors import Failed, Refused, agree
 from pipeline.steam_id import Vanity, parse_steam_id
 from pipeline.storage.csv import drop_records, parse_header, parse_records, read_rows, to_spreadsheet, unescape_formulas
 from pipeline.storage.keys import IMPORTS, backfill_key
 from pipeline.storage.store import Store
-from pipeline.words import agree
 from schemas.backfill import ListedUsers, RejectedLines
 from schemas.events import USER_ID, USER_ID_RULE
 from schemas.frames import conform, empty_frame

@@ -15,12 +15,11 @@ from pipeline.apis.igdb_queries import APPS_PER_REQUEST, PAGE_SIZE
 from pipeline.backfill.list import UserList, write_rejected_lines
 from pipeline.backfill.report import read_last_loaded, read_report
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently, read_json, write_json
-from pipeline.errors import Failed, Refused
+from pipeline.errors import Failed, Refused, count_of
 from pipeline.settings import Settings
 from pipeline.storage.csv import to_csv
 from pipeline.storage.keys import BACKFILLS, PLAN, backfill_key, parse_plan_key
 from pipeline.storage.store import Store
-from pipeline.words import count_of
 from schemas.backfill import LastLoaded, ListedUsers, Plan, RejectedLines, ShardUsers
 from schemas.events import DEFAULT_SHARD_SIZE, MAX_SHARDS, RUN_ID
 from schemas.frames import conform, empty_frame

@@ -28,12 +28,11 @@ from pipeline.backfill.steps import (
     want_apps_of_shards,
 )
 from pipeline.catalogue.look_up import Progress, no_progress
-from pipeline.errors import Failed, PipelineError, Refused, Retryable
+from pipeline.errors import Failed, PipelineError, Refused, Retryable, count_of
 from pipeline.settings import Settings
 from pipeline.stages import with_statuses
 from pipeline.storage.keys import Shard, backfill_key
 from pipeline.storage.store import Store
-from pipeline.words import count_of
 from schemas.backfill import FetchedUsers, Plan, Report, ShardManifest
 from schemas.events import DEFAULT_SHARD_SIZE, FROM_DATABASE, SHARD_STEPS, BackfillEvent, BackfillResponse, ShardStep
 from schemas.frames import conform, dtypes, set_aside

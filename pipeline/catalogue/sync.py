@@ -18,12 +18,11 @@ from pipeline.apis.igdb_queries import Query, all_external_games_query, changed_
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.id_ranges import read_in_order
 from pipeline.catalogue.look_up import Progress, add_up, look_up_matches, no_progress, parse_fetched_games
-from pipeline.errors import Retryable
+from pipeline.errors import Retryable, count_of
 from pipeline.frames.catalogue import drop_overridden, matches_as_catalogue, rows_about_games
 from pipeline.frames.match import parse_external_games, resolve_matches
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, parse_json, read_parquet, to_parquet
-from pipeline.words import count_of
 from schemas.apis import RowId, parse_rows
 from schemas.catalogue import Catalogue, ExternalGames, Games, Overrides, SyncState
 from schemas.frames import Model, conform, empty_frame

@@ -20,12 +20,11 @@ from pipeline.cli.local import with_database
 from pipeline.cli.options import DATABASE, IGDB, STEAM, TIMEOUTS, json_option, next_command, with_settings
 from pipeline.cli.output import console, figures_table, progress_bars
 from pipeline.cli.terminal import Command, echo
-from pipeline.errors import Failed, PipelineError, Refused, Retryable
+from pipeline.errors import Failed, PipelineError, Refused, Retryable, count_of
 from pipeline.settings import Settings
 from pipeline.storage.csv import read_local_file
 from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
-from pipeline.words import count_of
 from schemas.backfill import OUTCOMES, Plan, Report
 from schemas.events import DEFAULT_SHARD_SIZE, FROM_DATABASE, MAX_SHARD_SIZE, SHARD_STEPS, ShardStep
 

@@ -40,13 +40,12 @@ from pipeline.cli.output import (
 )
 from pipeline.cli.report import write_report
 from pipeline.cli.terminal import Command, echo, echo_always, is_quiet
-from pipeline.errors import Failed, PipelineError, Refused, Retryable
+from pipeline.errors import Failed, PipelineError, Refused, Retryable, agree, count_of
 from pipeline.settings import DATA, Settings
 from pipeline.stages import parse_event, require_user_id
 from pipeline.steam_id import HINT, Vanity, parse_steam_id
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import CsvStage, parse_checkpoint_key
-from pipeline.words import agree, count_of
 from schemas.events import (
     KEY_TIME,
     EnrichEvent,

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from pipeline.catalogue.look_up import Progress, no_progress
 from pipeline.cli.terminal import is_quiet, strip_control_characters
-from pipeline.words import agree, count_of
+from pipeline.errors import agree, count_of
 from schemas.events import (
     ChangedGame,
     ChangeSummary,

@@ -29,7 +29,7 @@ from pipeline.cli.local import absolute_location
 from pipeline.cli.options import DATABASE, IGDB, json_option, next_command, trust_option, with_settings
 from pipeline.cli.output import ImportReport, console, progress_bars, summary_table
 from pipeline.cli.terminal import Group, echo, echo_always
-from pipeline.errors import Failed, PipelineError, Retryable
+from pipeline.errors import Failed, PipelineError, Retryable, agree, count_of
 from pipeline.review.decisions import AppliedReview, NamedGames, apply_review, name_games, parse_decisions
 from pipeline.review.look_up import NameLookup
 from pipeline.review.page import render_review_page
@@ -47,7 +47,6 @@ from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.csv import read_local_file, to_spreadsheet
 from pipeline.storage.keys import Checkpoint, parse_checkpoint_key
 from pipeline.storage.store import Store
-from pipeline.words import agree, count_of
 from schemas.backfill import Report
 from schemas.catalogue import Catalogue
 from schemas.events import EnrichEvent, EnrichResponse, LoadEvent, LoadResponse

@@ -21,13 +21,13 @@ from pipeline.cli.backfill import FAILURES_SHOWN, report_table
 from pipeline.cli.options import STORE, json_option, next_command, with_settings
 from pipeline.cli.output import add_change_rows, console, figures_table
 from pipeline.cli.terminal import Command, Group, echo
+from pipeline.errors import agree, count_of
 from pipeline.frames.changes import summarize_changes
 from pipeline.settings import Settings
 from pipeline.storage.checkpoints import read_failure, read_load_manifest, read_manifest
 from pipeline.storage.csv import parse_csv
 from pipeline.storage.keys import Checkpoint, backfill_key
 from pipeline.storage.store import Store
-from pipeline.words import agree, count_of
 from schemas.backfill import Plan, Report
 from schemas.events import RUN_ID, SHARD_STEPS
 from schemas.frames import as_text

@@ -61,8 +61,7 @@ from pipeline.database.merge_libraries import (
     user_lock_query,
 )
 from pipeline.database.staging_tables import ID_PREFIX, LOCKED, NOT_COUNTED, NOW, CountedStatement, new_id_prefix
-from pipeline.errors import Failed, Refused, Retryable
-from pipeline.words import count_of
+from pipeline.errors import Failed, Refused, Retryable, count_of
 from schemas.frames import conform, dtypes
 from schemas.savepoint import GAME_GENRE, GAME_PLATFORM, IMPORTED_GAME, LIBRARY_ITEM
 from schemas.staging import DEFAULT_OPTIONS, Changes, LoadOptions, StagedRows, SteamUsers, WrittenTables

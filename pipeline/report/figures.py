@@ -6,8 +6,8 @@ from typing import NamedTuple
 import polars as pl
 from pandera.typing.polars import DataFrame
 
+from pipeline.errors import agree, count_of
 from pipeline.frames.catalogue import decode_column
-from pipeline.words import agree, count_of
 from schemas.catalogue import Catalogue, KnownNames
 from schemas.frames import conform, dtypes
 from schemas.library import EnrichedLibrary

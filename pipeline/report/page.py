@@ -9,6 +9,7 @@ from urllib.parse import quote
 import polars as pl
 from pandera.typing.polars import DataFrame
 
+from pipeline.errors import count_of
 from pipeline.pages.render import render_page
 from pipeline.report.figures import (
     MATCH_WORDS,
@@ -25,7 +26,6 @@ from pipeline.report.figures import (
     report_games,
     top_games,
 )
-from pipeline.words import count_of
 from schemas.frames import conform, empty_frame
 from schemas.library import EnrichedLibrary
 from schemas.report import LinkedCandidates, ReportGames

@@ -10,11 +10,10 @@ from typing import NamedTuple
 from pipeline.apis.batching import all_rows, all_unanswered, raise_if_all_failed
 from pipeline.apis.igdb import Igdb
 from pipeline.catalogue.look_up import OVERRIDES
-from pipeline.errors import Failed, Retryable
+from pipeline.errors import Failed, Retryable, agree
 from pipeline.frames.overrides import check_overrides_format, describe_fault
 from pipeline.storage.csv import CsvRecord, parse_header, parse_records, strip_decimals
 from pipeline.storage.store import Store
-from pipeline.words import agree
 from schemas.apis import parse_rows
 from schemas.catalogue import OVERRIDES_HEADER
 from schemas.review import Decision, FoundGame

@@ -12,7 +12,7 @@ import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
 
-from pipeline.errors import Failed, PipelineError
+from pipeline.errors import Failed, PipelineError, count_of
 from pipeline.storage.csv import RawCsv, escape_formulas, invalid_file, parse_csv, require_model, require_whole, to_csv
 from pipeline.storage.keys import IMPORTS, Checkpoint, CsvStage, manifest_key, parse_csv_key, user_folder
 from pipeline.storage.store import Store
@@ -25,7 +25,6 @@ from pipeline.storage.versioned import (
     json_version,
     parse_json,
 )
-from pipeline.words import count_of
 from schemas.frames import Model
 from schemas.manifest import FileKind, LoadManifest, Manifest, Source, StageFailure
 

@@ -12,10 +12,9 @@ from typing import NamedTuple
 import polars as pl
 from pandera.typing.polars import DataFrame
 
-from pipeline.errors import Failed, Refused
+from pipeline.errors import Failed, Refused, agree, count_of
 from pipeline.settings import absolute_path
 from pipeline.storage.store import require_size
-from pipeline.words import agree, count_of
 from schemas.frames import TIME_FORMAT, Model, check_rows, conform, dtypes
 from schemas.library import RawLibrary
 

@@ -11,8 +11,7 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 from pydantic import BaseModel, ValidationError
 
-from pipeline.errors import Failed
-from pipeline.words import count_of
+from pipeline.errors import Failed, count_of
 from schemas.frames import Model, conform, dtypes, empty_frame
 from schemas.manifest import VERSIONS, FileKind
 
