@@ -39,7 +39,7 @@ class ListedCommand(NamedTuple):
 COMMANDS = {
     "demo": ListedCommand("imports", "Import a recorded library twice, with nothing configured."),
     "doctor": ListedCommand("doctor", "Check what an import needs, and say what to fix."),
-    "settings": ListedCommand("settings", "Print all settings with their values, and where each value comes from."),
+    "settings": ListedCommand("doctor", "Print all settings with their values, and where each value comes from."),
     "run": ListedCommand("imports", "Fetch, enrich and load a library."),
     "fetch": ListedCommand("imports", "Fetch the games and playtimes of an account from Steam into a raw CSV."),
     "enrich": ListedCommand("imports", "Match the raw CSV at LOCATION to IGDB."),
@@ -54,7 +54,7 @@ COMMANDS = {
     "db": ListedCommand("db", "Check SavePoint's database, or make one to try things in."),
     "forget": ListedCommand("forget", "Erase what the store holds of a user."),
     "sandbox": ListedCommand("sandbox", "Serve a local Steam, Twitch and IGDB, to develop and try things with."),
-    "docs": ListedCommand("docs", "Print a page of the documentation, or the names of all pages."),
+    "docs": ListedCommand("doctor", "Print a page of the documentation, or the names of all pages."),
 }
 """All commands, in the order of work. Their summaries are repeated here so that the help imports no command."""
 

@@ -1,21 +1,29 @@
-"""The command that checks one by one what an import needs, and says what to fix."""
+"""The commands about this installation: what an import lacks, the settings in force, and the documentation."""
 
 import asyncio
 import json
+import os
 import platform
+import re
 import sys
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args, get_origin
 from uuid import uuid4
 
 import click
+from pydantic import SecretStr
+from rich.markup import escape
+from rich.table import Table
 
 from pipeline import clients
 from pipeline.apis.igdb_queries import Query
 from pipeline.cli.local import describe_embedded
 from pipeline.cli.options import IGDB, STEAM, json_option, with_settings
+from pipeline.cli.output import console
 from pipeline.cli.terminal import Command, echo_always, is_quiet
 from pipeline.errors import Failed, PipelineError, Refused
 from pipeline.settings import WHERE_TO_GET, Settings
@@ -34,6 +42,9 @@ S3 refuses requests that are signed 15 minutes off.
 ANY_ACCOUNT = "76561197960287930"
 ONE_GAME = Query("games", "id", "id = 1")
 EXIT_FAILED, EXIT_SKIPPED = 1, 2
+
+SETTING_TYPES: dict[type, str] = {int: "integer", float: "number", str: "text", SecretStr: "text"}
+"""The words for the types of settings, by type."""
 
 
 class Check(NamedTuple):
@@ -159,3 +170,124 @@ CHECKS = (
     Check("igdb keys", _check_igdb_keys, ("igdb_client_id", "igdb_client_secret")),
     Check("database", _check_database),
 )
+
+
+class Setting(NamedTuple):
+    """A setting as it is declared: its environment variable, the type of its values, its default and its meaning."""
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+
+def declared_settings() -> list[Setting]:
+    """Return all settings in the order of their declaration; a default of None is an empty text."""
+    return [
+        Setting(
+            name.upper(),
+            _setting_type(field.annotation),
+            "" if field.default is None else str(field.default),
+            f"{field.description}.",
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+@click.command("settings", cls=Command, epilog="steam-import settings --json")
+@json_option
+@with_settings()
+def settings(settings: Settings, *, as_json: bool) -> None:
+    """Print all settings with their values, and where each value comes from.
+
+    Secrets are printed as ***. An option of a command overrides the environment, which overrides the file .env.
+    """
+    params = click.get_current_context().params
+    options = {"log_level" if name == "quiet" else name for name, value in params.items() if value}
+    given = Settings.read().model_fields_set
+    in_environment = {name.lower() for name, value in os.environ.items() if value}
+    found = [
+        {
+            **setting._asdict(),
+            "value": _setting_value(settings, field),
+            "source": _setting_source(field, options, in_environment, given),
+        }
+        for setting in declared_settings()
+        for field in [setting.name.lower()]
+    ]
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    table = Table("Setting", "Value", "From", "Meaning")
+    for row in found:
+        table.add_row(row["name"], escape(row["value"] or ""), row["source"], escape(row["meaning"]))
+    console().print(table)
+
+
+def _setting_type(annotation: object) -> str:
+    """Return the type of a setting's values in words; Literals are listed, and None is left out."""
+    if get_origin(annotation) is Literal:
+        return ", ".join(get_args(annotation))
+    if isinstance(annotation, type):
+        return SETTING_TYPES[annotation]
+    return next(_setting_type(argument) for argument in get_args(annotation) if argument is not type(None))
+
+
+def _setting_value(settings: Settings, field: str) -> str | None:
+    value = getattr(settings, field)
+    if isinstance(value, SecretStr):
+        return "***"
+    return None if value is None else str(value)
+
+
+def _setting_source(
+    field: str, options: AbstractSet[str], in_environment: AbstractSet[str], given: AbstractSet[str]
+) -> str:
+    """Return where a value comes from; the command line has defaults of its own for the log and the store."""
+    if field in options:
+        return "option"
+    if field in in_environment:
+        return "environment"
+    return ".env" if field in given else "default"
+
+
+def read_pages() -> dict[str, str]:
+    """Return the text of each page of the documentation by its name, such as `errors`."""
+    package = Path(__file__).parents[1]
+    in_wheel, in_repository = package / "docs", package.parent / "docs"
+    pages = sorted((in_wheel if in_wheel.is_dir() else in_repository).glob("*.md"))
+    return {page.stem: page.read_text(encoding="utf-8") for page in pages}
+
+
+@click.command(cls=Command, epilog="steam-import docs errors private_library")
+@click.argument("page", required=False)
+@click.argument("section", required=False)
+@json_option
+@with_settings()
+def docs(page: str | None, section: str | None, *, as_json: bool, **_: object) -> None:
+    """Print a page of the documentation, or the names of all pages.
+
+    SECTION is a heading of PAGE, such as an error code of the page `errors`.
+    """
+    pages = read_pages()
+    if page is None:
+        click.echo(json.dumps(list(pages)) if as_json else "\n".join(pages))
+        return
+    if page not in pages:
+        raise click.BadParameter(f"There is no page {page!r}; there are {', '.join(pages)}.", param_hint="PAGE")
+    text = _section(pages[page], section) if section else pages[page]
+    if text is None:
+        raise click.BadParameter(f"The page {page} has no heading {section!r}.", param_hint="SECTION")
+    if as_json:
+        click.echo(json.dumps({"page": page, "section": section, "text": text}))
+    else:
+        echo_always(text.strip())
+
+
+def _section(text: str, heading: str) -> str | None:
+    """Return the part of a Markdown page from a heading to the next one of the same level; None without the heading."""
+    found = re.search(rf"(?m)^(#+) `?{re.escape(heading)}`?$", text)
+    if found is None:
+        return None
+    end = re.search(rf"(?m)^#{{1,{len(found[1])}}} ", text[found.end() :])
+    return text[found.start() : found.end() + end.start() if end else None]

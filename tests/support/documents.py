@@ -14,7 +14,7 @@ import click
 import pandera.polars as pa
 
 from pipeline.cli import cli
-from pipeline.cli.settings import declared_settings
+from pipeline.cli.doctor import declared_settings
 from pipeline.frames.name_rules import RULES
 from schemas.catalogue import Catalogue, Overrides
 from schemas.changes import History, LibraryChanges
