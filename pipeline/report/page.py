@@ -10,7 +10,7 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline.errors import count_of
-from pipeline.pages.render import render_page
+from pipeline.pages import render_page
 from pipeline.report.figures import (
     MATCH_WORDS,
     UNKNOWN_PLAYTIME,

@@ -5,7 +5,7 @@ from hashlib import sha256
 import polars as pl
 from pandera.typing.polars import DataFrame
 
-from pipeline.pages.render import render_page
+from pipeline.pages import render_page
 from schemas.review import MOST_CANDIDATES, ReviewSheet
 
 REASON_WORDS = {
