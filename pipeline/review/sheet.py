@@ -15,9 +15,8 @@ from pipeline.errors import Refused
 from pipeline.frames.catalogue import decode_column, join_catalogue
 from pipeline.frames.classify import classify, is_game
 from pipeline.frames.raw_library import library_of_nobody
-from pipeline.review.candidates import parse_found_games, rank_candidates
+from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
 from pipeline.review.look_up import FoundNames, NameLookup
-from pipeline.review.spellings import search_terms
 from schemas.apis import parse_rows
 from schemas.catalogue import ACTIONS, Catalogue, Overrides
 from schemas.frames import conform, dtypes, empty_frame

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from pandera.typing.polars import DataFrame
 
 from pipeline.frames.match import normalise_name, strip_edition
-from pipeline.review.candidates import parse_found_games, rank_candidates
-from pipeline.review.spellings import search_terms
+from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
 from schemas.review import Candidates, SearchTerms
 
 APP = 10

@@ -12,8 +12,8 @@ from benchmarks.candidates import altered_games, measure, recorded_world
 from pipeline.apis.retry import RetryPolicy
 from pipeline.catalogue.names import NAMES, NameFile
 from pipeline.errors import Failed, Refused
+from pipeline.review.candidates import search_terms
 from pipeline.review.look_up import MAX_REFUSED, WRITTEN_AT_ONCE, NameLookup
-from pipeline.review.spellings import search_terms
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World

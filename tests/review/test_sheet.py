@@ -6,7 +6,7 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Refused
 from pipeline.frames.overrides import parse_overrides
-from pipeline.review.candidates import parse_found_games, rank_candidates
+from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
 from pipeline.review.sheet import (
     LIBRARIES_AT_ONCE,
     Choice,
@@ -16,7 +16,6 @@ from pipeline.review.sheet import (
     count_owners,
     no_longer_filtered,
 )
-from pipeline.review.spellings import search_terms
 from schemas.catalogue import Catalogue, Overrides
 from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import EnrichedLibrary, RawLibrary
