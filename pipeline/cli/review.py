@@ -32,7 +32,6 @@ from pipeline.cli.terminal import Group, echo, echo_always
 from pipeline.errors import Failed, PipelineError, Retryable, agree, count_of
 from pipeline.review.decisions import AppliedReview, NamedGames, apply_review, name_games, parse_decisions
 from pipeline.review.look_up import NameLookup
-from pipeline.review.page import render_review_page
 from pipeline.review.sheet import (
     AppsToReview,
     Choice,
@@ -41,6 +40,7 @@ from pipeline.review.sheet import (
     count_owners,
     enrich_owned_apps,
     export_review,
+    render_review_page,
 )
 from pipeline.settings import Settings
 from pipeline.storage.checkpoints import read_checkpoint

@@ -1,7 +1,8 @@
-"""Make the review sheet: the apps of a run about which a person has to decide, with candidates from IGDB."""
+"""Make the review sheet, as a frame or as an HTML page: apps for a person to decide about, and their candidates."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from pipeline.errors import Refused
 from pipeline.frames.catalogue import decode_column, join_catalogue
 from pipeline.frames.classify import classify, is_game
 from pipeline.frames.raw_library import library_of_nobody
+from pipeline.pages import render_page
 from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
 from pipeline.review.look_up import FoundNames, NameLookup
 from schemas.apis import parse_rows
@@ -24,6 +26,18 @@ from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, OwnedApps, ReviewSheet, SearchTerms
 
 LIBRARIES_AT_ONCE = 100
+
+REASON_WORDS = {
+    "not_found": "IGDB does not list its Steam id",
+    "ambiguous": "IGDB lists its Steam id for several games",
+    "igdb_incomplete": "IGDB's row of its game is broken",
+    "igdb_unavailable": "IGDB did not answer",
+    "not_looked_up": "not looked up yet",
+    "filtered": "filtered",
+    "external_game": "matched by IGDB's list of Steam ids",
+    "override": "decided by hand",
+}
+"""The words in which the page gives the reason for an app's match, by `match_reason`."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +221,26 @@ def _side_by_side(candidates: DataFrame[Candidates]) -> pl.DataFrame:
             for column, name in columns.items()
         ),
     )
+
+
+def render_review_page(sheet: DataFrame[ReviewSheet]) -> str:
+    """Return a page with the apps of a review sheet and their candidates; equal sheets make equal pages.
+
+    The page asks nobody for anything. It keeps the decisions in the browser, apart from those of another sheet.
+    """
+    columns = ("appid", "name", "owners", "playtime_forever", "match_status", "match_reason", "kind", "proposed")
+    candidates = pl.concat_list(_candidate(number) for number in range(1, MOST_CANDIDATES + 1)).list.drop_nulls()
+    apps = sheet.select(*columns, "decided", "matched_id", "matched", candidates=candidates).to_dicts()
+    digest = sha256(sheet.write_csv().encode()).hexdigest()[:16]
+    data = {"apps": apps, "digest": digest, "words": REASON_WORDS}
+    return render_page("pipeline.review", "review", {}, {"apps": apps, "data": data})
+
+
+def _candidate(number: int) -> pl.Expr:
+    """Return an expression for a candidate of each app, by its number from 1: a struct, null where there is none."""
+    name = f"candidate_{number}"
+    candidate = pl.struct(id=f"{name}_id", label=name, score=f"{name}_score")
+    return pl.when(pl.col(f"{name}_id").is_not_null()).then(candidate)
 
 
 async def _find_candidates(names: NameLookup, apps: DataFrame[EnrichedLibrary]) -> FoundNames:

@@ -9,10 +9,10 @@ import pytest
 from pandera.typing.polars import DataFrame
 from playwright.sync_api import Browser, Page, expect
 
-from pipeline.review.page import render_review_page
+from pipeline.review.sheet import render_review_page
 from pipeline.sandbox.server import Sandbox
 from schemas.review import ReviewSheet
-from tests.review.test_review_page import HOSTILE, sheet_of
+from tests.review.test_sheet import HOSTILE, sheet_of
 from tests.support.chromium import DESKTOP, IN_CHROMIUM, PHONE, Watched, find_violations, is_as_wide_as_the_window
 from tests.support.databases import NewDatabase, fetch
 from tests.support.lambda_functions import ACCOUNT, USER
