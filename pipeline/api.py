@@ -13,10 +13,10 @@ import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline import clients
+from pipeline.backfill.libraries import read_enriched_library, read_fetched_libraries
 from pipeline.backfill.plan import find_plan, list_plans, require_plan
 from pipeline.backfill.report import read_outcomes, read_report
 from pipeline.backfill.shards import list_shards, map_concurrently
-from pipeline.backfill.snapshots import read_enriched_library, read_fetched_libraries
 from pipeline.backfill.steps import find_look_up
 from pipeline.errors import Failed, Refused
 from pipeline.frames.catalogue import decode_lists

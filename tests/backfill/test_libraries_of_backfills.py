@@ -9,8 +9,8 @@ import pytest
 
 from pipeline import read_changes, read_history
 from pipeline.backfill.forget import forget_user
+from pipeline.backfill.libraries import read_fetched_libraries
 from pipeline.backfill.report import OUTCOMES_CSV
-from pipeline.backfill.snapshots import read_fetched_libraries
 from pipeline.errors import Failed
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
