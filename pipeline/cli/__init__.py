@@ -52,7 +52,7 @@ COMMANDS = {
     "replay": ListedCommand("backfill", "Load rejected and PENDING rows of a backfill again."),
     "catalogue": ListedCommand("catalogue", "Fill, compact or describe the catalogue of Steam apps."),
     "db": ListedCommand("db", "Check SavePoint's database, or make one to try things in."),
-    "forget": ListedCommand("forget", "Erase what the store holds of a user."),
+    "forget": ListedCommand("backfill", "Erase what the store holds of a user."),
     "sandbox": ListedCommand("sandbox", "Serve a local Steam, Twitch and IGDB, to develop and try things with."),
     "docs": ListedCommand("doctor", "Print a page of the documentation, or the names of all pages."),
 }

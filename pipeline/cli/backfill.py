@@ -1,4 +1,4 @@
-"""The commands that import the libraries of many users."""
+"""The commands for many users at once: import their libraries, replay a backfill, and erase one of them."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline import clients
+from pipeline.backfill.forget import forget_with_settings
 from pipeline.backfill.list import UserList, list_of_csv, list_of_database, read_list
 from pipeline.backfill.plan import Draft, Estimate, draft_plan, estimate_cost, find_plan, require_plan, write_plan
 from pipeline.backfill.report import NOT_BEGUN, OUTCOMES_CSV, read_progress, read_report
@@ -17,16 +18,25 @@ from pipeline.backfill.runner import reset_for_replay, run_backfill
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
 from pipeline.cli.imports import interruptible
 from pipeline.cli.local import with_database
-from pipeline.cli.options import DATABASE, IGDB, STEAM, TIMEOUTS, json_option, next_command, with_settings
+from pipeline.cli.options import DATABASE, IGDB, STEAM, STORE, TIMEOUTS, json_option, next_command, with_settings
 from pipeline.cli.output import console, figures_table, progress_bars
 from pipeline.cli.terminal import Command, echo
 from pipeline.errors import Failed, PipelineError, Refused, Retryable, count_of
 from pipeline.settings import Settings
+from pipeline.stages import require_user_id
 from pipeline.storage.csv import read_local_file
 from pipeline.storage.keys import backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import OUTCOMES, Plan, Report
-from schemas.events import DEFAULT_SHARD_SIZE, FROM_DATABASE, MAX_SHARD_SIZE, SHARD_STEPS, ShardStep
+from schemas.events import (
+    DEFAULT_SHARD_SIZE,
+    FROM_DATABASE,
+    MAX_SHARD_SIZE,
+    SHARD_STEPS,
+    ForgetEvent,
+    ForgetResponse,
+    ShardStep,
+)
 
 RATES = ("steam_requests_per_second", "steam_concurrency", "steam_requests_per_day")
 REJECTED_SHOWN = FAILURES_SHOWN = 20
@@ -115,6 +125,25 @@ def replay(settings: Settings, run_id: str, *, everything: bool, as_json: bool) 
         raise Refused("bad_event", f"{says} Fetch them: {next_command('backfill', '--resume', run_id)}")
     echo(f"Shards to run again: {shards} of {plan.shards}.", err=True)
     _run(settings, plan, ("enrich", "load"), as_json=as_json)
+
+
+@click.command(cls=Command, epilog="steam-import forget cm1a2b3c4 --dry-run")
+@click.argument("user_id")
+@click.option("--dry-run", is_flag=True, help="Print what the store holds of the user, and erase nothing.")
+@json_option
+@with_settings(*STORE)
+def forget(settings: Settings, user_id: str, *, dry_run: bool, as_json: bool) -> None:
+    """Erase what the store holds of a user.
+
+    These are the user's imports, lines in lists, rows in backfills that have ended, and what was last loaded. If a
+    backfill with the user has not ended, nothing is erased. The database is not touched.
+    """
+    settings.require("store")
+    erased = forget_with_settings(settings, ForgetEvent(user_id=require_user_id(user_id), dry_run=dry_run))
+    if as_json:
+        click.echo(erased.model_dump_json(exclude={"seconds", "requests"}))
+    else:
+        _print_erased(erased)
 
 
 def _read_list(settings: Settings, store: Store, users_csv: str | None, *, counts_only: bool) -> UserList:
@@ -232,3 +261,12 @@ def report_table(report: Report) -> Table:
     for failure in report.failures[:FAILURES_SHOWN]:
         table.add_row("Failed", "", escape(failure))
     return table
+
+
+def _print_erased(erased: ForgetResponse) -> None:
+    echo(f"{'The store holds' if erased.dry_run else 'Erased'} of user {erased.user_id}:")
+    echo(f"  files of imports: {erased.files}")
+    echo(f"  lists of users:   {', '.join(erased.lists or ()) or 'none'}")
+    echo(f"  backfills:        {', '.join(erased.backfills or ()) or 'none'}")
+    echo(f"  last loaded:      {'yes' if erased.last_loaded else 'no'}")
+    echo("The rows of the user in the database are not touched: delete the user in SavePoint.")
