@@ -12,7 +12,7 @@ from sqlalchemy import Executable, select, text
 from pipeline.database.connection import ENCRYPTED_MODES, DatabaseUrl, Session, transaction
 from pipeline.database.database import Database
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
-from tests.support.databases import execute, fetch
+from tests.support.databases import execute
 
 
 def error_of(url: str) -> PipelineError:
@@ -190,31 +190,6 @@ def _sent_without_encryption(server: socket.socket) -> bytes:
         return client.recv(1_000)
 
 
-@pytest.mark.parametrize("tail", ["localhost:1/savepoint", "/savepoint?host=/nowhere", "nowhere.invalid/savepoint"])
-def test_a_server_that_cannot_be_reached_can_be_tried_again(tail: str) -> None:
-    error = error_of(f"postgresql://user:hunter2@{tail}")
-
-    assert isinstance(error, Retryable)
-    assert error.code == "database_unavailable"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "reason"),
-    [
-        ("/postgres?", "/nowhere?", 'database "nowhere" does not exist'),
-        ("postgres:@", "nobody:hunter2@", 'role "nobody" does not exist'),
-        ("?host", "?colour=red&host", 'invalid URI query parameter: "colour"'),
-    ],
-)
-def test_wrong_settings_are_refused_with_the_reason(postgres_server: str, old: str, new: str, reason: str) -> None:
-    error = error_of(postgres_server.replace(old, new))
-
-    assert isinstance(error, Refused)
-    assert error.code == "configuration"
-    assert reason in error.message
-    assert "hunter2" not in text_of(error)
-
-
 def end_other_sessions(url: str) -> None:
     """End every other session of the database, as a restart of the server does."""
     others = "datname = current_database() AND pid <> pg_backend_pid()"
@@ -240,18 +215,6 @@ def test_any_other_error_of_the_database_is_final(database_url: str) -> None:
             use(session, text("SELECT 1 FROM nowhere"))
     with pytest.raises(Failed, match="schema_mismatch"), transaction(DatabaseUrl(database_url)) as session:
         session.fetch(text("SELECT 1 / (random() * 0)::int"))
-
-
-def test_a_transaction_whose_block_raises_writes_nothing(database_url: str) -> None:
-    def fail() -> None:
-        with transaction(DatabaseUrl(database_url)) as session:
-            session.execute(text("CREATE TABLE made ()"))
-            raise LookupError
-
-    with pytest.raises(LookupError):
-        fail()
-
-    assert fetch(database_url, "SELECT to_regclass('made')::text").item() is None
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """What a load may change of games, genres and platforms, and how conflicts over slugs, names and appids are settled."""
 
-import pytest
-
 from tests.support.databases import add_user, fetch, insert_game, load, load_library, rows_of, written
 from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, library, matched
 
@@ -18,14 +16,14 @@ def test_columns_of_a_game_that_are_savepoints_own_stay(database_url: str) -> No
     assert rows_of(database_url, "Game", columns) == [("New title", "Ours", "hltb", 12, 3, 77, "2020-01-01 00:00:00")]
 
 
-@pytest.mark.parametrize("same", [{"igdb_slug": "game-100"}, {"igdb_name": "gAME 100"}])
-def test_a_game_with_the_appid_and_the_same_slug_or_title_is_adopted(database_url: str, same: dict[str, str]) -> None:
+def test_a_game_with_the_appid_and_the_same_slug_or_title_is_adopted(database_url: str) -> None:
     insert_game(database_url, 100, steamAppId="10")
+    insert_game(database_url, 101, steamAppId="11")
 
-    loaded = load(database_url, matched(10, 200, **same))
+    loaded = load(database_url, matched(10, 200, igdb_slug="game-100"), matched(11, 201, igdb_name="gAME 101"))
 
-    assert (loaded.counts["games_adopted"], loaded.counts["games_created"]) == (1, 0)
-    assert rows_of(database_url, "Game", 'id, "igdbId"') == [("game-row-100", 200)]
+    assert (loaded.counts["games_adopted"], loaded.counts["games_created"]) == (2, 0)
+    assert rows_of(database_url, "Game", 'id, "igdbId"') == [("game-row-100", 200), ("game-row-101", 201)]
 
 
 def test_a_game_with_the_appid_alone_keeps_it_and_the_new_one_has_none(database_url: str) -> None:
@@ -56,27 +54,6 @@ def test_links_follow_igdb_and_an_empty_list_removes_none(database_url: str) -> 
         assert fetch(database_url, links).rows() == [("Shooter",)]
 
 
-def test_two_games_can_swap_their_slugs(database_url: str) -> None:
-    load(database_url, matched(10, 100, igdb_slug="a"), matched(11, 101, igdb_slug="b"))
-    swapped = matched(10, 100, igdb_slug="b"), matched(11, 101, igdb_slug="a")
-
-    assert load(database_url, *swapped).counts["games_updated"] == 2
-    assert rows_of(database_url, "Game", SLUGS) == [(100, "b"), (101, "a")]
-    assert load(database_url, *swapped).counts["games_updated"] == 0
-
-
-def test_genres_can_swap_their_names(database_url: str) -> None:
-    load(database_url, matched(10, 100, igdb_genres=[FIGHTING, SHOOTER]))
-    swapped = [{**FIGHTING, "name": "Shooter", "slug": "shooter"}, {**SHOOTER, "name": "Fighting", "slug": "fighting"}]
-
-    load(database_url, matched(10, 100, igdb_genres=swapped))
-
-    assert rows_of(database_url, "Genre", '"igdbId", name, slug') == [
-        (4, "Shooter", "shooter"),
-        (5, "Fighting", "fighting"),
-    ]
-
-
 def test_a_game_outside_the_file_takes_its_fallback_until_a_load_brings_its_new_slug(database_url: str) -> None:
     load(database_url, matched(10, 100, igdb_slug="a"), matched(11, 101, igdb_slug="b"))
 
@@ -101,14 +78,6 @@ def test_a_genre_outside_the_file_takes_its_fallback_and_is_counted(database_url
         ("Fighting (IGDB 4)", "fighting-igdb-4"),
         ("Fighting", "fighting"),
     ]
-
-
-def test_of_two_games_of_a_file_with_one_slug_the_second_takes_its_fallback(database_url: str) -> None:
-    rows = matched(11, 101, igdb_slug="new"), matched(12, 102, igdb_slug="new")
-
-    assert load(database_url, *rows).counts["games_with_taken_slug"] == 1
-    assert rows_of(database_url, "Game", SLUGS) == [(101, "new"), (102, "new-igdb-102")]
-    assert load(database_url, *rows).counts["games_updated"] == 0
 
 
 def test_a_fallback_that_is_taken_too_is_extended_by_the_id_of_the_row(database_url: str) -> None:

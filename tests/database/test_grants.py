@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import Column, MetaData, Table, Text
 
 from pipeline.database.database import Database
-from pipeline.database.grants import Grantables, grant_statements
 from pipeline.errors import Refused
 from pipeline.frames.staging import stage_library
 from schemas.staging import LoadOptions
@@ -57,18 +55,3 @@ def test_every_grant_is_needed(new_database: NewDatabase) -> None:
             assert raised.value.code == "configuration"
 
     assert len(granted) == 5
-
-
-def test_identifiers_are_quoted() -> None:
-    users = Table('my "users"', MetaData(), Column("User Id", Text, key="id"), schema="save point")
-    five = 'public."Genre", public."Platform", public."Game", public."ImportedGame", public."LibraryItem"'
-    places = Grantables("My database", "public", [("public", "LibraryItem_id_seq")])
-
-    assert grant_statements(places, users, "x; DROP TABLE y") == [
-        'GRANT TEMPORARY ON DATABASE "My database" TO "x; DROP TABLE y";',
-        'GRANT USAGE ON SCHEMA "save point" TO "x; DROP TABLE y";',
-        f'GRANT SELECT, INSERT, UPDATE ON {five} TO "x; DROP TABLE y";',
-        'GRANT SELECT, INSERT, DELETE ON public."GameGenre", public."GamePlatform" TO "x; DROP TABLE y";',
-        'GRANT USAGE ON SEQUENCE public."LibraryItem_id_seq" TO "x; DROP TABLE y";',
-        'GRANT SELECT ("User Id") ON "save point"."my ""users""" TO "x; DROP TABLE y";',
-    ]

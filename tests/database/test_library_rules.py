@@ -17,16 +17,28 @@ from tests.support.databases import (
 from tests.support.libraries import app, matched
 
 STATUSES = ("PENDING", "UNMATCHED", "MATCHED", "IGNORED")
+FILE_DECIDES = dict(zip(STATUSES, STATUSES, strict=True))
+STAYS = {status: dict.fromkeys(STATUSES, status) for status in STATUSES}
 NEXT_STATUS = {
-    "PENDING": {"PENDING": "PENDING", "UNMATCHED": "UNMATCHED", "MATCHED": "MATCHED", "IGNORED": "IGNORED"},
-    "UNMATCHED": {"PENDING": "UNMATCHED", "UNMATCHED": "UNMATCHED", "MATCHED": "MATCHED", "IGNORED": "IGNORED"},
-    "MATCHED": dict.fromkeys(STATUSES, "MATCHED"),
-    "IGNORED": dict.fromkeys(STATUSES, "IGNORED"),
+    "default": STAYS | {"PENDING": FILE_DECIDES, "UNMATCHED": FILE_DECIDES | {"PENDING": "UNMATCHED"}},
+    "match_reason": dict.fromkeys(STATUSES, FILE_DECIDES),
+    "kind_reason": dict.fromkeys(STATUSES, FILE_DECIDES) | {"MATCHED": STAYS["MATCHED"]},
 }
-"""The status after a load, by the status in the database, then by the status in the file."""
+"""The status after a load, by the column that says `override`, then by the status in the database and in the file."""
 
 DECISIONS = ({"igdbMatchStatus": "MATCHED"}, {"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"})
 """The columns of a row that its user decided about."""
+
+
+def statuses(url: str) -> dict[int, str]:
+    """The match status of each app in the database."""
+    return dict(rows_of(url, "ImportedGame", '"storefrontGameId"::int, "igdbMatchStatus"::text'))
+
+
+def games_of_items(url: str) -> list[int]:
+    """The IGDB ids of the games of all library items."""
+    query = 'SELECT "igdbId" FROM "LibraryItem" JOIN "Game" g ON g.id = "gameId" ORDER BY 1'
+    return fetch(url, query).to_series().to_list()
 
 
 def as_status(appid: int, status: str) -> dict[str, object]:
@@ -36,28 +48,30 @@ def as_status(appid: int, status: str) -> dict[str, object]:
 def test_a_new_row_takes_the_status_of_the_file(database_url: str) -> None:
     load(database_url, *(as_status(appid, status) for appid, status in enumerate(STATUSES, start=10)))
 
-    statuses = rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text', '"storefrontGameId"')
-    assert statuses == [(status,) for status in STATUSES]
+    assert statuses(database_url) == dict(enumerate(STATUSES, start=10))
 
 
-def test_a_row_that_is_there_follows_the_table_of_statuses(database_url: str) -> None:
+@pytest.mark.parametrize("overridden", NEXT_STATUS)
+def test_a_row_that_is_there_follows_the_table_of_statuses(database_url: str, overridden: str) -> None:
     pairs = dict(enumerate(itertools.product(STATUSES, STATUSES), start=10))
+    reason = {} if overridden == "default" else {overridden: "override"}
     for appid, (there, _) in pairs.items():
         insert_import(database_url, appid, igdbMatchStatus=there)
 
-    load(database_url, *(as_status(appid, in_file) for appid, (_, in_file) in pairs.items()))
+    load(database_url, *(as_status(appid, in_file) | reason for appid, (_, in_file) in pairs.items()))
 
-    statuses = 'SELECT "storefrontGameId"::int AS appid, "igdbMatchStatus"::text AS status FROM "ImportedGame"'
-    assert dict(fetch(database_url, statuses).rows()) == {
-        appid: NEXT_STATUS[there][in_file] for appid, (there, in_file) in pairs.items()
-    }
+    table = NEXT_STATUS[overridden]
+    assert statuses(database_url) == {appid: table[there][in_file] for appid, (there, in_file) in pairs.items()}
+    newly_matched = {("PENDING", "MATCHED"), ("UNMATCHED", "MATCHED")}
+    assert games_of_items(database_url) == [appid for appid, pair in pairs.items() if pair in newly_matched]
 
 
-def test_a_removed_row_is_neither_updated_nor_inserted_again(database_url: str) -> None:
-    insert_import(database_url, 10, deletedAt="2021-01-01")
+def test_a_removed_row_is_neither_updated_nor_inserted_again_by_an_override_either(database_url: str) -> None:
+    insert_import(database_url, 10, igdbMatchStatus="IGNORED", deletedAt="2021-01-01")
+    insert_import(database_url, 11, deletedAt="2021-01-01")
     before = rows_of(database_url, "ImportedGame")
 
-    load(database_url, matched(10, 100, name="New name", playtime_forever=99))
+    load(database_url, matched(10, 100, match_reason="override"), matched(11, 101, name="New name", playtime_forever=9))
 
     assert rows_of(database_url, "ImportedGame") == before
     assert rows_of(database_url, "LibraryItem") == []
@@ -83,17 +97,14 @@ def test_a_name_and_an_icon_are_replaced_but_not_by_nothing(database_url: str) -
     assert rows_of(database_url, "ImportedGame", "name, img_icon_url", "id") == [("Name 10", "old"), ("New", "new")]
 
 
-@pytest.mark.parametrize("storefront", ["PLAYSTATION", "XBOX"])
-def test_a_row_of_another_storefront_with_the_same_id_is_not_touched(database_url: str, storefront: str) -> None:
-    insert_import(database_url, 10, storefront=storefront, name="Theirs")
+def test_a_row_of_another_storefront_with_the_same_id_is_not_touched(database_url: str) -> None:
+    insert_import(database_url, 10, storefront="XBOX", name="Theirs")
 
     loaded = load(database_url, app(10, name="Ours"))
 
     assert loaded.counts["imported_games_created"] == 1
-    assert rows_of(database_url, "ImportedGame", "storefront::text, name", "name") == [
-        ("STEAM", "Ours"),
-        (storefront, "Theirs"),
-    ]
+    storefronts = rows_of(database_url, "ImportedGame", "storefront::text, name", "name")
+    assert storefronts == [("STEAM", "Ours"), ("XBOX", "Theirs")]
 
 
 def test_of_several_live_rows_for_one_app_the_oldest_is_updated(database_url: str) -> None:
@@ -112,17 +123,6 @@ def test_apps_that_are_no_longer_owned_are_left_and_counted(database_url: str) -
 
     assert load(database_url, app(11)).counts["no_longer_owned"] == 1
     assert len(rows_of(database_url, "ImportedGame")) == 2
-
-
-@pytest.mark.parametrize(("there", "items"), [("PENDING", 1), ("UNMATCHED", 1), ("MATCHED", 0), ("IGNORED", 0)])
-def test_an_item_is_inserted_only_by_the_load_that_makes_its_app_matched(
-    database_url: str, there: str, items: int
-) -> None:
-    insert_import(database_url, 10, igdbMatchStatus=there)
-
-    load(database_url, matched(10, 100))
-
-    assert len(rows_of(database_url, "LibraryItem")) == items
 
 
 def test_an_item_that_the_user_deleted_is_not_inserted_again(database_url: str) -> None:
@@ -155,25 +155,20 @@ def test_several_apps_of_one_game_make_one_item_with_their_total_playtime(new_da
 
 
 @pytest.mark.parametrize("decision", DECISIONS, ids=["matched", "ignored", "removed"])
-@pytest.mark.parametrize(
-    ("rows", "apps"),
-    [
-        pytest.param([{}], (10, 11), id="another app of the game"),
-        pytest.param([{}], (11,), id="an app that is no longer owned"),
-        pytest.param([{"createdAt": "2021-01-01", "id": "second"}, {"id": "first"}], (10,), id="a second row"),
-    ],
-)
 def test_no_item_is_inserted_for_a_game_that_the_user_decided_about(
-    database_url: str, decision: dict[str, str], rows: list[dict[str, str]], apps: tuple[int, ...]
+    database_url: str, decision: dict[str, str]
 ) -> None:
-    insert_game(database_url, 100, steamAppId="10")
-    insert_import(database_url, 10, **rows[0], **decision)
-    for row in rows[1:]:
-        insert_import(database_url, 10, **row)
+    for igdb_id, appid in ((100, 10), (200, 20), (300, 30)):
+        insert_game(database_url, igdb_id, steamAppId=str(appid))
+    insert_import(database_url, 10, **decision)
+    insert_import(database_url, 20, **decision)
+    insert_import(database_url, 30, createdAt="2021-01-01", id="second", **decision)
+    insert_import(database_url, 30, id="first")
 
-    load(database_url, *(matched(appid, 100) for appid in apps))
+    # Another app of the game; an app that is no longer owned; a second row of the app.
+    load(database_url, matched(10, 100), matched(11, 100), matched(21, 200), matched(30, 300), matched(40, 400))
 
-    assert rows_of(database_url, "LibraryItem") == []
+    assert games_of_items(database_url) == [400]
 
 
 def test_a_hidden_playtime_does_not_make_a_played_game_unplayed(new_database: NewDatabase) -> None:

@@ -1,29 +1,26 @@
-"""What an override changes: the match status, which game has the appid, and the user's item."""
+"""What an override of the match changes: which game has the appid, and the user's item."""
 
 from typing import Any
 
 import pytest
 
+from pipeline.database.database import Database
 from tests.support.databases import (
-    EMPTY,
     NewDatabase,
     add_user,
     execute,
     fetch,
     insert_game,
-    insert_import,
     insert_item,
     load,
     load_library,
     rows_of,
     written,
 )
-from tests.support.libraries import app, library, matched
+from tests.support.libraries import library, matched
 
 OVERRIDDEN = matched(10, 200, match_reason="override")
 """App 10, which was game 100, is game 200 by an override."""
-
-STATUSES = ("PENDING", "UNMATCHED", "MATCHED", "IGNORED")
 
 EDITS = (
     "status = 'WISHLIST'",
@@ -45,50 +42,6 @@ def items(url: str) -> list[tuple[Any, ...]]:
 
 def games(url: str) -> list[tuple[Any, ...]]:
     return rows_of(url, "Game", '"igdbId", "steamAppId"')
-
-
-@pytest.mark.parametrize("in_file", STATUSES)
-def test_an_override_of_the_match_sets_the_status_whatever_it_was(database_url: str, in_file: str) -> None:
-    for appid, there in enumerate(STATUSES, start=10):
-        insert_import(database_url, appid, igdbMatchStatus=there)
-    overridden = {"match_status": in_file, "match_reason": "override"}
-
-    load(database_url, *((matched(n, n) if in_file == "MATCHED" else app(n)) | overridden for n in range(10, 14)))
-
-    assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text') == [(in_file,)] * 4
-
-
-@pytest.mark.parametrize(
-    ("there", "in_file", "then", "items_created"),
-    [
-        ("IGNORED", "UNMATCHED", "UNMATCHED", 0),
-        ("IGNORED", "MATCHED", "MATCHED", 0),
-        ("IGNORED", "PENDING", "PENDING", 0),
-        ("UNMATCHED", "MATCHED", "MATCHED", 1),
-        ("MATCHED", "UNMATCHED", "MATCHED", 0),
-        ("MATCHED", "PENDING", "MATCHED", 0),
-    ],
-)
-def test_an_override_of_the_kind_frees_an_ignored_app_and_keeps_a_match(
-    database_url: str, there: str, in_file: str, then: str, items_created: int
-) -> None:
-    insert_import(database_url, 10, igdbMatchStatus=there)
-
-    row = matched(10, 100) if in_file == "MATCHED" else app(10, match_status=in_file)
-    loaded = load(database_url, row | {"kind_reason": "override"})
-
-    assert rows_of(database_url, "ImportedGame", '"igdbMatchStatus"::text') == [(then,)]
-    assert loaded.counts["library_items_created"] == items_created
-
-
-def test_a_removed_row_stays_removed_despite_an_override(database_url: str) -> None:
-    insert_import(database_url, 10, igdbMatchStatus="IGNORED", deletedAt="2021-01-01")
-    before = rows_of(database_url, "ImportedGame")
-
-    load(database_url, OVERRIDDEN)
-
-    assert rows_of(database_url, "ImportedGame") == before
-    assert rows_of(database_url, "LibraryItem") == []
 
 
 def test_an_override_moves_the_appid_and_the_untouched_item_once(database_url: str) -> None:
@@ -132,15 +85,17 @@ def test_a_game_of_the_same_title_is_not_adopted_against_an_override(database_ur
 
 def test_an_item_that_the_user_edited_is_left_and_counted(new_database: NewDatabase) -> None:
     url = new_database(2026)
-    for edit in EDITS:
-        load(url, matched(10, 100))
-        execute(url, f'UPDATE "LibraryItem" SET {edit}')  # noqa: S608 - the tests' own words
+    users = {f"user-{number}": edit for number, edit in enumerate(EDITS)}
+    Database(url).ensure_users([*users])
+    load_library(url, library(*(matched(10, 100, user_id=user) for user in users)), *users)
+    for user, edit in users.items():
+        execute(url, f"""UPDATE "LibraryItem" SET {edit} WHERE "userId" = '{user}'""")  # noqa: S608 - the tests' own words
 
-        loaded = load(url, OVERRIDDEN)
+    loaded = load_library(url, library(*(OVERRIDDEN | {"user_id": user} for user in users)), *users)
 
-        assert items(url) == [("user-1", 100)], edit
-        assert (loaded.counts["library_items_moved"], loaded.counts["library_items_to_review"]) == (0, 1), edit
-        execute(url, EMPTY)
+    assert [users[user] for user, igdb_id in items(url) if igdb_id != 100] == []
+    counts = loaded.counts
+    assert (counts["library_items_moved"], counts["library_items_to_review"]) == (0, len(EDITS))
 
 
 def test_an_item_is_left_and_counted_where_the_user_has_one_of_the_other_game(database_url: str) -> None:
@@ -204,38 +159,28 @@ def test_an_item_that_the_user_deleted_is_not_counted(database_url: str) -> None
     assert load(database_url, OVERRIDDEN, matched(11, 101)).counts["library_items_to_review"] == 0
 
 
-@pytest.mark.parametrize("there", [{"igdbMatchStatus": "IGNORED"}, {"deletedAt": "2021-01-01"}])
-def test_an_item_is_left_where_its_app_was_not_matched(database_url: str, there: dict[str, str]) -> None:
-    load(database_url, matched(10, 100))
-    assignments = ", ".join(f"\"{name}\" = '{value}'" for name, value in there.items())
-    execute(database_url, f'UPDATE "ImportedGame" SET {assignments}')  # noqa: S608 - the tests' own words
+def test_an_item_is_left_where_its_app_was_not_matched(database_url: str) -> None:
+    load(database_url, matched(10, 100), matched(11, 101))
+    execute(database_url, """UPDATE "ImportedGame" SET "igdbMatchStatus" = 'IGNORED' WHERE "storefrontGameId" = '10'""")
+    execute(database_url, """UPDATE "ImportedGame" SET "deletedAt" = now() WHERE "storefrontGameId" = '11'""")
 
-    loaded = load(database_url, OVERRIDDEN)
+    loaded = load(database_url, OVERRIDDEN, matched(11, 201, match_reason="override"))
 
-    assert items(database_url) == [("user-1", 100)]
+    assert items(database_url) == [("user-1", 100), ("user-1", 101)]
     assert loaded.counts["library_items_to_review"] == 0
 
 
-def test_the_items_of_all_users_of_a_file_are_moved(database_url: str) -> None:
-    add_user(database_url, "user-2")
-    users = ("user-1", "user-2")
-    load_library(database_url, library(*(matched(10, 100, user_id=user) for user in users)), *users)
-
-    load_library(database_url, library(*(OVERRIDDEN | {"user_id": user} for user in users)), *users)
-
-    assert items(database_url) == [("user-1", 200), ("user-2", 200)]
-
-
 def test_what_one_user_owns_does_not_decide_about_the_item_of_another(database_url: str) -> None:
-    for user in ("user-2", "user-3"):
+    users = ("user-1", "user-2", "user-3", "user-4")
+    for user in users:
         add_user(database_url, user)
-    users = ("user-1", "user-2", "user-3")
     load_library(database_url, library(*(matched(10, 100, user_id=user) for user in users)), *users)
     insert_game(database_url, 200)
     insert_item(database_url, 200, userId="user-2")
-    moved = [OVERRIDDEN | {"user_id": user} for user in users]
+    overridden = [OVERRIDDEN | {"user_id": user} for user in users]
 
-    loaded = load_library(database_url, library(*moved, matched(15, 100, user_id="user-3")), *users)
+    loaded = load_library(database_url, library(*overridden, matched(15, 100, user_id="user-3")), *users)
 
-    assert sorted(items(database_url)) == [("user-1", 200), ("user-2", 100), ("user-2", 200), ("user-3", 100)]
+    moved_items = [("user-1", 200), ("user-4", 200)]
+    assert sorted(items(database_url)) == sorted([*moved_items, ("user-2", 100), ("user-2", 200), ("user-3", 100)])
     assert loaded.counts["library_items_to_review"] == 2

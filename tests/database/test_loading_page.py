@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
-PAGE = FOLDER.parents[1] / "docs" / "loading.md"
+TESTS = Path(__file__).parents[1]
+PAGE = TESTS.parent / "docs" / "loading.md"
 RULES = ("test_game_rules.py", "test_library_rules.py", "test_load_overrides.py", "test_other_writers.py")
 
 
@@ -14,7 +14,8 @@ def names_in(path: Path, pattern: str) -> set[str]:
 
 def test_every_test_that_the_page_names_exists_and_every_test_of_a_rule_is_named() -> None:
     named = names_in(PAGE, r"`(test_\w+)`")
-    tests = {path.name: names_in(path, r"(?m)^def (test_\w+)") for path in FOLDER.glob("test_*.py")}
+    paths = (*TESTS.glob("database/test_*.py"), TESTS / "frames" / "test_staging.py")
+    tests = {path.name: names_in(path, r"(?m)^def (test_\w+)") for path in paths}
 
     assert named - set().union(*tests.values()) == set()
     assert {name for file in RULES for name in tests[file]} - named == set()

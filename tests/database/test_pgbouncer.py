@@ -21,6 +21,7 @@ from pipeline.sandbox.embedded import Generation, statements_of
 from schemas.staging import LoadOptions
 from tests.support.databases import LOADER, add_user, execute, hang_up, rows_of, url_of
 from tests.support.libraries import FIGHTING, WINDOWS, library, matched
+from tests.support.servers import free_port
 from tests.support.surroundings import handled
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
@@ -79,13 +80,6 @@ def pool(
             process.terminate()
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 def wait_until_open(port: int) -> None:
     while True:  # until the test's own timeout
         with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
@@ -125,18 +119,18 @@ def test_loads_share_connections_and_leave_nothing_on_them(database_url: str, po
 
 @pytest.mark.parametrize("pooled", [2], indirect=True)
 def test_more_loads_than_connections_run_side_by_side(database_url: str, pooled: str) -> None:
-    users = [f"user-{number}" for number in range(1, 7)]
+    users = [f"user-{number}" for number in range(1, 5)]
     for user in users:
         add_user(database_url, user)
 
     def load(user: str) -> None:
-        rows = library(*(matched(n, n, user_id=user, igdb_genres=[FIGHTING]) for n in range(1, 100)))
+        rows = library(*(matched(n, n, user_id=user, igdb_genres=[FIGHTING]) for n in range(1, 10)))
         Database(pooled, retry_base_seconds=0).load(stage_library(rows), [user])
 
     with ThreadPoolExecutor(len(users)) as threads:
         list(threads.map(load, users))
 
-    assert len(rows_of(database_url, "LibraryItem")) == 99 * len(users)
+    assert len(rows_of(database_url, "LibraryItem")) == 9 * len(users)
 
 
 def test_a_load_that_fails_leaves_nothing_to_the_next(database_url: str, pooled: str) -> None:

@@ -1,7 +1,6 @@
 """The enriched library becomes the rows of a load."""
 
 import pytest
-from polars.testing import assert_frame_equal
 
 from pipeline.errors import Failed
 from pipeline.frames.staging import stage_library
@@ -14,16 +13,6 @@ def test_an_app_that_comes_twice_counts_once_by_its_highest_playtime() -> None:
     imported = stage_library(twice).imported_games
 
     assert imported.select("number", "storefrontGameId", "name").rows() == [(0, "9", "Name 9"), (1, "10", "More")]
-
-
-@pytest.mark.parametrize(
-    ("name", "staged"),
-    [(None, ("App 10", True)), ("", ("App 10", True)), (" \t\n", ("App 10", True)), ("  Two  ", ("  Two  ", False))],
-)
-def test_an_app_without_a_name_is_named_by_its_id(name: str | None, staged: tuple[str, bool]) -> None:
-    imported = stage_library(library(app(10, name=name))).imported_games
-
-    assert imported.select("name", "isNameless").row(0) == staged
 
 
 def test_several_apps_of_one_game_are_one_game_with_the_lowest_appid() -> None:
@@ -49,13 +38,6 @@ def test_an_app_that_is_not_matched_or_whose_game_lacks_something_brings_no_game
 
     assert staged.imported_games.select("igdbMatchStatus", "igdbId").row(0) == (status, None)
     assert staged.games.is_empty()
-
-
-def test_what_an_override_decided_is_marked() -> None:
-    staged = stage_library(library(app(10, match_reason="override"), app(11), app(12, kind_reason="override")))
-
-    flags = staged.imported_games.select("isMatchOverride", "isKindOverride")
-    assert flags.rows() == [(True, False), (False, False), (False, True)]
 
 
 def test_users_whose_playtimes_are_all_0_are_counted() -> None:
@@ -126,14 +108,3 @@ def test_genres_that_are_not_the_json_of_the_schema_are_refused(text: str) -> No
         stage_library(library(matched(10, 100, igdb_genres=text)))
 
     assert raised.value.code == "checkpoint_invalid"
-
-
-def test_the_order_of_the_file_does_not_matter() -> None:
-    rows = [matched(10, 100, igdb_genres=[SHOOTER]), matched(11, 101, igdb_genres=[FIGHTING]), app(3), app(200)]
-
-    one, other = stage_library(library(*rows)), stage_library(library(*reversed(rows)))
-
-    assert one.counts == other.counts
-    assert stage_library(library()).imported_games.is_empty()
-    for name in set(vars(one)) - {"counts"}:
-        assert_frame_equal(vars(one)[name], vars(other)[name])

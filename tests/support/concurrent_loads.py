@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import psycopg
 from pandera.typing.polars import DataFrame
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import dict_row
 
 from pipeline.database.database import Database
 from pipeline.errors import PipelineError
@@ -22,11 +22,6 @@ from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, ma
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])
-
-Connection = psycopg.Connection[DictRow]
-
-HAND_MADE = "By hand"
-"""The platform of the items that the web application adds."""
 
 RANKS = ["PENDING", "UNMATCHED", "MATCHED", "IGNORED"]
 """No app of a population is MATCHED in one library and IGNORED in another."""
@@ -106,25 +101,40 @@ def load_beside(web_application: "WebApplication", url: str, population: Populat
     return [error for load in loads if (error := load.result())]
 
 
+EDITS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("ImportedGame", '"deletedAt" = now()', '"deletedAt" IS NULL', ()),
+    ("LibraryItem", "status = 'WISHLIST'", "true", ()),
+    (
+        "ImportedGame",
+        """"igdbMatchStatus" = 'MATCHED'""",
+        """"deletedAt" IS NULL AND "igdbMatchStatus" IN ('PENDING', 'UNMATCHED')""",
+        ("igdbMatchStatus",),
+    ),
+    ("ImportedGame", """"igdbMatchStatus" = 'IGNORED'""", '"deletedAt" IS NULL', ("igdbMatchStatus",)),
+)
+"""What the web application does by turns: table, change, condition, and the columns that then stay; none means all."""
+
+
 @dataclass
 class WebApplication:
     """Edits random rows and remembers what it wrote: by table and id, the columns that have to stay."""
 
     url: str
     edits: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    _random: random.Random = field(default_factory=lambda: random.Random(9))
 
     def write(self) -> Generator[None, None, None]:
         """Make one edit after the other, for as long as the next one is asked for."""
-        edits = (
-            self.remove_an_import,
-            self.edit_an_item,
-            self.match_by_hand,
-            self.dismiss,
-        )
         with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
-            for edit in cycle(edits):
-                edit(connection)
+            for table, change, condition, columns in cycle(EDITS):
+                row = connection.execute(
+                    f"""UPDATE "{table}" t SET {change}, "updatedAt" = now() WHERE {condition} AND id = (
+                        SELECT id FROM "{table}" WHERE {condition} ORDER BY random() LIMIT 1
+                    ) RETURNING id::text, to_jsonb(t) AS own"""  # noqa: S608 - our own words
+                ).fetchone()
+                if row:
+                    edit, own = self.edits.setdefault((table, row["id"]), {}), row["own"]
+                    # Of a row that it wrote before, the time anew.
+                    edit |= {name: own[name] for name in {*(columns or own), *({"updatedAt"} & edit.keys())}}
                 yield
 
     def lost_edits(self) -> list[tuple[str, str, dict[str, Any], dict[str, Any]]]:
@@ -148,61 +158,6 @@ class WebApplication:
         """Return the condition that the web application has edited an imported game."""
         return pl.col("id").is_in([key for table, key in self.edits if table == "ImportedGame"])
 
-    def remove_an_import(self, connection: Connection) -> None:
-        """Remove a row, which then stays as it is, to the last column."""
-        self._edit(connection, "ImportedGame", '"deletedAt" = now()', '"deletedAt" IS NULL')
-
-    def dismiss(self, connection: Connection) -> None:
-        change = """"igdbMatchStatus" = 'IGNORED'"""
-        self._edit(connection, "ImportedGame", change, '"deletedAt" IS NULL', "igdbMatchStatus")
-
-    def edit_an_item(self, connection: Connection) -> None:
-        self._edit(connection, "LibraryItem", "status = 'WISHLIST'", "true")
-
-    def match_by_hand(self, connection: Connection) -> None:
-        """Match an app and add an item for its user, in one transaction."""
-        is_open = """"deletedAt" IS NULL AND "igdbMatchStatus" IN ('PENDING', 'UNMATCHED')"""
-        with connection.transaction():
-            one, game = self._any(connection, "ImportedGame", is_open), self._any(connection, "Game", "true")
-            if not one or not game:
-                return
-            row = connection.execute(
-                """UPDATE "ImportedGame" t SET "igdbMatchStatus" = 'MATCHED', "updatedAt" = now()
-                WHERE id = %s RETURNING id::text, to_jsonb(t) AS own""",
-                (one,),
-            ).fetchone()
-            self._remember("ImportedGame", row, "igdbMatchStatus")
-            item = connection.execute(
-                """INSERT INTO "LibraryItem" AS t ("userId", "gameId", platform, "updatedAt")
-                SELECT "userId", %s, %s, now() FROM "ImportedGame" WHERE id = %s
-                RETURNING id::text, to_jsonb(t) AS own""",
-                (game, HAND_MADE, one),
-            ).fetchone()
-            self._remember("LibraryItem", item)
-
-    def _edit(self, connection: Connection, table: str, change: str, condition: str, *columns: str) -> None:
-        one = self._any(connection, table, condition)
-        row = connection.execute(
-            f"""UPDATE "{table}" t SET {change}, "updatedAt" = now()
-            WHERE id::text = %s AND {condition} RETURNING id::text, to_jsonb(t) AS own""",  # noqa: S608 - our own words
-            (one,),
-        ).fetchone()
-        self._remember(table, row, *columns)
-
-    def _remember(self, table: str, row: DictRow | None, *columns: str) -> None:
-        """Remember these columns, or all if none is named; and of a row that it wrote before, the time anew."""
-        if row:
-            edit, own = self.edits.setdefault((table, row["id"]), {}), row["own"]
-            names = {*(columns or own), *({"updatedAt"} & edit.keys())}
-            edit |= {name: own[name] for name in names}
-
-    def _any(self, connection: Connection, table: str, condition: str) -> str | None:
-        query = f'SELECT id::text FROM "{table}" WHERE {condition} OFFSET %s LIMIT 1'  # noqa: S608 - our own words
-        for rows in (20_000, 2_000, 200, 1):
-            if row := connection.execute(query, (self._random.randrange(rows),)).fetchone():
-                return str(row["id"])
-        return None
-
 
 IMPORTS = """
 SELECT id, "userId" AS user_id, "storefrontGameId"::bigint AS appid, playtime::bigint,
@@ -210,7 +165,7 @@ SELECT id, "userId" AS user_id, "storefrontGameId"::bigint AS appid, playtime::b
 FROM "ImportedGame"
 """
 ITEMS = """
-SELECT i.id::text, i."userId" AS user_id, g."igdbId"::bigint AS igdb_id, i.platform
+SELECT i."userId" AS user_id, g."igdbId"::bigint AS igdb_id
 FROM "LibraryItem" i JOIN "Game" g ON g.id = i."gameId"
 """
 GAMES = """
@@ -238,21 +193,15 @@ def assert_imports_are_right(url: str, population: Population, web_application: 
 
 
 def assert_items_are_right(url: str, population: Population, web_application: WebApplication) -> None:
-    """One item of ours per user and game that is matched in any library, unless the web application wrote of it."""
+    """One item per user and game that is matched in any library, unless the web application wrote of its apps."""
     matched_rows = population.rows().filter(pl.col("match_status").cast(pl.String) == "MATCHED")
     expected = matched_rows.select("user_id", pl.col("igdb_id").cast(pl.Int64)).unique()
     items, edited = fetch(url, ITEMS), fetch(url, IMPORTS).filter(web_application.has_edited_import())
     # An app is the game of its own number, or of the one before.
-    decided = pl.concat(
-        [
-            items.filter(pl.col("platform") == HAND_MADE).select("user_id", "igdb_id"),
-            *(edited.select("user_id", igdb_id=pl.col("appid") - before) for before in (0, 1)),
-        ]
-    )
-    ours = items.filter(pl.col("platform") != HAND_MADE).select("user_id", "igdb_id")
-    missing = expected.join(ours, on=["user_id", "igdb_id"], how="anti")
-    assert ours.filter(ours.is_duplicated()).rows() == []
-    assert ours.join(expected, on=["user_id", "igdb_id"], how="anti").rows() == []
+    decided = pl.concat(edited.select("user_id", igdb_id=pl.col("appid") - before) for before in (0, 1))
+    missing = expected.join(items, on=["user_id", "igdb_id"], how="anti")
+    assert items.filter(items.is_duplicated()).rows() == []
+    assert items.join(expected, on=["user_id", "igdb_id"], how="anti").rows() == []
     assert missing.join(decided, on=["user_id", "igdb_id"], how="anti").rows() == []
 
 
