@@ -41,11 +41,11 @@ from pipeline.storage.keys import (
 )
 from pipeline.storage.store import Store
 from schemas.backfill import STATUS_COUNTS, Outcomes, Plan, Report, ShardManifest, StepEfforts, StepManifest
-from schemas.changes import History, LibraryChanges
 from schemas.events import KEY_TIME, RUN_ID, SHARD_STEPS
 from schemas.frames import conform, dtypes
 from schemas.library import DecodedLibrary, EnrichedLibrary, RawLibrary
 from schemas.manifest import STAGES, LoadManifest, Runs
+from schemas.report import History, LibraryChanges
 
 Model = TypeVar("Model", bound=pa.DataFrameModel)
 Record = TypeVar("Record")

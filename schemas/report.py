@@ -1,4 +1,4 @@
-"""Frame models of the HTML report: the bars of its charts, the rows of its table, and candidates with their links."""
+"""Frame models of what is shown about imports: the report of one, the changes between two, the history of all."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ import pandera.polars as pa
 import polars as pl
 
 from schemas.frames import StrictFrame
-from schemas.library import Kind, MatchReason, MatchStatus
+from schemas.library import Kind, MatchReason, MatchStatus, Time
 
 TONES = ("main", "warn", "muted")
 
@@ -56,3 +56,39 @@ class LinkedCandidates(StrictFrame):
     igdb_id: pl.Int32 = pa.Field(ge=1, description="IGDB's id of the game")
     label: str = pa.Field(nullable=True, description="The game's name, year and type; null where only its id is known")
     igdb_slug: str = pa.Field(nullable=True, description="The game's slug; null where the catalogue has no such game")
+
+
+class LibraryChanges(StrictFrame):
+    """One row per game that changed between two imports of a user: bought, gone, matched, renamed or played."""
+
+    appid: pl.Int32 = pa.Field(unique=True, ge=1, description="Steam's id of the app")
+    name: str = pa.Field(nullable=True, description="The app's name, the earlier one if it is no longer owned")
+    is_new: bool = pa.Field(description="Whether only the later import has it")
+    is_no_longer_owned: bool = pa.Field(description="Whether only the earlier import has it")
+    is_newly_matched: bool = pa.Field(description="Whether both have it, and only the later one matched it to IGDB")
+    old_name: str = pa.Field(nullable=True, description="The earlier name of an app that was renamed, else null")
+    minutes_played: pl.Int32 = pa.Field(ge=0, description="Minutes played since the earlier import")
+    igdb_id: pl.Int32 = pa.Field(nullable=True, description="IGDB's id of the game, if it is matched now")
+
+
+class History(StrictFrame):
+    """One row per app of a user in each import and backfill, the oldest first: the playtimes in minutes then."""
+
+    fetched_at: Time = pa.Field(description="When Steam was asked, UTC")
+    since: Time = pa.Field(
+        nullable=True, description="The fetch before it, since which minutes_played counts; null in the first"
+    )
+    appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
+    name: str = pa.Field(nullable=True, description="The app's name at that time; null when Steam gave none")
+    playtime_forever: pl.Int32 = pa.Field(
+        description="Minutes played until then; 0 also when the owner hides playtimes"
+    )
+    playtime_windows_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on Windows until then")
+    playtime_mac_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on macOS until then")
+    playtime_linux_forever: pl.Int32 = pa.Field(
+        nullable=True, description="Minutes played on Linux until then, a Steam Deck included"
+    )
+    playtime_deck_forever: pl.Int32 = pa.Field(nullable=True, description="Minutes played on a Steam Deck until then")
+    minutes_played: pl.Int32 = pa.Field(
+        nullable=True, ge=0, description="Minutes played since the fetch before; null in the first"
+    )

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import polars as pl
 from pandera.typing.polars import DataFrame
 
-from schemas.changes import History, LibraryChanges
 from schemas.events import ChangedGame, ChangeSummary
 from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import EnrichedLibrary, RawLibrary
+from schemas.report import History, LibraryChanges
 
 MOST_PLAYED = 5
 _COMPARED = ("appid", "name", "match_status", "igdb_id")

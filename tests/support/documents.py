@@ -17,8 +17,8 @@ from pipeline.cli import cli
 from pipeline.cli.doctor import declared_settings
 from pipeline.frames.name_rules import RULES
 from schemas.catalogue import Catalogue, Overrides
-from schemas.changes import History, LibraryChanges
 from schemas.library import EnrichedLibrary, RawLibrary
+from schemas.report import History, LibraryChanges
 from schemas.review import MOST_CANDIDATES, ReviewSheet
 from tests.support.surroundings import surroundings_table
 
