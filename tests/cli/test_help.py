@@ -13,8 +13,6 @@ from pipeline.cli import COMMANDS as LISTED
 from pipeline.cli import cli
 from tests.support.documents import calls_of, check_call
 
-LEAVES = ("--json", "--quiet", "--log-level")
-
 
 def commands(group: click.Group, *above: str) -> Iterator[tuple[str, click.Command]]:
     context = click.Context(group)
@@ -27,7 +25,6 @@ def commands(group: click.Group, *above: str) -> Iterator[tuple[str, click.Comma
 
 
 COMMANDS = dict(commands(cli))
-ONES = {name: command for name, command in COMMANDS.items() if not isinstance(command, click.Group)}
 
 
 def help_of(name: str) -> str:
@@ -37,14 +34,33 @@ def help_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_says_what_it_does_in_a_sentence(name: str) -> None:
-    says = (COMMANDS[name].help or "").split("\n\n")[0]
-    assert re.match(r"[A-Z].*[.]$", says, re.DOTALL), says
+def test_every_help_has_whole_sentences_within_80_columns_and_an_example_that_could_be_typed(name: str) -> None:
+    command, shown = COMMANDS[name], help_of(name)
+    assert re.match(r"[A-Z].*[.](\n\n|$)", command.help or "", re.DOTALL)
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+    assert "..." not in shown.replace("[ARGS]...", "")
+    example = command.epilog or ""
+    assert example.startswith(f"steam-import {name}")
+    assert f"\nExample:\n  {example}\n" in shown, "a command takes cls=Command, a group cls=Group"
+    (call,) = calls_of(example)
+    check_call(call)
 
 
-def test_the_listed_summaries_are_the_first_sentences_of_the_commands() -> None:
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if not isinstance(command, click.Group)])
+def test_every_command_that_does_something_can_print_json_and_be_quiet_and_explains_its_options(name: str) -> None:
+    options = [param for param in COMMANDS[name].params if isinstance(param, click.Option)]
+    assert {flag for option in options for flag in option.opts} >= {"--json", "--quiet", "--log-level"}
+    assert [option.name for option in options if not option.help] == []
+    shown = help_of(name)
+    assert shown.index("\nSettings:") < shown.index("\nOutput:") if "\nSettings:" in shown else "\nOutput:" in shown
+
+
+def test_the_help_of_the_program_lists_the_first_sentence_of_each_command_within_80_columns() -> None:
     first_sentences = {name: (COMMANDS[name].help or "").split("\n\n")[0] for name in LISTED}
     assert {name: command.summary for name, command in LISTED.items()} == first_sentences
+    shown = help_of("")
+    assert [name for name in LISTED if f"\n  {name} " not in shown] == []
+    assert [line for line in shown.splitlines() if len(line) > 80 or "..." in line.replace("[ARGS]...", "")] == []
 
 
 LIST_IMPORTS = """
@@ -65,40 +81,6 @@ def test_help_and_version_import_no_library_but_click(option: str) -> None:
     modules = shown.partition("imported ")[2].split()
     libraries = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names)
     assert libraries == {"click", "pipeline"}
-
-
-def test_the_package_is_the_same_program() -> None:
-    program = [sys.executable, "-m", "pipeline", "run", "--help"]
-    shown = subprocess.check_output(program, text=True)  # noqa: S603 - our own program
-    assert "Usage: steam-import run [OPTIONS] [STEAM_ID]" in shown
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_an_example_that_could_be_typed(name: str) -> None:
-    example = COMMANDS[name].epilog or ""
-    assert example.startswith(f"steam-import {name}")
-    assert f"\nExample:\n  {example}\n" in help_of(name), "a command takes cls=Command, a group cls=Group"
-    (call,) = calls_of(example)
-    check_call(call)
-
-
-@pytest.mark.parametrize("name", ONES)
-def test_every_command_that_does_something_can_print_json_and_be_quiet(name: str) -> None:
-    assert {flag for option in ONES[name].params for flag in option.opts} >= set(LEAVES)
-
-
-@pytest.mark.parametrize("name", ONES)
-def test_every_option_has_a_help_text_and_a_heading(name: str) -> None:
-    assert [o.name for o in ONES[name].params if isinstance(o, click.Option) and not o.help] == []
-    shown = help_of(name)
-    assert shown.index("\nSettings:") < shown.index("\nOutput:") if "\nSettings:" in shown else "\nOutput:" in shown
-
-
-@pytest.mark.parametrize("name", ["", *COMMANDS])
-def test_every_help_fits_80_columns_and_cuts_no_sentence(name: str) -> None:
-    shown = help_of(name)
-    assert [line for line in shown.splitlines() if len(line) > 80] == []
-    assert "..." not in shown.replace("[ARGS]...", "")
 
 
 def test_the_option_of_a_setting_says_what_it_means_and_its_default() -> None:

@@ -23,35 +23,10 @@ from tests.support.lambda_functions import ACCOUNT, NOWHERE, USER
 from tests.support.programs import PROGRAM, environment, run_program
 
 
-@pytest.mark.slow  # CI runs `make demo`, which makes one too
-def test_run_without_a_database_makes_one_and_the_user_in_it(sandbox: Sandbox, folder: Path) -> None:
-    ended = run_program(folder, environment(sandbox), "run", "four-apps")
-    assert ended.status == 0, ended.err
-    assert "4 ImportedGame" in ended.out
-    assert [line for line in ended.err.splitlines() if "info" not in line] == []
-    assert str(folder / "data" / "imports" / ACCOUNT) in ended.out
-    again = run_program(folder, environment(sandbox), "run", ACCOUNT, "--log-level", "WARNING")
-    assert ["Rows", "created", "0"] in [line.split() for line in again.out.splitlines()]
-    assert again.err == ""
-    checked = run_program(folder, environment(sandbox), "db", "check")
-    assert checked.status == 0, checked.out
-
-
-@pytest.mark.parametrize(
-    ("status", "changed", "arguments"),
-    [
-        pytest.param(1, {}, ("fetch", "nobody-has-this"), id="final"),
-        pytest.param(2, {"STEAM_API_KEY": ""}, ("run", ACCOUNT), marks=pytest.mark.slow, id="missing key"),
-        pytest.param(2, {}, ("fetch",), marks=pytest.mark.slow, id="usage"),
-        pytest.param(75, {"STEAM_API_URL": NOWHERE}, ("fetch", ACCOUNT), id="later"),
-    ],
-)
-def test_exit_statuses_tell_who_has_to_act(
-    sandbox: Sandbox, tmp_path: Path, status: int, changed: dict[str, str], arguments: tuple[str, ...]
-) -> None:
-    ended = run_program(tmp_path, environment(sandbox, **changed), *arguments)
-    assert (status, "") == (ended.status, ended.out)
-    assert ended.err.strip()
+def test_a_process_ends_with_the_status_of_its_error(sandbox: Sandbox, tmp_path: Path) -> None:
+    ended = run_program(tmp_path, environment(sandbox, STEAM_API_URL=NOWHERE), "fetch", ACCOUNT)
+    assert (ended.status, ended.out) == (75, "")
+    assert "steam_unavailable: " in ended.err
     assert list(tmp_path.iterdir()) == []
 
 

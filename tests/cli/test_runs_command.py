@@ -8,7 +8,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline import list_runs
 from pipeline.backfill.list import list_of_csv
 from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.backfill.shards import list_shards
@@ -24,68 +23,54 @@ from schemas.library import RawLibrary
 from tests.support.backfills import add_accounts, operator_without_database, user_list
 from tests.support.libraries import app, library
 from tests.support.programs import SteamImport
-from tests.support.stores import names, opened
+from tests.support.stores import names
 
 STARTED = datetime(2026, 11, 23, 3, 17, 49, tzinfo=UTC)
 RAW = library(app(10), app(20)).select(RawLibrary.to_schema().columns.keys())
 
 
-def make_runs(store: Store, *days: int) -> None:
-    for day in days:
-        provenance = Provenance(f"run-{day}", STARTED, 2, {"games": 2, "rejected": 0})
-        write_checkpoint(store, raw_checkpoint("user-1", f"202611{day}T031749Z"), RAW, pl.DataFrame(), provenance)
+def make_import(store: Store, user: str, stem: str) -> None:
+    provenance = Provenance(f"run-{stem}", STARTED, 2, {"games": 2, "rejected": 0})
+    write_checkpoint(store, raw_checkpoint(user, stem), RAW, pl.DataFrame(), provenance)
 
 
-@pytest.mark.parametrize("kind", ["directory", "prefix"])
-def test_the_newest_runs_are_listed(
-    kind: str, unconfigured_program: SteamImport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    with opened(kind, tmp_path / "data") as store:
-        make_runs(store, 21, 22, 23)
-        url = store.locate("")
-        lines = unconfigured_program("runs", "--store-url", url, "--limit", "2").out.splitlines()
-        listed = json.loads(unconfigured_program("runs", "--store-url", url, "--json").out)
-        assert list_runs(url)["raw"].to_list() == [run["raw"] for run in listed]
-    assert [line.split()[:6] for line in lines[1:3]] == [
-        [f"202611{day}T031749Z", "user-1", "fetch", "2", "0", "2"] for day in (23, 22)
-    ]
-    assert len(lines) == 4
-    assert [(run["run_id"], run["started_at"], run["matched"]) for run in listed] == [
-        (f"run-{day}", "2026-11-23T03:17:49Z", None) for day in (23, 22, 21)
-    ]
+def plan_backfill(store: Store, run_id: str) -> None:
+    listed = list_of_csv(b"user_id,steam_id64\nme,76561197960287930\n")
+    write_plan(store, draft_plan(store, "users.csv", listed, run_id=run_id))
 
 
-def test_where_nothing_was_run_it_says_so(unconfigured_program: SteamImport, tmp_path: Path) -> None:
+def test_imports_and_backfills_are_listed_the_newest_first(unconfigured_program: SteamImport, tmp_path: Path) -> None:
     assert unconfigured_program("runs") == (0, f"There are no runs in {tmp_path}/data.\n", "")
     assert unconfigured_program("runs", "--json") == (0, "[]\n", "")
-
-
-def test_a_backfill_is_listed_among_the_imports_with_whether_it_has_ended(
-    unconfigured_program: SteamImport, tmp_path: Path
-) -> None:
     store = DirectoryStore(tmp_path / "data")
-    make_runs(store, 21)
-    users = b"user_id,steam_id64\nme,76561197960287930\n"
-    write_plan(store, draft_plan(store, "users.csv", list_of_csv(users), run_id="crowd"))
-    shown = unconfigured_program("runs").out
-    assert any("crowd, users: 1" in line and "not ended" in line for line in shown.splitlines())
-    assert f"{tmp_path}/data/backfills/{{backfill}}/outcomes.csv" in shown
-    assert {run["kind"] for run in json.loads(unconfigured_program("runs", "--json").out)} == {"backfill", "import"}
-    assert len(json.loads(unconfigured_program("runs", "--json", "--limit", "1").out)) == 1
+    stems = [f"202611{day}T031749Z" for day in (23, 22, 21)]
+    for stem in stems:
+        make_import(store, "user-1", stem)
+    plan_backfill(store, "crowd")
+    listed = json.loads(unconfigured_program("runs", "--json").out)
+    assert [(run["kind"], run["run_id"], run["matched"]) for run in listed] == [
+        ("backfill", "crowd", None),
+        *(("import", f"run-{stem}", None) for stem in stems),
+    ]
+    assert listed[1]["started_at"] == "2026-11-23T03:17:49Z"
+    _, backfill, newest, *where = unconfigured_program("runs", "--limit", "2").out.splitlines()
+    assert "crowd, users: 1" in backfill
+    assert "not ended" in backfill
+    assert newest.split()[:6] == [stems[0], "user-1", "fetch", "2", "0", "2"]
+    assert where == [
+        f"An import's CSVs: {tmp_path}/data/imports/{{user}}/{{time}}-raw.csv and …-enriched.csv",
+        f"A backfill's users: {tmp_path}/data/backfills/{{backfill}}/outcomes.csv",
+    ]
 
 
-@pytest.mark.parametrize("columns", [40, 60, 90])
+@pytest.mark.parametrize("columns", [40, 90])
 def test_a_narrow_terminal_drops_columns_and_shows_each_id_whole(
     unconfigured_program: SteamImport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, columns: int
 ) -> None:
     user, run_id = "u" * 36, "b" * 40
     store = DirectoryStore(tmp_path / "data")
-    provenance = Provenance("run", STARTED, 2, {"games": 2, "rejected": 0})
-    write_checkpoint(store, raw_checkpoint(user, "20261121T031749Z"), RAW, pl.DataFrame(), provenance)
-    write_plan(
-        store, draft_plan(store, "users.csv", list_of_csv(b"user_id,steam_id64\nme,76561197960287930\n"), run_id=run_id)
-    )
+    make_import(store, user, "20261121T031749Z")
+    plan_backfill(store, run_id)
     wide, *_ = unconfigured_program("runs").out.splitlines()
     for name, value in {"FORCE_COLOR": "1", "TERM": "dumb", "COLUMNS": str(columns), "LINES": "25"}.items():
         monkeypatch.setenv(name, value)
