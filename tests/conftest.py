@@ -26,6 +26,7 @@ ONE_GENERATION = {
     "test_other_writers.py",
     "test_pgbouncer.py",
     "test_users_of_database.py",
+    "test_whose_library.py",
 }
 """Whose tests hardly depend on the generation of the tables: `make test-slow` runs them on the older one."""
 

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from schemas.staging import DEFAULT_OPTIONS, LoadOptions
 from tests.support.databases import rows_of
 from tests.support.lambda_functions import ACCOUNT
 from tests.support.libraries import app, library, matched
-from tests.support.programs import Ended, SteamImport
+from tests.support.programs import SteamImport
 
 FIRST, SECOND, THIRD = (f"202611{day}T031749Z" for day in (21, 22, 23))
 BEFORE = (app(10, playtime_forever=60), app(20, name="Old"), app(30), app(40))
@@ -60,10 +61,7 @@ def test_what_changed_is_the_same_in_diff_stats_manifest_and_history(
 ) -> None:
     store = DirectoryStore(tmp_path / "data")
     first, second = write(store, FIRST, *BEFORE), write(store, SECOND, *AFTER)
-    begun = load(store, database, first)
-    assert begun.stats is not None
-    assert (begun.stats["new_games"], begun.stats["minutes_played_since"]) == (0, 0)
-
+    load(store, database, first)
     assert load(store, database, second, LoadOptions(dry_run=True)).success
     assert read_load_manifest(store, second) is None
     stats = load(store, database, second).stats or {}
@@ -71,8 +69,8 @@ def test_what_changed_is_the_same_in_diff_stats_manifest_and_history(
 
     capsys.readouterr()  # the log of the loads
     diff = json.loads(steam_import("diff", SECOND, "--json").out)
-    lists = ("new_games", "no_longer_owned", "newly_matched", "renamed", "most_played")
-    assert {name: [game["appid"] for game in diff[name]] for name in lists} == {
+    lists = {name: [game["appid"] for game in games] for name, games in diff.items() if isinstance(games, list)}
+    assert lists == {
         "new_games": [50],
         "no_longer_owned": [30],
         "newly_matched": [40],
@@ -84,19 +82,17 @@ def test_what_changed_is_the_same_in_diff_stats_manifest_and_history(
     assert manifest.changes is not None
     assert manifest.changes.model_dump(mode="json") == diff
     assert (manifest.counts, manifest.database) == (stats, str(Database(database)))
+    assert {row["table"] for row in manifest.tables} >= {"Game", "ImportedGame", "LibraryItem"}
     assert sorted(read_changes(store.locate(first.key), SECOND)["appid"]) == [10, 20, 30, 40, 50]
-    history = read_history("user-1")
-    assert history.filter(appid=10)["playtime_forever"].to_list() == [60, 180]
-    assert history.height == len(BEFORE) + len(AFTER)
 
-    write(store, THIRD, *AFTER)  # while the library was private, no CSV was written
+    write(store, THIRD, *AFTER)
     assert steam_import("diff", THIRD).out == f"user-1, from {SECOND} to {THIRD}: nothing has changed.\n"
-    assert steam_import("diff", FIRST).status == 2
-
     assert "fetch, enrich, load" in steam_import("runs").out
     shown = steam_import("runs", "show", SECOND).out
     assert "Nothing is left to do." in shown
     assert "1 new_games" in shown
+    loaded = f"Loaded into {manifest.database} with {manifest.statements} statements, run run-{SECOND}\n"
+    assert loaded in shown
     assert f"Next: steam-import load {tmp_path}/data" in steam_import("runs", "show", THIRD).out
 
 
@@ -110,15 +106,19 @@ def test_news_since_the_last_load_are_not_lost_by_an_import_that_was_not_loaded(
     assert unloaded_before.changes.since == FIRST, "none was loaded, as in the stores of older versions"
 
     load(store, database, first)
-    load(store, database, second, LoadOptions(dry_run=True))
     loaded = load(store, database, third)
 
-    assert (loaded.stats or {}).items() >= {"imported_games_created": 1, "new_games": 1}.items()
-    manifest = read_load_manifest(store, third)
+    assert (loaded.stats or {})["new_games"] == 1
     assert loaded.changes is not None
-    assert (loaded.changes.since, manifest and manifest.changes) == (FIRST, loaded.changes)
+    assert loaded.changes.since == FIRST
     capsys.readouterr()  # the log of the loads
     assert json.loads(steam_import("diff", THIRD, "--json").out) == loaded.changes.model_dump(mode="json")
+
+    assert "fetch, enrich, load" in steam_import("runs").out
+    write(store, THIRD, *BEFORE)
+    write(store, FIRST, *BEFORE, app(60))
+    assert "Next: steam-import load" in steam_import("runs", "show", THIRD).out, "the new CSV is not loaded"
+    assert "fetch, enrich, load" not in steam_import("runs").out
 
 
 def test_a_load_that_is_committed_stays_done_when_its_manifest_cannot_be_written(
@@ -144,30 +144,28 @@ def test_why_a_load_or_an_enrichment_failed_is_shown_until_the_same_stage_succee
     csv = write(store, FIRST, app(620, user_id="user-2"), user="user-2")
     location, raw = store.locate(csv.key), store.locate(Checkpoint("user-2", FIRST, "raw").key)
 
-    def shown() -> tuple[str, dict[str, Any]]:
-        found = json.loads(steam_import("runs", "show", FIRST, "--json").out)
-        return steam_import("runs", "show", FIRST).out, found
+    def failure() -> dict[str, Any] | None:
+        found: dict[str, Any] | None = json.loads(steam_import("runs", "show", FIRST, "--json").out)["failure"]
+        return found
 
     assert steam_import("load", location, "--dry-run").status == 1
-    assert shown()[1]["failure"] is None, "a dry run writes nothing"
+    assert failure() is None, "a dry run writes nothing"
     assert steam_import("load", location).status == 1
-    text, found = shown()
+    assert (failure() or {}).items() >= {"stage": "load", "error_code": "user_not_found"}.items()
+    text = steam_import("runs", "show", FIRST).out
     assert re.search(r"(?m)^load failed at 20\S+Z: user_not_found: .*user-2", text)
     assert text.endswith(f"Next: steam-import load {location}\n")
-    assert (found["failure"]["stage"], found["failure"]["error_code"]) == ("load", "user_not_found")
 
     Database(database).ensure_users(["user-2"])
     assert steam_import("load", location).status == 0
-    text, found = shown()
-    assert (found["failure"], text.endswith("Nothing is left to do.\n")) == (None, True)
+    assert failure() is None
 
     outage = sandbox.faults.add(Fault(service="igdb", status=503))
     assert steam_import("enrich", raw).status == 75
-    assert re.search(r"(?m)^enrich failed at 20\S+Z: igdb_unavailable: ", shown()[0])
-    assert shown()[0].endswith(f"Next: steam-import enrich {raw}\n")
+    assert steam_import("runs", "show", FIRST).out.endswith(f"Next: steam-import enrich {raw}\n")
     sandbox.faults.remove(outage)
     assert steam_import("enrich", raw).status == 0
-    assert shown()[1]["failure"] is None
+    assert failure() is None
 
 
 @pytest.mark.parametrize(("command", "stage"), [("enrich", "raw"), ("load", "enriched")])
@@ -180,41 +178,16 @@ def test_a_stage_whose_csv_was_erased_leaves_nothing_of_the_user(
     assert not (tmp_path / "data" / "imports").exists()
 
 
-def test_the_manifest_of_a_load_names_the_database_and_never_its_password(
-    steam_import: SteamImport, database: str, tmp_path: Path
-) -> None:
-    store = DirectoryStore(tmp_path / "data")
-    csv = write(store, FIRST, *AFTER)
-    load(store, database.replace("postgres:@", "postgres:CANARY@"), csv)
-
-    body = (store.read(csv.loaded_key) or b"").decode()
-    manifest = json.loads(body)
-    assert "CANARY" not in body
-    assert manifest["database"].startswith("test_")
-    assert {row["table"] for row in manifest["tables"]} >= {"Game", "ImportedGame", "LibraryItem"}
-    assert manifest["counts"]["imported_games_created"] == len(AFTER)
-    assert min(manifest["statements"], manifest["seconds"]) > 0
-    shown = steam_import("runs", "show", FIRST).out
-    assert f"Loaded into {manifest['database']} with {manifest['statements']} statements, run run-{FIRST}\n" in shown
-
-    assert "fetch, enrich, load" in steam_import("runs").out
-    write(store, FIRST, *BEFORE)
-    assert "Next: steam-import load" in steam_import("runs", "show", FIRST).out, "the new CSV is not loaded"
-    assert "fetch, enrich, load" not in steam_import("runs").out
-
-
 def test_a_run_says_what_changed_since_and_one_after_a_private_phase_that_nothing_has(
     steam_import: SteamImport, sandbox: Sandbox, database: str
 ) -> None:
     account = sandbox.world.accounts[ACCOUNT]
     owned = {row["appid"]: row for row in account.games}
 
-    def run(*options: str) -> Ended:
-        time.sleep(1.01)  # the time in the keys has whole seconds
-        return steam_import("run", ACCOUNT, "--user", "user-1", *options)
-
+    run = partial(steam_import, "run", ACCOUNT, "--user", "user-1")
     first = run()
     assert re.search(r"(?m)^First import +there is none before it to compare with *$", first.out), first.out
+    time.sleep(1.01)  # the time in the keys has whole seconds
     owned[620]["playtime_forever"] += 120  # play
     sandbox.world.add_owned(ACCOUNT, 500, "Left 4 Dead")  # purchase
     account.games.remove(owned[400])  # refund
@@ -238,6 +211,7 @@ def test_a_run_says_what_changed_since_and_one_after_a_private_phase_that_nothin
     assert (hidden.status, "private_library" in hidden.err) == (1, True)
     assert rows_of(database, "ImportedGame") == rows
     account.visibility = PUBLIC
+    time.sleep(1.01)
     third = run()
     assert re.search(rf"(?m)^Since {second['changes']['until']} +nothing has changed *$", third.out), third.out
     assert rows_of(database, "ImportedGame") == rows
@@ -273,16 +247,3 @@ def test_what_cannot_be_compared_is_refused_with_what_to_give_instead(
     with pytest.raises(Refused, match="is no user id"):
         read_history("../user-1")
     assert read_history("user-3").is_empty()
-
-
-def test_rejected_rows_of_an_import_are_shown_with_the_check_that_they_failed(
-    unconfigured_program: SteamImport, tmp_path: Path
-) -> None:
-    store = DirectoryStore(tmp_path / "data")
-    csv = write(store, FIRST, *AFTER)
-    rejected = pl.DataFrame({"appid": ["0", "-1"], "rejected_check": "appid: at least 1"})
-    store.write(csv.rejected_key, rejected.write_csv().encode())
-    shown = unconfigured_program("runs", "show", f"run-{FIRST}")
-    assert re.search(r"(?m)^ +rejected +2 +appid: at least 1 *$", shown.out), shown.out
-    found = json.loads(unconfigured_program("runs", "show", FIRST, "--json").out)
-    assert found["rejected"] == {"fetch": {}, "enrich": {"appid: at least 1": 2}}

@@ -83,34 +83,35 @@ def test_run_prints_a_table_a_person_wants_to_read_and_a_second_one_changes_noth
 def test_the_commands_that_a_run_names_work_with_a_store_that_an_option_names_and_after_another_run(
     steam_import: SteamImport,
 ) -> None:
-    for page in ("games.html", "games-2.html"):
-        ended = steam_import("run", ACCOUNT, "--user", USER, "--store-url", "another store")
-        review, report = (line.split(": ", 1)[1] for line in ended.out.splitlines()[-2:])
-        assert steam_import(*shlex.split(report)[1:]).status == 0
-        exported = steam_import(*shlex.split(review)[1:])
-        assert (exported.status, Path(page).exists()) == (0, True)
-        Path("games.csv").write_text("appid,action,igdb_id,note\n999010,ignore,,\n", encoding="utf-8")
-        apply = exported.out.splitlines()[-1].partition(", then: ")[2]
-        assert "999010" in steam_import(*shlex.split(apply)[1:]).out
-        Path("another store/overrides.csv").unlink()
+    Path("games.html").touch()
+    ended = steam_import("run", ACCOUNT, "--user", USER, "--store-url", "another store")
+    review, report = (line.split(": ", 1)[1] for line in ended.out.splitlines()[-2:])
+    assert steam_import(*shlex.split(report)[1:]).status == 0
+    exported = steam_import(*shlex.split(review)[1:])
+    assert (exported.status, Path("games-2.html").exists()) == (0, True)
+    Path("games.csv").write_text("appid,action,igdb_id,note\n999010,ignore,,\n", encoding="utf-8")
+    apply = exported.out.splitlines()[-1].partition(", then: ")[2]
+    assert "999010" in steam_import(*shlex.split(apply)[1:]).out
     assert not Path("data/imports").exists()
 
 
-@pytest.mark.usefixtures("database")
-def test_stages_of_the_same_files_are_one_run_and_a_csv_of_another_stage_is_called_so(
-    steam_import: SteamImport,
+def test_each_stage_takes_the_location_that_the_one_before_printed_and_all_are_one_run(
+    steam_import: SteamImport, csvs: Csvs, database: str
 ) -> None:
-    raw = steam_import("fetch", ACCOUNT, "--user", USER).out.strip()
-    enriched = steam_import("enrich", raw).out.strip()
-    assert "this is a raw CSV: enrich it first" in steam_import("load", raw).err
-    assert "this is an enriched CSV. Give the raw one" in steam_import("enrich", enriched).err
-    Path("copy.csv").write_bytes(Path(raw).read_bytes())
+    assert "this is a raw CSV: enrich it first" in steam_import("load", csvs.raw).err
+    assert "this is an enriched CSV. Give the raw one" in steam_import("enrich", csvs.enriched).err
+    Path("copy.csv").write_bytes(Path(csvs.raw).read_bytes())
     first = "checkpoint_invalid: copy.csv: this is a raw CSV: enrich it first, with `steam-import enrich`."
     assert steam_import("report", "copy.csv").err.splitlines()[:1] == [first]
-    assert steam_import("load", enriched).status == 0
-    manifests = [json.loads(path.read_text()) for path in Path(raw).parent.glob("*.json")]
+    assert steam_import("enrich", f"./data/../{os.path.relpath(csvs.raw)}").out.strip() == csvs.enriched
+    loaded = steam_import("load", os.path.relpath(csvs.enriched))
+    assert (loaded.status, "4 ImportedGame" in loaded.out) == (0, True)
+    assert len(rows_of(database, "ImportedGame")) == 4
+    manifests = [json.loads(path.read_text()) for path in Path(csvs.raw).parent.glob("*.json")]
     assert len(manifests) == 3
     assert len({manifest["run_id"] for manifest in manifests}) == 1
+    as_json = [steam_import(*call, "--json") for call in (FETCH, ("enrich", csvs.raw), ("load", csvs.enriched))]
+    assert [json.loads(ended.out).keys() for ended in as_json] == [FETCH_KEYS, ENRICH_KEYS, LOAD_KEYS]
 
 
 @pytest.mark.usefixtures("database")
@@ -149,7 +150,6 @@ class Failure(NamedTuple):
 IGDB_IS_DOWN = Fault(service="igdb", status=503)
 HIDDEN = Fault(status=200, body='{"response":{}}', path="Owned")
 FAILURES = {
-    "no personal account": Failure("10000000000000000", None, "fetch", "bad_steam_id", 2),
     "bad user id": Failure(f"{ACCOUNT} --user ../x", None, "fetch", "bad_event", 2),
     "private library": Failure(f"{ACCOUNT} --user user-1", HIDDEN, "fetch", "private_library", 1),
     "IGDB is down": Failure(f"{ACCOUNT} --user user-1", IGDB_IS_DOWN, "enrich", "igdb_unavailable", 75),
@@ -172,39 +172,13 @@ def test_run_as_json_says_which_stage_failed_and_why(
     later = nothing.get(failure.stage, {"raw", "enriched", "fetch", "enrich"})  # the user is looked up first
     assert {name for name in RUN_KEYS - {"user_id", "steam_id64"} if report[name] is None} == later
     assert f"{failure.code}: {failed['error']}\n" in ended.err
+    assert (f"To continue, with the same settings: steam-import enrich {report['raw']}\n" in ended.err) == bool(
+        report["raw"]
+    )
     assert ended.err.endswith(f"More: steam-import docs errors {failure.code} (docs/errors.md#{failure.code})\n")
 
 
-def test_each_stage_prints_the_location_that_the_next_one_takes_or_the_handlers_response(
-    steam_import: SteamImport, csvs: Csvs, database: str
-) -> None:
-    assert csvs.raw.endswith("-raw.csv")
-    assert Path(csvs.raw).is_file()
-    assert csvs.enriched == csvs.raw.replace("-raw", "-enriched")
-    loaded = steam_import("load", csvs.enriched)
-    assert (loaded.status, "4 ImportedGame" in loaded.out) == (0, True)
-    assert len(rows_of(database, "ImportedGame")) == 4
-    as_json = [steam_import(*call, "--json") for call in (FETCH, ("enrich", csvs.raw), ("load", csvs.enriched))]
-    assert [json.loads(ended.out).keys() for ended in as_json] == [FETCH_KEYS, ENRICH_KEYS, LOAD_KEYS]
-
-
-@pytest.mark.usefixtures("database")
-def test_a_location_may_be_relative_to_the_current_folder(steam_import: SteamImport, csvs: Csvs) -> None:
-    raw, enriched = (os.path.relpath(location) for location in csvs)
-    assert raw.startswith(f"data/imports/{USER}/")
-    assert steam_import("enrich", raw).status == 0
-    assert steam_import("enrich", f"./data/../{raw}").status == 0
-    assert steam_import("load", f"./{enriched}").status == 0
-
-
-@pytest.mark.parametrize("location", ["imports/user-1/x-raw.csv", "s3://bucket/imports/user-1/x-raw.csv"])
-def test_a_location_outside_the_store_is_refused(steam_import: SteamImport, location: str) -> None:
-    ended = steam_import("load", location)
-    assert (ended.status, ended.out) == (1, "")
-    assert ended.err.startswith("location_refused: ")
-
-
-@pytest.mark.parametrize("steam_id", ["four-apps", f"https://steamcommunity.com/profiles/{ACCOUNT}", "[U:1:7]"])
+@pytest.mark.parametrize("steam_id", ["four-apps", f"https://steamcommunity.com/profiles/{ACCOUNT}"])
 def test_the_user_is_the_steam_id_in_whatever_form_unless_another_is_given(
     steam_import: SteamImport, steam_id: str
 ) -> None:
@@ -230,14 +204,6 @@ def test_run_without_keys_names_all_that_is_missing_and_where_to_get_it(
     assert "DATABASE_URL" not in ended.err
 
 
-def test_settings_may_come_from_a_file(
-    steam_import: SteamImport, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("STEAM_API_KEY")
-    Path(".env").write_text(f"STEAM_API_KEY={sandbox.steam.key}\nSTORE_URL=elsewhere\n")
-    assert f"/elsewhere/imports/{ACCOUNT}/" in steam_import("fetch", ACCOUNT).out
-
-
 def test_options_override_the_environment(
     steam_import: SteamImport, sandbox: Sandbox, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,23 +219,6 @@ def test_options_override_the_environment(
     assert ("REVISITING",) in rows_of(url, "LibraryItem", "status::text")
 
 
-def test_an_invalid_setting_is_named_and_not_quoted(steam_import: SteamImport, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RETRY_ATTEMPTS", "CANARY")
-    ended = steam_import("run", ACCOUNT)
-    assert ended.status == 2
-    assert "RETRY_ATTEMPTS" in ended.err
-    assert "CANARY" not in ended.err
-    assert steam_import("fetch", ACCOUNT, "--log-level", "LOUD").status == 2
-
-
-@pytest.mark.usefixtures("database")
-def test_a_status_that_the_database_lacks_is_refused_with_those_it_has(steam_import: SteamImport) -> None:
-    ended = steam_import("run", ACCOUNT, "--user", USER, "--status-unplayed", "NEVER")
-    assert ended.status == 2
-    assert "STATUS_UNPLAYED" in ended.err
-    assert "SHELF" in ended.err
-
-
 @pytest.mark.usefixtures("database")
 def test_pending_games_are_a_warning_and_no_failure(steam_import: SteamImport, sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(service="igdb", path="/games", status=503))
@@ -277,16 +226,6 @@ def test_pending_games_are_a_warning_and_no_failure(steam_import: SteamImport, s
     assert ended.status == 0
     assert "IGDB did not answer for 2 games; run it again for these." in ended.err
     assert "IGDB did not answer for these: run it again" in ended.out
-
-
-@pytest.mark.usefixtures("database")
-def test_of_many_unmatched_games_the_most_played_are_listed(steam_import: SteamImport, sandbox: Sandbox) -> None:
-    for number in range(20):
-        sandbox.world.add_owned(ACCOUNT, 5000 + number, f"[bold]Odd {number}[/bold]", playtime_forever=100 - number)
-    lines = steam_import("run", ACCOUNT, "--user", USER).out.splitlines()
-    start = lines.index("Not matched (21):")
-    assert lines[start + 1] == "  [bold]Odd 0[/bold] (5000, not_found)"
-    assert lines[start + 13] == "  and 9 more, in the enriched CSV"
 
 
 def test_a_dry_run_prints_what_it_would_write_by_row_and_column_and_writes_nothing(
@@ -299,6 +238,7 @@ def test_a_dry_run_prints_what_it_would_write_by_row_and_column_and_writes_nothi
 
     assert steam_import("load", csvs.enriched).status == 0
     execute(database, """UPDATE "ImportedGame" SET name = '[red]x[/]' WHERE "storefrontGameId" = '999010'""")
+    assert "give --dry-run with it" in steam_import("load", csvs.enriched, "--details").err
     changes = json.loads(steam_import("load", csvs.enriched, "--dry-run", "--details", "--json").out)["dry_run"]
     names = [change for change in changes["changes"] if change["column"] == "name"]
     assert [(change["table"], change["old"], change["new"]) for change in names] == [
@@ -312,14 +252,6 @@ def test_a_quiet_run_prints_only_what_the_next_command_takes(steam_import: Steam
     enriched = steam_import("run", ACCOUNT, "--user", USER, "--quiet")
     assert enriched.err == ""
     assert steam_import("load", enriched.out.strip(), "-q") == (0, "", "")
-
-
-@pytest.mark.usefixtures("database")
-def test_a_run_that_fails_names_the_command_that_continues_it(steam_import: SteamImport, database: str) -> None:
-    execute(database, 'ALTER TABLE "Game" ADD CHECK (false)')
-    ended = steam_import("run", ACCOUNT, "--user", "user-1")
-    (enriched,) = Path("data/imports/user-1").absolute().glob("*-enriched.csv")
-    assert f"To continue, with the same settings: steam-import load {enriched}\n" in ended.err
 
 
 def test_an_edited_file_is_read_only_with_trust(steam_import: SteamImport, database: str) -> None:

@@ -33,6 +33,13 @@ def test_a_terminal_shows_control_characters_and_obeys_none(capsys: pytest.Captu
     assert not set("\x1b\x07\x9b\r\x00") & set(printed.out + printed.err)
 
 
+def test_of_many_unmatched_games_the_most_played_are_listed() -> None:
+    odd = [app(number, name=f"[bold]Odd {number}[/bold]", playtime_forever=100 - number) for number in range(1, 22)]
+    lines = format_unmatched_games(library(*reversed(odd))).splitlines()
+    assert lines[:2] == ["Not matched (21):", "  [bold]Odd 1[/bold] (1, not_found)"]
+    assert lines[13:] == ["  and 9 more, in the enriched CSV"]
+
+
 def test_names_of_any_language_and_lines_are_shown_as_they_are() -> None:
     text = "Ni no Kuni \N{EM DASH} 二ノ国\tŁódź\nعربي \N{VIDEO GAME}"
     assert strip_control_characters(text) == text

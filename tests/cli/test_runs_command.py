@@ -1,6 +1,7 @@
 """`steam-import runs`: imports and backfills, the newest first."""
 
 import json
+import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -193,3 +194,16 @@ def test_a_replay_that_finds_nothing_says_so_and_prints_no_old_figures(
     assert (replayed.status, " ".join(replayed.out.split())) == (0, says)
     assert json.loads(steam_import("replay", run_id, "--json").out) == {"run_id": run_id, "shards": 0}
     assert sandbox.requests == []
+
+
+def test_rejected_rows_of_an_import_are_shown_with_the_check_that_they_failed(
+    unconfigured_program: SteamImport, tmp_path: Path
+) -> None:
+    store = DirectoryStore(tmp_path / "data")
+    make_import(store, "user-1", "20261121T031749Z")
+    rejected = pl.DataFrame({"appid": ["0", "-1"], "rejected_check": "appid: at least 1"})
+    store.write(raw_checkpoint("user-1", "20261121T031749Z").rejected_key, rejected.write_csv().encode())
+    shown = unconfigured_program("runs", "show", "run-20261121T031749Z")
+    assert re.search(r"(?m)^ +rejected +2 +appid: at least 1 *$", shown.out), shown.out
+    found = json.loads(unconfigured_program("runs", "show", "20261121T031749Z", "--json").out)
+    assert found["rejected"] == {"fetch": {"appid: at least 1": 2}, "enrich": {}}
