@@ -231,106 +231,49 @@ UNPLAYED = matched(2, 10, igdb_genres=[SHOOTER])
 
 
 @pytest.mark.parametrize(
-    ("chart", "enriched", "title"),
+    ("chart", "rows", "title"),
     [
-        pytest.param(hours_by_last_play, library(app(1)), UNKNOWN_PLAYTIME, id="no playtime"),
-        pytest.param(
+        (hours_by_last_play, [app(1)], UNKNOWN_PLAYTIME),
+        (hours_by_last_play, [app(1, playtime_forever=90)], "When the 1.5 h were played is not known"),
+        (hours_by_last_play, [app(1, playtime_forever=1)], "When the 1 min was played is not known"),
+        (hours_by_last_play, [ONE_HOUR], "The game last played in 2024 has all the hours: 1.0 h"),
+        (hours_by_last_play, [ONE_HOUR, played(2, 60, 2024)], "Games last played in 2024 have all the hours: 2.0 h"),
+        (
             hours_by_last_play,
-            library(app(1, playtime_forever=90)),
-            "When the 1.5 h were played is not known",
-            id="no last play",
-        ),
-        pytest.param(
-            hours_by_last_play,
-            library(played(1, 60, 2021), played(2, 60, 2024), played(3, 6, 2023)),
+            [played(1, 60, 2021), played(2, 60, 2024), played(3, 6, 2023)],
             "Games last played in 2021 and 2024 have the most hours: 1.0 h each of 2.1 h",
-            id="two years alike",
         ),
-        pytest.param(
-            hours_by_last_play,
-            library(ONE_HOUR),
-            "The game last played in 2024 has all the hours: 1.0 h",
-            id="one game",
-        ),
-        pytest.param(
-            hours_by_last_play,
-            library(ONE_HOUR, played(2, 60, 2024)),
-            "Games last played in 2024 have all the hours: 2.0 h",
-            id="one year",
-        ),
-        pytest.param(
-            hours_by_last_play,
-            library(app(1, playtime_forever=1)),
-            "When the 1 min was played is not known",
-            id="one minute, no last play",
-        ),
-        pytest.param(last_two_weeks, library(app(1)), UNKNOWN_PLAYTIME, id="no playtime, recently"),
-        pytest.param(last_two_weeks, library(ONE_HOUR), "No game was played in the last two weeks", id="none recently"),
-        pytest.param(
-            last_two_weeks,
-            library(ONE_HOUR | {"playtime_2weeks": 45}),
-            "1 game was played in the last two weeks: 45 min",
-            id="one recently",
-        ),
-        pytest.param(backlog_by_genre, library(app(1)), UNKNOWN_PLAYTIME, id="no playtime, so no backlog"),
-        pytest.param(backlog_by_genre, library(ONE_HOUR), "No game is left unplayed", id="no backlog"),
-        pytest.param(
+        (last_two_weeks, [app(1)], UNKNOWN_PLAYTIME),
+        (last_two_weeks, [ONE_HOUR], "No game was played in the last two weeks"),
+        (last_two_weeks, [ONE_HOUR | {"playtime_2weeks": 45}], "1 game was played in the last two weeks: 45 min"),
+        (backlog_by_genre, [app(1)], UNKNOWN_PLAYTIME),
+        (backlog_by_genre, [ONE_HOUR], "No game is left unplayed"),
+        (backlog_by_genre, [ONE_HOUR, app(2)], "No genre is known of the 1 unplayed game"),
+        (backlog_by_genre, [ONE_HOUR, UNPLAYED], "1 game is left unplayed: Shooter"),
+        (
             backlog_by_genre,
-            library(ONE_HOUR, app(2)),
-            "No genre is known of the 1 unplayed game",
-            id="no genre in the backlog",
-        ),
-        pytest.param(
-            backlog_by_genre,
-            library(ONE_HOUR, UNPLAYED),
-            "1 game is left unplayed: Shooter",
-            id="one unplayed",
-        ),
-        pytest.param(
-            backlog_by_genre,
-            library(ONE_HOUR, UNPLAYED, UNPLAYED | {"appid": 3}, app(4)),
-            "Shooter has the most unplayed games: 2 of 3",
-            id="one genre in the backlog",
-        ),
-        pytest.param(
-            backlog_by_genre,
-            library(ONE_HOUR, UNPLAYED, matched(3, 11, igdb_genres=[FIGHTING])),
+            [ONE_HOUR, UNPLAYED, matched(3, 11, igdb_genres=[FIGHTING])],
             "Fighting and Shooter have the most unplayed games: 1 each of 2",
-            id="two genres alike",
         ),
-        pytest.param(hours_by_platform, library(), UNKNOWN_PLAYTIME, id="no platform"),
-        pytest.param(
+        (hours_by_platform, [], UNKNOWN_PLAYTIME),
+        (hours_by_platform, [ONE_HOUR], "On which platforms the games were played is not known"),
+        (
             hours_by_platform,
-            library(ONE_HOUR),
-            "On which platforms the games were played is not known",
-            id="no platform counted",
-        ),
-        pytest.param(
-            hours_by_platform,
-            library(ONE_HOUR | {"playtime_windows_forever": 60}),
-            "Windows has all the hours: 1.0 h",
-            id="one platform",
-        ),
-        pytest.param(
-            hours_by_platform,
-            library(ONE_HOUR | {"playtime_windows_forever": 30, "playtime_mac_forever": 30}),
+            [ONE_HOUR | {"playtime_windows_forever": 30, "playtime_mac_forever": 30}],
             "Windows and macOS have the most hours: 30 min each of 1.0 h",
-            id="two platforms alike",
         ),
-        pytest.param(match_results, library(), "No games", id="no games"),
-        pytest.param(match_results, library(UNPLAYED, app(1)), "1 of 2 games is matched to IGDB", id="one of two"),
-        pytest.param(
-            filtered_kinds, library(app(1, **IGNORED), app(2)), "1 of 2 apps is filtered", id="one of two apps"
-        ),
-        pytest.param(match_results, library(UNPLAYED), "1 of 1 game is matched to IGDB", id="one game"),
-        pytest.param(filtered_kinds, library(app(1)), "No app is filtered", id="nothing filtered"),
-        pytest.param(filtered_kinds, library(app(1, **IGNORED)), "1 of 1 app is filtered", id="one app"),
+        (match_results, [], "No games"),
+        (match_results, [UNPLAYED], "1 of 1 game is matched to IGDB"),
+        (match_results, [UNPLAYED, app(1)], "1 of 2 games is matched to IGDB"),
+        (filtered_kinds, [app(1)], "No app is filtered"),
+        (filtered_kinds, [app(1, **IGNORED)], "1 of 1 app is filtered"),
+        (filtered_kinds, [app(1, **IGNORED), app(2)], "1 of 2 apps is filtered"),
     ],
 )
 def test_the_title_of_a_chart_is_right_where_there_is_none_one_or_a_tie(
-    chart: Callable[[DataFrame[EnrichedLibrary]], Chart], enriched: DataFrame[EnrichedLibrary], title: str
+    chart: Callable[[DataFrame[EnrichedLibrary]], Chart], rows: list[dict[str, Any]], title: str
 ) -> None:
-    assert chart(enriched).title == title
+    assert chart(library(*rows)).title == title
 
 
 @pytest.mark.parametrize(
