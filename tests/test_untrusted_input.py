@@ -22,15 +22,16 @@ from pipeline.catalogue.sync import sync_catalogue
 from pipeline.errors import PipelineError
 from pipeline.frames.match import parse_external_games
 from pipeline.frames.overrides import parse_overrides
-from pipeline.review.candidates import parse_found_games
 from pipeline.review.decisions import NamedGames, apply_review, parse_decisions
 from pipeline.review.look_up import NameLookup
 from pipeline.review.sheet import AppsToReview, Choice, count_owners, export_review
 from pipeline.stages import parse_event
 from pipeline.steam_id import parse_steam_id
 from pipeline.storage.checkpoints import read_checkpoint
+from schemas.apis import parse_rows
 from schemas.events import BackfillEvent, EnrichEvent, FetchEvent, LoadEvent
 from schemas.library import EnrichedLibrary, RawLibrary
+from schemas.review import FoundGame
 from tests.support.apis import LONG, ONCE, open_igdb, open_steam, open_steam_store
 from tests.support.stores import ENRICHED, RAW, TIMESTAMP, Memory
 
@@ -298,4 +299,4 @@ def test_half_a_surrogate_pair_costs_its_row_or_its_name_alone() -> None:
     rows = [{"uid": "\ud800", "game": 1}, {"uid": "620", "game": 72}]
     assert parse_external_games(rows).rows() == [(620, 72)]
     named = [{"id": 72, "name": "Portal 2", "alternative_names": [{"id": 1, "name": "P\udfff"}]}]
-    assert parse_found_games({620: named})["other_names"].to_list() == [["P?"]]
+    assert parse_rows(named, FoundGame)[0][0].alternative_names == ["P?"]

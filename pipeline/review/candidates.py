@@ -3,8 +3,7 @@
 No app is matched by its name alone: people choose.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import polars as pl
 from pandera.typing.polars import DataFrame
@@ -19,7 +18,6 @@ from pipeline.frames.match import (
     normalise_name,
     strip_edition,
 )
-from schemas.apis import parse_rows
 from schemas.frames import conform, dtypes
 from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, FoundGames, NameScores, SearchTerms
 
@@ -178,9 +176,9 @@ def strip_last_part(name: pl.Expr) -> pl.Expr:
     return name.str.replace(_LAST_PART, "$1")
 
 
-def parse_found_games(rows: Mapping[int, Sequence[Any]]) -> DataFrame[FoundGames]:
-    """Return a row per app and IGDB game found for it, from lists of IGDB's `games` by appid; drop invalid ones."""
-    games = [(appid, game) for appid, found in rows.items() for game in parse_rows(list(found), FoundGame)[0]]
+def tabulate_games(by_app: Mapping[int, Iterable[FoundGame]]) -> DataFrame[FoundGames]:
+    """Return a row per app and IGDB game found for it, from a mapping of appid to the games."""
+    games = [(appid, game) for appid, found in by_app.items() for game in found]
     released = pl.from_epoch(pl.Series([game.first_release_date for _, game in games], dtype=pl.Int64))
     columns = pl.DataFrame(
         {

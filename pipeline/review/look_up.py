@@ -15,7 +15,7 @@ from pipeline.apis.igdb import MAX_OPEN, Igdb, RefusedQuery
 from pipeline.catalogue.look_up import Progress, add_up, no_progress
 from pipeline.catalogue.names import NameFile
 from pipeline.errors import Retryable
-from pipeline.review.candidates import parse_found_games, rank_candidates
+from pipeline.review.candidates import rank_candidates, tabulate_games
 from schemas.apis import parse_rows
 from schemas.catalogue import KnownNames
 from schemas.frames import conform, dtypes
@@ -86,7 +86,7 @@ class NameLookup:
     async def _ask(self, terms: DataFrame[SearchTerms], answers: "_Answers") -> None:
         """Ask for exact names, then search for those of which no game has the same name."""
         exact, unsure = await self._find_exact(terms)
-        ranked = rank_candidates(terms, parse_found_games(exact))
+        ranked = rank_candidates(terms, tabulate_games(exact))
         same = ranked.filter(pl.col("score") >= SAME_NAME)["appid"].implode()
         for term in terms.filter(pl.col("appid").is_in(same)).iter_slices(1):
             answers.add(term, ranked)
@@ -95,8 +95,8 @@ class NameLookup:
         answers.unsure |= unsure - set(terms.filter(pl.col("appid").is_in(same))["name"])
         await gather_or_cancel([self._search(term, exact[term["appid"].item()], turns, answers) for term in rest])
 
-    async def _find_exact(self, terms: DataFrame[SearchTerms]) -> tuple[dict[int, list[dict[str, Any]]], set[str]]:
-        """Return a mapping of appid to the games, as rows of IGDB, that have one of the app's spellings as a name.
+    async def _find_exact(self, terms: DataFrame[SearchTerms]) -> tuple[dict[int, list[FoundGame]], set[str]]:
+        """Return a mapping of appid to the games that have one of the app's spellings as a name.
 
         The apps' names of which a spelling got no answer are returned as well.
         """
@@ -107,7 +107,7 @@ class NameLookup:
             for name in {name.casefold() for name in (game.name, *game.alternative_names)}:
                 by_name.setdefault(name, []).append(game)
         found = {
-            appid: [game.model_dump() for spelling in spellings for game in by_name.get(spelling.casefold(), [])]
+            appid: [game for spelling in spellings for game in by_name.get(spelling.casefold(), [])]
             for appid, spellings in terms.select("appid", "spellings").iter_rows()
         }
         has_no_answer = pl.col("spellings").list.set_intersection(list(unanswered)).list.len() > 0
@@ -116,30 +116,33 @@ class NameLookup:
     async def _search(
         self,
         term: DataFrame[SearchTerms],
-        exact: Sequence[dict[str, Any]],
+        exact: Sequence[FoundGame],
         turns: asyncio.Semaphore,
         answers: "_Answers",
     ) -> None:
         """Search for one name; for its distinctive words too, if that finds nothing or only what may be by chance."""
-        (appid, name, _, search_text, fallback_text), rows = term.row(0), list[Any](exact)
+        (appid, name, _, search_text, fallback_text), games = term.row(0), list(exact)
 
         def ranked() -> DataFrame[Candidates]:
-            return rank_candidates(term, parse_found_games({appid: rows}))
+            return rank_candidates(term, tabulate_games({appid: games}))
 
         async with turns:
             try:
-                found = await self.igdb.search_games(search_text) if search_text else []
-                rows += found
+                found = await self._search_games(search_text) if search_text else []
+                games += found
                 best = next(iter(ranked()["score"]), 0)
                 is_other = fallback_text and fallback_text.casefold() != (search_text or "").casefold()
                 if is_other and best < (DOUBTFUL if found else MAIN_TITLE):
-                    rows += await self.igdb.search_games(fallback_text)
+                    games += await self._search_games(fallback_text)
             except Retryable as error:
                 answers.skip(name, error)
             except RefusedQuery as error:
                 answers.refuse(term, ranked(), error)
             else:
                 answers.add(term, ranked())
+
+    async def _search_games(self, text: str) -> list[FoundGame]:
+        return parse_rows(await self.igdb.search_games(text), FoundGame)[0]
 
 
 class _Answers:

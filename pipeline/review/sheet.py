@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 from pandera.typing.polars import DataFrame
@@ -17,7 +17,7 @@ from pipeline.frames.catalogue import decode_column, join_catalogue
 from pipeline.frames.classify import classify, is_game
 from pipeline.frames.raw_library import library_of_nobody
 from pipeline.pages import render_page
-from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
+from pipeline.review.candidates import rank_candidates, search_terms, tabulate_games
 from pipeline.review.look_up import FoundNames, NameLookup
 from schemas.apis import parse_rows
 from schemas.catalogue import ACTIONS, Catalogue, Overrides
@@ -252,7 +252,7 @@ async def _find_candidates(names: NameLookup, apps: DataFrame[EnrichedLibrary]) 
     listed = await _read_games(names.igdb, listed_ids, names.progress)
     unlisted = terms.filter(~pl.col("appid").is_in(list(listed_ids)))
     found, unanswered, refused = await names.look_up(conform(unlisted, SearchTerms))
-    candidates = pl.concat([rank_candidates(terms, parse_found_games(listed.rows), least_score=0), found])
+    candidates = pl.concat([rank_candidates(terms, tabulate_games(listed.games), least_score=0), found])
     return FoundNames(conform(candidates, Candidates), listed.unanswered | unanswered, refused)
 
 
@@ -263,9 +263,9 @@ def _ambiguous_games(apps: DataFrame[EnrichedLibrary]) -> dict[int, list[int]]:
 
 
 class _Answers(NamedTuple):
-    """Rows of IGDB's `games` by appid, and the appids that IGDB gave no answer for."""
+    """IGDB's games by appid, and the appids that IGDB gave no answer for."""
 
-    rows: dict[int, list[Any]]
+    games: dict[int, list[FoundGame]]
     unanswered: set[int]
 
 
@@ -273,6 +273,6 @@ async def _read_games(igdb: Igdb, listed: Mapping[int, Sequence[int]], progress:
     ids = {igdb_id for igdb_ids in listed.values() for igdb_id in igdb_ids}
     answers = await igdb.fetch_games(ids, add_up(progress, "Games read from IGDB", len(ids)))
     lost = set(all_unanswered(answers))
-    games = {game.id: game.model_dump() for game in parse_rows(all_rows(answers), FoundGame)[0]}
-    rows = {appid: [games[igdb_id] for igdb_id in igdb_ids if igdb_id in games] for appid, igdb_ids in listed.items()}
-    return _Answers(rows, {appid for appid, igdb_ids in listed.items() if not lost.isdisjoint(igdb_ids)})
+    games = {game.id: game for game in parse_rows(all_rows(answers), FoundGame)[0]}
+    by_app = {appid: [games[igdb_id] for igdb_id in igdb_ids if igdb_id in games] for appid, igdb_ids in listed.items()}
+    return _Answers(by_app, {appid for appid, igdb_ids in listed.items() if not lost.isdisjoint(igdb_ids)})

@@ -14,7 +14,9 @@ from pipeline.apis.igdb import Token
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.frames.match import parse_games
 from pipeline.frames.raw_library import parse_owned_games
-from pipeline.review.candidates import parse_found_games
+from pipeline.review.candidates import tabulate_games
+from schemas.apis import parse_rows
+from schemas.review import FoundGame
 from tests.support.apis import ONCE, open_igdb, open_steam, open_steam_store
 
 ACCOUNT = "76561197960265729"
@@ -184,7 +186,7 @@ def test_a_search_may_find_games_with_other_fields_than_asked_for_and_expanded_l
         async with open_igdb(policy=ONCE, transport=httpx.MockTransport(network), token=token) as igdb:
             return await igdb.search_games("Hue")
 
-    found = parse_found_games({10: asyncio.run(run())})
+    found = tabulate_games({10: parse_rows(asyncio.run(run()), FoundGame)[0]})
     assert found.select("igdb_name", "other_names", "game_type", "is_on_computers").rows() == [
         ("Hue", [japanese["name"]], None, True),
         ("Hue: Pit", [], 5, False),

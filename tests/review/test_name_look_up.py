@@ -83,6 +83,13 @@ def test_a_name_is_asked_for_exactly_then_searched_for_then_by_its_distinctive_w
     assert len(sandbox.asked("igdb")) <= requests
 
 
+def test_a_game_with_another_name_that_is_the_apps_is_found_without_a_search(sandbox: Sandbox) -> None:
+    sandbox.world.add_game(907, 7, "Resident Evil 4")
+    sandbox.world.add_alternative_name(7, "Biohazard 4")
+    assert looking_up(sandbox, Memory(), "BIOHAZARD™ 4")[0] == {"BIOHAZARD™ 4": [7]}
+    assert len(sandbox.asked("igdb")) == 1
+
+
 def test_what_was_found_and_what_was_not_is_asked_once_in_the_lifetime(sandbox: Sandbox) -> None:
     store, names = Memory(), ("Portal", "Zzyzx", "Castan 2")
     first = looking_up(sandbox, store, *names)

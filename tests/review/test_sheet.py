@@ -9,7 +9,7 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Refused
 from pipeline.frames.overrides import parse_overrides
-from pipeline.review.candidates import parse_found_games, rank_candidates, search_terms
+from pipeline.review.candidates import rank_candidates, search_terms, tabulate_games
 from pipeline.review.sheet import (
     LIBRARIES_AT_ONCE,
     Choice,
@@ -23,7 +23,7 @@ from pipeline.review.sheet import (
 from schemas.catalogue import Catalogue, Overrides
 from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import EnrichedLibrary, RawLibrary
-from schemas.review import MOST_CANDIDATES, Candidates, OwnedApps, ReviewSheet
+from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, OwnedApps, ReviewSheet
 from tests.support.libraries import app, frame, library, matched
 
 NOTHING_KNOWN, NO_OVERRIDES = empty_frame(Catalogue), empty_frame(Overrides)
@@ -126,8 +126,8 @@ def test_filtered_apps_that_todays_rules_types_and_overrides_make_games_are_foun
 
 def test_the_columns_that_a_person_fills_in_are_blank_whatever_the_score() -> None:
     enriched = library(app(1, name="Doom"), app(2, name=None), filtered(3, name="Portal"))
-    games = [{"id": number, "name": "Doom"} for number in range(10, 20)]
-    candidates = rank_candidates(search_terms(enriched), parse_found_games({1: games}))
+    games = [FoundGame(id=number, name="Doom") for number in range(10, 20)]
+    candidates = rank_candidates(search_terms(enriched), tabulate_games({1: games}))
     overrides = decided("1,match,72,", "2,ignore,,")
     apps = choose_apps(enriched, NOTHING_KNOWN, overrides, Choice())
     sheet = build_review_sheet(apps, owned(enriched), candidates, overrides)
