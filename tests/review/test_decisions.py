@@ -1,8 +1,13 @@
+from typing import Any
+
 import pytest
 
-from pipeline.errors import Failed, Refused
-from pipeline.review.decisions import parse_decisions, update_overrides_csv
+from pipeline.errors import Failed, Refused, Retryable
+from pipeline.frames.overrides import parse_overrides
+from pipeline.review.decisions import AppliedReview, NamedGames, apply_review, parse_decisions, update_overrides_csv
+from pipeline.storage.store import Store
 from schemas.review import Decision
+from tests.support.stores import Memory, OpenedStore
 
 HEADER = b"appid,name,action,igdb_id,note\n"
 
@@ -111,3 +116,60 @@ def test_decisions_are_written_among_the_lines_that_are_there_and_once(
 def test_a_file_of_another_format_is_refused(body: bytes) -> None:
     with pytest.raises(Refused, match=r"overrides\.csv has to be in UTF-8 and with commas"):
         update_overrides_csv(body, [decision(620, "ignore")])
+
+
+GAMES = NamedGames({5: "A game"}, unanswered={6})
+OWNED = dict.fromkeys(range(1, 41))
+"""The apps that a library or the catalogue has, without names."""
+
+
+def deciding(store: Store, *lines: str) -> AppliedReview:
+    return apply_review(store, parse_decisions(edited(*lines)), GAMES, OWNED)
+
+
+def test_decisions_about_known_apps_and_games_are_merged_into_the_overrides_that_are_there() -> None:
+    store = Memory({"overrides.csv": b"appid,action,igdb_id,note\n99,match,5,not of this run\n2,game,,why\n"})
+    applied = deciding(store, "41,,ignore,,", "1,,ignore,,", "2,,match,5,", "3,,match,6,", "4,,match,7,")
+    assert list(applied.decided) == ["App (1) → not imported", "App (2) → A game (IGDB 5)"]
+    assert [(line.line, line.why.partition(". ")[0]) for line in applied.skipped] == [
+        (2, "appid: neither a library nor the catalogue has app 41"),
+        (5, "igdb_id: IGDB gave no answer about game 6"),
+        (6, "igdb_id: IGDB knows no game 7"),
+    ]
+    assert store.objects["overrides.csv"] == (
+        b"appid,action,igdb_id,note\n99,match,5,not of this run\n2,match,5,why\n1,ignore,,\n"
+    )
+
+
+class Contested:
+    """A store in which others are quicker, so many times."""
+
+    def __init__(self, store: Store, times: int) -> None:
+        self._store = store
+        self._times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def replace(self, key: str, body: bytes, etag: str | None) -> bool:
+        self._times -= 1
+        if self._times >= 0:
+            deciding(self._store, f"{20 + self._times},,game,,")
+        return self._store.replace(key, body, etag)
+
+
+def test_lines_that_others_write_meanwhile_are_kept(here: OpenedStore) -> None:
+    contested: Any = Contested(here.store, times=3)
+    deciding(contested, "1,,ignore,,", "2,,ignore,,")
+    rows, _ = parse_overrides(here.store.read("overrides.csv"))
+    assert dict(rows.select("appid", "action").rows()) == {
+        22: "game", 21: "game", 20: "game", 1: "ignore", 2: "ignore"
+    }  # fmt: skip
+
+
+def test_a_file_that_others_rewrite_all_the_time_is_left_alone() -> None:
+    store = Memory()
+    contested: Any = Contested(store, times=20)
+    with pytest.raises(Retryable, match="rewritten by others"):
+        deciding(contested, "1,,ignore,,")
+    assert b"\n1,ignore" not in store.objects["overrides.csv"]

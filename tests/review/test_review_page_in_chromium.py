@@ -4,6 +4,7 @@ import csv
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pandera.typing.polars import DataFrame
@@ -245,8 +246,9 @@ def test_names_that_are_html_are_text(open_sheet: Open) -> None:
     assert is_as_wide_as_the_window(page)
 
 
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-@pytest.mark.parametrize("games", [2_000, 10_000])
+@pytest.mark.parametrize(
+    ("size", "games"), [(PHONE, 2_000), (DESKTOP, 10_000)], ids=["2,000 on a phone", "10,000 on a desktop"]
+)
 def test_thousands_of_games_stay_quick_and_accessible_light_and_dark(
     open_sheet: Open, size: tuple[int, int], games: int
 ) -> None:
@@ -262,8 +264,9 @@ def test_thousands_of_games_stay_quick_and_accessible_light_and_dark(
         done = f"{action}; document.body.offsetHeight; return performance.now() - start"
         assert page.evaluate(f"() => {{ const start = performance.now(); {done}; }}") < BUDGET_MS
     page.evaluate("scrollTo(0, 0)")  # where nothing is half under what stays at the top
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
+    schemes: list[Literal["light", "dark"]] = ["light", "dark"]
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme)
         assert find_violations(page) == []
     assert is_as_wide_as_the_window(page)
 

@@ -1,6 +1,6 @@
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import polars as pl
@@ -9,7 +9,6 @@ from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Refused
 from pipeline.frames.overrides import parse_overrides
-from pipeline.review.candidates import rank_candidates, search_terms, tabulate_games
 from pipeline.review.sheet import (
     LIBRARIES_AT_ONCE,
     Choice,
@@ -17,13 +16,12 @@ from pipeline.review.sheet import (
     build_review_sheet,
     choose_apps,
     count_owners,
-    no_longer_filtered,
     render_review_page,
 )
 from schemas.catalogue import Catalogue, Overrides
 from schemas.frames import conform, dtypes, empty_frame
 from schemas.library import EnrichedLibrary, RawLibrary
-from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, OwnedApps, ReviewSheet
+from schemas.review import MOST_CANDIDATES, Candidates, ReviewSheet
 from tests.support.libraries import app, frame, library, matched
 
 NOTHING_KNOWN, NO_OVERRIDES = empty_frame(Catalogue), empty_frame(Overrides)
@@ -41,32 +39,38 @@ def decided(*lines: str) -> DataFrame[Overrides]:
     return rows
 
 
-def owned(rows: DataFrame[EnrichedLibrary]) -> DataFrame[OwnedApps]:
-    return count_owners([conform(rows.select(dtypes(RawLibrary).keys()), RawLibrary)])
+def raw(rows: DataFrame[EnrichedLibrary]) -> DataFrame[RawLibrary]:
+    return conform(rows.select(dtypes(RawLibrary).keys()), RawLibrary)
+
+
+def sheet_of(
+    *apps: dict[str, Any],
+    candidates: Iterable[tuple[Any, ...]] = (),
+    appids: Collection[int] = (),
+    overrides: DataFrame[Overrides] = NO_OVERRIDES,
+) -> DataFrame[ReviewSheet]:
+    """A review sheet of all these apps that are unmatched, matched or chosen by their appids.
+
+    The candidates are appid, IGDB id, label and score.
+    """
+    enriched = library(*apps)
+    chosen = choose_apps(enriched, NOTHING_KNOWN, overrides, Choice(with_matched=True, appids=appids))
+    return build_review_sheet(chosen, count_owners([raw(enriched)]), frame(Candidates, candidates), overrides)
 
 
 def test_apps_are_listed_once_the_most_owned_first_then_the_most_played() -> None:
-    mine = library(*(app(appid, playtime_forever=minutes) for appid, minutes in {3: 60, 1: 60, 2: 90}.items()))
-    theirs = library(app(3, user_id="user-2", playtime_forever=7), app(9, user_id="user-2", playtime_forever=99))
-    enriched = conform(pl.concat([mine, theirs]), EnrichedLibrary)
-    apps = choose_apps(enriched, NOTHING_KNOWN, NO_OVERRIDES, Choice())
-    sheet = build_review_sheet(apps, owned(enriched), empty_frame(Candidates), NO_OVERRIDES)
-    assert sheet.select("appid", "owners", "playtime_forever").rows() == [
-        (3, 2, 67),
-        (9, 1, 99),
-        (2, 1, 90),
-        (1, 1, 60),
-    ]
+    mine = (app(appid, playtime_forever=minutes) for appid, minutes in {3: 60, 1: 60, 2: 90}.items())
+    theirs = (app(3, user_id="user-2", playtime_forever=7), app(9, user_id="user-2", playtime_forever=99))
+    sheet = sheet_of(*mine, *theirs).select("appid", "owners", "playtime_forever")
+    assert sheet.rows() == [(3, 2, 67), (9, 1, 99), (2, 1, 90), (1, 1, 60)]
 
 
 def test_owners_and_minutes_are_added_up_over_more_libraries_than_are_in_memory() -> None:
-    of_one = conform(
-        library(app(1, name=None, playtime_forever=2**31 - 1)).select(dtypes(RawLibrary).keys()), RawLibrary
-    )
+    of_one = raw(library(app(1, name=None, playtime_forever=2**31 - 1)))
     users = [
         conform(of_one.with_columns(user_id=pl.lit(f"user-{n}")), RawLibrary) for n in range(LIBRARIES_AT_ONCE + 1)
     ]
-    named = conform(users[0].with_columns(user_id=pl.lit("last"), name=pl.lit("Portal")), RawLibrary)
+    named = raw(library(app(1, user_id="last", name="Portal", playtime_forever=2**31 - 1)))
     assert count_owners([*users, named]).rows() == [(1, "Portal", 102, 102 * (2**31 - 1))]
     assert count_owners([]).is_empty()
 
@@ -74,7 +78,7 @@ def test_owners_and_minutes_are_added_up_over_more_libraries_than_are_in_memory(
 def test_what_the_catalogue_has_and_nobody_owns_is_added_if_it_is_unmatched_or_was_asked_for() -> None:
     statuses = {1: "UNMATCHED", 2: "UNMATCHED", 3: "MATCHED", 4: "MATCHED", 5: None}
     known = frame(Catalogue, [{"appid": appid, "match_status": status} for appid, status in statuses.items()])
-    mine = owned(library(app(1, name="Portal", playtime_forever=60)))
+    mine = count_owners([raw(library(app(1, name="Portal", playtime_forever=60)))])
     assert add_unowned_apps(mine, known, [4]).rows() == [(1, "Portal", 1, 60), (2, None, 0, 0), (4, None, 0, 0)]
 
 
@@ -99,9 +103,7 @@ def test_an_app_that_nobody_owns_cannot_be_chosen() -> None:
 
 
 def test_a_matched_game_shows_its_match() -> None:
-    enriched = library(matched(4, 72, igdb_name="Portal 2"))
-    apps = choose_apps(enriched, NOTHING_KNOWN, NO_OVERRIDES, Choice(with_matched=True))
-    sheet = build_review_sheet(apps, owned(enriched), empty_frame(Candidates), NO_OVERRIDES)
+    sheet = sheet_of(matched(4, 72, igdb_name="Portal 2"))
     assert sheet.select("match_status", "matched_id", "matched", "igdb_id").rows() == [
         ("MATCHED", 72, "Portal 2", None)
     ]
@@ -121,17 +123,14 @@ def test_filtered_apps_that_todays_rules_types_and_overrides_make_games_are_foun
     types = {3: "demo", 4: "mod", 7: "music"}
     known = frame(Catalogue, [{"appid": appid, "store_type": store_type} for appid, store_type in types.items()])
     overrides = decided("5,game,,", "3,ignore,,")
-    assert no_longer_filtered(enriched, known, overrides)["appid"].to_list() == [2, 4, 5]
+    chosen = choose_apps(enriched, known, overrides, Choice())
+    assert chosen.select("appid", "proposed").rows() == [(8, None), (2, "game"), (4, "game"), (5, "game")]
 
 
 def test_the_columns_that_a_person_fills_in_are_blank_whatever_the_score() -> None:
-    enriched = library(app(1, name="Doom"), app(2, name=None), filtered(3, name="Portal"))
-    games = [FoundGame(id=number, name="Doom") for number in range(10, 20)]
-    candidates = rank_candidates(search_terms(enriched), tabulate_games({1: games}))
-    overrides = decided("1,match,72,", "2,ignore,,")
-    apps = choose_apps(enriched, NOTHING_KNOWN, overrides, Choice())
-    sheet = build_review_sheet(apps, owned(enriched), candidates, overrides)
-    ReviewSheet.validate(sheet)
+    apps = (app(1, name="Doom"), app(2, name=None), filtered(3, name="Portal"))
+    candidates = [(1, number, "Doom", 100) for number in range(10, 15)]
+    sheet = ReviewSheet.validate(sheet_of(*apps, candidates=candidates, overrides=decided("1,match,72,", "2,ignore,,")))
     assert sheet["appid"].to_list() == [1, 2, 3]
     assert sheet.select("action", "igdb_id", "note").null_count().row(0) == (3, 3, 3)
     assert sheet["proposed"].to_list() == [None, None, "game"]
@@ -142,18 +141,7 @@ def test_the_columns_that_a_person_fills_in_are_blank_whatever_the_score() -> No
 
 
 def test_a_sheet_of_nothing_has_its_columns() -> None:
-    apps = choose_apps(empty_frame(EnrichedLibrary), NOTHING_KNOWN, NO_OVERRIDES, Choice())
-    sheet = build_review_sheet(apps, empty_frame(OwnedApps), empty_frame(Candidates), NO_OVERRIDES)
-    assert ReviewSheet.validate(sheet).height == 0
-
-
-def sheet_of(
-    *apps: dict[str, Any], candidates: list[tuple[Any, ...]] | None = None, appids: Collection[int] = ()
-) -> DataFrame[ReviewSheet]:
-    """A review sheet of apps that one user owns, with candidates of appid, IGDB id, label and score."""
-    enriched = library(*apps)
-    chosen = choose_apps(enriched, NOTHING_KNOWN, NO_OVERRIDES, Choice(with_matched=True, appids=appids))
-    return build_review_sheet(chosen, owned(enriched), frame(Candidates, candidates or []), NO_OVERRIDES)
+    assert ReviewSheet.validate(sheet_of()).height == 0
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -163,28 +151,22 @@ def data_of(page: str) -> dict[str, Any]:
     return found
 
 
-def test_the_page_has_every_app_of_the_sheet_and_is_always_the_same() -> None:
-    sheet = sheet_of(app(1, name=HOSTILE, playtime_forever=90), app(2, name=None), candidates=[(1, 72, HOSTILE, 99)])
+def test_the_page_has_every_app_of_the_sheet_with_its_match_and_candidates_and_is_always_the_same() -> None:
+    sheet = sheet_of(
+        matched(1, 72, name=HOSTILE, playtime_forever=90, igdb_name="Portal 2"),
+        app(2, name=None, match_status="IGNORED", match_reason="override", kind_reason="override"),
+        candidates=[(1, 71, HOSTILE, 80)],
+        appids=(1, 2),
+    )
     page = render_review_page(sheet)
     assert render_review_page(sheet) == page
     first, second = data_of(page)["apps"]
-    assert (first["appid"], first["name"], first["owners"], first["playtime_forever"]) == (1, HOSTILE, 1, 90)
-    assert first["candidates"] == [{"id": 72, "label": HOSTILE, "score": 99}]
-    assert (second["name"], second["candidates"]) == (None, [])
+    assert first["candidates"] == [{"id": 71, "label": HOSTILE, "score": 80}]
+    assert [first[name] for name in ("name", "playtime_forever", "matched_id", "matched")] == [
+        HOSTILE, 90, 72, "Portal 2"
+    ]  # fmt: skip
+    assert [second[name] for name in ("name", "match_reason", "candidates")] == [None, "override", []]
     assert data_of(render_review_page(sheet_of(app(1))))["digest"] != data_of(page)["digest"]
-
-
-def test_the_page_knows_of_each_app_its_match_and_of_each_candidate_its_score() -> None:
-    sheet = sheet_of(
-        matched(1, 72, igdb_name="Portal 2"),
-        app(2, match_status="IGNORED", match_reason="override", kind_reason="override"),
-        candidates=[(1, 71, "Portal (2007)", 80)],
-        appids=(1, 2),
-    )
-    first, second = data_of(render_review_page(sheet))["apps"]
-    assert (first["match_status"], first["matched_id"], first["matched"]) == ("MATCHED", 72, "Portal 2")
-    assert first["candidates"] == [{"id": 71, "label": "Portal (2007)", "score": 80}]
-    assert (second["match_status"], second["match_reason"]) == ("IGNORED", "override")
 
 
 def test_the_page_loads_nothing_and_runs_its_own_script_alone() -> None:
