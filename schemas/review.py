@@ -47,14 +47,6 @@ class FoundGames(StrictFrame):
     platforms: Annotated[pl.List, pl.String] = pa.Field(description="The abbreviations of its platforms")
 
 
-class NameScores(StrictFrame):
-    """One row per app and IGDB game, and how similar their names are."""
-
-    appid: pl.Int32 = pa.Field(ge=1, description="Steam's id of the app")
-    igdb_id: pl.Int32 = pa.Field(ge=1, description="IGDB's id of a game")
-    likeness: pl.Float32 = pa.Field(description="Similarity of the names, from 0 to 100")
-
-
 class Candidates(StrictFrame):
     """One row per pair of an app and an IGDB game that may be that app: up to five per app, most similar name first."""
 

@@ -54,7 +54,8 @@ from schemas.frames import conform, dtypes
 from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.review import Decision, OwnedApps
 
-SKIPPED_SHOWN = LIBRARIES_SHOWN = FAILED_SHOWN = 20
+MOST_SHOWN = 20
+"""The most skipped lines, loaded libraries and failed users that are printed; the others are counted."""
 
 
 @click.group("review", cls=Group, epilog="steam-import review apply games.csv")
@@ -152,10 +153,7 @@ def apply(settings: Settings, file: Path, location: str | None, *, trust: bool, 
     owners = find_owners(libraries, wanted["appid"].to_list())
     apps = dict.fromkeys(clients.open_catalogue(settings).read_about(wanted)["appid"]) | owners.names
     applied = apply_review(store, sheet, asyncio.run(_name_games(settings, sheet.decisions)), apps)
-    for line in applied.skipped[:SKIPPED_SHOWN]:
-        echo_always(f"{file.name}, line {line.line} is skipped: {line.why}", err=True)
-    if len(applied.skipped) > SKIPPED_SHOWN:
-        echo_always(f"and {count_of(len(applied.skipped) - SKIPPED_SHOWN, 'more line')}", err=True)
+    _echo_first([f"{file.name}, line {line.line} is skipped: {line.why}" for line in applied.skipped], "more line")
     if not as_json:
         for decided in applied.decided:
             echo(decided)
@@ -267,12 +265,13 @@ def _load_library_again(
 
 
 def _counts(exported: ReviewExport) -> dict[str, int]:
-    """Return the numbers in a review sheet by their keys in the output of `--json`."""
+    """Return the numbers of a review sheet by their keys in the output of `--json`."""
+    sheet = exported.sheet
     return {
-        "unmatched": exported.unmatched,
-        "matched": exported.matched,
-        "freed": exported.no_longer_filtered,
-        "with_candidates": exported.with_candidates,
+        "unmatched": sheet.filter(match_status="UNMATCHED").height,
+        "matched": sheet.filter(match_status="MATCHED").height,
+        "freed": sheet["proposed"].count(),
+        "with_candidates": sheet["candidate_1_id"].count(),
         "unanswered": exported.unanswered,
         "refused": len(exported.refused),
         "requests": exported.requests,
@@ -280,18 +279,19 @@ def _counts(exported: ReviewExport) -> dict[str, int]:
 
 
 def _describe(exported: ReviewExport) -> str:
-    apps, freed = exported.sheet.height, exported.no_longer_filtered
+    counts, apps = _counts(exported), exported.sheet.height
+    unmatched, matched, freed = counts["unmatched"], counts["matched"], counts["freed"]
     today = "that today's rules would not filter"
     parts = [
-        (exported.unmatched, "unmatched game", ""),
-        (exported.matched, "matched game", ""),
+        (unmatched, "unmatched game", ""),
+        (matched, "matched game", ""),
         (freed, f"app {today}", f"apps {today}"),
-        (apps - exported.unmatched - exported.matched - freed, "other app", ""),
+        (apps - unmatched - matched - freed, "other app", ""),
     ]
     listed = ", ".join(count_of(*part) for part in parts if part[0])
     message = "There is nothing to review."
     if apps:
-        message = f"To review: {count_of(apps, 'app')}, {exported.with_candidates:,} with candidates: {listed}."
+        message = f"To review: {count_of(apps, 'app')}, {counts['with_candidates']:,} with candidates: {listed}."
     if exported.unanswered:
         message += f"\nIGDB did not answer for {exported.unanswered} of the games: export again for their candidates."
     if exported.refused:
@@ -302,11 +302,11 @@ def _describe(exported: ReviewExport) -> str:
 
 def _print_loads(imports: list[ImportReport], backfills: list[Report]) -> None:
     loaded = [report for report in imports if report.load and report.load.success]
-    for report in loaded[:LIBRARIES_SHOWN]:
+    for report in loaded[:MOST_SHOWN]:
         echo(f"\nLibrary of {report.user_id}:")
         console().print(summary_table(report))
-    if len(loaded) > LIBRARIES_SHOWN:
-        echo(f"\nand {count_of(len(loaded) - LIBRARIES_SHOWN, 'more library', 'more libraries')}, loaded again as well")
+    if len(loaded) > MOST_SHOWN:
+        echo(f"\nand {count_of(len(loaded) - MOST_SHOWN, 'more library', 'more libraries')}, loaded again as well")
     for backfill in backfills:
         echo(f"\nBackfill {backfill.run_id}:")
         console().print(report_table(backfill))
@@ -323,10 +323,15 @@ def _name_failed_users(store: Store, imports: list[ImportReport], backfills: lis
     for report in backfills:
         has_failed = (pl.col("outcome") == "failed") & (pl.col("rows") > 0)
         failed += read_outcomes(store, report.run_id).filter(has_failed).select("user_id", "error").rows()
-    for user_id, why in failed[:FAILED_SHOWN]:
-        echo_always(f"User {user_id} was not loaded again: {why}", err=True)
-    if len(failed) > FAILED_SHOWN:
-        echo_always(f"and {count_of(len(failed) - FAILED_SHOWN, 'more user')}", err=True)
+    _echo_first([f"User {user_id} was not loaded again: {why}" for user_id, why in failed], "more user")
+
+
+def _echo_first(lines: Sequence[str], others: str) -> None:
+    """Print the first lines, and how many others there are."""
+    for line in lines[:MOST_SHOWN]:
+        echo_always(line, err=True)
+    if len(lines) > MOST_SHOWN:
+        echo_always(f"and {count_of(len(lines) - MOST_SHOWN, others)}", err=True)
 
 
 def _result_json(

@@ -19,7 +19,7 @@ from pipeline.frames.match import (
     strip_edition,
 )
 from schemas.frames import conform, dtypes
-from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, FoundGames, NameScores, SearchTerms
+from schemas.review import MOST_CANDIDATES, Candidates, FoundGame, FoundGames, SearchTerms
 
 _LAST_EDITION = rf"(?i)^(.*\S)(?: (?:{EDITIONS}|complete)| game of the year edition| \S+ edition)$"
 """Matches only the last of a name's edition suffixes: Ultimate Anniversary Edition may be an edition of Ultimate."""
@@ -28,7 +28,10 @@ _PART = r"(?:\s*[:\x{ff1a}~\x{ff5e}|/]|\s+[-\x{2013}\x{2014}]\s)"
 """Matches the separator before a later part of a name: a colon, tilde or dash, full-width ones too."""
 
 _SUBTITLE = rf"^(.+?)(?:{_PART}|\s*[(\[]).*$"
+"""Matches a name of several parts or with brackets; the group is its first part."""
+
 _LAST_PART = rf"^(.+\S){_PART}.*?$"
+"""Matches a name of several parts; the group is all of them but the last."""
 
 _BRACKETS = r"\s*[(\[\x{ff08}][^)\]\x{ff09}]*[)\]\x{ff09}]"
 """A year, an edition or a remark in brackets, with which IGDB's search finds nothing."""
@@ -95,7 +98,7 @@ def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:
         .with_columns(base=_or_else(_tidy(pl.col("plain").str.replace(EDITION, "$1")), "clean"))
         .with_columns(
             shorter=_tidy(pl.col("base").str.replace(_LAST_PART, "$1")),
-            title=_or_else(_tidy(strip_subtitle(pl.col("base")).str.replace(EDITION, "$1")), "base"),
+            title=_or_else(_tidy(pl.col("base").str.replace(_SUBTITLE, "$1").str.replace(EDITION, "$1")), "base"),
         )
     )
     searched = pl.col("base").str.replace_all(_NOT_SEARCHED, " ").str.strip_chars()
@@ -166,16 +169,6 @@ def _or_else(name: pl.Expr, other: str) -> pl.Expr:
     return pl.when(_has_words(name)).then(name).otherwise(other)
 
 
-def strip_subtitle(name: pl.Expr) -> pl.Expr:
-    """Return an expression that strips all parts of a name but the first, and what stands in brackets."""
-    return name.str.replace(_SUBTITLE, "$1")
-
-
-def strip_last_part(name: pl.Expr) -> pl.Expr:
-    """Return an expression that strips the last of several parts of a name."""
-    return name.str.replace(_LAST_PART, "$1")
-
-
 def tabulate_games(by_app: Mapping[int, Iterable[FoundGame]]) -> DataFrame[FoundGames]:
     """Return a row per app and IGDB game found for it, from a mapping of appid to the games."""
     games = [(appid, game) for appid, found in by_app.items() for game in found]
@@ -209,7 +202,7 @@ def rank_candidates(
     likeness = pl.col("likeness").fill_null(0)
     order = (likeness.neg(), ~pl.col("is_on_computers"), "is_edition", is_minor, "igdb_id")
     ranked = (
-        found.join(score_names(terms, found), on=["appid", "igdb_id"], how="left", validate="1:1")
+        found.join(_score_names(terms, found), on=["appid", "igdb_id"], how="left", validate="1:1")
         .filter(likeness >= least_score)
         .sort("appid", *order)
         .group_by("appid", maintain_order=True)
@@ -227,8 +220,8 @@ def _label() -> pl.Expr:
     return pl.when(facts == "").then("igdb_name").otherwise(pl.format("{} ({})", "igdb_name", facts))
 
 
-def score_names(terms: DataFrame[SearchTerms], found: DataFrame[FoundGames]) -> DataFrame[NameScores]:
-    """Return a row per app and found IGDB game with the similarity of their names, from 0 to 100.
+def _score_names(terms: DataFrame[SearchTerms], found: DataFrame[FoundGames]) -> pl.DataFrame:
+    """Return a row per app and found IGDB game with the `likeness` of their names, from 0 to 100.
 
     Of a game's name and alternative names, the one most similar to the app's name counts.
     """
@@ -248,19 +241,19 @@ def score_names(terms: DataFrame[SearchTerms], found: DataFrame[FoundGames]) -> 
     )
     likeness = pl.max_horizontal(whole, part + whole * _WHOLE_AMONG_EQUALS)
     scored = pairs.select("appid", "igdb_id", likeness=likeness).group_by("appid", "igdb_id")
-    return conform(scored.agg(pl.col("likeness").max()), NameScores)
+    return scored.agg(pl.col("likeness").max())
 
 
 def _comparable(names: pl.Series) -> pl.DataFrame:
     """Return each name in the forms that are compared: `text`, `key`, `base`, `title` and `shorter`."""
     text = pl.col("text")
-    key, title, shorter = (normalise_name(form) for form in (text, strip_subtitle(text), strip_last_part(text)))
+    key = normalise_name(text)
     return names.to_frame("text").select(
         text.str.to_lowercase(),
         key=key,
         base=strip_edition(key),
-        title=strip_edition(title),
-        shorter=strip_edition(shorter),
+        title=strip_edition(normalise_name(text.str.replace(_SUBTITLE, "$1"))),
+        shorter=strip_edition(normalise_name(text.str.replace(_LAST_PART, "$1"))),
     )
 
 

@@ -1,6 +1,7 @@
 """Read people's decisions from the review sheet that they filled in, and write them into overrides.csv."""
 
 import csv
+from codecs import BOM_UTF8
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -19,8 +20,6 @@ from schemas.catalogue import OVERRIDES_HEADER
 from schemas.review import Decision, FoundGame
 
 WRITE_ATTEMPTS = 10
-
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _ENCODING_ERRORS = "surrogateescape"
 """The error handler with which bytes that are not UTF-8 are written back as they were read."""
@@ -55,15 +54,6 @@ class NamedGames:
     names: Mapping[int, str]
     unanswered: Collection[int] = ()
 
-    def fault(self, decision: Decision) -> str | None:
-        """Return why the decision cannot be used: IGDB does not know its game, or was not able to say."""
-        igdb_id = decision.igdb_id
-        if igdb_id is None or igdb_id in self.names:
-            return None
-        if igdb_id in self.unanswered:
-            return f"igdb_id: IGDB gave no answer about game {igdb_id}. Apply the file again"
-        return f"igdb_id: IGDB knows no game {igdb_id}. Take the number from the game's page on igdb.com"
-
 
 async def name_games(igdb: Igdb, decisions: Iterable[Decision]) -> NamedGames:
     """Ask IGDB once for all games to which decisions match an app, and return their names.
@@ -90,7 +80,7 @@ def apply_review(store: Store, sheet: FilledSheet, games: NamedGames, apps: Mapp
         Refused: `configuration`, where overrides.csv is not a CSV in UTF-8 with commas; nothing is written.
         Retryable: `store_unavailable`, when others keep rewriting overrides.csv.
     """
-    faults = {decision.line: games.fault(decision) or _fault_of_app(decision, apps) for decision in sheet.decisions}
+    faults = {decision.line: _fault(decision, games, apps) for decision in sheet.decisions}
     skipped = [SkippedLine(line, why) for line, why in faults.items() if why]
     usable = {decision.appid: decision for decision in sheet.decisions if not faults[decision.line]}
     _write_overrides(store, list(usable.values()))
@@ -98,8 +88,16 @@ def apply_review(store: Store, sheet: FilledSheet, games: NamedGames, apps: Mapp
     return AppliedReview(decided, sorted([*sheet.skipped, *skipped]))
 
 
-def _fault_of_app(decision: Decision, apps: Mapping[int, str | None]) -> str | None:
-    return None if decision.appid in apps else f"appid: neither a library nor the catalogue has app {decision.appid}"
+def _fault(decision: Decision, games: NamedGames, apps: Mapping[int, str | None]) -> str | None:
+    """Return why a decision cannot be used: nobody knows its app or its game, or IGDB did not say."""
+    igdb_id = decision.igdb_id
+    if igdb_id in games.unanswered:
+        return f"igdb_id: IGDB gave no answer about game {igdb_id}. Apply the file again"
+    if igdb_id is not None and igdb_id not in games.names:
+        return f"igdb_id: IGDB knows no game {igdb_id}. Take the number from the game's page on igdb.com"
+    if decision.appid not in apps:
+        return f"appid: neither a library nor the catalogue has app {decision.appid}"
+    return None
 
 
 def _describe(decision: Decision, app_name: str | None, games: NamedGames) -> str:
@@ -188,28 +186,23 @@ def update_overrides_csv(body: bytes | None, decisions: Sequence[Decision]) -> b
     body = body or b""
     check_overrides_format(body)
     line_end = b"\r\n" if b"\r\n" in body else b"\n"
-    mark = _BYTE_ORDER_MARK if body.startswith(_BYTE_ORDER_MARK) else b""
+    mark = BOM_UTF8 if body.startswith(BOM_UTF8) else b""
     lines = body.removeprefix(mark).splitlines(keepends=True) or [_to_line(OVERRIDES_HEADER, line_end)]
     decided = {str(decision.appid): decision for decision in decisions}
-    last_line = {appid: number for number, line in enumerate(lines) if (appid := _to_cells(line)[0]) in decided}
-    kept = [_update_line(number, line, decided, last_line, line_end) for number, line in enumerate(lines)]
-    added = [_to_line(_override_cells(decided[appid]), line_end) for appid in decided if appid not in last_line]
+    remaining = dict(decided)
+    kept: list[bytes] = []
+    for line in reversed(lines):
+        appid, *_, note = cells = _to_cells(line)
+        if appid in remaining:
+            updated = _override_cells(remaining.pop(appid), note)
+            kept.append(line if cells == updated else _to_line(updated, line_end))
+        elif appid not in decided:
+            kept.append(line)
+    kept.reverse()
+    added = [_to_line(_override_cells(decision), line_end) for decision in remaining.values()]
     if added and not kept[-1].endswith((b"\n", b"\r")):
         kept[-1] += line_end
     return mark + b"".join(kept + added)
-
-
-def _update_line(
-    number: int, line: bytes, decided: Mapping[str, Decision], last_line: Mapping[str, int], line_end: bytes
-) -> bytes:
-    """Return a line of overrides.csv as it is, as decided now, or empty where the app has another one further down."""
-    appid, *_, note = cells = _to_cells(line)
-    if appid not in decided:
-        return line
-    if last_line[appid] != number:
-        return b""
-    updated = _override_cells(decided[appid], note)
-    return line if cells == updated else _to_line(updated, line_end)
 
 
 def _override_cells(decision: Decision, former_note: str = "") -> list[str]:

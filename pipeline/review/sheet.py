@@ -1,7 +1,6 @@
 """Make the review sheet, as a frame or as an HTML page: apps for a person to decide about, and their candidates."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from hashlib import sha256
 from itertools import islice
 from typing import NamedTuple
@@ -10,8 +9,7 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline.apis.batching import all_rows, all_unanswered
-from pipeline.apis.igdb import Igdb
-from pipeline.catalogue.look_up import Progress, add_up
+from pipeline.catalogue.look_up import add_up
 from pipeline.errors import Refused
 from pipeline.frames.catalogue import decode_column, join_catalogue
 from pipeline.frames.classify import classify, is_game
@@ -40,18 +38,13 @@ REASON_WORDS = {
 """The words in which the page gives the reason for an app's match, by `match_reason`."""
 
 
-@dataclass(frozen=True)
-class ReviewExport:
-    """A review sheet, the numbers of its apps, and the requests that it took.
+class ReviewExport(NamedTuple):
+    """A review sheet, and the number of requests to IGDB that it took.
 
     `unanswered` counts the apps without an answer; `refused` has what IGDB said of each name that it refuses.
     """
 
     sheet: DataFrame[ReviewSheet]
-    unmatched: int
-    matched: int
-    no_longer_filtered: int
-    with_candidates: int
     unanswered: int
     refused: dict[str, str]
     requests: int
@@ -99,10 +92,6 @@ async def export_review(
     candidates, unanswered, refused = await _find_candidates(names, to_match)
     return ReviewExport(
         sheet=build_review_sheet(chosen, apps.owned, candidates, overrides),
-        unmatched=to_match.filter(pl.col("match_status") == "UNMATCHED").height,
-        matched=to_match.filter(pl.col("match_status") == "MATCHED").height,
-        no_longer_filtered=chosen.height - to_match.height,
-        with_candidates=candidates["appid"].n_unique(),
         unanswered=len(unanswered),
         refused=refused,
         requests=names.igdb.requests,
@@ -168,18 +157,10 @@ def choose_apps(
         return _each_app_once(chosen).with_columns(proposed=nothing)
     statuses = ["UNMATCHED", "MATCHED"] if choice.with_matched else ["UNMATCHED"]
     to_match = _each_app_once(enriched.filter(pl.col("match_status").is_in(statuses)))
-    unfiltered = no_longer_filtered(enriched, known, overrides)
-    return pl.concat([to_match.with_columns(proposed=nothing), unfiltered.with_columns(proposed=game)])
-
-
-def no_longer_filtered(
-    enriched: DataFrame[EnrichedLibrary], known: DataFrame[Catalogue], overrides: DataFrame[Overrides]
-) -> DataFrame[EnrichedLibrary]:
-    """Return a row per filtered app that is a game by today's rules and overrides."""
     filtered = _each_app_once(enriched.filter(pl.col("match_reason") == "filtered"))
     today = classify(conform(filtered.select(dtypes(RawLibrary).keys()), RawLibrary), known, overrides)
-    rows = filtered.join(today.filter(is_game()), on="appid", how="semi", maintain_order="left")
-    return conform(rows, EnrichedLibrary)
+    unfiltered = filtered.join(today.filter(is_game()), on="appid", how="semi", maintain_order="left")
+    return pl.concat([to_match.with_columns(proposed=nothing), unfiltered.with_columns(proposed=game)])
 
 
 def _each_app_once(apps: pl.DataFrame) -> DataFrame[EnrichedLibrary]:
@@ -248,31 +229,16 @@ async def _find_candidates(names: NameLookup, apps: DataFrame[EnrichedLibrary]) 
 
     The name of an ambiguous app is not looked up: IGDB's list of Steam ids names its games.
     """
-    terms, listed_ids = search_terms(apps), _ambiguous_games(apps)
-    listed = await _read_games(names.igdb, listed_ids, names.progress)
-    unlisted = terms.filter(~pl.col("appid").is_in(list(listed_ids)))
-    found, unanswered, refused = await names.look_up(conform(unlisted, SearchTerms))
-    candidates = pl.concat([rank_candidates(terms, tabulate_games(listed.games), least_score=0), found])
-    return FoundNames(conform(candidates, Candidates), listed.unanswered | unanswered, refused)
-
-
-def _ambiguous_games(apps: DataFrame[EnrichedLibrary]) -> dict[int, list[int]]:
-    """Return a mapping of appid to the ids of the IGDB games that the app may be, of ambiguous apps."""
+    terms = search_terms(apps)
     ambiguous = decode_column(apps.filter(pl.col("match_reason") == "ambiguous"), "igdb_candidates")
-    return dict(ambiguous.select("appid", "igdb_candidates").drop_nulls().rows())
-
-
-class _Answers(NamedTuple):
-    """IGDB's games by appid, and the appids that IGDB gave no answer for."""
-
-    games: dict[int, list[FoundGame]]
-    unanswered: set[int]
-
-
-async def _read_games(igdb: Igdb, listed: Mapping[int, Sequence[int]], progress: Progress) -> _Answers:
+    listed: dict[int, list[int]] = dict(ambiguous.select("appid", "igdb_candidates").drop_nulls().rows())
     ids = {igdb_id for igdb_ids in listed.values() for igdb_id in igdb_ids}
-    answers = await igdb.fetch_games(ids, add_up(progress, "Games read from IGDB", len(ids)))
-    lost = set(all_unanswered(answers))
+    answers = await names.igdb.fetch_games(ids, add_up(names.progress, "Games read from IGDB", len(ids)))
     games = {game.id: game for game in parse_rows(all_rows(answers), FoundGame)[0]}
     by_app = {appid: [games[igdb_id] for igdb_id in igdb_ids if igdb_id in games] for appid, igdb_ids in listed.items()}
-    return _Answers(by_app, {appid for appid, igdb_ids in listed.items() if not lost.isdisjoint(igdb_ids)})
+    lost = set(all_unanswered(answers))
+    unanswered = {appid for appid, igdb_ids in listed.items() if not lost.isdisjoint(igdb_ids)}
+
+    found = await names.look_up(conform(terms.filter(~pl.col("appid").is_in(list(listed))), SearchTerms))
+    candidates = pl.concat([rank_candidates(terms, tabulate_games(by_app), least_score=0), found.candidates])
+    return FoundNames(conform(candidates, Candidates), unanswered | found.unanswered, found.refused)
