@@ -29,7 +29,7 @@ from pipeline.cli.local import absolute_location
 from pipeline.cli.options import DATABASE, IGDB, json_option, next_command, trust_option, with_settings
 from pipeline.cli.output import ImportReport, console, progress_bars, summary_table
 from pipeline.cli.terminal import Group, echo, echo_always
-from pipeline.errors import Failed, PipelineError, Retryable, agree, count_of
+from pipeline.errors import Failed, PipelineError, Retryable, count_of
 from pipeline.review.decisions import AppliedReview, NamedGames, apply_review, name_games, parse_decisions
 from pipeline.review.look_up import NameLookup
 from pipeline.review.sheet import (
@@ -227,12 +227,9 @@ def _load_again(
         except Failed as error:
             failures.append(error)
     if failures:
-        were = agree(len(failures), "was", "were")
-        says = f"{len(failures)} of {count_of(len(imports), 'library', 'libraries')} {were} not loaded again"
-        others = len(imports) - len(failures)
-        loaded = f", the {agree(others, 'other was', 'others were')}" if others else ""
-        first = "The first: " if len(failures) > 1 else ""
-        errors.append(Failed(failures[0].code, f"{says}{loaded}. {first}{failures[0].message}"))
+        some = f"{len(failures)} of {count_of(len(imports), 'library', 'libraries')}"
+        message = f"{some} could not be loaded again, the first: {failures[0].message}"
+        errors.append(Failed(failures[0].code, message))
     for run_id, shards in owners.shards.items():
         plan = require_plan(store, run_id)
         reset_for_replay(store, plan, shards)

@@ -87,13 +87,14 @@ class NameLookup:
         """Ask for exact names, then search for those of which no game has the same name."""
         exact, unsure = await self._find_exact(terms)
         ranked = rank_candidates(terms, tabulate_games(exact))
-        same = ranked.filter(pl.col("score") >= SAME_NAME)["appid"].implode()
-        for term in terms.filter(pl.col("appid").is_in(same)).iter_slices(1):
+        has_its_name = pl.col("appid").is_in(ranked.filter(pl.col("score") >= SAME_NAME)["appid"].implode())
+        for term in terms.filter(has_its_name).iter_slices(1):
             answers.add(term, ranked)
+        rest = terms.filter(~has_its_name)
+        answers.unsure |= unsure & set(rest["name"])
         turns = asyncio.Semaphore(MAX_OPEN)  # names are begun one after another, so that the first ones are soon done
-        rest = [conform(term, SearchTerms) for term in terms.filter(~pl.col("appid").is_in(same)).iter_slices(1)]
-        answers.unsure |= unsure - set(terms.filter(pl.col("appid").is_in(same))["name"])
-        await gather_or_cancel([self._search(term, exact[term["appid"].item()], turns, answers) for term in rest])
+        searches = (conform(term, SearchTerms) for term in rest.iter_slices(1))
+        await gather_or_cancel([self._search(term, exact[term["appid"].item()], turns, answers) for term in searches])
 
     async def _find_exact(self, terms: DataFrame[SearchTerms]) -> tuple[dict[int, list[FoundGame]], set[str]]:
         """Return a mapping of appid to the games that have one of the app's spellings as a name.

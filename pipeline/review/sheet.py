@@ -58,7 +58,7 @@ class AppsToReview(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The choice of apps for a sheet: whether MATCHED ones are in it, or the only appids, whatever their status."""
+    """Which apps a sheet has besides those to review: MATCHED ones too, or only some appids, whatever their status."""
 
     with_matched: bool = False
     appids: Collection[int] = ()

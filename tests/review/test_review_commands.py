@@ -332,7 +332,7 @@ def test_what_cannot_be_loaded_again_stops_no_other_and_is_named_at_the_end(
     for says in (
         "User gone was not loaded again: user_not_found: ",
         "User also was not loaded again: schema_mismatch: ",
-        "user_not_found: 1 of 2 libraries was not loaded again, the other was. ",
+        "user_not_found: 1 of 2 libraries could not be loaded again, the first: ",
         f" 1 of 2 shards of backfill {run_id} failed, the first: shard 1: ",
         f"To continue: steam-import backfill --resume {run_id}",
     ):
