@@ -1,10 +1,9 @@
 """The tables of the web application SavePoint that a load reads or writes, in both generations of its database.
 
-SavePoint's migrations own the tables.
+SavePoint's migrations own the tables, and a load neither reads nor writes their other columns.
 
 A column is *required* (a database that lacks it is refused), *optional* (filled where the live database has it), or
-*read only* (never written: it is listed because it tells whether a user has edited a LibraryItem, and so that a column
-that is new in SavePoint can be told from a known one).
+*read only* (never written: it tells whether a user has edited a LibraryItem).
 """
 
 from typing import Any
@@ -88,7 +87,6 @@ IMPORTED_GAME = Table(
         )
         for mapped in MAPPED_COLUMNS
     ),
-    Column("img_logo_url", Text, info=_READ_ONLY),
 )
 
 GAME = Table(
@@ -98,11 +96,6 @@ GAME = Table(
     *_staged_columns(StagedGames),
     Column("createdAt", _TIME),
     Column("updatedAt", _TIME),
-    Column("hltbId", Text, info=_READ_ONLY),
-    Column("mainStory", Integer, info=_READ_ONLY),
-    Column("mainExtra", Integer, info=_READ_ONLY),
-    Column("completionist", Integer, info=_READ_ONLY),
-    Column("franchiseId", Integer, info=_READ_ONLY),
 )
 
 LIBRARY_ITEM = Table(

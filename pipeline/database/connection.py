@@ -89,12 +89,6 @@ class DatabaseUrl:
                 "DATABASE_URL is not of the form postgresql://user:password@host:port/database; in its parts write @ "
                 "as %40, and in user and password / as %2F.",
             )
-        if self._names_service() and not self._option("sslmode"):
-            raise Refused(
-                "configuration",
-                "DATABASE_URL names a service, whose file may turn encryption off. Add sslmode to the URL, one of "
-                f"{', '.join(ENCRYPTED_MODES)}.",
-            )
         if self._is_remote() and self._option("sslmode", "require") not in ENCRYPTED_MODES:
             raise Refused(
                 "configuration",
@@ -170,16 +164,13 @@ class DatabaseUrl:
         return bool(self._option("sslcert")) and not self._option("sslkey")
 
     def _is_remote(self) -> bool:
-        """Return whether any of the hosts is another machine; libpq takes hosts from its environment, too."""
-        if self._names_service():
-            return True
+        """Return whether any of the hosts may be another machine; libpq takes hosts from its environment, too."""
+        if self._option("service") or "PGSERVICE" in os.environ:
+            return True  # the service's file names the host
         named = [re.sub(r":\d*$", "", host).strip("[]") for host in unquote(self._part("host") or "").split(",")]
         named += [os.environ.get("PGHOST", "")] if not any(named) and not self._option("host") else []
         named += [self._option("host") or "", self._option("hostaddr") or os.environ.get("PGHOSTADDR", "")]
         return not all(_is_local(host) for hosts in named for host in hosts.split(","))
-
-    def _names_service(self) -> bool:
-        return bool(self._option("service") or "PGSERVICE" in os.environ)
 
     def _part(self, name: str) -> str | None:
         found = _URL.fullmatch(self.url)
@@ -282,13 +273,10 @@ def _compile(statement: Executable) -> tuple[str, pl.DataFrame | None]:
     if isinstance(statement, ExecutableDDLElement):
         return str(statement.compile(dialect=DIALECT)), None
     compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})  # type: ignore[attr-defined]
-    values = {name: [_as_plain_text(compiled.params[name])] for name in compiled.positiontup or ()}
-    return str(compiled), pl.DataFrame(values) if values else None
-
-
-def _as_plain_text(value: object) -> object:
+    values = ((name, compiled.params[name]) for name in compiled.positiontup or ())
     # Polars does not take SQLAlchemy's subclass of str for quoted names as text.
-    return str(value) if isinstance(value, str) else value
+    row = {name: [str(value) if isinstance(value, str) else value] for name, value in values}
+    return str(compiled), pl.DataFrame(row) if row else None
 
 
 @contextmanager
@@ -305,7 +293,7 @@ def transaction(
         Failed: `schema_mismatch`, where a rule of the database, or its schema, refuses a statement.
         Retryable: `database_unavailable`, where the same transaction may succeed later.
     """
-    with _connection(url) as connection, connection.cursor() as cursor:
+    with _connect(url) as connection, connection.cursor() as cursor:
         session = Session(cursor)
         with _converted_errors(url, session):
             cursor.executemany("BEGIN", None)
@@ -326,18 +314,15 @@ def _open_driver(libpq_url: str) -> tuple[AdbcDatabase, _SharedDatabase]:
     return driver, _SharedDatabase(driver)
 
 
-@contextmanager
-def _connection(url: DatabaseUrl) -> Iterator[dbapi.Connection]:
+def _connect(url: DatabaseUrl) -> dbapi.Connection:
     try:
         # BEGIN and COMMIT are ours: the driver's own transactions begin another one at each ingest, with a warning, and
         # one after the last, in which a pool would find the connection.
         driver, shared = _open_driver(url.libpq_url)
-        connection = dbapi.Connection(shared, AdbcConnection(driver), autocommit=True)
+        return dbapi.Connection(shared, AdbcConnection(driver), autocommit=True)
     except dbapi.Error as error:
         # Not chained: libpq may quote the URL.
         raise _connection_error(url, str(error)) from None
-    with connection:
-        yield connection
 
 
 def _set_timeouts(session: Session, timeouts: Timeouts) -> None:

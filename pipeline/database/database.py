@@ -1,7 +1,7 @@
 """The database of the web application SavePoint: its schema and rights, and the one transaction of each load."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -35,7 +35,7 @@ from pipeline.database.connection import (
     transaction,
 )
 from pipeline.database.dry_run import changes_query, count_by_table, games_before_statement, libraries_before_statement
-from pipeline.database.grants import grant_statements, read_grantables, read_missing_rights
+from pipeline.database.grants import read_grant_statements, read_missing_rights
 from pipeline.database.item_statuses import ItemStatuses, choose_item_statuses
 from pipeline.database.live_schema import STEAM_ID, LiveSchema, read_live_schema
 from pipeline.database.merge_games import (
@@ -128,24 +128,9 @@ class Database:
         Raises:
             Failed: `schema_mismatch`.
         """
-
-        def read(session: Session) -> list[str]:
-            users = read_live_schema(session).require_complete()
-            return grant_statements(read_grantables(session), users, role)
-
-        return self._in_transaction(read)
-
-    def missing_rights(self) -> list[str]:
-        """Return the rights that a load needs and the connected role lacks, as texts such as `INSERT on Game`.
-
-        Raises:
-            Failed: `schema_mismatch`.
-        """
-
-        def read(session: Session) -> list[str]:
-            return read_missing_rights(session, read_live_schema(session).require_complete())
-
-        return self._in_transaction(read)
+        return self._in_transaction(
+            lambda session: read_grant_statements(session, read_live_schema(session).require_complete(), role)
+        )
 
     def server_version(self) -> str:
         """Return the version of the PostgreSQL server as text, such as `16.4`."""
@@ -167,9 +152,17 @@ class Database:
             users = live.require_complete()
             choose_item_statuses(live, options)
             if live.is_read_only:
-                raise Retryable("database_unavailable", f"{self}: {READ_ONLY}")
+                raise Retryable(
+                    "database_unavailable",
+                    f"{self}: The session cannot write, as in a standby or where default_transaction_read_only is on. "
+                    "Name the primary server in DATABASE_URL, or try again later.",
+                )
             if missing := read_missing_rights(session, users):
-                raise Refused("configuration", f"{self}: {lacking_rights(missing)}")
+                raise Refused(
+                    "configuration",
+                    f"{self}: The role of DATABASE_URL lacks {', '.join(missing)}. Have the database's owner run the "
+                    "statements that `steam-import db grants ROLE` prints.",
+                )
             session.ingest(tables.STAGED_USERS, _user_rows(user_ids))
             _require_users(session, users)
 
@@ -305,19 +298,6 @@ class Database:
 
 _SETUP_LOCK = 20260600
 """The number of PostgreSQL's advisory lock for making SavePoint's tables."""
-
-READ_ONLY = (
-    "The session cannot write, as in a standby or where default_transaction_read_only is on. Name the primary server "
-    "in DATABASE_URL, or try again later."
-)
-
-
-def lacking_rights(missing: Sequence[str]) -> str:
-    """Return the sentence that names missing rights, and how to grant them."""
-    return (
-        f"The role of DATABASE_URL lacks {', '.join(missing)}. Have the database's owner run the statements that "
-        "`steam-import db grants ROLE` prints."
-    )
 
 
 def _user_rows(user_ids: Iterable[str]) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """The report of what a load writes: rows counted by table, and the values of each changed column before and after."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -67,16 +68,12 @@ def count_by_table(staged: StagedRows, counts: Mapping[str, int]) -> DataFrame[W
         ("ImportedGame", "imported_games", staged.imported_games.height),
         ("LibraryItem", "library_items", items),
     )
-    counted = [_count_table(*row, counts) for row in rows]
+    written, counted = Counter(counts), []
+    for table, counted_as, in_file in rows:
+        created, removed = written[f"{counted_as}_created"], written[f"{counted_as}_removed"]
+        updated = written[f"{counted_as}_updated"] + written[f"{counted_as}_moved"]
+        counted.append((table, created, updated, removed, max(in_file - created - updated, 0)))
     return conform(pl.DataFrame(counted, schema=dtypes(WrittenTables), orient="row"), WrittenTables)
-
-
-def _count_table(
-    table: str, counted_as: str, in_file: int, counts: Mapping[str, int]
-) -> tuple[str, int, int, int, int]:
-    created, updated = counts.get(f"{counted_as}_created", 0), counts.get(f"{counted_as}_updated", 0)
-    updated += counts.get(f"{counted_as}_moved", 0)
-    return table, created, updated, counts.get(f"{counted_as}_removed", 0), max(in_file - created - updated, 0)
 
 
 @cache

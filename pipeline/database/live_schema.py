@@ -3,10 +3,10 @@
 It is read from PostgreSQL's own catalogue (pg_class and others), for the tables that the search path finds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 from sqlalchemy import (
@@ -73,25 +73,28 @@ Statements are cached by such a set: two databases with the same columns have eq
 """
 
 
+class LiveColumn(NamedTuple):
+    """A column as the live database has it: the name of its type, whether it is NOT NULL, and also lacks a default."""
+
+    type_name: str
+    refuses_null: bool
+    needs_value: bool
+
+
 @dataclass(frozen=True)
 class LiveSchema:
     """The columns, enum values and unique keys that a live database has of SavePoint's tables.
 
     Each mapping is by the name of the table or enum; enum values are in the order of the enum.
 
-    `types` holds the name of each column's type by `"Table"."column"`, `never_null` the columns that refuse nulls, and
-    `not_null` those of them without a default. `users` is the table that `ImportedGame.userId` refers to, with its
-    key as the column `id`, and with the column `steamId64` if the database has it. `row_security` names the tables
-    of which row-level security hides rows from our role, and `row_rules` the triggers and rules of a table that may
-    change or drop a row before it is written.
+    `users` is the table that `ImportedGame.userId` refers to, with its key as the column `id`, and with the column
+    `steamId64` if the database has it. `row_security` names the tables of which row-level security hides rows from our
+    role, and `row_rules` the triggers and rules of a table that may change or drop a row before it is written.
     """
 
     encoding: str
     is_read_only: bool
-    columns: Mapping[str, Sequence[str]]
-    types: Mapping[str, str]
-    never_null: Sequence[str]
-    not_null: Sequence[str]
+    columns: Mapping[str, Mapping[str, LiveColumn]]
     row_security: Sequence[str]
     row_rules: Mapping[str, Sequence[str]]
     enums: Mapping[str, Sequence[str]]
@@ -105,8 +108,6 @@ class LiveSchema:
             *([] if self.encoding == ENCODING else [f"the encoding {ENCODING} (it has {self.encoding})"]),
             *self._missing_tables(),
             *self._missing_columns(),
-            *self._missing_types(),
-            *self._missing_nulls(),
             *self._missing_enum_values(),
             *self._missing_unique_keys(),
             *self._missing_defaults(),
@@ -171,27 +172,15 @@ class LiveSchema:
             missing.append('a foreign key of "ImportedGame"."userId" (it names the table of users)')
         return missing
 
-    def _missing_columns(self) -> list[str]:
-        return [
-            f"column {_quoted(own)}"
-            for own in self._written_columns()
-            if own.table.name in self.columns and is_required(own) and own not in self.known_columns
-        ]
-
-    def _missing_types(self) -> list[str]:
-        found = {own: self.types.get(_quoted(own)) for own in self._written_columns()}
-        return [
-            f"the type {_fitting_types(own)[0]} of column {_quoted(own)} (it is {name})"
-            for own, name in found.items()
-            if name and name not in _fitting_types(own)
-        ]
-
-    def _missing_nulls(self) -> list[str]:
-        return [
-            f"nulls in column {_quoted(own)} (it is NOT NULL)"
-            for own in self._written_columns()
-            if takes_null(own) and _quoted(own) in self.never_null
-        ]
+    def _missing_columns(self) -> Iterator[str]:
+        for own in self._written_columns():
+            name, fitting, live = _quoted(own), _fitting_types(own), self.columns.get(own.table.name, {}).get(own.name)
+            if live is None and own.table.name in self.columns and is_required(own):
+                yield f"column {name}"
+            if live and live.type_name not in fitting:
+                yield f"the type {fitting[0]} of column {name} (it is {live.type_name})"
+            if live and live.refuses_null and takes_null(own):
+                yield f"nulls in column {name} (it is NOT NULL)"
 
     def _missing_enum_values(self) -> list[str]:
         enums = [f'enum "{enum}"' for enum in USED_ENUM_VALUES if enum not in self.enums]
@@ -210,8 +199,13 @@ class LiveSchema:
         ]
 
     def _missing_defaults(self) -> list[str]:
-        written = {_quoted(own) for own in self._written_columns()}
-        return [f"a default of column {name} (no load fills it)" for name in self.not_null if name not in written]
+        written = {(own.table.name, own.name) for own in self._written_columns()}
+        return [
+            f'a default of column "{table}"."{name}" (no load fills it)'
+            for table, columns in self.columns.items()
+            for name, live in columns.items()
+            if live.needs_value and (table, name) not in written
+        ]
 
 
 def _quoted(own: Column[Any]) -> str:
@@ -224,25 +218,30 @@ def _fitting_types(own: Column[Any]) -> tuple[str, ...]:
 
 def read_live_schema(session: Session) -> LiveSchema:
     """Return the LiveSchema of the database that a session is connected to, read by four queries."""
-    columns = session.fetch(_select_columns()).with_columns(quoted=pl.format('"{}"."{}"', "table_name", "column_name"))
+    columns, hidden = _read_columns(session)
     facts = session.fetch(_select_facts())
     settings = dict(_facts(facts, "setting").iter_rows())
     unique_keys = session.fetch(_select_unique_keys())
     users, is_hidden = _read_users_table(session)
-    hidden = columns.filter("is_hidden")["table_name"].unique(maintain_order=True).to_list()
     return LiveSchema(
         encoding=settings["server_encoding"],
         is_read_only=settings["transaction_read_only"] == "on",
-        columns=_as_lists(columns.select("table_name", "column_name")),
-        types=dict(columns.select("quoted", "type_name").iter_rows()),
-        never_null=columns.filter("is_never_null")["quoted"].to_list(),
-        not_null=columns.filter("is_not_null")["quoted"].to_list(),
+        columns=columns,
         row_security=[*hidden, *([users.name] if users is not None and is_hidden else [])],
         row_rules=_as_lists(_facts(facts, "row rule")),
         enums=_as_lists(_facts(facts, "enum")),
         unique_keys={name: list(map(frozenset, keys)) for name, keys in _as_lists(unique_keys).items()},
         users=users,
     )
+
+
+def _read_columns(session: Session) -> tuple[dict[str, dict[str, LiveColumn]], list[str]]:
+    """Return the columns of each of SavePoint's tables, and the tables of which row-level security hides rows."""
+    found = session.fetch(_select_columns())
+    columns: dict[str, dict[str, LiveColumn]] = {}
+    for table_name, column_name, *facts in found.drop("is_hidden").iter_rows():
+        columns.setdefault(table_name, {})[column_name] = LiveColumn(*facts)
+    return columns, found.filter("is_hidden")["table_name"].unique(maintain_order=True).to_list()
 
 
 def _read_users_table(session: Session) -> tuple[Table | None, bool]:
@@ -274,7 +273,7 @@ def _as_lists(pairs: pl.DataFrame) -> dict[str, list[Any]]:
 
 
 CATALOG = "pg_catalog"
-CLASSES = table("pg_class", *map(column, ("oid", "relname", "relnamespace", "relkind")), schema=CATALOG)
+CLASSES = table("pg_class", *map(column, ("oid", "relname", "relnamespace")), schema=CATALOG)
 NAMESPACES = table("pg_namespace", *map(column, ("oid", "nspname")), schema=CATALOG)
 _TYPES = table("pg_type", *map(column, ("oid", "typname", "typbasetype")), schema=CATALOG)
 _ENUM_VALUES = table("pg_enum", *map(column, ("enumtypid", "enumlabel", "enumsortorder")), schema=CATALOG)
@@ -322,8 +321,8 @@ def _select_columns() -> Executable:
             cast(CLASSES.c.relname, Text).label("table_name"),
             cast(_ATTRIBUTES.c.attname, Text).label("column_name"),
             cast(func.coalesce(base.c.typname, _TYPES.c.typname), Text).label("type_name"),
-            cast(_ATTRIBUTES.c.attnotnull, Boolean).label("is_never_null"),
-            (_ATTRIBUTES.c.attnotnull & ~has_default).label("is_not_null"),
+            cast(_ATTRIBUTES.c.attnotnull, Boolean).label("refuses_null"),
+            (_ATTRIBUTES.c.attnotnull & ~has_default).label("needs_value"),
             func.row_security_active(CLASSES.c.oid).label("is_hidden"),
         )
         .join_from(CLASSES, _ATTRIBUTES, _ATTRIBUTES.c.attrelid == CLASSES.c.oid)

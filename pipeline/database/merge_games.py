@@ -199,10 +199,12 @@ def game_statements(*, has_noted: bool, has_overrides: bool) -> list[CountedStat
     Without rows in NOTED_GAMES no game is adopted and no appid taken, and without overrides no appid moves.
     """
     moves = has_noted and has_overrides
+    loses_appid = select(MOVED_APPS.c.gameId)
+    gets_appid = select(GAME.c.id).where(is_any_of(GAME.c.igdbId, select(MOVED_APPS.c.igdbId)))
     return [
         CountedStatement("games_adopted", _relink_by_steam_id(), is_needed=has_noted),
         CountedStatement(NOT_COUNTED, _note_moved_apps(), is_needed=moves),
-        _lock(GAME, [*_select_changed_ids(GAMES), *_select_ids_of_moved_apps()]),
+        _lock(GAME, [*_select_changed_ids(GAMES), loses_appid, gets_appid]),
         CountedStatement("steam_app_ids_moved", _clear_moved_steam_app_ids(), is_needed=moves),
         CountedStatement(NOT_COUNTED, _stage_moved_steam_app_ids(), is_needed=moves),
         CountedStatement("steam_app_id_conflicts", _drop_taken_steam_app_ids(), is_needed=has_noted),
@@ -429,11 +431,6 @@ def _note_moved_apps() -> Insert:
         .group_by(STAGED_IMPORTED_GAMES.c.storefrontGameId, NOTED_GAMES.c.id)
     )
     return insert(MOVED_APPS).from_select(list(MOVED_APPS.c.keys()), rows)
-
-
-def _select_ids_of_moved_apps() -> list[Select[str]]:
-    receiving = select(GAME.c.id).where(is_any_of(GAME.c.igdbId, select(MOVED_APPS.c.igdbId)))
-    return [select(MOVED_APPS.c.gameId), receiving]
 
 
 def _clear_moved_steam_app_ids() -> Update:

@@ -112,6 +112,7 @@ REMOTE = (
     "localhost?hostaddr=10.0.0.1",
     "localhost?host=/tmp&host=db.example",
     "localhost?%68ost=db.example",
+    "localhost?service=production",
 )
 
 
@@ -146,6 +147,7 @@ def test_on_this_machine_encryption_is_not_required(tail: str) -> None:
     [
         ("PGHOST", "10.0.0.1", "postgresql:///savepoint", "require"),
         ("PGHOSTADDR", "10.0.0.1", "postgresql:///savepoint", "require"),
+        ("PGSERVICE", "production", "postgresql:///savepoint", "require"),
         ("PGSSLMODE", "verify-full", "postgresql://db.example/savepoint", "verify-full"),
     ],
 )
@@ -154,17 +156,6 @@ def test_a_host_and_a_strict_mode_of_the_environment_count_too(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert modes(url) == [mode]
-
-
-def test_a_url_with_a_service_needs_an_sslmode(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Refused, match="Add sslmode"):
-        DatabaseUrl("postgresql://localhost?service=production")
-    monkeypatch.setenv("PGSERVICE", "production")
-    with pytest.raises(Refused, match="Add sslmode"):
-        DatabaseUrl("postgresql:///savepoint")
-    assert modes("postgresql:///savepoint?sslmode=verify-full")[-1] == "verify-full"
-    with pytest.raises(Refused, match="sslmode"):
-        DatabaseUrl("postgresql:///savepoint?sslmode=prefer")
 
 
 @pytest.mark.parametrize("mode", [None, "disable", "prefer"])

@@ -133,16 +133,6 @@ def test_more_loads_than_connections_run_side_by_side(database_url: str, pooled:
     assert len(rows_of(database_url, "LibraryItem")) == 9 * len(users)
 
 
-def test_a_load_that_fails_leaves_nothing_to_the_next(database_url: str, pooled: str) -> None:
-    with dbapi.connect(pooled) as broken, broken.cursor() as cursor:
-        cursor.executemany("CREATE TEMPORARY TABLE staged_users (id text) ON COMMIT DROP", None)
-
-    loaded = Database(pooled, attempts=1).load(stage_library(library(matched(10, 100))), ["user-1"])
-
-    assert loaded.counts["library_items_created"] == 1
-    assert len(rows_of(database_url, "Game")) == 1
-
-
 def test_statement_pooling_is_refused(database_url: str, postgres_server: str, folder: Path) -> None:
     assert database_url
     with pool(postgres_server, folder, 1, mode="statement") as url:
