@@ -1,10 +1,6 @@
 """The list of users that a backfill imports."""
 
-import contextlib
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.backfill.list import parse_list, read_list, read_rejected_lines, write_rejected_lines
 from pipeline.errors import Failed, Refused
@@ -86,11 +82,3 @@ def test_a_list_is_read_from_anywhere_but_the_libraries_and_the_catalogue(key: s
     with pytest.raises(Failed, match="is no list of users") as refused:
         read_list(store, store.locate(key))
     assert refused.value.code == "location_refused"
-
-
-@given(st.binary() | st.text(alphabet='",;\n\r\t=\0aé1', max_size=200).map(lambda text: (HEADER + text).encode()))
-def test_any_bytes_are_a_list_with_unique_users_or_refused(body: bytes) -> None:
-    with contextlib.suppress(Refused):
-        users, rejected = parse_list(body)
-        assert users["user_id"].is_unique().all()
-        assert rejected["error"].null_count() == 0
