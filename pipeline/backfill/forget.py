@@ -5,7 +5,7 @@ report) is rewritten last. The database is not touched.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -14,13 +14,13 @@ import polars as pl
 import structlog
 
 from pipeline import clients
-from pipeline.backfill.list import drop_user_from_list
+from pipeline.backfill.list import USERS_REJECTED
 from pipeline.backfill.plan import find_plan
-from pipeline.backfill.report import OUTCOMES_CSV, REJECTED_CSV, forget_last_loaded, read_report, write_report
-from pipeline.backfill.shards import ShardFiles, map_concurrently, to_json, write_json
+from pipeline.backfill.report import OUTCOMES_CSV, REJECTED_CSV, drop_from_last_loaded, read_report, write_report
+from pipeline.backfill.shards import ShardFiles, map_concurrently, rewrite, to_json, write_json
 from pipeline.errors import Failed, Refused
 from pipeline.settings import Settings
-from pipeline.storage.csv import BYTE_ORDER_MARK, parse_csv, to_csv, unescape_formulas
+from pipeline.storage.csv import BYTE_ORDER_MARK, drop_records, parse_csv, to_csv, unescape_formulas
 from pipeline.storage.keys import (
     BACKFILLS,
     LAST_LOADED,
@@ -35,24 +35,23 @@ from pipeline.storage.keys import (
     wanted_key,
 )
 from pipeline.storage.store import Store
-from schemas.backfill import Plan, ShardCsv, ShardManifest
+from schemas.backfill import ShardCsv, ShardManifest
 from schemas.events import SHARD_STEPS, ForgetEvent, ForgetResponse
 
-USERS_REJECTED = "users.rejected.csv"
 ERASED = "(erased)"
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Traces:
-    """The files of a store that hold or name something of a user: imports, lists, ended backfills, and the rest."""
+    """The keys of a store's files that hold or name something of a user; of backfills, ended or not, the run ids."""
 
     imports: list[str]
     lists: list[str]
     backfills: list[str]
     running: list[str]
     wanted: list[str]
-    is_last_loaded: bool
+    last_loaded: list[str]
 
 
 def forget_with_settings(settings: Settings, event: ForgetEvent) -> ForgetResponse:
@@ -78,12 +77,13 @@ def forget_user(store: Store, user_id: str, *, dry_run: bool = False) -> ForgetR
         for folder in _folders_with_drafts(traces):
             store.delete_drafts(folder)
         for key in traces.lists:
-            _rewrite(store, key, partial(drop_user_from_list, user_id=user_id))
+            rewrite(store, key, partial(_drop_from_list, user_id=user_id))
         for run_id in traces.backfills:
             _forget_in_backfill(store, run_id, user_id)
         for key in traces.wanted:
             _rename(store, key)
-        forget_last_loaded(store, user_id)
+        for key in traces.last_loaded:
+            rewrite(store, key, partial(drop_from_last_loaded, key=key, user_id=user_id))
         store.delete_folder(user_folder(user_id))
         log.info("forgotten", user_id=user_id, imports=len(traces.imports), backfills=len(traces.backfills))
     return ForgetResponse(
@@ -93,7 +93,7 @@ def forget_user(store: Store, user_id: str, *, dry_run: bool = False) -> ForgetR
         files=len(traces.imports),
         lists=[store.locate(key) for key in traces.lists],
         backfills=traces.backfills,
-        last_loaded=traces.is_last_loaded,
+        last_loaded=bool(traces.last_loaded),
     )
 
 
@@ -102,17 +102,25 @@ def find_traces(store: Store, user_id: str) -> Traces:
     in_backfills = list(store.list(BACKFILLS))
     runs = dict.fromkeys(key.split("/")[1] for key in in_backfills if key.count("/") > 1)
     shards = [shard for key in in_backfills if (shard := parse_shard_key(key))]
-    named = {shard.run_id for shard, is_in in zip(shards, _have_user(store, shards, user_id), strict=True) if is_in}
+    have_user = map_concurrently(lambda shard: _is_in_csv(store, shard.users_key, user_id), shards)
+    named = {shard.run_id for shard, has_user in zip(shards, have_user, strict=True) if has_user}
     ended, running = list[str](), list[str]()
     for run_id in runs:
         plan, report = find_plan(store, run_id), read_report(store, run_id)
         is_changed = bool(plan and report and report.users["total"] != plan.users + plan.rejected)
-        if run_id in named or is_changed or _is_in_csvs(store, run_id, user_id):
+        csvs = [backfill_key(run_id, name) for name in (USERS_REJECTED, OUTCOMES_CSV, REJECTED_CSV)]
+        if run_id in named or is_changed or any(_is_in_csv(store, key, user_id) for key in csvs):
             (ended if plan and report else running).append(run_id)
-    lists = [key for key in _lists(store, in_backfills, runs) if _is_in_list(store, key, user_id)]
-    is_last_loaded = forget_last_loaded(store, user_id, dry_run=True)
+    imports = list(store.list(user_folder(user_id)))
+    is_in_list = partial(_drop_from_list, user_id=user_id)
+    lists = [key for key in _lists(store, in_backfills, runs) if _is_changed(store, key, is_in_list)]
     wanted = [key for key in store.list(WANTED) if user_id in key.removeprefix(WANTED)]
-    return Traces(list(store.list(user_folder(user_id))), lists, ended, running, wanted, is_last_loaded)
+    last_loaded = [
+        key
+        for key in (LAST_LOADED, LAST_LOADED_BEFORE)
+        if _is_changed(store, key, partial(drop_from_last_loaded, key=key, user_id=user_id))
+    ]
+    return Traces(imports, lists, ended, running, wanted, last_loaded)
 
 
 def _folders_with_drafts(traces: Traces) -> list[str]:
@@ -123,16 +131,8 @@ def _folders_with_drafts(traces: Traces) -> list[str]:
     return list(dict.fromkeys([LISTS, WANTED, *of_lists, *of_backfills, *of_last_loaded]))
 
 
-def _have_user(store: Store, shards: list[Shard], user_id: str) -> Iterator[bool]:
-    def has_user(shard: Shard) -> bool:
-        return _without_user(store.read(shard.users_key) or b"", shard.users_key, user_id) is not None
-
-    return map_concurrently(has_user, shards)
-
-
-def _is_in_csvs(store: Store, run_id: str, user_id: str) -> bool:
-    keys = [backfill_key(run_id, name) for name in (USERS_REJECTED, OUTCOMES_CSV, REJECTED_CSV)]
-    return any(_without_user(store.read(key) or b"", key, user_id) is not None for key in keys)
+def _is_in_csv(store: Store, key: str, user_id: str) -> bool:
+    return _without_user(store.read(key) or b"", key, user_id) is not None
 
 
 def _lists(store: Store, in_backfills: Iterable[str], runs: Iterable[str]) -> list[str]:
@@ -147,9 +147,13 @@ def _lists(store: Store, in_backfills: Iterable[str], runs: Iterable[str]) -> li
     return list(dict.fromkeys(keys))
 
 
-def _is_in_list(store: Store, key: str, user_id: str) -> bool:
+def _drop_from_list(body: bytes | None, user_id: str) -> bytes | None:
+    return body and drop_records(body, "user_id", user_id)
+
+
+def _is_changed(store: Store, key: str, change: Callable[[bytes | None], bytes | None]) -> bool:
     body = store.read(key)
-    return body is not None and drop_user_from_list(body, user_id) != body
+    return change(body) != body
 
 
 def _forget_in_backfill(store: Store, run_id: str, user_id: str) -> None:
@@ -159,21 +163,16 @@ def _forget_in_backfill(store: Store, run_id: str, user_id: str) -> None:
     shards = [ShardFiles(store, shard) for key in numbers if (shard := parse_shard_key(key))]
     users = sum(map_concurrently(partial(_forget_in_shard, user_id=user_id), shards))
     rejected_key = backfill_key(run_id, USERS_REJECTED)
-    rejected = _rewrite(store, rejected_key, lambda body: _without_user(body, rejected_key, user_id) or body)
+    rejected = store.read(rejected_key) or b""
+    if (left := _without_user(rejected, rejected_key, user_id)) is not None:
+        store.write(rejected_key, left)
+        rejected = left
     lines = parse_csv(rejected, rejected_key).height if rejected else 0
     changed = plan.model_copy(update={"users": users, "rejected": lines})
     write_json(store, backfill_key(run_id, PLAN), changed)
-    _forget_in_map(store, changed)
+    # What Step Functions wrote of the shards' results was for the report: errors in it may name the user in any form.
+    store.delete_folder(backfill_key(run_id, "map/"))
     write_report(store, changed)
-
-
-def _forget_in_map(store: Store, plan: Plan) -> None:
-    """Delete what Step Functions wrote of the shards' results: their errors may name the user in any form of id.
-
-    They were for the report, which is written.
-    """
-    for key in store.list(backfill_key(plan.run_id, "map/")):
-        store.delete(key)
 
 
 def _forget_in_shard(files: ShardFiles, user_id: str) -> int:
@@ -258,14 +257,6 @@ def _rename(store: Store, key: str) -> None:
     if body is not None and key != (named_by_bytes := wanted_key(sha256(body).hexdigest())):
         store.write(named_by_bytes, body)
         store.delete(key)
-
-
-def _rewrite(store: Store, key: str, change: Callable[[bytes], bytes]) -> bytes | None:
-    """Change a file and return its bytes, None if there is none; one that is written meanwhile is read again."""
-    while True:
-        etag, body = store.list(key).get(key), store.read(key)
-        if body is None or (new := change(body)) == body or store.replace(key, new, etag):
-            return body if body is None else new
 
 
 def _erased(text: str, names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from pandera.typing.polars import DataFrame
 from pipeline.database.database import Database
 from pipeline.errors import Failed, Refused, agree
 from pipeline.steam_id import Vanity, parse_steam_id
-from pipeline.storage.csv import drop_records, parse_header, parse_records, read_rows, to_spreadsheet, unescape_formulas
+from pipeline.storage.csv import parse_header, parse_records, read_rows, to_spreadsheet, unescape_formulas
 from pipeline.storage.keys import IMPORTS, backfill_key
 from pipeline.storage.store import Store
 from schemas.backfill import ListedUsers, RejectedLines
@@ -20,6 +20,9 @@ from schemas.frames import conform, empty_frame
 from schemas.staging import SteamUsers
 
 LIST_COLUMNS = ("user_id", "steam_id64")
+
+USERS_REJECTED = "users.rejected.csv"
+"""The name of a backfill's file with the lines of its list that cannot be used."""
 
 NOT_LISTS = (IMPORTS, "catalogue/", "state/")
 """Key prefixes of the store under which no list of users may lie: libraries, the catalogue, and what was loaded."""
@@ -57,7 +60,7 @@ def parse_list(body: bytes) -> tuple[DataFrame[ListedUsers], DataFrame[RejectedL
         Refused: `bad_event`, where a column is missing or there twice, there is no line after the header, or a
             spreadsheet has rounded the ids.
     """
-    lines = _with_errors(_parse_lines(body))
+    lines = _parse_lines(body)
     _refuse_rounded_ids(lines["steam_id64"])
     return _split(lines)
 
@@ -95,7 +98,7 @@ def list_of_database(database: Database, *, counts_only: bool = False) -> UserLi
     user_count = rejected_count = 0
     for page in _pages(database):
         digest.update(page.write_csv(include_header=False).encode())
-        usable, unusable = _split(_with_errors(_parse_page(page, 2 + user_count + rejected_count)))
+        usable, unusable = _split(_parse_page(page, 2 + user_count + rejected_count))
         user_count, rejected_count = user_count + usable.height, rejected_count + unusable.height
         users += [] if counts_only else [usable]
         rejected += [] if counts_only and rejected[-1].height else [unusable]
@@ -113,21 +116,21 @@ def _pages(database: Database) -> Iterator[DataFrame[SteamUsers]]:
 
 
 def _split(lines: pl.DataFrame) -> tuple[DataFrame[ListedUsers], DataFrame[RejectedLines]]:
-    """Return the users of the lines that can be used, and the other lines."""
+    """Return the users of the lines that can be used, and the other lines with the reason."""
+    bad_user_id = pl.when(~pl.col("user_id").str.contains(USER_ID)).then(pl.lit(f"bad_event: {USER_ID_RULE}"))
+    lines = lines.with_columns(error=pl.coalesce("fault", bad_user_id, "steam_id_error"))
     is_usable = pl.col("error").is_null()
+    first = pl.col("line").filter(is_usable).min().over("user_id")
+    repeated = pl.when(pl.col("line") != first).then(pl.format("bad_event: line {} has this user already", first))
+    lines = lines.with_columns(error=pl.coalesce("error", repeated))
     users = lines.filter(is_usable).select("user_id", "steam_id")
     rejected = lines.filter(~is_usable).select("line", pl.col("user_id", "steam_id64", "error").str.head(MAX_CHARS))
     return conform(users, ListedUsers), conform(rejected, RejectedLines)
 
 
-def drop_user_from_list(body: bytes, user_id: str) -> bytes:
-    """Return a list of users (the bytes of its CSV) without the lines of one user; the other lines stay as they are."""
-    return drop_records(body, "user_id", user_id)
-
-
 def write_rejected_lines(store: Store, run_id: str, lines: DataFrame[RejectedLines]) -> None:
     """Write the rejected lines of a backfill's list into `users.rejected.csv`, which a spreadsheet can open."""
-    store.write(_rejected_key(run_id), to_spreadsheet(lines))
+    store.write(backfill_key(run_id, USERS_REJECTED), to_spreadsheet(lines))
 
 
 def read_rejected_lines(store: Store, run_id: str) -> DataFrame[RejectedLines]:
@@ -136,12 +139,8 @@ def read_rejected_lines(store: Store, run_id: str) -> DataFrame[RejectedLines]:
     Raises:
         Failed: `checkpoint_invalid`, where the file was changed into one that cannot be read.
     """
-    key = _rejected_key(run_id)
+    key = backfill_key(run_id, USERS_REJECTED)
     return conform(unescape_formulas(read_rows(store.read(key) or b"", key, RejectedLines)), RejectedLines)
-
-
-def _rejected_key(run_id: str) -> str:
-    return backfill_key(run_id, "users.rejected.csv")
 
 
 _STEAM_ID64 = re.compile(r"[0-9]{17}")
@@ -212,12 +211,3 @@ def _parse_account(steam_id: str) -> tuple[str | None, str | None]:
     except Refused as error:
         return None, f"{error.code}: {error.message}"
     return account.name if isinstance(account, Vanity) else account, None
-
-
-def _with_errors(lines: pl.DataFrame) -> pl.DataFrame:
-    """Add the column `error`: why a line cannot be used, null where it can."""
-    bad_user_id = pl.when(~pl.col("user_id").str.contains(USER_ID)).then(pl.lit(f"bad_event: {USER_ID_RULE}"))
-    lines = lines.with_columns(error=pl.coalesce("fault", bad_user_id, "steam_id_error"))
-    first = pl.col("line").filter(pl.col("error").is_null()).min().over("user_id")
-    repeated = pl.when(pl.col("line") != first).then(pl.format("bad_event: line {} has this user already", first))
-    return lines.with_columns(error=pl.coalesce("error", repeated))

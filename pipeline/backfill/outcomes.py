@@ -33,11 +33,8 @@ def outcomes_of_fetch(
         library: The rows that were accepted, of all these users.
         rejected: The rows that were rejected, of all these users.
     """
-    return _shard_outcomes(
-        users.join(_rows_by_user(library, "accepted"), on="user_id", how="left", validate="1:1", maintain_order="left")
-        .join(_rows_by_user(rejected, "rejected"), on="user_id", how="left", validate="1:1", maintain_order="left")
-        .with_columns(rows=pl.sum_horizontal("accepted", "rejected"))
-    )
+    counted = _join_users(users, _rows_by_user(library, "accepted"), _rows_by_user(rejected, "rejected"))
+    return _shard_outcomes(counted.with_columns(rows=pl.sum_horizontal("accepted", "rejected")))
 
 
 def outcomes_of_enrich(
@@ -60,20 +57,14 @@ def outcomes_of_enrich(
         & (pl.col("pending") == 0)
         & pl.col("newly_rejected").is_null()
     )
+    enriched = _join_users(
+        fetched.drop(*STATUS_COUNTS, "digest", "is_unchanged"),
+        counted,
+        _rows_by_user(rejected, "newly_rejected"),
+        last_loaded.select("user_id", "last_loaded_digest"),
+    )
     return _shard_outcomes(
-        fetched.drop(*STATUS_COUNTS, "digest", "is_unchanged")
-        .join(counted, on="user_id", how="left", validate="1:1", maintain_order="left")
-        .join(
-            _rows_by_user(rejected, "newly_rejected"), on="user_id", how="left", validate="1:1", maintain_order="left"
-        )
-        .join(
-            last_loaded.select("user_id", "last_loaded_digest"),
-            on="user_id",
-            how="left",
-            validate="1:1",
-            maintain_order="left",
-        )
-        .with_columns(rejected=pl.sum_horizontal("rejected", "newly_rejected"), is_unchanged=is_as_loaded)
+        enriched.with_columns(rejected=pl.sum_horizontal("rejected", "newly_rejected"), is_unchanged=is_as_loaded)
     )
 
 
@@ -121,6 +112,13 @@ def _shard_outcomes(users: pl.DataFrame) -> DataFrame[ShardOutcomes]:
         pl.col("rows", *ROW_COUNTS).fill_null(0), pl.col("is_unchanged").fill_null(value=False)
     )
     return conform(outcomes.select(pl.col(name).cast(dtype) for name, dtype in schema.items()), ShardOutcomes)
+
+
+def _join_users(users: pl.DataFrame, *others: pl.DataFrame) -> pl.DataFrame:
+    """Return users with the columns of other frames that have a row per user; null where a frame lacks the user."""
+    for other in others:
+        users = users.join(other, on="user_id", how="left", validate="1:1", maintain_order="left")
+    return users
 
 
 def _rows_by_user(rows: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -18,9 +18,9 @@ from pipeline.backfill.outcomes import (
     users_with_lost_rows,
     without_shard_columns,
 )
-from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently, read_json, write_json
+from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently, read_json, rewrite, write_json
 from pipeline.backfill.steps import LOOK_UP, find_look_up
-from pipeline.errors import Failed, Retryable, agree, count_of
+from pipeline.errors import Failed, agree, count_of
 from pipeline.storage.csv import escape_formulas, read_rows, to_spreadsheet, unescape_formulas
 from pipeline.storage.keys import LAST_LOADED, LAST_LOADED_BEFORE, backfill_key
 from pipeline.storage.store import Store
@@ -41,7 +41,6 @@ from schemas.events import SHARD_STEPS, ShardStep
 from schemas.frames import conform, dtypes, empty_frame
 
 REPORT, OUTCOMES_CSV, REJECTED_CSV = "report.json", "outcomes.csv", "rejected.csv"
-TRIES = 10
 log = structlog.get_logger()
 
 
@@ -143,7 +142,8 @@ def write_report(store: Store, plan: Plan) -> Report:
     rejected_lines = outcomes_of_rejected_lines(read_rejected_lines(store, plan.run_id))
     shards = list(map_concurrently(_summarize, list_shards(store, plan)))
     outcomes = conform(pl.concat([*(shard.outcomes for shard in shards), rejected_lines]), Outcomes)
-    _write_outcomes(store, plan, outcomes)
+    escaped = escape_formulas(outcomes.cast({"outcome": pl.String}))
+    store.write(backfill_key(plan.run_id, OUTCOMES_CSV), escaped.write_csv().encode())
     _write_rejected_rows(store, plan, [rows for shard in shards for rows in shard.rejected])
     _remember_loaded(store, [shard.loaded for shard in shards if shard.loaded.height])
     report = _report(plan, shards, outcomes, find_look_up(store, plan))
@@ -202,11 +202,6 @@ def _row_counts(step: ShardStep, finished: dict[ShardStep, ShardManifest]) -> di
         return {"rows": kept["fetch"], **statuses, "rejected": rejected_rows}
     unchanged = int(users.filter("is_unchanged").select(*STATUS_COUNTS).sum_horizontal().sum())
     return {"rows": kept["enrich"] + unchanged, **statuses, "rejected": 0, "unchanged": unchanged}
-
-
-def _write_outcomes(store: Store, plan: Plan, outcomes: DataFrame[Outcomes]) -> None:
-    body = escape_formulas(outcomes.cast({"outcome": pl.String})).write_csv().encode()
-    store.write(backfill_key(plan.run_id, OUTCOMES_CSV), body)
 
 
 def _write_rejected_rows(store: Store, plan: Plan, rejected: Sequence[pl.DataFrame]) -> None:
@@ -284,14 +279,19 @@ def read_last_loaded(store: Store) -> DataFrame[LastLoaded]:
     Raises:
         Failed: `checkpoint_invalid`, for a file of a version that this program does not read.
     """
-    for key in (LAST_LOADED, LAST_LOADED_BEFORE):
-        if body := store.read(key):
-            try:
-                return _parse_last_loaded(body, key)
-            except CorruptFile as error:
-                log.warning("all users are loaded again", key=key, fault=str(error))
-                break
-    return empty_frame(LastLoaded)
+    return _known_loads(store, store.read(LAST_LOADED))
+
+
+def _known_loads(store: Store, body: bytes | None) -> DataFrame[LastLoaded]:
+    """Return the rows in the bytes of `last_loaded.parquet`, or without them those that earlier versions wrote."""
+    key = LAST_LOADED
+    if not body:
+        key, body = LAST_LOADED_BEFORE, store.read(LAST_LOADED_BEFORE)
+    try:
+        return _parse_last_loaded(body, key) if body else empty_frame(LastLoaded)
+    except CorruptFile as error:
+        log.warning("all users are loaded again", key=key, fault=str(error))
+        return empty_frame(LastLoaded)
 
 
 def _parse_last_loaded(body: bytes, key: str) -> DataFrame[LastLoaded]:
@@ -299,33 +299,24 @@ def _parse_last_loaded(body: bytes, key: str) -> DataFrame[LastLoaded]:
     return read_parquet(body, "last_loaded", LastLoaded, key, remedy)
 
 
-def forget_last_loaded(store: Store, user_id: str, *, dry_run: bool = False) -> bool:
-    """Remove a user from what was last loaded for whom, unless in a dry run; return whether the user was there.
+def drop_from_last_loaded(body: bytes | None, key: str, user_id: str) -> bytes | None:
+    """Return the Parquet file of what was last loaded, which is at a key, without a user; None without a file.
 
     Raises:
         Failed: `checkpoint_invalid`, if the file is corrupt, so that nobody knows who is in it.
     """
-    was_there = False
-    for key in (LAST_LOADED, LAST_LOADED_BEFORE):
-        for _ in range(TRIES):
-            etag, body = store.list(key).get(key), store.read(key)
-            try:
-                known = _parse_last_loaded(body, key) if body else empty_frame(LastLoaded)
-            except CorruptFile as error:
-                raise Failed(
-                    "checkpoint_invalid",
-                    f"{key} is corrupt ({error}), so that users cannot be removed from it. Delete it, and run the same "
-                    "again: without it all users are loaded again.",
-                ) from None
-            left = known.filter(pl.col("user_id") != user_id)
-            if left.height == known.height:
-                break
-            was_there = True
-            if dry_run or store.replace(key, to_parquet(left, "last_loaded"), etag):
-                break
-        else:
-            raise _contended(key)
-    return was_there
+    if not body:
+        return body
+    try:
+        known = _parse_last_loaded(body, key)
+    except CorruptFile as error:
+        raise Failed(
+            "checkpoint_invalid",
+            f"{key} is corrupt ({error}), so that users cannot be removed from it. Delete it, and run the same "
+            "again: without it all users are loaded again.",
+        ) from None
+    left = known.filter(pl.col("user_id") != user_id)
+    return body if left.height == known.height else to_parquet(left, "last_loaded")
 
 
 def _remember_loaded(store: Store, loaded: Sequence[DataFrame[LastLoaded]]) -> None:
@@ -335,17 +326,12 @@ def _remember_loaded(store: Store, loaded: Sequence[DataFrame[LastLoaded]]) -> N
     """
     if not loaded:
         return
-    for _ in range(TRIES):
-        etag = store.list(LAST_LOADED).get(LAST_LOADED)
-        latest_first = pl.concat([*loaded, read_last_loaded(store)]).sort(
-            "last_loaded_at", descending=True, maintain_order=True
-        )
+
+    def add_loads(body: bytes | None) -> bytes:
+        loads = pl.concat([*loaded, _known_loads(store, body)])
+        latest_first = loads.sort("last_loaded_at", descending=True, maintain_order=True)
         known = latest_first.unique("user_id", keep="first", maintain_order=True)
-        if store.replace(LAST_LOADED, to_parquet(known.sort("user_id"), "last_loaded"), etag):
-            store.delete(LAST_LOADED_BEFORE)
-            return
-    raise _contended(LAST_LOADED)
+        return to_parquet(known.sort("user_id"), "last_loaded")
 
-
-def _contended(key: str) -> Retryable:
-    return Retryable("store_unavailable", f"{key} is being rewritten by others all the time. Try again later.")
+    rewrite(store, LAST_LOADED, add_loads)
+    store.delete(LAST_LOADED_BEFORE)

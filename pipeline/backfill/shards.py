@@ -13,9 +13,9 @@ import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline.apis.batching import split
-from pipeline.errors import Failed, PipelineError
+from pipeline.errors import Failed, PipelineError, Retryable
 from pipeline.storage.checkpoints import require_owners
-from pipeline.storage.csv import escape_formulas, parse_csv, require_model, to_csv, unescape_formulas
+from pipeline.storage.csv import escape_formulas, parse_csv, read_rows, require_model, to_csv, unescape_formulas
 from pipeline.storage.keys import Shard
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, find_migrations, json_version, parse_json
@@ -37,9 +37,6 @@ PREVIOUS_STEP: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"
 
 APP_COLUMNS = pl.Schema({name: dtypes(RawLibrary)[name] for name in ("appid", "name")})
 """The names and dtypes of the raw CSV's columns that the look-up of apps needs."""
-
-_EARLIER_NAMES = {"seen_digest": "last_loaded_digest", "seen_database": "last_loaded_database"}
-"""The columns of a shard's users as the first version named them; its backfills may be under way."""
 
 START_AGAIN = "start a new backfill: `steam-import backfill USERS_CSV --resume ANOTHER_ID`"
 log = structlog.get_logger()
@@ -94,8 +91,7 @@ class ShardFiles:
         Raises:
             Failed: `checkpoint_invalid`, where their file is missing or corrupt.
         """
-        rows = parse_csv(self._users_body(), self.shard.users_key)
-        return require_model(rows.rename(_EARLIER_NAMES, strict=False), self.shard.users_key, ShardUsers)
+        return read_rows(self._users_body(), self.shard.users_key, ShardUsers)
 
     def finished_steps(self) -> dict[ShardStep, ShardManifest]:
         """Return the finished steps of the shard, mapped to their manifests, in order: fetch, enrich, load.
@@ -368,3 +364,21 @@ def write_json(store: Store, key: str, file: BackfillFile) -> None:
 def to_json(file: BackfillFile) -> bytes:
     """Return a backfill's plan, manifest, failure or report as the bytes of its JSON file."""
     return file.model_dump_json(indent=1).encode()
+
+
+TRIES = 10
+"""How many times a file that others write meanwhile is read again, before the error says so."""
+
+
+def rewrite(store: Store, key: str, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
+    """Replace a file by what `change` makes of its bytes, and return that; None stands for no file, in and out.
+
+    Raises:
+        Retryable: `store_unavailable`, where others replace the file all the time.
+    """
+    for _ in range(TRIES):
+        etag, body = store.list(key).get(key), store.read(key)
+        changed = change(body)
+        if changed is None or changed == body or store.replace(key, changed, etag):
+            return changed
+    raise Retryable("store_unavailable", f"{key} is being rewritten by others all the time. Try again later.")

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 
 from handlers import backfill as backfill_function
 from pipeline.backfill.forget import forget_user
-from pipeline.backfill.list import drop_user_from_list
 from pipeline.backfill.plan import require_plan
 from pipeline.backfill.report import OUTCOMES_CSV, read_last_loaded, read_report
 from pipeline.backfill.shards import list_shards
@@ -20,6 +18,7 @@ from pipeline.catalogue.wanted import want_apps
 from pipeline.errors import Failed, Refused, Retryable
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
+from pipeline.storage.csv import drop_records
 from pipeline.storage.keys import LAST_LOADED, LAST_LOADED_BEFORE, WANTED, backfill_key, raw_checkpoint
 from pipeline.storage.store import Store
 from schemas.backfill import LastLoaded
@@ -27,9 +26,8 @@ from schemas.frames import dtypes
 from tests.support.backfills import Operator, add_accounts, new_operator, user_list
 from tests.support.crashes import find_damaged_objects
 from tests.support.databases import NewDatabase
-from tests.support.deployment import allows, statements_of
 from tests.support.programs import SteamImport
-from tests.support.stores import BUCKET, REGION, TIMESTAMP, OpenedStore, Watched, local_s3, names, own
+from tests.support.stores import TIMESTAMP, OpenedStore, Watched, names, own
 
 USERS = 4
 GONE = "user-1"
@@ -79,30 +77,12 @@ def only_run(store: Store) -> str:
     return next(key.split("/")[1] for key in store.list("backfills/") if key.endswith("/plan.json"))
 
 
-@pytest.fixture(params=["directory", pytest.param("prefix", marks=pytest.mark.slow)])
-def operator_of(request: pytest.FixtureRequest, operator: Operator) -> Iterator[Operator]:
-    """The operator with the store in a directory, and then with the same store below a prefix of a bucket."""
-    if request.param == "directory":
-        yield operator
-        return
-    with local_s3():
-        in_bucket = operator.changed(store_url=f"s3://{BUCKET}/of/ours", aws_region=REGION)
-        for key in operator.store.list(""):
-            if not key.startswith("postgres/"):
-                in_bucket.store.write(key, operator.store.read(key) or b"")
-        yield in_bucket
-
-
-def test_no_byte_of_a_user_is_left_and_others_are_as_before(operator_of: Operator, accounts: list[str]) -> None:
-    operator = operator_of
+def test_no_byte_of_a_user_is_left_and_others_are_as_before(operator: Operator, accounts: list[str]) -> None:
     store, run_id = operator.store, only_run(operator.store)
     before = outcomes_of_others(store, run_id)
     assert len(mentions(store, GONE, accounts[1])) > 10
     want_apps(store, RUN, pl.Series([10], dtype=pl.Int32))
-    watched = Watched(store)
-    erased = forget_user(watched, GONE)
-    rights = statements_of("Backfill")
-    assert [call for call in actions(watched) if not allows(rights, "bucket", *call)] == []
+    erased = forget_user(store, GONE)
     assert (erased.files, erased.backfills, erased.last_loaded) == (2, [run_id], True)
     assert erased.lists == [store.locate(LIST)]
     assert mentions(store, GONE, accounts[1]) == []
@@ -174,22 +154,6 @@ def test_nothing_is_erased_while_what_was_last_loaded_is_corrupt(at: OpenedStore
     at.store.delete(LAST_LOADED)
     assert forget_user(at.store, GONE).files == 2
     assert mentions(at.store, GONE) == []
-
-
-ACTIONS = {
-    "read": ["s3:GetObject"],
-    "write": ["s3:PutObject"],
-    "replace": ["s3:PutObject"],
-    "delete": ["s3:DeleteObject"],
-    "delete_folder": ["s3:ListBucket", "s3:DeleteObject"],
-    "delete_drafts": [],
-    "list": ["s3:ListBucket"],
-}
-
-
-def actions(watched: Watched) -> list[tuple[str, str]]:
-    """What the calls would have asked S3 for, with the key or the prefix of each."""
-    return [(action, key) for name, key in watched.calls for action in ACTIONS[name]]
 
 
 def expect_a_periodic_run(operator: Operator) -> None:
@@ -267,31 +231,29 @@ def test_what_earlier_versions_remembered_is_read_and_forgotten_too(here: Opened
 
 
 @pytest.mark.parametrize(
-    ("encoding", "name"),
+    ("encoding", "name", "separator"),
     [
-        pytest.param("utf-8", "é", id="UTF-8"),
-        pytest.param("utf-8-sig", "é", id="UTF-8 with BOM"),
-        pytest.param("utf-16", "é😀", id="UTF-16"),
-        pytest.param("cp1252", "é", id="Western Europe"),
-        pytest.param("cp1250", "Truť, Řáď", id="Central Europe"),
-        pytest.param("latin-1", "".join(map(chr, range(0x80, 0x100))), id="any byte"),
+        pytest.param("utf-8", "é", ",", id="UTF-8"),
+        pytest.param("utf-8-sig", "é", ";", id="UTF-8 with BOM"),
+        pytest.param("utf-16", "é😀", "\t", id="UTF-16"),
+        pytest.param("cp1250", "Truť, Řáď", ";", id="Central Europe"),
+        pytest.param("latin-1", "".join(map(chr, range(0x80, 0x100))), ",", id="any byte"),
     ],
 )
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_list_keeps_its_form_but_for_the_lines_of_the_user(encoding: str, name: str, separator: str) -> None:
     lines = ["user_id,steam_id64,note", 'user-1,1,"two\nlines"', f'user-10,2,"{name}"', ' user-1 ,3,""', "user-2,4,"]
     whole = "\r\n".join([*lines, ""]).replace(",", separator).encode(encoding)
     left = "\r\n".join([lines[0], lines[2], lines[4], ""]).replace(",", separator).encode(encoding)
-    assert drop_user_from_list(whole, GONE) == left
-    assert drop_user_from_list(left, GONE) == left
+    assert drop_records(whole, "user_id", GONE) == left
+    assert drop_records(left, "user_id", GONE) == left
 
 
 def test_a_list_in_big_endian_utf_16_with_broken_characters_keeps_its_other_bytes() -> None:
     header, gone, other = (f"{line}\n".encode("utf-16-be") for line in ("user_id,note", "user-1,é", "user-2,é"))
     kept = b"\xfe\xff" + header + b"\xd8\x00" + other
-    assert drop_user_from_list(kept + gone + other + b"\x00", GONE) == kept + other + b"\x00"
+    assert drop_records(kept + gone + other + b"\x00", "user_id", GONE) == kept + other + b"\x00"
 
 
 def test_a_user_in_any_column_of_a_list_with_the_name_user_id_is_erased() -> None:
     whole = b"user_id,steam_id64,user_id\nuser-1,1,other\nother,2,user-1\nother,3,one\n"
-    assert drop_user_from_list(whole, GONE) == b"user_id,steam_id64,user_id\nother,3,one\n"
+    assert drop_records(whole, "user_id", GONE) == b"user_id,steam_id64,user_id\nother,3,one\n"
