@@ -81,7 +81,8 @@ async def run_backfill(
     try:
         for step in steps:
             if step == "enrich":
-                await run_look_up(settings, plan, progress, store=store)
+                async with clients.open_catalogue_lookup(settings, store=store) as lookup:
+                    await look_up(store, plan, shards, lookup, progress)
             async with open_step(settings, step, store=store) as function:
                 limited = _within_daily_limit(settings, shards, function) if step == "fetch" else function
                 await run_step_on_shards(shards, plan.users, step, limited, progress)
@@ -183,23 +184,6 @@ async def open_step(
             return load_shard(files, database, options)
 
         yield load
-
-
-async def run_look_up(
-    settings: Settings,
-    plan: Plan,
-    progress: Progress = no_progress,
-    store: Store | None = None,
-) -> None:
-    """Look up the apps of all fetched shards at Steam's store and IGDB.
-
-    Raises:
-        Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups.
-    """
-    settings.require(*clients.NEEDED_BY_ENRICH)
-    store = store or clients.open_store(settings)
-    async with clients.open_catalogue_lookup(settings, store=store) as lookup:
-        await look_up(store, plan, list_shards(store, plan), lookup, progress)
 
 
 def _within_daily_limit(settings: Settings, shards: Sequence[ShardFiles], fetch: StepFunction) -> StepFunction:

@@ -1,7 +1,7 @@
 """The steps of a backfill: fetch, enrich and load one shard, and look up the apps of all shards in between."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -235,12 +235,11 @@ async def look_up(
         Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups.
     """
     fetched = _fetched_shards(shards)
-    input_digest = _digest(store, [manifest for _, manifest in fetched])
-    last = find_look_up(store, plan)
+    input_digest, last = _digest(store, fetched), find_look_up(store, plan)
     if last and last.input == input_digest and not last.counts.get("pending"):
         return last
     started_at, requests, limited = datetime.now(UTC), lookup.requests, lookup.retries.rate_limited
-    apps, overrides = _distinct_apps(map_concurrently(_apps, fetched)), read_overrides(store)
+    apps, overrides = _distinct_apps(fetched), read_overrides(store)
     library, known = await lookup.look_up(apps, overrides, progress)
     pending = join_catalogue(library, known, overrides).filter(pl.col("match_status") == "PENDING")
     manifest = StepManifest(
@@ -265,13 +264,13 @@ def want_apps_of_shards(
     """
     started_at = datetime.now(UTC)
     fetched = _fetched_shards(shards)
-    apps = _distinct_apps(map_concurrently(_apps, fetched))
+    apps = _distinct_apps(fetched)
     known = catalogue.read_about(apps)
     missed = not_looked_up(apps, known, read_overrides(store), started_at, lifetimes)
     want_apps(store, plan.run_id, missed)
     manifest = StepManifest(
         run_id=plan.run_id,
-        input=_digest(store, [manifest for _, manifest in fetched]),
+        input=_digest(store, fetched),
         counts={"apps": apps["appid"].n_unique(), "pending": missed.len()},
         started_at=started_at,
         finished_at=datetime.now(UTC),
@@ -280,7 +279,10 @@ def want_apps_of_shards(
     return manifest
 
 
-def _fetched_shards(shards: Sequence[ShardFiles]) -> list[tuple[ShardFiles, ShardManifest]]:
+_FetchedShard = tuple[ShardFiles, ShardManifest]
+
+
+def _fetched_shards(shards: Sequence[ShardFiles]) -> list[_FetchedShard]:
     """Return the shards whose fetch is done, each with the manifest of it."""
     manifests = map_concurrently(_find_fetched, shards)
     return [(files, manifest) for files, manifest in zip(shards, manifests, strict=True) if manifest]
@@ -315,7 +317,7 @@ def _find_fetched(files: ShardFiles) -> ShardManifest | None:
     return fetched.model_copy(update={"users": []}) if fetched else None
 
 
-def _apps(fetched: tuple[ShardFiles, ShardManifest]) -> pl.DataFrame:
+def _apps(fetched: _FetchedShard) -> pl.DataFrame:
     """Return the apps of a shard's raw CSV; none, where the shard's own steps will fail."""
     files, manifest = fetched
     try:
@@ -329,16 +331,16 @@ def _log_left_out(files: ShardFiles, error: Failed) -> None:
     log.warning("shard left out of the look-up", shard=files.shard.number, error=str(error))
 
 
-def _distinct_apps(libraries: Iterable[pl.DataFrame]) -> DataFrame[RawLibrary]:
+def _distinct_apps(fetched: Sequence[_FetchedShard]) -> DataFrame[RawLibrary]:
     """Return each app by each of its names, as a library of nobody: one shard's apps are in memory at a time."""
     apps = pl.DataFrame(schema=APP_COLUMNS)
-    for library in libraries:
+    for library in map_concurrently(_apps, fetched):
         apps = pl.concat([apps, library]).unique(maintain_order=True)
     return library_of_nobody(apps)
 
 
-def _digest(store: Store, fetched: Sequence[ShardManifest]) -> str:
+def _digest(store: Store, fetched: Sequence[_FetchedShard]) -> str:
     digest = sha256(store.read(OVERRIDES) or b"")
-    for manifest in fetched:
+    for _, manifest in fetched:
         digest.update(manifest.file.sha256.encode() if manifest.file else b"")
     return digest.hexdigest()

@@ -25,10 +25,7 @@ def users(tmp_path: Path) -> str:
 
 
 def test_a_dry_run_prints_the_cost_and_writes_nothing(
-    steam_import: SteamImport,
-    users: str,
-    sandbox: Sandbox,
-    tmp_path: Path,
+    steam_import: SteamImport, users: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     said = steam_import("backfill", users, "--dry-run")
     assert said.status == 0
@@ -42,10 +39,7 @@ def test_a_dry_run_prints_the_cost_and_writes_nothing(
 
 
 def test_a_backfill_needs_nothing_but_keys_and_a_list(
-    steam_import: SteamImport,
-    users: str,
-    sandbox: Sandbox,
-    tmp_path: Path,
+    steam_import: SteamImport, users: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     sandbox.faults.add(Fault(service="igdb", status=503))
     stopped = steam_import("backfill", users)
@@ -64,15 +58,8 @@ def test_a_backfill_needs_nothing_but_keys_and_a_list(
     assert steam_import("backfill", "--resume", run_id).status == 0
     again = steam_import("replay", run_id, "--all", "--json")
     assert again.status == 0
-    assert json.loads(again.out)["users"] == {
-        "total": 4,
-        "done": 2,
-        "empty": 0,
-        "private": 0,
-        "not_found": 1,
-        "failed": 0,
-        "rejected": 1,
-    }
+    users_by_outcome = {outcome: number for outcome, number in json.loads(again.out)["users"].items() if number}
+    assert users_by_outcome == {"total": 4, "done": 2, "not_found": 1, "rejected": 1}
     assert sandbox.asked("steam") == []
 
 
@@ -90,10 +77,7 @@ def test_a_backfill_needs_nothing_but_keys_and_a_list(
     ],
 )
 def test_a_wrong_command_line_is_refused(
-    steam_import: SteamImport,
-    users: str,
-    arguments: list[str],
-    said: str,
+    steam_import: SteamImport, users: str, arguments: list[str], said: str
 ) -> None:
     assert users
     ended = steam_import(*arguments)

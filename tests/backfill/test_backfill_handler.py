@@ -1,5 +1,6 @@
 """A backfill by its state machine: the real handler in moto's interpreter, and the command line's report."""
 
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,37 +22,21 @@ from tests.support.deployment import deployed_functions, execute, map_runs
 from tests.support.lambda_functions import Handler, Remaining, invoke, put, written
 from tests.support.stores import BUCKET
 
-KEYS = {
-    "success",
-    "error",
-    "error_code",
-    "rejected",
-    "step",
-    "run_id",
-    "shard",
-    "shards",
-    "bucket",
-    "shards_key",
-    "report",
-    "stats",
-}
+OF_EVERY_RESPONSE = {"success", "error", "error_code", "rejected"}
+KEYS = OF_EVERY_RESPONSE | {"step", "run_id", "shard", "shards", "bucket", "shards_key", "report", "stats"}
 LIST = f"s3://{BUCKET}/users.csv"
 
 
 def taking_turns() -> dict[str, Handler]:
     """The functions of a backfill; as many as there are shards would each have a process, and here they share one."""
     turn = Lock()
-    functions = {"BackfillFunction": backfill.handler, "CatalogueFunction": catalogue.handler}
-    return {name: one_at_a_time(handler, turn) for name, handler in functions.items()}
 
-
-def one_at_a_time(handler: Handler, turn: Lock) -> Handler:
-
-    def take_turn(event: Any, context: object) -> dict[str, Any]:
+    def one_at_a_time(handler: Handler, event: object, context: object) -> dict[str, Any]:
         with turn:
             return handler(event, context)
 
-    return take_turn
+    functions = {"BackfillFunction": backfill.handler, "CatalogueFunction": catalogue.handler}
+    return {name: partial(one_at_a_time, handler) for name, handler in functions.items()}
 
 
 @pytest.mark.slow

@@ -1,15 +1,13 @@
 """The plan of a backfill: its id, its shards, and what it will cost."""
 
-import polars as pl
 import pytest
 
 from pipeline.backfill.list import list_of_csv
-from pipeline.backfill.plan import Estimate, cut_into_shards, draft_plan, estimate_cost, find_plan, write_plan
+from pipeline.backfill.plan import Estimate, draft_plan, estimate_cost, find_plan, write_plan
 from pipeline.backfill.report import write_report
 from pipeline.errors import Refused
 from pipeline.settings import Settings
-from schemas.backfill import LastLoaded, ListedUsers, Plan
-from schemas.frames import conform
+from schemas.backfill import Plan
 from tests.support.stores import Memory
 
 LIST = b"user_id,steam_id64\none,76561197960287930\ntwo,76561197960287931\n"
@@ -17,20 +15,6 @@ LIST = b"user_id,steam_id64\none,76561197960287930\ntwo,76561197960287931\n"
 
 def plan(store: Memory, body: bytes = LIST, run_id: str | None = None, shard_size: int = 1) -> Plan:
     return write_plan(store, draft_plan(store, "users.csv", list_of_csv(body), run_id=run_id, shard_size=shard_size))
-
-
-def test_shards_keep_the_order_of_the_list_and_know_what_was_loaded_before() -> None:
-    users = pl.DataFrame({"user_id": ["c", "a", "b"], "steam_id": ["1", "2", "gabe"]})
-    loaded = pl.DataFrame(
-        [("a", "1-2", "db", "2026-11-23T03:17:49Z"), ("z", "3-4", "db", "2026-11-23T03:17:49Z")],
-        schema=["user_id", "last_loaded_digest", "last_loaded_database", "last_loaded_at"],
-        orient="row",
-    )
-    shards = cut_into_shards(conform(users, ListedUsers), conform(loaded, LastLoaded), 2)
-    assert [shard.rows() for shard in shards] == [
-        [("c", "1", None, None), ("a", "2", "1-2", "db")],
-        [("b", "gabe", None, None)],
-    ]
 
 
 def test_workers_who_plan_a_list_at_the_same_time_share_one_run() -> None:

@@ -1,8 +1,9 @@
-"""A backfill that is killed again and again, and resumed each time."""
+"""A backfill that is killed again and again, or done by two workers at once, beside one that is left alone."""
 
 import json
 import random
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -32,17 +33,42 @@ def world() -> World:
     return World.synthetic(APPS, bare_every=7, shared_every=5)
 
 
+@pytest.fixture
+def users(sandbox: Sandbox) -> bytes:
+    """A list of accounts: one has a row that is set aside, one does not exist, and the last line is rejected."""
+    accounts = add_accounts(sandbox.world, USERS - 1, GAMES)
+    sandbox.world.add_owned(accounts[3], 2**40, "No appid can be so large")
+    return user_list([*accounts, World.UNKNOWN_ACCOUNT], f"user-0,{accounts[0]}")
+
+
+@pytest.fixture
+def unbroken(sandbox: Sandbox, tmp_path: Path, new_database: NewDatabase, users: bytes) -> Program:
+    """The program after it has done the backfill alone, without an interruption."""
+    unbroken = new_program(sandbox, tmp_path / "unbroken", new_database(2026), users)
+    unbroken.run(SHARD_SIZE)
+    return unbroken
+
+
+@pytest.fixture
+def broken(sandbox: Sandbox, tmp_path: Path, new_database: NewDatabase, users: bytes) -> Program:
+    """The program with a store and a database of its own, in which it has done nothing yet."""
+    return new_program(sandbox, tmp_path / "broken", new_database(2026), users)
+
+
+def test_two_workers_at_once_end_as_one_does(unbroken: Program, broken: Program) -> None:
+    with ExitStack() as both:
+        workers = [both.enter_context(broken.started(SHARD_SIZE)) for _ in range(2)]
+        said = [worker.communicate()[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    assert broken.end_state() == unbroken.end_state()
+
+
 def test_a_backfill_killed_ten_times_ends_as_one_that_never_was(
-    sandbox: Sandbox, tmp_path: Path, new_database: NewDatabase
+    unbroken: Program, broken: Program, sandbox: Sandbox
 ) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - pytest shows it where the test fails
     chance = random.Random(seed)
-    users = user_list(a_crowd(sandbox.world))
-    unbroken = new_program(sandbox, tmp_path / "unbroken", new_database(2026), users)
-    unbroken.run(SHARD_SIZE)
-
-    broken = new_program(sandbox, tmp_path / "broken", new_database(2026), users)
     through: list[tuple[int, set[str]]] = []
     for files in sorted(chance.sample(range(1, FILES + 1), KILLS)):
         is_killed = kill(broken, files, chance.uniform(0, LONGEST_DELAY_SECONDS))
@@ -54,13 +80,6 @@ def test_a_backfill_killed_ten_times_ends_as_one_that_never_was(
     assert broken.end_state() == unbroken.end_state()
     for requests, accounts in through:
         assert accounts & {record.params.get("steamid") for record in sandbox.requests[requests:]} == set()
-
-
-def a_crowd(world: World) -> list[str]:
-    """Accounts with libraries, one of them with a row that is set aside; the last one does not exist."""
-    accounts = add_accounts(world, USERS - 1, GAMES)
-    world.add_owned(accounts[3], 2**40, "No appid can be so large")
-    return [*accounts, World.UNKNOWN_ACCOUNT]
 
 
 def kill(broken: Program, files: int, delay: float) -> bool:

@@ -15,7 +15,7 @@ from pipeline.errors import Refused
 from pipeline.sandbox.embedded import Generation
 from pipeline.settings import Settings
 from schemas.events import FROM_DATABASE, BackfillEvent
-from tests.support.databases import LOADER, add_user, as_role, execute, give_steam_ids, rows_of
+from tests.support.databases import LOADER, as_role, execute, give_steam_ids, rows_of
 from tests.support.lambda_functions import ACCOUNT
 from tests.support.programs import SteamImport
 from tests.support.stores import Memory
@@ -24,6 +24,8 @@ TABLES = {2025: "User", 2026: "user"}
 
 
 def test_every_user_with_a_steam_id_is_listed_and_what_is_no_steam_id_is_rejected(own_database_url: str) -> None:
+    with pytest.raises(Refused, match=r"No user of .* has a steamId64"):
+        list_of_database(Database(own_database_url))
     give_steam_ids(own_database_url, a=ACCOUNT, b=None, c="", d="gabelogannewell", e=f" {ACCOUNT} ", f="7656")
     listed = list_of_database(Database(own_database_url))
     assert listed.users.rows() == [("a", ACCOUNT), ("e", ACCOUNT)]
@@ -56,12 +58,6 @@ def test_the_plan_is_that_of_the_same_list_as_a_csv(own_database_url: str, monke
     kept = list_of_database(database, counts_only=True)
     assert (kept.users.height, kept.rejected_lines.height) == (0, 2), "a dry run keeps no more than one page"
     assert list_of_database(database).users.equals(list_of_csv(csv.encode()).users)
-
-
-def test_a_database_in_which_nobody_has_a_steam_id_is_refused(own_database_url: str) -> None:
-    add_user(own_database_url, "one")
-    with pytest.raises(Refused, match=r"No user of .* has a steamId64"):
-        list_of_database(Database(own_database_url))
 
 
 def test_a_role_with_the_printed_grants_reads_steam_ids_and_nothing_else_of_the_users(

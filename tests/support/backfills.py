@@ -129,15 +129,10 @@ class Program:
         assert body is not None
         return body
 
-    def outcomes(self) -> list[dict[str, str]]:
-        return list(csv.DictReader(io.StringIO(self.read(OUTCOMES_CSV).decode())))
-
-    def report(self) -> dict[str, Any]:
-        return without_effort(Report.model_validate_json(self.read(REPORT)))
-
     def end_state(self) -> tuple[object, ...]:
         """Return all that has to be the same however often the backfill was interrupted."""
-        return self.report(), self.read(OUTCOMES_CSV), self.read(REJECTED_CSV), rows(self.database_url, CONTENT)
+        report = without_effort(Report.model_validate_json(self.read(REPORT)))
+        return report, self.read(OUTCOMES_CSV), self.read(REJECTED_CSV), rows(self.database_url, CONTENT)
 
 
 def new_program(sandbox: Sandbox, folder: Path, database_url: str, users: bytes) -> Program:
