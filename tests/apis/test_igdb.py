@@ -16,14 +16,11 @@ from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import PipelineError, Refused
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
-from pipeline.sandbox.wire import Service
 from pipeline.sandbox.world import GOG_SOURCE, World
-from pipeline.settings import Settings
 from tests.support.apis import BRIEF, ONCE, QUICK, open_igdb
 
 T = TypeVar("T")
 TWICE = RetryPolicy(attempts=2, base_seconds=0.01)
-RATE = Settings.model_fields["igdb_requests_per_second"].default
 
 
 @pytest.fixture
@@ -44,11 +41,10 @@ def asking(  # noqa: PLR0913 - those of a client
     changed: Mapping[str, str] = MappingProxyType({}),
 ) -> T:
     """What a call of a client returns that sends no multiqueries; tests/apis/test_multiquery.py is about these."""
-    limiter = RateLimiter(RATE, MAX_OPEN) if sandbox.limits else rate_limiter
     settings = {**sandbox.environment, **changed}
 
     async def ask() -> T:
-        opened = open_igdb(settings, policy, limits, token=token, rate_limiter=limiter, multiquery=False)
+        opened = open_igdb(settings, policy, limits, token=token, rate_limiter=rate_limiter, multiquery=False)
         async with opened as igdb:
             return await call(igdb)
 
@@ -94,13 +90,6 @@ def test_many_apps_are_asked_for_by_the_hundred_and_progress_is_told(
     answers, counted = asking(sandbox, ask)
     assert len(answers) == len(sandbox.asked("igdb")) == requests
     assert (sum(told), sandbox.tokens_minted, counted) == (apps, min(requests, 1), len(sandbox.requests))
-
-
-def test_no_second_holds_more_than_four_requests_from_the_first_on() -> None:
-    with Sandbox(World()) as sandbox:
-        asking(sandbox, lambda igdb: igdb.fetch_external_games(range(1, 2402)))
-        assert [record.status for record in sandbox.asked("igdb")] == [200] * 7
-        assert sandbox.busiest_second("igdb") <= 4
 
 
 def test_two_tokens_revoked_at_once_are_replaced_where_igdb_has_answered_before(sandbox: Sandbox) -> None:
@@ -174,44 +163,34 @@ def test_a_token_that_was_revoked_is_minted_anew_once_for_all_batches(sandbox: S
     assert sandbox.tokens_minted == 2
 
 
-def test_a_new_token_that_is_refused_too_ends_the_stage(sandbox: Sandbox) -> None:
-    sandbox.faults.add(Fault(service="igdb", status=401))
-    with pytest.raises(Refused) as refused:
-        portal(sandbox)
-    assert refused.value.code == "bad_igdb_credentials"
-    assert (sandbox.tokens_minted, len(sandbox.asked("igdb"))) == (2, 2)
-
-
-@pytest.mark.parametrize(
-    ("changed", "cause"),
-    [({"IGDB_CLIENT_ID": "wrong"}, "invalid client"), ({"IGDB_CLIENT_SECRET": "wrong"}, "invalid client secret")],
-)
-def test_wrong_credentials_end_the_stage_at_once(sandbox: Sandbox, changed: dict[str, str], cause: str) -> None:
-    with pytest.raises(Refused, match=f"IGDB_CLIENT_ID and IGDB_CLIENT_SECRET: {cause}") as refused:
+def test_wrong_credentials_end_the_stage_at_once(sandbox: Sandbox) -> None:
+    changed = {"IGDB_CLIENT_SECRET": "wrong"}
+    with pytest.raises(Refused, match="IGDB_CLIENT_ID and IGDB_CLIENT_SECRET: invalid client secret") as refused:
         asking(sandbox, lambda igdb: igdb.fetch_external_games(range(1, 2001)), changed=changed)
     assert refused.value.code == "bad_igdb_credentials"
     assert sandbox.asked("igdb") == []
 
 
 PASSING = {
-    "429": Fault(status=429),
-    "503": Fault(status=503),
-    "408": Fault(status=408),
-    "reset": Fault(kind="reset"),
-    "page with status 200": Fault(kind="html"),
-    "half a JSON text": Fault(kind="not_json"),
-    "an object": Fault(status=200, body='{"message":"?"}'),
-    "a number": Fault(status=200, body="7"),
+    "429": Fault(service="igdb", status=429),
+    "503": Fault(service="igdb", status=503),
+    "408": Fault(service="igdb", status=408),
+    "reset": Fault(service="igdb", kind="reset"),
+    "page with status 200": Fault(service="igdb", kind="html"),
+    "an object": Fault(service="igdb", status=200, body='{"message":"?"}'),
+    "503 of Twitch": Fault(service="twitch", status=503),
+    "reset of Twitch": Fault(service="twitch", kind="reset"),
+    "page of Twitch": Fault(service="twitch", kind="html"),
 }
 
 
-@pytest.mark.parametrize("service", ["igdb", "twitch"])
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-def test_after_a_passing_fault_the_request_is_repeated(sandbox: Sandbox, service: Service, fault: Fault) -> None:
-    sandbox.faults.add(replace(fault, service=service, times=1))
+def test_after_a_passing_fault_the_request_is_repeated(sandbox: Sandbox, fault: Fault) -> None:
+    sandbox.faults.add(replace(fault, times=1))
     answer = portal(sandbox, policy=TWICE)
     assert (len(answer.rows), answer.error) == (1, None)
-    assert len(sandbox.asked(service)) == 2
+    assert fault.service
+    assert len(sandbox.asked(fault.service)) == 2
 
 
 @pytest.mark.parametrize(
@@ -219,7 +198,6 @@ def test_after_a_passing_fault_the_request_is_repeated(sandbox: Sandbox, service
     [
         pytest.param(Fault(status=429), 4, id="429, asked four times as often"),
         pytest.param(Fault(status=503), 15, id="503, halved down to 50 apps"),
-        pytest.param(Fault(kind="reset"), 15, id="reset, halved likewise"),
     ],
 )
 def test_a_batch_that_fails_for_good_says_which_ids_were_not_answered(
@@ -257,9 +235,7 @@ def test_a_request_that_is_too_large_is_not_repeated(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param("{}", id="no token"),
         pytest.param('{"access_token":null,"expires_in":3600}', id="null token"),
-        pytest.param('{"access_token":"x"}', id="no lifetime"),
         pytest.param('{"access_token":"x","expires_in":"soon"}', id="word for a lifetime"),
     ],
 )
@@ -300,7 +276,7 @@ def test_secrets_are_in_no_repr() -> None:
     assert "SECRET" not in f"{application!r} {Token('SECRET')!r}"
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 500])
+@pytest.mark.parametrize("status", [400, 500])
 def test_messages_of_twitch_that_are_not_known_are_not_quoted(sandbox: Sandbox, status: int) -> None:
     sandbox.faults.add(Fault(service="twitch", status=status, body='{"message":"CANARY is no secret"}'))
     try:

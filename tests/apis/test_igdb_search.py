@@ -18,7 +18,7 @@ from pipeline.apis.igdb_queries import (
     quote,
 )
 from pipeline.apis.retry import RetryPolicy
-from pipeline.errors import Refused, Retryable
+from pipeline.errors import Retryable
 from pipeline.sandbox.apicalypse import Query, parse_query
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
@@ -37,7 +37,7 @@ def world() -> World:
     return world
 
 
-def asking(sandbox: Sandbox, exact: Iterable[str] = (), search: Iterable[str] = (), **changed: str) -> list[Any]:
+def asking(sandbox: Sandbox, exact: Iterable[str] = (), search: Iterable[str] = ()) -> list[Any]:
     """The names of the games that are found by their exact names and by searches, or the errors of searches."""
 
     async def searched(igdb: Igdb, name: str) -> list[Any]:
@@ -47,7 +47,7 @@ def asking(sandbox: Sandbox, exact: Iterable[str] = (), search: Iterable[str] = 
             return [error.code]
 
     async def ask() -> list[Any]:
-        async with open_igdb(sandbox.environment | changed, TWICE) as igdb:
+        async with open_igdb(sandbox.environment, TWICE) as igdb:
             rows, _ = await igdb.fetch_games_named(exact)
             return [row["name"] for row in rows] + [found for name in search for found in await searched(igdb, name)]
 
@@ -92,11 +92,6 @@ def test_when_igdb_is_down_fewer_requests_than_names_are_sent(sandbox: Sandbox) 
     assert MAX_FAILURES <= len(sandbox.asked("igdb")) < 60
 
 
-def test_bad_credentials_are_no_missing_answers(sandbox: Sandbox) -> None:
-    with pytest.raises(Refused, match="bad_igdb_credentials"):
-        asking(sandbox, search=NAMES, IGDB_CLIENT_SECRET="another")
-
-
 def test_a_game_comes_with_what_tells_it_from_others(sandbox: Sandbox) -> None:
     sandbox.world.add_game(500, 7, "Portal Two", platforms=[6], first_release_date=1303084800, version_parent=3)
     sandbox.world.add_alternative_name(7, "Portal II")
@@ -116,29 +111,6 @@ def test_a_game_comes_with_what_tells_it_from_others(sandbox: Sandbox) -> None:
         "game_type": 0,
         "platforms": [6],
     }
-
-
-HOSTILE = [
-    'say "hello"; fields *;',
-    'a\\"; where id = 1; //',
-    "back\\slash\\",
-    '"',
-    "\\",
-    "two\nlines\r\nand\ttabs",
-    "a\x00b\x1b[0m",
-    'x" }; query games "2" { limit 500; };',
-    "日本語 🎮 \u202e",
-    "n" * 5000,
-    '\\"' * 5000,
-    "half \ud83d a pair",
-    "// no comment",
-    "*",
-]
-
-
-def test_no_name_can_say_anything_but_a_name(sandbox: Sandbox) -> None:
-    assert asking(sandbox, [*HOSTILE, NAMES[0]], [*HOSTILE, NAMES[0]]) == [NAMES[0], NAMES[0]]
-    assert {record.status for record in sandbox.asked("igdb")} == {200}
 
 
 @given(st.text(st.one_of(st.characters(), st.sampled_from('"\\;{}\n*')), min_size=1))

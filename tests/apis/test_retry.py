@@ -100,9 +100,8 @@ def test_before_a_repetition_it_waits(errors: list[Exception], waited: float) ->
     assert waited <= time.monotonic() - started < 2
 
 
-@pytest.mark.parametrize("seconds", [60.5, 3600.0, float("inf")])
-def test_an_api_that_asks_for_more_than_a_minute_is_not_waited_for(seconds: float) -> None:
-    call = Call(failure(retry_after=seconds))
+def test_an_api_that_asks_for_more_than_a_minute_is_not_waited_for() -> None:
+    call = Call(failure(retry_after=60.5))
     started = time.monotonic()
     with pytest.raises(Retryable):
         run(call)
@@ -124,14 +123,11 @@ def test_repetitions_are_counted_and_logged() -> None:
 
 def test_a_circuit_breaker_opens_after_failures_in_a_row_and_closes_after_an_answer() -> None:
     breaker = CircuitBreaker(limit=2)
-    states = []
-    for note in (
-        breaker.note_failure,
-        breaker.note_success,
-        breaker.note_failure,
-        breaker.note_failure,
-        breaker.note_success,
-    ):
-        note()
-        states.append(breaker.is_open)
-    assert states == [False, False, False, True, False]
+    breaker.note_failure()
+    breaker.note_success()
+    breaker.note_failure()
+    assert not breaker.is_open
+    breaker.note_failure()
+    assert breaker.is_open
+    breaker.note_success()
+    assert not breaker.is_open
