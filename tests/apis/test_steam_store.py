@@ -56,7 +56,7 @@ def test_an_app_is_asked_for_by_its_id_with_a_country_and_without_a_key(sandbox:
     }
 
 
-@pytest.mark.parametrize(("apps", "requests"), [(0, 0), (200, 1), (201, 2), (2000, 10)])
+@pytest.mark.parametrize(("apps", "requests"), [(0, 0), (200, 1), (401, 3)])
 def test_two_hundred_apps_are_asked_for_at_once(sandbox: Sandbox, apps: int, requests: int) -> None:
     told: list[int] = []
     # The longest ids: Steam refuses addresses above 8 kilobytes, as the sandbox does.
@@ -75,11 +75,6 @@ KINDS = {
     "400": Fault(status=400),
     "reset": Fault(kind="reset"),
     "page with status 200": Fault(kind="html"),
-    "half a JSON text": Fault(kind="not_json"),
-    "a redirect": Fault(status=302, body="", headers={"Location": "/elsewhere"}),
-    "an empty response": Fault(status=200, body='{"response":{}}'),
-    "null": Fault(status=200, body="null"),
-    "text for the response": Fault(status=200, body='{"response":"no"}'),
     "null for the items": Fault(status=200, body='{"response":{"store_items":null}}'),
     "deeply nested": Fault(status=200, body="[" * 100_000),
 }
@@ -126,8 +121,8 @@ def test_a_store_whose_answers_trickle_is_given_up_after_some_batches() -> None:
         return httpx.Response(200, stream=Trickle())
 
     began = time.monotonic()
-    answers = through(answer, range(1, 20_001), HttpLimits(answer_seconds=0.05))
-    assert sum(len(one.unanswered) for one in answers) == 20_000
+    answers = through(answer, range(1, 4_001), HttpLimits(answer_seconds=0.05))
+    assert sum(len(one.unanswered) for one in answers) == 4_000
     assert 3 * MAX_FAILED_STORE_BATCHES <= asked <= 3 * (MAX_FAILED_STORE_BATCHES + MAX_OPEN_STORE_REQUESTS - 1)
     assert time.monotonic() - began < 5
 
@@ -138,14 +133,11 @@ def test_a_store_that_fails_for_a_moment_is_still_asked() -> None:
     async def answer(_request: httpx.Request) -> httpx.Response:
         nonlocal asked
         asked += 1
-        limited = httpx.Response(429, headers={"Retry-After": "0"})
-        return (
-            limited
-            if asked <= MAX_FAILED_STORE_BATCHES
-            else httpx.Response(200, json={"response": {"store_items": []}})
-        )
+        if asked <= MAX_FAILED_STORE_BATCHES:
+            return httpx.Response(429, headers={"Retry-After": "0"})
+        return httpx.Response(200, json={"response": {"store_items": []}})
 
-    answers = through(answer, range(1, 20_001))
+    answers = through(answer, range(1, 4_001))
     assert [one.error for one in answers if one.error] == []
 
 

@@ -158,28 +158,31 @@ def test_each_app_is_asked_about_once_in_order_and_igdb_not_about_no_games_of_th
     assert apps_to_look_up(apps, rows, overrides, NOW, LIVES).to_list() == [10, 30, 40, 60, 70]
 
 
-@pytest.mark.parametrize(
-    ("override", "row", "is_asked"),
-    [
-        pytest.param(("match", 72), hit(10, 72), True, id="a hit that no human gave"),
-        pytest.param(("match", 72), hit(10, 72, match_reason="override"), False, id="as the human says"),
-        pytest.param(("match", 72), hit(10, 9, match_reason="override"), True, id="another game than the human says"),
-        pytest.param(("match", 72), miss(10, match_reason="igdb_incomplete"), True, id="a miss"),
-        pytest.param(("match", 72), lacking(10, 9), True, id="another game that IGDB lacks"),
-        pytest.param(("game", None), lacking(10, 72), True, id="no game that IGDB lacks any more"),
-        pytest.param(None, lacking(10, 72), True, id="a gone override to a game that IGDB lacks"),
-        pytest.param(("game", None), hit(10), False, id="a game anyway"),
-        pytest.param(("game", None), hit(10, match_reason="override"), True, id="no match any more"),
-        pytest.param(None, hit(10, match_reason="override"), True, id="an override that is gone"),
-    ],
-)
-def test_a_match_that_does_not_follow_todays_override_is_game_again(
-    override: tuple[str, int | None] | None, row: dict[str, Any], *, is_asked: bool
-) -> None:
-    overrides = overriding((10, *override)) if override else NO_OVERRIDES
-    asked = apps_to_look_up(library(10), known(row), overrides, NOW, LIVES).to_list()
-    (status,) = join_catalogue(classified(10), known(row), overrides)["match_status"]
-    assert (asked, status) == (([10], "PENDING") if is_asked else ([], "MATCHED"))
+FOLLOWED: dict[str, tuple[tuple[str, int | None] | None, dict[str, Any], bool]] = {
+    "a hit that no human gave": (("match", 72), hit(10, 72), True),
+    "as the human says": (("match", 72), hit(10, 72, match_reason="override"), False),
+    "another game than the human says": (("match", 72), hit(10, 9, match_reason="override"), True),
+    "a miss": (("match", 72), miss(10, match_reason="igdb_incomplete"), True),
+    "another game that IGDB lacks": (("match", 72), lacking(10, 9), True),
+    "no game that IGDB lacks any more": (("game", None), lacking(10, 72), True),
+    "a gone override to a game that IGDB lacks": (None, lacking(10, 72), True),
+    "a game anyway": (("game", None), hit(10), False),
+    "no match any more": (("game", None), hit(10, match_reason="override"), True),
+    "an override that is gone": (None, hit(10, match_reason="override"), True),
+}
+"""Overrides of app 10, the rows that the catalogue has about it, and whether IGDB is asked again."""
+
+
+def test_a_match_that_does_not_follow_todays_override_is_looked_up_again() -> None:
+    apps = {case: 10 * n for n, case in enumerate(FOLLOWED, start=1)}
+    rows = known(*(row | {"appid": apps[case]} for case, (_, row, _) in FOLLOWED.items()))
+    overrides = overriding(*((apps[case], *override) for case, (override, *_) in FOLLOWED.items() if override))
+    asked = set(apps_to_look_up(library(*apps.values()), rows, overrides, NOW, LIVES))
+    statuses = join_catalogue(classified(*apps.values()), rows, overrides)["match_status"]
+    assert {case: appid in asked for case, appid in apps.items()} == {
+        case: is_asked for case, (*_, is_asked) in FOLLOWED.items()
+    }
+    assert list(statuses) == ["PENDING" if is_asked else "MATCHED" for *_, is_asked in FOLLOWED.values()]
 
 
 def test_a_game_of_an_override_that_igdb_lacks_is_a_miss_like_others() -> None:
@@ -281,33 +284,14 @@ def test_only_a_match_has_columns_of_igdb() -> None:
     assert igdb.null_count().sum_horizontal().to_list() == [igdb.width]
 
 
-def test_an_old_row_is_used_as_long_as_there_is_no_newer_one() -> None:
-    stale = known(hit(10, age=365 * DAY), miss(20, age=365 * DAY))
-    assert apps_to_look_up(library(10, 20), stale, NO_OVERRIDES, NOW, LIVES).to_list() == [10, 20]
-    assert decisions(join_catalogue(classified(10, 20), stale, NO_OVERRIDES)) == [
-        (10, "MATCHED", "external_game", 72),
-        (20, "UNMATCHED", "not_found", None),
+def test_an_override_decides_status_reason_and_game() -> None:
+    rows = known(*(hit(appid, match_reason="override") for appid in (10, 20, 30)))
+    overrides = overriding((10, "ignore", None), (20, "match", 72), (30, "game", None))
+    assert decisions(join_catalogue(classified(10, 20, 30), rows, overrides)) == [
+        (10, "IGNORED", "override", None),
+        (20, "MATCHED", "override", 72),
+        (30, "PENDING", "igdb_unavailable", None),  # not yet looked up as a game
     ]
-
-
-@pytest.mark.parametrize(
-    ("override", "decision"),
-    [
-        pytest.param(("ignore", None), ("IGNORED", "override", None), id="ignore"),
-        pytest.param(("match", 72), ("MATCHED", "override", 72), id="match"),
-        pytest.param(("game", None), ("PENDING", "igdb_unavailable", None), id="game, not yet looked up as such"),
-    ],
-)
-def test_an_override_decides_status_reason_and_game(
-    override: tuple[str, int | None], decision: tuple[Any, ...]
-) -> None:
-    joined = join_catalogue(classified(10), known(hit(10, match_reason="override")), overriding((10, *override)))
-    assert decisions(joined) == [(10, *decision)]
-
-
-def test_an_empty_library_is_joined_too() -> None:
-    assert EnrichedLibrary.validate(join_catalogue(classified(), known(hit(10)), NO_OVERRIDES)).is_empty()
-    assert EnrichedLibrary.validate(join_catalogue(classified(), NOTHING, NO_OVERRIDES)).is_empty()
 
 
 def test_lists_are_decoded_and_an_empty_cell_is_null() -> None:

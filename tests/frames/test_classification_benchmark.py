@@ -5,6 +5,8 @@ import pytest
 
 from benchmarks.classification import judge, show_held_out, show_listed
 
+pytestmark = pytest.mark.slow
+
 SHAPES = {"game": "Game {}", "demo": "Game {} Demo", "music": "Game {} Soundtrack", "beta": "Game {} Playtest"}
 
 

@@ -2,7 +2,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
-import pytest
 from pandera.typing.polars import DataFrame
 
 from pipeline.frames.classify import classify, is_game, parse_store_items
@@ -29,98 +28,101 @@ def known(*types: str | None) -> DataFrame[Catalogue]:
     )
 
 
-def overriding(*actions: str) -> DataFrame[Overrides]:
-    """Overrides of apps 1, 2, … by these actions."""
-    rows = [(n, action, 72 if action == "match" else None) for n, action in enumerate(actions, start=1)]
+def overriding(*actions: str | None) -> DataFrame[Overrides]:
+    """Overrides of apps 1, 2, … by these actions, none where it is None."""
+    rows = [(n, action, 72 if action == "match" else None) for n, action in enumerate(actions, start=1) if action]
     return frame(Overrides, rows)
 
 
-def decision(name: str | None, store_type: str | None = None, action: str | None = None) -> tuple[str, str]:
-    """The kind of an app, and what decided it."""
-    overrides = overriding(action) if action else overriding()
-    (row,) = classify(named(name), known(store_type), overrides).select("kind", "kind_reason").rows()
-    return row
+Case = tuple[str | None, str | None, str | None, str, str]
+"""An app's name, its type in the store and the action of its override, then its kind and what decides it."""
+
+CASES: list[Case] = [
+    # Without a type in the store the name decides.
+    ("Call of Duty: Modern Warfare 2 - Multiplayer", None, None, "multiplayer_component", "name:multiplayer"),
+    ("A Game - DLC", None, None, "dlc", "name:dlc"),
+    ("A Game - Demo", None, None, "demo", "name:demo"),
+    ("Half-Life", None, None, "game", "default"),
+    ("", None, None, "game", "default"),
+    (None, None, None, "game", "default"),
+    # Against the type game it only tells tests and components.
+    ("Conan Exiles - Public Beta Client", "game", None, "beta", "name:beta"),
+    ("The Stress Test", "game", None, "game", "store:game"),
+    ("Call of Duty: Ghosts - Multiplayer", "game", None, "multiplayer_component", "name:multiplayer"),
+    ("A Game - Demo", "game", None, "game", "store:game"),
+    (None, "game", None, "game", "store:game"),
+    # Any other type wins over the name.
+    *(
+        (name, store_type, None, kind, f"store:{store_type}")
+        for store_type, kind in KIND_OF_STORE_TYPE.items()
+        for name in ("Half-Life", "Half-Life - Demo")
+        if store_type != "game"
+    ),
+    # An override wins over both; an ignored app keeps its kind.
+    *(
+        ("A Game - Playtest", store_type, action, "game", "override")
+        for store_type in (None, "game", "demo")
+        for action in ("match", "game")
+    ),
+    ("A Game - Demo", "demo", "ignore", "demo", "store:demo"),
+    ("Half-Life", None, "ignore", "game", "default"),
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "kind_reason"),
-    [
-        ("Call of Duty: Modern Warfare 2 - Multiplayer", "multiplayer_component", "name:multiplayer"),
-        ("A Game - DLC", "dlc", "name:dlc"),
-        ("A Game - Demo", "demo", "name:demo"),
-        ("Half-Life", "game", "default"),
-        ("", "game", "default"),
-        (None, "game", "default"),
-    ],
-)
-def test_without_a_store_type_the_name_decides(name: str | None, kind: str, kind_reason: str) -> None:
-    assert decision(name) == (kind, kind_reason)
+def test_overrides_store_and_names_decide_in_this_order() -> None:
+    names, types, actions, *_ = zip(*CASES, strict=True)
+    decided = classify(named(*names), known(*types), overriding(*actions))
+    ClassifiedLibrary.validate(decided)
+    assert decided.drop("kind", "kind_reason").equals(named(*names))
+    assert list(zip(names, types, actions, decided["kind"], decided["kind_reason"], strict=True)) == CASES
 
 
-@pytest.mark.parametrize("store_type", [type_ for type_ in STORE_TYPES if type_ != "game"])
-def test_a_store_type_other_than_game_wins_over_the_name(store_type: str) -> None:
-    expected = (KIND_OF_STORE_TYPE[store_type], f"store:{store_type}")
-    assert decision("Half-Life", store_type) == decision("Half-Life - Demo", store_type) == expected
+def test_an_app_that_a_library_has_twice_is_decided_by_each_of_its_names_and_an_empty_library_has_no_rows() -> None:
+    listed = [{"appid": 1, "match_reason": "external_game", "igdb_id": 7, "igdb_name": "X"}]
+    twice = conform(pl.concat([named("X Demo", "Y Demo"), named("Another Trailer")]), RawLibrary)
+    classified = classify(twice, frame(Catalogue, listed), overriding())
+    assert classified["kind_reason"].to_list() == ["name:demo", "name:demo", "igdb"]
+    assert classify(named(), frame(Catalogue, listed), overriding()).is_empty()
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "kind_reason"),
-    [
-        ("Conan Exiles - Public Beta Client", "beta", "name:beta"),
-        ("The Stress Test", "game", "store:game"),
-        ("Call of Duty: Ghosts - Multiplayer", "multiplayer_component", "name:multiplayer"),
-        ("A Game - Demo", "game", "store:game"),
-        ("Half-Life", "game", "store:game"),
-        (None, "game", "store:game"),
-    ],
-)
-def test_against_the_store_type_game_the_name_only_tells_tests_and_components(
-    name: str | None, kind: str, kind_reason: str
-) -> None:
-    assert decision(name, "game") == (kind, kind_reason)
+LISTED: dict[str, tuple[str, str | None, dict[str, Any], str]] = {
+    "a game that is called so": ("Two Trailers: The Trailer", "Two Trailers: The Trailer", {}, "igdb"),
+    "a game of another name": ("A Trailer Trailer", "Another name", {}, "igdb"),
+    "under its parent": ("X Demo", "X", {}, "name:demo"),
+    "under its parent, folded": ("X™ II (Demo)", "x 2", {}, "name:demo"),
+    "a test under its parent": ("X - Playtest", "X", {}, "name:playtest"),
+    "a soundtrack under its parent": ("X Soundtrack", "X", {}, "name:soundtrack"),
+    "only the words of the rule are taken off": ("X Soundtrack Demo", "X Soundtrack", {}, "name:demo"),
+    "not the words of other rules": ("X Soundtrack Demo", "X", {}, "igdb"),
+    "DLC": ("X DLC", "Any", {"igdb_game_type": 1}, "name:dlc"),
+    "a pack": ("X Map Pack", "Any", {"igdb_game_type": 13}, "name:pack"),
+    "an update": ("X Server", "Any", {"igdb_game_type": 14}, "name:server"),
+    "a bundle": ("X Server", "Any", {"igdb_game_type": 3}, "name:server"),
+    "a mod": ("X Server", "Any", {"igdb_game_type": 5}, "igdb"),
+    "a test server under its parent": ("X Public Test Server", "X", {}, "name:beta"),
+    "of an edition of its parent": ("X: Deluxe Edition Soundtrack", "X", {}, "name:soundtrack"),
+    "under an edition of its parent": ("X Soundtrack", "X: GOTY", {}, "name:soundtrack"),
+    "one of several games": ("X Demo", "Y", AMBIGUOUS, "igdb"),
+    "one of several games, its parent among them": ("X Demo", "X", AMBIGUOUS, "name:demo"),
+    "several DLC": ("X DLC", "Y", AMBIGUOUS | {"igdb_game_type": 1}, "name:dlc"),
+    "a game without a name": ("X Demo", None, {}, "name:demo"),
+    "no game": ("X Demo", None, {"match_reason": "igdb_incomplete", "igdb_id": None}, "name:demo"),
+    "not listed": ("X Demo", None, {"match_reason": "not_found", "igdb_id": None}, "name:demo"),
+    "by an override of the past": ("X Demo", "Y", {"match_reason": "override"}, "name:demo"),
+    "no rule": ("X", "X", {}, "default"),
+}
+"""Names, the names of the games that IGDB lists them as, other columns of the catalogue, and what decides."""
 
 
-@pytest.mark.parametrize(
-    ("name", "igdb_name", "columns", "kind_reason"),
-    [
-        pytest.param(
-            "Two Trailers: The Trailer", "Two Trailers: The Trailer", {}, "igdb", id="a game that is called so"
-        ),
-        pytest.param("A Trailer Trailer", "Another name", {}, "igdb", id="a game of another name"),
-        pytest.param("X Demo", "X", {}, "name:demo", id="under its parent"),
-        pytest.param("X™ II (Demo)", "x 2", {}, "name:demo", id="under its parent, folded"),
-        pytest.param("X - Playtest", "X", {}, "name:playtest", id="a test under its parent"),
-        pytest.param("X Soundtrack", "X", {}, "name:soundtrack", id="a soundtrack under its parent"),
-        pytest.param(
-            "X Soundtrack Demo", "X Soundtrack", {}, "name:demo", id="only the words of the rule are taken off"
-        ),
-        pytest.param("X Soundtrack Demo", "X", {}, "igdb", id="not the words of other rules"),
-        pytest.param("X DLC", "Any", {"igdb_game_type": 1}, "name:dlc", id="DLC"),
-        pytest.param("X Map Pack", "Any", {"igdb_game_type": 13}, "name:pack", id="a pack"),
-        pytest.param("X Server", "Any", {"igdb_game_type": 14}, "name:server", id="an update"),
-        pytest.param("X Server", "Any", {"igdb_game_type": 3}, "name:server", id="a bundle"),
-        pytest.param("X Server", "Any", {"igdb_game_type": 5}, "igdb", id="a mod"),
-        pytest.param("X Public Test Server", "X", {}, "name:beta", id="a test server under its parent"),
-        pytest.param("X: Deluxe Edition Soundtrack", "X", {}, "name:soundtrack", id="of an edition of its parent"),
-        pytest.param("X Soundtrack", "X: GOTY", {}, "name:soundtrack", id="under an edition of its parent"),
-        pytest.param("X Demo", "Y", AMBIGUOUS, "igdb", id="one of several games"),
-        pytest.param("X Demo", "X", AMBIGUOUS, "name:demo", id="one of several games, its parent among them"),
-        pytest.param("X DLC", "Y", AMBIGUOUS | {"igdb_game_type": 1}, "name:dlc", id="several DLC"),
-        pytest.param("X Demo", None, {}, "name:demo", id="a game without a name"),
-        pytest.param("X Demo", None, {"match_reason": "igdb_incomplete", "igdb_id": None}, "name:demo", id="no game"),
-        pytest.param("X Demo", None, {"match_reason": "not_found", "igdb_id": None}, "name:demo", id="not listed"),
-        pytest.param("X Demo", "Y", {"match_reason": "override"}, "name:demo", id="by an override of the past"),
-        pytest.param("X", "X", {}, "default", id="no rule"),
-    ],
-)
-def test_igdbs_list_of_games_wins_over_a_rule_about_the_name(
-    name: str, igdb_name: str | None, columns: dict[str, Any], kind_reason: str
-) -> None:
-    listed = {"appid": 1, "match_reason": "external_game", "igdb_id": 7, "igdb_name": igdb_name} | columns
-    library = conform(pl.concat([named(name), named("First", name).tail(1)]), RawLibrary)
-    classified = classify(library, frame(Catalogue, [listed, listed | {"appid": 2}]), overriding())
-    assert classified["kind_reason"].to_list() == [kind_reason] * 2
-    assert classified["kind"].is_in(["game"]).to_list() == [not kind_reason.startswith("name:")] * 2
+def test_igdbs_list_of_games_wins_over_a_rule_about_the_name() -> None:
+    listed = [
+        {"appid": n, "match_reason": "external_game", "igdb_id": 7, "igdb_name": igdb_name} | columns
+        for n, (_, igdb_name, columns, _) in enumerate(LISTED.values(), start=1)
+    ]
+    classified = classify(named(*(name for name, *_ in LISTED.values())), frame(Catalogue, listed), overriding())
+    expected = [reason for *_, reason in LISTED.values()]
+    assert dict(zip(LISTED, classified["kind_reason"], strict=True)) == dict(zip(LISTED, expected, strict=True))
+    assert (classified["kind"] == "game").to_list() == [not reason.startswith("name:") for reason in expected]
 
 
 BESIDE_RULE = [
@@ -159,64 +161,27 @@ def test_a_store_type_wins_over_igdb_and_igdb_over_the_rules_that_hold_against_t
     assert classified["kind_reason"].to_list() == ["igdb", "store:beta"]
 
 
-@pytest.mark.parametrize("action", ["match", "game"])
-@pytest.mark.parametrize("store_type", [None, "game", "demo"])
-def test_an_override_wins_over_store_type_and_name(action: str, store_type: str | None) -> None:
-    assert decision("A Game - Playtest", store_type, action) == ("game", "override")
-
-
-def test_an_app_that_an_override_ignores_keeps_its_kind() -> None:
-    assert decision("A Game - Demo", "demo", "ignore") == ("demo", "store:demo")
-    assert decision("Half-Life", None, "ignore") == ("game", "default")
-
-
-def test_each_app_is_decided_by_its_own_authority() -> None:
-    classified = classify(named("One", "Two", "Three - Demo"), known("game", "music"), overriding("ignore", "game"))
-    assert classified["kind_reason"].to_list() == ["store:game", "override", "name:demo"]
-
-
-def test_a_classified_library_is_the_raw_one_with_two_columns_more() -> None:
-    for library in (conform(pl.concat([named("Half-Life", "A Demo"), named("Owned twice")]), RawLibrary), named()):
-        classified = ClassifiedLibrary.validate(classify(library, known("game"), overriding("game")))
-        assert classified.drop("kind", "kind_reason").equals(library)
-
-
 def item(appid: Any, **fields: Any) -> dict[str, Any]:
     return {"id": appid, "success": 1, "type": 0, "name": "Any", **fields}
 
 
-@pytest.mark.parametrize(
-    ("row", "store_type"),
-    [pytest.param(item(1, type=number), type_, id=type_) for number, type_ in enumerate(STORE_TYPES)]
-    + [
-        pytest.param(item(1, success=15), None, id="delisted"),
-        pytest.param(item(1, success=2), None, id="failed"),
-        pytest.param({"id": 1, "type": 0}, None, id="no success"),
-        pytest.param({"id": 1, "success": 1}, None, id="no type"),
-        pytest.param(item(1, type=15), None, id="a type of the future"),
-        pytest.param(item(1, type=-1), None, id="a negative type"),
-    ],
-)
-def test_a_type_is_believed_only_with_success(row: dict[str, Any], store_type: str | None) -> None:
-    assert StoreTypes.validate(parse_store_items([row])).rows() == [(1, store_type)]
+def test_a_type_is_believed_only_with_success() -> None:
+    good = [item(n, type=n - 1) for n in range(1, 1 + len(STORE_TYPES))]
+    bad = [
+        item(101, success=15),  # delisted
+        item(102, success=2),
+        {"id": 103, "type": 0},
+        {"id": 104, "success": 1},
+        item(105, type=15),  # a type of the future
+        item(106, type=-1),
+    ]
+    expected = [*enumerate(STORE_TYPES, start=1), *((row["id"], None) for row in bad)]
+    assert StoreTypes.validate(parse_store_items(good + bad)).rows() == expected
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        pytest.param("rubbish", id="no object"),
-        pytest.param(None, id="nothing"),
-        pytest.param({"success": 1, "type": 0}, id="no id"),
-        pytest.param(item(0), id="0"),
-        pytest.param(item(-1), id="negative"),
-        pytest.param(item(2**31), id="above int32"),
-        pytest.param(item("1"), id="text for an id"),
-        pytest.param(item(1, type="game"), id="text for a type"),
-        pytest.param(item(1, success=None), id="null for success"),
-    ],
-)
-def test_an_invalid_row_is_left_out_and_the_others_stay(row: Any) -> None:
-    rows = [row, item(2, type=4), item(2, type=1)]
+def test_invalid_rows_are_left_out_and_the_others_stay() -> None:
+    invalid = ["rubbish", None, {"success": 1, "type": 0}, item(0), item(2**31), item("1"), item(1, type="game")]
+    rows = [*invalid, item(2, type=4), item(2, type=1)]
     assert StoreTypes.validate(parse_store_items(rows)).rows() == [(2, "demo")], "the last of two counts"
 
 

@@ -39,6 +39,8 @@ def decided(
         pytest.param([external("2147483648", 72)], [], id="above int32"),
         pytest.param([external("６２０", 72)], [], id="full-width digits"),  # noqa: RUF001
         pytest.param([external("620", None), external("620", 72)], [(620, 72)], id="one of two without a game"),
+        pytest.param([external("620", {"name": "Portal 2"}), {"id": 1, "game": 72}], [], id="without ids"),
+        pytest.param([external(620, 72)], [], id="a number for a uid"),
         pytest.param([external("620", 72), external("620", 72)], [(620, 72)], id="the same pair twice"),
         pytest.param([external("620", 73), external("620", 72)], [(620, 72), (620, 73)], id="two games"),
         pytest.param(["rubbish", None, external("620", 72)], [(620, 72)], id="rows that are no objects"),

@@ -50,13 +50,10 @@ def test_a_field_that_steam_leaves_out_is_null_the_playtime_zero_and_the_owner_o
 @pytest.mark.parametrize(
     ("field", "value", "kept"),
     [
-        pytest.param("name", "  x \r\n", "  x \r\n", id="blanks around a name"),
-        pytest.param("name", "=1+1", "=1+1", id="formula"),
         pytest.param("name", "Ärger™ 日本語 🎮", "Ärger™ 日本語 🎮", id="beyond ASCII"),
         pytest.param("name", "half \ud83c of a pair", "half ? of a pair", id="lone surrogate"),
         pytest.param("name", 1942, "1942", id="a number for a name"),
         pytest.param("appid", "10", 10, id="appid as text of digits"),
-        pytest.param("appid", 2**31 - 1, 2**31 - 1, id="highest appid"),
         pytest.param("playtime_forever", None, 0, id="null playtime"),
         pytest.param("rtime_last_played", 0, None, id="never played"),
         pytest.param("rtime_last_played", 86400, None, id="the day Steam gives very old plays"),
@@ -75,17 +72,10 @@ def test_a_value_is_read_as(field: str, value: object, kept: object) -> None:
     [
         pytest.param({"name": "Nameless id"}, "appid: not_nullable", id="no appid"),
         pytest.param({"appid": 0}, "appid: greater_than_or_equal_to(1)", id="appid 0"),
-        pytest.param({"appid": 2**31}, "appid: not Int32", id="appid above int32"),
         pytest.param({"appid": 10**400}, "appid: not Int32", id="appid of 400 digits"),
-        pytest.param({"appid": "ten"}, "appid: not Int32", id="appid in letters"),
         pytest.param({"appid": "１０"}, "appid: not Int32", id="appid in full-width digits"),  # noqa: RUF001
         pytest.param({"appid": True}, "appid: not Int32", id="truth for an appid"),
         pytest.param({"appid": {"id": 10}}, "appid: not Int32", id="object for an appid"),
-        pytest.param({"appid": 10, "name": "a\0b"}, "name: holds_no_nul", id="NUL in a name"),
-        pytest.param(
-            {"appid": 10, "playtime_forever": 2**31}, "playtime_forever: not Int32", id="playtime above int32"
-        ),
-        pytest.param({"appid": 10, "playtime_2weeks": -(2**31) - 1}, "playtime_2weeks: not Int32", id="below int32"),
         pytest.param({"appid": 10, "rtime_last_played": 2**32}, "rtime_last_played: not Datetime", id="above uint32"),
         pytest.param(
             {"appid": 10, "rtime_last_played": "x"}, "rtime_last_played: not Datetime", id="letters for a time"
