@@ -14,7 +14,7 @@ from pipeline.apis.batching import (
     request_in_batches,
 )
 from pipeline.apis.retry import CircuitBreaker
-from pipeline.errors import Refused, Retryable
+from pipeline.errors import Retryable
 
 
 def too_large(ids: Sequence[int]) -> Retryable:
@@ -70,23 +70,6 @@ def test_a_batch_that_fails_however_small_it_is_takes_no_other_ids_with_it() -> 
     assert all_rows(results) == list(range(SMALLEST_BATCH, 400))
     assert [result.error.message for result in results if result.error] == [f"{SMALLEST_BATCH} are too many"]
     assert told == 400
-
-
-def test_a_batch_that_fails_for_another_reason_is_not_halved() -> None:
-    api = Api(lambda ids: 7 in ids, down)
-    results, told = api.results(range(800), 400)
-    assert [len(ids) for ids in api.asked] == [400, 400]
-    assert (all_unanswered(results), all_rows(results), told) == (
-        list(range(400)),
-        list(range(400, 800)),
-        800,
-    )
-
-
-def test_an_error_that_is_not_retryable_is_raised() -> None:
-    api = Api(lambda ids: 7 in ids, lambda _ids: Refused("bad_igdb_credentials", "no"))
-    with pytest.raises(Refused):
-        api.results(range(800), 400)
 
 
 def test_if_one_of_several_raises_the_others_are_cancelled() -> None:

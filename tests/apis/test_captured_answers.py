@@ -1,7 +1,7 @@
 """The kinds of answers that were captured of the real APIs, as bodies of our own, and what our clients make of each."""
 
 import asyncio
-import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -10,35 +10,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.apis.batching import BatchResult
-from pipeline.apis.igdb import Token
 from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.frames.match import parse_games
 from pipeline.frames.raw_library import parse_owned_games
 from pipeline.review.candidates import tabulate_games
 from schemas.apis import parse_rows
 from schemas.review import FoundGame
-from tests.support.apis import ONCE, open_igdb, open_steam, open_steam_store
+from tests.support.apis import ONCE, ask_igdb, open_steam, open_steam_store
 
 ACCOUNT = "76561197960265729"
 DENIED = {"x-amzn-errortype": "AccessDeniedException"}
-UNAUTHORIZED = {"message": "Authorization Failure. Have you tried:", "Tip 1": "…", "Docs": "…", "Discord": "…"}
-IGDB_ANSWERS = {
-    "400 invalid field": (400, [{"title": "Invalid Field", "status": 400, "cause": "Invalid field name: 'hue'"}]),
-    "400 syntax": (400, [{"title": "Syntax Error", "status": 400, "cause": "Expecting a STRING as input"}]),
-    "400 without a cause": (400, [{"title": "Syntax Error", "status": 400}]),
-    "400 of too many queries": (400, {"title": "Too Many Concurrent queries", "details": "The maximum is at 10"}),
-    "403 limit": (403, [{"title": "Request limit to high", "status": 403, "cause": "501, but your maximum is 500"}]),
-    "403 tier": (403, [{"title": "Forbidden", "status": 403, "cause": "not available in your API tier"}]),
-    "403 explicit deny": (403, {"Message": "User is not authorized to access this with an explicit deny"}),
-    "404": (404, "Endpoint POST /hues not found"),
-    "404 of somebody else": (404, "<html><body>Bearer token was here</body></html>"),
-    "408": (408, [{"title": "Request Timeout", "status": 408}]),
-    "413 response": (413, [{"title": "Payload Too Large", "status": 413, "cause": "Response exceeds 10MB limit."}]),
-    "413 request": (413, {"title": "Content Too Large", "status": 413, "type": "about:blank", "details": {}}),
-    "429": (429, {"message": "Too Many Requests"}),
-    "502": (502, "Bad Gateway"),
-    "504": (504, {"message": "Endpoint request timed out"}),
-}
 
 
 def response(status: int, body: object, **headers: str) -> httpx.Response:
@@ -61,33 +42,39 @@ class Network:
         return response(status, body, **headers)
 
 
-def games(network: Network) -> BatchResult:
-    async def run() -> BatchResult:
-        token = Token("token", time.time() + 3_600)
-        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(network), token=token) as igdb:
-            (result,) = await igdb.fetch_games([72])
-            return result
-
-    return asyncio.run(run())
+def games(answer: Callable[[httpx.Request], httpx.Response], *, has_token: bool = True) -> BatchResult:
+    (result,) = ask_igdb(answer, lambda igdb: igdb.fetch_games([72]), has_token=has_token)
+    return result
 
 
+def error(title: str, **more: str) -> list[dict[str, object]]:
+    """A list of one error, as IGDB answers with."""
+    return [{"title": title, "status": 400, **more}]
+
+
+# The status and the body; the error's code, what it quotes, and the setting or the version that is at fault.
 FINAL = [
-    ("400 invalid field", "configuration", "Invalid Field, Invalid field name: 'hue'", version("steam-library-import")),
-    ("400 syntax", "configuration", "Syntax Error, Expecting a STRING as input", "install a newer one"),
-    ("400 without a cause", "configuration", "400: Syntax Error.", "install a newer one"),
-    ("403 limit", "configuration", "Request limit to high, 501, but your maximum is 500", "install a newer one"),
-    ("403 tier", "bad_igdb_credentials", "Forbidden, not available in your API tier", "IGDB_CLIENT_ID"),
-    ("403 explicit deny", "bad_igdb_credentials", "User is not authorized to access this", "IGDB_CLIENT_ID"),
-    ("404", "configuration", "404: Endpoint POST /hues not found", "IGDB_API_URL"),
-    ("404 of somebody else", "configuration", "404: Not Found", "IGDB_API_URL"),
+    (
+        400,
+        error("Invalid Field", cause="no 'hue'"),
+        "configuration",
+        "Field, no 'hue'",
+        version("steam-library-import"),
+    ),
+    (400, error("Syntax Error", cause="Expecting a STRING"), "configuration", "Expecting a STRING", "install a newer"),
+    (400, error("Syntax Error"), "configuration", "400: Syntax Error.", "install a newer one"),
+    (403, error("Request limit to high", cause="501"), "configuration", "limit to high, 501", "install a newer one"),
+    (403, error("Forbidden", cause="not in your tier"), "bad_igdb_credentials", "not in your tier", "IGDB_CLIENT_ID"),
+    (403, {"Message": "with an explicit deny"}, "bad_igdb_credentials", "with an explicit deny", "IGDB_CLIENT_ID"),
+    (404, "Endpoint POST /hues not found", "configuration", "404: Endpoint POST /hues not found", "IGDB_API_URL"),
+    (404, "<html><body>Bearer token was here</body></html>", "configuration", "404: Not Found", "IGDB_API_URL"),
 ]
 
 
-@pytest.mark.parametrize(("kind", "code", "says", "at_fault"), FINAL, ids=[kind for kind, *_ in FINAL])
+@pytest.mark.parametrize(("status", "body", "code", "says", "at_fault"), FINAL)
 def test_a_final_refusal_of_igdb_says_what_igdb_said_and_what_is_at_fault(
-    kind: str, code: str, says: str, at_fault: str
+    status: int, body: object, code: str, says: str, at_fault: str
 ) -> None:
-    status, body = IGDB_ANSWERS[kind]
     network = Network(status, body, **(DENIED if status == 403 else {}))
     with pytest.raises(Refused) as raised:
         games(network)
@@ -99,24 +86,31 @@ def test_a_final_refusal_of_igdb_says_what_igdb_said_and_what_is_at_fault(
 
 
 def test_the_log_says_why_igdb_refused_a_multiquery_and_which_setting_ends_them() -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
-        return response(*IGDB_ANSWERS["400 of too many queries"]) if "multi" in request.url.path else response(200, [])
+    too_many = {"title": "Too Many Concurrent queries", "details": "The maximum is at 10"}
 
-    async def run() -> list[BatchResult]:
-        token = Token("token", time.time() + 3_600)
-        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(answer), token=token) as igdb:
-            return await igdb.fetch_games(range(1, 601))
+    def answer(request: httpx.Request) -> httpx.Response:
+        return response(400, too_many) if "multi" in request.url.path else response(200, [])
 
     with capture_logs() as logged:
-        assert [result.unanswered for result in asyncio.run(run())] == [[], []]
+        results = ask_igdb(answer, lambda igdb: igdb.fetch_games(range(1, 601)))
+    assert [result.unanswered for result in results] == [[], []]
     (warning,) = logged
     assert "400: Too Many Concurrent queries, The maximum is at 10" in warning["error"]
     assert "IGDB_MULTIQUERY=off" in warning["error"]
 
 
-@pytest.mark.parametrize("kind", ["408", "413 response", "413 request", "429", "502", "504"])
-def test_what_may_pass_leaves_its_batch_unanswered(kind: str) -> None:
-    status, body = IGDB_ANSWERS[kind]
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (408, error("Request Timeout")),
+        (413, error("Payload Too Large", cause="Response exceeds 10MB limit.")),
+        (413, {"title": "Content Too Large", "status": 413, "type": "about:blank", "details": {}}),
+        (429, {"message": "Too Many Requests"}),
+        (502, "Bad Gateway"),
+        (504, {"message": "Endpoint request timed out"}),
+    ],
+)
+def test_what_may_pass_leaves_its_batch_unanswered(status: int, body: object) -> None:
     result = games(Network(status, body))
     assert result.unanswered == [72]
     assert result.error is not None
@@ -124,17 +118,17 @@ def test_what_may_pass_leaves_its_batch_unanswered(kind: str) -> None:
 
 
 def test_a_token_that_igdb_refuses_twice_is_a_matter_of_the_credentials() -> None:
+    asked = list[str]()
+
     def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
         if request.url.host == "twitch.example":
             return response(200, {"access_token": "a-token", "expires_in": 4_930_334, "token_type": "bearer"})
-        return response(401, UNAUTHORIZED, **DENIED)
-
-    async def run() -> None:
-        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(answer)) as igdb:
-            await igdb.fetch_games([72])
+        return response(401, {"message": "Authorization Failure. Have you tried:", "Tip 1": "…"}, **DENIED)
 
     with pytest.raises(Refused, match="bad_igdb_credentials"):
-        asyncio.run(run())
+        games(answer, has_token=False)
+    assert asked == ["twitch.example", "igdb.example"] * 2
 
 
 @pytest.mark.parametrize(
@@ -142,23 +136,14 @@ def test_a_token_that_igdb_refuses_twice_is_a_matter_of_the_credentials() -> Non
     [(400, "invalid client"), (400, "invalid grant type"), (403, "invalid client secret")],
 )
 def test_twitchs_own_words_are_quoted(status: int, message: str) -> None:
-    async def run() -> None:
-        network = Network(status, {"status": status, "message": message})
-        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(network)) as igdb:
-            await igdb.fetch_games([72])
-
     with pytest.raises(Refused, match=f"IGDB_CLIENT_SECRET: {message}") as raised:
-        asyncio.run(run())
+        games(Network(status, {"status": status, "message": message}), has_token=False)
     assert raised.value.code == "bad_igdb_credentials"
 
 
 def test_a_twitch_address_without_tokens_is_named() -> None:
-    async def run() -> None:
-        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(Network(404, "nothing here"))) as igdb:
-            await igdb.fetch_games([72])
-
     with pytest.raises(Refused, match="TWITCH_TOKEN_URL"):
-        asyncio.run(run())
+        games(Network(404, "nothing here"), has_token=False)
 
 
 def test_games_may_lack_fields_and_hold_bare_ids() -> None:
@@ -181,42 +166,26 @@ def test_a_search_may_find_games_with_other_fields_than_asked_for_and_expanded_l
         {"id": 2, "name": "Hue: Pit", "slug": "hue-pit", "genres": [{"id": 12}], "game_type": {"id": 5, "type": "Mod"}},
     ]
 
-    async def run() -> list[Any]:
-        network, token = Network(200, rows, **{"x-count": "2"}), Token("token", time.time() + 3_600)
-        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(network), token=token) as igdb:
-            return await igdb.search_games("Hue")
-
-    found = tabulate_games({10: parse_rows(asyncio.run(run()), FoundGame)[0]})
+    answered = ask_igdb(Network(200, rows, **{"x-count": "2"}), lambda igdb: igdb.search_games("Hue"))
+    found = tabulate_games({10: parse_rows(answered, FoundGame)[0]})
     assert found.select("igdb_name", "other_names", "game_type", "is_on_computers").rows() == [
         ("Hue", [japanese["name"]], None, True),
         ("Hue: Pit", [], 5, False),
     ]
 
 
-STEAM_PAGES = {
-    "400 of a bad id": (400, "<h1>Bad Request</h1>Please verify that all required parameters are being sent"),
-    "400 of a missing key": (400, "<h1>Bad Request</h1>Please verify.<pre>Required parameter 'key' is missing</pre>"),
-    "401": (401, "<h1>Unauthorized</h1>Access is denied. Please verify your <pre>key=</pre> parameter."),
-    "403": (403, "<h1>Forbidden</h1>Access is denied. Please verify your <pre>key=</pre> parameter."),
-    "403 at the edge": (403, "<H1>Access Denied</H1>You don't have permission.<P>Reference&#32;&#35;18&#46;0"),
-    "404": (404, "<h1>Not Found</h1>Method 'GetGames' not found in interface 'IPlayerService'"),
-    "429": (429, "<h1>Too Many Requests</h1>Access Denied. Rate limiting is enforced for your IP. Please slow down."),
-    "502": (502, "<h1>Bad Gateway</h1>"),
-    "503": (503, "<h1>Service Unavailable</h1>"),
-}
-STEAM_ERRORS: list[tuple[str, type[PipelineError], str, str]] = [
-    ("400 of a bad id", Refused, "bad_steam_id", "Check its digits"),
-    ("400 of a missing key", Refused, "bad_steam_key", "STEAM_API_KEY"),
-    ("401", Refused, "bad_steam_key", "STEAM_API_KEY"),
-    ("403", Refused, "bad_steam_key", "STEAM_API_KEY"),
-    ("403 at the edge", Failed, "steam_blocked", "Wait"),
-    ("404", Refused, "configuration", "STEAM_API_URL"),
-    ("429", Retryable, "steam_rate_limited", "Try again later"),
-    ("502", Retryable, "steam_unavailable", "502"),
-    ("503", Retryable, "steam_unavailable", "503"),
+VERIFY = "Access is denied. Please verify your <pre>key=</pre> parameter."
+STEAM_PAGES: list[tuple[int, str, type[PipelineError], str, str]] = [
+    (400, "Please verify that all required parameters are being sent", Refused, "bad_steam_id", "Check its digits"),
+    (400, "<pre>Required parameter 'key' is missing</pre>", Refused, "bad_steam_key", "STEAM_API_KEY"),
+    (401, f"<h1>Unauthorized</h1>{VERIFY}", Refused, "bad_steam_key", "STEAM_API_KEY"),
+    (403, f"<h1>Forbidden</h1>{VERIFY}", Refused, "bad_steam_key", "STEAM_API_KEY"),
+    (403, "<H1>Access Denied</H1>You don't have permission.<P>Reference&#32;&#35;18", Failed, "steam_blocked", "Wait"),
+    (404, "Method 'GetGames' not found in interface 'IPlayerService'", Refused, "configuration", "STEAM_API_URL"),
+    (429, "Access Denied. Rate limiting is enforced for your IP.", Retryable, "steam_rate_limited", "Try again later"),
+    (502, "<h1>Bad Gateway</h1>", Retryable, "steam_unavailable", "502"),
+    (503, "<h1>Service Unavailable</h1>", Retryable, "steam_unavailable", "503"),
 ]
-
-
 PAGE = {"Content-Type": "text/html; charset=UTF-8"}
 
 
@@ -229,10 +198,11 @@ def owned(body: object, status: int = 200, **headers: str) -> list[Any] | None:
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize(("kind", "error", "code", "says"), STEAM_ERRORS, ids=[kind for kind, *_ in STEAM_ERRORS])
-def test_each_page_of_steam_has_its_error(kind: str, error: type[PipelineError], code: str, says: str) -> None:
-    status, page = STEAM_PAGES[kind]
-    with pytest.raises(error) as raised:
+@pytest.mark.parametrize(("status", "page", "kind", "code", "says"), STEAM_PAGES)
+def test_each_page_of_steam_has_its_error(
+    status: int, page: str, kind: type[PipelineError], code: str, says: str
+) -> None:
+    with pytest.raises(kind) as raised:
         owned(f"<html><head><title>{status}</title></head><body>{page}</body></html>", status, **PAGE)
     assert raised.value.code == code
     assert says in raised.value.message

@@ -1,5 +1,4 @@
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -17,7 +16,7 @@ from pipeline.errors import PipelineError, Refused
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import GOG_SOURCE, World
-from tests.support.apis import BRIEF, ONCE, QUICK, open_igdb
+from tests.support.apis import BRIEF, ONCE, QUICK, ask_igdb, open_igdb
 
 T = TypeVar("T")
 TWICE = RetryPolicy(attempts=2, base_seconds=0.01)
@@ -55,17 +54,6 @@ def portal(sandbox: Sandbox, **given: Any) -> BatchResult:
     """What IGDB says of the one app."""
     (answer,) = asking(sandbox, lambda igdb: igdb.fetch_external_games([620]), **given)
     return answer
-
-
-def through(handler: Callable[[httpx.Request], Any], call: Callable[[Igdb], Awaitable[T]]) -> T:
-    """The same client, with a handler for its network; a token is there."""
-
-    async def ask() -> T:
-        token = Token("token", time.time() + 3600)
-        async with open_igdb(transport=httpx.MockTransport(handler), token=token) as igdb:
-            return await call(igdb)
-
-    return asyncio.run(ask())
 
 
 def test_apps_are_asked_for_by_steams_uid(sandbox: Sandbox) -> None:
@@ -251,7 +239,7 @@ def test_a_page_of_more_rows_than_asked_for_is_no_answer() -> None:
     def answer(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json=[{"id": 72}] * 501)
 
-    (one,) = through(answer, lambda igdb: igdb.fetch_games([72]))
+    (one,) = ask_igdb(answer, lambda igdb: igdb.fetch_games([72]))
     assert one.error
     assert "more than 500 rows" in one.error.message
 
@@ -263,7 +251,7 @@ def test_every_request_says_who_asks() -> None:
         seen.append(request.headers)
         return httpx.Response(200, json=[])
 
-    through(answer, lambda igdb: igdb.fetch_games([72]))
+    ask_igdb(answer, lambda igdb: igdb.fetch_games([72]))
     assert (seen[0]["Client-ID"], seen[0]["Authorization"], seen[0]["Accept"]) == (
         "id",
         "Bearer token",

@@ -1,6 +1,5 @@
 import asyncio
 import re
-import time
 from collections.abc import Awaitable, Callable
 
 import httpx
@@ -15,7 +14,7 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings
-from tests.support.apis import QUICK, open_igdb
+from tests.support.apis import QUICK, ask_igdb, open_igdb
 
 APPIDS = range(1_000_000, 1_002_000)
 KNOWN = set(map(str, APPIDS[::10]))
@@ -172,12 +171,7 @@ def by_parts(change: Callable[[list[object]], object]) -> list[BatchResult]:
         whole: list[object] = [{"name": name, "result": [{"id": 1}]} for name in names]
         return httpx.Response(200, json=change(whole) if names else [{"id": 2}, {"id": 3}])
 
-    async def run() -> list[BatchResult]:
-        token = Token("token", time.time() + 3_600)
-        async with open_igdb(transport=httpx.MockTransport(answer), token=token) as igdb:
-            return await igdb.fetch_external_games(range(1, 801))
-
-    return asyncio.run(run())
+    return ask_igdb(answer, lambda igdb: igdb.fetch_external_games(range(1, 801)))
 
 
 @pytest.mark.parametrize(

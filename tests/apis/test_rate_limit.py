@@ -144,16 +144,6 @@ def test_no_more_requests_are_open_than_the_limit(max_open: int, at: list[float]
     assert sent(use, max_open=max_open, answered_after=10) == at
 
 
-def test_a_request_that_fails_gives_its_place_back() -> None:
-    async def use(limiter: RateLimiter, request: Request) -> None:
-        with pytest.raises(KeyError):
-            async with limiter.acquire():
-                raise KeyError
-        await request()
-
-    assert sent(use, max_open=1) == [1]
-
-
 def test_a_process_keeps_to_its_share_of_the_accounts_rate_from_a_random_time_on() -> None:
     async def use(_limiter: RateLimiter, request: Request) -> None:
         await asyncio.gather(request(), request(), request())

@@ -35,18 +35,14 @@ def run(
     return asyncio.run(call_with_retries(call, policy, "igdb_unavailable", retries or Retries(), decides))
 
 
-def test_a_call_is_repeated_until_it_answers() -> None:
+def test_a_call_is_repeated_until_it_answers_and_the_error_of_its_last_attempt_is_raised() -> None:
     call = Call(failure(), failure(), failure())
     assert (run(call), call.count) == ("answer", 4)
-
-
-def test_after_the_last_attempt_its_error_is_raised() -> None:
     errors = [failure() for _ in range(9)]
     call = Call(*errors)
     with pytest.raises(Retryable) as raised:
         run(call)
-    assert raised.value is errors[3]
-    assert call.count == 4
+    assert (raised.value, call.count) == (errors[3], 4)
 
 
 @pytest.mark.parametrize("error", [Failed("steam_blocked", "Wait."), ZeroDivisionError()], ids=["final answer", "bug"])
@@ -123,11 +119,8 @@ def test_repetitions_are_counted_and_logged() -> None:
 
 def test_a_circuit_breaker_opens_after_failures_in_a_row_and_closes_after_an_answer() -> None:
     breaker = CircuitBreaker(limit=2)
-    breaker.note_failure()
-    breaker.note_success()
-    breaker.note_failure()
-    assert not breaker.is_open
-    breaker.note_failure()
-    assert breaker.is_open
-    breaker.note_success()
-    assert not breaker.is_open
+    states = []
+    for note in (breaker.note_failure, breaker.note_success, *[breaker.note_failure] * 2, breaker.note_success):
+        note()
+        states.append(breaker.is_open)
+    assert states == [False, False, False, True, False]

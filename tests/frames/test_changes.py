@@ -80,26 +80,17 @@ def test_the_five_most_played_are_listed_and_all_minutes_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "hidden"),
-    [(9, 0, [True]), (0, 9, [True]), (9, 9, [False]), (0, 0, [False])],
-    ids=["hidden now", "hidden before", "shown", "never played"],
-)
-def test_playtimes_of_0_alone_were_hidden_if_the_other_import_has_any(
-    before: int, after: int, hidden: list[bool]
-) -> None:
-    apps = (app(1, playtime_forever=minutes, rtime_last_played=BEFORE_AT) for minutes in (before, after))
-    earlier, later = ([row] for row in apps)
-    assert [summarize_changes(*snapshots(earlier, later)).playtimes_hidden] == hidden
-
-
-@pytest.mark.parametrize(
     ("case", "hidden"),
     [
+        ("hidden now", True),
+        ("hidden before", True),
         ("hidden before, nobody knows when it was played", True),
         ("hidden before, and more than has passed in all", True),
         ("one hidden before", True),
         ("bought again, last played before", False),
         ("first played", False),
+        ("the same", False),
+        ("newly matched", False),
     ],
 )
 def test_hidden_playtimes_are_said(case: str, *, hidden: bool) -> None:

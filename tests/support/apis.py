@@ -1,9 +1,11 @@
 """Clients of the APIs for tests, with few attempts and no rate to keep to, and the stages run with them."""
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import TypeVar
 
 import httpx
 
@@ -38,6 +40,7 @@ EXAMPLE = {
 """Settings for clients whose network is a transport of the test."""
 
 Network = httpx.AsyncBaseTransport | None
+T = TypeVar("T")
 
 
 def open_steam(
@@ -78,6 +81,19 @@ def open_igdb(  # noqa: PLR0913 - those of three constructors
         token=token,
         multiquery=multiquery,
     )
+
+
+def ask_igdb(
+    answer: Callable[[httpx.Request], httpx.Response], call: Callable[[Igdb], Awaitable[T]], *, has_token: bool = True
+) -> T:
+    """What a call returns of a client whose requests `answer` answers, those for a token too unless it has one."""
+
+    async def ask() -> T:
+        token = Token("token", time.time() + 3_600) if has_token else None
+        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(answer), token=token) as igdb:
+            return await call(igdb)
+
+    return asyncio.run(ask())
 
 
 LONG = Lifetimes(timedelta(days=30), timedelta(days=7))
