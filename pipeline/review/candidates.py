@@ -34,18 +34,18 @@ _LAST_PART = rf"^(.+\S){_PART}.*?$"
 """Matches a name of several parts; the group is all of them but the last."""
 
 _BRACKETS = r"\s*[(\[\x{ff08}][^)\]\x{ff09}]*[)\]\x{ff09}]"
-"""A year, an edition or a remark in brackets, with which IGDB's search finds nothing."""
+"""Matches a year, an edition or a remark in brackets, with which IGDB's search finds nothing."""
 
 _NOT_SEARCHED = r"[^\pL\pM\pN'&+.!]+"
-"""IGDB's search stumbles over hyphens (JosefNemec/Playnite#1336, #2004) and has no use for marks."""
+"""Matches what is left out of a search: IGDB's stumbles over hyphens (JosefNemec/Playnite#1336, #2004)."""
 
 _EAST_ASIAN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]+"
-"""Names on Steam often hold two titles, one of them in another script."""
+"""Matches text in another script: names on Steam often hold two titles, of which IGDB may have one."""
 
 _STOP_WORDS = "a|an|and|at|by|for|from|in|is|it|its|of|on|or|s|the|this|to|vs|with"
 
 _INDISTINCT = rf"(?i)^(?:{_STOP_WORDS}|{BEFORE_EDITION}|edition|vr|[0-9]+|{'|'.join(ARABIC_NUMERALS)})$"
-"""Words that IGDB's search ignores, that say little, or that Steam and IGDB may write differently."""
+"""Matches a word that IGDB's search ignores, that says little, or that Steam and IGDB may write differently."""
 
 DISTINCTIVE_WORDS = 2
 """The number of distinctive words in the last search: IGDB finds nothing if the right name lacks one of them."""
@@ -60,7 +60,7 @@ GAME_TYPES = (
 """The names of IGDB's game types, at the index that is the type's number (`game_type`)."""
 
 PLATFORMS_SHOWN = 6
-"""The number of platforms in a candidate's label, so that a game of all consoles has one of some length only."""
+"""The most platforms that a candidate's label names: some games are out for dozens."""
 
 LEAST_SCORE = 50
 """The lowest similarity, from 0 to 100, with which a game is shown as a candidate.
@@ -79,7 +79,7 @@ _PARTS = (
 one, or lack the subtitle (title) or the last of several (shorter)."""
 
 _WHOLE_AMONG_EQUALS = 0.05
-"""How much whole names count besides such a part, so that of several games the one with the most in common is first."""
+"""The weight of whole names where parts of them are compared: of games that share a part, the most similar is first."""
 
 _OTHER_NUMBERS = 0.8
 """The factor of names with different numbers: Portal is not Portal 2."""

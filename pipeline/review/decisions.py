@@ -20,6 +20,7 @@ from schemas.catalogue import OVERRIDES_HEADER
 from schemas.review import Decision, FoundGame
 
 WRITE_ATTEMPTS = 10
+"""The number of times that overrides.csv is read anew because somebody else has written it meanwhile."""
 
 _ENCODING_ERRORS = "surrogateescape"
 """The error handler with which bytes that are not UTF-8 are written back as they were read."""
@@ -49,7 +50,7 @@ class AppliedReview:
 
 @dataclass(frozen=True)
 class NamedGames:
-    """The names of the games that a review sheet matches, by their ids, and the ids that IGDB gave no answer for."""
+    """The names of games on IGDB by their ids, and the ids of games that IGDB gave no answer for."""
 
     names: Mapping[int, str]
     unanswered: Collection[int] = ()
