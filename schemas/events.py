@@ -162,14 +162,17 @@ class EnrichResponse(StageResponse):
 
 
 class DryRun(BaseModel):
-    """The result of a dry run: rows of WrittenTables that a load would write, and of Changes if asked for."""
+    """The result of a dry run of a load: how many rows it would write and, if asked, which values it would change."""
 
     tables: list[dict[str, str | int]]
     changes: list[dict[str, str | None]]
 
 
 class ChangedGame(BaseModel):
-    """A game that changed between two imports: its appid, its name, and where they apply old name, minutes, IGDB id."""
+    """A game that changed between two imports, with its present name.
+
+    By the kind of change it has its old name, the minutes that were played in between, or its present IGDB id.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -301,9 +304,10 @@ class ForgetEvent(HandlerEvent):
 
 
 class ForgetResponse(StageResponse):
-    """The response of erasing a user, or of a dry run: what the store held of the user.
+    """The response of erasing a user from the store, or of a dry run of that: what the store held of the user.
 
-    `files` counts those of the user's imports; `lists` are locations of lists with the user, `backfills` are run ids.
+    `files` is the number of files of the user's imports, `lists` are the locations of the lists of users that named the
+    user, and `backfills` the run ids of the backfills that did; all of them are erased or rewritten without the user.
     The database is not touched.
     """
 

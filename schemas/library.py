@@ -115,7 +115,7 @@ class LibraryWithStatus(ClassifiedLibrary):
 
 # Pandera puts the columns of the last base first.
 class MatchedLibrary(IgdbGame, LibraryWithStatus):
-    """One row per app of the classified library, with its IGDB game (null where it has none), without lists."""
+    """One row per app of the classified library, with its IGDB game, whose columns are null where it has none."""
 
 
 class EnrichedLibrary(MatchedLibrary):

@@ -132,6 +132,6 @@ class FoundGame(BaseModel):
 
 
 class Decision(Override):
-    """A decision in a filled-in review sheet: the override, and the number of its line."""
+    """A person's decision about one app, an Override, with the number of its line in the filled-in review sheet."""
 
     line: int

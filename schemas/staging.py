@@ -22,8 +22,8 @@ NaiveTime = Annotated[pl.Datetime, "ms", None]
 class MappedColumn:
     """A pair of columns: one of the raw CSV, and the one of SavePoint's table ImportedGame that a load fills from it.
 
-    `only_grows`: a smaller value never replaces a larger one, because Steam says 0 when the owner hides playtimes; a
-    number that Steam leaves out is 0 then. Any other column takes each new value that is not null.
+    `only_grows`: a smaller value never replaces a larger one, because Steam says 0 when the owner hides playtimes; and
+    a null is loaded as 0. A column without it takes each new value that is not null.
     `is_required`: a database that lacks the column is refused; any other column is filled where the database has it.
     """
 

@@ -176,11 +176,12 @@ class Twitch:
 class Igdb:
     """The IGDB client of one Twitch application; `retries` counts the requests that repeated another.
 
-    Several queries go out in one multiquery where there are several. What a multiquery does not answer is asked for in
-    single queries. After a refused one the next queries are single, and after a second one all of this process; if IGDB
-    answers none of a multiquery's queries, or limits their rate, all further queries of this client are single. After
-    one that is too large or too slow, those of its endpoint hold fewer.
-    A batch of ids that fails for good is `igdb_unavailable` in its `BatchResult`, and not raised.
+    Where there are several queries, they are sent as one multiquery. What a multiquery does not answer is asked for in
+    single queries. If IGDB refuses a multiquery, the next SINGLE_AFTER_REFUSAL queries are single; if it then refuses
+    another, this process sends no more multiqueries. If IGDB answers none of a multiquery's queries, or limits the rate
+    of multiqueries, this client sends no more of them. If a multiquery is too large or too slow, later multiqueries to
+    the same endpoint hold fewer queries.
+    A batch of ids that still fails after the retries is `igdb_unavailable` in its `BatchResult`, and not raised.
 
     Raises:
         Refused: `bad_igdb_credentials`, or `configuration` for a query that IGDB does not know.

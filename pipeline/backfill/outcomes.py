@@ -86,7 +86,7 @@ def outcomes_of_unfetched(users: DataFrame[ShardUsers], error: str) -> DataFrame
 
 
 def outcomes_of_rejected_lines(lines: DataFrame[RejectedLines]) -> DataFrame[Outcomes]:
-    """Return an outcome `rejected`, with the number and the error of the line, for each rejected line of a list."""
+    """Return an outcome `rejected` for each rejected line of a list of users, with the line's number and error."""
     error = pl.format("line {}: {}", "line", "error")
     return without_shard_columns(
         _shard_outcomes(lines.select("user_id", "steam_id64", outcome=pl.lit("rejected"), error=error))

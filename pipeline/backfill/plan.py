@@ -92,7 +92,8 @@ def write_plan(store: Store, draft: Draft) -> Plan:
     """Write a plan, its shards and its rejected lines, and return it; or return the stored plan, if there is one.
 
     Raises:
-        Refused: `bad_event`, where the stored plan is of another list or another size of shards.
+        Refused: `bad_event`, if the stored plan was made of a list of users with other content, or for shards of
+            another size.
     """
     plan = draft.plan
     standing = find_plan(store, plan.run_id)

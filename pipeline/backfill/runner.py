@@ -283,10 +283,11 @@ async def _run_shard_step(
 
 
 def reset_for_replay(store: Store, plan: Plan, chosen: Sequence[ShardFiles] | None = None) -> int:
-    """Undo the steps after the fetch of chosen shards, or of those with rejected or PENDING rows; return their number.
+    """Delete the results of all steps after the fetch of some shards, so that they run again; return how many shards.
 
-    Rows that were set aside and conform today are put into the raw CSVs. The backfill has to be run again afterwards,
-    from the look-up on.
+    These are the chosen shards, or those with rejected rows or with rows whose match is PENDING. Rejected rows that
+    conform to their schema today are put into the raw CSVs. The database is not touched. The backfill has to be run
+    again afterwards, from the look-up on.
 
     Raises:
         Failed: `checkpoint_invalid`, for a file of a version that this program does not read; it is not deleted.

@@ -21,9 +21,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class NameFile:
-    """The file of names in a store; what was found for a name is believed for `lifetime`, as IGDB grows.
+    """The file of names that IGDB was searched for, with the games found, if any, in a store.
 
-    Raises:
+    A row counts for `lifetime` after its look-up, because IGDB gets new games.
+
+    Raises, when it is read or written:
         Failed: `checkpoint_invalid`, if the file is of a version that this program does not read.
         Retryable: `store_unavailable`.
     """

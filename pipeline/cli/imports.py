@@ -225,9 +225,10 @@ def _check_database(settings: Settings, owner: str | None) -> None:
 def import_library(
     settings: Settings, steam_id: str, report: ImportReport, options: LoadOptions = DEFAULT_OPTIONS
 ) -> None:
-    """Run all three stages for an account, and put their responses into `report`, also that of a stage that fails.
+    """Fetch, enrich and load an account's library, and put the stages' responses into `report`.
 
-    An error or an interruption gets a note that names the command which continues from the last CSV written.
+    A stage that fails with an error of ours has a response too. An error or an interruption is raised again, with a
+    note (`add_note`) that names the command which continues from the last CSV written.
     """
     try:
         _run_stages(settings, steam_id, report, options)

@@ -87,13 +87,19 @@ def games_before_statement(live_columns: LiveColumns) -> Insert:
 
 @cache
 def libraries_before_statement(live_columns: LiveColumns) -> Insert:
-    """Return the SQL INSERT that copies all imported games and items of the users to ROWS_BEFORE, before the merge."""
+    """Return the SQL INSERT that copies the imported games and library items of a load's users to ROWS_BEFORE.
+
+    It runs before the staged rows are merged into these tables.
+    """
     return insert(ROWS_BEFORE).from_select(list(ROWS_BEFORE.c.keys()), union_all(*_select_libraries(live_columns)))
 
 
 @cache
 def changes_query(live_columns: LiveColumns) -> Select[Any]:
-    """Return the SQL query for `Changes`: ROWS_BEFORE compared with the live rows; it runs after the merge."""
+    """Return the SQL query whose rows are the changed values, as in `Changes`: one row per table, key and column.
+
+    It compares ROWS_BEFORE with the live rows, and runs after the staged rows were merged.
+    """
     before = ROWS_BEFORE
     after = union_all(*_select_games(live_columns), *_select_libraries(live_columns)).subquery("rows_after")
     is_same_row = and_(before.c.table == after.c.table, before.c.id == after.c.id)

@@ -8,7 +8,7 @@ from schemas.staging import LoadOptions
 
 
 class ItemStatuses(NamedTuple):
-    """The values of `LibraryItem.status` for new items, by what is known of the game's playtime.
+    """The values of `LibraryItem.status` for new items: `unplayed` where the playtime is 0 or unknown, else `played`.
 
     `recent` is for a game that was last played in the week before the fetch, whatever its playtime; if it is None, such
     a game gets `played` or `unplayed` like any other.

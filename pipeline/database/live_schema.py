@@ -217,7 +217,7 @@ def _fitting_types(own: Column[Any]) -> tuple[str, ...]:
 
 
 def read_live_schema(session: Session) -> LiveSchema:
-    """Return the LiveSchema of the database that a session is connected to, read by four queries."""
+    """Return the columns, enum values and unique keys of a session's database, read by four queries."""
     columns, hidden = _read_columns(session)
     facts = session.fetch(_select_facts())
     settings = dict(_facts(facts, "setting").iter_rows())

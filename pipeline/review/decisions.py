@@ -112,7 +112,7 @@ def _describe(decision: Decision, app_name: str | None, games: NamedGames) -> st
 def parse_decisions(body: bytes) -> FilledSheet:
     """Return the decisions in a review sheet, in the order of its lines, and the lines that are skipped.
 
-    Of several lines about one app the last counts; those that differ from it are among the skipped lines.
+    Skipped are invalid lines, and those that decide otherwise about an app than a later line, which counts.
 
     Raises:
         Failed: `checkpoint_invalid`, if it is no CSV, or lacks a column.

@@ -31,7 +31,11 @@ def to_csv(rows: pl.DataFrame) -> bytes:
 
 
 def read_rows(body: bytes, name: str, model: type[Model]) -> DataFrame[Model]:
-    """Return the rows in the bytes of a CSV as a frame of the model; raises `checkpoint_invalid`, naming the file."""
+    """Return the rows in the bytes of a CSV as a frame of the model.
+
+    Raises:
+        Failed: `checkpoint_invalid`, naming the file, if it is no CSV, or a column or a value is not the model's.
+    """
     return require_model(parse_csv(body, name), name, model)
 
 
