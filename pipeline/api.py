@@ -5,9 +5,8 @@ import re
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import pandera.polars as pa
 import polars as pl
 import structlog
 from pandera.typing.polars import DataFrame
@@ -42,13 +41,11 @@ from pipeline.storage.keys import (
 from pipeline.storage.store import Store
 from schemas.backfill import STATUS_COUNTS, Outcomes, Plan, Report, ShardManifest, StepEfforts, StepManifest
 from schemas.events import KEY_TIME, RUN_ID, SHARD_STEPS
-from schemas.frames import conform, dtypes
+from schemas.frames import Model, conform, dtypes
 from schemas.library import DecodedLibrary, EnrichedLibrary, RawLibrary
 from schemas.manifest import STAGES, LoadManifest, Runs
 from schemas.report import History, LibraryChanges
 
-Model = TypeVar("Model", bound=pa.DataFrameModel)
-Record = TypeVar("Record")
 log = structlog.get_logger()
 
 
@@ -201,7 +198,20 @@ def read_backfill(run_id: str, store_url: str | None = None) -> BackfillResults:
         PipelineError: `bad_event` if there is no such backfill; `checkpoint_invalid` if it has no report yet, or its
             outcomes were edited; `configuration` or `store_unavailable` if it cannot be read.
     """
-    return backfill_in(_open_store(store_url), run_id)
+    store = _open_store(store_url)
+    plan = require_plan(store, run_id)
+    if read_report(store, run_id) is None:
+        raise Failed(
+            "checkpoint_invalid",
+            f"The backfill {run_id} has no report yet. Wait for it, or run `steam-import backfill --resume {run_id}`.",
+        )
+    outcomes = read_outcomes(store, run_id)
+    look_up = find_look_up(store, plan)
+    manifests: list[StepManifest] = [look_up] if look_up else []
+    for of_shard in map_concurrently(lambda files: map(files.find_manifest, SHARD_STEPS), list_shards(store, plan)):
+        manifests += filter(None, of_shard)
+    efforts = pl.DataFrame([_effort_row(manifest) for manifest in manifests], schema=dtypes(StepEfforts))
+    return BackfillResults(outcomes, conform(efforts, StepEfforts))
 
 
 def read_any_csv(settings: Settings, location: str, model: type[Model], *, trust: bool = False) -> DataFrame[Model]:
@@ -224,23 +234,6 @@ def runs_in(store: Store, limit: int | None = None) -> DataFrame[Runs]:
     """
     runs = pl.concat([_list_imports(store, limit), _list_backfills(store, limit)])
     return conform(runs.sort("timestamp", "user_id", descending=[True, False])[:limit], Runs)
-
-
-def backfill_in(store: Store, run_id: str) -> BackfillResults:
-    """Return the outcomes and efforts of a backfill in a store; raises the errors of `read_backfill`."""
-    plan = require_plan(store, run_id)
-    if read_report(store, run_id) is None:
-        raise Failed(
-            "checkpoint_invalid",
-            f"The backfill {run_id} has no report yet. Wait for it, or run `steam-import backfill --resume {run_id}`.",
-        )
-    outcomes = read_outcomes(store, run_id)
-    look_up = find_look_up(store, plan)
-    manifests: list[StepManifest] = [look_up] if look_up else []
-    for of_shard in map_concurrently(lambda files: map(files.find_manifest, SHARD_STEPS), list_shards(store, plan)):
-        manifests += filter(None, of_shard)
-    efforts = pl.DataFrame([_effort_row(manifest) for manifest in manifests], schema=dtypes(StepEfforts))
-    return BackfillResults(outcomes, conform(efforts, StepEfforts))
 
 
 def _open_store(store_url: str | None) -> Store:

@@ -8,7 +8,7 @@ import errno
 import gc
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
@@ -103,7 +103,7 @@ def main() -> None:
     except PipelineError as error:
         lines = [
             f"{error.code}: {error.message}",
-            *_notes(error),
+            *getattr(error, "__notes__", ()),  # how to continue, from the command
             f"More: steam-import docs errors {error.code} (docs/errors.md#{error.code})",
         ]
         with _ending(exit_status(error)):
@@ -112,7 +112,7 @@ def main() -> None:
         with _ending(EXIT_REFUSED):
             error.show()
     except (click.Abort, KeyboardInterrupt) as stopped:
-        how = _notes(stopped.__cause__ or stopped) or ["To continue, run the same command again."]
+        how = getattr(stopped.__cause__ or stopped, "__notes__", ["To continue, run the same command again."])
         with _ending(EXIT_INTERRUPTED):
             echo_always(" ".join(["Interrupted. Every file that was written is complete.", *how]), err=True)
     except OSError as error:
@@ -142,9 +142,3 @@ def exit_status(error: PipelineError) -> int:
     if error.retryable:
         return EXIT_RETRYABLE
     return EXIT_REFUSED if isinstance(error, Refused) else EXIT_FAILED
-
-
-def _notes(error: BaseException) -> Sequence[str]:
-    """Return the notes that a command added to an error: how to continue."""
-    notes: Sequence[str] = getattr(error, "__notes__", ())
-    return notes

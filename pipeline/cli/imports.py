@@ -109,7 +109,7 @@ def fetch(settings: Settings, steam_id: str | None, user_id: str | None, *, as_j
     """
     _check_ids(steam_id, user_id)
     steam_id, user_id = _complete_ids(settings, steam_id, user_id)
-    steam_id64 = _find_account(settings, steam_id, user_id)
+    steam_id64 = asyncio.run(stages.find_account_with_settings(settings, steam_id))
     event = {"user_id": user_id or _find_owner(settings, steam_id64), "steam_id64": steam_id64}
     response = asyncio.run(stages.fetch_with_settings(settings, parse_event(event, FetchEvent)))
     click.echo(json.dumps(response_json(response)) if as_json else response.s3_location)
@@ -233,7 +233,9 @@ def import_library(
     try:
         _run_stages(settings, steam_id, report, options)
     except (PipelineError, KeyboardInterrupt) as stopped:
-        if words := _next_stage(report):
+        raw, enriched = report.locations["raw"], report.locations["enriched"]
+        if raw:
+            words = ("load", enriched) if enriched else ("enrich", raw)
             command = next_command(*words, *(["--dry-run"] if options.dry_run else []))
             stopped.add_note(f"To continue, with the same settings: {command}")
         raise
@@ -241,7 +243,7 @@ def import_library(
 
 def _run_stages(settings: Settings, steam_id: str, report: ImportReport, options: LoadOptions) -> None:
     with recording_failure(report, "fetch", FetchResponse):
-        report.steam_id64 = _find_account(settings, steam_id, report.user_id)
+        report.steam_id64 = asyncio.run(stages.find_account_with_settings(settings, steam_id))
         report.user_id = report.user_id or _find_owner(settings, report.steam_id64)
         event = {
             "user_id": report.user_id,
@@ -266,21 +268,6 @@ def recording_failure(report: ImportReport, stage: str, response: type[StageResp
     except PipelineError as error:
         setattr(report, stage, response.failed(error.code, error.message))
         raise
-
-
-def _next_stage(report: ImportReport) -> tuple[str, str] | None:
-    """Return the stage that continues an import and the last CSV that it wrote; None if it wrote none."""
-    for command, location in (("load", report.locations["enriched"]), ("enrich", report.locations["raw"])):
-        if location:
-            return command, location
-    return None
-
-
-def _find_account(settings: Settings, steam_id: str, user_id: str | None) -> str:
-    """Return the SteamID64 of any form of Steam id; an invalid user id is refused before Steam is asked."""
-    if user_id is not None:
-        require_user_id(user_id)
-    return asyncio.run(stages.find_account_with_settings(settings, steam_id))
 
 
 def _parse_location(settings: Settings, location: str, stage: CsvStage) -> tuple[str, str]:

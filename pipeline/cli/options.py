@@ -50,9 +50,6 @@ details_option = click.option(
 )
 trust_option = click.option("--trust", is_flag=True, help="Read a file that was edited after its manifest was written.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-quiet_option = click.option(
-    "-q", "--quiet", is_flag=True, help="Print only errors, and results that a next command or a program takes."
-)
 
 
 def with_settings(*names: str, log_level: str | None = None) -> Callable[[CommandFunction], CommandFunction]:
@@ -74,7 +71,8 @@ def with_settings(*names: str, log_level: str | None = None) -> Callable[[Comman
         for name in reversed(names):
             flag = f"--{name.replace('_', '-')}"
             with_options = click.option(flag, name, help=_setting_help(name), cls=SettingOption)(with_options)
-        return quiet_option(with_options)
+        says = "Print only errors, and results that a next command or a program takes."
+        return click.option("-q", "--quiet", is_flag=True, help=says)(with_options)
 
     return decorate
 

@@ -10,7 +10,6 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 
 from pipeline import clients
@@ -233,7 +232,7 @@ def _runs_table(found: DataFrame[Runs], width: int) -> Table:
             table.add_column(name, no_wrap=True, justify="right" if name in (*COUNTS, "seconds") else "left")
         for row in cells.rows():
             table.add_row(*row)
-        table.width = Measurement.get(Console(width=WIDE), Console(width=WIDE).options, table).maximum
+        table.width = Console(width=WIDE).measure(table).maximum
         if table.width <= width or cells.width == len(IDS):
             return table
         cells = cells.drop(cells.columns[-1])

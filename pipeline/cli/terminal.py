@@ -4,7 +4,6 @@ Imports click alone, because `--help` and `--version` import it too.
 """
 
 import re
-from collections.abc import Iterable
 
 import click
 
@@ -45,21 +44,29 @@ class SettingOption(click.Option):
     """A click option that overrides a setting."""
 
 
-class Command(click.Command):
+class _WithExample(click.Command):
+    """A click command whose help ends with an example of a call."""
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the epilog, a call of the command, as it is to be typed: unlike click, without folding it."""
+        if self.epilog:
+            with formatter.section("Example"):
+                formatter.write(f"{'':{formatter.current_indent}}{self.epilog}\n")
+
+
+class Command(_WithExample):
     """A click command whose help lists its options under headings, and ends with an example of a call."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's options into its help, under headings; a heading without options is left out."""
-        for heading, options in _by_heading(self.get_params(ctx)).items():
-            with formatter.section(heading):
-                formatter.write_dl([record for option in options if (record := option.get_help_record(ctx))])
-
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the example."""
-        _write_example(self, formatter)
+        for heading in ("Options", "Settings", "Output"):
+            options = [option for option in self.get_params(ctx) if _heading(option) == heading]
+            if records := [record for option in options if (record := option.get_help_record(ctx))]:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
 
-class Group(click.Group):
+class Group(_WithExample, click.Group):
     """A click group of commands, whose help ends with an example of a call."""
 
     command_class = Command
@@ -74,27 +81,8 @@ class Group(click.Group):
         command = self.get_command(ctx, name)
         return ((command and command.help) or "").split("\n\n")[0].strip()
 
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the example."""
-        _write_example(self, formatter)
 
-
-def _by_heading(params: Iterable[click.Parameter]) -> dict[str, list[click.Parameter]]:
-    headings: dict[str, list[click.Parameter]] = {"Options": [], "Settings": [], "Output": []}
-    for param in params:
-        if isinstance(param, click.Option):
-            headings[_heading(param)].append(param)
-    return {heading: options for heading, options in headings.items() if options}
-
-
-def _heading(option: click.Option) -> str:
-    if option.name in OUTPUT or "--help" in option.opts:
+def _heading(param: click.Parameter) -> str:
+    if param.name in OUTPUT or "--help" in param.opts:
         return "Output"
-    return "Settings" if isinstance(option, SettingOption) else "Options"
-
-
-def _write_example(command: click.Command, formatter: click.HelpFormatter) -> None:
-    """Write the epilog, a call of the command, as it is to be typed: unlike click, without folding it."""
-    if command.epilog:
-        with formatter.section("Example"):
-            formatter.write(f"{'':{formatter.current_indent}}{command.epilog}\n")
+    return "Settings" if isinstance(param, SettingOption) else "Options"
