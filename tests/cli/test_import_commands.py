@@ -114,10 +114,9 @@ def test_each_stage_takes_the_location_that_the_one_before_printed_and_all_are_o
     assert [json.loads(ended.out).keys() for ended in as_json] == [FETCH_KEYS, ENRICH_KEYS, LOAD_KEYS]
 
 
-@pytest.mark.usefixtures("database")
 def test_the_catalogue_is_shown_to_programs_with_times_and_to_people_with_days(steam_import: SteamImport) -> None:
     assert json.loads(steam_import("catalogue", "show", "--json").out)["newest_look_up"] is None
-    steam_import("run", ACCOUNT, "--user", USER)
+    steam_import("enrich", steam_import(*FETCH).out.strip())
     shown = json.loads(steam_import("catalogue", "show", "--json").out)
     assert datetime.now(UTC) - datetime.fromisoformat(shown["newest_look_up"]) < timedelta(minutes=5)
     assert "newest look up:       0.0 days ago" in steam_import("catalogue", "show").out

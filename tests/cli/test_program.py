@@ -19,19 +19,12 @@ from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.wire import Service
 from tests.support.databases import NewDatabase, fetch, rows_of
-from tests.support.lambda_functions import ACCOUNT, NOWHERE, USER
-from tests.support.programs import PROGRAM, environment, run_program
-
-
-def test_a_process_ends_with_the_status_of_its_error(sandbox: Sandbox, tmp_path: Path) -> None:
-    ended = run_program(tmp_path, environment(sandbox, STEAM_API_URL=NOWHERE), "fetch", ACCOUNT)
-    assert (ended.status, ended.out) == (75, "")
-    assert "steam_unavailable: " in ended.err
-    assert list(tmp_path.iterdir()) == []
+from tests.support.lambda_functions import ACCOUNT, USER
+from tests.support.programs import PROGRAM, environment
 
 
 @pytest.mark.slow
-def test_progress_bars_appear_on_a_terminal_and_are_gone_at_the_end(
+def test_a_terminal_has_progress_bars_that_are_gone_at_the_end_no_colour_with_no_color_and_only_results_with_quiet(
     sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     sandbox.latency_seconds = 0.3
@@ -48,25 +41,26 @@ def test_progress_bars_appear_on_a_terminal_and_are_gone_at_the_end(
     assert "4 ImportedGame" in result
     assert "━" not in result
 
+    status, shown = on_terminal(tmp_path, settings | {"NO_COLOR": "1"}, "run", ACCOUNT, "--user", USER)
+    assert status == 0, shown
+    assert not re.search(r"\x1b\[(\d+;)*(3|4|9|10)\d[;m]", shown)
+    status, shown = on_terminal(tmp_path, settings, "run", ACCOUNT, "--user", "user-1", "--quiet")
+    assert (status, Path(shown.strip()).is_file()) == (0, True)
+
 
 def on_terminal(folder: Path, settings: dict[str, str], *arguments: str) -> tuple[int, str]:
     """The exit status of the program, and all that it showed on a terminal."""
+    shown = b""
     terminal, own_end = pty.openpty()
     with subprocess.Popen(  # noqa: S603 - our own program
         [*PROGRAM, *arguments], cwd=folder, env=settings, stdin=own_end, stdout=own_end, stderr=own_end
     ) as process:
         os.close(own_end)
-        shown = read_all(terminal)
-    return process.returncode, shown
-
-
-def read_all(terminal: int) -> str:
-    """What a process showed on the other end of a terminal; Linux says EIO when the other end is closed."""
-    shown = b""
-    with suppress(OSError), open(terminal, "rb", buffering=0) as screen:
-        while part := screen.read(65536):
-            shown += part
-    return shown.decode()
+        with suppress(OSError):  # Linux says EIO when the other end is closed
+            while part := os.read(terminal, 65536):
+                shown += part
+        os.close(terminal)
+    return process.returncode, shown.decode()
 
 
 def interrupted(folder: Path, settings: dict[str, str], is_time: Callable[[], bool], *arguments: str) -> str:
@@ -100,19 +94,21 @@ def locked(url: str) -> Iterator[Callable[[], bool]]:
 
 
 @pytest.mark.slow
-def test_an_interruption_is_one_sentence_and_no_traceback(sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox.faults.add(Fault(service="steam", kind="stall", seconds=30))
-    settings = environment(sandbox, HTTP_TIMEOUT_SECONDS="30")
-    err = interrupted(tmp_path, settings, lambda: bool(sandbox.requests), "fetch", ACCOUNT)
-    assert "run the same command again" in err
-
-
-def test_interrupted_after_the_fetch_it_says_how_to_enrich_what_there_is(sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox.faults.add(Fault(service="igdb", kind="stall", seconds=30))
-    settings = environment(sandbox, HTTP_TIMEOUT_SECONDS="30")
-    err = interrupted(tmp_path, settings, lambda: bool(sandbox.asked("igdb")), "run", ACCOUNT, "--user", USER)
-    (raw,) = (tmp_path / "data" / "imports" / USER).glob("*-raw.csv")
-    assert err.strip().endswith(f"To continue, with the same settings: steam-import enrich {raw}")
+@pytest.mark.parametrize(
+    ("service", "words"),
+    [
+        pytest.param("steam", "To continue, run the same command again.", id="before a CSV"),
+        pytest.param("igdb", "To continue, with the same settings: steam-import enrich {raw}", id="after the fetch"),
+    ],
+)
+def test_an_interruption_is_one_sentence_that_says_how_to_continue(
+    sandbox: Sandbox, tmp_path: Path, service: Service, words: str
+) -> None:
+    sandbox.faults.add(Fault(service=service, kind="stall", seconds=30))
+    settings = environment(sandbox, HTTP_TIMEOUT_SECONDS="30", DATABASE_URL="")
+    err = interrupted(tmp_path, settings, lambda: bool(sandbox.asked(service)), "run", ACCOUNT, "--user", USER)
+    raw = next((tmp_path / "data" / "imports" / USER).glob("*-raw.csv"), None)
+    assert err.strip().endswith(words.format(raw=raw))
 
 
 def test_an_interrupted_load_is_rolled_back_and_says_how_to_load_again(
@@ -164,16 +160,3 @@ def test_ctrl_c_interrupts_what_never_waits_for_an_event_loop() -> None:
     with pytest.raises(KeyboardInterrupt), interruptible():
         asyncio.run(compute())
     assert signal.getsignal(signal.SIGINT) == before
-
-
-@pytest.mark.slow
-def test_a_terminal_shows_no_colour_with_no_color_and_the_location_alone_with_quiet(
-    sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path
-) -> None:
-    settings = environment(sandbox, DATABASE_URL=new_database(2026))
-    status, shown = on_terminal(tmp_path, settings, "run", ACCOUNT, "--user", USER, "--quiet")
-    (enriched,) = (tmp_path / "data" / "imports" / USER).glob("*-enriched.csv")
-    assert (status, shown.split()) == (0, [str(enriched)])
-    status, shown = on_terminal(tmp_path, settings | {"NO_COLOR": "1"}, "run", ACCOUNT, "--user", USER)
-    assert status == 0, shown
-    assert not re.search(r"\x1b\[(\d+;)*(3|4|9|10)\d[;m]", shown)

@@ -172,7 +172,7 @@ def test_a_home_that_is_not_there_is_named(steam_import: SteamImport, arguments:
     ends_as("unknown home", steam_import(*arguments))
 
 
-@pytest.mark.parametrize("arguments", [("runs",), ("db", "check")], ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize("arguments", [("runs",), ("demo",)], ids=lambda arguments: arguments[0])
 def test_a_current_folder_that_is_gone_is_told(
     unconfigured_program: SteamImport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:

@@ -8,8 +8,6 @@ from tests.support.databases import give_steam_ids, rows_of
 from tests.support.lambda_functions import ACCOUNT
 from tests.support.programs import SteamImport
 
-LINK = f"https://steamcommunity.com/profiles/{ACCOUNT}"
-
 
 @pytest.fixture
 def database(own_database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -17,7 +15,7 @@ def database(own_database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return own_database_url
 
 
-@pytest.mark.parametrize("arguments", [("--user", "owner"), (ACCOUNT,), (LINK,)], ids=str)
+@pytest.mark.parametrize("arguments", [("--user", "owner"), (ACCOUNT,)], ids=str)
 def test_the_database_says_what_was_not_given(
     steam_import: SteamImport, database: str, arguments: tuple[str, ...]
 ) -> None:
@@ -60,13 +58,3 @@ def test_what_the_database_does_not_say_is_asked_for(
         assert (ended.status, " ".join(ended.err.split()).count(says)) == (status, 1), ended.err
         assert "--user" in ended.err
     assert rows_of(database, "ImportedGame") == []
-
-
-@pytest.mark.parametrize("command", [f"run {ACCOUNT} --user", f"fetch {ACCOUNT} --user", "forget"])
-def test_a_user_id_that_is_none_is_said_in_the_users_words(steam_import: SteamImport, command: str) -> None:
-    ended = steam_import(*command.split(), "a b")
-    assert ended.status == 2
-    assert (
-        "bad_event: 'a b' is no user id. Give another: a user id has 1 to 64 letters, digits, hyphens or underscores."
-        in ended.err
-    )
