@@ -17,10 +17,9 @@ import polars as pl
 from pandera.typing.polars import DataFrame
 
 from pipeline import clients
-from pipeline.catalogue.names import NameFile
 from pipeline.frames.match import ARABIC_NUMERALS, normalise_name
 from pipeline.review.candidates import search_terms
-from pipeline.review.look_up import NameLookup
+from pipeline.review.look_up import NameFile, NameLookup
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.settings import Settings

@@ -17,13 +17,12 @@ from pipeline.apis.http import HttpLimits
 from pipeline.backfill.list import parse_list
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.catalogue.look_up import CatalogueLookup, read_overrides
-from pipeline.catalogue.names import NameFile
 from pipeline.catalogue.sync import sync_catalogue
 from pipeline.errors import PipelineError
 from pipeline.frames.match import parse_external_games
 from pipeline.frames.overrides import parse_overrides
 from pipeline.review.decisions import NamedGames, apply_review, parse_decisions
-from pipeline.review.look_up import NameLookup
+from pipeline.review.look_up import NameFile, NameLookup
 from pipeline.review.sheet import AppsToReview, Choice, count_owners, export_review
 from pipeline.stages import parse_event
 from pipeline.steam_id import parse_steam_id

@@ -10,13 +10,13 @@ from pandera.typing.polars import DataFrame
 
 from pipeline import clients
 from pipeline.api import read_any_csv
-from pipeline.catalogue.names import NameFile
 from pipeline.cli.local import absolute_location
 from pipeline.cli.options import STORE, json_option, trust_option, with_settings
 from pipeline.cli.terminal import Command
 from pipeline.errors import Failed, PipelineError
 from pipeline.report.figures import link_candidates
 from pipeline.report.page import Origin, render_report
+from pipeline.review.look_up import NameFile
 from pipeline.settings import Settings, absolute_path
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import parse_checkpoint_key

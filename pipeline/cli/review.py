@@ -22,7 +22,6 @@ from pipeline.backfill.plan import require_plan
 from pipeline.backfill.report import read_outcomes
 from pipeline.backfill.runner import reset_for_replay
 from pipeline.catalogue.look_up import read_overrides
-from pipeline.catalogue.names import NameFile
 from pipeline.cli.backfill import error_of_failed_shards, report_table, run_steps
 from pipeline.cli.imports import enrich_csv, load_csv, recording_failure
 from pipeline.cli.local import absolute_location
@@ -31,7 +30,7 @@ from pipeline.cli.output import ImportReport, console, progress_bars, summary_ta
 from pipeline.cli.terminal import Group, echo, echo_always
 from pipeline.errors import Failed, PipelineError, Retryable, count_of
 from pipeline.review.decisions import AppliedReview, NamedGames, apply_review, name_games, parse_decisions
-from pipeline.review.look_up import NameLookup
+from pipeline.review.look_up import NameFile, NameLookup
 from pipeline.review.sheet import (
     AppsToReview,
     Choice,

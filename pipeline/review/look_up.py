@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -13,13 +13,18 @@ from pandera.typing.polars import DataFrame
 from pipeline.apis.batching import OnBatch, gather_or_cancel
 from pipeline.apis.igdb import MAX_OPEN, Igdb, RefusedQuery
 from pipeline.catalogue.look_up import Progress, add_up, no_progress
-from pipeline.catalogue.names import NameFile
 from pipeline.errors import Retryable
 from pipeline.review.candidates import rank_candidates, tabulate_games
+from pipeline.storage.store import Store
+from pipeline.storage.versioned import CorruptFile, read_parquet, to_parquet
 from schemas.apis import parse_rows
 from schemas.catalogue import KnownNames
-from schemas.frames import conform, dtypes
+from schemas.frames import conform, dtypes, empty_frame
 from schemas.review import Candidates, FoundGame, SearchTerms
+
+NAMES = "catalogue/names.parquet"
+TRIES = 10
+REMEDY = "Use the version of the program that wrote it, or delete it: then IGDB is asked for the names again."
 
 SAME_NAME = 95
 """The score from which a game has the app's name but for case, marks, punctuation and numerals: no search is needed."""
@@ -48,6 +53,42 @@ class FoundNames(NamedTuple):
     candidates: DataFrame[Candidates]
     unanswered: set[int]
     refused: dict[str, str]
+
+
+@dataclass(frozen=True)
+class NameFile:
+    """The file of names that IGDB was searched for, with the games found, if any, in a store.
+
+    A row counts for `lifetime` after its look-up, because IGDB gets new games.
+
+    Raises, when it is read or written:
+        Failed: `checkpoint_invalid`, if the file is of a version that this program does not read.
+        Retryable: `store_unavailable`.
+    """
+
+    store: Store
+    lifetime: timedelta
+
+    def read(self) -> DataFrame[KnownNames]:
+        """Return the names that were looked up within the lifetime; none if the file is corrupt."""
+        body = self.store.read(NAMES)
+        if body is None:
+            return empty_frame(KnownNames)
+        try:
+            rows = read_parquet(body, "names", KnownNames, NAMES, REMEDY)
+        except CorruptFile as error:
+            log.warning("file of names is corrupt", key=NAMES, fault=str(error))
+            return empty_frame(KnownNames)
+        return conform(rows.filter(pl.col("looked_up_at") > datetime.now(UTC) - self.lifetime), KnownNames)
+
+    def remember(self, rows: DataFrame[KnownNames]) -> None:
+        """Add names to the file, each over its older row; those that others add meanwhile are kept."""
+        for _ in range(TRIES):
+            etag = self.store.list(NAMES).get(NAMES)
+            merged = pl.concat([self.read(), rows]).unique("name", keep="last", maintain_order=True)
+            if self.store.replace(NAMES, to_parquet(merged, "names"), etag):
+                return
+        raise Retryable("store_unavailable", f"{NAMES} is being rewritten by others all the time. Try again later.")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.catalogue.names import NameFile
+from pipeline.review.look_up import NameFile
 from pipeline.storage.checkpoints import Provenance, write_checkpoint
 from pipeline.storage.keys import parse_checkpoint_key
 from pipeline.storage.store import DirectoryStore

@@ -10,11 +10,10 @@ import pytest
 
 from benchmarks.candidates import altered_games, measure, recorded_world
 from pipeline.apis.retry import RetryPolicy
-from pipeline.catalogue.names import NAMES, NameFile
 from pipeline.errors import Failed, Refused
 from pipeline.review import look_up
 from pipeline.review.candidates import search_terms
-from pipeline.review.look_up import MAX_REFUSED, NameLookup
+from pipeline.review.look_up import MAX_REFUSED, NAMES, NameFile, NameLookup
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
