@@ -79,7 +79,6 @@ if TYPE_CHECKING:
     from pipeline.apis.steam import Steam
     from pipeline.database.database import Database, LoadResult
 
-PRIVACY_PAGE = "https://steamcommunity.com/my/edit/settings"
 Event = TypeVar("Event", bound=HandlerEvent)
 log = structlog.get_logger()
 
@@ -118,7 +117,7 @@ async def fetch(store: Store, steam: "Steam", event: FetchEvent) -> FetchRespons
     steam_id64 = await find_account(steam, event.steam_id64)
     owned = await steam.fetch_owned_games(steam_id64)
     if owned is None:
-        raise await _hidden_library_error(steam, steam_id64)
+        raise steam.hidden_library_error(steam_id64, has_account=await steam.has_account(steam_id64))
 
     library, rejected = parse_owned_games(owned, event.user_id, steam_id64)
 
@@ -447,20 +446,6 @@ def _write_enriched(
         requests=requests,
         retries=retries.count,
     )
-
-
-async def _hidden_library_error(steam: "Steam", steam_id64: str) -> Failed:
-    """Return the error for an account whose library Steam does not show: it is private, or there is no account.
-
-    Steam gives the same empty answer for both.
-    """
-    if await steam.has_account(steam_id64):
-        return Failed(
-            "private_library",
-            f"The games of {steam_id64} are private, and nothing was changed. Its owner can open {PRIVACY_PAGE}, set "
-            '"My profile" and "Game details" to Public, and try again.',
-        )
-    return Failed("account_not_found", f"Steam knows no account {steam_id64}. Check the id, digit by digit.")
 
 
 def _count_statuses(library: DataFrame[EnrichedLibrary]) -> EnrichStats:

@@ -29,6 +29,9 @@ OWNED_GAMES = {
     "skip_unvetted_apps": "0",  # the default, 1, hides apps whose "profile features are limited"
 }
 
+PRIVACY_PAGE = "https://steamcommunity.com/my/edit/settings"
+"""The page on which the owner of an account makes its games public."""
+
 MAX_SUMMARIES = 100
 """The number of accounts that one request to GetPlayerSummaries takes."""
 
@@ -74,6 +77,20 @@ class Steam:
     async def has_account(self, steam_id64: str) -> bool:
         """Return True if Steam has an account with a SteamID64."""
         return bool(await self.fetch_existing_accounts([steam_id64]))
+
+    @staticmethod
+    def hidden_library_error(steam_id64: str, *, has_account: bool) -> Failed:
+        """Return the error for a SteamID64 whose library Steam does not show, with the same answer in both cases.
+
+        It is `private_library` if Steam has such an account, else `account_not_found`.
+        """
+        if has_account:
+            return Failed(
+                "private_library",
+                f"The games of {steam_id64} are private, and nothing was changed. Its owner can open {PRIVACY_PAGE}, "
+                'set "My profile" and "Game details" to Public, and try again.',
+            )
+        return Failed("account_not_found", f"Steam knows no account {steam_id64}. Check the id, digit by digit.")
 
     async def fetch_existing_accounts(self, steam_id64s: Sequence[str]) -> set[str]:
         """Return the SteamID64s that have an account: ISteamUser/GetPlayerSummaries leaves unknown ids out."""

@@ -121,19 +121,17 @@ async def _fetched_users(steam: Steam, answers: Sequence[_Answer]) -> DataFrame[
         raise errors[0]
     hidden = [one.steam_id64 for one in answers if one.steam_id64 and not one.error and one.rows is None]
     existing = await steam.fetch_existing_accounts(hidden)
-    users = [(one.user_id, one.steam_id64 or one.steam_id, *_outcome(one, existing)) for one in answers]
+    users = [(one.user_id, one.steam_id64 or one.steam_id, *_outcome(steam, one, existing)) for one in answers]
     return conform(pl.DataFrame(users, schema=dtypes(FetchedUsers), orient="row"), FetchedUsers)
 
 
-def _outcome(answer: _Answer, existing: set[str]) -> tuple[str, str | None]:
-    """Return the outcome of a user, and why there is no library."""
-    if answer.error:
-        return OUTCOME_OF_ERROR.get(answer.error.code, "failed"), f"{answer.error.code}: {answer.error.message}"
+def _outcome(steam: Steam, answer: _Answer, existing: set[str]) -> tuple[str, str | None]:
+    """Return the outcome of a user, and the error if there is no library."""
     if answer.rows is not None:
         return ("done" if answer.rows.height else "empty"), None
-    if answer.steam_id64 in existing:
-        return "private", f"private_library: the games of {answer.steam_id64} are private"
-    return "not_found", f"account_not_found: Steam knows no account {answer.steam_id64}"
+    account = answer.steam_id64 or answer.steam_id
+    error = answer.error or steam.hidden_library_error(account, has_account=account in existing)
+    return OUTCOME_OF_ERROR.get(error.code, "failed"), f"{error.code}: {error.message}"
 
 
 def enrich_shard(files: ShardFiles, catalogue: CatalogueFiles, lifetimes: Lifetimes) -> ShardManifest:
