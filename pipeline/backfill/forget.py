@@ -17,7 +17,7 @@ from pipeline import clients
 from pipeline.backfill.list import USERS_REJECTED
 from pipeline.backfill.plan import find_plan
 from pipeline.backfill.report import OUTCOMES_CSV, REJECTED_CSV, drop_from_last_loaded, read_report, write_report
-from pipeline.backfill.shards import ShardFiles, map_concurrently, rewrite, to_json, write_json
+from pipeline.backfill.shards import ShardFiles, map_concurrently, to_json, write_json
 from pipeline.errors import Failed, Refused
 from pipeline.settings import Settings
 from pipeline.storage.csv import BYTE_ORDER_MARK, drop_records, parse_csv, to_csv, unescape_formulas
@@ -34,7 +34,7 @@ from pipeline.storage.keys import (
     user_folder,
     wanted_key,
 )
-from pipeline.storage.store import Store
+from pipeline.storage.store import Store, rewrite
 from schemas.backfill import ShardCsv, ShardManifest
 from schemas.events import SHARD_STEPS, ForgetEvent, ForgetResponse
 

@@ -18,12 +18,12 @@ from pipeline.backfill.outcomes import (
     users_with_lost_rows,
     without_shard_columns,
 )
-from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently, read_json, rewrite, write_json
+from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently, read_json, write_json
 from pipeline.backfill.steps import LOOK_UP, find_look_up
 from pipeline.errors import Failed, agree, count_of
 from pipeline.storage.csv import escape_formulas, read_rows, to_spreadsheet, unescape_formulas
 from pipeline.storage.keys import LAST_LOADED, LAST_LOADED_BEFORE, backfill_key
-from pipeline.storage.store import Store
+from pipeline.storage.store import Store, rewrite
 from pipeline.storage.versioned import CorruptFile, read_parquet, to_parquet
 from schemas.backfill import (
     OUTCOMES,

@@ -13,7 +13,7 @@ import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline.apis.batching import split
-from pipeline.errors import Failed, PipelineError, Retryable
+from pipeline.errors import Failed, PipelineError
 from pipeline.storage.checkpoints import require_owners
 from pipeline.storage.csv import escape_formulas, parse_csv, read_rows, require_model, to_csv, unescape_formulas
 from pipeline.storage.keys import Shard
@@ -364,21 +364,3 @@ def write_json(store: Store, key: str, file: BackfillFile) -> None:
 def to_json(file: BackfillFile) -> bytes:
     """Return a backfill's plan, manifest, failure or report as the bytes of its JSON file."""
     return file.model_dump_json(indent=1).encode()
-
-
-TRIES = 10
-"""How many times a file that others write meanwhile is read again, before the error says so."""
-
-
-def rewrite(store: Store, key: str, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
-    """Replace a file by what `change` makes of its bytes, and return that; None stands for no file, in and out.
-
-    Raises:
-        Retryable: `store_unavailable`, where others replace the file all the time.
-    """
-    for _ in range(TRIES):
-        etag, body = store.list(key).get(key), store.read(key)
-        changed = change(body)
-        if changed is None or changed == body or store.replace(key, changed, etag):
-            return changed
-    raise Retryable("store_unavailable", f"{key} is being rewritten by others all the time. Try again later.")

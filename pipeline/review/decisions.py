@@ -4,6 +4,7 @@ import csv
 from codecs import BOM_UTF8
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from operator import attrgetter
 from typing import NamedTuple
@@ -11,16 +12,13 @@ from typing import NamedTuple
 from pipeline.apis.batching import all_rows, all_unanswered, raise_if_all_failed
 from pipeline.apis.igdb import Igdb
 from pipeline.catalogue.look_up import OVERRIDES
-from pipeline.errors import Failed, Retryable, agree
+from pipeline.errors import Failed, agree
 from pipeline.frames.overrides import check_overrides_format, describe_fault
 from pipeline.storage.csv import CsvRecord, parse_header, parse_records, strip_decimals
-from pipeline.storage.store import Store
+from pipeline.storage.store import Store, rewrite
 from schemas.apis import parse_rows
 from schemas.catalogue import OVERRIDES_HEADER
 from schemas.review import Decision, FoundGame
-
-WRITE_ATTEMPTS = 10
-"""The number of times that overrides.csv is read anew because somebody else has written it meanwhile."""
 
 _ENCODING_ERRORS = "surrogateescape"
 """The error handler with which bytes that are not UTF-8 are written back as they were read."""
@@ -84,7 +82,9 @@ def apply_review(store: Store, sheet: FilledSheet, games: NamedGames, apps: Mapp
     faults = {decision.line: _fault(decision, games, apps) for decision in sheet.decisions}
     skipped = [SkippedLine(line, why) for line, why in faults.items() if why]
     usable = {decision.appid: decision for decision in sheet.decisions if not faults[decision.line]}
-    _write_overrides(store, list(usable.values()))
+    if usable:
+        update = partial(update_overrides_csv, decisions=list(usable.values()))
+        rewrite(store, OVERRIDES, update, store.file_max_bytes)
     decided = [_describe(decision, apps[appid], games) for appid, decision in usable.items()]
     return AppliedReview(decided, sorted([*sheet.skipped, *skipped]))
 
@@ -162,17 +162,6 @@ def _parse_decision(record: CsvRecord) -> Decision | None:
             "line": record.line,
         }
     )
-
-
-def _write_overrides(store: Store, decisions: Sequence[Decision]) -> None:
-    """Add the decisions to overrides.csv as it is now; lines that others write meanwhile are kept."""
-    for _ in range(WRITE_ATTEMPTS):
-        etag = store.list(OVERRIDES).get(OVERRIDES)
-        body = store.read(OVERRIDES, max_bytes=store.file_max_bytes)
-        updated = update_overrides_csv(body, decisions)
-        if not decisions or updated == body or store.replace(OVERRIDES, updated, etag):
-            return
-    raise Retryable("store_unavailable", f"{OVERRIDES} is being rewritten by others all the time. Try again later.")
 
 
 def update_overrides_csv(body: bytes | None, decisions: Sequence[Decision]) -> bytes:

@@ -15,7 +15,7 @@ from pipeline.apis.igdb import MAX_OPEN, Igdb, RefusedQuery
 from pipeline.catalogue.look_up import Progress, add_up, no_progress
 from pipeline.errors import Retryable
 from pipeline.review.candidates import rank_candidates, tabulate_games
-from pipeline.storage.store import Store
+from pipeline.storage.store import Store, rewrite
 from pipeline.storage.versioned import CorruptFile, read_parquet, to_parquet
 from schemas.apis import parse_rows
 from schemas.catalogue import KnownNames
@@ -23,7 +23,6 @@ from schemas.frames import conform, dtypes, empty_frame
 from schemas.review import Candidates, FoundGame, SearchTerms
 
 NAMES = "catalogue/names.parquet"
-TRIES = 10
 REMEDY = "Use the version of the program that wrote it, or delete it: then IGDB is asked for the names again."
 
 SAME_NAME = 95
@@ -71,7 +70,18 @@ class NameFile:
 
     def read(self) -> DataFrame[KnownNames]:
         """Return the names that were looked up within the lifetime; none if the file is corrupt."""
-        body = self.store.read(NAMES)
+        return self._parse(self.store.read(NAMES))
+
+    def remember(self, rows: DataFrame[KnownNames]) -> None:
+        """Add names to the file, each over its older row; those that others add meanwhile are kept."""
+
+        def add_names(body: bytes | None) -> bytes:
+            merged = pl.concat([self._parse(body), rows]).unique("name", keep="last", maintain_order=True)
+            return to_parquet(merged, "names")
+
+        rewrite(self.store, NAMES, add_names)
+
+    def _parse(self, body: bytes | None) -> DataFrame[KnownNames]:
         if body is None:
             return empty_frame(KnownNames)
         try:
@@ -80,15 +90,6 @@ class NameFile:
             log.warning("file of names is corrupt", key=NAMES, fault=str(error))
             return empty_frame(KnownNames)
         return conform(rows.filter(pl.col("looked_up_at") > datetime.now(UTC) - self.lifetime), KnownNames)
-
-    def remember(self, rows: DataFrame[KnownNames]) -> None:
-        """Add names to the file, each over its older row; those that others add meanwhile are kept."""
-        for _ in range(TRIES):
-            etag = self.store.list(NAMES).get(NAMES)
-            merged = pl.concat([self.read(), rows]).unique("name", keep="last", maintain_order=True)
-            if self.store.replace(NAMES, to_parquet(merged, "names"), etag):
-                return
-        raise Retryable("store_unavailable", f"{NAMES} is being rewritten by others all the time. Try again later.")
 
 
 @dataclass(frozen=True)

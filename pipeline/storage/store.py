@@ -17,7 +17,10 @@ from pipeline.settings import FILE_MAX_BYTES, absolute_path
 from pipeline.storage.keys import outside_store_error, require_key_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+REWRITE_ATTEMPTS = 10
+"""How many times a file that others write meanwhile is read again, before the error says so."""
 
 
 class Store(Protocol):
@@ -110,6 +113,24 @@ def open_store_at_url(
         raise Refused("configuration", f"STORE_URL is {url!r}: give a directory, or s3://bucket/prefix.")
     client = open_aws("s3", url, aws_limits, region=region, endpoint_url=endpoint_url)
     return S3Store(client, bucket, prefix.strip("/"), file_max_bytes)
+
+
+def rewrite(
+    store: Store, key: str, change: "Callable[[bytes | None], bytes | None]", max_bytes: int | None = None
+) -> bytes | None:
+    """Replace a file by what `change` makes of its bytes, and return that; None stands for no file, in and out.
+
+    `change` is called again for a file that others have replaced meanwhile.
+
+    Raises:
+        Retryable: `store_unavailable`, where others replace the file all the time.
+    """
+    for _ in range(REWRITE_ATTEMPTS):
+        etag, body = store.list(key).get(key), store.read(key, max_bytes=max_bytes)
+        changed = change(body)
+        if changed is None or changed == body or store.replace(key, changed, etag):
+            return changed
+    raise Retryable("store_unavailable", f"{key} is being rewritten by others all the time. Try again later.")
 
 
 def looks_like_a_url(text: str) -> bool:
