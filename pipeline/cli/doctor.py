@@ -7,7 +7,6 @@ import platform
 import re
 import sys
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -202,19 +201,20 @@ def settings(settings: Settings, *, as_json: bool) -> None:
 
     Secrets are printed as ***. An option of a command overrides the environment, which overrides the file .env.
     """
-    params = click.get_current_context().params
-    options = {"log_level" if name == "quiet" else name for name, value in params.items() if value}
-    given = Settings.read().model_fields_set
-    in_environment = {name.lower() for name, value in os.environ.items() if value}
-    found = [
-        {
-            **setting._asdict(),
-            "value": _setting_value(settings, field),
-            "source": _setting_source(field, options, in_environment, given),
-        }
-        for setting in declared_settings()
-        for field in [setting.name.lower()]
-    ]
+    options = {
+        "log_level" if name == "quiet" else name for name, value in click.get_current_context().params.items() if value
+    }
+    sources = (
+        dict.fromkeys(Settings.read().model_fields_set, ".env")
+        | {name.lower(): "environment" for name, value in os.environ.items() if value}
+        | dict.fromkeys(options, "option")
+    )
+    found: list[dict[str, str]] = []
+    for setting in declared_settings():
+        value = getattr(settings, setting.name.lower())
+        shown = "***" if isinstance(value, SecretStr) else value if value is None else str(value)
+        source = sources.get(setting.name.lower(), "default")
+        found.append(setting._asdict() | {"value": shown, "source": source})
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -231,24 +231,6 @@ def _setting_type(annotation: object) -> str:
     if isinstance(annotation, type):
         return SETTING_TYPES[annotation]
     return next(_setting_type(argument) for argument in get_args(annotation) if argument is not type(None))
-
-
-def _setting_value(settings: Settings, field: str) -> str | None:
-    value = getattr(settings, field)
-    if isinstance(value, SecretStr):
-        return "***"
-    return None if value is None else str(value)
-
-
-def _setting_source(
-    field: str, options: AbstractSet[str], in_environment: AbstractSet[str], given: AbstractSet[str]
-) -> str:
-    """Return where a value comes from; the command line has defaults of its own for the log and the store."""
-    if field in options:
-        return "option"
-    if field in in_environment:
-        return "environment"
-    return ".env" if field in given else "default"
 
 
 def read_pages() -> dict[str, str]:
