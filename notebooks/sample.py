@@ -16,6 +16,7 @@ from typing import Any
 
 from notebooks.demo import DEMO
 from pipeline import clients, stages
+from pipeline.backfill.list import list_of_csv
 from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.backfill.runner import run_backfill
 from pipeline.cli.local import with_database
@@ -132,7 +133,7 @@ def _backfill(store_url: str) -> None:
     with _sandbox(world, store_url) as (sandbox, settings):
         _disturb(sandbox)
         store = clients.open_store(settings)
-        draft = draft_plan(store, "users.csv", listed.encode(), run_id=RUN_ID, shard_size=SHARD_SIZE)
+        draft = draft_plan(store, "users.csv", list_of_csv(listed.encode()), run_id=RUN_ID, shard_size=SHARD_SIZE)
         plan = write_plan(store, draft)
         with with_database(settings) as local:
             clients.open_database(local).ensure_users([f"user-{number}" for number in users])

@@ -21,14 +21,6 @@ UNKNOWN_PLAYTIME = "No playtime is known: the owner hides it, or never played"
 YEARS = (2004, 2049)
 """The first and last year of the chart of last plays: one outside is a mistake, and would stretch the axis."""
 
-PLATFORMS = {
-    "playtime_windows_forever": "Windows",
-    "playtime_mac_forever": "macOS",
-    "playtime_linux_forever": "Linux",
-    "playtime_deck_forever": "Steam Deck",
-}
-"""The names of the platforms that Steam counts minutes on, by column."""
-
 MATCH_WORDS = {
     "external_game": "By IGDB's list of Steam ids",
     "override": "By hand, in overrides.csv",
@@ -45,10 +37,14 @@ _NAMES_IN_WORDS = 3
 _MINUTES = pl.col("playtime_forever").cast(pl.Int64)
 _RECENT_MINUTES = pl.col("playtime_2weeks").cast(pl.Int64).fill_null(0)
 _IS_GAME = pl.col("match_status") != "IGNORED"
-_PLATFORM_MINUTES = {name: pl.col(column).cast(pl.Int64) for column, name in PLATFORMS.items()}
-# Steam counts minutes on a Deck as Linux too.
-_PLATFORM_MINUTES["Linux"] -= _PLATFORM_MINUTES["Steam Deck"].fill_null(0)
-_PLATFORM_MINUTES["Linux"] = _PLATFORM_MINUTES["Linux"].clip(lower_bound=0)
+_DECK_MINUTES = pl.col("playtime_deck_forever").cast(pl.Int64)
+_PLATFORM_MINUTES = {
+    "Windows": pl.col("playtime_windows_forever").cast(pl.Int64),
+    "macOS": pl.col("playtime_mac_forever").cast(pl.Int64),
+    # Steam counts minutes on a Deck as Linux too.
+    "Linux": (pl.col("playtime_linux_forever").cast(pl.Int64) - _DECK_MINUTES.fill_null(0)).clip(lower_bound=0),
+    "Steam Deck": _DECK_MINUTES,
+}
 _NAME = pl.when(pl.col("name").str.strip_chars() != "").then("name").otherwise(pl.format("App {}", "appid"))
 _YEAR = pl.col("igdb_first_release_date").dt.year()
 _GENRES = pl.col("igdb_genres").list.eval(pl.element().struct.field("name").drop_nulls()).list.unique()
