@@ -123,13 +123,11 @@ def test_an_interrupted_load_is_rolled_back_and_says_how_to_load_again(
     assert rows_of(url, "Game") == rows_of(url, "ImportedGame") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("service", "made"),
-    [
-        pytest.param("steam", set(), marks=pytest.mark.slow, id="fetch"),
-        pytest.param("igdb", {"raw"}, marks=pytest.mark.slow, id="look-up"),
-        pytest.param(None, {"raw", "enriched"}, id="load"),
-    ],
+    [("steam", set()), ("igdb", {"raw"}), (None, {"raw", "enriched"})],
+    ids=["fetch", "look-up", "load"],
 )
 def test_an_interrupted_backfill_begins_nothing_else_and_says_how_to_go_on(
     sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path, service: Service | None, made: set[str]
