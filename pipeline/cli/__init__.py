@@ -106,27 +106,27 @@ def main() -> None:
             *getattr(error, "__notes__", ()),  # how to continue, from the command
             f"More: steam-import docs errors {error.code} (docs/errors.md#{error.code})",
         ]
-        with _ending(exit_status(error)):
+        with _exiting_with(exit_status(error)):
             echo_always("\n".join(lines), err=True)
     except click.ClickException as error:
-        with _ending(EXIT_REFUSED):
+        with _exiting_with(EXIT_REFUSED):
             error.show()
     except (click.Abort, KeyboardInterrupt) as stopped:
         how = getattr(stopped.__cause__ or stopped, "__notes__", ["To continue, run the same command again."])
-        with _ending(EXIT_INTERRUPTED):
+        with _exiting_with(EXIT_INTERRUPTED):
             echo_always(" ".join(["Interrupted. Every file that was written is complete.", *how]), err=True)
     except OSError as error:
         # Of stdout or stderr, which alone have no name; every file is written by a store, which converts its errors.
         if error.filename is not None or error.errno not in OUTPUT_ERRORS:
             raise
         says = f"The output cannot be written: {error.strerror}. Every file that was written is complete."
-        with _ending(EXIT_RETRYABLE):
+        with _exiting_with(EXIT_RETRYABLE):
             echo_always(f"{says} Make room for the output, and run the same command again.", err=True)
             raise
 
 
 @contextmanager
-def _ending(status: int) -> Iterator[None]:
+def _exiting_with(status: int) -> Iterator[None]:
     """Exit with a status after the block, which prints the reason; where no output can be written, without it."""
     try:
         yield

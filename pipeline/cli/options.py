@@ -23,7 +23,7 @@ DATABASE = ("database_url", "status_unplayed", "status_played", "status_recent",
 TIMEOUTS = ("statement_timeout_seconds", "lock_timeout_seconds")
 
 
-def _require_dry_run(context: click.Context, _option: click.Parameter, details: bool) -> bool:  # noqa: FBT001 - click's own
+def _require_dry_run(context: click.Context, _option: click.Parameter, details: object) -> object:
     if details and not context.params["dry_run"]:
         raise click.UsageError("--details lists what a load would change: give --dry-run with it.", context)
     return details

@@ -105,15 +105,15 @@ def progress_bars() -> Iterator[Progress]:
         yield show
 
 
-def log_progress(seconds: float = LOG_SECONDS) -> Progress:
-    """Return a callback that logs how far a task is and the time left, every so many seconds of the task."""
+def log_progress() -> Progress:
+    """Return a callback that logs how far a task is and the time left, every five seconds of the task."""
     begun: dict[str, float] = {}
     logged: dict[str, float] = {}
 
     def show(description: str, done: int, total: int) -> None:
         now = time.monotonic()
         start = begun.setdefault(description, now)
-        if done and now - logged.setdefault(description, now) >= seconds:
+        if done and now - logged.setdefault(description, now) >= LOG_SECONDS:
             logged[description] = now
             left = round((now - start) / done * (total - done))
             log.info("progress", task=description, done=done, of=total, seconds_left=left)

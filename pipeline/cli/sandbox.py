@@ -62,11 +62,11 @@ def sandbox(settings: Settings, port: int, faults: Sequence[str], *, database: b
     # Whoever runs it in the background ends it by `kill`, which has to stop PostgreSQL as well.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
-        server = stack.enter_context(_served(port, faults))
+        server = stack.enter_context(_running_sandbox(port, faults))
         found = server.environment | {"STORE_URL": str(absolute_path(DATA / "sandbox"))}
         if database:
-            own = settings.model_copy(update={"store_url": found["STORE_URL"], "database_url": None})
-            local = stack.enter_context(with_database(own.model_copy(update={"database_url_secret_arn": None})))
+            own = {"store_url": found["STORE_URL"], "database_url": None, "database_url_secret_arn": None}
+            local = stack.enter_context(with_database(settings.model_copy(update=own)))
             clients.open_database(local).ensure_users(list(server.world.accounts))
             found["DATABASE_URL"] = _short_url(cast("SecretStr", local.database_url).get_secret_value())
         exports = "\n".join(f"export {name}={quote_for_shell_and_env(value)}" for name, value in found.items())
@@ -95,7 +95,7 @@ def _short_url(url: str) -> str:
 
 
 @contextmanager
-def _served(port: int, faults: Sequence[str]) -> Iterator["Sandbox"]:
+def _running_sandbox(port: int, faults: Sequence[str]) -> Iterator["Sandbox"]:
     """Yield a running sandbox with the recorded library, keys that never change, and faults.
 
     Raises:

@@ -48,7 +48,7 @@ def test_names_of_any_language_and_lines_are_shown_as_they_are() -> None:
 def test_without_a_terminal_the_log_tells_how_far_a_task_is_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 104.0, 105.0, 110.0])
     monkeypatch.setattr("pipeline.cli.output.time.monotonic", lambda: next(clock))
-    show = log_progress(seconds=5)
+    show = log_progress()
     with capture_logs() as logs:
         for done in (0, 4, 5, 10):
             show("Names looked up on IGDB", done, 40)
