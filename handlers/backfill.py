@@ -6,7 +6,8 @@ It also erases a user: it is the one function with rights to all that the store 
 from typing import Any
 
 from handlers.respond import deadline_of, respond, run_async
-from pipeline.backfill.forget import forget_with_settings
+from pipeline import clients
+from pipeline.backfill.forget import forget_user
 from pipeline.backfill.runner import run_event
 from schemas.events import BackfillEvent, BackfillResponse, ForgetEvent, ForgetResponse
 
@@ -14,7 +15,13 @@ from schemas.events import BackfillEvent, BackfillResponse, ForgetEvent, ForgetR
 def handler(event: object, context: object) -> dict[str, Any]:
     """AWS Lambda entry point: do the step that the event names and return the response as JSON types."""
     if isinstance(event, dict) and event.get("step") == "forget":
-        return respond(event, ForgetEvent, ForgetResponse, forget_with_settings, context)
+        return respond(
+            event,
+            ForgetEvent,
+            ForgetResponse,
+            lambda settings, event: forget_user(clients.open_store(settings), event.user_id, dry_run=event.dry_run),
+            context,
+        )
     deadline = deadline_of(context)
     return respond(
         event,

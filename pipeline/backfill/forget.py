@@ -13,13 +13,11 @@ from hashlib import sha256
 import polars as pl
 import structlog
 
-from pipeline import clients
 from pipeline.backfill.list import USERS_REJECTED
 from pipeline.backfill.plan import find_plan
 from pipeline.backfill.report import OUTCOMES_CSV, REJECTED_CSV, drop_from_last_loaded, read_report, write_report
 from pipeline.backfill.shards import ShardFiles, map_concurrently, to_json, write_json
 from pipeline.errors import Failed, Refused
-from pipeline.settings import Settings
 from pipeline.storage.csv import BYTE_ORDER_MARK, drop_records, parse_csv, to_csv, unescape_formulas
 from pipeline.storage.keys import (
     BACKFILLS,
@@ -36,7 +34,7 @@ from pipeline.storage.keys import (
 )
 from pipeline.storage.store import Store, rewrite
 from schemas.backfill import ShardCsv, ShardManifest
-from schemas.events import SHARD_STEPS, ForgetEvent, ForgetResponse
+from schemas.events import SHARD_STEPS, ForgetResponse
 
 ERASED = "(erased)"
 log = structlog.get_logger()
@@ -52,11 +50,6 @@ class Traces:
     running: list[str]
     wanted: list[str]
     last_loaded: list[str]
-
-
-def forget_with_settings(settings: Settings, event: ForgetEvent) -> ForgetResponse:
-    """Erase a user from the configured store, and return what was erased; a dry run erases nothing."""
-    return forget_user(clients.open_store(settings), event.user_id, dry_run=event.dry_run)
 
 
 def forget_user(store: Store, user_id: str, *, dry_run: bool = False) -> ForgetResponse:

@@ -76,7 +76,7 @@ def read_outcomes(store: Store, run_id: str) -> DataFrame[Outcomes]:
 
 
 @dataclass(frozen=True)
-class Progress:
+class BackfillProgress:
     """How far a backfill is: shards done by step, users fetched, and the failures of shards that are not done."""
 
     shards: dict[str, int]
@@ -84,17 +84,17 @@ class Progress:
     failures: list[str]
 
 
-NOT_BEGUN = Progress(dict.fromkeys(SHARD_STEPS, 0), 0, [])
+NOT_BEGUN = BackfillProgress(dict.fromkeys(SHARD_STEPS, 0), 0, [])
 
 
-def read_progress(store: Store, plan: Plan) -> Progress:
+def read_progress(store: Store, plan: Plan) -> BackfillProgress:
     """Return how far a backfill is, from the files of its shards; no report is needed."""
     shards, users_fetched, failures = Counter[str](), 0, list[str]()
     for steps, users, failure in map_concurrently(_progress_of_shard, list_shards(store, plan)):
         shards.update(steps)
         users_fetched += users
         failures += [failure] if failure else []
-    return Progress({step: shards[step] for step in SHARD_STEPS}, users_fetched, failures)
+    return BackfillProgress({step: shards[step] for step in SHARD_STEPS}, users_fetched, failures)
 
 
 def _progress_of_shard(files: ShardFiles) -> tuple[list[ShardStep], int, str | None]:

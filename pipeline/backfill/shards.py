@@ -231,7 +231,17 @@ class ShardFiles:
         )
         if not self.store.replace(self.shard.manifest_key(step), to_json(manifest), started.replaces):
             return replace(self, _cache=None).require_manifest(step)
-        _log_finished(manifest)
+        log.info(
+            "shard",
+            step=step,
+            run_id=manifest.run_id,
+            shard=manifest.shard,
+            seconds=manifest.seconds,
+            requests=manifest.requests,
+            users=len(manifest.users),
+            rows=manifest.file.rows if manifest.file else 0,
+            **manifest.counts,
+        )
         return manifest
 
     @contextmanager
@@ -295,20 +305,6 @@ class ShardFiles:
             f"{key}: {why}. Run `steam-import backfill --resume {self.shard.run_id}`; if this message comes again, "
             f"{START_AGAIN}.",
         )
-
-
-def _log_finished(manifest: ShardManifest) -> None:
-    log.info(
-        "shard",
-        step=manifest.step,
-        run_id=manifest.run_id,
-        shard=manifest.shard,
-        seconds=manifest.seconds,
-        requests=manifest.requests,
-        users=len(manifest.users),
-        rows=manifest.file.rows if manifest.file else 0,
-        **manifest.counts,
-    )
 
 
 def list_shards(store: Store, plan: Plan) -> list[ShardFiles]:

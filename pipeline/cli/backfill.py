@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline import clients
-from pipeline.backfill.forget import forget_with_settings
+from pipeline.backfill.forget import forget_user
 from pipeline.backfill.list import UserList, list_of_csv, list_of_database, read_list
 from pipeline.backfill.plan import Draft, Estimate, draft_plan, estimate_cost, find_plan, require_plan, write_plan
 from pipeline.backfill.report import NOT_BEGUN, OUTCOMES_CSV, read_progress, read_report
@@ -33,7 +33,6 @@ from schemas.events import (
     FROM_DATABASE,
     MAX_SHARD_SIZE,
     SHARD_STEPS,
-    ForgetEvent,
     ForgetResponse,
     ShardStep,
 )
@@ -139,7 +138,7 @@ def forget(settings: Settings, user_id: str, *, dry_run: bool, as_json: bool) ->
     backfill with the user has not ended, nothing is erased. The database is not touched.
     """
     settings.require("store")
-    erased = forget_with_settings(settings, ForgetEvent(user_id=require_user_id(user_id), dry_run=dry_run))
+    erased = forget_user(clients.open_store(settings), require_user_id(user_id), dry_run=dry_run)
     if as_json:
         click.echo(erased.model_dump_json(exclude={"seconds", "requests"}))
     else:

@@ -15,7 +15,7 @@ from rich.table import Table
 from pipeline import clients
 from pipeline.api import find_import, read_pair, runs_in
 from pipeline.backfill.plan import find_plan
-from pipeline.backfill.report import OUTCOMES_CSV, Progress, count_errors, read_progress, read_report
+from pipeline.backfill.report import OUTCOMES_CSV, BackfillProgress, count_errors, read_progress, read_report
 from pipeline.cli.backfill import FAILURES_SHOWN, report_table
 from pipeline.cli.options import STORE, json_option, next_command, with_settings
 from pipeline.cli.output import add_change_rows, console, figures_table
@@ -133,7 +133,7 @@ def _show_backfill(store: Store, plan: Plan, *, as_json: bool) -> None:
         echo(f"Next: {hint}" if hint else "Nothing is left to do.")
 
 
-def _add_progress(table: Table, plan: Plan, progress: Progress | None, report: Report | None) -> None:
+def _add_progress(table: Table, plan: Plan, progress: BackfillProgress | None, report: Report | None) -> None:
     """Add the shards that are done by step to a table, if not all are, and without a report also what failed."""
     shards = progress.shards if progress else report.shards if report and not report.is_complete else {}
     for step in SHARD_STEPS if shards else ():
