@@ -166,7 +166,7 @@ def _endless(query: Query) -> Retryable:
     return Retryable("igdb_unavailable", f"IGDB's pages of {query.endpoint} do not end. Try again later.")
 
 
-class IdRange(NamedTuple):
+class _IdRange(NamedTuple):
     """The ids above `after`, up to `last` (None: without an end), and how many rows are expected for each id.
 
     `rows_per_id` is 0.0 where nothing is known.
@@ -193,24 +193,24 @@ async def read_in_order(
     Raises:
         Retryable: `igdb_unavailable`.
     """
-    pending, ahead, last_id = [IdRange(after)], dict[int, list[Any]](), after
+    pending, ahead, last_id = [_IdRange(after)], dict[int, list[Any]](), after
     while pending:
-        asked, pending = next_ranges(pending, igdb.queries_at_once(query.endpoint))
+        asked, pending = _next_ranges(pending, igdb.queries_at_once(query.endpoint))
         pages = await igdb.fetch_pages([query.within(each.after, each.last) for each in asked])
         on_page(sum(map(len, pages)))
         ahead |= {each.after: page for each, page in zip(asked, pages, strict=True)}
-        rests = [rest_of(each, page, query.endpoint) for each, page in zip(asked, pages, strict=True)]
+        rests = [_rest_of(each, page, query.endpoint) for each, page in zip(asked, pages, strict=True)]
         pending = [rest for rest in rests if rest] + pending
         last_id = pending[0].after if pending else max(last_id, asked[-1].after)
         ready = sorted(start for start in ahead if start < last_id or not pending)
         yield RowsInOrder([row for start in ready for row in ahead.pop(start)], last_id, not pending)
 
 
-def next_ranges(pending: Sequence[IdRange], most: int) -> tuple[list[IdRange], list[IdRange]]:
+def _next_ranges(pending: Sequence[_IdRange], most: int) -> tuple[list[_IdRange], list[_IdRange]]:
     """Return up to `most` ranges to ask for, the lowest ids of the pending ones, and what is pending after them."""
     if most == 1:
         return [pending[0]], list(pending[1:])
-    asked, rest = list[IdRange](), list[IdRange]()
+    asked, rest = list[_IdRange](), list[_IdRange]()
     for each in pending:
         if len(asked) == most:
             rest.append(each)
@@ -222,7 +222,7 @@ def next_ranges(pending: Sequence[IdRange], most: int) -> tuple[list[IdRange], l
     return asked, rest
 
 
-def _split(ids: IdRange, most: int) -> list[IdRange]:
+def _split(ids: _IdRange, most: int) -> list[_IdRange]:
     """Return up to `most` consecutive ranges of about AIMED_ROWS rows each, from the beginning of a range.
 
     Of a range without an end the last piece has none either: it holds a full page wherever the next ids are.
@@ -236,10 +236,10 @@ def _split(ids: IdRange, most: int) -> list[IdRange]:
         width, pieces = ceil((ids.last - ids.after) / max(pieces, 1)), max(pieces, 1)
     starts = [ids.after + number * width for number in range(min(pieces, most))]
     ends: list[int | None] = [*starts[1:], ids.last if pieces <= most else starts[-1] + width]
-    return [IdRange(start, end, ids.rows_per_id) for start, end in zip(starts, ends, strict=True)]
+    return [_IdRange(start, end, ids.rows_per_id) for start, end in zip(starts, ends, strict=True)]
 
 
-def rest_of(asked: IdRange, page: Sequence[Any], endpoint: str) -> IdRange | None:
+def _rest_of(asked: _IdRange, page: Sequence[Any], endpoint: str) -> _IdRange | None:
     """Return the ids of a range that are above those of its page, or None if the page holds all rows of the range."""
     if len(page) < PAGE_SIZE:
         return None
@@ -252,7 +252,7 @@ def rest_of(asked: IdRange, page: Sequence[Any], endpoint: str) -> IdRange | Non
         return None
     # Behind a page without an end, the ids are as dense as at its own end: it may have begun in a gap.
     low, rows = (ids[len(ids) // 2], len(ids) // 2) if asked.last is None else (asked.after, len(ids))
-    return IdRange(highest, asked.last, max(rows, 1) / max(highest - low, 1))
+    return _IdRange(highest, asked.last, max(rows, 1) / max(highest - low, 1))
 
 
 class _Parts(Generic[Model]):

@@ -49,27 +49,22 @@ def apps(store: Store) -> list[int]:
     return CatalogueFiles(store).read()["appid"].to_list()
 
 
-def test_a_catalogue_without_files_is_empty(at: OpenedStore) -> None:
-    assert_frame_equal(CatalogueFiles(at.store).read(), empty_frame(Catalogue))
-    assert keys(at.store) == []
-
-
-def test_rows_that_one_reader_adds_are_read_by_all(at: OpenedStore) -> None:
-    one, other = CatalogueFiles(at.store), CatalogueFiles(at.store)
+def test_rows_that_one_reader_adds_are_read_by_all(here: OpenedStore) -> None:
+    one, other = CatalogueFiles(here.store), CatalogueFiles(here.store)
     one.remember(known(10, 20))
     other.remember(known(30))
-    for catalogue in (one, other, CatalogueFiles(at.store)):
+    for catalogue in (one, other, CatalogueFiles(here.store)):
         assert_frame_equal(Catalogue.validate(catalogue.read()), known(10, 20, 30))
-    assert len(keys(at.store)) == 2
-    assert all(name.startswith(NEW) for name in keys(at.store))
+    assert len(keys(here.store)) == 2
+    assert all(name.startswith(NEW) for name in keys(here.store))
 
 
-def test_the_latest_row_of_an_app_counts_whatever_its_file_is_called(at: OpenedStore) -> None:
-    CatalogueFiles(at.store).remember(known(10, name="New", days_old=1))
-    CatalogueFiles(at.store).remember(known(10, name="Old", days_old=2))
-    assert CatalogueFiles(at.store).read()["igdb_name"].to_list() == ["New"]
-    at.store.write(APPS, parquet(known(10, name="Newest", days_old=0)))
-    assert CatalogueFiles(at.store).read()["igdb_name"].to_list() == ["Newest"]
+def test_the_latest_row_of_an_app_counts_whatever_its_file_is_called(here: OpenedStore) -> None:
+    CatalogueFiles(here.store).remember(known(10, name="New", days_old=1))
+    CatalogueFiles(here.store).remember(known(10, name="Old", days_old=2))
+    assert CatalogueFiles(here.store).read()["igdb_name"].to_list() == ["New"]
+    here.store.write(APPS, parquet(known(10, name="Newest", days_old=0)))
+    assert CatalogueFiles(here.store).read()["igdb_name"].to_list() == ["Newest"]
 
 
 def test_a_compaction_leaves_one_file_with_all_rows(at: OpenedStore) -> None:
@@ -83,14 +78,14 @@ def test_a_compaction_leaves_one_file_with_all_rows(at: OpenedStore) -> None:
     assert_frame_equal(catalogue.read(), before)
 
 
-def test_whoever_adds_one_small_file_too_many_compacts(at: OpenedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_adds_one_small_file_too_many_compacts(here: OpenedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_SMALL_FILES", 3)
     for appid in (10, 20):
-        CatalogueFiles(at.store).remember(known(appid))
-    assert len(keys(at.store)) == 2
-    CatalogueFiles(at.store).remember(known(30))
-    assert keys(at.store) == [APPS]
-    assert apps(at.store) == [10, 20, 30]
+        CatalogueFiles(here.store).remember(known(appid))
+    assert len(keys(here.store)) == 2
+    CatalogueFiles(here.store).remember(known(30))
+    assert keys(here.store) == [APPS]
+    assert apps(here.store) == [10, 20, 30]
 
 
 def test_rows_are_kept_though_their_writer_cannot_compact(here: OpenedStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +98,8 @@ def test_rows_are_kept_though_their_writer_cannot_compact(here: OpenedStore, mon
     assert apps(here.store) == [10]
 
 
-def test_other_files_below_the_catalogue_are_neither_read_nor_deleted(at: OpenedStore) -> None:
-    CatalogueFiles(at.store).remember(known(10))
+def test_other_files_below_the_catalogue_are_neither_read_nor_deleted(here: OpenedStore) -> None:
+    CatalogueFiles(here.store).remember(known(10))
     others = [
         "catalogue/sync.json",
         "catalogue/sync/pairs/1.parquet",
@@ -113,10 +108,10 @@ def test_other_files_below_the_catalogue_are_neither_read_nor_deleted(at: Opened
         f"{APPS}.bak",
     ]
     for key in others:
-        at.store.write(key, b"other")
-    assert apps(at.store) == [10]
-    CatalogueFiles(at.store).compact()
-    assert keys(at.store) == sorted([*others, APPS])
+        here.store.write(key, b"other")
+    assert apps(here.store) == [10]
+    CatalogueFiles(here.store).compact()
+    assert keys(here.store) == sorted([*others, APPS])
 
 
 WHOLE = parquet(known(20))
@@ -148,17 +143,17 @@ def test_a_corrupt_file_is_skipped_with_a_warning_and_the_next_compaction_puts_i
     assert logged == []
 
 
-def test_a_file_is_read_once(at: OpenedStore) -> None:
-    CatalogueFiles(at.store).remember(known(10))
-    CatalogueFiles(at.store).compact()
-    CatalogueFiles(at.store).remember(known(20))
-    watched = Watched(at.store)
+def test_a_file_is_read_once(here: OpenedStore) -> None:
+    CatalogueFiles(here.store).remember(known(10))
+    CatalogueFiles(here.store).compact()
+    CatalogueFiles(here.store).remember(known(20))
+    watched = Watched(here.store)
     catalogue = CatalogueFiles(watched)
     for _ in range(3):
         assert catalogue.read()["appid"].to_list() == [10, 20]
     assert len(watched.called("read")) == 2
     catalogue.remember(known(30))
-    CatalogueFiles(at.store).remember(known(40))
+    CatalogueFiles(here.store).remember(known(40))
     assert catalogue.read()["appid"].to_list() == [10, 20, 30, 40]
     assert len(watched.called("read")) == len(set(watched.called("read"))) == 4
 
@@ -168,18 +163,18 @@ def about(store: Store, *appids: int) -> DataFrame[Catalogue]:
     return CatalogueFiles(store).read_about(pl.DataFrame({"appid": appids}, schema={"appid": pl.Int32}))
 
 
-def test_a_join_opens_no_small_file_whose_name_lists_no_app_of_the_library(at: OpenedStore) -> None:
-    at.store.write(APPS, parquet(known(10, 20, 30, days_old=3)))
+def test_a_join_opens_no_small_file_whose_name_lists_no_app_of_the_library(here: OpenedStore) -> None:
+    here.store.write(APPS, parquet(known(10, 20, 30, days_old=3)))
     for rows in (known(20, 16_777_215), known(40, 50), known(*range(60, 107)), known(*range(200, 248)), known(1 << 24)):
-        CatalogueFiles(at.store).remember(rows)
+        CatalogueFiles(here.store).remember(rows)
     by_hand = f"{NEW}part.0001.parquet"
-    at.store.write(by_hand, parquet(known(70, 71, days_old=0)))
-    watched = Watched(at.store)
+    here.store.write(by_hand, parquet(known(70, 71, days_old=0)))
+    watched = Watched(here.store)
     assert_frame_equal(about(watched, 30, 40, 99), pl.concat([known(30, days_old=3), known(40, 99)]))
     opened = watched.called("read")
     assert len(opened) == 6  # the large file, that by hand, two with an app, one with too many, one with too high an id
     assert {APPS, by_hand} <= set(opened)
-    assert max(len(Path(key).name) for key in at.store.list(NEW)) + len("..0123456789abcdef.draft") <= 255
+    assert max(len(Path(key).name) for key in here.store.list(NEW)) + len("..0123456789abcdef.draft") <= 255
 
 
 @pytest.mark.parametrize(
@@ -281,10 +276,10 @@ def test_show_prints_what_was_asked_and_how_large_the_files_are(here: OpenedStor
     assert (shown["files"], shown["bytes"]) == (2, sum(len(here.store.read(key) or b"") for key in keys(here.store)))
 
 
-def test_a_process_that_joins_again_keeps_the_rows_of_all_files(at: OpenedStore) -> None:
-    at.store.write(APPS, parquet(known(10, 20)))
-    CatalogueFiles(at.store).remember(known(30))
-    watched, memory = Watched(at.store), Memory()
+def test_a_process_that_joins_again_keeps_the_rows_of_all_files(here: OpenedStore) -> None:
+    here.store.write(APPS, parquet(known(10, 20)))
+    CatalogueFiles(here.store).remember(known(30))
+    watched, memory = Watched(here.store), Memory()
     library = pl.DataFrame({"appid": [10, 30]}, schema={"appid": pl.Int32})
     for reads in (2, 4, 4, 4):
         assert_frame_equal(CatalogueFiles(watched, memory).read_about(library), known(10, 30))
@@ -300,36 +295,35 @@ def test_readers_with_one_memory_read_a_file_once(here: OpenedStore) -> None:
     assert watched.called("read") == []
 
 
-def test_after_a_compaction_only_the_large_file_is_read(at: OpenedStore) -> None:
-    watched = Watched(at.store)
+def test_after_a_compaction_only_the_large_file_is_read(here: OpenedStore) -> None:
+    watched = Watched(here.store)
     catalogue = CatalogueFiles(watched)
     for appid in (10, 20):
-        CatalogueFiles(at.store).remember(known(appid))
+        CatalogueFiles(here.store).remember(known(appid))
     catalogue.read()
-    CatalogueFiles(at.store).compact()
+    CatalogueFiles(here.store).compact()
     watched.calls.clear()
     assert catalogue.read()["appid"].to_list() == [10, 20]
     assert watched.called("read") == [APPS]
 
 
 @pytest.mark.parametrize("is_compact", [True, False], ids=["the large file", "the small ones"])
-def test_rows_of_a_deleted_catalogue_are_forgotten(at: OpenedStore, *, is_compact: bool) -> None:
-    catalogue = CatalogueFiles(at.store)
+def test_rows_of_a_deleted_catalogue_are_forgotten(here: OpenedStore, *, is_compact: bool) -> None:
+    catalogue = CatalogueFiles(here.store)
     for appid in (10, 20):
         catalogue.remember(known(appid))
     if is_compact:
         catalogue.compact()
     assert catalogue.read().height == 2
-    for key in at.store.list("catalogue/"):
-        at.store.delete(key)
+    for key in here.store.list("catalogue/"):
+        here.store.delete(key)
     assert catalogue.read().is_empty()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_carried_out", [False, True], ids=["before", "behind"])
-@pytest.mark.parametrize("kind", ["directory", "bucket"])
-def test_a_compaction_killed_at_any_call_loses_nothing(tmp_path: Path, kind: str, *, is_carried_out: bool) -> None:
-    with opened(kind, tmp_path) as store:
+def test_a_compaction_that_s3_breaks_off_at_any_call_loses_nothing(tmp_path: Path, *, is_carried_out: bool) -> None:
+    with opened("bucket", tmp_path) as store:
         for number in count(1):
             for key in store.list("catalogue/"):
                 store.delete(key)
@@ -393,18 +387,18 @@ def test_a_compaction_during_a_read_hides_no_row(at: OpenedStore, before: str, *
     assert rows["appid"].to_list() == [10, 20, 30]
 
 
-def test_a_compaction_between_the_two_listings_hides_no_row_from_a_reader_with_a_memory(at: OpenedStore) -> None:
-    CatalogueFiles(at.store).remember(known(10))
-    CatalogueFiles(at.store).compact()
+def test_a_compaction_between_the_two_listings_hides_no_row_from_a_reader_with_a_memory(here: OpenedStore) -> None:
+    CatalogueFiles(here.store).remember(known(10))
+    CatalogueFiles(here.store).compact()
     memory = Memory()
-    CatalogueFiles(at.store, memory).read()
-    CatalogueFiles(at.store).remember(known(20))
+    CatalogueFiles(here.store, memory).read()
+    CatalogueFiles(here.store).remember(known(20))
 
     def interfere() -> None:
         """When the small files are listed, and the large one is not."""
-        interfering.interfere = lambda: CatalogueFiles(at.store).compact()
+        interfering.interfere = lambda: CatalogueFiles(here.store).compact()
 
-    interfering = Interfering(at.store, before="list", interfere=interfere, times=2)
+    interfering = Interfering(here.store, before="list", interfere=interfere, times=2)
     assert CatalogueFiles(interfering, memory).read()["appid"].to_list() == [10, 20]
 
 
@@ -425,15 +419,15 @@ def test_rows_that_others_add_during_a_compaction_are_not_lost(
 
 
 @pytest.mark.parametrize("before", ["read", pytest.param("replace", marks=pytest.mark.slow)])
-def test_a_compaction_that_loses_every_race_gives_up_and_loses_no_row(at: OpenedStore, before: str) -> None:
+def test_a_compaction_that_loses_every_race_gives_up_and_loses_no_row(here: OpenedStore, before: str) -> None:
     appids = count(20)
 
     def interfere() -> None:
-        CatalogueFiles(at.store).remember(known(next(appids)))
-        CatalogueFiles(at.store).compact()
+        CatalogueFiles(here.store).remember(known(next(appids)))
+        CatalogueFiles(here.store).compact()
 
-    CatalogueFiles(at.store).remember(known(10))
-    interfering = Interfering(at.store, before=before, interfere=interfere, times=1000)
+    CatalogueFiles(here.store).remember(known(10))
+    interfering = Interfering(here.store, before=before, interfere=interfere, times=1000)
     with pytest.raises(Retryable, match="Try again later"):
         CatalogueFiles(interfering).compact()
-    assert apps(at.store) == [10, *range(20, next(appids))]
+    assert apps(here.store) == [10, *range(20, next(appids))]

@@ -113,18 +113,6 @@ def test_a_secret_that_no_header_can_hold_is_refused_and_not_quoted(value: str) 
     assert value == " " or value not in said
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "says"),
-    [("AWS_PROFILE", "nobody", "nobody"), ("AWS_SECRET_ACCESS_KEY", "", "Partial credentials")],
-    ids=["an unknown profile", "half of the credentials"],
-)
-def test_credentials_that_cannot_be_used_are_a_configuration(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
-) -> None:
-    monkeypatch.setenv(name, value)
-    assert says in refusal(NOWHERE)
-
-
 @pytest.mark.parametrize("url", ["http://aws.example", f"http://user:{CANARY}@[::1", f"https://user:{CANARY}@ho st/"])
 def test_secrets_are_not_asked_for_in_the_clear_nor_at_nonsense(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)

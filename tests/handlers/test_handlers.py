@@ -165,16 +165,21 @@ FETCH_FAILURES = {
     "a private profile": Failing(
         "private_library", "Game details", event=FETCH | {"steam_id64": World.PRIVATE_ACCOUNT}
     ),
+    "private game details": Failing(
+        "private_library", "Game details", event=FETCH | {"steam_id64": World.HIDDEN_ACCOUNT}
+    ),
     "no such account": Failing("account_not_found", "Check", event=FETCH | {"steam_id64": World.UNKNOWN_ACCOUNT}),
     "a block": Failing("steam_blocked", "Wait", fault(status=403, body=BLOCKED)),
 }
 
 
 @pytest.mark.parametrize("case", FETCH_FAILURES.values(), ids=FETCH_FAILURES)
-def test_a_fetch_that_cannot_work_says_why_and_writes_nothing(
+def test_a_fetch_that_cannot_work_says_why_and_leaves_the_files_of_an_earlier_one(
     deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, case: Failing
 ) -> None:
-    deployed.world.accounts |= {World.PRIVATE_ACCOUNT: World.recorded().accounts[World.PRIVATE_ACCOUNT]}
+    put(RAW, RAW_CSV)
+    recorded = World.recorded().accounts
+    deployed.world.accounts |= {account: recorded[account] for account in (World.PRIVATE_ACCOUNT, World.HIDDEN_ACCOUNT)}
     case.arrange(deployed, monkeypatch)
     assert_fails(steam_import.handler, case.event or FETCH, case)
 
@@ -193,6 +198,7 @@ FETCH_RETRIES = [
 def test_a_fetch_that_may_go_through_later_raises_retryable(
     deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, arrange: Arrange, code: str
 ) -> None:
+    put(RAW, RAW_CSV)
     monkeypatch.setenv("RETRY_ATTEMPTS", "1")
     arrange(deployed, monkeypatch)
     assert_raises_retryable(steam_import.handler, FETCH, code)

@@ -2,21 +2,17 @@
 
 import asyncio
 import json
-import re
 from hashlib import sha256
 from typing import Any
 
 import polars as pl
 import pytest
-from structlog.testing import capture_logs
 
 from pipeline import stages
-from pipeline.errors import Failed, PipelineError, Refused, Retryable
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
-from pipeline.sandbox.steam import BLOCKED
 from pipeline.sandbox.world import World
-from schemas.events import ErrorCode, FetchEvent, FetchResponse
+from schemas.events import FetchEvent, FetchResponse
 from schemas.library import RawLibrary
 from tests.support.apis import open_steam
 from tests.support.stores import RAW, TIMESTAMP, OpenedStore
@@ -84,50 +80,6 @@ def test_any_form_of_steam_id_is_fetched(sandbox: Sandbox, here: OpenedStore, st
     assert (response.game_count, response.requests) == (129, requests)
 
 
-@pytest.mark.parametrize(
-    ("steam_id", "fault", "kind", "code"),
-    [
-        pytest.param("gabe newell", None, Refused, "bad_steam_id", id="no Steam id"),
-        pytest.param(World.PRIVATE_ACCOUNT, None, Failed, "private_library", id="private profile"),
-        pytest.param(World.HIDDEN_ACCOUNT, None, Failed, "private_library", id="private game details"),
-        pytest.param(World.UNKNOWN_ACCOUNT, None, Failed, "account_not_found", id="no such account"),
-        pytest.param(
-            World.PRIVATE_ACCOUNT,
-            Fault(path="GetPlayerSummaries", status=503),
-            Retryable,
-            "steam_unavailable",
-            id="no profile that would tell a private library from no account",
-        ),
-        pytest.param(World.RECORDED_ACCOUNT, Fault(status=403, body=BLOCKED), Failed, "steam_blocked", id="blocked"),
-        pytest.param(
-            World.RECORDED_ACCOUNT,
-            Fault(status=200, body='{"response":{"game_count":2,"games":[{"appid":1}]}}'),
-            Retryable,
-            "steam_bad_answer",
-            id="short list",
-        ),
-    ],
-)
-def test_a_fetch_that_fails_leaves_the_files_of_an_earlier_one_as_they_are(
-    sandbox: Sandbox,
-    here: OpenedStore,
-    steam_id: str,
-    fault: Fault | None,
-    kind: type[PipelineError],
-    code: ErrorCode,
-) -> None:
-    answering(sandbox, {"appid": 440}, "rubbish")
-    fetch(sandbox, here)
-    before = here.files()
-    sandbox.faults.clear()
-    if fault:
-        sandbox.faults.add(fault)
-    with pytest.raises(kind) as raised:
-        fetch(sandbox, here, steam_id)
-    assert raised.value.code == code
-    assert here.files() == before
-
-
 def test_rows_that_cannot_be_used_are_set_aside(sandbox: Sandbox, at: OpenedStore) -> None:
     answering(sandbox, {"appid": 440, "name": "TF2"}, {"name": "No id"}, {"appid": 570, "name": "a\0b"}, "rubbish")
     response = fetch(sandbox, at)
@@ -151,28 +103,3 @@ def test_a_retry_overwrites_its_own_output_and_deletes_old_rejected_rows(sandbox
     assert fetch(sandbox, at, timestamp="2026-11-23T03:17:49Z").rejected == 0
     assert sorted(at.files()) == sorted(FILES)
     assert at.raw_rows()["name"].to_list() == ["TF2"]
-
-
-def test_another_timestamp_leaves_earlier_imports_alone(sandbox: Sandbox, here: OpenedStore) -> None:
-    fetch(sandbox, here)
-    before = here.files()
-    fetch(sandbox, here, World.EMPTY_ACCOUNT, timestamp="20261123T031750Z")
-    assert here.files().items() > before.items()
-    assert len(here.files()) == 4
-
-
-def test_without_timestamp_and_run_both_are_made(sandbox: Sandbox, here: OpenedStore) -> None:
-    response = fetch(sandbox, here, World.EMPTY_ACCOUNT, timestamp=None, run_id=None)
-    key = here.store.key_of(response.s3_location or "")
-    assert re.fullmatch(r"imports/user-1/\d{8}T\d{6}Z-raw\.csv", key)
-    manifest = json.loads(here.store.read(key.replace(".csv", ".json")) or b"")
-    assert re.fullmatch(r"[0-9a-f]{32}", manifest["run_id"])
-
-
-def test_the_stage_logs_one_event_with_its_counts(sandbox: Sandbox, here: OpenedStore) -> None:
-    with capture_logs() as logged:
-        fetch(sandbox, here)
-    (event,) = logged
-    told = {"event": "fetch", "log_level": "info", "user_id": "user-1", "run_id": "run-1", "games": 129, "requests": 1}
-    assert event.items() >= told.items()
-    assert event["seconds"] >= 0

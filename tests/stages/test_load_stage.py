@@ -35,7 +35,6 @@ def write(store: DirectoryStore, *rows: dict[str, Any]) -> Manifest:
     ("manifest", "statuses"),
     [
         ("of a fetch that took hours", ["PLAYING", "SHELF"]),
-        ("missing", ["SHELF", "PLAYING"]),
         ("rubbish", ["SHELF", "PLAYING"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""The two stores behave alike: a directory, and a bucket of S3 with and without a prefix."""
+"""The two stores behave alike: a directory, and a bucket of S3 with a prefix."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.errors import Failed, Refused, Retryable
 from pipeline.storage.store import DirectoryStore, Store, open_store_at_url
-from tests.support.stores import BUCKET, KINDS, OpenedStore, names, opened
+from tests.support.stores import BUCKET, OpenedStore, names, opened
 
 KEY = "imports/user-1/20261123T031749Z-raw.csv"
 USES: tuple[Callable[[Store], object], ...] = (
@@ -22,12 +22,6 @@ USES: tuple[Callable[[Store], object], ...] = (
     lambda store: store.read(KEY),
     lambda store: store.delete(KEY),
 )
-
-
-@pytest.fixture(params=KINDS)
-def at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenedStore]:
-    with opened(request.param, tmp_path / "data") as store:
-        yield OpenedStore(request.param, tmp_path / "data", store)
 
 
 def test_the_last_write_of_a_file_is_read_back_byte_for_byte(at: OpenedStore) -> None:
@@ -52,7 +46,6 @@ def test_a_location_leads_back_to_its_key(at: OpenedStore) -> None:
     location = at.store.locate(KEY)
     whole = {
         "directory": str(at.folder / KEY),
-        "bucket": f"s3://{BUCKET}/{KEY}",
         "prefix": f"s3://{BUCKET}/of/ours/{KEY}",
     }
     assert location == whole[at.kind]

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 BUCKET = "savepoint-imports"
 REGION: Final = "eu-central-1"
-KINDS = ("directory", "bucket", "prefix")
 
 TIMESTAMP = "20261123T031749Z"
 RAW = raw_checkpoint("user-1", TIMESTAMP)
@@ -99,7 +98,7 @@ def own(store: Store, games: Iterable[dict[str, Any]], raw: Checkpoint) -> None:
 
 @contextlib.contextmanager
 def opened(kind: str, folder: Path) -> Iterator[Store]:
-    """An empty store of one of `KINDS`."""
+    """An empty store: a directory, a bucket, or a prefix of a bucket."""
     if kind == "directory":
         yield open_store_at_url(str(folder))
         return
