@@ -133,8 +133,9 @@ def _backfill(store_url: str) -> None:
     with _sandbox(world, store_url) as (sandbox, settings):
         _disturb(sandbox)
         store = clients.open_store(settings)
-        draft = draft_plan(store, "users.csv", list_of_csv(listed.encode()), run_id=RUN_ID, shard_size=SHARD_SIZE)
-        plan = write_plan(store, draft)
+        users_csv = list_of_csv(listed.encode())
+        plan = draft_plan(store, "users.csv", users_csv, run_id=RUN_ID, shard_size=SHARD_SIZE)
+        plan = write_plan(store, plan, users_csv)
         with with_database(settings) as local:
             clients.open_database(local).ensure_users([f"user-{number}" for number in users])
             asyncio.run(run_backfill(local, plan))

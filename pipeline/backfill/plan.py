@@ -20,7 +20,7 @@ from pipeline.settings import Settings
 from pipeline.storage.csv import to_csv
 from pipeline.storage.keys import BACKFILLS, PLAN, backfill_key, parse_plan_key
 from pipeline.storage.store import Store
-from schemas.backfill import LastLoaded, ListedUsers, Plan, RejectedLines, ShardUsers
+from schemas.backfill import LastLoaded, ListedUsers, Plan, ShardUsers
 from schemas.events import DEFAULT_SHARD_SIZE, MAX_SHARDS, RUN_ID
 from schemas.frames import conform, empty_frame
 
@@ -35,14 +35,6 @@ APPS_PER_USER = 200
 log = structlog.get_logger()
 
 
-class Draft(NamedTuple):
-    """A plan that is not written to the store yet, with the users and the rejected lines of its list."""
-
-    plan: Plan
-    users: DataFrame[ListedUsers]
-    rejected_lines: DataFrame[RejectedLines]
-
-
 def draft_plan(
     store: Store,
     source: str,
@@ -51,8 +43,8 @@ def draft_plan(
     run_id: str | None = None,
     shard_size: int = DEFAULT_SHARD_SIZE,
     is_full: bool = False,
-) -> Draft:
-    """Return the plan for a list of users, with these and the rejected lines; nothing is written.
+) -> Plan:
+    """Return the plan for a list of users; nothing is written.
 
     Without a `run_id` the plan continues the backfill of the list that is not complete, or begins a new one. The id
     depends on the arguments and the store alone, so that workers who begin at the same time share a backfill. With
@@ -67,7 +59,7 @@ def draft_plan(
     if users > MAX_SHARDS * shard_size:
         says = f"{users:,} users make more than {MAX_SHARDS:,} shards of {shard_size}."
         raise Refused("bad_event", f"{says} Plan larger ones, with --shard-size.")
-    plan = Plan(
+    return Plan(
         run_id=run_id or next_run_id(store, listed.digest, shard_size, is_full=is_full),
         source=source,
         input=listed.digest,
@@ -78,7 +70,6 @@ def draft_plan(
         is_full=is_full,
         created_at=datetime.now(UTC),
     )
-    return Draft(plan, listed.users, listed.rejected_lines)
 
 
 def next_run_id(store: Store, digest: str, shard_size: int, *, is_full: bool = False) -> str:
@@ -88,30 +79,29 @@ def next_run_id(store: Store, digest: str, shard_size: int, *, is_full: bool = F
     return next(run_id for run_id in run_ids if not (report := read_report(store, run_id)) or not report.is_complete)
 
 
-def write_plan(store: Store, draft: Draft) -> Plan:
-    """Write a plan, its shards and its rejected lines, and return it; or return the stored plan, if there is one.
+def write_plan(store: Store, plan: Plan, listed: UserList) -> Plan:
+    """Write the plan of a list, its shards and rejected lines, and return it; or return the stored plan of the id.
 
     Raises:
         Refused: `bad_event`, if the stored plan was made of a list of users with other content, or for shards of
             another size.
     """
-    plan = draft.plan
     standing = find_plan(store, plan.run_id)
     if standing:
         _check_same(standing, plan)
         return standing
     last_loaded = empty_frame(LastLoaded) if plan.is_full else read_last_loaded(store)
-    shards = cut_into_shards(draft.users, last_loaded, plan.shard_size)
+    shards = _cut_into_shards(listed.users, last_loaded, plan.shard_size)
     for _ in map_concurrently(_write_users, zip(list_shards(store, plan), shards, strict=True)):
         pass
     numbers = [{"shard": number} for number in range(plan.shards)]
     store.write(backfill_key(plan.run_id, SHARDS), json.dumps(numbers).encode())
-    write_rejected_lines(store, plan.run_id, draft.rejected_lines)
+    write_rejected_lines(store, plan.run_id, listed.rejected_lines)
     write_json(store, backfill_key(plan.run_id, PLAN), plan)
     return plan
 
 
-def cut_into_shards(
+def _cut_into_shards(
     users: DataFrame[ListedUsers], last_loaded: DataFrame[LastLoaded], size: int
 ) -> list[DataFrame[ShardUsers]]:
     """Return the users, in order, as a list of shards of `size` users, each user with the digest of the last load."""

@@ -262,7 +262,8 @@ def _plan(settings: Settings, store: Store, event: BackfillEvent) -> dict[str, o
             if event.users == FROM_DATABASE
             else list_of_csv(read_list(store, event.users))
         )
-        plan = write_plan(store, draft_plan(store, event.users, listed, run_id=event.run_id, shard_size=size))
+        plan = draft_plan(store, event.users, listed, run_id=event.run_id, shard_size=size)
+        plan = write_plan(store, plan, listed)
     withdraw_report(store, plan)
     bucket, _, shards_key = store.locate(backfill_key(plan.run_id, SHARDS)).removeprefix("s3://").partition("/")
     stats = {"users": plan.users, "rejected": plan.rejected}

@@ -12,7 +12,7 @@ from rich.table import Table
 from pipeline import clients
 from pipeline.backfill.forget import forget_user
 from pipeline.backfill.list import UserList, list_of_csv, list_of_database, read_list
-from pipeline.backfill.plan import Draft, Estimate, draft_plan, estimate_cost, find_plan, require_plan, write_plan
+from pipeline.backfill.plan import Estimate, draft_plan, estimate_cost, find_plan, require_plan, write_plan
 from pipeline.backfill.report import NOT_BEGUN, OUTCOMES_CSV, read_progress, read_report
 from pipeline.backfill.runner import reset_for_replay, run_backfill
 from pipeline.backfill.shards import ShardFiles, list_shards, map_concurrently
@@ -82,9 +82,8 @@ def backfill(  # noqa: PLR0913 - the command's options
         raise click.UsageError("Give --from-database without a list and without --resume.")
     if source:
         listed = _read_list(settings, store, users_csv, counts_only=dry_run)
-        draft = draft_plan(store, source, listed, run_id=run_id, shard_size=shard_size, is_full=is_full)
-        _print_rejected(draft)
-        plan = find_plan(store, draft.plan.run_id) or draft.plan
+        plan = draft_plan(store, source, listed, run_id=run_id, shard_size=shard_size, is_full=is_full)
+        _print_rejected(listed)
     elif run_id:
         plan = require_plan(store, run_id)
     else:
@@ -93,7 +92,7 @@ def backfill(  # noqa: PLR0913 - the command's options
         _print_plan(settings, store, plan, as_json=as_json)
         return
     if source:
-        plan = write_plan(store, draft)
+        plan = write_plan(store, plan, listed)
     _run(settings, plan, SHARD_STEPS, as_json=as_json)
 
 
@@ -154,15 +153,16 @@ def _read_list(settings: Settings, store: Store, users_csv: str | None, *, count
     return list_of_csv(read_local_file(Path(users_csv), store.file_max_bytes))
 
 
-def _print_rejected(draft: Draft) -> None:
-    for line, user_id, _, error in draft.rejected_lines.head(REJECTED_SHOWN).rows():
+def _print_rejected(listed: UserList) -> None:
+    for line, user_id, _, error in listed.rejected_lines.head(REJECTED_SHOWN).rows():
         echo(f"line {line} ({user_id!r}): {error}", err=True)
-    if draft.plan.rejected > REJECTED_SHOWN:
-        echo(f"and {count_of(draft.plan.rejected - REJECTED_SHOWN, 'more line')}, in users.rejected.csv", err=True)
+    if listed.rejected_count > REJECTED_SHOWN:
+        echo(f"and {count_of(listed.rejected_count - REJECTED_SHOWN, 'more line')}, in users.rejected.csv", err=True)
 
 
 def _print_plan(settings: Settings, store: Store, plan: Plan, *, as_json: bool) -> None:
-    done = read_progress(store, plan) if find_plan(store, plan.run_id) else NOT_BEGUN
+    stored = find_plan(store, plan.run_id)
+    plan, done = (stored, read_progress(store, stored)) if stored else (plan, NOT_BEGUN)
     known_apps = clients.open_catalogue(settings).read().height
     cost = estimate_cost(settings, plan.users - done.users_fetched, known_apps)
     if as_json:

@@ -13,8 +13,6 @@ from polars.testing import assert_frame_equal
 
 import pipeline
 from pipeline import list_runs, read_backfill, read_enriched, read_raw
-from pipeline.backfill.list import list_of_csv
-from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.backfill.report import write_report
 from pipeline.errors import PipelineError
 from pipeline.storage.checkpoints import Provenance, write_checkpoint
@@ -25,6 +23,7 @@ from schemas.events import KEY_TIME
 from schemas.frames import TIME_FORMAT
 from schemas.library import DecodedLibrary, RawLibrary
 from schemas.manifest import Runs
+from tests.support.backfills import plan_backfill
 from tests.support.libraries import FIGHTING, SHOOTER, WINDOWS, app, library, matched
 from tests.support.programs import Configure
 from tests.support.stores import BUCKET, REGION, local_s3, s3_client
@@ -188,7 +187,7 @@ def planned(run_id: str) -> Plan:
     """A backfill of two users, and two lines that are none, as it begins."""
     store = DirectoryStore(Path("data"))
     users = b"user_id,steam_id64\n-one,76561197960287930\ntwo,76561197960287931\n../,1\n,2\n"
-    return write_plan(store, draft_plan(store, "users.csv", list_of_csv(users), run_id=run_id, shard_size=1))
+    return plan_backfill(store, users, run_id, size=1)
 
 
 def test_a_backfill_without_a_report_is_listed_as_not_ended() -> None:

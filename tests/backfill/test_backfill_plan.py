@@ -2,43 +2,38 @@
 
 import pytest
 
-from pipeline.backfill.list import list_of_csv
-from pipeline.backfill.plan import Estimate, draft_plan, estimate_cost, find_plan, write_plan
+from pipeline.backfill.plan import Estimate, estimate_cost, find_plan
 from pipeline.backfill.report import write_report
 from pipeline.errors import Refused
 from pipeline.settings import Settings
-from schemas.backfill import Plan
+from tests.support.backfills import plan_backfill
 from tests.support.stores import Memory
 
 LIST = b"user_id,steam_id64\none,76561197960287930\ntwo,76561197960287931\n"
 
 
-def plan(store: Memory, body: bytes = LIST, run_id: str | None = None, shard_size: int = 1) -> Plan:
-    return write_plan(store, draft_plan(store, "users.csv", list_of_csv(body), run_id=run_id, shard_size=shard_size))
-
-
 def test_workers_who_plan_a_list_at_the_same_time_share_one_run() -> None:
     store = Memory()
-    first = plan(store)
-    assert plan(store) == first
+    first = plan_backfill(store, LIST, size=1)
+    assert plan_backfill(store, LIST, size=1) == first
     assert first.shards == 2
     write_report(store, first)  # it is not complete
-    assert plan(store).run_id == first.run_id
+    assert plan_backfill(store, LIST, size=1).run_id == first.run_id
 
 
 def test_a_run_belongs_to_its_list_and_its_size_of_shards() -> None:
     store = Memory()
-    first = plan(store, run_id="run")
+    first = plan_backfill(store, LIST, "run", size=1)
     for body, size in ((LIST.replace(b"two", b"three"), 1), (LIST, 2)):
         with pytest.raises(Refused, match="another list"):
-            plan(store, body, "run", size)
+            plan_backfill(store, body, "run", size)
     assert find_plan(store, "run") == first
 
 
 def test_more_shards_than_can_be_numbered_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.backfill.plan.MAX_SHARDS", 1)
     with pytest.raises(Refused, match=r"2 users make more than 1 shards of 1\. .*--shard-size"):
-        plan(Memory())
+        plan_backfill(Memory(), LIST, size=1)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.api import runs_in
-from pipeline.backfill.list import list_of_csv
 from pipeline.backfill.outcomes import outcomes_of_fetch
-from pipeline.backfill.plan import draft_plan, find_plan, require_plan, write_plan
+from pipeline.backfill.plan import find_plan, require_plan
 from pipeline.backfill.report import read_last_loaded, read_report, write_report
 from pipeline.backfill.runner import reset_for_replay
 from pipeline.backfill.shards import READERS, ShardFiles, StepResult, list_shards, map_concurrently, write_json
@@ -31,6 +30,7 @@ from schemas.events import SHARD_STEPS, ShardStep
 from schemas.frames import conform, dtypes, set_aside
 from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.manifest import VERSIONS
+from tests.support.backfills import plan_backfill
 from tests.support.stores import Memory
 
 ACCOUNT = "76561197960287930"
@@ -50,7 +50,7 @@ def store(finished: Memory) -> Memory:
 def finished() -> Memory:
     """The one that each test gets a copy of."""
     store = Memory({"overrides.csv": b"appid,action,igdb_id,note\n440,ignore,,\n"})
-    plan = write_plan(store, draft_plan(store, "users.csv", list_of_csv(LIST), run_id="run"))
+    plan = plan_backfill(store, LIST, "run")
     (files,) = list_shards(store, plan)
     fetch(files, ["user-1", "user-2"], ["user-1", "user-2"])
     now = datetime.now(UTC)
@@ -98,7 +98,7 @@ def test_a_file_of_another_version_is_refused_and_never_overwritten(store: Memor
     ):
         READERS_OF[key](store)
     commands: list[Callable[[], object]] = [
-        lambda: write_plan(store, draft_plan(store, "users.csv", list_of_csv(LIST), run_id="run")),
+        lambda: plan_backfill(store, LIST, "run"),
         lambda: reset_for_replay(store, plan, list_shards(store, plan)),
     ]
     if key != PLAN:
@@ -179,7 +179,7 @@ def test_the_first_of_two_manifests_of_one_step_stands(store: Memory) -> None:
 
 def test_an_enriched_csv_holds_only_users_whose_rows_differ_from_the_last_load(store: Memory) -> None:
     assert shard(store).rows(shard(store).require_manifest("enrich"), EnrichedLibrary).height == 2
-    again = write_plan(store, draft_plan(store, "users.csv", list_of_csv(LIST), run_id="again"))
+    again = plan_backfill(store, LIST, "again")
     (files,) = list_shards(store, again)
     fetch(files, ["user-1", "user-2"], ["user-1", "user-2", "user-2"])
     enriched = enrich_shard(files, CatalogueFiles(store), lifetimes_of(Settings()))
@@ -207,7 +207,7 @@ def test_where_the_loads_cannot_be_read_all_users_are_loaded_again(store: Memory
 
 
 def test_a_run_of_another_version_keeps_nobody_from_listing_the_others(store: Memory) -> None:
-    write_plan(store, draft_plan(store, "users.csv", list_of_csv(LIST), run_id="other"))
+    plan_backfill(store, LIST, "other")
     plan = json.loads(store.objects[PLAN])
     store.write(PLAN, json.dumps(plan | {"schema_version": 2}).encode())
     with capture_logs() as logs:

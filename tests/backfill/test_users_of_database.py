@@ -46,7 +46,7 @@ def test_the_plan_is_that_of_the_same_list_as_a_csv(own_database_url: str, monke
     lines = (f"{user_id},{steam_id}" if steam_id else f'{user_id},""' for user_id, steam_id in users.items())
     csv = "\n".join(["user_id,steam_id64", *lines, ""])
     plans = [
-        draft_plan(Memory(), "users", listed, shard_size=2).plan.model_dump(exclude={"created_at"})
+        draft_plan(Memory(), "users", listed, shard_size=2).model_dump(exclude={"created_at"})
         for listed in (
             list_of_csv(csv.encode()),
             list_of_database(database),

@@ -9,8 +9,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline.backfill.list import list_of_csv
-from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.backfill.shards import list_shards
 from pipeline.database.database import Database
 from pipeline.errors import Failed
@@ -21,7 +19,7 @@ from pipeline.storage.checkpoints import Provenance, write_checkpoint
 from pipeline.storage.keys import backfill_key, raw_checkpoint
 from pipeline.storage.store import DirectoryStore, Store
 from schemas.library import RawLibrary
-from tests.support.backfills import add_accounts, operator_without_database, user_list
+from tests.support.backfills import add_accounts, operator_without_database, plan_backfill, user_list
 from tests.support.libraries import app, library
 from tests.support.programs import SteamImport
 from tests.support.stores import names
@@ -35,9 +33,7 @@ def make_import(store: Store, user: str, stem: str) -> None:
     write_checkpoint(store, raw_checkpoint(user, stem), RAW, pl.DataFrame(), provenance)
 
 
-def plan_backfill(store: Store, run_id: str) -> None:
-    listed = list_of_csv(b"user_id,steam_id64\nme,76561197960287930\n")
-    write_plan(store, draft_plan(store, "users.csv", listed, run_id=run_id))
+LIST = b"user_id,steam_id64\nme,76561197960287930\n"
 
 
 def test_imports_and_backfills_are_listed_the_newest_first(unconfigured_program: SteamImport, tmp_path: Path) -> None:
@@ -47,7 +43,7 @@ def test_imports_and_backfills_are_listed_the_newest_first(unconfigured_program:
     stems = [f"202611{day}T031749Z" for day in (23, 22, 21)]
     for stem in stems:
         make_import(store, "user-1", stem)
-    plan_backfill(store, "crowd")
+    plan_backfill(store, LIST, "crowd")
     listed = json.loads(unconfigured_program("runs", "--json").out)
     assert [(run["kind"], run["run_id"], run["matched"]) for run in listed] == [
         ("backfill", "crowd", None),
@@ -71,7 +67,7 @@ def test_a_narrow_terminal_drops_columns_and_shows_each_id_whole(
     user, run_id = "u" * 36, "b" * 40
     store = DirectoryStore(tmp_path / "data")
     make_import(store, user, "20261121T031749Z")
-    plan_backfill(store, run_id)
+    plan_backfill(store, LIST, run_id)
     wide, *_ = unconfigured_program("runs").out.splitlines()
     for name, value in {"FORCE_COLOR": "1", "TERM": "dumb", "COLUMNS": str(columns), "LINES": "25"}.items():
         monkeypatch.setenv(name, value)

@@ -51,6 +51,15 @@ def user_list(accounts: Sequence[str], *more: str) -> bytes:
     return "\n".join(["user_id,steam_id64", *lines, *more, ""]).encode()
 
 
+def plan_backfill(
+    store: Store, users: bytes, run_id: str | None = None, size: int = 200, *, is_full: bool = False
+) -> Plan:
+    """Plan the backfill of a list, and write the plan."""
+    listed = list_of_csv(users)
+    plan = draft_plan(store, "users.csv", listed, run_id=run_id, shard_size=size, is_full=is_full)
+    return write_plan(store, plan, listed)
+
+
 @dataclass(frozen=True)
 class Operator:
     """Runs backfills in this process, of one store into one database."""
@@ -62,8 +71,7 @@ class Operator:
         return clients.open_store(self.settings)
 
     def plan(self, users: bytes, size: int = 3, run_id: str | None = None, *, is_full: bool = False) -> Plan:
-        draft = draft_plan(self.store, "users.csv", list_of_csv(users), run_id=run_id, shard_size=size, is_full=is_full)
-        return write_plan(self.store, draft)
+        return plan_backfill(self.store, users, run_id, size, is_full=is_full)
 
     def run(self, plan: Plan, steps: Sequence[ShardStep] = SHARD_STEPS) -> Report:
         return asyncio.run(run_backfill(self.settings, plan, steps=steps))

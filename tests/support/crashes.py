@@ -18,8 +18,6 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from pipeline import clients, stages
-from pipeline.backfill.list import list_of_csv
-from pipeline.backfill.plan import draft_plan, write_plan
 from pipeline.backfill.runner import run_backfill
 from pipeline.catalogue.files import CatalogueFiles
 from pipeline.errors import PipelineError
@@ -31,7 +29,7 @@ from pipeline.settings import Settings
 from pipeline.storage.keys import LAST_LOADED, backfill_key
 from pipeline.storage.store import Store
 from schemas.events import SHARD_STEPS, EnrichEvent, FetchEvent, LoadEvent, ShardStep
-from tests.support.backfills import FIRST_ACCOUNT, add_accounts, new_operator, user_list
+from tests.support.backfills import FIRST_ACCOUNT, add_accounts, new_operator, plan_backfill, user_list
 from tests.support.databases import EMPTY, execute
 from tests.support.interruptions import CONTENT, FORKS, Proxy, rows
 from tests.support.lambda_functions import ACCOUNT, small_world
@@ -130,7 +128,7 @@ async def _import(settings: Settings, place: Store, account: str, timestamp: str
 def backfill(settings: Settings, place: Store, steps: Sequence[ShardStep] = SHARD_STEPS) -> None:
     """Import two users in two shards; a line of their list is nobody."""
     users = user_list([str(FIRST_ACCOUNT + number) for number in range(USERS)], "user-9,nobody at all")
-    plan = write_plan(place, draft_plan(place, "users.csv", list_of_csv(users), shard_size=1))
+    plan = plan_backfill(place, users, size=1)
     asyncio.run(run_backfill(settings, plan, store=place, steps=steps))
 
 
