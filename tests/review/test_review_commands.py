@@ -27,22 +27,27 @@ DECISION = f"appid,action,igdb_id,note\n{UNKNOWN},match,{GAME},\n"
 
 
 @pytest.fixture
-def steam_import(
-    steam_import: SteamImport, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch
-) -> SteamImport:
-    """Runs the program against a world in which IGDB has learnt a game since, and a database."""
-    assert database
+def steam_import(steam_import: SteamImport, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> SteamImport:
+    """Runs the program against a world in which IGDB has learnt a game since."""
     sandbox.world.add_game(1, GAME, "Nobody Knows Me!", platforms=[6], first_release_date=1303084800, genres=[9])
     monkeypatch.setenv("LOG_LEVEL", "WARNING")
     return steam_import
 
 
 def imported(steam_import: SteamImport) -> str:
-    """The enriched CSV of a run."""
+    """The enriched CSV of a run, for which there is a database."""
     ended = steam_import("run", ACCOUNT, "--user", USER, "--json")
     assert ended.status == 0, ended.err
     enriched: str = json.loads(ended.out)["enriched"]
     return enriched
+
+
+def only_enriched(steam_import: SteamImport) -> str:
+    """The enriched CSV of a library that is not loaded, for which there is no database."""
+    raw = steam_import("fetch", ACCOUNT, "--user", USER).out.strip()
+    ended = steam_import("enrich", raw)
+    assert ended.status == 0, ended.err
+    return ended.out.strip()
 
 
 def exported(steam_import: SteamImport, *arguments: str) -> dict[str, Any]:
@@ -151,7 +156,7 @@ def test_the_first_skipped_lines_are_told_and_the_others_counted(steam_import: S
 
 @pytest.mark.slow
 def test_a_filtered_app_that_would_not_be_filtered_today_is_proposed_as_a_game(steam_import: SteamImport) -> None:
-    enriched = imported(steam_import)
+    enriched = only_enriched(steam_import)
     Path("data/overrides.csv").write_text(f"appid,action,igdb_id,note\n{SOUNDTRACK},game,,\n")
     assert exported(steam_import, enriched).items() >= {"unmatched": 1, "freed": 1}.items()
     row = sheet()[SOUNDTRACK]
@@ -165,7 +170,7 @@ def test_an_ambiguous_app_has_the_games_of_igdbs_list_without_a_search(
 ) -> None:
     for game in (801, 802):
         sandbox.world.add_game(UNKNOWN, game, f"Twin {game}", platforms=[6])
-    enriched = imported(steam_import)
+    enriched = only_enriched(steam_import)
     assert verdicts(enriched)[UNKNOWN] == ("UNMATCHED", "ambiguous", None)
     sandbox.requests.clear()
     exported(steam_import, enriched)
@@ -190,7 +195,7 @@ def test_a_name_that_igdb_says_nothing_about_has_no_candidates_and_the_export_sa
     steam_import: SteamImport, sandbox: Sandbox, status: int, says: str, again: dict[str, int]
 ) -> None:
     sandbox.world.add_owned(ACCOUNT, 999_030, "Another Unknown")
-    enriched = imported(steam_import)
+    enriched = only_enriched(steam_import)
     sandbox.faults.add(Fault(service="igdb", when=lambda text: "Another" in text, status=status))
     ended = steam_import("review", "export", enriched, "-o", str(SHEET))
     assert (says in ended.out, "export again" in ended.out) == (True, status == 500)
@@ -215,6 +220,7 @@ HOSTILE = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("database")
 def test_hostile_names_are_exported_without_a_formula_and_come_back(
     steam_import: SteamImport, sandbox: Sandbox
 ) -> None:
@@ -233,7 +239,7 @@ def test_hostile_names_are_exported_without_a_formula_and_come_back(
 
 
 def test_an_export_never_overwrites_a_file_that_may_hold_decisions(steam_import: SteamImport) -> None:
-    enriched = imported(steam_import)
+    enriched = only_enriched(steam_import)
     exported(steam_import, enriched)
     before = SHEET.read_bytes()
     ended = steam_import("review", "export", enriched, "-o", str(SHEET))
@@ -247,6 +253,7 @@ def test_an_export_never_overwrites_a_file_that_may_hold_decisions(steam_import:
     assert steam_import("review", "export", enriched, "--json").status == 2
 
 
+@pytest.mark.usefixtures("database")
 def test_a_sheet_is_applied_to_the_one_run_that_the_command_names(steam_import: SteamImport) -> None:
     enriched = imported(steam_import)
     exported(steam_import, enriched)
@@ -349,6 +356,7 @@ def exported_apps(steam_import: SteamImport, *arguments: str) -> set[int]:
     return set(sheet())
 
 
+@pytest.mark.usefixtures("database")
 def test_a_wrong_match_is_found_and_corrected(steam_import: SteamImport, sandbox: Sandbox) -> None:
     sandbox.world.add_game(1, GAME + 1, "Portal Reloaded", platforms=[6])
     enriched = imported(steam_import)
@@ -365,7 +373,7 @@ def test_a_wrong_match_is_found_and_corrected(steam_import: SteamImport, sandbox
 
 
 def test_a_library_that_cannot_be_read_is_left_out_and_the_others_count(steam_import: SteamImport) -> None:
-    imported(steam_import)
+    only_enriched(steam_import)
     broken = Path("data/imports/somebody/20990101T000000Z-raw.csv")
     broken.parent.mkdir()
     broken.write_text("no,raw,csv\n")
@@ -375,7 +383,7 @@ def test_a_library_that_cannot_be_read_is_left_out_and_the_others_count(steam_im
 
 
 def test_what_the_catalogue_knows_is_reviewed_when_its_owners_are_gone(steam_import: SteamImport) -> None:
-    imported(steam_import)
+    only_enriched(steam_import)
     shutil.rmtree("data/imports")
     assert exported_apps(steam_import) == {UNKNOWN}
     assert (sheet()[UNKNOWN]["owners"], sheet()[UNKNOWN]["name"]) == ("0", "")
