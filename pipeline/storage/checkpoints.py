@@ -13,7 +13,7 @@ import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline.errors import Failed, PipelineError, count_of
-from pipeline.storage.csv import RawCsv, escape_formulas, invalid_file, parse_csv, require_model, require_whole, to_csv
+from pipeline.storage.csv import escape_formulas, invalid_file, parse_csv, require_model, require_whole, to_csv
 from pipeline.storage.keys import IMPORTS, Checkpoint, CsvStage, manifest_key, parse_csv_key, user_folder
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import (
@@ -232,10 +232,12 @@ def _read(store: Store, key: str, model: type[Model], *, trust: bool) -> Checkpo
         for migration in migrations:
             rows = migration.rows(rows)
         return CheckpointData(require_model(rows, key, model), source, proof.run_id if proof else None)
-    except RawCsv:  # says itself what to do
-        raise
     except Failed as error:
-        raise Failed(error.code, f"{error.message} {_how_to_make_again(store, key)}") from None
+        checkpoint = parse_csv_key(key)
+        if checkpoint is None:
+            raise
+        says = f"{error.message} Make it again: {_command_to_make_again(store, checkpoint)}"
+        raise Failed(error.code, says) from None
 
 
 def _find_proof(body: bytes, source: Source, *, trust: bool) -> Manifest | None:
@@ -262,12 +264,8 @@ def _parse_manifest(body: bytes, key: str) -> Manifest:
         raise invalid_file(key, f"{manifest_key(key)} is not a manifest: {error}.") from None
 
 
-def _how_to_make_again(store: Store, key: str) -> str:
-    """Return the text of the command that makes a CSV again, as far as its key tells."""
-    checkpoint = parse_csv_key(key)
-    if checkpoint is None:
-        return "Make it again with the stage that made it."
+def _command_to_make_again(store: Store, checkpoint: Checkpoint) -> str:
     if checkpoint.stage == "raw":
-        return f"Make it again: steam-import fetch STEAM_ID --user {checkpoint.user_id}"
+        return f"steam-import fetch STEAM_ID --user {checkpoint.user_id}"
     raw = Checkpoint(checkpoint.user_id, checkpoint.stem, "raw")
-    return f"Make it again: steam-import enrich {shlex.quote(store.locate(raw.key))}"
+    return f"steam-import enrich {shlex.quote(store.locate(raw.key))}"

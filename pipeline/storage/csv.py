@@ -21,10 +21,6 @@ from schemas.library import RawLibrary
 csv.field_size_limit(2**31 - 1)  # a summary of a game may be longer than the module's limit of 131,072 characters
 
 
-class RawCsv(Failed):
-    """A raw CSV that was given for an enriched one."""
-
-
 def to_csv(rows: pl.DataFrame) -> bytes:
     """Return rows as the bytes of a CSV: UTF-8 with a header, a null as an empty cell, times in UTC."""
     return rows.write_csv(datetime_format=TIME_FORMAT).encode()
@@ -56,7 +52,7 @@ def require_model(text: pl.DataFrame, name: str, model: type[Model]) -> DataFram
     """
     expected = list(dtypes(model))
     if set(text.columns) == set(dtypes(RawLibrary)) < set(expected):
-        raise RawCsv("checkpoint_invalid", f"{name}: this is a raw CSV: enrich it first, with `steam-import enrich`.")
+        raise invalid_file(name, "this is a raw CSV: enrich it first, with `steam-import enrich`.")
     if missing := [name for name in expected if name not in text.columns]:
         raise invalid_file(name, f"it lacks the {agree(len(missing), 'column')} {', '.join(missing)}.")
     if unknown := [name for name in text.columns if name not in expected]:
