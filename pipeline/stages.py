@@ -232,7 +232,9 @@ async def find_account(steam: "Steam", steam_id: str) -> str:
 
 async def fetch_with_settings(settings: Settings, event: FetchEvent) -> FetchResponse:
     """Fetch a library into a raw CSV, with the configured store and Steam client, and return the stage's response."""
-    store = _open_store(settings, event, NEEDED_BY_FETCH)
+    settings.require(*NEEDED_BY_FETCH)
+    store = open_store(settings)
+    parse_steam_id(event.steam_id64)  # a text that is none is refused before a client is imported and opened
     async with open_steam(settings) as steam:
         return await fetch(store, steam, event)
 
@@ -251,7 +253,8 @@ async def enrich_with_settings(
     PENDING. An event whose `look_up` is false is joined with the catalogue as it is: no API is asked, and no secret is
     needed.
     """
-    store = _open_store(settings, event, NEEDED_BY_ENRICH if event.look_up else ("store",))
+    settings.require(*(NEEDED_BY_ENRICH if event.look_up else ("store",)))
+    store = open_store(settings)
     with recording_failure(store, _raw_checkpoint(store, event), "enrich"):
         if not event.look_up:
             return join(store, open_catalogue(settings, store), lifetimes_of(settings), event, trust=trust)
@@ -264,11 +267,10 @@ def load_with_settings(settings: Settings, event: LoadEvent, options: LoadOption
 
     New library items get the statuses that the settings name.
     """
-    store = _open_store(settings, event, NEEDED_BY_LOAD)
-    recorded = (
-        nullcontext() if options.dry_run else recording_failure(store, _enriched_checkpoint(store, event), "load")
-    )
-    with recorded:
+    settings.require(*NEEDED_BY_LOAD)
+    store = open_store(settings)
+    checkpoint = _enriched_checkpoint(store, event)
+    with nullcontext() if options.dry_run else recording_failure(store, checkpoint, "load"):
         return load(store, open_database(settings), event, with_statuses(options, settings))
 
 
@@ -294,11 +296,10 @@ def _find_fetch_time(store: Store, checkpoint: Checkpoint) -> datetime | None:
 
     The time in the key is that of the whole import's start: a fetch may be retried for hours after it.
     """
-    raw = Checkpoint(checkpoint.user_id, checkpoint.stem, "raw")
     try:
-        fetched = read_manifest(store, raw.key)
+        fetched = read_manifest(store, checkpoint.raw.key)
     except Failed as error:
-        log.warning("the end of the fetch is not known", key=raw.manifest_key, fault=error.message)
+        log.warning("the end of the fetch is not known", key=checkpoint.raw.manifest_key, fault=error.message)
         fetched = None
     return fetched.finished_at if fetched else checkpoint.fetched_at
 
@@ -397,20 +398,6 @@ class _StageRun:
             **repeated,
             **counts,
         )
-
-
-def _open_store(settings: Settings, event: StageEvent, needed: tuple[str, ...]) -> Store:
-    """Return the configured store, after a check of settings and event, before any client is imported or opened."""
-    settings.require(*needed)
-    store = open_store(settings)
-    match event:
-        case FetchEvent():
-            parse_steam_id(event.steam_id64)
-        case EnrichEvent():
-            _raw_checkpoint(store, event)
-        case LoadEvent():
-            _enriched_checkpoint(store, event)
-    return store
 
 
 def _raw_checkpoint(store: Store, event: EnrichEvent) -> Checkpoint:

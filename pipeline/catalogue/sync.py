@@ -140,7 +140,7 @@ async def _read_changes(
     """Return new catalogue rows for the apps whose ids, or whose games, IGDB changed since a Unix time."""
     pairs = await _read_all(igdb, all_external_games_query(since), max_rows)
     changed = await _read_all(igdb, changed_games_query(since), max_rows)
-    about_games = rows_about_games(known, _ids_of(changed))
+    about_games = rows_about_games(known, [row.id for row in parse_rows(changed, RowId)[0]])
     appids = pl.concat([parse_external_games(pairs)["appid"], about_games["appid"]]).unique().sort()
     rows = await look_up_matches(igdb, appids, empty_frame(Overrides), datetime.now(UTC), progress)
     unanswered = appids.len() - rows.height
@@ -156,10 +156,6 @@ async def _read_all(igdb: "Igdb", query: Query, max_rows: int) -> list[Any]:
         if len(rows) >= max_rows and not read.is_complete:
             raise _endless(query)
     return rows
-
-
-def _ids_of(rows: Sequence[Any]) -> list[int]:
-    return [row.id for row in parse_rows(rows, RowId)[0]]
 
 
 def _endless(query: Query) -> Retryable:

@@ -66,10 +66,9 @@ async def look_up_wanted(store: Store, lookup: CatalogueLookup, progress: Progre
     Raises:
         Retryable: `igdb_unavailable`, if IGDB answered none of the look-ups; all files stay.
     """
-    etags, overrides = store.list(WANTED), read_overrides(store)
-    read = _read_files(store, etags)
+    read, overrides = _read_files(store, store.list(WANTED)), read_overrides(store)
     wanted = {key: appids for key, appids in read.items() if appids is not None}
-    _delete_unchanged(store, {key: etags[key] for key in read.keys() - wanted.keys()})
+    _delete_files(store, read.keys() - wanted.keys())
     apps = pl.concat([pl.Series("appid", [], pl.Int32), *wanted.values()]).unique().sort()
     for number, part in enumerate(apps.to_frame().iter_slices(APPS_PER_PART)):
         try:
@@ -81,8 +80,8 @@ async def look_up_wanted(store: Store, lookup: CatalogueLookup, progress: Progre
             break
     unanswered = _unanswered(lookup, apps, overrides)
     answered = [key for key, appids in wanted.items() if not appids.is_in(unanswered.implode()).any()]
-    _delete_unchanged(store, {key: etags[key] for key in answered})
-    return Answered(len(etags), apps.len(), unanswered.len())
+    _delete_files(store, answered)
+    return Answered(len(read), apps.len(), unanswered.len())
 
 
 async def _look_up_part(
@@ -120,8 +119,6 @@ def _parse(key: str, body: bytes) -> pl.Series:
     return read_rows(body, key, WantedApps)["appid"]
 
 
-def _delete_unchanged(store: Store, etags: dict[str, str]) -> None:
-    """Delete files whose ETags are still those that were read: a run may have written its file again meanwhile."""
-    now = store.list(WANTED) if etags else {}
-    with ThreadPoolExecutor(OPEN_FILES) as readers:
-        list(readers.map(store.delete, [key for key, etag in etags.items() if now.get(key) == etag]))
+def _delete_files(store: Store, keys: Iterable[str]) -> None:
+    with ThreadPoolExecutor(OPEN_FILES) as deleters:
+        list(deleters.map(store.delete, keys))

@@ -194,7 +194,7 @@ def _count_owners(
 def _read_one(store: Store, location: str, *, trust: bool) -> list[FetchedLibraries]:
     key = store.key_of(absolute_location(location))
     named = parse_checkpoint_key(key, "raw" if key.endswith("-raw.csv") else "enriched")
-    raw = Checkpoint(named.user_id, named.stem, "raw")
+    raw = named.raw
     return [FetchedLibraries(raw, read_checkpoint(store, raw, RawLibrary, trust=trust).rows)]
 
 

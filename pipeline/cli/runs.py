@@ -164,7 +164,7 @@ def _try_failed_again(store: Store, plan: Plan) -> str:
 
 
 def _show_import(store: Store, enriched: Checkpoint, *, as_json: bool) -> None:
-    raw = Checkpoint(enriched.user_id, enriched.stem, "raw")
+    raw = enriched.raw
     csvs = {"fetch": raw, "enrich": enriched}
     written = {stage: read_manifest(store, of.key) for stage, of in csvs.items()}
     load = read_load_manifest(store, enriched)

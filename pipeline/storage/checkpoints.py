@@ -267,5 +267,4 @@ def _parse_manifest(body: bytes, key: str) -> Manifest:
 def _command_to_make_again(store: Store, checkpoint: Checkpoint) -> str:
     if checkpoint.stage == "raw":
         return f"steam-import fetch STEAM_ID --user {checkpoint.user_id}"
-    raw = Checkpoint(checkpoint.user_id, checkpoint.stem, "raw")
-    return f"steam-import enrich {shlex.quote(store.locate(raw.key))}"
+    return f"steam-import enrich {shlex.quote(store.locate(checkpoint.raw.key))}"

@@ -80,6 +80,11 @@ class Checkpoint:
         return f"imports/{self.user_id}/{self.stem}-failed.json"
 
     @property
+    def raw(self) -> "Checkpoint":
+        """The checkpoint of the raw CSV from which this enriched one is made, with the same time in its key."""
+        return Checkpoint(self.user_id, self.stem, "raw")
+
+    @property
     def enriched(self) -> "Checkpoint":
         """The checkpoint of the enriched CSV that is made from this raw one, with the same time in its key."""
         return Checkpoint(self.user_id, self.stem, "enriched")
@@ -178,7 +183,7 @@ def parse_checkpoint_key(key: str, stage: CsvStage, user_id: str | None = None) 
         )
     if found.stage != stage:
         says = {
-            "raw": f"this is an enriched CSV. Give the raw one, {Checkpoint(found.user_id, found.stem, 'raw').key}.",
+            "raw": f"this is an enriched CSV. Give the raw one, {found.raw.key}.",
             "enriched": "this is a raw CSV: enrich it first, with `steam-import enrich`, and give its CSV.",
         }
         raise Failed("location_refused", f"{key}: {says[stage]}")
