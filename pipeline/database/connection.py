@@ -461,7 +461,8 @@ def _statement_error(url: DatabaseUrl, session: Session, error: dbapi.Error) -> 
     shown = says if is_of_statement else unquoted
     if state == _INSUFFICIENT_PRIVILEGE and not is_raised:
         is_hidden = "row-level security" in shown
-        return Refused("configuration", f"{url}: {shown}. {ROW_SECURITY_REMEDY if is_hidden else _GRANT_REMEDY}")
+        remedy = ROW_SECURITY_REMEDY if is_hidden else "Grant it to this role."
+        return Refused("configuration", f"{url}: {shown}. {remedy}")
     is_race = _KEY_VIOLATION.match(state) and _OWN_KEY.fullmatch(fields.get("PG_DIAG_CONSTRAINT_NAME", ""))
     may_pass = is_race or _TRANSIENT.match(state) or (not state and _passes(error))
     if is_raised:
@@ -479,7 +480,6 @@ def _passes(error: Exception) -> bool:
     return bool(_PASSING.search(str(error)) or _PASSING_STATEMENT.search(_server_message(error)))
 
 
-_GRANT_REMEDY = "Grant it to this role."
 ROW_SECURITY_REMEDY = (
     "Have the database's owner ALTER ROLE … BYPASSRLS, or turn row-level security off for the importer's role."
 )

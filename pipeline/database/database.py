@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar, cast
 
 import polars as pl
@@ -37,7 +37,7 @@ from pipeline.database.connection import (
 from pipeline.database.dry_run import changes_query, count_by_table, games_before_statement, libraries_before_statement
 from pipeline.database.grants import read_grant_statements, read_missing_rights
 from pipeline.database.item_statuses import ItemStatuses, choose_item_statuses
-from pipeline.database.live_schema import STEAM_ID, LiveSchema, read_live_schema
+from pipeline.database.live_schema import STEAM_ID, LiveColumns, LiveSchema, read_live_schema
 from pipeline.database.merge_games import (
     MOST_STEAM_APP_LOCKS,
     dropped_rows_query,
@@ -395,25 +395,47 @@ def _merge(
     """
     counts, columns = Counter(staged.counts), live.known_columns
     session.parameters[ID_PREFIX.key] = new_id_prefix()
-
-    def run(statements: Iterable[CountedStatement], *, are_needed: bool = True) -> None:
-        locked = 0
-        for name, statement, needs_locked, is_needed in statements:
-            is_run = are_needed and is_needed and (locked > 0 or not needs_locked)
-            if is_run and name == LOCKED:
-                locked = session.fetch(statement).item()
-            else:
-                counts[name] += _execute_whole(session, live, statement) if is_run else 0
-
+    run = partial(_run_counted, session, live, counts)
     has_overrides = bool(staged.imported_games["isMatchOverride"].any())
     if options.details:
         session.create(tables.ROWS_BEFORE)
         session.execute(libraries_before_statement(columns))
-    run(existing_row_statements())
-    pending = session.fetch(pending_changes_query()).row(0, named=True)
     run(previous_import_statements(columns))
     compared = session.fetch(previous_imports_comparison_query()).row(0, named=True)
     run(imported_game_statements(columns), are_needed=compared["has_changes"])
+    _merge_games(session, run, columns, has_overrides=has_overrides, has_details=options.details)
+    run(item_move_statements(columns, statuses), are_needed=has_overrides)
+    run([new_item_statement(columns, statuses)], are_needed=compared["has_changes"])
+    _require_written(session, live)
+    counts["no_longer_owned"] = compared["no_longer_owned"]
+    counts["library_items_to_review"] = session.fetch(items_to_review_query()).item() if has_overrides else 0
+    del counts[NOT_COUNTED], counts[LOCKED]
+    return dict(counts)
+
+
+def _run_counted(
+    session: Session,
+    live: LiveSchema,
+    counts: Counter[str],
+    statements: Iterable[CountedStatement],
+    *,
+    are_needed: bool = True,
+) -> None:
+    locked = 0
+    for name, statement, needs_locked, is_needed in statements:
+        is_run = are_needed and is_needed and (locked > 0 or not needs_locked)
+        if is_run and name == LOCKED:
+            locked = session.fetch(statement).item()
+        else:
+            counts[name] += _execute_whole(session, live, statement) if is_run else 0
+
+
+def _merge_games(
+    session: Session, run: Callable[..., None], columns: LiveColumns, *, has_overrides: bool, has_details: bool
+) -> None:
+    """Write genres, platforms, games and links, after taking the locks that the pending changes need."""
+    run(existing_row_statements())
+    pending = session.fetch(pending_changes_query()).row(0, named=True)
     runs_alone = (
         has_overrides
         or pending["has_entries"]
@@ -426,18 +448,11 @@ def _merge(
         session.fetch(pending_changes_lock_query(runs_alone=runs_alone))
         run([found_game_statement()])
         noted = session.execute(noted_games_statement())
-    if options.details:
+    if has_details:
         session.execute(games_before_statement(columns))
     run(genre_and_platform_statements(), are_needed=pending["has_entries"])
     run(game_statements(has_noted=noted > 0, has_overrides=has_overrides), are_needed=needs_lock)
     run(link_statements(), are_needed=needs_lock)
-    run(item_move_statements(columns, statuses), are_needed=has_overrides)
-    run([new_item_statement(columns, statuses)], are_needed=compared["has_changes"])
-    _require_written(session, live)
-    counts["no_longer_owned"] = compared["no_longer_owned"]
-    counts["library_items_to_review"] = session.fetch(items_to_review_query()).item() if has_overrides else 0
-    del counts[NOT_COUNTED], counts[LOCKED]
-    return dict(counts)
 
 
 def _require_written(session: Session, live: LiveSchema) -> None:

@@ -117,7 +117,6 @@ def changes_query(live_columns: LiveColumns) -> Select[Any]:
 
 
 def _select_games(live_columns: LiveColumns) -> Iterator[Row]:
-    """Yield the queries for the genres, platforms, games and links that a load may change."""
     for target, staged in ((GENRE, STAGED_GENRES), (PLATFORM, STAGED_PLATFORMS), (GAME, STAGED_GAMES)):
         yield _select_row(target, cast(target.c.igdbId, Text), live_columns).where(_may_change(target, staged))
     for links, other in ((GAME_GENRE, GENRE), (GAME_PLATFORM, PLATFORM)):
@@ -143,7 +142,6 @@ def _may_change(target: Table, staged: Table) -> ColumnElement[bool]:
 
 
 def _select_libraries(live_columns: LiveColumns) -> Iterator[Row]:
-    """Yield the queries for the imported games and the items of the users."""
     users = select(STAGED_USERS.c.id)
     app = IMPORTED_GAME.c.userId + "/" + IMPORTED_GAME.c.storefrontGameId
     is_steam = cast(IMPORTED_GAME.c.storefront, Text) == STORE

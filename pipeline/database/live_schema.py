@@ -275,7 +275,7 @@ def _as_lists(pairs: pl.DataFrame) -> dict[str, list[Any]]:
 CATALOG = "pg_catalog"
 CLASSES = table("pg_class", *map(column, ("oid", "relname", "relnamespace")), schema=CATALOG)
 NAMESPACES = table("pg_namespace", *map(column, ("oid", "nspname")), schema=CATALOG)
-_TYPES = table("pg_type", *map(column, ("oid", "typname", "typbasetype")), schema=CATALOG)
+_TYPES = table("pg_type", *map(column, ("oid", "typname")), schema=CATALOG)
 _ENUM_VALUES = table("pg_enum", *map(column, ("enumtypid", "enumlabel", "enumsortorder")), schema=CATALOG)
 
 _ATTRIBUTES = table(
@@ -315,19 +315,17 @@ _INDEXES = table(
 def _select_columns() -> Executable:
     """Select each column of SavePoint's tables: its type, what it takes, and whether rows of its table are hidden."""
     has_default = _ATTRIBUTES.c.atthasdef | (cast(_ATTRIBUTES.c.attidentity, Text) != "")
-    base = _TYPES.alias("base")
     return (
         select(
             cast(CLASSES.c.relname, Text).label("table_name"),
             cast(_ATTRIBUTES.c.attname, Text).label("column_name"),
-            cast(func.coalesce(base.c.typname, _TYPES.c.typname), Text).label("type_name"),
+            cast(_TYPES.c.typname, Text).label("type_name"),
             cast(_ATTRIBUTES.c.attnotnull, Boolean).label("refuses_null"),
             (_ATTRIBUTES.c.attnotnull & ~has_default).label("needs_value"),
             func.row_security_active(CLASSES.c.oid).label("is_hidden"),
         )
         .join_from(CLASSES, _ATTRIBUTES, _ATTRIBUTES.c.attrelid == CLASSES.c.oid)
         .join(_TYPES, _TYPES.c.oid == _ATTRIBUTES.c.atttypid)
-        .outerjoin(base, base.c.oid == _TYPES.c.typbasetype)  # of a domain
         .where(
             CLASSES.c.relname.in_(SAVEPOINT.tables),
             func.pg_table_is_visible(CLASSES.c.oid),

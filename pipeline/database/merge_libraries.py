@@ -310,12 +310,6 @@ def _insert_items(live_columns: LiveColumns, statuses: ItemStatuses) -> Insert:
             "updatedAt": NOW,
         },
     )
-    no_longer_owned = PREVIOUS_IMPORTS.alias("no_longer_owned")
-    is_decided = exists().where(
-        no_longer_owned.c.isDecided,
-        no_longer_owned.c.userId == STAGED.c.userId,
-        no_longer_owned.c.storefrontGameId == cast(game.c.steamAppId, Text),
-    )
     rows = (
         select(*values.values())
         .select_from(
@@ -323,12 +317,22 @@ def _insert_items(live_columns: LiveColumns, statuses: ItemStatuses) -> Insert:
             .join(STAGED, STAGED.c.igdbId == game.c.igdbId)
             .outerjoin(PREVIOUS_IMPORTS, IS_SAME_APP)
         )
-        .where(~has_item, ~is_decided)
+        .where(~has_item, ~_has_decided_about(game))
         .group_by(STAGED.c.userId, game.c.id)
         .having(func.bool_and(PREVIOUS_IMPORTS.c.isDecided.is_not(True)))
         .order_by(func.min(STAGED.c.number))
     )
     return insert(LIBRARY_ITEM).from_select(list(values), rows)
+
+
+def _has_decided_about(game: FromClause) -> ColumnElement[bool]:
+    """Return the condition that the user decided about the app whose id the game has, in the file or not."""
+    known = PREVIOUS_IMPORTS.alias("known")
+    return exists().where(
+        known.c.isDecided,
+        known.c.userId == STAGED.c.userId,
+        known.c.storefrontGameId == cast(game.c.steamAppId, Text),
+    )
 
 
 # Items of games that lose an app by an override.
