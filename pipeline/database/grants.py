@@ -31,9 +31,8 @@ class _Grantables(NamedTuple):
 def read_grant_statements(session: Session, users: Table, role: str) -> list[str]:
     """Return the GRANT statements, as text, that allow a role to run loads and nothing more; runs none of them.
 
-    The names in them are read from the live database.
-
-    The users' SteamID64s may be read too, where the table has them: imports without a given account take them there.
+    The names in them are read from the live database. The users' SteamID64s may be read too, where the table has them:
+    imports without a given account take them there.
     """
     grantables = _read_grantables(session)
     to = f"TO {quote_identifier(role)};"

@@ -23,17 +23,15 @@ def dry_run(url: str, *rows: dict[str, object]) -> LoadResult:
     return load_with(LoadOptions(dry_run=True, details=True), url, *rows)
 
 
-def test_a_dry_run_writes_nothing_and_counts_what_a_load_does(database_url: str) -> None:
+def test_a_dry_run_writes_nothing_and_counts_by_table_what_a_load_does(database_url: str) -> None:
     rehearsed = load_with(LoadOptions(dry_run=True), database_url, *FIRST)
     assert all(not rows_of(database_url, name) for name in TABLES)
 
     loaded = load(database_url, *FIRST)
+
     assert (rehearsed.counts, rehearsed.statements) == (loaded.counts, loaded.statements)
-    assert rehearsed.tables.equals(loaded.tables)
-
-
-def test_rows_are_counted_by_table(database_url: str) -> None:
-    assert load(database_url, *FIRST).tables.rows() == [
+    assert rehearsed.tables.rows() == loaded.tables.rows()
+    assert loaded.tables.rows() == [
         ("Genre", 2, 0, 0, 0),
         ("Platform", 1, 0, 0, 0),
         ("Game", 2, 0, 0, 0),

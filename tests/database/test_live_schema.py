@@ -7,7 +7,8 @@ import pytest
 from pipeline.database.database import Database
 from pipeline.errors import Failed
 from pipeline.frames.staging import stage_library
-from tests.support.databases import NewDatabase, execute, rows_of
+from pipeline.sandbox.embedded import Generation
+from tests.support.databases import NewDatabase, execute, rows_of, url_of
 from tests.support.libraries import FIGHTING, library, matched
 
 ROWS = library(matched(10, 100, igdb_genres=[FIGHTING]))
@@ -21,8 +22,10 @@ def refusal(url: str) -> str:
     return raised.value.message
 
 
-def test_the_optional_columns_that_the_older_tables_lack_are_left_out(new_database: NewDatabase) -> None:
-    older, newer = (Database(new_database(generation)).read_schema() for generation in (2025, 2026))
+def test_the_optional_columns_that_the_older_tables_lack_are_left_out(
+    postgres_server: str, templates: dict[Generation, str]
+) -> None:
+    older, newer = (Database(url_of(postgres_server, name)).read_schema() for name in templates.values())
 
     assert older.missing == newer.missing == newer.left_out == []
     assert sorted(older.left_out) == [

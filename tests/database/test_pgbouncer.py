@@ -38,33 +38,27 @@ auth_type = trust
 auth_file = {folder}/users.txt
 pool_mode = {mode}
 {more}
-default_pool_size = {connections}
+default_pool_size = 1
 logfile = {folder}/pgbouncer.log
 """
 
 
-@pytest.fixture(params=[1])
-def pooled(postgres_server: str, folder: Path, generation: Generation, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The test's database behind PgBouncer, which has one connection to it unless the test asks for more."""
-    with pool(postgres_server, folder, request.param) as url:
+@pytest.fixture
+def pooled(postgres_server: str, folder: Path, generation: Generation) -> Iterator[str]:
+    """The test's database behind PgBouncer, which has one connection to it."""
+    with pool(postgres_server, folder) as url:
         yield f"{url}/savepoint_{generation}"
 
 
 @contextmanager
 def pool(
-    server: str, folder: Path, connections: int, mode: str = "transaction", more: str = "", server_port: int = 5432
+    server: str, folder: Path, mode: str = "transaction", more: str = "", server_port: int = 5432
 ) -> Iterator[str]:
     """Run PgBouncer before the server; the URL lacks the name of a database."""
     port = free_port()
     sockets = unquote(server.rsplit("host=", maxsplit=1)[-1])
     settings = CONFIGURATION.format(
-        sockets=sockets,
-        port=port,
-        folder=folder,
-        connections=connections,
-        mode=mode,
-        more=more,
-        server_port=server_port,
+        sockets=sockets, port=port, folder=folder, mode=mode, more=more, server_port=server_port
     )
     (folder / "pgbouncer.ini").write_text(settings)
     (folder / "users.txt").write_text(f'"{LOADER}" ""\n')
@@ -117,7 +111,6 @@ def test_loads_share_connections_and_leave_nothing_on_them(database_url: str, po
     assert before[1:] == ("0", "0", 0, 0, 0)
 
 
-@pytest.mark.parametrize("pooled", [2], indirect=True)
 def test_more_loads_than_connections_run_side_by_side(database_url: str, pooled: str) -> None:
     users = [f"user-{number}" for number in range(1, 5)]
     for user in users:
@@ -133,17 +126,15 @@ def test_more_loads_than_connections_run_side_by_side(database_url: str, pooled:
     assert len(rows_of(database_url, "LibraryItem")) == 9 * len(users)
 
 
-def test_statement_pooling_is_refused(database_url: str, postgres_server: str, folder: Path) -> None:
-    assert database_url
-    with pool(postgres_server, folder, 1, mode="statement") as url:
+@pytest.mark.usefixtures("templates")
+def test_statement_pooling_is_refused(postgres_server: str, folder: Path) -> None:
+    with pool(postgres_server, folder, mode="statement") as url:
         handled("statement pooling", Database(f"{url}/savepoint_2026", attempts=1).read_schema)
 
 
-def test_a_pool_that_lacks_the_database_or_the_server_or_a_place(
-    database_url: str, postgres_server: str, folder: Path
-) -> None:
-    assert database_url
-    with pool(postgres_server, folder, 1, more="max_client_conn = 1\nquery_wait_timeout = 1") as url:
+@pytest.mark.usefixtures("templates")
+def test_a_pool_that_lacks_the_database_or_a_place(postgres_server: str, folder: Path) -> None:
+    with pool(postgres_server, folder, more="max_client_conn = 1\nquery_wait_timeout = 1") as url:
         handled("pool without database", Database(f"{url}/unknown", attempts=1).read_schema)
         with dbapi.connect(f"{url}/savepoint_2026"):
             handled("pool is full", Database(f"{url}/savepoint_2026", attempts=1).read_schema)
@@ -151,7 +142,7 @@ def test_a_pool_that_lacks_the_database_or_the_server_or_a_place(
 
 @pytest.mark.slow
 def test_a_pool_whose_server_is_down(postgres_server: str, folder: Path) -> None:
-    with pool(postgres_server, folder, 1, server_port=1, more="query_wait_timeout = 1") as url:
+    with pool(postgres_server, folder, server_port=1, more="query_wait_timeout = 1") as url:
         down = Database(f"{url}/savepoint", attempts=1, connect_timeout_seconds=3)
         handled("pool without server", down.read_schema)
 
@@ -165,7 +156,7 @@ def test_prisma_s_schema_is_that_of_each_transaction(postgres_server: str, folde
         Database(own).ensure_users(["user-1"])
         for grant in Database(own).grant_statements(LOADER):
             execute(own.replace("&schema=own", ""), grant)
-        with pool(postgres_server, folder, 1) as url:
+        with pool(postgres_server, folder) as url:
             prisma = f"{url}/pooled?schema=own&pgbouncer=true&connection_limit=1"
             rows = stage_library(library(matched(10, 100)))
             handled("Prisma through a pool", lambda: Database(prisma, attempts=1).load(rows, ["user-1"]))
