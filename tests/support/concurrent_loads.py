@@ -29,12 +29,11 @@ RANKS = ["PENDING", "UNMATCHED", "MATCHED", "IGNORED"]
 
 @dataclass(frozen=True)
 class Population:
-    """Users, each with `libraries` libraries of `apps` apps out of so many `games`; always the same ones."""
+    """Users, each with two libraries of `apps` apps out of so many `games`; always the same ones."""
 
     users: int
     apps: int
     games: int
-    libraries: int = 2
 
     @property
     def user_ids(self) -> list[str]:
@@ -42,8 +41,8 @@ class Population:
 
     @property
     def orders(self) -> list[tuple[str, int]]:
-        """Every user as often as there are libraries, shuffled."""
-        orders = [(user, number) for user in self.user_ids for number in range(self.libraries)]
+        """Every user twice, with the number of the library, shuffled."""
+        orders = [(user, number) for user in self.user_ids for number in range(2)]
         random.Random(1).shuffle(orders)
         return orders
 
