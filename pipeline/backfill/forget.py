@@ -14,7 +14,7 @@ import polars as pl
 import structlog
 
 from pipeline.backfill.list import USERS_REJECTED
-from pipeline.backfill.plan import find_plan
+from pipeline.backfill.plan import find_plan, require_plan
 from pipeline.backfill.report import OUTCOMES_CSV, REJECTED_CSV, drop_from_last_loaded, read_report, write_report
 from pipeline.backfill.shards import ShardFiles, map_concurrently, to_json, write_json
 from pipeline.errors import Failed, Refused
@@ -150,10 +150,9 @@ def _is_changed(store: Store, key: str, change: Callable[[bytes | None], bytes |
 
 
 def _forget_in_backfill(store: Store, run_id: str, user_id: str) -> None:
-    plan, numbers = find_plan(store, run_id), list(store.list(backfill_key(run_id, "shards/")))
-    if plan is None:
-        raise Failed("checkpoint_invalid", f"{backfill_key(run_id, PLAN)} is not there. Run the same again.")
-    shards = [ShardFiles(store, shard) for key in numbers if (shard := parse_shard_key(key))]
+    plan = require_plan(store, run_id)
+    in_shards = store.list(backfill_key(run_id, "shards/"))
+    shards = [ShardFiles(store, shard) for key in in_shards if (shard := parse_shard_key(key))]
     users = sum(map_concurrently(partial(_forget_in_shard, user_id=user_id), shards))
     rejected_key = backfill_key(run_id, USERS_REJECTED)
     rejected = store.read(rejected_key) or b""
@@ -235,8 +234,6 @@ def _without_user(body: bytes, key: str, user_id: str) -> bytes | None:
     if not body:
         return None
     rows = parse_csv(body, key)
-    if "user_id" not in rows.columns:
-        return None
     is_kept = unescape_formulas(rows.select("user_id"))["user_id"].ne_missing(user_id)
     if is_kept.all():
         return None

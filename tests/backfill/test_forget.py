@@ -13,15 +13,15 @@ from handlers import backfill as backfill_function
 from pipeline.backfill.forget import forget_user
 from pipeline.backfill.plan import require_plan
 from pipeline.backfill.report import OUTCOMES_CSV, read_last_loaded, read_report
-from pipeline.backfill.shards import list_shards
+from pipeline.backfill.shards import list_shards, write_json
 from pipeline.catalogue.wanted import want_apps
 from pipeline.errors import Failed, Refused, Retryable
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
 from pipeline.storage.csv import drop_records
-from pipeline.storage.keys import LAST_LOADED, LAST_LOADED_BEFORE, WANTED, backfill_key, raw_checkpoint
+from pipeline.storage.keys import LAST_LOADED, LAST_LOADED_BEFORE, WANTED, Shard, backfill_key, raw_checkpoint
 from pipeline.storage.store import Store
-from schemas.backfill import LastLoaded
+from schemas.backfill import LastLoaded, ShardFailure
 from schemas.frames import dtypes
 from tests.support.backfills import Operator, add_accounts, new_operator, user_list
 from tests.support.crashes import find_damaged_objects
@@ -92,12 +92,18 @@ def test_no_byte_of_a_user_is_left_and_others_are_as_before(
     before = outcomes_of_others(store, run_id)
     assert len(mentions(store, GONE, accounts[1])) > 10
     want_apps(store, RUN, pl.Series([10], dtype=pl.Int32))
+    says = f"The games of {accounts[1]} ({GONE}) are not those of {accounts[1]}0"
+    failed = ShardFailure(step="load", error_code="checkpoint_invalid", error=says, retryable=False)
+    write_json(store, Shard(run_id, 0).failure_key, failed)
     leave_drafts(tmp_path, run_id, f"{GONE},{accounts[1]}\n")
     erased = forget_user(store, GONE)
     assert (erased.files, erased.backfills, erased.last_loaded) == (2, [run_id], True)
     assert erased.lists == [store.locate(LIST)]
     assert mentions(store, GONE, accounts[1]) == []
     assert list(tmp_path.rglob(".*.draft")) == []
+    left = list_shards(store, require_plan(store, run_id))[0].find_failure()
+    assert left
+    assert left.error == f"The games of (erased) ((erased)) are not those of {accounts[1]}0"
     assert store.list(f"imports/{GONE}/") == {}
     assert not Path(store.locate(f"imports/{GONE}")).exists()
     assert find_damaged_objects(store) == []
