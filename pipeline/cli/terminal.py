@@ -60,7 +60,8 @@ class Command(_WithExample):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's options into its help, under headings; a heading without options is left out."""
         for heading in ("Options", "Settings", "Output"):
-            options = [option for option in self.get_params(ctx) if _heading(option) == heading]
+            params = self.get_params(ctx)
+            options = [param for param in params if isinstance(param, click.Option) and _heading(param) == heading]
             if records := [record for option in options if (record := option.get_help_record(ctx))]:
                 with formatter.section(heading):
                     formatter.write_dl(records)
@@ -82,7 +83,7 @@ class Group(_WithExample, click.Group):
         return ((command and command.help) or "").split("\n\n")[0].strip()
 
 
-def _heading(param: click.Parameter) -> str:
-    if param.name in OUTPUT or "--help" in param.opts:
+def _heading(option: click.Option) -> str:
+    if option.name in OUTPUT or "--help" in option.opts:
         return "Output"
-    return "Settings" if isinstance(param, SettingOption) else "Options"
+    return "Settings" if isinstance(option, SettingOption) else "Options"
