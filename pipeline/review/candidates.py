@@ -82,7 +82,7 @@ _WHOLE_AMONG_EQUALS = 0.05
 """The weight of whole names where parts of them are compared: of games that share a part, the most similar is first."""
 
 _OTHER_NUMBERS = 0.8
-"""The factor of names with different numbers: Portal is not Portal 2."""
+"""What the similarity of names with different numbers is multiplied by: Portal is not Portal 2."""
 
 
 def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:
@@ -193,7 +193,7 @@ def tabulate_games(by_app: Mapping[int, Iterable[FoundGame]]) -> DataFrame[Found
 def rank_candidates(
     terms: DataFrame[SearchTerms], found: DataFrame[FoundGames], least_score: int = LEAST_SCORE
 ) -> DataFrame[Candidates]:
-    """Return up to five candidates for each app: found games of `least_score` or more, the most similar name first.
+    """Return up to five of the games found for each app: those of `least_score` or more, the most similar name first.
 
     Of equally similar games, those that are out for a computer come first, then those that are no editions, then those
     of a type that Steam sells as a game of its own.

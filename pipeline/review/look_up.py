@@ -35,7 +35,7 @@ DOUBTFUL = 60
 """The score below which the best game that a search found may be by chance, so that another search is made."""
 
 WRITTEN_AT_ONCE = 20
-"""The number of names after which they are written into the store: a killed export loses no more, 5 s of searches."""
+"""The number of names that are written into the store at once: a killed export loses no more, 5 s of searches."""
 
 NAMES_AT_ONCE = 500
 """The number of names that are asked for exactly, in a few requests, before the searches for them begin."""

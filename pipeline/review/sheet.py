@@ -58,7 +58,7 @@ class AppsToReview(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Which apps a sheet has besides those to review: MATCHED ones too, or only some appids, whatever their status."""
+    """Which apps a sheet has: the unmatched ones, the MATCHED ones too, or only some appids, whatever their status."""
 
     with_matched: bool = False
     appids: Collection[int] = ()
@@ -109,7 +109,7 @@ def enrich_owned_apps(
 def add_unowned_apps(
     owned: DataFrame[OwnedApps], known: DataFrame[Catalogue], appids: Collection[int]
 ) -> DataFrame[OwnedApps]:
-    """Return the apps with those that nobody owns: the unmatched ones in the catalogue, and those of some appids.
+    """Return the owned apps, and of those that nobody owns the catalogue's unmatched ones and those of some appids.
 
     Their names are null, for the catalogue has none; they have 0 owners.
     """
