@@ -24,10 +24,13 @@ from tests.support.libraries import library
 
 EMPTY = """
 DO $$ BEGIN
-    EXECUTE (SELECT format('TRUNCATE %s RESTART IDENTITY', string_agg(oid::regclass::text, ', '))
-             FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND lower(relname) <> 'user');
+    SET LOCAL session_replication_role = replica; -- no foreign key says which table has to come first
+    EXECUTE (SELECT string_agg(format('DELETE FROM %s', oid::regclass)
+                               || CASE WHEN lower(relname) = 'user' THEN ' WHERE id <> ''user-1''' ELSE '' END, ';')
+             FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r');
 END $$
 """
+"""Deletes all rows but that of `user-1`, in less time than TRUNCATE takes with its new files."""
 
 TABLES = ("Genre", "Platform", "Game", "GameGenre", "GamePlatform", "ImportedGame", "LibraryItem")
 
@@ -103,8 +106,6 @@ def database_url(postgres_server: str, templates: dict[Generation, str], generat
     url = url_of(postgres_server, templates[generation])
     yield url
     execute(url, EMPTY)
-    users = {2025: """DELETE FROM "User" WHERE id <> 'user-1'""", 2026: """DELETE FROM "user" WHERE id <> 'user-1'"""}
-    execute(url, users[generation])
 
 
 @pytest.fixture

@@ -60,7 +60,5 @@ def library(*rows: dict[str, Any]) -> DataFrame[EnrichedLibrary]:
 
 
 def frame(model: type[Model], rows: Iterable[Any] = ()) -> DataFrame[Model]:
-    """These rows, each a dict or a tuple, as a valid frame of the model; columns that no row has are null."""
-    made = pl.DataFrame(list(rows), schema=dtypes(model), orient="row")
-    model.validate(made, lazy=True)
-    return conform(made, model)
+    """These rows, each a dict or a tuple, as a frame of the model; columns that no row has are null."""
+    return conform(pl.DataFrame(list(rows), schema=dtypes(model), orient="row"), model)
