@@ -22,7 +22,7 @@ help: ## Say what each target does
 	@echo "Setting up .venv with uv and the libraries the lock file names; this takes about a minute the first time." >&2
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@test -x $(UV) || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@$(UV) sync --quiet --locked --inexact --all-extras --all-groups --compile-bytecode
+	@$(UV) sync --quiet --locked --inexact --all-extras --all-groups
 	@touch $@
 
 .PHONY: setup
