@@ -63,6 +63,7 @@ def test_a_backfill_needs_nothing_but_keys_and_a_list(
     assert sandbox.asked("steam") == []
 
 
+@pytest.mark.usefixtures("users")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -76,10 +77,7 @@ def test_a_backfill_needs_nothing_but_keys_and_a_list(
         (["backfill", "users.csv", "--shard-size", "1001"], "--shard-size"),
     ],
 )
-def test_a_wrong_command_line_is_refused(
-    steam_import: SteamImport, users: str, arguments: list[str], said: str
-) -> None:
-    assert users
+def test_a_wrong_command_line_is_refused(steam_import: SteamImport, arguments: list[str], said: str) -> None:
     ended = steam_import(*arguments)
     assert (ended.status, ended.out) == (1 if "s3:" in arguments[-1] else 2, "")
     assert said in ended.err

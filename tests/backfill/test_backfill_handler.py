@@ -144,8 +144,7 @@ def test_no_value_of_an_event_reaches_beyond_its_run(deployed: Sandbox, key: str
     assert written("backfills/") == {}
 
 
-def test_a_step_is_refused_where_the_step_before_it_is_not_done(deployed: Sandbox, bucket: str) -> None:
-    assert bucket
+def test_a_step_is_refused_where_the_step_before_it_is_not_done(deployed: Sandbox) -> None:
     put(LIST, user_list(add_accounts(deployed.world, 1, 0)))
     assert invoke(backfill.handler, {"step": "plan", "run_id": "run-2", "users": LIST})["shards"] == 1
     response = invoke(backfill.handler, {"step": "enrich", "run_id": "run-2", "shard": 0})
@@ -155,10 +154,7 @@ def test_a_step_is_refused_where_the_step_before_it_is_not_done(deployed: Sandbo
     assert (beyond["error_code"], deployed.requests) == ("bad_event", [])
 
 
-def test_near_the_time_limit_of_its_function_a_step_raises_so_that_it_is_run_again(
-    deployed: Sandbox, bucket: str
-) -> None:
-    assert bucket
+def test_near_the_time_limit_of_its_function_a_step_raises_so_that_it_is_run_again(deployed: Sandbox) -> None:
     put(LIST, user_list(add_accounts(deployed.world, 1, 1)))
     run = {"run_id": "run-3"}
     assert invoke(backfill.handler, run | {"step": "plan", "users": LIST})["success"]

@@ -189,20 +189,6 @@ def test_a_shard_whose_users_are_lost_stops_no_other_and_is_named_in_the_report(
     assert report.shards["enrich"] == 1
 
 
-def test_a_row_of_any_other_user_is_refused_and_stops_no_other_shard(
-    operator: Operator, accounts: list[str], url: str
-) -> None:
-    plan = operator.plan(user_list(accounts[:2]), size=1)
-    operator.run(plan, ["fetch"])
-    one, other = list_shards(operator.store, plan)
-    rows = other.rows(other.require_manifest("fetch"), RawLibrary)
-    one.commit(one.start_step("fetch"), StepResult(one.outcomes(one.require_manifest("fetch")), rows))
-    report = operator.run(plan)
-    assert [failure.partition(":")[0] for failure in report.failures] == ["shard 0"]
-    assert "location_refused" in report.failures[0]
-    assert imported_games(url)["user_id"].unique().to_list() == ["user-1"]
-
-
 def test_a_rule_of_the_database_that_refuses_rows_of_a_user_stops_no_other_shard(
     operator: Operator, accounts: list[str], url: str
 ) -> None:

@@ -13,6 +13,8 @@ from tests.support.deployment import create, deployed_functions, execute, map_ru
 from tests.support.lambda_functions import put
 from tests.support.stores import BUCKET
 
+pytestmark = pytest.mark.usefixtures("bucket")
+
 FUNCTIONS = ("BackfillFunction", "CatalogueFunction")
 STEPS = ["plan", "fetch", "catalogue", "look_up", "catalogue", "enrich", "load", "report"]
 SHARDS_KEY = "backfills/run-1/shards.json"
@@ -48,9 +50,11 @@ def at(step: str, difference: dict[str, Any] | Exception) -> Misfortune:
     """A step that answers differently, or raises each time."""
 
     def misfortune(this: str) -> dict[str, Any]:
-        if this == step and isinstance(difference, Exception):
+        if this != step:
+            return {}
+        if isinstance(difference, Exception):
             raise difference
-        return difference if this == step and isinstance(difference, dict) else {}
+        return difference
 
     return misfortune
 
@@ -59,8 +63,7 @@ def steps_of(events: list[Any]) -> list[str]:
     return [step for step, _ in groupby(event["step"] for event in events)]
 
 
-def test_the_steps_follow_each_other_and_each_shard_is_asked_for_once(bucket: str) -> None:
-    assert bucket
+def test_the_steps_follow_each_other_and_each_shard_is_asked_for_once() -> None:
     with deployed_functions(dict.fromkeys(FUNCTIONS, StandIn())) as functions:
         ended = execute("backfill", INPUT, run_id="run-1")
         runs = map_runs(ended)
@@ -79,15 +82,13 @@ def test_the_steps_follow_each_other_and_each_shard_is_asked_for_once(bucket: st
     assert [(run["maxConcurrency"], run["toleratedFailurePercentage"]) for run in runs] == [(2, 50), (20, 50), (4, 50)]
 
 
-def test_an_empty_list_is_reported_at_once(bucket: str) -> None:
-    assert bucket
+def test_an_empty_list_is_reported_at_once() -> None:
     with deployed_functions(dict.fromkeys(FUNCTIONS, StandIn(shards=0))) as functions:
         assert execute("backfill", INPUT).status == "SUCCEEDED"
     assert steps_of(functions.asked) == ["plan", "report"]
 
 
-def test_the_input_says_which_run_goes_on_and_how_fast(bucket: str) -> None:
-    assert bucket
+def test_the_input_says_which_run_goes_on_and_how_fast() -> None:
     given = {"run_id": "run-1", "shard_size": 500, "fetch_concurrency": 1, "load_concurrency": 3}
     with deployed_functions(dict.fromkeys(FUNCTIONS, StandIn())) as functions:
         ended = execute("backfill", given | {"tolerated_failure_percentage": 25}, run_id="another")
@@ -109,9 +110,8 @@ def test_the_input_says_which_run_goes_on_and_how_fast(bucket: str) -> None:
     ],
 )
 def test_an_error_that_stops_a_run_fails_the_execution_after_the_report(
-    bucket: str, misfortune: Misfortune, steps: list[str], error: str | None
+    misfortune: Misfortune, steps: list[str], error: str | None
 ) -> None:
-    assert bucket
     with deployed_functions(dict.fromkeys(FUNCTIONS, StandIn(misfortune))) as functions:
         ended = execute("backfill", INPUT)
     assert ended.status == "FAILED"
@@ -121,8 +121,7 @@ def test_an_error_that_stops_a_run_fails_the_execution_after_the_report(
         assert "Why." in (ended.cause or "")
 
 
-def test_a_run_of_the_schedule_does_not_begin_while_another_is_under_way(bucket: str) -> None:
-    assert bucket
+def test_a_run_of_the_schedule_does_not_begin_while_another_is_under_way() -> None:
     is_begun, goes_on = threading.Event(), threading.Event()
 
     def misfortune(step: str) -> dict[str, Any]:

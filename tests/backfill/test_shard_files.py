@@ -28,7 +28,7 @@ from pipeline.storage.versioned import MIGRATIONS, Migration
 from schemas.backfill import FetchedUsers, ShardOutcomes, StepManifest
 from schemas.events import SHARD_STEPS, ShardStep
 from schemas.frames import conform, dtypes, set_aside
-from schemas.library import EnrichedLibrary, RawLibrary
+from schemas.library import RawLibrary
 from schemas.manifest import VERSIONS
 from tests.support.backfills import plan_backfill
 from tests.support.stores import Memory
@@ -175,15 +175,6 @@ def test_the_first_of_two_manifests_of_one_step_stands(store: Memory) -> None:
     outcomes = conform(pl.DataFrame(schema=dtypes(ShardOutcomes)), ShardOutcomes)
     stands, second = (files.commit(step, StepResult(outcomes, requests=n)) for n, step in enumerate(started, start=1))
     assert (stands.requests, second) == (1, stands)
-
-
-def test_an_enriched_csv_holds_only_users_whose_rows_differ_from_the_last_load(store: Memory) -> None:
-    assert shard(store).rows(shard(store).require_manifest("enrich"), EnrichedLibrary).height == 2
-    again = plan_backfill(store, LIST, "again")
-    (files,) = list_shards(store, again)
-    fetch(files, ["user-1", "user-2"], ["user-1", "user-2", "user-2"])
-    enriched = enrich_shard(files, CatalogueFiles(store), lifetimes_of(Settings()))
-    assert files.rows(enriched, EnrichedLibrary)["user_id"].to_list() == ["user-2", "user-2"]
 
 
 def test_loads_are_remembered_with_a_version_and_one_of_another_version_is_left_as_it_is(store: Memory) -> None:
