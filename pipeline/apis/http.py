@@ -42,15 +42,10 @@ class HttpLimits:
     """The size limit, in bytes, of the body after it was unpacked."""
 
 
-DEFAULT_LIMITS = HttpLimits()
-
-
 class HttpClient:
     """The HTTP client of one API: sends requests, returns whole answers, and follows no redirect."""
 
-    def __init__(
-        self, base_url: str, limits: HttpLimits = DEFAULT_LIMITS, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, base_url: str, limits: HttpLimits, transport: httpx.AsyncBaseTransport | None = None) -> None:
         quiet_library_logs()
         self._limits = limits
         self._client = httpx.AsyncClient(
@@ -205,11 +200,11 @@ async def fetch_server_time(url: str, code: ErrorCode, policy: RetryPolicy, limi
 
 
 def decode_json(answer: httpx.Response) -> object:
-    """Return the decoded JSON of an answer; raises ValueError if it is not JSON, or too deeply nested."""
+    """Return the decoded JSON of an answer; None if it is not JSON, or too deeply nested, as for the JSON `null`."""
     try:
         decoded: object = json.loads(answer.content)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    except (ValueError, RecursionError):
+        return None
     return decoded
 
 
@@ -242,10 +237,9 @@ def describe_refusal(answer: httpx.Response) -> str:
     Other bodies are not quoted: a gateway's may repeat the Authorization header, as those of AWS do.
     """
     standard, text = answer.reason_phrase or "no reason given", read_text(answer)
-    try:
-        body = decode_json(answer)
-    except ValueError:
-        return text if _UNKNOWN_ENDPOINT.fullmatch(text) else standard
+    if _UNKNOWN_ENDPOINT.fullmatch(text):
+        return text
+    body = decode_json(answer)
     error = body[0] if isinstance(body, list) and body else body
     said = [error.get(name) for name in ("title", "cause", "details", "Message")] if isinstance(error, dict) else []
     return ", ".join(text[:200] for text in said if isinstance(text, str) and _is_quotable(text)) or standard

@@ -25,15 +25,14 @@ from pipeline.apis.http import HttpClient, decode_json, describe_refusal, retry_
 from pipeline.apis.igdb_queries import (
     APPS_PER_REQUEST,
     PAGE_SIZE,
-    AnyQuery,
     Query,
-    Search,
     external_games_query,
     games_query,
     group_for_multiquery,
     group_names,
     multiquery_part,
     named_games_query,
+    search_text,
 )
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import CircuitBreaker, Retries, RetryPolicy, ShouldRetry, call_with_retries
@@ -262,7 +261,7 @@ class Igdb:
         """
         if self._breaker.is_open:
             raise Retryable("igdb_unavailable", f"IGDB has failed {MAX_FAILURES} times in a row. Try again later.")
-        return await self._request("games", Search(name).text(), list)
+        return await self._request("games", search_text(name), list)
 
     async def count(self, query: Query) -> int:
         """Return the number of rows that a query has at IGDB; raises `Retryable` (`igdb_unavailable`)."""
@@ -306,7 +305,7 @@ class Igdb:
 
     async def _fetch_group(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
         try:
-            first_pages = await self._request_multiquery(queries, self._should_repeat_multiquery)
+            first_pages = await self._request_multiquery(queries)
         except RefusedQuery as error:
             self._note_refused_multiquery(error)
             return {}
@@ -391,12 +390,10 @@ class Igdb:
                     log.warning("name refused", name=names[0], error=error.message)
         return rows
 
-    async def _request_multiquery(
-        self, queries: Sequence[AnyQuery], should_repeat: ShouldRetry
-    ) -> dict[AnyQuery, list[Any]]:
+    async def _request_multiquery(self, queries: Sequence[Query]) -> dict[Query, list[Any]]:
         """Return the rows of several queries, asked by one request; queries without one clear answer are missing."""
         text = "".join(multiquery_part(number, query) for number, query in enumerate(queries))
-        results = await self._request(MULTIQUERY, text, list, should_repeat)
+        results = await self._request(MULTIQUERY, text, list, self._should_repeat_multiquery)
         parts = [(str(part.get("name")), part.get("result")) for part in results if isinstance(part, dict)]
         times, rows = Counter(name for name, _ in parts), dict(parts)
         names = ((query, str(number)) for number, query in enumerate(queries))
@@ -533,14 +530,10 @@ def _may_pass_with_fewer_queries(error: Retryable) -> bool:
 
 def _decode(answer: httpx.Response, kind: type[Json]) -> Json:
     """Return the JSON of an answer, which is a list of up to a page, or an object."""
-    host = answer.url.host
-    try:
-        decoded = decode_json(answer)
-    except ValueError:
-        raise Retryable("igdb_unavailable", f"{host} does not answer with JSON. Try again later.") from None
+    host, decoded = answer.url.host, decode_json(answer)
     if not isinstance(decoded, kind):
-        name = "a list" if kind is list else "an object"
-        raise Retryable("igdb_unavailable", f"{host} does not answer with {name}. Try again later.")
+        name = "list" if kind is list else "object"
+        raise Retryable("igdb_unavailable", f"{host} does not answer with a JSON {name}. Try again later.")
     if kind is list and len(decoded) > PAGE_SIZE:
         raise Retryable("igdb_unavailable", f"{host} answers with more than {PAGE_SIZE} rows. Try again later.")
     return decoded
@@ -548,9 +541,6 @@ def _decode(answer: httpx.Response, kind: type[Json]) -> Json:
 
 def _twitch_reason(answer: httpx.Response) -> str:
     """Return Twitch's message if it is one that is known: another may repeat what was sent."""
-    try:
-        body = decode_json(answer)
-    except ValueError:
-        body = None
+    body = decode_json(answer)
     message = body.get("message") if isinstance(body, dict) else None
     return message if isinstance(message, str) and message in _TWITCH_REASONS else f"status {answer.status_code}"

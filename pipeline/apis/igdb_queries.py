@@ -1,7 +1,7 @@
 """The queries that IGDB is asked, in its language Apicalypse (https://api-docs.igdb.com/#apicalypse-1)."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from schemas.apis import Genre, Platform
 
@@ -56,23 +56,6 @@ class Query(NamedTuple):
         return self._replace(where=f"{self.where} & id > {after}{up_to}")
 
 
-class Search(NamedTuple):
-    """An IGDB search for games by name; IGDB ranks the rows, which can be neither sorted nor paged.
-
-    In a multiquery it would find nothing.
-    """
-
-    name: str
-    endpoint: str = "games"
-
-    def text(self) -> str:
-        """Return the text of the search in IGDB's language Apicalypse."""
-        return f"search {quote(self.name)}; fields {SEARCH_FIELDS}; limit {SEARCH_LIMIT};"
-
-
-AnyQuery = TypeVar("AnyQuery", Query, Search)
-
-
 def external_games_query(appids: Sequence[int]) -> Query:
     """Return the Query for the `external_games` rows of some Steam apps, whose appid IGDB holds as text in `uid`."""
     uids = ",".join(f'"{appid}"' for appid in appids)
@@ -90,6 +73,14 @@ def named_games_query(names: Sequence[str], *, by_other_names: bool = True) -> Q
     paths = ("name", "alternative_names.name") if by_other_names else ("name",)
     conditions = " | ".join(f"{path} ~ {quote(name)}" for name in names for path in paths)
     return Query("games", SEARCH_FIELDS, conditions, has_pages=True)
+
+
+def search_text(name: str) -> str:
+    """Return the text of a search for games by name, in IGDB's language Apicalypse.
+
+    IGDB ranks what it finds, which can be neither sorted nor paged. In a multiquery a search finds nothing.
+    """
+    return f"search {quote(name)}; fields {SEARCH_FIELDS}; limit {SEARCH_LIMIT};"
 
 
 def group_names(names: Iterable[str]) -> list[list[str]]:
@@ -125,14 +116,14 @@ def quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-def multiquery_part(number: int, query: Query | Search) -> str:
+def multiquery_part(number: int, query: Query) -> str:
     """Return the text of a query as one part of an IGDB multiquery, named by its number."""
     return f'query {query.endpoint} "{number}" {{ {query.text()} }};\n'
 
 
-def group_for_multiquery(queries: Sequence[AnyQuery], max_queries: int) -> list[list[AnyQuery]]:
+def group_for_multiquery(queries: Sequence[Query], max_queries: int) -> list[list[Query]]:
     """Return the queries in groups, in order: at most `max_queries` and 32,000 bytes each, to fit one multiquery."""
-    groups: list[list[AnyQuery]] = [[]]
+    groups: list[list[Query]] = [[]]
     for query in queries:
         size = sum(len(multiquery_part(0, each).encode()) for each in groups[-1])
         size += len(multiquery_part(0, query).encode())

@@ -105,7 +105,7 @@ async def call_with_retries(
     """
 
     async def attempt() -> T:
-        return await call()
+        return await call()  # tenacity awaits nothing but a coroutine function
 
     repeat = AsyncRetrying(
         retry=retry_if_exception_type(Retryable),

@@ -181,10 +181,9 @@ def _raise_for_status(answer: httpx.Response) -> None:
 
 
 def _decode_response(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        body = decode_json(answer)
-    except ValueError:
-        raise _bad_answer("Steam's answer is not JSON, as when it is overloaded.") from None
+    body = decode_json(answer)
+    if body is None:
+        raise _bad_answer("Steam's answer is not JSON, as when it is overloaded.")
     response = body.get("response") if isinstance(body, dict) else None
     if not isinstance(response, dict):
         raise _bad_answer("Steam's answer holds no response.")
@@ -273,11 +272,7 @@ def _store_items(answer: httpx.Response, asked: int) -> list[Any]:
             retry_after=retry_after(answer),
             status=answer.status_code,
         )
-    try:
-        body = decode_json(answer)
-    except ValueError:
-        body = None
-    match body:
+    match decode_json(answer):
         case {"response": {"store_items": list(items)}} if len(items) <= asked:
             return items
         case _:

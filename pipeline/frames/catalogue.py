@@ -27,7 +27,6 @@ from schemas.library import (
 
 _STORE_COLUMNS = ("store_type", "store_asked_at")
 _IGDB_COLUMNS = tuple(name for name in dtypes(Catalogue) if name not in ("appid", *_STORE_COLUMNS))
-_RAW_COLUMNS = frozenset(dtypes(RawLibrary))
 _JSON_COLUMNS = {"igdb_genres": GENRES, "igdb_platforms": PLATFORMS, "igdb_candidates": pl.List(pl.Int32)}
 
 
@@ -95,12 +94,7 @@ def apps_to_look_up(
     those that a rule about their name would filter, because IGDB may list them as games. An app that is no game in
     Steam's store, or that an override ignores, is not asked about.
     """
-    apps = (
-        library.select("appid")
-        .unique()
-        .join(known, on="appid", how="left", validate="1:1")
-        .join(overrides, on="appid", how="left", validate="1:1")
-    )
+    apps = _with_what_is_known(library.select("appid").unique(), known, overrides)
     is_fresh = _is_fresh("looked_up_at", pl.col("match_status") == "MATCHED", now, lifetimes)
     is_asked = is_game_unless_named_otherwise() & ~_is_ignored() & ~(is_fresh & _follows_overrides())
     return apps.filter(is_asked)["appid"].sort()
@@ -113,13 +107,14 @@ def classify_looked_up(
 
     No rule about its name filters an app that IGDB has never answered for: IGDB may list it as a game.
     """
-    apps = (
-        asked.to_frame("appid")
-        .join(known, on="appid", how="left", validate="1:1")
-        .join(overrides, on="appid", how="left", validate="1:1")
-    )
+    apps = _with_what_is_known(asked.to_frame("appid"), known, overrides)
     is_answered = pl.col("match_status").is_not_null() & _follows_overrides().fill_null(value=False)
     return classify(library, known, overrides, apps.filter(~is_answered)["appid"].to_list())
+
+
+def _with_what_is_known(apps: pl.DataFrame, known: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
+    of_apps = apps.join(known, on="appid", how="left", validate="1:1")
+    return of_apps.join(overrides, on="appid", how="left", validate="1:1")
 
 
 def _is_fresh(time: str, is_hit: pl.Expr, now: datetime, lifetimes: Lifetimes) -> pl.Expr:
@@ -319,29 +314,23 @@ def join_without_look_up(
 ) -> tuple[DataFrame[EnrichedLibrary], pl.Series]:
     """Return the library joined with the catalogue as it is, and the appids to look up: those without a fresh answer.
 
-    These apps are PENDING `not_looked_up`, also where a rule would filter an app of that name.
+    These apps are PENDING `not_looked_up`, of no game and of a kind that is not decided, also where a rule would filter
+    an app of that name.
     """
     missed = not_looked_up(library, known, overrides, now, lifetimes)
     joined = join_catalogue(classify(library, known, overrides), known, overrides)
-    return mark_not_looked_up(joined, missed), missed
-
-
-def mark_not_looked_up(library: DataFrame[EnrichedLibrary], appids: pl.Series) -> DataFrame[EnrichedLibrary]:
-    """Return the library with some apps PENDING `not_looked_up`, of no game, and of a kind that is not decided."""
     undecided = {
         "kind": pl.lit("game", pl.Enum(KINDS)),
         "kind_reason": pl.lit("default"),
         "match_status": _status("PENDING"),
         "match_reason": _reason("not_looked_up"),
     }
-    of_match = {name: undecided.get(name, pl.lit(None)) for name in dtypes(EnrichedLibrary) if name not in _RAW_COLUMNS}
-    is_marked = pl.col("appid").is_in(appids.implode())
-    return conform(
-        library.with_columns(
-            pl.when(is_marked).then(value).otherwise(name).alias(name) for name, value in of_match.items()
-        ),
-        EnrichedLibrary,
+    of_match = {name: undecided.get(name, pl.lit(None)) for name in joined.columns if name not in dtypes(RawLibrary)}
+    is_missed = pl.col("appid").is_in(missed.implode())
+    marked = joined.with_columns(
+        pl.when(is_missed).then(value).otherwise(name).alias(name) for name, value in of_match.items()
     )
+    return conform(marked, EnrichedLibrary), missed
 
 
 def decode_lists(library: DataFrame[EnrichedLibrary]) -> DataFrame[DecodedLibrary]:

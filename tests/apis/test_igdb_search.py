@@ -12,10 +12,10 @@ from pipeline.apis.igdb_queries import (
     MAX_REQUEST_BYTES,
     PAGE_SIZE,
     SEARCH_LIMIT,
-    Search,
     group_names,
     named_games_query,
     quote,
+    search_text,
 )
 from pipeline.apis.retry import RetryPolicy
 from pipeline.errors import Retryable
@@ -116,7 +116,7 @@ def test_a_game_comes_with_what_tells_it_from_others(sandbox: Sandbox) -> None:
 @given(st.text(st.one_of(st.characters(), st.sampled_from('"\\;{}\n*')), min_size=1))
 def test_any_name_is_read_as_it_was_meant(name: str) -> None:
     meant = "".join(character if character.isprintable() else " " for character in name[:MAX_NAME_LENGTH])
-    query = parse_query(Search(name).text())
+    query = parse_query(search_text(name))
     assert query == Query(fields=query.fields, search=meant, limit=SEARCH_LIMIT)
     (by_name,), (by_other_name,) = parse_query(named_games_query([name]).text()).where
     assert (by_name.operator, set(by_name.values)) == ("~", {meant.casefold()})
