@@ -19,6 +19,7 @@ from schemas.staging import MAPPED_COLUMNS, StagedGames, StagedGenres, StagedPla
 STORE = "STEAM"
 LIBRARY_PLATFORM = "PC (Microsoft Windows)"
 ACQUISITION = "DIGITAL"
+"""With STORE and LIBRARY_PLATFORM, what a load writes of every imported game and library item."""
 
 _TIME = TIMESTAMP(precision=3)
 _STOREFRONT = ENUM(name="Storefront", create_type=False)

@@ -14,7 +14,7 @@ TABLE_RIGHTS = {
     ("SELECT", "INSERT", "UPDATE"): (GENRE, PLATFORM, GAME, IMPORTED_GAME, LIBRARY_ITEM),
     ("SELECT", "INSERT", "DELETE"): (GAME_GENRE, GAME_PLATFORM),
 }
-"""The rights that a load needs on SavePoint's tables, and on which of them."""
+"""The mapping of rights that a load needs to the tables of SavePoint on which it needs them."""
 
 
 class _Grantables(NamedTuple):

@@ -49,7 +49,6 @@ from schemas.savepoint import (
 )
 
 MATCH_STATUS = '"ImportedGame"."igdbMatchStatus"'
-MIGRATION = "infra/prisma/migration.sql"
 ENCODING = "UTF8"
 
 STEAM_ID = "steamId64"
@@ -74,7 +73,7 @@ Statements are cached by such a set: two databases with the same columns have eq
 
 
 class LiveColumn(NamedTuple):
-    """A column as the live database has it: the name of its type, whether it is NOT NULL, and also lacks a default."""
+    """A column as the live database has it: its type's name, whether it refuses nulls, and an insert has to fill it."""
 
     type_name: str
     refuses_null: bool
@@ -119,7 +118,7 @@ class LiveSchema:
         if self.encoding != ENCODING:
             return f"Names of games need a database that is made with ENCODING '{ENCODING}' TEMPLATE template0."
         if any(missing.startswith(f"column {MATCH_STATUS}") for missing in self.missing):
-            return f"Apply the migration {MIGRATION}, which adds {MATCH_STATUS}."
+            return f"Apply the migration infra/prisma/migration.sql, which adds {MATCH_STATUS}."
         return "Apply SavePoint's migrations, or check whether DATABASE_URL names the right database."
 
     @property

@@ -57,10 +57,16 @@ from schemas.savepoint import ACQUISITION, GAME, IMPORTED_GAME, LIBRARY_ITEM, LI
 from schemas.staging import MAPPED_COLUMNS
 
 STAGED = STAGED_IMPORTED_GAMES
-IS_SAME_APP = PREVIOUS_IMPORTS.c.number == STAGED.c.number
 STATUS = IMPORTED_GAME.c.igdbMatchStatus
-OPEN = ("PENDING", "UNMATCHED")
-DECIDED = ("MATCHED", "IGNORED")
+
+OPEN_STATUSES = ("PENDING", "UNMATCHED")
+"""The match statuses that each load may change."""
+
+DECIDED_STATUSES = ("MATCHED", "IGNORED")
+"""The match statuses that are a decision, of the user or an earlier load, which only an override changes."""
+
+IS_SAME_APP = PREVIOUS_IMPORTS.c.number == STAGED.c.number
+"""The SQL condition that a row of PREVIOUS_IMPORTS is the app of a staged row."""
 
 
 @cache
@@ -163,13 +169,13 @@ def _of_each_user(rows: Select[Any], table: Table) -> tuple[FromClause, FromClau
 
 def _lock_open_rows() -> Select[Any]:
     """Lock the rows that the file decides about: what their users do now waits, and what they did before stays."""
-    is_open = STATUS.in_([as_enum(status, STATUS) for status in OPEN])
+    is_open = STATUS.in_([as_enum(status, STATUS) for status in OPEN_STATUSES])
     columns = (IMPORTED_GAME.c[name] for name in ("id", "userId", "storefrontGameId"))
     of_users, own = _of_each_user(select(*columns).where(_is_steam(), is_open), IMPORTED_GAME)
     decided = (
         select(own.c.id)
         .select_from(of_users.join(STAGED, _is_app_of(own)))
-        .where(STAGED.c.igdbMatchStatus.in_(DECIDED))
+        .where(STAGED.c.igdbMatchStatus.in_(DECIDED_STATUSES))
     )
     locked = (
         select(IMPORTED_GAME.c.id)
@@ -193,7 +199,7 @@ def _insert_previous_imports(live_columns: LiveColumns) -> Insert:
     is_removed = IMPORTED_GAME.c.deletedAt.is_not(None)
     app = (IMPORTED_GAME.c.userId, IMPORTED_GAME.c.storefrontGameId)
     order = (is_removed, IMPORTED_GAME.c.createdAt, IMPORTED_GAME.c.id)
-    is_decided = func.bool_or(is_removed | cast(STATUS, Text).in_(DECIDED))
+    is_decided = func.bool_or(is_removed | cast(STATUS, Text).in_(DECIDED_STATUSES))
     of_users, previous = _of_each_user(
         select(
             *(own for own in IMPORTED_GAME.c if own in live_columns),
@@ -242,7 +248,7 @@ def _next_status(status: ColumnElement[Any]) -> ColumnElement[Any]:
         STAGED.c.isMatchOverride,
         STAGED.c.isKindOverride & ~is_enum(status, "MATCHED"),
         is_enum(status, "PENDING"),
-        is_enum(status, "UNMATCHED") & STAGED.c.igdbMatchStatus.in_(DECIDED),
+        is_enum(status, "UNMATCHED") & STAGED.c.igdbMatchStatus.in_(DECIDED_STATUSES),
     )
     return case((takes_new_status, as_enum(STAGED.c.igdbMatchStatus, status)), else_=status)
 
@@ -338,6 +344,7 @@ def _has_decided_about(game: FromClause) -> ColumnElement[bool]:
 # Items of games that lose an app by an override.
 
 NEW_GAME = GAME.alias("new_game")
+"""The games to which the overrides of a file move apps."""
 
 
 def _overridden_apps() -> FromClause:

@@ -121,7 +121,7 @@ NOT_COUNTED = ""
 """The `counted_as` of a statement whose rows no report counts, such as one that locks rows."""
 
 Values = Mapping[str, ColumnElement[Any]]
-
+"""The new values of a row, as SQL expressions by the names of its columns."""
 
 LOCKED = "locked"
 """The `counted_as` of a query that locks the rows which the statements after it change, and returns their number."""
