@@ -20,12 +20,11 @@ from schemas.catalogue import Catalogue, Overrides
 from schemas.library import EnrichedLibrary, RawLibrary
 from schemas.report import History, LibraryChanges
 from schemas.review import MOST_CANDIDATES, ReviewSheet
-from tests.support.surroundings import surroundings_table
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCUMENTS = (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-WITH_TABLES = (README, *(ROOT / "docs" / f"{name}.md" for name in ("columns", "deciding", "settings", "surroundings")))
+WITH_TABLES = (README, *(ROOT / "docs" / f"{name}.md" for name in ("columns", "deciding", "settings")))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BLOCK = re.compile(r"(?ms)^ *```(\w*)\n(.*?)^ *```$")
 COMMAND = re.compile(
@@ -135,7 +134,6 @@ def with_tables(document: str) -> str:
     document = _with(document, "settings", settings_table())
     document = _with(document, "columns", column_table())
     document = _with(document, "rules", rule_table())
-    document = _with(document, "surroundings", surroundings_table())
     for name, model in MODELS.items():
         document = _with(document, f"dictionary {name}", dictionary(model))
     return document
