@@ -49,7 +49,7 @@ class Traces:
     backfills: list[str]
     running: list[str]
     wanted: list[str]
-    last_loaded: list[str]
+    is_last_loaded: bool
 
 
 def forget_user(store: Store, user_id: str, *, dry_run: bool = False) -> ForgetResponse:
@@ -75,7 +75,7 @@ def forget_user(store: Store, user_id: str, *, dry_run: bool = False) -> ForgetR
             _forget_in_backfill(store, run_id, user_id)
         for key in traces.wanted:
             _rename(store, key)
-        for key in traces.last_loaded:
+        for key in (LAST_LOADED, LAST_LOADED_BEFORE):
             rewrite(store, key, partial(drop_from_last_loaded, key=key, user_id=user_id))
         store.delete_folder(user_folder(user_id))
         log.info("forgotten", user_id=user_id, imports=len(traces.imports), backfills=len(traces.backfills))
@@ -86,7 +86,7 @@ def forget_user(store: Store, user_id: str, *, dry_run: bool = False) -> ForgetR
         files=len(traces.imports),
         lists=[store.locate(key) for key in traces.lists],
         backfills=traces.backfills,
-        last_loaded=bool(traces.last_loaded),
+        last_loaded=traces.is_last_loaded,
     )
 
 
@@ -113,7 +113,7 @@ def find_traces(store: Store, user_id: str) -> Traces:
         for key in (LAST_LOADED, LAST_LOADED_BEFORE)
         if _is_changed(store, key, partial(drop_from_last_loaded, key=key, user_id=user_id))
     ]
-    return Traces(imports, lists, ended, running, wanted, last_loaded)
+    return Traces(imports, lists, ended, running, wanted, bool(last_loaded))
 
 
 def _folders_with_drafts(traces: Traces) -> list[str]:

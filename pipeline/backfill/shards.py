@@ -15,7 +15,7 @@ from pandera.typing.polars import DataFrame
 from pipeline.apis.batching import split
 from pipeline.errors import Failed, PipelineError
 from pipeline.storage.checkpoints import require_owners
-from pipeline.storage.csv import escape_formulas, parse_csv, read_rows, require_model, to_csv, unescape_formulas
+from pipeline.storage.csv import escape_formulas, parse_csv, require_model, to_csv, unescape_formulas
 from pipeline.storage.keys import Shard
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, find_migrations, json_version, parse_json
@@ -37,6 +37,9 @@ PREVIOUS_STEP: dict[ShardStep, ShardStep] = {"enrich": "fetch", "load": "enrich"
 
 APP_COLUMNS = pl.Schema({name: dtypes(RawLibrary)[name] for name in ("appid", "name")})
 """The names and dtypes of the raw CSV's columns that the look-up of apps needs."""
+
+_EARLIER_NAMES = {"seen_digest": "last_loaded_digest", "seen_database": "last_loaded_database"}
+"""The columns of a shard's users as the first version named them; its backfills are resumed, and users erased there."""
 
 START_AGAIN = "start a new backfill: `steam-import backfill USERS_CSV --resume ANOTHER_ID`"
 log = structlog.get_logger()
@@ -91,7 +94,8 @@ class ShardFiles:
         Raises:
             Failed: `checkpoint_invalid`, where their file is missing or corrupt.
         """
-        return read_rows(self._users_body(), self.shard.users_key, ShardUsers)
+        rows = parse_csv(self._users_body(), self.shard.users_key).rename(_EARLIER_NAMES, strict=False)
+        return require_model(rows, self.shard.users_key, ShardUsers)
 
     def finished_steps(self) -> dict[ShardStep, ShardManifest]:
         """Return the finished steps of the shard, mapped to their manifests, in order: fetch, enrich, load.

@@ -95,6 +95,8 @@ def test_no_byte_of_a_user_is_left_and_others_are_as_before(
     says = f"The games of {accounts[1]} ({GONE}) are not those of {accounts[1]}0"
     failed = ShardFailure(step="load", error_code="checkpoint_invalid", error=says, retryable=False)
     write_json(store, Shard(run_id, 0).failure_key, failed)
+    store.write(LAST_LOADED_BEFORE, store.read(LAST_LOADED) or b"")
+    store.delete(LAST_LOADED)
     leave_drafts(tmp_path, run_id, f"{GONE},{accounts[1]}\n")
     erased = forget_user(store, GONE)
     assert (erased.files, erased.backfills, erased.last_loaded) == (2, [run_id], True)

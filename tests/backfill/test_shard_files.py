@@ -122,6 +122,13 @@ def test_a_shard_of_an_older_version_is_read_through_the_migration(
     assert files.apps(fetched)["name"].to_list() == ["named since", "named since"]
 
 
+def test_a_shard_that_the_first_version_planned_has_the_same_users(store: Memory) -> None:
+    files = shard(store)
+    users = files.users()
+    store.write(files.shard.users_key, store.objects[files.shard.users_key].replace(b"last_loaded_", b"seen_"))
+    assert files.users().equals(users)
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b'{"schema_version": 1}'], ids=["empty", "cut", "incomplete"])
 def test_a_file_that_cannot_be_read_counts_as_none(store: Memory, body: bytes) -> None:
     for key in (REPORT, LOOK_UP, RAW, PLAN):
