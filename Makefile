@@ -7,7 +7,8 @@ RUN := .venv/bin/python -m
 export UV_PROJECT_ENVIRONMENT := .venv
 export PYTHONPATH :=
 unexport VIRTUAL_ENV
-# Without bytecode every process compiles our modules anew, and imports take three times as long.
+# Without bytecode every process compiles our modules anew, and imports take three times as long. That of the libraries is
+# made by the set-up, for shells that set this too.
 unexport PYTHONDONTWRITEBYTECODE
 # Tests wait for clocks and servers as well, and each process imports them all; frames of a few rows gain nothing by threads.
 WORKERS := 3
@@ -22,7 +23,7 @@ help: ## Say what each target does
 	@echo "Setting up .venv with uv and the libraries the lock file names; this takes about a minute the first time." >&2
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@test -x $(UV) || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@$(UV) sync --quiet --locked --inexact --all-extras --all-groups
+	@$(UV) sync --quiet --locked --inexact --all-extras --all-groups --compile-bytecode
 	@touch $@
 
 .PHONY: setup
