@@ -314,6 +314,7 @@ def test_what_cannot_be_loaded_again_stops_no_other_and_is_named_at_the_end(
     execute(database, f'ALTER TABLE "ImportedGame" {rule}')
     SHEET.write_text(DECISION)
     applied = steam_import("review", "apply", str(SHEET))
+    execute(database, 'ALTER TABLE "ImportedGame" DROP CONSTRAINT "ours"')
     assert (applied.status, owners_of_game(database)) == (1, ["backfilled", USER])
     assert (f"Library of {USER}:" in applied.out, "Library of gone:" in applied.out) == (True, False)
     assert f"Backfill {run_id}:" in applied.out

@@ -97,15 +97,21 @@ def generation(request: pytest.FixtureRequest) -> Generation:
     return asked
 
 
-@pytest.fixture
-def database_url(postgres_server: str, templates: dict[Generation, str], generation: Generation) -> Iterator[str]:
-    """A database of either generation with the user `user-1`; for tests that only write rows.
-
-    Afterwards all rows go but that user's, as other databases are made from this one.
-    """
+@contextmanager
+def emptied_afterwards(postgres_server: str, templates: dict[Generation, str], generation: Generation) -> Iterator[str]:
+    """The database of a generation from which others are made: afterwards its rows are gone but the user `user-1`."""
     url = url_of(postgres_server, templates[generation])
     yield url
     execute(url, EMPTY)
+    users = {2025: """DELETE FROM "User" WHERE id <> 'user-1'""", 2026: """DELETE FROM "user" WHERE id <> 'user-1'"""}
+    execute(url, users[generation])
+
+
+@pytest.fixture
+def database_url(postgres_server: str, templates: dict[Generation, str], generation: Generation) -> Iterator[str]:
+    """A database of either generation with the user `user-1`; for tests that only write rows."""
+    with emptied_afterwards(postgres_server, templates, generation) as url:
+        yield url
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ import pytest
 import structlog
 
 from pipeline.cli import main
+from pipeline.sandbox.embedded import Generation
 from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
-from tests.support.databases import NewDatabase
+from tests.support.databases import emptied_afterwards
 
 PROGRAM = (sys.executable, "-m", "pipeline")
 QUICK_SETTINGS = {
@@ -76,12 +77,20 @@ def steam_import(unconfigured_program: SteamImport, configured: Configure, sandb
 
 
 @pytest.fixture
-def database(new_database: NewDatabase, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a database of 2026 with the user `user-1`, which DATABASE_URL of the command line leads to."""
+def database(
+    postgres_server: str,
+    templates: dict[Generation, str],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[str]:
+    """The URL of a database of 2026 with the user `user-1`, which DATABASE_URL of the command line leads to.
+
+    For tests that only write rows.
+    """
     request.getfixturevalue("steam_import")  # first, for it unsets whatever is set
-    url = new_database(2026)
-    monkeypatch.setenv("DATABASE_URL", url)
-    return url
+    with emptied_afterwards(postgres_server, templates, 2026) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        yield url
 
 
 def set_only(monkeypatch: pytest.MonkeyPatch, settings: Mapping[str, str]) -> None:
