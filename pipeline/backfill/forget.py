@@ -42,7 +42,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Traces:
-    """The keys of a store's files that hold or name something of a user; of backfills, ended or not, the run ids."""
+    """The keys of a store's files that hold or name something of a user, and the run ids of backfills with the user.
+
+    The backfills in `running` have no report yet; those in `backfills` have ended.
+    """
 
     imports: list[str]
     lists: list[str]
@@ -91,7 +94,7 @@ def forget_user(store: Store, user_id: str, *, dry_run: bool = False) -> ForgetR
 
 
 def find_traces(store: Store, user_id: str) -> Traces:
-    """Return what a store holds of a user; of the catalogue's files the wanted ones may name the user, by their run."""
+    """Return the keys of a store's files that hold or name a user, and the run ids of backfills with the user."""
     in_backfills = list(store.list(BACKFILLS))
     runs = dict.fromkeys(key.split("/")[1] for key in in_backfills if key.count("/") > 1)
     shards = [shard for key in in_backfills if (shard := parse_shard_key(key))]

@@ -74,7 +74,7 @@ def read_newest_libraries(store: Store, *, with_last_ended: bool = False) -> Ite
 
 
 def read_libraries_of_backfill(store: Store, plan: Plan) -> Iterator[FetchedLibraries]:
-    """Yield the raw rows of each shard of a backfill that is fetched; one that cannot be read is logged, left out."""
+    """Yield the raw rows of each shard of a backfill; none for a shard that is not fetched, or cannot be read."""
     yield from map_concurrently(_read_shard, list_shards(store, plan))
 
 

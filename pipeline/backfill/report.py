@@ -120,10 +120,7 @@ def count_errors(store: Store, run_id: str) -> dict[str, int]:
 
 
 def withdraw_report(store: Store, plan: Plan) -> None:
-    """Delete the report of a backfill that stopped before its end, so that it can go on; a complete one keeps its own.
-
-    A backfill with a report has ended.
-    """
+    """Delete the report of a backfill that is not complete, so that it does not count as ended while it goes on."""
     report = read_report(store, plan.run_id)
     if report and not report.is_complete:
         store.delete(backfill_key(plan.run_id, REPORT))
@@ -295,7 +292,7 @@ def _parse_last_loaded(body: bytes, key: str) -> DataFrame[LastLoaded]:
 
 
 def drop_from_last_loaded(body: bytes | None, key: str, user_id: str) -> bytes | None:
-    """Return the Parquet file of what was last loaded, which is at a key, without a user; None without a file.
+    """Return the bytes of the file of last loaded rows, which has this key, without a user's row; None for no file.
 
     Raises:
         Failed: `checkpoint_invalid`, if the file is corrupt, so that nobody knows who is in it.

@@ -250,7 +250,7 @@ class ShardFiles:
 
     @contextmanager
     def recording_failure(self, step: ShardStep) -> Iterator[None]:
-        """Store an error of the block as the shard's failure, and raise it; a success deletes the failure."""
+        """Store an error that is raised in the `with` block as the shard's failure; a success deletes the failure."""
         try:
             yield
         except PipelineError as error:

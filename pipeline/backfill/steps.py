@@ -259,9 +259,9 @@ async def look_up(
 def want_apps_of_shards(
     store: Store, plan: Plan, shards: Sequence[ShardFiles], catalogue: CatalogueFiles, lifetimes: Lifetimes
 ) -> StepManifest:
-    """Have the next look-up answer for the apps of all fetched shards that the catalogue lacks; return the manifest.
+    """Write the apps of all fetched shards that the catalogue lacks into `catalogue/wanted/`; return the manifest.
 
-    No API is asked. The manifest counts all `apps`, and as `pending` those that are wanted.
+    The next look-up asks about them; no API is asked here. The manifest counts all `apps`, and as `pending` these.
     """
     started_at = datetime.now(UTC)
     fetched = _fetched_shards(shards)
