@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from pipeline.apis.batching import BatchResult
-from pipeline.apis.http import HttpLimits
 from pipeline.apis.igdb import MAX_OPEN, Igdb, Token, TwitchApplication
 from pipeline.apis.rate_limit import RateLimiter
 from pipeline.apis.retry import RetryPolicy
@@ -16,7 +15,7 @@ from pipeline.errors import PipelineError, Refused
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import GOG_SOURCE, World
-from tests.support.apis import BRIEF, ONCE, QUICK, ask_igdb, open_igdb
+from tests.support.apis import ONCE, QUICK, ask_igdb, open_igdb
 
 T = TypeVar("T")
 TWICE = RetryPolicy(attempts=2, base_seconds=0.01)
@@ -29,12 +28,11 @@ def world() -> World:
     return world
 
 
-def asking(  # noqa: PLR0913 - those of a client
+def asking(
     sandbox: Sandbox,
     call: Callable[[Igdb], Awaitable[T]],
     *,
     policy: RetryPolicy = QUICK,
-    limits: HttpLimits = BRIEF,
     token: Token | None = None,
     rate_limiter: RateLimiter | None = None,
     changed: Mapping[str, str] = MappingProxyType({}),
@@ -43,7 +41,7 @@ def asking(  # noqa: PLR0913 - those of a client
     settings = {**sandbox.environment, **changed}
 
     async def ask() -> T:
-        opened = open_igdb(settings, policy, limits, token=token, rate_limiter=rate_limiter, multiquery=False)
+        opened = open_igdb(settings, policy, token=token, rate_limiter=rate_limiter, multiquery=False)
         async with opened as igdb:
             return await call(igdb)
 

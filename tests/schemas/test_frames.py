@@ -1,12 +1,10 @@
-from datetime import UTC, datetime
-
 import polars as pl
 import pytest
 from pandera.errors import SchemaErrors
 from polars.testing import assert_frame_equal
 
 from schemas.catalogue import ExternalGames
-from schemas.frames import as_text, check_rows, set_aside
+from schemas.frames import check_rows, set_aside
 from schemas.library import EnrichedLibrary, RawLibrary
 from tests.support.libraries import library, matched
 
@@ -46,23 +44,6 @@ def test_rejected_rows_are_text_again_as_a_csv_spells_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "text", "value"),
-    [
-        pytest.param("appid", "2147483647", 2**31 - 1, id="highest int32"),
-        pytest.param("playtime_forever", "-2147483648", -(2**31), id="lowest int32"),
-        pytest.param("playtime_2weeks", None, None, id="null"),
-        pytest.param(
-            "rtime_last_played", "2021-12-12T01:46:21Z", datetime(2021, 12, 12, 1, 46, 21, tzinfo=UTC), id="UTC"
-        ),
-        pytest.param("name", "", "", id="empty text"),
-    ],
-)
-def test_text_is_read_as_the_types_of_the_model(column: str, text: str | None, value: object) -> None:
-    accepted, rejected = set_aside(raw_text(**{column: text}), RawLibrary)
-    assert (accepted[column][0], rejected.height) == (value, 0)
-
-
-@pytest.mark.parametrize(
     ("column", "text", "failed"),
     [
         pytest.param("appid", "2147483648", "appid: not Int32", id="above int32"),
@@ -91,11 +72,6 @@ def test_what_the_model_does_not_allow_is_named(column: str, text: str | None, f
 def test_other_columns_than_the_models_are_a_bug_and_no_row_is_to_blame(rows: pl.DataFrame) -> None:
     with pytest.raises(SchemaErrors):
         set_aside(rows, RawLibrary)
-
-
-def test_times_become_text_in_utc_to_the_second() -> None:
-    times = pl.DataFrame({"at": [datetime(2021, 12, 12, 1, 46, 21, 999_000, tzinfo=UTC), None]})
-    assert as_text(times)["at"].to_list() == ["2021-12-12T01:46:21Z", None]
 
 
 @pytest.mark.parametrize(
