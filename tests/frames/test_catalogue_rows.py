@@ -114,38 +114,33 @@ def test_of_two_look_ups_at_the_same_time_the_later_part_counts() -> None:
 SECOND = timedelta(seconds=1)
 
 
-@pytest.mark.parametrize(
-    ("row", "is_asked"),
-    [
-        pytest.param(None, True, id="never seen"),
-        pytest.param(hit(10), True, id="known to IGDB alone"),
-        pytest.param(store(10, "game", age=30 * DAY - SECOND), False, id="a type of almost 30 days"),
-        pytest.param(store(10, "game", age=30 * DAY), True, id="a type of 30 days"),
-        pytest.param(store(10, None, age=7 * DAY - SECOND), False, id="hidden, almost 7 days ago"),
-        pytest.param(store(10, None, age=7 * DAY), True, id="hidden, 7 days ago"),
-        pytest.param(store(10, "game", age=-DAY), False, id="asked by a clock that runs ahead"),
-    ],
-)
-def test_the_store_is_asked_about_missing_and_old_types(row: dict[str, Any] | None, *, is_asked: bool) -> None:
-    rows = known(row) if row else NOTHING
-    assert apps_without_store_type(library(10), rows, NOW, LIVES).to_list() == [10] * is_asked
+ASKED: dict[str, tuple[dict[str, Any], bool, bool]] = {
+    "known to IGDB alone": (hit(10), True, False),
+    "known to the store alone": (store(10, "game"), False, True),
+    "a type of almost 30 days": (store(10, "game", age=30 * DAY - SECOND), False, True),
+    "a type of 30 days": (store(10, "game", age=30 * DAY), True, True),
+    "hidden, almost 7 days ago": (store(10, None, age=7 * DAY - SECOND), False, True),
+    "hidden, 7 days ago": (store(10, None, age=7 * DAY), True, True),
+    "asked by a clock that runs ahead": (store(10, "game", age=-DAY), False, True),
+    "a hit of almost 30 days": (hit(10, age=30 * DAY - SECOND), True, False),
+    "a hit of 30 days": (hit(10, age=30 * DAY), True, True),
+    "a miss of almost 7 days": (miss(10, age=7 * DAY - SECOND), True, False),
+    "a miss of 7 days": (miss(10, age=7 * DAY), True, True),
+    "an ambiguous one is a miss": (miss(10, match_reason="ambiguous", age=8 * DAY), True, True),
+}
+"""Rows of the catalogue, whether the store is asked about their app again, and whether IGDB is."""
 
 
-@pytest.mark.parametrize(
-    ("row", "is_asked"),
-    [
-        pytest.param(None, True, id="never seen"),
-        pytest.param(store(10, "game"), True, id="known to the store alone"),
-        pytest.param(hit(10, age=30 * DAY - SECOND), False, id="a hit of almost 30 days"),
-        pytest.param(hit(10, age=30 * DAY), True, id="a hit of 30 days"),
-        pytest.param(miss(10, age=7 * DAY - SECOND), False, id="a miss of almost 7 days"),
-        pytest.param(miss(10, age=7 * DAY), True, id="a miss of 7 days"),
-        pytest.param(miss(10, match_reason="ambiguous", age=8 * DAY), True, id="an ambiguous one is a miss"),
-    ],
-)
-def test_igdb_is_asked_about_missing_and_old_matches(row: dict[str, Any] | None, *, is_asked: bool) -> None:
-    rows = known(row) if row else NOTHING
-    assert apps_to_look_up(library(10), rows, NO_OVERRIDES, NOW, LIVES).to_list() == [10] * is_asked
+def test_store_and_igdb_are_asked_about_what_is_missing_or_old() -> None:
+    apps = {case: 10 * n for n, case in enumerate(ASKED, start=1)}
+    rows = known(*(row | {"appid": apps[case]} for case, (row, *_) in ASKED.items()))
+    everything = library(*apps.values(), 1_000)  # the last one was never seen
+    store_asked = set(apps_without_store_type(everything, rows, NOW, LIVES))
+    igdb_asked = set(apps_to_look_up(everything, rows, NO_OVERRIDES, NOW, LIVES))
+    assert {case: (appid in store_asked, appid in igdb_asked) for case, appid in apps.items()} == {
+        case: (by_store, by_igdb) for case, (_, by_store, by_igdb) in ASKED.items()
+    }
+    assert 1_000 in store_asked & igdb_asked
 
 
 def test_each_app_is_asked_about_once_in_order_and_igdb_not_about_no_games_of_the_store_and_ignored_ones() -> None:
