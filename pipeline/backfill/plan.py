@@ -80,7 +80,7 @@ def next_run_id(store: Store, digest: str, shard_size: int, *, is_full: bool = F
 
 
 def write_plan(store: Store, plan: Plan, listed: UserList) -> Plan:
-    """Write the plan of a list with its shards and rejected lines, and return it; a plan that the run has stays as it is.
+    """Write the plan of a list with its shards and rejected lines, and return it; a stored plan of the run is kept.
 
     Raises:
         Refused: `bad_event`, if the stored plan was made of a list of users with other content, or for shards of
@@ -125,7 +125,7 @@ def find_plan(store: Store, run_id: str) -> Plan | None:
 
 
 def list_plans(store: Store) -> list[Plan]:
-    """Return the plans of all backfills in a store, the newest first; one that cannot be read is logged and left out."""
+    """Return the plans of all backfills in a store, the newest first; unreadable ones are logged and left out."""
 
     def find(run_id: str) -> Plan | None:
         try:
