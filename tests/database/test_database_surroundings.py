@@ -409,23 +409,26 @@ def test_a_lock_that_is_not_given_in_time(new_database: NewDatabase) -> None:
 
 
 def test_run_checks_the_database_before_steam_is_asked(
-    steam_import: SteamImport, database: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    steam_import: SteamImport, new_database: NewDatabase, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    url = new_database(2026)
+    monkeypatch.setenv("DATABASE_URL", url)
     before = len(sandbox.requests)
     account = "76561197960287930"
     ends_as("run, no user", steam_import("run", account, "--user", "nobody"))
     ends_as("run, nobody's account", steam_import("run", account))
-    execute(database, 'ALTER TABLE "Game" DROP COLUMN slug')
+    execute(url, 'ALTER TABLE "Game" DROP COLUMN slug')
     ends_as("run, no column", steam_import("run", "gabelogannewell"))
     monkeypatch.setenv("DATABASE_URL", "postgresql://u@127.0.0.1:1/savepoint")
     ends_as("run, no server", steam_import("run", account, "--user", "user-1"))
     assert len(sandbox.requests) == before
 
 
-def test_db_check_compares_types_nulls_and_rights(steam_import: SteamImport, database: str) -> None:
-    execute(database, 'ALTER TABLE "Game" ALTER COLUMN "coverImage" SET NOT NULL')
-    execute(database, 'ALTER TABLE "Genre" ALTER COLUMN "checksum" TYPE integer USING NULL')
-    ended = steam_import("db", "check")
+def test_db_check_compares_types_nulls_and_rights(steam_import: SteamImport, new_database: NewDatabase) -> None:
+    url = new_database(2026)
+    execute(url, 'ALTER TABLE "Game" ALTER COLUMN "coverImage" SET NOT NULL')
+    execute(url, 'ALTER TABLE "Genre" ALTER COLUMN "checksum" TYPE integer USING NULL')
+    ended = steam_import("db", "check", "--database-url", url)
     assert ended.status == 1
     assert 'nulls in column "Game"."coverImage" (it is NOT NULL)' in ended.out
     assert 'the type text of column "Genre"."checksum" (it is int4)' in ended.out
