@@ -287,7 +287,7 @@ def test_a_sync_that_ends_has_merged_what_it_was_told(answers: dict[str, httpx.R
 
     async def sync() -> None:
         async with open_igdb(**served(answers)) as igdb:
-            synced = await sync_catalogue(store, CatalogueFiles(store), igdb, max_rows=5_000)
+            synced = await sync_catalogue(store, CatalogueFiles(store), igdb)
             assert (synced.apps <= synced.known, store.list("catalogue/new/")) == (True, {})
 
     with contextlib.suppress(PipelineError):

@@ -40,9 +40,6 @@ PAIRS, GAMES = "catalogue/sync/pairs/", "catalogue/sync/games/"
 PAIRS_PER_PART = 10_000
 GAMES_PER_PART = 20_000
 
-MAX_ROWS = 1_000_000
-"""The number of rows after which a list of IGDB counts as endless: it has some 400,000 games."""
-
 OVERLAP_SECONDS = 3_600
 """The seconds before the last sync from which the next asks for changes: IGDB's clock is not ours."""
 
@@ -69,7 +66,6 @@ async def sync_catalogue(
     catalogue: CatalogueFiles,
     igdb: "Igdb",
     progress: Progress = no_progress,
-    max_rows: int = MAX_ROWS,
 ) -> SyncResult:
     """Add IGDB's games for all Steam apps to the catalogue, or those changed since the last sync; return the counts.
 
@@ -84,13 +80,13 @@ async def sync_catalogue(
     _write_state(store, SyncState(started_at=started_at, synced_at=state.synced_at))
     pairs, games = _Parts(store, PAIRS, ExternalGames), _Parts(store, GAMES, Games)
     if state.synced_at is None:
-        known = await _read_pairs(pairs, igdb, progress, max_rows)
+        known = await _read_pairs(pairs, igdb, progress)
         matched = await _read_games(games, igdb, known["igdb_id"].unique().sort(), progress)
         matches = resolve_matches(known["appid"].unique(), known, matched)
         rows = matches_as_catalogue(matches, matched, datetime.fromtimestamp(started_at, UTC))
     else:
         since = state.synced_at - OVERLAP_SECONDS
-        rows = await _read_changes(catalogue.read(), igdb, since, progress, max_rows)
+        rows = await _read_changes(catalogue.read(), igdb, since, progress)
     catalogue.remember(drop_overridden(rows, catalogue.read()))
     compaction = catalogue.compact()
     _write_state(store, SyncState(synced_at=started_at))
@@ -99,9 +95,7 @@ async def sync_catalogue(
     return SyncResult(state.synced_at is None, rows.height, compaction.apps, igdb.requests)
 
 
-async def _read_pairs(
-    parts: "_Parts[ExternalGames]", igdb: "Igdb", progress: Progress, max_rows: int
-) -> DataFrame[ExternalGames]:
+async def _read_pairs(parts: "_Parts[ExternalGames]", igdb: "Igdb", progress: Progress) -> DataFrame[ExternalGames]:
     """Return the pairs of Steam app and IGDB game that IGDB lists; pairs that the parts hold are not read again."""
     query = all_external_games_query()
     on_page = add_up(progress, "Steam apps on IGDB", await igdb.count(query))
@@ -114,9 +108,6 @@ async def _read_pairs(
             if len(rows) >= PAIRS_PER_PART or read.is_complete:
                 parts.write(parse_external_games(rows), read.last_id, is_last=read.is_complete)
                 rows = []
-            if len(parts.keys()) * PAIRS_PER_PART >= max_rows and not read.is_complete:
-                parts.clear()
-                raise _endless(query)
     return conform(parts.read().unique().sort("appid", "igdb_id"), ExternalGames)
 
 
@@ -135,11 +126,11 @@ async def _read_games(parts: "_Parts[Games]", igdb: "Igdb", ids: pl.Series, prog
 
 
 async def _read_changes(
-    known: DataFrame[Catalogue], igdb: "Igdb", since: int, progress: Progress, max_rows: int
+    known: DataFrame[Catalogue], igdb: "Igdb", since: int, progress: Progress
 ) -> DataFrame[Catalogue]:
     """Return new catalogue rows for the apps whose ids, or whose games, IGDB changed since a Unix time."""
-    pairs = await _read_all(igdb, all_external_games_query(since), max_rows)
-    changed = await _read_all(igdb, changed_games_query(since), max_rows)
+    pairs = await _read_all(igdb, all_external_games_query(since))
+    changed = await _read_all(igdb, changed_games_query(since))
     about_games = rows_about_games(known, [row.id for row in parse_rows(changed, RowId)[0]])
     appids = pl.concat([parse_external_games(pairs)["appid"], about_games["appid"]]).unique().sort()
     rows = await look_up_matches(igdb, appids, empty_frame(Overrides), datetime.now(UTC), progress)
@@ -149,17 +140,11 @@ async def _read_changes(
     return rows
 
 
-async def _read_all(igdb: "Igdb", query: Query, max_rows: int) -> list[Any]:
+async def _read_all(igdb: "Igdb", query: Query) -> list[Any]:
     rows: list[Any] = []
     async for read in read_in_order(igdb, query, after=0):
         rows += read.rows
-        if len(rows) >= max_rows and not read.is_complete:
-            raise _endless(query)
     return rows
-
-
-def _endless(query: Query) -> Retryable:
-    return Retryable("igdb_unavailable", f"IGDB's pages of {query.endpoint} do not end. Try again later.")
 
 
 class _IdRange(NamedTuple):

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,7 +22,6 @@ from schemas.catalogue import Catalogue, CatalogueLookUps
 from schemas.frames import dtypes, empty_frame
 from schemas.manifest import VERSIONS
 from tests.support.libraries import frame
-from tests.support.programs import SteamImport
 from tests.support.stores import OpenedStore, Watched, opened
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -267,15 +265,6 @@ def test_small_files_are_read_at_the_same_time(here: OpenedStore) -> None:
     assert CatalogueFiles(Meeting(here.store)).read().height == 4
 
 
-def test_show_prints_what_was_asked_and_how_large_the_files_are(here: OpenedStore, steam_import: SteamImport) -> None:
-    here.store.write(APPS, parquet(known(10, 20)))
-    CatalogueFiles(here.store).remember(known(20, 30, days_old=0))
-    shown = json.loads(steam_import("catalogue", "show", "--json", "--store-url", here.store.locate("")).out)
-    assert (shown["apps"], shown["asked_of_igdb"], shown["with_store_type"]) == (3, 3, 0)
-    assert shown["igdb_external_game"] == 3
-    assert (shown["files"], shown["bytes"]) == (2, sum(len(here.store.read(key) or b"") for key in keys(here.store)))
-
-
 def test_a_process_that_joins_again_keeps_the_rows_of_all_files(here: OpenedStore) -> None:
     here.store.write(APPS, parquet(known(10, 20)))
     CatalogueFiles(here.store).remember(known(30))
@@ -284,27 +273,6 @@ def test_a_process_that_joins_again_keeps_the_rows_of_all_files(here: OpenedStor
     for reads in (2, 4, 4, 4):
         assert_frame_equal(CatalogueFiles(watched, memory).read_about(library), known(10, 30))
         assert len(watched.called("read")) == reads
-
-
-def test_readers_with_one_memory_read_a_file_once(here: OpenedStore) -> None:
-    memory = Memory()
-    CatalogueFiles(here.store).remember(known(10))
-    assert CatalogueFiles(here.store, memory).read().height == 1
-    watched = Watched(here.store)
-    assert CatalogueFiles(watched, memory).read().height == 1
-    assert watched.called("read") == []
-
-
-def test_after_a_compaction_only_the_large_file_is_read(here: OpenedStore) -> None:
-    watched = Watched(here.store)
-    catalogue = CatalogueFiles(watched)
-    for appid in (10, 20):
-        CatalogueFiles(here.store).remember(known(appid))
-    catalogue.read()
-    CatalogueFiles(here.store).compact()
-    watched.calls.clear()
-    assert catalogue.read()["appid"].to_list() == [10, 20]
-    assert watched.called("read") == [APPS]
 
 
 @pytest.mark.parametrize("is_compact", [True, False], ids=["the large file", "the small ones"])

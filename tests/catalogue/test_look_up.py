@@ -124,22 +124,6 @@ def test_where_the_store_is_down_names_decide_and_the_stage_succeeds(sandbox: Sa
     assert here.rows()["match_status"].to_list() == ["MATCHED", "IGNORED", "IGNORED"]
 
 
-def test_the_store_says_what_an_app_is_but_for_tests_that_it_calls_games(sandbox: Sandbox, here: OpenedStore) -> None:
-    names = {10: "One", 20: "One Playtest", 30: "One (Test Server)", 40: "Hidden - Demo", 50: "Tool"}
-    here.own(*({"appid": appid, "name": name} for appid, name in names.items()))
-    for appid, type_ in ((10, 0), (20, PLAYTEST), (30, 0), (50, TOOL)):
-        sandbox.world.add_store_item(appid, names[appid], type=type_)
-    sandbox.world.add_store_item(40, "", type=0, success=HIDDEN)
-    enrich(sandbox, here.store)
-    assert here.rows().select("kind", "kind_reason").rows() == [
-        ("game", "store:game"),
-        ("beta", "store:beta"),
-        ("beta", "name:beta"),
-        ("demo", "name:demo"),
-        ("tool", "store:tool"),
-    ]
-
-
 def test_a_game_that_igdb_lists_is_none_that_its_name_filters_unless_it_stands_under_its_parent(
     sandbox: Sandbox, here: OpenedStore
 ) -> None:

@@ -44,6 +44,9 @@ EVENTS: dict[Handler, dict[str, Any]] = {
     igdb_enrichment.handler: ENRICH,
     database_import.handler: LOAD,
 }
+IN_TIME = EVENTS | {steam_import.handler: FETCH}
+"""The same events, all of one import."""
+
 HANDLERS = {"fetch": steam_import.handler, "enrich": igdb_enrichment.handler, "load": database_import.handler}
 OWN_KEYS: dict[Handler, tuple[str, ...]] = {
     steam_import.handler: ("s3_location", "game_count"),
@@ -51,7 +54,6 @@ OWN_KEYS: dict[Handler, tuple[str, ...]] = {
     database_import.handler: ("stats",),
 }
 each_handler = pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS)
-SAVEPOINT_TABLES = ("ImportedGame", "Game", "Genre", "Platform", "GameGenre", "GamePlatform", "LibraryItem")
 
 
 def nothing(_sandbox: Sandbox, _monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,13 +115,14 @@ def assert_fails(handler: Handler, event: object, case: Failing) -> None:
     assert written_but_failures() == before
 
 
-def assert_raises_retryable(handler: Handler, event: object, code: str) -> None:
+def assert_raises_retryable(handler: Handler, event: object, case: Failing) -> None:
     """What Lambda reports as errorType and errorMessage is what Step Functions retries by."""
     before = written_but_failures()
     with pytest.raises(PipelineError) as raised:
         invoke(handler, event)
     assert type(raised.value).__name__ == "Retryable"
-    assert str(raised.value).startswith(f"{code}: ")
+    assert str(raised.value).startswith(f"{case.code}: ")
+    assert case.says in str(raised.value)
     # Lambda sends the trace along: it ends where the handlers raise the error, however deep it came from.
     *_, module, last = traceback.extract_tb(raised.value.__traceback__)
     assert (Path(module.filename).parent.name, last.name) == ("handlers", "respond")
@@ -157,126 +160,117 @@ def test_an_empty_library_passes_through_all_three_functions(
     assert set(invoke(database_import.handler, LOAD)["stats"].values()) == {0}
 
 
-FETCH_FAILURES = {
-    "17 digits": Failing("bad_steam_id", "76561197960265729", event=FETCH | {"steam_id64": "10000000000000000"}),
-    "no key": Failing("configuration", "STEAM_API_KEY", unset("STEAM_API_KEY")),
-    "no bucket": Failing("configuration", "no-such-bucket", setting("S3_BUCKET", "no-such-bucket")),
-    "a refused key": Failing("bad_steam_key", "STEAM_API_KEY", setting("STEAM_API_KEY", "0" * 32)),
-    "a private profile": Failing(
-        "private_library", "Game details", event=FETCH | {"steam_id64": World.PRIVATE_ACCOUNT}
-    ),
-    "private game details": Failing(
-        "private_library", "Game details", event=FETCH | {"steam_id64": World.HIDDEN_ACCOUNT}
-    ),
-    "no such account": Failing("account_not_found", "Check", event=FETCH | {"steam_id64": World.UNKNOWN_ACCOUNT}),
-    "a block": Failing("steam_blocked", "Wait", fault(status=403, body=BLOCKED)),
+FAILURES: dict[str, dict[str, Failing]] = {
+    "fetch": {
+        "17 digits": Failing("bad_steam_id", "76561197960265729", event=FETCH | {"steam_id64": "10000000000000000"}),
+        "no key": Failing("configuration", "STEAM_API_KEY", unset("STEAM_API_KEY")),
+        "no bucket": Failing("configuration", "no-such-bucket", setting("S3_BUCKET", "no-such-bucket")),
+        "a refused key": Failing("bad_steam_key", "STEAM_API_KEY", setting("STEAM_API_KEY", "0" * 32)),
+        "a private profile": Failing(
+            "private_library", "Game details", event=FETCH | {"steam_id64": World.PRIVATE_ACCOUNT}
+        ),
+        "private game details": Failing(
+            "private_library", "Game details", event=FETCH | {"steam_id64": World.HIDDEN_ACCOUNT}
+        ),
+        "no such account": Failing("account_not_found", "Check", event=FETCH | {"steam_id64": World.UNKNOWN_ACCOUNT}),
+        "a block": Failing("steam_blocked", "Wait", fault(status=403, body=BLOCKED)),
+    },
+    "enrich": {
+        "no client id": Failing("configuration", "IGDB_CLIENT_ID", unset("IGDB_CLIENT_ID")),
+        "a wrong client id": Failing("bad_igdb_credentials", "invalid client", setting("IGDB_CLIENT_ID", "wrong")),
+        "a token that is refused": Failing(
+            "bad_igdb_credentials", "just minted", fault(service="twitch", status=200, body=REFUSED_TOKEN)
+        ),
+        "another user's location": Failing("location_refused", "user-2", event=ENRICH | {"user_id": "user-2"}),
+        "another user's rows": Failing("location_refused", "user-2", raw(f"\n{USER}", "\nuser-2")),
+        "no such file": Failing(
+            "checkpoint_invalid", "no such", event=ENRICH | {"s3_location": RAW.replace("17", "18")}
+        ),
+        "a file cut off": Failing("checkpoint_invalid", "cut off", holding(RAW, RAW_CSV[:-50])),
+    },
+    "load": {
+        "no database": Failing("configuration", "DATABASE_URL", unset("DATABASE_URL")),
+        "an unknown status": Failing("configuration", "PLAYING", setting("STATUS_PLAYED", "FINISHED")),
+        "another user's location": Failing("location_refused", "user-2", event=LOAD | {"user_id": "user-2"}),
+        "another user's rows": Failing("location_refused", "user-2", enriched("\nuser-1", "\nuser-2")),
+        "a wrong value": Failing("checkpoint_invalid", "match_status", enriched("MATCHED", "PERHAPS")),
+        "a file cut off": Failing("checkpoint_invalid", "cut off", holding(ENRICHED, enriched_csv()[:-9])),
+        "an unknown user": Failing(
+            "user_not_found",
+            "user-9",
+            holding(ENRICHED.replace(USER, "user-9"), enriched_csv().replace("user-1", "user-9")),
+            {"user_id": "user-9", "s3_enriched_location": ENRICHED.replace(USER, "user-9")},
+        ),
+    },
+}
+RETRIES: dict[str, dict[str, Failing]] = {
+    "fetch": {
+        "429": Failing("steam_rate_limited", "429", fault(status=429)),
+        "503": Failing("steam_unavailable", "503", fault(status=503)),
+        "reset": Failing("steam_unavailable", "did not answer", fault(kind="reset")),
+        "not JSON": Failing("steam_bad_answer", "JSON", fault(kind="html")),
+        "short": Failing("steam_bad_answer", "5", fault(status=200, body='{"response":{"game_count":5}}')),
+        "no profile of who shows nothing": Failing(
+            "steam_unavailable",
+            "503",
+            fault(path="GetPlayerSummaries", status=503),
+            FETCH | {"steam_id64": World.PRIVATE_ACCOUNT},
+        ),
+        "no store": Failing("store_unavailable", "S3", setting("AWS_ENDPOINT_URL_S3", NOWHERE)),
+    },
+    "enrich": {
+        "IGDB is down": Failing("igdb_unavailable", "503", fault(service="igdb", status=503)),
+        "IGDB answers 429": Failing("igdb_unavailable", "429", fault(service="igdb", status=429)),
+        "IGDB answers no JSON": Failing("igdb_unavailable", "JSON", fault(service="igdb", kind="not_json")),
+        "Twitch is down": Failing("igdb_unavailable", "503", fault(service="twitch", status=503)),
+        "no store": Failing("store_unavailable", "S3", setting("AWS_ENDPOINT_URL_S3", NOWHERE)),
+    },
+    "load": {
+        "no database": Failing(
+            "database_unavailable", "127.0.0.1", setting("DATABASE_URL", "postgresql://u@127.0.0.1:1/x")
+        ),
+        "no store": Failing("store_unavailable", "S3", setting("AWS_ENDPOINT_URL_S3", NOWHERE)),
+    },
 }
 
 
-@pytest.mark.parametrize("case", FETCH_FAILURES.values(), ids=FETCH_FAILURES)
-def test_a_fetch_that_cannot_work_says_why_and_leaves_the_files_of_an_earlier_one(
-    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, case: Failing
-) -> None:
-    put(RAW, RAW_CSV)
+def of_each_stage(table: dict[str, dict[str, Failing]]) -> pytest.MarkDecorator:
+    """The cases of a table, each with the handler of its stage."""
+    cases = [
+        pytest.param(HANDLERS[stage], case, id=f"{stage}: {name}")
+        for stage, named in table.items()
+        for name, case in named.items()
+    ]
+    return pytest.mark.parametrize(("handler", "case"), cases)
+
+
+@pytest.fixture
+def imported(deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, url_2026: str) -> Sandbox:
+    """The files of an earlier import, a database without rows, and two accounts that show no games."""
     recorded = World.recorded().accounts
     deployed.world.accounts |= {account: recorded[account] for account in (World.PRIVATE_ACCOUNT, World.HIDDEN_ACCOUNT)}
-    case.arrange(deployed, monkeypatch)
-    assert_fails(steam_import.handler, case.event or FETCH, case)
-
-
-FETCH_RETRIES = [
-    pytest.param(fault(status=429), "steam_rate_limited", id="429"),
-    pytest.param(fault(status=503), "steam_unavailable", id="503"),
-    pytest.param(fault(kind="reset"), "steam_unavailable", id="reset"),
-    pytest.param(fault(kind="html"), "steam_bad_answer", id="not JSON"),
-    pytest.param(fault(status=200, body='{"response":{"game_count":5}}'), "steam_bad_answer", id="short"),
-    pytest.param(setting("AWS_ENDPOINT_URL_S3", NOWHERE), "store_unavailable", id="no store"),
-]
-
-
-@pytest.mark.parametrize(("arrange", "code"), FETCH_RETRIES)
-def test_a_fetch_that_may_go_through_later_raises_retryable(
-    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, arrange: Arrange, code: str
-) -> None:
-    put(RAW, RAW_CSV)
-    monkeypatch.setenv("RETRY_ATTEMPTS", "1")
-    arrange(deployed, monkeypatch)
-    assert_raises_retryable(steam_import.handler, FETCH, code)
-
-
-ENRICH_FAILURES = {
-    "no client id": Failing("configuration", "IGDB_CLIENT_ID", unset("IGDB_CLIENT_ID")),
-    "a wrong client id": Failing("bad_igdb_credentials", "invalid client", setting("IGDB_CLIENT_ID", "wrong")),
-    "a token that is refused": Failing(
-        "bad_igdb_credentials", "just minted", fault(service="twitch", status=200, body=REFUSED_TOKEN)
-    ),
-    "another user's location": Failing("location_refused", "user-2", event=ENRICH | {"user_id": "user-2"}),
-    "another user's rows": Failing("location_refused", "user-2", raw(f"\n{USER}", "\nuser-2")),
-    "no such file": Failing("checkpoint_invalid", "no such", event=ENRICH | {"s3_location": RAW.replace("17", "18")}),
-    "a file cut off": Failing("checkpoint_invalid", "cut off", holding(RAW, RAW_CSV[:-50])),
-}
-
-
-@pytest.mark.parametrize("case", ENRICH_FAILURES.values(), ids=ENRICH_FAILURES)
-def test_an_enrich_that_cannot_work_says_why_and_writes_nothing(
-    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, case: Failing
-) -> None:
-    put(RAW, RAW_CSV)
-    case.arrange(deployed, monkeypatch)
-    assert_fails(igdb_enrichment.handler, case.event or ENRICH, case)
-
-
-def test_a_file_that_disagrees_with_its_manifest_is_refused(deployed: Sandbox) -> None:
-    assert deployed
-    invoke(steam_import.handler, FETCH)
-    put(RAW, body_of(RAW).replace(b",90,", b",91,"))
-    assert_fails(igdb_enrichment.handler, ENRICH, Failing("checkpoint_invalid", "is not the file that"))
-
-
-ENRICH_RETRIES = [
-    pytest.param(fault(service="igdb", status=503), "igdb_unavailable", id="IGDB is down"),
-    pytest.param(fault(service="igdb", status=429), "igdb_unavailable", id="IGDB answers 429"),
-    pytest.param(fault(service="igdb", kind="not_json"), "igdb_unavailable", id="IGDB answers no JSON"),
-    pytest.param(fault(service="twitch", status=503), "igdb_unavailable", id="Twitch is down"),
-    pytest.param(setting("AWS_ENDPOINT_URL_S3", NOWHERE), "store_unavailable", id="no store"),
-]
-
-
-@pytest.mark.parametrize(("arrange", "code"), ENRICH_RETRIES)
-def test_an_enrich_that_may_go_through_later_raises_retryable(
-    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, arrange: Arrange, code: str
-) -> None:
-    put(RAW, RAW_CSV)
-    monkeypatch.setenv("RETRY_ATTEMPTS", "1")
-    arrange(deployed, monkeypatch)
-    assert_raises_retryable(igdb_enrichment.handler, ENRICH, code)
-
-
-LOAD_FAILURES = {
-    "no database": Failing("configuration", "DATABASE_URL", unset("DATABASE_URL")),
-    "an unknown status": Failing("configuration", "PLAYING", setting("STATUS_PLAYED", "FINISHED")),
-    "another user's location": Failing("location_refused", "user-2", event=LOAD | {"user_id": "user-2"}),
-    "another user's rows": Failing("location_refused", "user-2", enriched("\nuser-1", "\nuser-2")),
-    "a wrong value": Failing("checkpoint_invalid", "match_status", enriched("MATCHED", "PERHAPS")),
-    "a file cut off": Failing("checkpoint_invalid", "cut off", holding(ENRICHED, enriched_csv()[:-9])),
-    "an unknown user": Failing(
-        "user_not_found",
-        "user-9",
-        holding(ENRICHED.replace(USER, "user-9"), enriched_csv().replace("user-1", "user-9")),
-        {"user_id": "user-9", "s3_enriched_location": ENRICHED.replace(USER, "user-9")},
-    ),
-}
-
-
-@pytest.mark.parametrize("case", LOAD_FAILURES.values(), ids=LOAD_FAILURES)
-def test_a_load_that_cannot_work_says_why_and_writes_nothing(
-    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, url_2026: str, case: Failing
-) -> None:
     monkeypatch.setenv("DATABASE_URL", url_2026)
+    put(RAW, RAW_CSV)
     put(ENRICHED, enriched_csv())
-    case.arrange(deployed, monkeypatch)
-    assert_fails(database_import.handler, case.event or LOAD, case)
-    assert [rows_of(url_2026, table) for table in SAVEPOINT_TABLES] == [[]] * len(SAVEPOINT_TABLES)
+    return deployed
+
+
+@of_each_stage(FAILURES)
+def test_a_stage_that_cannot_work_says_why_and_leaves_everything_as_it_was(
+    imported: Sandbox, monkeypatch: pytest.MonkeyPatch, url_2026: str, handler: Handler, case: Failing
+) -> None:
+    case.arrange(imported, monkeypatch)
+    assert_fails(handler, case.event or IN_TIME[handler], case)
+    assert rows_of(url_2026, "ImportedGame") == rows_of(url_2026, "Game") == rows_of(url_2026, "LibraryItem") == []
+
+
+@of_each_stage(RETRIES)
+def test_a_stage_that_may_go_through_later_raises_retryable(
+    imported: Sandbox, monkeypatch: pytest.MonkeyPatch, handler: Handler, case: Failing
+) -> None:
+    monkeypatch.setenv("RETRY_ATTEMPTS", "1")
+    case.arrange(imported, monkeypatch)
+    assert_raises_retryable(handler, case.event or IN_TIME[handler], case)
 
 
 def test_a_database_that_lacks_a_column_is_told_which(
@@ -289,23 +283,6 @@ def test_a_database_that_lacks_a_column_is_told_which(
     put(ENRICHED, enriched_csv())
     assert_fails(database_import.handler, LOAD, Failing("schema_mismatch", "storefrontGameId"))
     assert rows_of(url, "Game") == []
-
-
-@pytest.mark.parametrize(
-    ("arrange", "code"),
-    [
-        pytest.param(setting("DATABASE_URL", "postgresql://u@127.0.0.1:1/x"), "database_unavailable", id="no database"),
-        pytest.param(setting("AWS_ENDPOINT_URL_S3", NOWHERE), "store_unavailable", id="no store"),
-    ],
-)
-def test_a_load_that_may_go_through_later_raises_retryable(
-    deployed: Sandbox, monkeypatch: pytest.MonkeyPatch, postgres_server: str, arrange: Arrange, code: str
-) -> None:
-    monkeypatch.setenv("DATABASE_URL", postgres_server)
-    monkeypatch.setenv("RETRY_ATTEMPTS", "1")
-    put(ENRICHED, enriched_csv())
-    arrange(deployed, monkeypatch)
-    assert_raises_retryable(database_import.handler, LOAD, code)
 
 
 INVALID_EVENTS: dict[str, Callable[[dict[str, Any]], object]] = {

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from structlog.testing import capture_logs
 
 from pipeline import stages
 from pipeline.apis.igdb_queries import APPS_PER_REQUEST
-from pipeline.errors import Refused, Retryable
-from pipeline.frames.catalogue import Lifetimes
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
@@ -153,53 +150,6 @@ def test_pending_apps_are_looked_up_again_and_others_are_not(sandbox: Sandbox, h
     assert sandbox.asked("store") == []
 
 
-@pytest.fixture(params=[True, False], ids=["beside an earlier one", "for the first time"])
-def before(request: pytest.FixtureRequest, sandbox: Sandbox, here: OpenedStore) -> dict[str, bytes | None]:
-    """The checkpoints before an enrichment that fails; app 20 was never looked up."""
-    if request.param:
-        here.own({"appid": 10})
-        sandbox.world.add_game(10, 1, "One")
-        enrich(sandbox, here.store)
-        sandbox.requests.clear()
-    here.own({"appid": 10}, {"appid": 20})
-    return here.checkpoints()
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param(Fault(service="igdb", status=503), id="IGDB is down"),
-        pytest.param(Fault(service="twitch", status=503), id="Twitch is down"),
-    ],
-)
-def test_if_igdb_answers_nothing_the_stage_raises_and_nothing_is_written(
-    sandbox: Sandbox, here: OpenedStore, before: dict[str, bytes | None], fault: Fault
-) -> None:
-    sandbox.faults.add(fault)
-    with pytest.raises(Retryable) as raised:
-        enrich(sandbox, here.store, setup=LITTLE)
-    assert raised.value.code == "igdb_unavailable"
-    assert here.checkpoints() == before
-
-
-@pytest.mark.parametrize("setting", ["IGDB_CLIENT_ID", "IGDB_CLIENT_SECRET"])
-def test_with_wrong_credentials_nothing_is_written(
-    sandbox: Sandbox, here: OpenedStore, before: dict[str, bytes | None], setting: str
-) -> None:
-    with pytest.raises(Refused, match=setting) as refused:
-        enrich(sandbox, here.store, setup=Setup(changed={setting: "wrong"}))
-    assert refused.value.code == "bad_igdb_credentials"
-    assert here.checkpoints() == before
-
-
-def test_an_empty_library_is_enriched_without_a_request(sandbox: Sandbox, here: OpenedStore) -> None:
-    here.own()
-    response = enrich(sandbox, here.store)
-    assert (stats(response).processed, response.requests) == (0, 0)
-    assert here.rows().is_empty()
-    assert sandbox.requests == []
-
-
 def test_igdb_is_never_asked_about_apps_that_are_no_games_in_the_store(sandbox: Sandbox, here: OpenedStore) -> None:
     here.own({"appid": 10, "name": "X - Soundtrack"}, {"appid": 20, "name": "X"})
     for appid in (10, 20):
@@ -215,16 +165,6 @@ def test_an_app_in_the_library_twice_is_asked_for_once_and_stays_twice(sandbox: 
     enrich(sandbox, here.store)
     assert here.rows().select("name", "igdb_id").rows() == [("One", 1), ("One again", 1)]
     assert sandbox.asked("igdb")[0].body.count('"10"') == 1
-
-
-def test_a_retry_overwrites_its_own_output(sandbox: Sandbox, here: OpenedStore) -> None:
-    here.own({"appid": 10})
-    enrich(sandbox, here.store)
-    here.store.write(ENRICHED.rejected_key, b"of an earlier attempt")
-    sandbox.world.add_game(10, 1, "One")
-    enrich(sandbox, here.store, setup=Setup(lifetimes=Lifetimes(hit=timedelta(0), miss=timedelta(0))))
-    assert sorted(here.checkpoints()) == sorted([RAW.key, RAW.manifest_key, ENRICHED.key, ENRICHED.manifest_key])
-    assert here.verdicts() == {10: ("MATCHED", "external_game", 1)}
 
 
 def test_the_manifest_names_the_raw_csv_it_was_made_from(sandbox: Sandbox, here: OpenedStore) -> None:
