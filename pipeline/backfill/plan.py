@@ -80,7 +80,9 @@ def next_run_id(store: Store, digest: str, shard_size: int, *, is_full: bool = F
 
 
 def write_plan(store: Store, plan: Plan, listed: UserList) -> Plan:
-    """Write the plan of a list with its shards and rejected lines, and return it; a stored plan of the run is kept.
+    """Write the plan of a list of users, with its shards and the list's rejected lines, and return it.
+
+    If the run has a plan already, nothing is written, and that plan is returned.
 
     Raises:
         Refused: `bad_event`, if the stored plan was made of a list of users with other content, or for shards of

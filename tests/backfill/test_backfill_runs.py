@@ -103,8 +103,8 @@ def test_every_user_has_one_outcome_and_every_row_is_accounted_for(
     assert b"appid: not Int32" in rejected
 
 
-def test_the_same_list_again_loads_only_what_changed(
-    operator: Operator, accounts: list[str], sandbox: Sandbox, url: str
+def test_the_same_list_again_loads_only_what_changed_into_the_same_database(
+    operator: Operator, accounts: list[str], sandbox: Sandbox, url: str, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     users = user_list(accounts)
     first = operator.backfill(users, size=USERS)
@@ -120,18 +120,12 @@ def test_the_same_list_again_loads_only_what_changed(
     full = operator.run(operator.plan(users, size=USERS, is_full=True))
     assert (full.stages["load"]["unchanged"], full.written) == (0, {})
 
-
-def test_unchanged_users_have_to_be_in_this_database(
-    operator: Operator, accounts: list[str], url: str, new_database: NewDatabase, sandbox: Sandbox, tmp_path: Path
-) -> None:
-    users = user_list(accounts[:2])
-    operator.backfill(users)
     execute(url, """UPDATE "user" SET id = 'another' WHERE id = 'user-1'""")
-    report = operator.backfill(users)
-    assert operator.outcomes(report.run_id)["user-1"]["error"].startswith("user_not_found")
+    third = operator.backfill(users, size=USERS)
+    assert operator.outcomes(third.run_id)["user-1"]["error"].startswith("user_not_found")
     elsewhere = new_operator(sandbox, tmp_path, new_database(2025), USERS)
     with pytest.raises(Refused, match="--full") as refusal:
-        elsewhere.backfill(users)
+        elsewhere.backfill(users, size=USERS)
     assert refusal.value.code == "configuration"
 
 
@@ -189,17 +183,6 @@ def test_a_shard_whose_users_are_lost_stops_no_other_and_is_named_in_the_report(
     assert report.shards["enrich"] == 1
 
 
-def test_a_rule_of_the_database_that_refuses_rows_of_a_user_stops_no_other_shard(
-    operator: Operator, accounts: list[str], url: str
-) -> None:
-    execute(url, """ALTER TABLE "ImportedGame" ADD CONSTRAINT "ours" CHECK ("userId" <> 'user-1')""")
-    report = operator.backfill(user_list(accounts[:3]), size=1)
-    assert [failure.partition(":")[0] for failure in report.failures] == ["shard 1"]
-    assert "schema_mismatch" in report.failures[0]
-    assert '"ours"' in report.failures[0]
-    assert imported_games(url)["user_id"].unique().sort().to_list() == ["user-0", "user-2"]
-
-
 @pytest.mark.parametrize(
     ("error", "is_stopping"),
     [
@@ -253,18 +236,25 @@ def test_a_lasting_rate_limit_stops_the_run_and_loses_nothing(
     assert {record.params["steamid"] for record in sandbox.asked("steam")} == set(accounts) - asked
 
 
-def test_one_bad_shard_stops_no_other_and_is_tried_again(
-    operator: Operator, accounts: list[str], sandbox: Sandbox
+def test_bad_shards_stop_no_other_and_are_tried_again(
+    operator: Operator, accounts: list[str], sandbox: Sandbox, url: str
 ) -> None:
-    users = user_list(accounts[:2])
+    """Steam does not answer about the user of one shard, and a rule of the database refuses the user of another."""
+    users = user_list(accounts[:3])
     sandbox.faults.add(Fault(service="steam", when=lambda query: accounts[1] in query, status=500))
+    execute(url, """ALTER TABLE "ImportedGame" ADD CONSTRAINT "ours" CHECK ("userId" <> 'user-2')""")
     report = operator.backfill(users, size=1)
     assert not report.is_complete
-    assert (report.users["done"], report.users["failed"]) == (1, 1)
-    assert report.failures[0].startswith("shard 1: steam_unavailable")
+    assert (report.users["done"], report.users["failed"]) == (1, 2)
+    of_steam, of_database = report.failures
+    assert of_steam.startswith("shard 1: steam_unavailable")
+    assert of_database.startswith("shard 2: schema_mismatch")
+    assert '"ours"' in of_database
+    assert imported_games(url)["user_id"].unique().to_list() == ["user-0"]
     sandbox.faults.clear()
+    execute(url, 'ALTER TABLE "ImportedGame" DROP CONSTRAINT "ours"')
     again = operator.backfill(users, size=1)
-    assert (again.run_id, again.users["done"], again.failures) == (report.run_id, 2, [])
+    assert (again.run_id, again.users["done"], again.failures) == (report.run_id, 3, [])
 
 
 def test_a_replay_looks_up_pending_rows_without_asking_steam(
