@@ -16,7 +16,6 @@ from uuid import uuid4
 
 import boto3
 import pytest
-from cfnlint.decode.cfn_yaml import load
 from moto import mock_aws
 from moto.awslambda_simple.models import LambdaSimpleBackend, lambda_simple_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
@@ -24,7 +23,6 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (
     StateTaskServiceAwsSdk,
 )
-from samtranslator.translator.transform import transform
 
 from tests.support.lambda_functions import Handler, invoke
 from tests.support.stores import REGION
@@ -39,12 +37,16 @@ ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/state-machine"
 @cache
 def template() -> dict[str, Any]:
     """The template as it is written."""
+    from cfnlint.decode.cfn_yaml import load
+
     written: dict[str, Any] = json.loads(json.dumps(load(str(TEMPLATE))))
     return written
 
 
 def translated() -> dict[str, Any]:
     """The template after SAM's transform, which needs AWS_DEFAULT_REGION."""
+    from samtranslator.translator.transform import transform
+
     packaged = json.loads(json.dumps(template()))
     for name in STATE_MACHINES:
         properties = packaged["Resources"][f"{name.title()}StateMachine"]["Properties"]
