@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from benchmarks.burst import concurrency
 from handlers import catalogue, database_import, igdb_enrichment, steam_import
 from pipeline import clients
 from pipeline.sandbox.server import Sandbox
@@ -41,6 +40,8 @@ class Reserved:
     turn = threading.Lock()
 
     def __init__(self, name: str) -> None:
+        from benchmarks.burst import concurrency
+
         self.name = name
         self.free = threading.Semaphore(concurrency(template(), name) or IMPORTS)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-LOCKED = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
 ROW = re.compile(r"^\| (?P<names>[^|]+) \| (?P<why>[^|]+) \|$", re.MULTILINE)
 NAME = re.compile(r"[A-Za-z0-9-]+")
 
@@ -23,8 +22,9 @@ def direct_dependencies() -> set[str]:
 
 
 def test_each_locked_package_is_hashed_and_comes_from_the_one_index() -> None:
-    assert {next(iter(package["source"])) for package in LOCKED} == {"registry", "editable"}
-    foreign = [package for package in LOCKED if "registry" in package["source"]]
+    locked = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
+    assert {next(iter(package["source"])) for package in locked} == {"registry", "editable"}
+    foreign = [package for package in locked if "registry" in package["source"]]
     assert {package["source"]["registry"] for package in foreign} == {"https://pypi.org/simple"}
     for package in foreign:
         files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]

@@ -19,10 +19,6 @@ import pytest
 from moto import mock_aws
 from moto.awslambda_simple.models import LambdaSimpleBackend, lambda_simple_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
-from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.result_writer_decl import ResultWriter
-from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (
-    StateTaskServiceAwsSdk,
-)
 
 from tests.support.lambda_functions import Handler, invoke
 from tests.support.stores import REGION
@@ -146,6 +142,13 @@ class Functions(LambdaSimpleBackend):
 @contextlib.contextmanager
 def deployed_functions(handlers: Mapping[str, Handler]) -> Iterator[Functions]:
     """A Lambda with these functions, named as the definitions name them, beside the S3 of the fixture `bucket`."""
+    from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.result_writer_decl import (
+        ResultWriter,
+    )
+    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (
+        StateTaskServiceAwsSdk,
+    )
+
     with (
         mock_aws(config={"stepfunctions": {"execute_state_machine": True}, "lambda": {"use_docker": False}}),
         pytest.MonkeyPatch.context() as patch,
@@ -161,7 +164,7 @@ def deployed_functions(handlers: Mapping[str, Handler]) -> Iterator[Functions]:
             del backends[REGION]
 
 
-def _write_results(writer: ResultWriter, env: Any) -> None:
+def _write_results(writer: Any, env: Any) -> None:
     """Write a Map's results as moto does, but find the parameters in the state's input; moto looks into the results."""
     env.stack.append(env.states.get_input())
     writer.parargs.eval(env=env)
@@ -171,7 +174,7 @@ def _write_results(writer: ResultWriter, env: Any) -> None:
 
 
 def _call_states(
-    task: StateTaskServiceAwsSdk,
+    task: Any,
     env: Any,
     resource_runtime_part: Any,  # noqa: ARG001 - moto gives these two
     normalised_parameters: dict[str, Any],

@@ -16,7 +16,6 @@ import httpx
 import polars as pl
 import pytest
 from moto import mock_aws
-from moto.server import ThreadedMotoServer
 
 from pipeline.errors import Retryable
 from pipeline.frames.raw_library import parse_owned_games
@@ -120,6 +119,8 @@ def local_s3() -> Iterator[None]:
 @contextlib.contextmanager
 def served_s3() -> Iterator[str]:
     """The address of an S3 with one empty bucket, served for other processes; any credentials will do."""
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
