@@ -273,15 +273,6 @@ def test_a_csv_that_is_larger_than_allowed_is_read_only_with_its_manifest(tmp_pa
     assert f"{RAW.key} has more than 100 bytes. Check that it is the right file" in refusal.message
 
 
-def test_rows_of_another_user_are_refused_and_the_user_named(folder: Folder) -> None:
-    folder.put(f"{HEADER}\n{ROW}\n{ROW.replace('user-1', 'user-2')}\n")
-    refusal = folder.refusal()
-    assert refusal.code == "location_refused"
-    assert refusal.message == (
-        f"{RAW.key} holds 1 row of another user (user-2). Give a file of the user alone, or make this one again."
-    )
-
-
 @pytest.mark.parametrize(
     ("calls", "left"),
     [

@@ -1,4 +1,3 @@
-import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -48,12 +47,6 @@ def test_a_key_that_is_no_raw_csv_is_refused(key: str) -> None:
         parse_checkpoint_key(key, "raw", "user-1")
     assert refused.value.code == "location_refused"
     assert len(refused.value.message) < 350
-
-
-def test_a_key_of_another_user_is_refused_and_both_are_named() -> None:
-    with pytest.raises(Failed, match=re.escape("belongs to user user-1, not to user user-2")) as refused:
-        parse_checkpoint_key(RAW, "raw", "user-2")
-    assert refused.value.code == "location_refused"
 
 
 def test_a_manifests_key_leads_to_its_checkpoint_and_no_other_key_does() -> None:

@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -128,30 +127,6 @@ def test_a_bucket_lists_more_files_than_fit_on_a_page(tmp_path: Path) -> None:
         for number in range(1_001):
             store.write(f"a/{number:04}", b"")
         assert len(store.list("a/")) == 1_001
-
-
-def test_a_reader_never_sees_half_of_a_write(tmp_path: Path) -> None:
-    store, versions = DirectoryStore(tmp_path), [bytes([letter]) * 500_000 for letter in b"ab"]
-    store.write(KEY, versions[0])
-    stop, faults = threading.Event(), []
-
-    def overwrite() -> None:
-        turn = 0
-        while not stop.is_set():
-            turn += 1
-            store.write(KEY, versions[turn % 2])
-
-    writer = threading.Thread(target=overwrite)
-    writer.start()
-    try:
-        for _ in range(300):
-            body = store.read(KEY)
-            if body not in versions:
-                faults.append(None if body is None else len(body))
-    finally:
-        stop.set()
-        writer.join()
-    assert faults == []
 
 
 @contextlib.contextmanager

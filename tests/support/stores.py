@@ -56,10 +56,6 @@ class OpenedStore:
     def files(self) -> dict[str, bytes | None]:
         return {name: self.store.read(name) for name in self.names()}
 
-    def checkpoints(self) -> dict[str, bytes | None]:
-        """The files of users: all but the catalogue's."""
-        return {name: body for name, body in self.files().items() if not name.startswith("catalogue/")}
-
     def own(self, *games: dict[str, Any], raw: Checkpoint = RAW) -> None:
         """Put a raw CSV of these rows of Steam there."""
         own(self.store, games, raw)
