@@ -23,7 +23,7 @@ DEFAULTS = {
 
 
 @pytest.mark.parametrize("generation", DEFAULTS)
-def test_tables_are_created_once_and_are_complete_and_the_statuses_of_a_load_are_printed_with_the_reason(
+def test_tables_are_created_once_and_then_complete_and_the_statuses_of_a_load_have_a_reason(
     steam_import: SteamImport, empty_database: str, monkeypatch: pytest.MonkeyPatch, generation: str
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", empty_database)

@@ -114,10 +114,15 @@ def test_news_since_the_last_load_are_not_lost_by_an_import_that_was_not_loaded(
     capsys.readouterr()  # the log of the loads
     assert json.loads(steam_import("diff", THIRD, "--json").out) == loaded.changes.model_dump(mode="json")
 
+
+def test_an_import_that_was_enriched_anew_after_its_load_is_not_loaded(
+    steam_import: SteamImport, database: str, tmp_path: Path
+) -> None:
+    store = DirectoryStore(tmp_path / "data")
+    load(store, database, write(store, FIRST, *AFTER))
     assert "fetch, enrich, load" in steam_import("runs").out
-    write(store, THIRD, *BEFORE)
-    write(store, FIRST, *BEFORE, app(60))
-    assert "Next: steam-import load" in steam_import("runs", "show", THIRD).out, "the new CSV is not loaded"
+    write(store, FIRST, *BEFORE)
+    assert "Next: steam-import load" in steam_import("runs", "show", FIRST).out
     assert "fetch, enrich, load" not in steam_import("runs").out
 
 

@@ -24,7 +24,7 @@ from tests.support.programs import PROGRAM, environment
 
 
 @pytest.mark.slow
-def test_a_terminal_has_progress_bars_that_are_gone_at_the_end_no_colour_with_no_color_and_only_results_with_quiet(
+def test_a_terminal_has_bars_while_a_command_works_and_obeys_no_color_and_quiet(
     sandbox: Sandbox, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     sandbox.latency_seconds = 0.3

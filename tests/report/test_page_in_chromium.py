@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def few() -> DataFrame[EnrichedLibrary]:
     )
 
 
+@cache
 def many(games: int) -> DataFrame[EnrichedLibrary]:
     return library(
         *(
