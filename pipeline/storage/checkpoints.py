@@ -122,7 +122,11 @@ def read_load_manifest(store: Store, checkpoint: Checkpoint) -> LoadManifest | N
 
 
 def read_failure(store: Store, checkpoint: Checkpoint) -> StageFailure | None:
-    """Return why the last stage of an import failed, None if it did not; raises the same."""
+    """Return why the last enrichment or load of an import failed, None if it did not fail.
+
+    Raises:
+        Failed: `checkpoint_invalid`, if the record is corrupt or of a version that this program does not read.
+    """
     return _read_json(store, checkpoint.failure_key, "failure", StageFailure)
 
 

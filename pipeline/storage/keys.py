@@ -81,12 +81,12 @@ class Checkpoint:
 
     @property
     def raw(self) -> "Checkpoint":
-        """The checkpoint of the raw CSV from which this enriched one is made, with the same time in its key."""
+        """The checkpoint of the raw CSV of the same import, which has the same time in its key."""
         return Checkpoint(self.user_id, self.stem, "raw")
 
     @property
     def enriched(self) -> "Checkpoint":
-        """The checkpoint of the enriched CSV that is made from this raw one, with the same time in its key."""
+        """The checkpoint of the enriched CSV of the same import, which has the same time in its key."""
         return Checkpoint(self.user_id, self.stem, "enriched")
 
 
