@@ -94,7 +94,7 @@ def test_the_limit_holds_for_the_unpacked_answer() -> None:
     [
         pytest.param(b"{}", "gzip", id="not packed as it says"),
         pytest.param(gzip.compress(b"{}"), "br", id="another encoding"),
-        pytest.param(gzip.compress(b"{}"), "gzip, gzip", id="packed twice"),
+        pytest.param(gzip.compress(gzip.compress(b"{}")), "gzip, gzip", id="packed twice"),
     ],
 )
 def test_only_gzip_is_unpacked(body: bytes, encoding: str) -> None:
@@ -160,6 +160,7 @@ def test_retry_after_may_be_a_date_to_come() -> None:
         ('[{"title":"' + "x" * 9_000 + '"}]', "x" * 200),
         ('{"message":"no such token: SECRET"}', "Bad Request"),
         ('[{"title":["SECRET"]}]', "Bad Request"),
+        ('{"Message":"not valid in Authorization: Bearer SECRET"}', "Bad Request"),
         ("[]", "Bad Request"),
         ("<html>SECRET</html>", "Bad Request"),
     ],

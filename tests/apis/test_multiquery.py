@@ -10,6 +10,7 @@ from pipeline.apis.batching import BatchResult, all_rows, all_unanswered
 from pipeline.apis.igdb import MAX_OPEN, MAX_QUERIES, SINGLE_AFTER_REFUSAL, Igdb, RefusedQuery, Token
 from pipeline.apis.igdb_queries import MAX_REQUEST_BYTES
 from pipeline.apis.rate_limit import RateLimiter
+from pipeline.apis.retry import RetryPolicy
 from pipeline.sandbox.faults import Fault
 from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.world import World
@@ -149,6 +150,17 @@ def test_one_rate_limit_is_waited_for_and_a_second_ends_the_multiqueries_of_the_
     assert [line["event"] for line in logged].count("no more multiqueries") == 1
 
 
+def test_a_rate_limit_of_single_queries_says_nothing_about_multiqueries(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(service="igdb", path=SINGLE, status=429, times=4))
+
+    async def run() -> int:
+        async with open_igdb(sandbox.environment, RetryPolicy(attempts=5, base_seconds=0.001)) as igdb:
+            await igdb.fetch_external_games([APPIDS[0]])
+            return igdb.queries_at_once(SINGLE)
+
+    assert asyncio.run(run()) == MAX_QUERIES
+
+
 def test_multiqueries_that_wait_when_they_are_given_up_are_not_sent(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(service="igdb", path=MULTI, status=403))
 
@@ -171,7 +183,7 @@ def by_parts(change: Callable[[list[object]], object]) -> list[BatchResult]:
         whole: list[object] = [{"name": name, "result": [{"id": 1}]} for name in names]
         return httpx.Response(200, json=change(whole) if names else [{"id": 2}, {"id": 3}])
 
-    return ask_igdb(answer, lambda igdb: igdb.fetch_external_games(range(1, 801)))
+    return ask_igdb(answer, lambda igdb: igdb.fetch_external_games(range(1, 801)), QUICK)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def decided(
         pytest.param([external(" 620\n", 72)], [(620, 72)], id="blanks around"),
         pytest.param([external("620, 621,,622", 72)], [(620, 72), (621, 72), (622, 72)], id="comma list"),
         pytest.param([external("portal-2", 72)], [], id="word"),
+        pytest.param([external("0", 72)], [], id="zero"),
         pytest.param([external("2147483648", 72)], [], id="above int32"),
         pytest.param([external("６２０", 72)], [], id="full-width digits"),  # noqa: RUF001
         pytest.param([external("620", None), external("620", 72)], [(620, 72)], id="one of two without a game"),

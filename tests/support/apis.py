@@ -84,13 +84,17 @@ def open_igdb(  # noqa: PLR0913 - those of three constructors
 
 
 def ask_igdb(
-    answer: Callable[[httpx.Request], httpx.Response], call: Callable[[Igdb], Awaitable[T]], *, has_token: bool = True
+    answer: Callable[[httpx.Request], httpx.Response],
+    call: Callable[[Igdb], Awaitable[T]],
+    policy: RetryPolicy = ONCE,
+    *,
+    has_token: bool = True,
 ) -> T:
     """What a call returns of a client whose requests `answer` answers, those for a token too unless it has one."""
 
     async def ask() -> T:
         token = Token("token", time.time() + 3_600) if has_token else None
-        async with open_igdb(policy=ONCE, transport=httpx.MockTransport(answer), token=token) as igdb:
+        async with open_igdb(policy=policy, transport=httpx.MockTransport(answer), token=token) as igdb:
             return await call(igdb)
 
     return asyncio.run(ask())
