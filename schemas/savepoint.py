@@ -22,10 +22,6 @@ ACQUISITION = "DIGITAL"
 """With STORE and LIBRARY_PLATFORM, what a load writes of every imported game and library item."""
 
 _TIME = TIMESTAMP(precision=3)
-_STOREFRONT = ENUM(name="Storefront", create_type=False)
-_MATCH_STATUS = ENUM(name="IgdbMatchStatus", create_type=False)
-_ACQUISITION_TYPE = ENUM(name="AcquisitionType", create_type=False)
-_LIBRARY_ITEM_STATUS = ENUM(name="LibraryItemStatus", create_type=False)
 _OPTIONAL = {"optional": True}
 _NULLS = {"takes_null": True}
 _READ_ONLY = {"read_only": True}
@@ -56,30 +52,38 @@ def takes_null(column: Column[Any]) -> bool:
     return "takes_null" in column.info
 
 
-def _staged_columns(model: type[StrictFrame]) -> list[Column[Any]]:
-    """Return the columns that a load fills from a staged frame: all of it but the number of the row."""
+SAVEPOINT = MetaData()
+
+
+def _table_of_igdb(name: str, model: type[StrictFrame]) -> Table:
+    """Return a table that a load fills from a staged frame: with all of its columns but the number of the row."""
     nullable = {name for name, field in model.to_schema().columns.items() if field.nullable}
-    return [
+    staged = [
         Column(name, SQL_TYPES[dtype], info=_NULLS if name in nullable else None)
         for name, dtype in dtypes(model).items()
         if name != "number"
     ]
+    return Table(name, SAVEPOINT, Column("id", Text), *staged, Column("createdAt", _TIME), Column("updatedAt", _TIME))
 
 
-SAVEPOINT = MetaData()
+GAME = _table_of_igdb("Game", StagedGames)
+GENRE = _table_of_igdb("Genre", StagedGenres)
+PLATFORM = _table_of_igdb("Platform", StagedPlatforms)
+GAME_GENRE = Table("GameGenre", SAVEPOINT, Column("gameId", Text), Column("genreId", Text))
+GAME_PLATFORM = Table("GamePlatform", SAVEPOINT, Column("gameId", Text), Column("platformId", Text))
 
 IMPORTED_GAME = Table(
     "ImportedGame",
     SAVEPOINT,
     Column("id", Text),
     Column("name", Text),
-    Column("storefront", _STOREFRONT),
+    Column("storefront", ENUM(name="Storefront", create_type=False)),
     Column("storefrontGameId", Text),
     Column("createdAt", _TIME),
     Column("updatedAt", _TIME),
     Column("deletedAt", _TIME),
     Column("userId", Text),
-    Column("igdbMatchStatus", _MATCH_STATUS),
+    Column("igdbMatchStatus", ENUM(name="IgdbMatchStatus", create_type=False)),
     *(
         Column(
             mapped.database,
@@ -90,24 +94,15 @@ IMPORTED_GAME = Table(
     ),
 )
 
-GAME = Table(
-    "Game",
-    SAVEPOINT,
-    Column("id", Text),
-    *_staged_columns(StagedGames),
-    Column("createdAt", _TIME),
-    Column("updatedAt", _TIME),
-)
-
 LIBRARY_ITEM = Table(
     "LibraryItem",
     SAVEPOINT,
-    Column("status", _LIBRARY_ITEM_STATUS),
+    Column("status", ENUM(name="LibraryItemStatus", create_type=False)),
     Column("createdAt", _TIME),
     Column("updatedAt", _TIME),
     Column("platform", Text),
     Column("userId", Text),
-    Column("acquisitionType", _ACQUISITION_TYPE),
+    Column("acquisitionType", ENUM(name="AcquisitionType", create_type=False)),
     Column("gameId", Text),
     Column("hasBeenPlayed", Boolean, info=_OPTIONAL),
     Column("statusChangedAt", _TIME, info=_OPTIONAL),
@@ -117,27 +112,6 @@ LIBRARY_ITEM = Table(
     Column("rating", Integer, info=_READ_ONLY),
     Column("statusIsManual", Boolean, info=_READ_ONLY),
 )
-
-GENRE = Table(
-    "Genre",
-    SAVEPOINT,
-    Column("id", Text),
-    *_staged_columns(StagedGenres),
-    Column("createdAt", _TIME),
-    Column("updatedAt", _TIME),
-)
-
-PLATFORM = Table(
-    "Platform",
-    SAVEPOINT,
-    Column("id", Text),
-    *_staged_columns(StagedPlatforms),
-    Column("createdAt", _TIME),
-    Column("updatedAt", _TIME),
-)
-
-GAME_GENRE = Table("GameGenre", SAVEPOINT, Column("gameId", Text), Column("genreId", Text))
-GAME_PLATFORM = Table("GamePlatform", SAVEPOINT, Column("gameId", Text), Column("platformId", Text))
 
 USED_ENUM_VALUES = {
     "Storefront": (STORE,),

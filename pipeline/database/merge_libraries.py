@@ -371,14 +371,7 @@ def _was_matched_before_override() -> ColumnElement[bool]:
 def _note_items_to_move(live_columns: LiveColumns, statuses: ItemStatuses) -> Insert:
     """Note the items of the games that lose an app, and whether each can be moved; if it is ambiguous, none can."""
     item = _items_of_user(*(own for own in LIBRARY_ITEM.c if own in live_columns))
-    is_alone = (
-        func.count().over(partition_by=own) == 1
-        for own in (
-            (item.c.id,),
-            (STAGED.c.userId, STAGED.c.storefrontGameId),
-            (STAGED.c.userId, NEW_GAME.c.id),
-        )
-    )
+    is_alone = (func.count().over(partition_by=own) == 1 for own in ((item.c.id,), (STAGED.c.userId, NEW_GAME.c.id)))
     is_movable = and_(
         _is_untouched(item, live_columns, statuses), ~_has_item_of_new_game(), ~_is_still_owned(), *is_alone
     )

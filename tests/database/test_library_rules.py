@@ -162,7 +162,7 @@ def test_no_item_is_inserted_for_a_game_that_the_user_decided_about(
 ) -> None:
     for igdb_id, appid in ((100, 10), (200, 20), (300, 30)):
         insert_game(database_url, igdb_id, steamAppId=str(appid))
-    insert_import(database_url, 10, **decision)
+    insert_import(database_url, 11, **decision)
     insert_import(database_url, 20, **decision)
     insert_import(database_url, 30, createdAt="2021-01-01", id="second", **decision)
     insert_import(database_url, 30, id="first")
