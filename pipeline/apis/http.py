@@ -104,6 +104,24 @@ class HttpClient:
         return httpx.Response(answer.status_code, headers=headers, content=body, request=request)
 
 
+class ApiClient:
+    """The base class of an API's client: a context manager that closes its connections.
+
+    `retries` counts the requests that repeated another.
+    """
+
+    def __init__(self, http: HttpClient, api: str) -> None:
+        self.retries = Retries(api)
+        self._http = http
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._http.__aexit__(*exc_info)
+
+
 def _network_error(host: str, code: ErrorCode, error: httpx.RequestError) -> PipelineError:
     """Return the error for a request without an answer: `configuration`, unless the cause may pass by itself."""
     tls = _tls_error(error)

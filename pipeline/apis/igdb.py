@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import structlog
@@ -21,7 +21,7 @@ from pipeline.apis.batching import (
     request_in_batches,
     split,
 )
-from pipeline.apis.http import HttpClient, decode_json, describe_refusal, retry_after
+from pipeline.apis.http import ApiClient, HttpClient, decode_json, describe_refusal, retry_after
 from pipeline.apis.igdb_queries import (
     APPS_PER_REQUEST,
     PAGE_SIZE,
@@ -35,7 +35,7 @@ from pipeline.apis.igdb_queries import (
     search_text,
 )
 from pipeline.apis.rate_limit import RateLimiter
-from pipeline.apis.retry import CircuitBreaker, Retries, RetryPolicy, ShouldRetry, call_with_retries
+from pipeline.apis.retry import CircuitBreaker, RetryPolicy, ShouldRetry, call_with_retries
 from pipeline.errors import PipelineError, Refused, Retryable
 from schemas.apis import INT32_MAX
 
@@ -76,6 +76,7 @@ TOKEN_MARGIN_SECONDS = 60.0
 """The remaining lifetime, in seconds, below which a token is not used any more."""
 
 MAX_TOKEN_SECONDS = 2**31
+"""The lifetime, in seconds, from which on Twitch's answer about a token counts as malformed: 68 years."""
 
 _TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 """Of the statuses below 500, those that the same request may not get a second time."""
@@ -172,7 +173,7 @@ class Twitch:
                 raise Retryable("igdb_unavailable", "Twitch's answer holds no token and lifetime. Try again later.")
 
 
-class Igdb:
+class Igdb(ApiClient):
     """The IGDB client of one Twitch application; `retries` counts the requests that repeated another.
 
     Where there are several queries, they are sent as one multiquery. What a multiquery does not answer is asked for in
@@ -196,8 +197,7 @@ class Igdb:
         token: Token | None = None,
         multiquery: bool = True,
     ) -> None:
-        self.retries = Retries("igdb")
-        self._http = http
+        super().__init__(http, "igdb")
         self._client_id = application.client_id
         self._token = token or Token()
         self._twitch = Twitch(http, application, self._token)
@@ -210,13 +210,6 @@ class Igdb:
         self._breaker = CircuitBreaker(MAX_FAILURES)
         self._has_answered = False
         self._sent = 0
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._http.__aexit__(*exc_info)
 
     @property
     def requests(self) -> int:

@@ -30,6 +30,7 @@ GAME_FIELDS = ",".join(
 """The fields of a query for games; of genres and platforms, all that schemas/apis.py declares (ids come unasked)."""
 
 SEARCH_FIELDS = "name,alternative_names.name,first_release_date,game_type,version_parent,platforms.abbreviation"
+"""The fields of a query or a search for games by name."""
 
 SEARCH_LIMIT = PAGE_SIZE
 """The number of games that a search returns: IGDB's ranking is poor, so the right one may be far down."""

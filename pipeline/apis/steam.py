@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
 from pipeline.apis.batching import BatchResult, OnBatch, ignore_count, request_in_batches, split
-from pipeline.apis.http import HttpClient, decode_json, read_text, retry_after
+from pipeline.apis.http import ApiClient, HttpClient, decode_json, read_text, retry_after
 from pipeline.apis.rate_limit import RateLimiter
-from pipeline.apis.retry import CircuitBreaker, Retries, RetryPolicy, call_with_retries
+from pipeline.apis.retry import CircuitBreaker, RetryPolicy, call_with_retries
 from pipeline.errors import Failed, Refused, Retryable, count_of
 
 KEY_HEADER = "x-webapi-key"
@@ -28,6 +28,7 @@ OWNED_GAMES = {
     "include_free_sub": "1",
     "skip_unvetted_apps": "0",  # the default, 1, hides apps whose "profile features are limited"
 }
+"""The parameters of GetOwnedGames besides the account: all of its apps, with their names."""
 
 PRIVACY_PAGE = "https://steamcommunity.com/my/edit/settings"
 """The page on which the owner of an account makes its games public."""
@@ -41,7 +42,7 @@ _KEY = re.compile(r"\bkey\b")
 """The words by which a page of status 400 blames the key: "Required parameter 'key' is missing"."""
 
 
-class Steam:
+class Steam(ApiClient):
     """The client of Steam's Web API, with one key; `requests` counts the requests sent, `retries` the repeated ones.
 
     Raises:
@@ -51,19 +52,11 @@ class Steam:
     """
 
     def __init__(self, http: HttpClient, key: str, retry_policy: RetryPolicy, rate_limiter: RateLimiter) -> None:
-        self.retries = Retries("steam")
+        super().__init__(http, "steam")
         self.requests = 0
-        self._http = http
         self._headers = {KEY_HEADER: key}
         self._retry_policy = retry_policy
         self._rate_limiter = rate_limiter
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._http.__aexit__(*exc_info)
 
     async def fetch_owned_games(self, steam_id64: str) -> list[Any] | None:
         """Return the list of an account's games (IPlayerService/GetOwnedGames), None if private or unknown to Steam.
@@ -213,26 +206,18 @@ STORE_CONTEXT = {"language": "english", "country_code": "US"}
 """The language and country of a request: without a country the answer is empty."""
 
 
-class SteamStore:
+class SteamStore(ApiClient):
     """The client of Steam's store; `requests` counts the requests sent, `retries` the repeated ones.
 
     A batch that fails after its retries has the error `steam_unavailable` in its `BatchResult`, and nothing is raised.
     """
 
     def __init__(self, http: HttpClient, retry_policy: RetryPolicy) -> None:
-        self.retries = Retries("steam_store")
+        super().__init__(http, "steam_store")
         self.requests = 0
-        self._http = http
         self._retry_policy = replace(retry_policy, attempts=min(retry_policy.attempts, MAX_STORE_ATTEMPTS))
         self._may_open = asyncio.Semaphore(MAX_OPEN_STORE_REQUESTS)
         self._breaker = CircuitBreaker(MAX_FAILED_STORE_BATCHES)
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._http.__aexit__(*exc_info)
 
     async def fetch_items(self, appids: Iterable[int], on_batch: OnBatch = ignore_count) -> list[BatchResult]:
         """Return the `store_items` rows (`id, success, type, name, …`) of apps, in one BatchResult per batch.

@@ -26,7 +26,7 @@ import structlog
 from pandera.typing.polars import DataFrame
 
 from pipeline.errors import PipelineError, Retryable
-from pipeline.frames.catalogue import merge_catalogues, merge_look_ups, rows_about_apps
+from pipeline.frames.catalogue import merge_catalogues, merge_look_ups
 from pipeline.storage.store import Store
 from pipeline.storage.versioned import CorruptFile, read_current_parquets, read_parquet, to_parquet
 from schemas.catalogue import Catalogue, CatalogueLookUps
@@ -109,7 +109,7 @@ class CatalogueFiles:
         The first call of a process decodes no other rows; later ones take them from the cache, as `read` does.
         """
         if self._memory.has_joined or self._memory.etags:
-            return rows_about_apps(self.read(), apps)
+            return conform(self.read().join(apps, on="appid", how="semi"), Catalogue)
         self._memory.has_joined = True
         appids = apps["appid"].unique()
         wanted = frozenset(appids)

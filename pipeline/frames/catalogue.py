@@ -214,11 +214,6 @@ def _as_catalogue(rows: pl.DataFrame) -> DataFrame[Catalogue]:
     return conform(pl.concat([empty_frame(Catalogue), known], how="diagonal").select(columns), Catalogue)
 
 
-def rows_about_apps(known: DataFrame[Catalogue], library: pl.DataFrame) -> DataFrame[Catalogue]:
-    """Return the rows of the catalogue whose apps are in a library, or in any frame with an `appid`."""
-    return conform(known.join(library, on="appid", how="semi"), Catalogue)
-
-
 def rows_about_games(known: DataFrame[Catalogue], igdb_ids: Sequence[int]) -> DataFrame[Catalogue]:
     """Return the rows of the catalogue whose game, or one of whose candidates, is among some ids of IGDB."""
     ids = pl.Series(igdb_ids, dtype=pl.Int32).implode()
