@@ -5,11 +5,9 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
 from typing import cast
-from uuid import uuid4
 
 import click
 
@@ -47,7 +45,6 @@ from pipeline.steam_id import HINT, Vanity, parse_steam_id
 from pipeline.storage.checkpoints import read_checkpoint
 from pipeline.storage.keys import CsvStage, parse_checkpoint_key
 from schemas.events import (
-    KEY_TIME,
     EnrichEvent,
     EnrichResponse,
     FetchEvent,
@@ -245,19 +242,14 @@ def _run_stages(settings: Settings, steam_id: str, report: ImportReport, options
     with recording_failure(report, "fetch", FetchResponse):
         report.steam_id64 = asyncio.run(stages.find_account_with_settings(settings, steam_id))
         report.user_id = report.user_id or _find_owner(settings, report.steam_id64)
-        event = {
-            "user_id": report.user_id,
-            "timestamp": datetime.now(UTC).strftime(KEY_TIME),
-            "run_id": uuid4().hex,
-            "steam_id64": report.steam_id64,
-        }
+        event = {"user_id": report.user_id, "steam_id64": report.steam_id64}
         report.fetch = asyncio.run(stages.fetch_with_settings(settings, parse_event(event, FetchEvent)))
     with recording_failure(report, "enrich", EnrichResponse):
-        event["s3_location"] = str(report.fetch.s3_location)
-        report.enrich = enrich_csv(settings, parse_event(event, EnrichEvent))
+        raw = EnrichEvent(user_id=report.user_id, s3_location=str(report.fetch.s3_location))
+        report.enrich = enrich_csv(settings, raw)
     with recording_failure(report, "load", LoadResponse):
-        event["s3_enriched_location"] = str(report.enrich.s3_enriched_location)
-        report.load = load_csv(settings, parse_event(event, LoadEvent), options)
+        enriched = LoadEvent(user_id=report.user_id, s3_enriched_location=str(report.enrich.s3_enriched_location))
+        report.load = load_csv(settings, enriched, options)
 
 
 @contextmanager

@@ -134,6 +134,8 @@ def test_run_as_json_has_exactly_the_keys_of_the_contract(steam_import: SteamImp
     assert [report[stage]["success"] for stage in ("fetch", "enrich", "load")] == [True] * 3
     assert [Path(report[name]).is_file() for name in ("raw", "enriched")] == [True] * 2
     assert report["raw"].replace("-raw", "-enriched") == report["enriched"]
+    manifests = [json.loads(path.read_text()) for path in Path(report["raw"]).parent.glob("*.json")]
+    assert [len(manifests), len({manifest["run_id"] for manifest in manifests})] == [3, 1]
 
 
 class Failure(NamedTuple):
