@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.api import runs_in
+from pipeline.backfill.libraries import read_libraries_of_backfill
 from pipeline.backfill.outcomes import outcomes_of_fetch
 from pipeline.backfill.plan import find_plan, require_plan
 from pipeline.backfill.report import read_last_loaded, read_report, write_report
@@ -211,6 +212,16 @@ def test_a_run_of_another_version_keeps_nobody_from_listing_the_others(store: Me
     with capture_logs() as logs:
         assert runs_in(store)["run_id"].to_list() == ["other"]
     assert [(entry["event"], entry["run_id"]) for entry in logs] == [("record skipped", "run")]
+
+
+def test_a_shard_whose_csv_was_damaged_gives_no_rows_to_who_reads_all_libraries(store: Memory) -> None:
+    plan, fetched = require_plan(store, "run"), shard(store).require_manifest("fetch")
+    assert [library.rows.height for library in read_libraries_of_backfill(store, plan)] == [2]
+    assert fetched.file
+    store.write(fetched.file.key, b"other bytes")
+    with capture_logs() as logs:
+        assert [library.rows.height for library in read_libraries_of_backfill(store, plan)] == [0]
+    assert [(entry["event"], entry["shard"]) for entry in logs] == [("library left out", 0)]
 
 
 def test_no_more_results_are_in_memory_than_are_read_at_a_time() -> None:
