@@ -148,11 +148,14 @@ def deployed_functions(handlers: Mapping[str, Handler]) -> Iterator[Functions]:
     from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (
         StateTaskServiceAwsSdk,
     )
+    from moto.stepfunctions.parser.asl.static_analyser.static_analyser import StaticAnalyser
 
     with (
         mock_aws(config={"stepfunctions": {"execute_state_machine": True}, "lambda": {"use_docker": False}}),
         pytest.MonkeyPatch.context() as patch,
     ):
+        # To create a state machine, moto parses it twice, which takes longer than to run it, and parses it once more.
+        patch.setattr(StaticAnalyser, "analyse", lambda *_, **__: None)
         patch.setattr(ResultWriter, "_eval_body", _write_results)
         patch.setattr(StateTaskServiceAwsSdk, "_eval_service_task", _call_states)
         functions = Functions(handlers)
@@ -214,7 +217,7 @@ def start(machine: str, event: object, *, run_id: str | None = None) -> str:
     return str(started["executionArn"])
 
 
-def wait_for(execution: str, *, seconds: float = 60, pause: float = 0.02) -> Ended:
+def wait_for(execution: str, *, seconds: float = 60, pause: float = 0.05) -> Ended:
     """Return how an execution ended, when it has; look for it after each pause, in seconds.
 
     Raises:
