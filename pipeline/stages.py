@@ -234,7 +234,6 @@ async def fetch_with_settings(settings: Settings, event: FetchEvent) -> FetchRes
     """Fetch a library into a raw CSV, with the configured store and Steam client, and return the stage's response."""
     settings.require(*NEEDED_BY_FETCH)
     store = open_store(settings)
-    parse_steam_id(event.steam_id64)  # a text that is none is refused before a client is imported and opened
     async with open_steam(settings) as steam:
         return await fetch(store, steam, event)
 
