@@ -40,6 +40,9 @@ PAIRS, GAMES = "catalogue/sync/pairs/", "catalogue/sync/games/"
 PAIRS_PER_PART = 10_000
 GAMES_PER_PART = 20_000
 
+MAX_ROWS = 1_000_000
+"""The number of rows after which a list of IGDB counts as endless: it has some 400,000 games."""
+
 OVERLAP_SECONDS = 3_600
 """The seconds before the last sync from which the next asks for changes: IGDB's clock is not ours."""
 
@@ -174,11 +177,14 @@ async def read_in_order(
     Raises:
         Retryable: `igdb_unavailable`.
     """
-    pending, ahead, last_id = [_IdRange(after)], dict[int, list[Any]](), after
+    pending, ahead, last_id, row_count = [_IdRange(after)], dict[int, list[Any]](), after, 0
     while pending:
         asked, pending = _next_ranges(pending, igdb.queries_at_once(query.endpoint))
         pages = await igdb.fetch_pages([query.within(each.after, each.last) for each in asked])
+        row_count += sum(map(len, pages))
         on_page(sum(map(len, pages)))
+        if row_count > MAX_ROWS:
+            raise Retryable("igdb_unavailable", f"IGDB's pages of {query.endpoint} do not end. Try again later.")
         ahead |= {each.after: page for each, page in zip(asked, pages, strict=True)}
         rests = [_rest_of(each, page, query.endpoint) for each, page in zip(asked, pages, strict=True)]
         pending = [rest for rest in rests if rest] + pending

@@ -359,3 +359,11 @@ def test_a_list_whose_pages_repeat_the_same_ids_is_given_up() -> None:
     page = [{"id": number} for number in range(1, PAGE_SIZE + 1)]
     with pytest.raises(Retryable, match="repeat the same ids"):
         read(lambda request: httpx.Response(400 if request.url.path.endswith("multiquery") else 200, json=page))
+
+
+def test_a_list_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "MAX_ROWS", 10_000)
+    endless = Table(list(range(1, 20_001)))
+    with pytest.raises(Retryable, match="do not end"):
+        read(endless)
+    assert endless.requests < 20
