@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 NEEDED_BY_FETCH = ("steam_api_key", "store")
 NEEDED_BY_ENRICH = ("igdb_client_id", "igdb_client_secret", "store")
 NEEDED_BY_LOAD = ("database_url", "store")
+"""The fields of the settings without which a stage cannot start."""
 
 STEAM_RETRY_SECONDS = 5.0
 """Seconds before the first retry of a call of Steam, which answers even a first call with 429 at times.

@@ -36,9 +36,13 @@ if TYPE_CHECKING:
     from pipeline.apis.igdb import Igdb
 
 STATE = "catalogue/sync.json"
+"""The key of the JSON file with the start of the unfinished sync, if there is one, and of the last finished one."""
+
 PAIRS, GAMES = "catalogue/sync/pairs/", "catalogue/sync/games/"
-PAIRS_PER_PART = 10_000
-GAMES_PER_PART = 20_000
+"""The folders of what an unfinished sync has read: pairs of a Steam app and an IGDB game, and the games."""
+
+PAIRS_PER_PART, GAMES_PER_PART = 10_000, 20_000
+"""The rows after which a file is written into each folder: a sync that is killed reads no more again."""
 
 MAX_ROWS = 1_000_000
 """The number of rows after which a list of IGDB counts as endless: it has some 400,000 games."""

@@ -29,7 +29,7 @@ APPS_PER_PART = 5_000
 """How many apps are looked up before the answers are written: those who wait for them need not wait for the rest."""
 
 OPEN_FILES = 8
-"""How many files are read or deleted at a time, below the ten connections that boto keeps open."""
+"""How many files are read or deleted at a time: half of the connections that a client of S3 keeps open."""
 
 log = structlog.get_logger()
 
