@@ -244,6 +244,7 @@ def test_what_cannot_be_compared_is_refused_with_what_to_give_instead(
         ("runs", "show", f"run-{FIRST}"): f"More than one import has the run id, time or location 'run-{FIRST}'",
         ("runs", "show", store.locate(f"imports/user-1/{THIRD}-raw.csv")): "No import has the run id, time or location",
         ("diff", store.locate(theirs.key), SECOND): "are imports of two users. Give two of one user.",
+        ("diff", FIRST, "--user", "user-1"): "is the first import of user-1: there is none to compare with.",
         ("diff", store.locate(ours.key)): "is the first import of user-1: there is none to compare with.",
     }.items():
         ended = unconfigured_program(*arguments)

@@ -151,6 +151,7 @@ class Failure(NamedTuple):
 IGDB_IS_DOWN = Fault(service="igdb", status=503)
 HIDDEN = Fault(status=200, body='{"response":{}}', path="Owned")
 FAILURES = {
+    "no personal account": Failure("10000000000000000", None, "fetch", "bad_steam_id", 2),
     "bad user id": Failure(f"{ACCOUNT} --user ../x", None, "fetch", "bad_event", 2),
     "private library": Failure(f"{ACCOUNT} --user user-1", HIDDEN, "fetch", "private_library", 1),
     "IGDB is down": Failure(f"{ACCOUNT} --user user-1", IGDB_IS_DOWN, "enrich", "igdb_unavailable", 75),
@@ -227,6 +228,8 @@ def test_pending_games_are_a_warning_and_no_failure(steam_import: SteamImport, s
     assert ended.status == 0
     assert "IGDB did not answer for 2 games; run it again for these." in ended.err
     assert "IGDB did not answer for these: run it again" in ended.out
+    (raw,) = Path("data/imports").absolute().rglob("*-raw.csv")
+    assert steam_import("runs", "show", str(raw)).out.endswith(f"Next: steam-import enrich {raw}\n")
 
 
 def test_a_dry_run_prints_what_it_would_write_by_row_and_column_and_writes_nothing(
