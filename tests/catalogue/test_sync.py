@@ -329,6 +329,7 @@ WORLDS = {
     "every id": list(range(1, 20_001)),
     "evenly sparse": list(range(13, 20_000 * 13, 13)),
     "unevenly sparse": uneven(20_000),
+    "sparse, then dense": [*range(1, 2_000_000, 1_000), *range(2_000_000, 2_020_000)],
     "one block far behind another": [*range(1, 4_001), *range(2_000_000_000, 2_000_004_000)],
     "full pages with gaps between them": [start + number for start in range(1, 10**6, 10**5) for number in range(500)],
 }
