@@ -12,8 +12,9 @@ def world() -> World:
     return World.recorded()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client() -> Iterator[httpx.Client]:
+    """A client for all tests: making one, which reads the certificate authorities, takes longer than most of them."""
     with httpx.Client(timeout=5) as made:
         yield made
 

@@ -44,17 +44,18 @@ def test_the_busiest_second_slides(times: list[float], busiest: int) -> None:
     assert busiest_second(times) == busiest
 
 
-def test_a_multiquery_is_one_request() -> None:
+def test_a_multiquery_is_one_request(client: httpx.Client) -> None:
     query = "".join(f'query games "{number}" {{ }};' for number in range(10))
     with Sandbox(World()) as sandbox:
         url = f"{sandbox.environment['IGDB_API_URL']}/multiquery"
-        answers = [httpx.post(url, content=query) for _ in range(5)]
+        answers = [client.post(url, content=query) for _ in range(5)]
         assert [answer.status_code for answer in answers] == [401] * 4 + [429]
 
 
-def test_the_store_has_a_limit_of_its_own() -> None:
+def test_the_store_has_a_limit_of_its_own(client: httpx.Client) -> None:
     with Sandbox(World(), store_per_second=2, limits=False) as sandbox:
-        answers = [httpx.get(f"{sandbox.url}/{service}/x") for service in ("store", "steam", "store", "store", "steam")]
+        services = ("store", "steam", "store", "store", "steam")
+        answers = [client.get(f"{sandbox.url}/{service}/x") for service in services]
     assert [answer.status_code for answer in answers] == [404, 404, 404, 429, 404]
 
 
@@ -81,21 +82,21 @@ def test_eight_requests_may_be_open() -> None:
         assert asyncio.run(ask(sandbox, 8)) == [401] * 8
 
 
-def test_a_client_that_gives_up_frees_its_place() -> None:
+def test_a_client_that_gives_up_frees_its_place(client: httpx.Client) -> None:
     with Sandbox(World()) as sandbox:
         sandbox.gate.open_at_once = 1
         stall = sandbox.faults.add(Fault(kind="stall", seconds=600))
         url = f"{sandbox.environment['IGDB_API_URL']}/games"
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(url, timeout=0.1)
+            client.post(url, timeout=0.1)
         sandbox.faults.remove(stall)
         until = time.monotonic() + 2
-        while (status := httpx.post(url).status_code) == 429 and time.monotonic() < until:
+        while (status := client.post(url).status_code) == 429 and time.monotonic() < until:
             time.sleep(0.05)
         assert status == 401
 
 
-def test_what_is_no_service_is_told_which_there_are_and_not_counted(sandbox: Sandbox) -> None:
-    answer = httpx.get(sandbox.url)
+def test_what_is_no_service_is_told_which_there_are_and_not_counted(sandbox: Sandbox, client: httpx.Client) -> None:
+    answer = client.get(sandbox.url)
     assert (answer.status_code, "/igdb" in answer.text) == (404, True)
     assert sandbox.requests == []

@@ -74,8 +74,8 @@ def test_without_a_country_or_apps_the_answer_is_empty(get_items: GetItems, chan
 
 
 @pytest.mark.parametrize("asked", ["", "[]", '{"ids":[{}]}', '{"ids":[{"appid":"x"}]}', "{}"])
-def test_what_cannot_be_read_is_a_bad_request(sandbox: Sandbox, asked: str) -> None:
-    answer = httpx.get(f"{sandbox.environment['STEAM_STORE_API_URL']}/{GET_ITEMS}/", params={"input_json": asked})
+def test_what_cannot_be_read_is_a_bad_request(sandbox: Sandbox, client: httpx.Client, asked: str) -> None:
+    answer = client.get(f"{sandbox.environment['STEAM_STORE_API_URL']}/{GET_ITEMS}/", params={"input_json": asked})
     assert (answer.status_code, answer.text[:6]) == (400, "<html>")
 
 
