@@ -6,7 +6,7 @@ import re
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from functools import cache, partial
@@ -148,14 +148,13 @@ def deployed_functions(handlers: Mapping[str, Handler]) -> Iterator[Functions]:
     from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (
         StateTaskServiceAwsSdk,
     )
-    from moto.stepfunctions.parser.asl.static_analyser.static_analyser import StaticAnalyser
+    from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 
     with (
         mock_aws(config={"stepfunctions": {"execute_state_machine": True}, "lambda": {"use_docker": False}}),
         pytest.MonkeyPatch.context() as patch,
     ):
-        # To create a state machine, moto parses it twice, which takes longer than to run it, and parses it once more.
-        patch.setattr(StaticAnalyser, "analyse", lambda *_, **__: None)
+        patch.setattr(AmazonStateLanguageParser, "parse", _parsing_once(AmazonStateLanguageParser.parse))
         patch.setattr(ResultWriter, "_eval_body", _write_results)
         patch.setattr(StateTaskServiceAwsSdk, "_eval_service_task", _call_states)
         functions = Functions(handlers)
@@ -165,6 +164,12 @@ def deployed_functions(handlers: Mapping[str, Handler]) -> Iterator[Functions]:
             yield functions
         finally:
             del backends[REGION]
+
+
+@cache
+def _parsing_once(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Remember each definition: moto parses it twice to create a state machine and once for each execution, slowly."""
+    return cache(parse)
 
 
 def _write_results(writer: Any, env: Any) -> None:
@@ -255,8 +260,9 @@ def transitions(ended: Ended) -> int:
     return entered + max(0, tries - types["TaskStateEntered"])
 
 
+@cache
 def _client() -> Any:
-    return boto3.client("stepfunctions", region_name=REGION)
+    return boto3.session.Session("testing", "testing", region_name=REGION).client("stepfunctions")
 
 
 def _hasty(state: dict[str, Any], retries: int) -> dict[str, Any]:
