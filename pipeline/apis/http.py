@@ -218,7 +218,7 @@ async def fetch_server_time(url: str, code: ErrorCode, policy: RetryPolicy, limi
 
 
 def decode_json(answer: httpx.Response) -> object:
-    """Return the decoded JSON of an answer; None if it is not JSON, or too deeply nested, as for the JSON `null`."""
+    """Return the decoded JSON of an answer; None if it is `null`, is not JSON, or is too deeply nested."""
     try:
         decoded: object = json.loads(answer.content)
     except (ValueError, RecursionError):

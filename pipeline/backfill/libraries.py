@@ -31,7 +31,7 @@ log = structlog.get_logger()
 class FetchedLibraries(NamedTuple):
     """The rows of a raw CSV, and where it is: one user's checkpoint, or a shard of a backfill.
 
-    `is_ended` is false for a shard of a backfill that has not ended.
+    `is_ended` is false for a shard of a backfill that is still running, and true for everything else.
     """
 
     source: Checkpoint | ShardFiles

@@ -55,7 +55,7 @@ class Check(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """The result of a check of `doctor`, which is skipped if a setting that it needs is missing."""
+    """The result of one check of the command `doctor`; a check is skipped if a setting that it needs is missing."""
 
     check: str
     status: Literal["ok", "failed", "skipped"]

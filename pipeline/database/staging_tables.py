@@ -170,7 +170,7 @@ def as_enum(value: str | ColumnElement[Any], column: ColumnElement[Any]) -> Colu
 
 
 def is_enum(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    """Return the SQL condition that an enum column holds a value of its enum."""
+    """Return the SQL condition that an enum column holds this value, which is compared as one of the column's enum."""
     return column == as_enum(value, column)
 
 

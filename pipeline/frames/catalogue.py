@@ -37,7 +37,10 @@ _TIME = pl.Datetime("ms", "UTC")
 
 
 class Lifetimes(NamedTuple):
-    """How long an API's answer about an app is used before it is asked again; a miss less long, because IGDB grows."""
+    """How long the catalogue's answers are used before an API is asked again.
+
+    `hit` is for an app that Steam's store or IGDB knows, `miss`, which is shorter, for one that it does not know yet.
+    """
 
     hit: timedelta
     miss: timedelta

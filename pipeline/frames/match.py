@@ -81,7 +81,7 @@ def unusable_external_games(rows: Sequence[Any]) -> tuple[list[int], list[str]]:
 
 
 def parse_games(rows: Sequence[Any]) -> tuple[DataFrame[Games], list[str]]:
-    """Return a frame of the games in rows of IGDB's `games`, each once, and a list of lines about invalid rows."""
+    """Return the games in rows of IGDB's `games`, one row per id, and a list of messages about invalid rows."""
     games, faults = parse_rows(list(rows), Game)
     distinct = {game.id: game for game in games}.values()
     schema = dtypes(Games)

@@ -56,7 +56,7 @@ def render_report(
 ) -> str:
     """Return the report of a library as the text of an HTML page; equal arguments make equal pages.
 
-    Without `covers` the page asks nobody for anything; with them, it asks IGDB's image host when it is opened.
+    Without `covers` the page sends no requests; with them, it loads images from IGDB's host when it is opened.
 
     Raises:
         Failed: `checkpoint_invalid`, where genres or candidates are not the JSON that the schema describes.

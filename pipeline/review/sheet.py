@@ -101,7 +101,7 @@ async def export_review(
 def enrich_owned_apps(
     owned: DataFrame[OwnedApps], known: DataFrame[Catalogue], overrides: DataFrame[Overrides]
 ) -> AppsToReview:
-    """Return some apps with what the catalogue and the overrides say about them today."""
+    """Return all owned apps that are given, with what the catalogue and the overrides say about them now."""
     library = library_of_nobody(owned.select("appid", "name"))
     return AppsToReview(join_catalogue(classify(library, known, overrides), known, overrides), owned)
 

@@ -108,7 +108,7 @@ class Shard:
 
     @property
     def failure_key(self) -> str:
-        """The key of the JSON file that says why the shard's last step failed."""
+        """The key of the JSON file that says why the step of the shard that was tried last has failed."""
         return f"{self._stem}-failed.json"
 
     @property

@@ -139,7 +139,7 @@ def looks_like_a_url(text: str) -> bool:
 
 
 def require_size(name: str, size: int, max_bytes: int | None) -> None:
-    """Raise `checkpoint_invalid` if `size`, in bytes, exceeds `max_bytes` (None: no limit); `name` is the file's."""
+    """Raise `checkpoint_invalid` if the size of a file called `name` exceeds `max_bytes` (None: no limit)."""
     if max_bytes is not None and size > max_bytes:
         raise Failed(
             "checkpoint_invalid",

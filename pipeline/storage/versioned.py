@@ -98,8 +98,8 @@ def read_current_parquets(
 ) -> pl.DataFrame:
     """Return rows of several Parquet files, one file after the other, much faster than file by file.
 
-    With `columns` only these are decoded, and with `wanted` only the rows that have one of its values in the column of
-    its name, which is one without nulls.
+    With `columns` only these are decoded. With `wanted` only those rows are returned that have one of its values in the
+    column that is called as it is, which must have no nulls.
 
     Raises:
         CorruptFile: One of them is no Parquet file of the current version with the model's columns.
