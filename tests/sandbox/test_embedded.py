@@ -1,6 +1,7 @@
 """The PostgreSQL that comes along with the program."""
 
 import fcntl
+import hashlib
 import os
 import pwd
 import shutil
@@ -52,8 +53,9 @@ def modes(path: Path) -> dict[Path, str]:
     return {parent: stat.filemode(parent.stat().st_mode) for parent in path.parents}
 
 
-def sockets() -> set[Path]:
-    return set(SOCKETS.glob(f"{SOCKETS_PREFIX}*"))
+def sockets_of(folder: Path) -> Path:
+    """The folder of the socket of a server that has its files in this folder."""
+    return SOCKETS / f"{SOCKETS_PREFIX}{hashlib.sha256(os.fsencode(data_folder(folder))).hexdigest()[:16]}"
 
 
 def one(url: str) -> int:
@@ -212,7 +214,6 @@ def test_a_folder_that_another_container_uses_is_refused(data: Path) -> None:
 
 
 def test_a_folder_in_which_its_server_does_not_start_is_refused_with_its_last_words(folder: Path) -> None:
-    before = sockets()
     (folder / "postgres").mkdir(mode=0o700)
     (folder / "postgres" / "PG_VERSION").write_text("18\n")
     with pytest.raises(PipelineError, match=r"postgresql\.conf") as refused:
@@ -222,7 +223,7 @@ def test_a_folder_in_which_its_server_does_not_start_is_refused_with_its_last_wo
     with pytest.raises(PipelineError) as refused:
         serve_postgres(folder / "postgres").__enter__()
     ends_as("embedded folder of others", refused.value)
-    assert sockets() <= before
+    assert not sockets_of(folder / "postgres").exists()
 
 
 @pytest.mark.slow
@@ -310,9 +311,8 @@ def test_it_runs_from_an_installation_whose_path_a_shell_would_not_understand(fo
     package = installed()
     for part in (package, package.with_name(f"{package.name}.libs")):
         shutil.copytree(part, odd / part.name, ignore=shutil.ignore_patterns("pginstall"))
-    before = sockets()
     assert run_another_process(odd / "postgres", folder, cwd=odd, path=[odd, Path.cwd()])
-    assert sockets() <= before
+    assert not sockets_of(odd / "postgres").exists()
 
 
 def installed() -> Path:

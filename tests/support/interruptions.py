@@ -135,7 +135,8 @@ class Interruptions:
         execute(self._url, EMPTY)
         load(self._url, *BEFORE)
         execute(self._url, """UPDATE "ImportedGame" SET "deletedAt" = '2026-01-01' WHERE "storefrontGameId" = '16'""")
-        execute(self._url, """UPDATE "LibraryItem" SET status = 'WISHLIST' WHERE id = 1""")
+        wish = """UPDATE "LibraryItem" SET status = 'WISHLIST' WHERE id = (SELECT min(id) FROM "LibraryItem")"""
+        execute(self._url, wish)
         insert_game(self._url, 900, slug="held")
         insert_game(self._url, 901, slug="game-108", steamAppId="18")
         insert_item(self._url, 900)
