@@ -42,6 +42,10 @@ def compare_libraries(earlier: Snapshot, later: Snapshot) -> DataFrame[LibraryCh
     or in the earlier one if it is no longer owned. Minutes that were played before the earlier import, which did not
     show them, do not count.
     """
+    return _compare(earlier, later, _minutes_between(earlier, later))
+
+
+def _compare(earlier: Snapshot, later: Snapshot, minutes: pl.DataFrame) -> DataFrame[LibraryChanges]:
     before, after = (_by_appid(of.library, _COMPARED) for of in (earlier, later))
     both = before.join(after, on="appid", how="full", coalesce=True, suffix="_after", validate="1:1")
     status, status_before = pl.col("match_status_after"), pl.col("match_status")
@@ -58,7 +62,7 @@ def compare_libraries(earlier: Snapshot, later: Snapshot) -> DataFrame[LibraryCh
     )
     flags = pl.any_horizontal("is_new", "is_no_longer_owned", "is_newly_matched", pl.col("old_name").is_not_null())
     changed = (
-        games.join(_minutes_between(earlier, later), on="appid", how="left", validate="1:1")
+        games.join(minutes, on="appid", how="left", validate="1:1")
         .with_columns(pl.col("minutes_played").fill_null(0))
         .filter(flags | (pl.col("minutes_played") > 0))
         .sort("minutes_played", "appid", descending=[True, False])
@@ -68,7 +72,8 @@ def compare_libraries(earlier: Snapshot, later: Snapshot) -> DataFrame[LibraryCh
 
 def summarize_changes(earlier: Snapshot, later: Snapshot) -> ChangeSummary:
     """Return the changes between two imports of a user as lists of games, by kind of change."""
-    changes = compare_libraries(earlier, later)
+    minutes = _minutes_between(earlier, later)
+    changes = _compare(earlier, later, minutes)
     return ChangeSummary(
         since=earlier.time,
         until=later.time,
@@ -78,7 +83,7 @@ def summarize_changes(earlier: Snapshot, later: Snapshot) -> ChangeSummary:
         renamed=_games(changes.filter(pl.col("old_name").is_not_null())),
         minutes_played_since=int(changes["minutes_played"].sum()),
         most_played=_games(changes.filter(pl.col("minutes_played") > 0).head(MOST_PLAYED)),
-        playtimes_hidden=_minutes_between(earlier, later)["is_hidden"].any(),
+        playtimes_hidden=minutes["is_hidden"].any(),
     )
 
 
