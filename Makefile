@@ -7,8 +7,8 @@ RUN := .venv/bin/python -m
 export UV_PROJECT_ENVIRONMENT := .venv
 export PYTHONPATH :=
 unexport VIRTUAL_ENV
-# Without bytecode every process compiles our modules anew, and imports take three times as long. That of the libraries is
-# made by the set-up, for shells that set this too.
+# Without bytecode every process compiles our modules anew, and imports take three times as long. The set-up compiles the
+# libraries, as nothing else does where steam-import is run by a shell that has this variable.
 unexport PYTHONDONTWRITEBYTECODE
 # Tests wait for clocks and servers as well, and each process imports them all; frames of a few rows gain nothing by threads.
 WORKERS := 3

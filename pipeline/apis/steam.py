@@ -73,9 +73,9 @@ class Steam(ApiClient):
 
     @staticmethod
     def hidden_library_error(steam_id64: str, *, has_account: bool) -> Failed:
-        """Return the error for a SteamID64 whose library Steam does not show, with the same answer in both cases.
+        """Return the error for a SteamID64 whose library Steam does not show.
 
-        It is `private_library` if Steam has such an account, else `account_not_found`.
+        It is `private_library` if Steam has the account, else `account_not_found`: GetOwnedGames answers both alike.
         """
         if has_account:
             return Failed(

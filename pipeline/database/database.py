@@ -421,6 +421,10 @@ def _run_counted(
     *,
     are_needed: bool = True,
 ) -> None:
+    """Run statements in order, and add the rows that they write to the counts.
+
+    A statement that needs locked rows runs only if the lock before it found some; without `are_needed` none runs.
+    """
     locked = 0
     for name, statement, needs_locked, is_needed in statements:
         is_run = are_needed and is_needed and (locked > 0 or not needs_locked)

@@ -1,6 +1,6 @@
 """Render a page as one HTML file, with the style and the script that all pages begin with.
 
-It runs no script but its own, and asks nobody for anything but what its template allows.
+The page runs no script but its own, and sends no requests but those that its template allows.
 """
 
 from base64 import b64encode

@@ -82,7 +82,7 @@ _WHOLE_AMONG_EQUALS = 0.05
 """The weight of whole names where parts of them are compared: of games that share a part, the most similar is first."""
 
 _OTHER_NUMBERS = 0.8
-"""What the similarity of names with different numbers is multiplied by: Portal is not Portal 2."""
+"""The factor that lowers the similarity of two names whose numbers differ, such as Portal and Portal 2."""
 
 
 def search_terms(apps: pl.DataFrame) -> DataFrame[SearchTerms]:

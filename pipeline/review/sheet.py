@@ -207,7 +207,7 @@ def _side_by_side(candidates: DataFrame[Candidates]) -> pl.DataFrame:
 def render_review_page(sheet: DataFrame[ReviewSheet]) -> str:
     """Return a page with the apps of a review sheet and their candidates; equal sheets make equal pages.
 
-    The page asks nobody for anything. It keeps the decisions in the browser, apart from those of another sheet.
+    The page sends no requests. It keeps the decisions in the browser, apart from those of another sheet.
     """
     columns = ("appid", "name", "owners", "playtime_forever", "match_status", "match_reason", "kind", "proposed")
     candidates = pl.concat_list(_candidate(number) for number in range(1, MOST_CANDIDATES + 1)).list.drop_nulls()
